@@ -1,0 +1,40 @@
+"""onnxdtd writes the relevance pass of your classifier into the classifier's own ONNX file.
+
+model = onnxdtd.compile("model.onnx", preset="dtd", low=0.0, high=1.0)    # an onnx.ModelProto
+onnxdtd.save(model, "model.dtd.onnx", source="model.onnx")
+result = onnxdtd.Explainer(model)(x)                                      # result.relevance["input"]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = [
+    "Explainer",
+    "Explanation",
+    "ModelError",
+    "OnnxdtdError",
+    "RequestError",
+    "RuleError",
+    "Unsupported",
+    "__version__",
+    "compile",
+    "save",
+]
+
+if TYPE_CHECKING:
+    from onnxdtd.compiler import compile, save
+    from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, RuleError, Unsupported
+    from onnxdtd.runtime import Explainer, Explanation
+
+_HOMES = {"compile": "compiler", "save": "compiler", "Explainer": "runtime", "Explanation": "runtime"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that neither importing nor running a compiled model pays for the compiler."""
+    from importlib import import_module
+
+    if name not in __all__:
+        raise AttributeError(f"module 'onnxdtd' has no attribute {name!r}")
+    return getattr(import_module(f"onnxdtd.{_HOMES.get(name, 'errors')}"), name)

@@ -1,0 +1,5 @@
+"""``python -m onnxdtd``"""
+
+from onnxdtd.cli import main
+
+main()

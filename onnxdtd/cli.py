@@ -1,0 +1,317 @@
+"""The command line.
+
+Exit status 0: done; 1: the check that was asked for failed; 2: the request or the model cannot be served.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
+
+if TYPE_CHECKING:
+    from onnxdtd.compiler import Job, Request
+
+app = typer.Typer(
+    help="Write the relevance pass of an ONNX classifier into its own file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+Model = Annotated[Path, typer.Argument(help="An exported classifier, .onnx.", metavar="MODEL")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def option(flags: str, text: str, metavar: str | None = None) -> Any:
+    """Shorthand for the many options below."""
+    return typer.Option(*flags.split(), help=text, metavar=metavar)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The bounds of the input as given on the command line."""
+
+    low: float | list[float] | None
+    high: float | list[float] | None
+
+
+def select(
+    preset: Annotated[str, option("--preset", "A preset (see `onnxdtd rules`), or a TOML file with one.", "NAME|FILE")] = "dtd",
+    settings: Annotated[list[str], option("--set", "A rule for the nodes whose name matches.", "NODE-GLOB=RULE")] = [],
+    low: Annotated[str | None, option("--low", "Lower bound of the input: a number, or one a channel.", "L")] = None,
+    high: Annotated[str | None, option("--high", "Upper bound of the input.", "H")] = None,
+    span: Annotated[
+        tuple[float, float] | None,
+        option("--range", "What pixels 0 and 255 become, before mean and std. Gives the bounds instead.", "LO HI"),
+    ] = None,
+    mean: Annotated[str | None, option("--mean", "What preprocessing subtracts: a number, or one a channel.", "M,M,M")] = None,
+    std: Annotated[str | None, option("--std", "What it then divides by.", "S,S,S")] = None,
+    target: Annotated[
+        str | None,
+        option(
+            "--target", "The class to explain. Default: what an optional input `target` says, or the arg-max.", "argmax|INDEX"
+        ),
+    ] = None,
+    contrast: Annotated[bool, option("--contrast", "Explain the logit minus that of the runner-up.")] = False,
+    output: Annotated[str | None, option("--output", "The output or inner tensor to explain.", "NAME")] = None,
+    keep: Annotated[list[str], option("--keep", "Also output the relevance of this inner tensor.", "TENSOR")] = [],
+    allow: Annotated[list[str], option("--allow", "Let relevance pass an operator without a rule.", "OP=pass")] = [],
+) -> Request:
+    """What to explain and how: the options that commands share."""
+    from onnxdtd.compiler import Request
+
+    bounds = domain(low, high, span, mean, std)
+    chosen: int | str | None = int(target) if target is not None and target.lstrip("-").isdigit() else target
+    waivers = dict(entry.partition("=")[::2] for entry in allow)
+    return Request(preset, tuple(settings), bounds.low, bounds.high, chosen, contrast, output, tuple(keep), waivers)
+
+
+def selects(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of ``select``, and their result as its argument ``request``."""
+    options = inspect.signature(select, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True).parameters
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        chosen = {name: values.pop(name) for name in options}
+        command(request=select(**chosen), **values)
+
+    merged = [*(p for name, p in own.items() if name != "request"), *options.values()]
+    merged.sort(key=lambda p: p.default is not p.empty)
+    run.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in merged}
+    return run
+
+
+def domain(low: str | None, high: str | None, span: tuple[float, float] | None, mean: str | None, std: str | None) -> Domain:
+    """Bounds from ``--low --high``, or from preprocessing: (range - mean) / std."""
+    if low is not None or high is not None:
+        if span or mean or std:
+            raise RequestError("give either --low and --high, or --range, --mean and --std")
+        if low is None or high is None:
+            raise RequestError("give both --low and --high")
+        return Domain(_numbers("--low", low), _numbers("--high", high))
+    if span is None and mean is None and std is None:
+        return Domain(None, None)
+    import numpy as np
+
+    middle, spread = np.asarray(_numbers("--mean", mean or "0")), np.asarray(_numbers("--std", std or "1"))
+    if (spread <= 0).any():
+        raise RequestError("--std must be positive")
+    try:
+        ends = [((end - middle) / spread).tolist() for end in span or (0.0, 1.0)]
+    except ValueError:
+        raise RequestError("--mean and --std have different numbers of channels") from None
+    return Domain(*ends)
+
+
+def _numbers(option: str, text: str) -> float | list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise RequestError(f"{option} {text!r}: write a number, or numbers separated by commas") from None
+    return values[0] if len(values) == 1 else values
+
+
+@app.command("compile")
+@selects
+def compile_command(
+    model: Model,
+    request: Request,
+    out_path: Annotated[Path | None, option("-o", "The file to write; by default MODEL.PRESET.onnx.", "OUT")] = None,
+) -> None:
+    """Write a model that computes the prediction and its explanation."""
+    from onnxdtd.compiler import build, prepare, save
+
+    job = prepare(model, request)
+    compiled = build(job)
+    path = out_path or model.with_name(f"{model.stem}.{Path(request.preset).stem}.onnx")
+    save(compiled, path, model)
+    err.print(f"{path}: {', '.join(_headline(job))}", markup=False)
+
+
+def _headline(job: Job) -> list[str]:
+    """What was compiled, in a few phrases."""
+    layers = sum(step.rule is not None for step in job.plan.steps)
+    words = [f"preset {job.request.preset}", f"{layers} layers", f"explains {job.plan.logits.name!r}"]
+    if job.plan.stepped_back:
+        words.append("before " + " and ".join(dict.fromkeys(node.op for node in job.plan.stepped_back)))
+    return words + job.changes
+
+
+@app.command("inspect")
+@selects
+def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> None:
+    """Show which node gets which rule, and what stands in the way. Exit status 1 if something does."""
+    from onnxdtd.compiler import prepare
+
+    try:
+        job = prepare(model, request)
+    except Unsupported as error:
+        if as_json:
+            print(json.dumps({"problems": [asdict(problem) for problem in error.problems]}, indent=1))
+        else:
+            err.print(f"onnxdtd: {error}", markup=False)
+        raise typer.Exit(1) from None
+    rows = [_row(job, step) for step in job.plan.steps]
+    summary: dict[str, Any] = {
+        "model": str(model),
+        "inputs": [{"name": t.name, "shape": [str(d) for d in t.shape or []]} for t in job.plan.inputs],
+        "output": job.plan.output,
+        "logits": job.plan.logits.name,
+        "stepped_back": [node.op for node in job.plan.stepped_back],
+        "changes": job.changes,
+        "preset": request.preset,
+    }
+    if as_json:
+        print(json.dumps({**summary, "steps": rows}, indent=1))
+        return
+    table = Table(title=f"{model}, preset {request.preset}", title_justify="left")
+    for column in ("node", "operators", "kind", "rule", "input"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        shown = row["kind"] + (", first layer" if row["first"] else "")
+        table.add_row(row["node"], row["op"], shown, row["rule"] or "", " ".join(row["input"]))
+    out.print(table)
+    for key in ("output", "logits", "stepped_back", "changes"):
+        if summary[key]:
+            value = summary[key] if isinstance(summary[key], str) else ", ".join(summary[key])
+            out.print(f"{key.replace('_', ' ')}: {value}", markup=False)
+
+
+def _row(job: Job, step: Any) -> dict[str, Any]:
+    """A step as JSON."""
+    sources = [t for t in step.inputs if t is not None]
+    shapes = ["[" + ",".join(str(d) for d in t.shape) + "]" if t.shape is not None else "?" for t in sources]
+    signs = [">=0" if job.plan.nonnegative(t) else "" for t in sources]
+    return {
+        "node": step.name,
+        "op": step.op,
+        "kind": step.kind,
+        "rule": None if step.rule is None else str(step.rule),
+        "first": bool(step.facts and step.facts.first),
+        "input": [shape + sign for shape, sign in zip(shapes, signs, strict=True)],
+    }
+
+
+@app.command("explain")
+@selects
+def explain_command(
+    model: Model,
+    inputs: Annotated[list[Path], typer.Argument(help="Image files, folders, .npy or .npz.", metavar="INPUT...")],
+    request: Request,
+    out_path: Annotated[Path, option("-o", "The folder for heatmaps and results.json.", "DIR")] = Path("explanations"),
+    labels: Annotated[Path | None, option("--labels", "Names of the classes, one a line.", "FILE")] = None,
+    bgr: Annotated[bool, option("--bgr", "The model takes blue first, as Caffe models do.")] = False,
+    provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain inputs: a heatmap each, and their numbers in results.json. Compiles MODEL first if need be."""
+    from rich.progress import Progress
+
+    from onnxdtd import explain
+    from onnxdtd import inputs as reading
+    from onnxdtd.runtime import Explainer
+
+    found = reading.files(inputs)
+    names = reading.labels(labels) if labels else []
+    compiled, target = _compiled(model, request)
+    explainer = Explainer(compiled, [provider] if provider else None)
+    bounds = None if request.low is None else (request.low, request.high)
+    job = explain.Job(explainer, names, bounds, bgr)
+    folder = explain.Folder(out_path)
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("explaining", total=len(found))
+        results = explain.run(job, found, folder, target, lambda: progress.advance(task))
+    if as_json:
+        print(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False))
+        return
+    table = Table("input", "predicted", "score", "explained", "logit", "Σ relevance")
+    for r in results[:50]:
+        logit = "" if r.logit is None else f"{r.logit:.4g}"
+        table.add_row(r.name, r.predicted_label, f"{r.score:.4g}", r.target_label, logit, f"{r.relevance_sum:.4g}")
+    out.print(table)
+    more = f" (the first 50 of {len(results)} shown)" if len(results) > 50 else ""
+    out.print(f"{len(results)} heatmaps and results.json are in {out_path}{more}", markup=False)
+
+
+def _compiled(model: Path, request: Request) -> tuple[Any, int | None]:
+    """A compiled model that also gives the explained logit, and the class to ask it for at run time."""
+    from onnxdtd import model as files
+    from onnxdtd.compiler import PREFIX, build, prepare
+
+    source = files.read(model)
+    if any(entry.key.startswith(PREFIX) for entry in source.proto.metadata_props):
+        if request.preset != "dtd" or request.settings or request.contrast or request.output or request.allow:
+            raise RequestError(
+                f"{model} is compiled already: its rules are fixed; compile the source model again to change them"
+            )
+        return str(model), request.target if isinstance(request.target, int) else None
+    job = prepare(model, request)
+    return build(replace(job, request=replace(request, keep=(*request.keep, job.plan.logits.name)))), None
+
+
+@app.command("rules")
+def rules_command(
+    as_json: AsJson = False,
+    file: Annotated[Path | None, option("--file", "Also list the rules and presets of this TOML file.", "FILE")] = None,
+) -> None:
+    """List every rule with its equation and source, and every preset."""
+    from onnxdtd.library import Library
+
+    library = Library()
+    if file is not None:
+        library.load(file)
+    rules = [library.rule(name) for name in library.rules]
+    if as_json:
+        listed = [{"name": str(r), "equation": r.equation, "domain": r.domain, "source": r.source} for r in rules]
+        presets = [
+            {"name": p.name, "title": p.title, "source": p.source, "rules": [str(s.rule) for s in p.selectors]}
+            for p in library.presets.values()
+        ]
+        print(json.dumps({"rules": listed, "presets": presets}, indent=1, ensure_ascii=False))
+        return
+    for rule in rules:
+        out.print(f"[bold]{rule}[/bold]")
+        for text in (rule.equation, f"domain: {rule.domain}", rule.source):
+            out.print(f"    {text}", markup=False)
+    out.print()
+    table = Table("preset", "what it does", "source")
+    for preset in library.presets.values():
+        table.add_row(preset.name, preset.title, preset.source)
+    out.print(table)
+
+
+def main() -> None:
+    """The console script: every error is one plain message, none is a traceback."""
+    try:
+        app()
+    except OnnxdtdError as error:
+        err.print(f"onnxdtd: {error}", markup=False)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("ONNXDTD_TRACEBACK"):
+            raise
+        err.print(
+            f"onnxdtd: internal error, please report it: {type(error).__name__}: {error} (ONNXDTD_TRACEBACK=1 shows more)",
+            markup=False,
+        )
+    sys.exit(2)

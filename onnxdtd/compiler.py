@@ -1,0 +1,261 @@
+"""The compiler: read, plan, walk backwards, append, check. Everything it decides is in the plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import TensorProto, helper
+
+import onnxdtd
+from onnxdtd import model as files
+from onnxdtd.bounds import Bounds
+from onnxdtd.emit import Emit, Tensor, dims, label
+from onnxdtd.errors import ModelError, RequestError
+from onnxdtd.library import Library
+from onnxdtd.plan import Plan, Step, plan
+from onnxdtd.rules import Context, propagate
+
+PREFIX = "onnxdtd."
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to explain and how; see ``compile``."""
+
+    preset: str = "dtd"
+    settings: Sequence[str] = ()
+    low: Any = None
+    high: Any = None
+    target: int | str | None = None
+    contrast: bool = False
+    output: str | None = None
+    keep: Sequence[str] = ()
+    allow: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model with its plan, before anything has been appended to it."""
+
+    source: files.Source
+    changes: list[str]
+    graph: gs.Graph
+    emit: Emit
+    plan: Plan
+    bounds: Bounds | None
+    request: Request
+
+
+def prepare(model: files.ModelLike, request: Request) -> Job:
+    """Read a model and plan its explanation."""
+    source = files.read(model)
+    if any(entry.key.startswith(PREFIX) for entry in source.proto.metadata_props):
+        raise ModelError("this model was compiled by onnxdtd already; give the model that it was compiled from")
+    library = Library()
+    preset = library.overridden(library.preset(request.preset), request.settings)
+    _check_allow(request.allow or {})
+    inputs = files.real_inputs(source.proto)
+    changes = files.normalise(source.proto)
+    graph = files.graph(source.proto)
+    emit = Emit(graph)
+    bounded = request.low is not None or request.high is not None
+    made = plan(
+        emit,
+        graph,
+        [value.name for value in inputs],
+        preset,
+        output=request.output,
+        keep=request.keep,
+        bounded=bounded,
+        allow=request.allow,
+    )
+    bounds = Bounds(emit, made, request.low, request.high) if bounded else None
+    return Job(source, changes, graph, emit, made, bounds, request)
+
+
+def _check_allow(allow: Mapping[str, str]) -> None:
+    for op, flow in allow.items():
+        if flow != "pass":
+            raise RequestError(f"--allow {op}={flow}: write OP=pass, to let relevance through unchanged")
+
+
+def compile(
+    model: files.ModelLike,
+    preset: str = "dtd",
+    *,
+    settings: Sequence[str] = (),
+    low: Any = None,
+    high: Any = None,
+    target: int | str | None = None,
+    contrast: bool = False,
+    output: str | None = None,
+    keep: Sequence[str] = (),
+    allow: Mapping[str, str] | None = None,
+) -> onnx.ModelProto:
+    """Compile a classifier into a model that also computes the relevance of its input.
+
+    Args:
+        model: path, bytes or ``onnx.ModelProto`` of a classifier.
+        preset: the name of a preset or a TOML file with one (``onnxdtd rules`` lists them).
+        settings: ``"NODE-GLOB=RULE"`` overrides, for example ``"conv1=gamma(gamma=0.1)"``; the last match wins.
+        low, high: bounds of the input domain in the model's own input units: numbers, one number a channel, or arrays
+            that broadcast against the input.
+        target: None for an optional runtime input ``target`` (int64, [batch] or [1], -1 for the arg-max), ``"argmax"``
+            for the arg-max without such an input, or the index of a class.
+        contrast: explain the logit minus that of the runner-up, the highest of the other classes.
+        output: the output (or inner tensor) to explain, where the model has several.
+        keep: inner tensors whose relevance becomes an output ``relevance/<tensor>``.
+        allow: operators without a rule that relevance shall pass unchanged, ``{"Op": "pass"}``; recorded in the metadata.
+
+    Returns:
+        The source model with all of its nodes and outputs, and the further output ``relevance`` (``relevance/<input>`` where
+        several inputs are explained) of the shape and type of the input. Σ relevance is the explained logit up to what
+        biases and vanishing denominators absorb.
+
+    Raises:
+        OnnxdtdError: see ``onnxdtd.errors``.
+    """
+    request = Request(preset, tuple(settings), low, high, target, contrast, output, tuple(keep), allow)
+    return build(prepare(model, request))
+
+
+def build(job: Job) -> onnx.ModelProto:
+    """Append the relevance pass to the model of a job."""
+    e, made = job.emit, job.plan
+    e.scope = "target"
+    seed, target_input = start(e, made.logits, job.request)
+    relevance = accumulate(job, seed)
+    outputs = {t.name: "relevance" if len(made.inputs) == 1 else f"relevance/{t.name}" for t in made.inputs}
+    outputs |= {name: f"relevance/{name}" for name in job.request.keep if name not in outputs}
+    proto = job.source.proto
+    taken = {value.name for value in [*proto.graph.input, *proto.graph.output]} | set(job.graph.tensors())
+    results = []
+    for name, result in outputs.items():
+        if result in taken:
+            raise ModelError(f"the model has a tensor {result!r} already, the name of the relevance; rename it")
+        if name not in relevance:
+            raise ModelError(f"no relevance reaches {name!r}")
+        results.append(e("Identity", relevance[name]))
+        results[-1].name = result
+        proto.graph.output.append(_value_info(job.graph.tensors()[name], result))
+    nodes, constants = e.live(results)
+    proto.graph.node.extend(nodes)
+    proto.graph.initializer.extend(constants)
+    if target_input is not None:
+        proto.graph.input.append(helper.make_tensor_value_info(target_input, TensorProto.INT64, ["targets"]))
+        proto.graph.initializer.append(helper.make_tensor(target_input, TensorProto.INT64, [1], [-1]))
+    for key, value in metadata(job, outputs, target_input).items():
+        proto.metadata_props.add(key=PREFIX + key, value=value)
+    return proto
+
+
+def start(e: Emit, logits: Tensor, request: Request) -> tuple[Tensor, str | None]:
+    """The relevance of the logits: the explained one itself, zero elsewhere. Also the name of the ``target`` input, if any."""
+    sizes = dims(logits)
+    if sizes is None:
+        rows = e("Flatten", logits, axis=1)
+    else:
+        rows = logits if len(sizes) == 2 else e("Reshape", logits, [1, -1]) if len(sizes) == 1 else e("Flatten", logits)
+    count = None if sizes is None else sizes[min(1, len(sizes) - 1)]
+    target, name = _target(e, rows, request, count)
+    if request.contrast and count == 1:
+        raise RequestError("--contrast needs a model with at least two classes")
+    end = e("Squeeze", e("Shape", rows, start=1, end=2), [0]) if count is None else e.constant(np.asarray(count))
+    classes = e("Range", e.constant(np.asarray(0)), end, e.constant(np.asarray(1)))
+    chosen = e("Equal", target, classes)
+    seed = e("Where", chosen, rows, 0.0)
+    if request.contrast:
+        others = e("Where", chosen, float("-inf"), rows)
+        runner_up = e("Equal", e("ArgMax", others, axis=1, keepdims=1), classes)
+        seed = e("Sub", seed, e("Where", runner_up, rows, 0.0))
+    return (seed if rows is logits else e("Reshape", seed, e.shape(logits))), name
+
+
+def _target(e: Emit, rows: Tensor, request: Request, count: int | None) -> tuple[Tensor, str | None]:
+    """The class to explain, one a row ([batch, 1] or [1, 1]), and the name of the input that chooses it at run time."""
+    if isinstance(request.target, int):
+        if request.target < 0 or (count is not None and request.target >= count):
+            raise RequestError(f"target {request.target} is no class of this model, which has classes 0 to {(count or 0) - 1}")
+        return e.constant(np.asarray([[request.target]])), None
+    if request.target not in (None, "argmax"):
+        raise RequestError(f"target {request.target!r}: give 'argmax' or the index of a class")
+    best = e("ArgMax", rows, axis=1, keepdims=1)
+    if request.target == "argmax":
+        return best, None
+    wanted = gs.Variable(e.unique("target"), dtype=np.dtype(np.int64))
+    column = e("Unsqueeze", wanted, [1])
+    return e("Where", e("Less", column, e.constant(np.asarray(0))), best, column), wanted.name
+
+
+def accumulate(job: Job, seed: Tensor) -> dict[str, Tensor]:
+    """Walk the steps backwards; what arrives at a tensor from several consumers adds up. Returns relevance by tensor name."""
+    e = job.emit
+    context = Context(job.plan.nonnegative, job.bounds.of if job.bounds else _no_bounds)
+    arrived: dict[str, list[Tensor]] = {job.plan.logits.name: [seed]}
+    total: dict[str, Tensor] = {}
+    for step in reversed(job.plan.steps):
+        e.scope = step.name
+        for result in step.outputs:
+            if result.name in arrived:
+                total[result.name] = e.sum(arrived.pop(result.name))
+        relevance = [total.get(result.name) for result in step.outputs]
+        if any(r is not None for r in relevance):
+            for source, share in shares(e, step, relevance, context):
+                arrived.setdefault(source.name, []).append(share)
+    return total | {name: e.sum(parts) for name, parts in arrived.items()}
+
+
+def shares(e: Emit, step: Step, relevance: list[Tensor | None], context: Context) -> list[tuple[Tensor, Tensor]]:
+    """What a step hands to each of its inputs that depends on the explained ones."""
+    if step.rule is not None and step.layer is not None:
+        assert relevance[0] is not None
+        parts = list(enumerate(propagate(e, step.layer, step.rule, relevance[0], context)))
+    else:
+        assert step.flow is not None
+        parts = list(step.flow(e, step.nodes[0], relevance))
+    return [(source, share) for i, share in parts if share is not None and (source := step.inputs[i]) is not None]
+
+
+def _no_bounds(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    raise AssertionError("a rule that needs bounds was planned without")
+
+
+def _value_info(tensor: Tensor, name: str) -> onnx.ValueInfoProto:
+    shape = None if tensor.shape is None else list(tensor.shape)
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)), shape)
+
+
+def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None) -> dict[str, str]:
+    """What an auditor wants to know, as JSON values by key."""
+    request, made = job.request, job.plan
+    sizes = dims(made.logits)
+    entries: dict[str, Any] = {
+        "version": onnxdtd.__version__,
+        "source_sha256": job.source.sha256,
+        "changes": job.changes,
+        "preset": request.preset,
+        "rules": {step.name: str(step.rule) for step in made.steps if step.rule is not None},
+        "bounds": job.bounds.as_data() if job.bounds else None,
+        "output": made.output,
+        "logits": made.logits.name,
+        "stepped_back": [label(node) for node in made.stepped_back],
+        "classes": None if sizes is None else sizes[min(1, len(sizes) - 1)],
+        "target": "input" if target_input else request.target,
+        "target_input": target_input,
+        "contrast": request.contrast,
+        "relevance": dict(outputs),
+        "allow": dict(request.allow or {}),
+    }
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in entries.items()}
+
+
+def save(proto: onnx.ModelProto, path: str | Path, source: str | Path | None = None) -> None:
+    """Write a compiled model; see ``onnxdtd.model.write``."""
+    files.write(proto, Path(path), None if source is None else Path(source))

@@ -1,0 +1,192 @@
+"""The node builder. Asking twice for the same operator on the same inputs gives the same tensor, so nothing is built twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import NodeProto, TensorProto, helper
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+Tensor: TypeAlias = gs.Tensor
+Value: TypeAlias = gs.Tensor | float  # a tensor, or a number that folds away while the graph is built
+
+# Operators whose result is not of the type of their first input. Cast names its own.
+RESULT_TYPES = dict.fromkeys(("Shape", "Size", "ArgMax"), np.int64) | dict.fromkeys(
+    ("Equal", "Less", "Greater", "GreaterOrEqual", "And"), np.bool_
+)
+
+
+def dims(tensor: Tensor) -> list[int | None] | None:
+    """The shape with None for each size unknown before run time, or None where not even the rank is known."""
+    return None if tensor.shape is None else [d if isinstance(d, int) and d >= 0 else None for d in tensor.shape]
+
+
+def known(sizes: Sequence[int | None] | None) -> list[int] | None:
+    """``sizes`` if every one is a number, else None."""
+    return None if sizes is None or any(d is None for d in sizes) else [int(d) for d in sizes if d is not None]
+
+
+def label(node: gs.Node) -> str:
+    """What a person calls this node: its name, or that of its first output where the exporter gave none."""
+    return node.name or node.outputs[0].name
+
+
+class Emit:
+    """Appends nodes to a graph: ``e("Mul", a, b)`` is the product, a new tensor or one that exists already.
+
+    Inputs are tensors, None (an optional input left out), a number (takes the type of the first tensor) or a list of
+    integers. New nodes are named after ``scope``, the step that they belong to.
+    """
+
+    def __init__(self, graph: gs.Graph):
+        self.scope = "onnxdtd"
+        self.nodes: list[gs.Node] = []
+        self.constants: dict[str, gs.Constant] = {}
+        self._taken = set(graph.tensors()) | {node.name for node in graph.nodes}
+        self._cache: dict[Any, list[Tensor]] = {}
+        for node in graph.nodes:  # what the predictor computes already is used again
+            if len(node.outputs) == 1 and not node.domain and node.op not in ("Constant", "If", "Loop", "Scan"):
+                self._cache.setdefault(_key(node.op, node.inputs, node.attrs, 1), node.outputs)
+
+    def __call__(self, op: str, *inputs: Any, **attrs: Any) -> Tensor:
+        """The output of an operator with one output."""
+        return self.multi(op, 1, *inputs, **attrs)[0]
+
+    def multi(self, op: str, outputs: int, *inputs: Any, **attrs: Any) -> list[Tensor]:
+        """Like a call, for an operator with several outputs."""
+        dtype = next((t.dtype for t in inputs if isinstance(t, gs.Tensor) and t.dtype != np.bool_), np.dtype(np.float32))
+        tensors = [self._tensor(value, dtype) for value in inputs]
+        key = _key(op, tensors, attrs, outputs)
+        if key not in self._cache:
+            self._cache[key] = self._append(op, tensors, attrs, outputs)
+        return self._cache[key]
+
+    def _append(self, op: str, inputs: list[Tensor], attrs: dict[str, Any], outputs: int) -> list[Tensor]:
+        name = self.unique(f"dtd/{self.scope}/{op}")
+        dtype = RESULT_TYPES.get(op, inputs[1 if op == "Where" else 0].dtype)
+        if op == "Cast":
+            dtype = helper.tensor_dtype_to_np_dtype(attrs["to"])
+        results = [gs.Variable(f"{name}:{i}" if i else name, dtype=dtype) for i in range(outputs)]
+        self.nodes.append(gs.Node(op, name, attrs, inputs, results))
+        return results
+
+    def unique(self, name: str) -> str:
+        """``name``, numbered if the graph has it already."""
+        candidate, number = name, 1
+        while candidate in self._taken:
+            candidate, number = f"{name}_{number}", number + 1
+        self._taken.add(candidate)
+        return candidate
+
+    def _tensor(self, value: Any, dtype: Any) -> Tensor:
+        if isinstance(value, gs.Tensor):
+            return value
+        if value is None:
+            return gs.Variable.empty()
+        if isinstance(value, float):
+            return self.constant(np.asarray(value, dtype))
+        return self.constant(np.asarray(value, np.int64))
+
+    def constant(self, array: np.ndarray) -> gs.Constant:
+        """An initializer; equal arrays share one."""
+        content = array.tolist() if array.size <= 4 else array.tobytes().hex()[:16]
+        key = (str(array.dtype), array.shape, array.tobytes())
+        if key not in self._cache:
+            name = self.unique(f"dtd/constant/{array.dtype}/{content}".replace(" ", ""))
+            self.constants[name] = gs.Constant(name, array)
+            self._cache[key] = [self.constants[name]]
+        constant: gs.Constant = self._cache[key][0]
+        return constant
+
+    # Arithmetic on tensors and numbers; the numbers fold away.
+
+    def mul(self, a: Value, b: Value) -> Value:
+        """a · b"""
+        if isinstance(a, float) and isinstance(b, float):
+            return a * b
+        for number, other in ((a, b), (b, a)):
+            if isinstance(number, float) and number == 1.0:
+                return other
+            if isinstance(number, float) and number == -1.0:
+                return self("Neg", other)
+        return self("Mul", b, a) if isinstance(a, float) else self("Mul", a, b)
+
+    def add(self, a: Value, b: Value) -> Value:
+        """a + b"""
+        if isinstance(a, float) and isinstance(b, float):
+            return a + b
+        for number, other in ((a, b), (b, a)):
+            if isinstance(number, float) and number == 0.0:
+                return other
+        return self("Add", b, a) if isinstance(a, float) else self("Add", a, b)
+
+    def sub(self, a: Tensor, b: Tensor) -> Tensor:
+        """a − b"""
+        return a if isinstance(b, gs.Constant) and not b.values.any() else self("Sub", a, b)
+
+    def sum(self, values: Sequence[Value]) -> Value:
+        """The sum of at least one value."""
+        total = values[0]
+        for value in values[1:]:
+            total = self.add(total, value)
+        return total
+
+    # Shapes: a constant where they are known, nodes where they are not; no caller needs to ask which.
+
+    def shape(self, tensor: Tensor, start: int = 0, end: int | None = None) -> Tensor:
+        """The sizes of axes ``start`` to ``end``, int64."""
+        sizes = dims(tensor)
+        part = known(sizes[start:end]) if sizes is not None else None
+        if part is not None:
+            return self.constant(np.asarray(part, np.int64))
+        return self("Shape", tensor, start=start, **({} if end is None else {"end": end}))
+
+    def size(self, tensor: Tensor) -> Tensor:
+        """The number of elements, int64 of shape [1]."""
+        sizes = known(dims(tensor))
+        if sizes is not None:
+            return self.constant(np.asarray([np.prod(sizes, dtype=np.int64)]))
+        return self("Reshape", self("Size", tensor), [1])
+
+    def full(self, value: float, shape: Tensor, dtype: Any) -> Tensor:
+        """A tensor of ``shape`` filled with ``value``; a node, so that its size does not burden the file."""
+        return self("Expand", self.constant(np.asarray(value, dtype)), shape)
+
+    def zeros_like(self, tensor: Tensor) -> Tensor:
+        """Zeros with the shape and type of ``tensor``."""
+        return self.full(0.0, self.shape(tensor), tensor.dtype)
+
+    def cast(self, tensor: Tensor, dtype: Any) -> Tensor:
+        """``tensor`` as ``dtype``."""
+        return tensor if tensor.dtype == dtype else self("Cast", tensor, to=helper.np_dtype_to_tensor_dtype(dtype))
+
+    def unbroadcast(self, gradient: Tensor, shape: Sequence[int | None], like: Tensor) -> Tensor:
+        """The adjoint of broadcasting ``like`` to ``shape``: sums ``gradient`` over the axes that were repeated.
+
+        A size that is unknown on both sides is taken to be the same; a size that is 1 before and unknown after is summed.
+        """
+        sizes = dims(like)
+        assert sizes is not None
+        extra = len(shape) - len(sizes)
+        if extra:
+            gradient = self("ReduceSum", gradient, list(range(extra)), keepdims=0)
+        repeated = [i for i, d in enumerate(sizes) if d == 1 and shape[i + extra] != 1]
+        return self("ReduceSum", gradient, repeated, keepdims=1) if repeated else gradient
+
+    def live(self, outputs: Sequence[Tensor]) -> tuple[list[NodeProto], list[TensorProto]]:
+        """The nodes and initializers that ``outputs`` depend on, in topological order."""
+        wanted, nodes, constants = {t.name for t in outputs}, [], {}
+        for node in reversed(self.nodes):
+            if any(t.name in wanted for t in node.outputs):
+                wanted.update(t.name for t in node.inputs)
+                nodes.append(OnnxExporter.export_node(node))
+        constants = {name: c for name, c in self.constants.items() if name in wanted}
+        return nodes[::-1], [OnnxExporter.export_tensor_proto(c) for c in constants.values()]
+
+
+def _key(op: str, inputs: Sequence[Tensor], attrs: dict[str, Any], outputs: int) -> Any:
+    fixed = tuple(sorted((name, repr(value)) for name, value in attrs.items()))
+    return op, tuple(t.name for t in inputs), fixed, outputs

@@ -1,0 +1,62 @@
+"""What can go wrong, as a tree that callers can catch at any level:
+
+OnnxdtdError
+├── ModelError      the file is no ONNX classifier, or cannot be read or written
+├── RuleError       a rule, a preset or a selection of rules is wrong
+├── RequestError    the request does not fit the model: bounds, target, output, inputs
+└── Unsupported     nodes without a propagation rule; ``problems`` lists every one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class OnnxdtdError(Exception):
+    """Base class; its text is one plain message for a person."""
+
+
+class ModelError(OnnxdtdError):
+    """The model cannot be read, is not a classifier, or cannot be written."""
+
+
+class RuleError(OnnxdtdError):
+    """A rule file, a preset or a ``--set`` is wrong; the message names file and entry."""
+
+
+class RequestError(OnnxdtdError):
+    """The request does not fit the model."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why one node cannot carry relevance, and the nearest way out."""
+
+    op: str
+    node: str
+    reason: str
+    way_out: str
+
+
+class Unsupported(OnnxdtdError):
+    """Some nodes on the way from the input to the logits have no propagation rule."""
+
+    def __init__(self, problems: Sequence[Problem]):
+        self.problems = list(problems)
+        super().__init__(self._text())
+
+    def groups(self) -> list[tuple[Problem, list[str]]]:
+        """Problems with the same operator, reason and way out, with the names of all their nodes."""
+        groups: dict[tuple[str, str, str], tuple[Problem, list[str]]] = {}
+        for problem in self.problems:
+            key = (problem.op, problem.reason, problem.way_out)
+            groups.setdefault(key, (problem, []))[1].append(problem.node)
+        return list(groups.values())
+
+    def _text(self) -> str:
+        lines = [f"{len(self.problems)} node(s) on the way from the input to the logits have no propagation rule:"]
+        for problem, nodes in self.groups():
+            names = ", ".join(nodes[:3]) + (", ..." if len(nodes) > 3 else "")
+            lines.append(f"  {problem.op} x{len(nodes)} ({names}): {problem.reason}; {problem.way_out}")
+        return "\n".join(lines)

@@ -1,0 +1,158 @@
+"""The main job: run a compiled model over many inputs, and write a picture of each and one file with all of the numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from onnxdtd.errors import RequestError
+from onnxdtd.images import Caption, draw
+from onnxdtd.inputs import Sample, Scaling, samples, scaling
+from onnxdtd.runtime import Explainer, Explanation
+
+
+@dataclass(frozen=True)
+class Result:
+    """One explained sample. ``logit`` is the explained score before any Softmax, where the compiled model gives it."""
+
+    name: str
+    picture: str
+    predicted: int
+    predicted_label: str
+    score: float
+    target: int
+    target_label: str
+    logit: float | None
+    relevance_sum: float
+    relevance_min: float
+    relevance_max: float
+    preset: str
+
+
+class Folder:
+    """Where results go: a PNG a sample and ``results.json``."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        except OSError as error:
+            raise RequestError(f"{path}: cannot write there ({error.strerror})") from None
+
+    def free(self, name: str, used: set[str]) -> Path:
+        """A file name for the picture of ``name`` that no other sample of this run has."""
+        stem, number = name, 1
+        while stem in used:
+            stem, number = f"{name}_{number}", number + 1
+        used.add(stem)
+        return self.path / f"{stem}.png"
+
+    def finish(self, results: Sequence[Result]) -> Path:
+        """Write the numbers, all or nothing."""
+        path = self.path / "results.json"
+        handle, temporary = tempfile.mkstemp(dir=self.path, suffix=".json")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump([asdict(result) for result in results], file, indent=1, ensure_ascii=False)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        return path
+
+
+class Job:
+    """A compiled model with everything that is needed to explain samples in words and pictures."""
+
+    def __init__(
+        self, explainer: Explainer, labels: Sequence[str] = (), bounds: tuple[object, object] | None = None, bgr: bool = False
+    ):
+        self.explainer = explainer
+        self.labels = labels
+        names = [name for name in explainer.metadata["relevance"] if name in explainer.inputs]
+        if len(explainer.inputs) != 1:
+            raise RequestError(
+                f"the model has several inputs ({', '.join(explainer.inputs)}); use the Python API to explain it"
+            )
+        (self.input,) = names
+        kept = explainer.metadata["bounds"]
+        low, high = bounds if bounds else (kept["low"], kept["high"]) if kept else (None, None)
+        self.scale: Scaling | None = scaling(low, high, bgr)
+        shape = explainer.inputs[self.input].shape
+        self.has_batch = len(shape) > 1
+        self.batch = shape[0] if self.has_batch and isinstance(shape[0], int) else 1
+        self.shape = shape[1:] if self.has_batch else shape
+
+    def read(self, file: Path) -> Iterator[Sample]:
+        """The samples in a file."""
+        return samples(file, self.shape, self.input, self.scale)
+
+    def explain(self, sample: Sample, target: int | None = None) -> tuple[Result, np.ndarray]:
+        """One sample: the numbers, and its relevance without the batch axis. ``picture`` is filled in by ``run``."""
+        x = np.repeat(sample.x[None], self.batch, axis=0) if self.has_batch else sample.x
+        try:
+            explanation = self.explainer(x, target)
+        except RequestError as error:
+            raise RequestError(f"{sample.name}: {error}") from None
+        relevance = explanation.relevance[self.input]
+        relevance = relevance[0] if self.has_batch else relevance
+        predicted, chosen, score, logit = self._classes(explanation, target)
+        sums = (float(relevance.sum(dtype=np.float64)), float(relevance.min()), float(relevance.max()))
+        preset = self.explainer.metadata["preset"]
+        words = (predicted, self.label(predicted), score, chosen, self.label(chosen), logit)
+        return Result(sample.name, "", *words, *sums, preset), relevance
+
+    def _classes(self, explanation: Explanation, target: int | None) -> tuple[int, int, float, float | None]:
+        """Predicted class, explained class, score of the prediction, explained logit."""
+        metadata = self.explainer.metadata
+        start = explanation.kept.get(metadata["logits"])
+        scores = explanation.outputs.get(metadata["output"])
+        if scores is None or scores.dtype.kind != "f":
+            scores = start
+        first = self._row(scores) if scores is not None else np.zeros(1)
+        predicted = int(first.argmax())
+        if scores is start and scores is not None:  # zero but at the explained class
+            predicted = int(np.abs(first).argmax())
+        fixed = metadata["target"] if isinstance(metadata["target"], int) else None
+        chosen = fixed if fixed is not None else predicted if target is None else target
+        logit = float(self._row(start).sum(dtype=np.float64)) if start is not None else None
+        return predicted, chosen, float(first[predicted]), logit
+
+    def _row(self, scores: np.ndarray) -> np.ndarray:
+        return (scores[0] if scores.ndim > 1 else scores).ravel()
+
+    def label(self, index: int) -> str:
+        """The name of a class, or its number."""
+        return self.labels[index] if index < len(self.labels) else f"class {index}"
+
+    def caption(self, result: Result) -> Caption:
+        """What stands above and below a picture."""
+        title = f"{result.name}: {result.predicted_label} ({result.score:.3g})"
+        if result.target != result.predicted:
+            title += f", explained: {result.target_label}"
+        subtitle = f"{result.preset}   Σ relevance = {result.relevance_sum:.4g}"
+        if result.logit is not None:
+            subtitle += f"   logit = {result.logit:.4g}"
+        return Caption(title, subtitle)
+
+
+def run(
+    job: Job, found: Sequence[Path], folder: Folder, target: int | None = None, tick: Callable[[], object] = lambda: None
+) -> list[Result]:
+    """Explain every sample of every file, one picture each; ``tick`` is called after each file."""
+    results: list[Result] = []
+    used: set[str] = set()
+    for file in found:
+        for sample in job.read(file):
+            result, relevance = job.explain(sample, target)
+            picture = folder.free(sample.name, used)
+            draw(picture, sample.x, relevance, job.caption(result), job.scale)
+            results.append(Result(**{**asdict(result), "picture": picture.name}))
+        tick()
+    folder.finish(results)
+    return results

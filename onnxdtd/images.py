@@ -1,0 +1,116 @@
+"""Drawing explanations: what went in, what was relevant, and what the model said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from onnxdtd.inputs import Scaling, channel_axis
+
+COLOURS = "seismic"  # white is zero, red speaks for the class, blue against it
+FEW_FEATURES = 40
+MANY_PIXELS = 4096
+
+
+@dataclass(frozen=True)
+class Caption:
+    """The words around a picture."""
+
+    title: str
+    subtitle: str
+
+
+def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, scale: Scaling | None = None) -> None:
+    """Write a PNG of one sample and its relevance, both of one shape: heatmap, signal or bar chart, as the shape suggests."""
+    kind = kind_of(x.shape)
+    figure = Figure(figsize={"image": (7.6, 4.4), "signal": (8, 4.6), "bars": (7, 4.4)}[kind], layout="constrained")
+    figure.suptitle(caption.title, fontsize=12, fontweight="bold")
+    {"image": _image, "signal": _signal, "bars": _bars}[kind](figure, x, relevance, scale)
+    figure.supxlabel(caption.subtitle, fontsize=9)
+    figure.savefig(path, dpi=110, format="png")
+
+
+def kind_of(shape: tuple[int, ...]) -> str:
+    """How a sample of this shape is drawn.
+
+    >>> kind_of((3, 32, 32)), kind_of((28, 1)), kind_of((4,))
+    ('image', 'signal', 'bars')
+    """
+    axis = channel_axis(shape)
+    space = [d for i, d in enumerate(shape) if i != axis] if axis is not None else list(shape)
+    if len(space) == 2 and min(space) >= 4:
+        return "image"
+    long = [d for d in shape if d > 1]
+    return "signal" if len(long) == 1 and (len(shape) > 1 or long[0] > FEW_FEATURES) else "bars"
+
+
+def heat(relevance: np.ndarray) -> np.ndarray:
+    """Relevance [C, H, W], [H, W, C] or [H, W], summed over channels."""
+    axis = channel_axis(relevance.shape)
+    return relevance if axis is None else relevance.sum(axis)
+
+
+def colour_limit(values: np.ndarray) -> float:
+    """The relevance at the ends of the symmetric colour scale: the largest, or in a large picture all but the 0.5 % largest."""
+    size = np.abs(values)
+    limit = np.percentile(size, 99.5) if size.size > MANY_PIXELS else size.max()
+    return float(limit or size.max() or 1.0)
+
+
+def _image(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
+    left, right = figure.subplots(1, 2)
+    axis = channel_axis(x.shape)
+    picture = x[..., None] if axis is None else np.moveaxis(x, axis, -1)
+    picture = scale.undo(picture) if scale is not None else (picture - picture.min()) / (np.ptp(picture) or 1)
+    left.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture[..., :3], cmap="gray", vmin=0, vmax=1)
+    left.set_title("input", fontsize=10)
+    values = heat(relevance)
+    limit = colour_limit(values)
+    shown = right.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit)
+    right.set_title("relevance", fontsize=10)
+    figure.colorbar(shown, ax=right, shrink=0.8, format="%.2g")
+    for axes in (left, right):
+        axes.set(xticks=[], yticks=[])
+
+
+def _signal(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    values, shares = x.ravel(), relevance.ravel()
+    upper.plot(values, color="0.2", linewidth=1.2)
+    upper.set_ylabel("input")
+    lower.bar(np.arange(shares.size), shares, color=_colours(shares), width=1.0)
+    lower.axhline(0, color="0.4", linewidth=0.8)
+    lower.set_ylabel("relevance")
+    _symmetric(lower, shares, vertical=True)
+
+
+def _bars(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
+    axes = figure.subplots()
+    values, shares = x.ravel(), relevance.ravel()
+    order = np.argsort(-np.abs(shares), kind="stable")[:FEW_FEATURES]
+    order = np.sort(order)[::-1]
+    names = [f"feature {i} = {values[i]:.4g}" for i in order]
+    axes.barh(names, shares[order], color=_colours(shares[order]))
+    axes.axvline(0, color="0.4", linewidth=0.8)
+    axes.tick_params(labelsize=9 if len(order) <= 15 else 6)
+    axes.set_xlabel("relevance" + (f" (the {FEW_FEATURES} largest of {shares.size})" if shares.size > FEW_FEATURES else ""))
+    _symmetric(axes, shares, vertical=False)
+
+
+def _symmetric(axes: Axes, shares: np.ndarray, vertical: bool) -> None:
+    limit = 1.05 * (float(np.abs(shares).max()) or 1.0)
+    (axes.set_ylim if vertical else axes.set_xlim)(-limit, limit)
+
+
+def _colours(shares: np.ndarray) -> np.ndarray:
+    """The colours of the heatmap scale for each value."""
+    half = shares / (2 * colour_limit(shares))
+    return np.asarray(matplotlib.colormaps[COLOURS](np.clip(0.5 + half, 0, 1)))

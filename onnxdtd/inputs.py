@@ -1,0 +1,176 @@
+"""Reading what a person wants explained: image files, folders of them, ``.npy`` and ``.npz``, into the model's own layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from onnxdtd.errors import RequestError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz")
+CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
+ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
+
+Shape = Sequence[int | str | None]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How the bytes of a picture become the numbers of an input: 0 is ``low`` and 255 is ``high``, channel by channel."""
+
+    low: np.ndarray
+    high: np.ndarray
+    bgr: bool = False
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """``pixels`` uint8 [..., height, width, channels] as float64."""
+        ordered = pixels[..., ::-1] if self.bgr and pixels.shape[-1] == 3 else pixels
+        return self.low + ordered / 255.0 * (self.high - self.low)
+
+    def undo(self, values: np.ndarray) -> np.ndarray:
+        """Numbers [..., channels] as a picture with values from 0 to 1."""
+        picture = np.clip((values - self.low) / (self.high - self.low), 0, 1)
+        return picture[..., ::-1] if self.bgr and picture.shape[-1] == 3 else picture
+
+
+def scaling(low: object, high: object, bgr: bool = False) -> Scaling | None:
+    """The scaling that the bounds of the input domain stand for: numbers or one number a channel; None without bounds."""
+    if low is None or high is None:
+        return None
+    ends = [np.squeeze(np.asarray(bound, np.float64)) for bound in (low, high)]
+    return Scaling(ends[0], ends[1], bgr) if max(end.ndim for end in ends) <= 1 else None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input without its batch axis, and where it came from."""
+
+    name: str
+    x: np.ndarray
+
+
+def channel_axis(shape: Shape) -> int | None:
+    """The axis of the colours in a sample [C, H, W] or [H, W, C], None where it has none.
+
+    >>> channel_axis([3, 224, 224]), channel_axis([28, 28, 1]), channel_axis([28, 28])
+    (0, 2, None)
+    """
+    if len(shape) != 3:
+        return None
+    return next((axis for axis in (0, 2) if shape[axis] in CHANNELS), None)
+
+
+def files(paths: Sequence[Path]) -> list[Path]:
+    """The files that ``paths`` name, folders opened one level deep."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise RequestError(f"{path}: no images, .npy or .npz in this folder")
+            found += inside
+        elif not path.exists():
+            raise RequestError(f"{path}: no such file")
+        else:
+            found.append(path)
+    return found
+
+
+def samples(path: Path, shape: Shape, input_name: str, scale: Scaling | None) -> Iterator[Sample]:
+    """The samples in a file, each of ``shape`` (without batch), float64. Raises ``RequestError`` where they do not fit."""
+    if path.suffix.lower() not in (".npy", ".npz"):
+        yield Sample(path.stem, _layout(_picture(path, shape, scale), shape))
+        return
+    array = _array(path, input_name)
+    if array.dtype.kind not in "fiub" or array.size == 0:
+        raise RequestError(f"{path}: has no numbers (array of {array.dtype}, shape {list(array.shape)})")
+    batch = batched(array, shape)
+    if batch is None:
+        raise RequestError(f"{path}: the array is {list(array.shape)}, the model takes samples of {list(shape)}")
+    if array.dtype == np.uint8 and scale is not None and len(shape) in (2, 3):
+        axis = channel_axis(shape)
+        pixels = batch[..., None] if axis is None else np.moveaxis(batch, axis + 1, -1)
+        scaled = scale.apply(pixels)
+        batch = scaled[..., 0] if axis is None else np.moveaxis(scaled, -1, axis + 1)
+    for i, x in enumerate(batch):
+        yield Sample(f"{path.stem}_{i:03d}" if len(batch) > 1 else path.stem, x.astype(np.float64))
+
+
+def _array(path: Path, input_name: str) -> np.ndarray:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        names = [n for n in (input_name, *ARRAY_NAMES) if n in loaded.files] or loaded.files
+        if len(names) > 1 and names == loaded.files:
+            raise RequestError(f"{path}: which array? It has {', '.join(names)}; name one {input_name!r}")
+        return np.asarray(loaded[names[0]])
+    except (OSError, ValueError, EOFError, KeyError, IndexError) as error:
+        raise RequestError(f"{path}: not a readable numpy file ({error})") from None
+
+
+def batched(array: np.ndarray, shape: Shape) -> np.ndarray | None:
+    """``array`` as [n, *shape], if it is that up to a missing batch or channel axis, the order of the axes, or flattening."""
+
+    def fits(candidate: np.ndarray) -> bool:
+        return candidate.ndim == len(shape) + 1 and all(
+            not isinstance(want, int) or want == have for want, have in zip(shape, candidate.shape[1:], strict=True)
+        )
+
+    candidates = [array, array[None]]
+    axis = channel_axis(shape)
+    if axis is not None:
+        for base in (array, array[None]):
+            candidates.append(np.expand_dims(base, axis + 1))
+            if base.ndim == 4:
+                candidates.append(np.moveaxis(base, -1, 1) if axis == 0 else np.moveaxis(base, 1, -1))
+    sizes = [d for d in shape if isinstance(d, int)]
+    if len(sizes) == len(shape) and array[0].size == np.prod(sizes):
+        candidates.append(array.reshape([-1, *sizes]))
+    return next((candidate for candidate in candidates if fits(candidate)), None)
+
+
+def _picture(path: Path, shape: Shape, scale: Scaling | None) -> np.ndarray:
+    """A picture as [height, width, channels], scaled to cover the model's size and cut to its centre."""
+    if scale is None:
+        raise RequestError(
+            f"{path}: to turn pixels into inputs the model needs --range (with --mean and --std) or --low and --high"
+        )
+    axis = channel_axis(shape)
+    if len(shape) not in (2, 3) or (len(shape) == 3 and axis is None):
+        raise RequestError(f"{path}: is a picture, but the model takes samples of {list(shape)}")
+    space = [d for i, d in enumerate(shape) if i != axis]
+    channels = 1 if axis is None else shape[axis]
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened).convert(CHANNELS[int(channels or 1)])
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise RequestError(f"{path}: not a readable picture ({error})") from None
+    height, width = (d if isinstance(d, int) else size for d, size in zip(space, image.size[::-1], strict=True))
+    pixels = np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR))
+    return scale.apply(pixels[..., None] if pixels.ndim == 2 else pixels)
+
+
+def _layout(picture: np.ndarray, shape: Shape) -> np.ndarray:
+    """[height, width, channels] in the order that the model takes."""
+    axis = channel_axis(shape)
+    return picture[..., 0] if axis is None else np.moveaxis(picture, -1, axis)
+
+
+def labels(path: Path) -> list[str]:
+    """The names of the classes: one a line, or a JSON list or object of index to name."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix.lower() != ".json":
+            return [line.strip() for line in text.splitlines()]
+        data = json.loads(text)
+        if isinstance(data, dict):
+            return [str(data.get(str(i), i)) for i in range(max(map(int, data), default=-1) + 1)]
+        return [str(name) for name in data]
+    except (OSError, ValueError, TypeError) as error:
+        raise RequestError(f"{path}: no labels can be read from it ({error})") from None

@@ -1,0 +1,228 @@
+"""Reading, normalising and writing ONNX files. Weights are never looked at, and external weights never loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import onnx
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, ValueInfoProto, helper
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from onnxdtd.errors import ModelError
+
+OLDEST_OPSET = 7  # what onnx's version converter still understands reliably
+EMITTED_OPSET = 17  # the operators that the relevance pass uses mean the same from here on
+EMITTED_IR = 8  # the IR version of opset 17; from 4 on, initializers need not be inputs
+SMALL_BYTES = 4096  # tensors up to this size (shapes, pads, scalars) are kept for shape inference
+
+ModelLike: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as it was read: the proto (external weights unread), the SHA-256 of its bytes, where it lies."""
+
+    proto: onnx.ModelProto
+    sha256: str
+    path: Path | None
+
+
+def read(source: ModelLike) -> Source:
+    """Read a model from a path, bytes or a ``ModelProto``.
+
+    Raises ``ModelError`` where there is no file, no ONNX in it, or no graph in the ONNX.
+    """
+    if isinstance(source, onnx.ModelProto):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(source)
+        data, path = proto.SerializeToString(deterministic=True), None
+    else:
+        data, path = (source, None) if isinstance(source, bytes) else _file_bytes(Path(source))
+        proto = _parse(data, path)
+    name = str(path or "the model")
+    if not proto.graph.node:
+        raise ModelError(f"{name}: no ONNX graph with nodes in it; give the .onnx file of an exported classifier")
+    return Source(proto, hashlib.sha256(data).hexdigest(), path)
+
+
+def _file_bytes(path: Path) -> tuple[bytes, Path]:
+    try:
+        return path.read_bytes(), path
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ModelError(f"{path}: is a folder; give the .onnx file in it") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _parse(data: bytes, path: Path | None) -> onnx.ModelProto:
+    name = str(path or "the model")
+    if not data:
+        raise ModelError(f"{name}: the file is empty")
+    try:
+        proto = onnx.load_model_from_string(data)
+    except DecodeError:
+        raise ModelError(f"{name}: not an ONNX model, or a truncated one; export or copy it again") from None
+    if not proto.opset_import and not proto.HasField("graph"):
+        raise ModelError(f"{name}: not an ONNX model (no operator set, no graph)")
+    return proto
+
+
+def opset(proto: onnx.ModelProto) -> int:
+    """The version of the default operator set."""
+    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
+    if not versions:
+        raise ModelError("the model imports no default operator set")
+    return max(versions)
+
+
+def normalise(proto: onnx.ModelProto) -> list[str]:
+    """Bring ``proto`` in place to what the relevance pass builds on; returns what was changed, in words.
+
+    Model-local functions are inlined, an operator set below 17 is converted by onnx's own converter, and an IR version
+    below 8 is raised. A model that needs none of this stays as it is, node for node.
+    """
+    changes = []
+    version = opset(proto)
+    if version < OLDEST_OPSET:
+        raise ModelError(f"operator set {version} is older than {OLDEST_OPSET}; export the model again with a newer one")
+    if proto.functions:
+        import onnx.inliner  # not imported by onnx itself
+
+        proto.CopyFrom(onnx.inliner.inline_local_functions(proto))
+        changes.append("model-local functions inlined")
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    if proto.ir_version < 4:  # there every initializer had to be listed as an input
+        inputs = [value for value in proto.graph.input if value.name not in weights]
+        del proto.graph.input[:]
+        proto.graph.input.extend(inputs)
+    if proto.ir_version < EMITTED_IR:
+        changes.append(f"IR version {proto.ir_version} raised to {EMITTED_IR}")
+        proto.ir_version = EMITTED_IR
+    if version < EMITTED_OPSET:
+        _convert(proto, version)
+        changes.append(f"operator set {version} converted to {EMITTED_OPSET}")
+    return changes
+
+
+def _convert(proto: onnx.ModelProto, version: int) -> None:
+    """Convert the nodes; weights stay where they are, since the converter only sees the skeleton."""
+    from onnx import version_converter
+
+    bare = skeleton(proto)
+    try:
+        converted = version_converter.convert_version(bare, EMITTED_OPSET)
+    except Exception as error:  # the converter raises bare RuntimeErrors from C++
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"operator set {version} cannot be converted to {EMITTED_OPSET} ({reason}); export the model again"
+        ) from None
+    known = {tensor.name for tensor in proto.graph.initializer}
+    del proto.graph.node[:]
+    proto.graph.node.extend(converted.graph.node)
+    proto.graph.initializer.extend(t for t in converted.graph.initializer if t.name not in known)
+    for entry in proto.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            entry.version = EMITTED_OPSET
+
+
+def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same structure with every weight above 4 KiB turned into a graph input: all of the shapes, none of the bytes."""
+    bare = onnx.ModelProto(ir_version=proto.ir_version)
+    bare.opset_import.extend(proto.opset_import)
+    bare.functions.extend(proto.functions)
+    graph, listed = proto.graph, {value.name for value in proto.graph.input}
+    bare.graph.name = graph.name or "graph"
+    bare.graph.node.extend(graph.node)
+    bare.graph.input.extend(graph.input)
+    bare.graph.output.extend(graph.output)
+    bare.graph.value_info.extend(graph.value_info)
+    for tensor in graph.initializer:
+        if tensor.ByteSize() <= SMALL_BYTES and not uses_external_data(tensor):
+            bare.graph.initializer.append(tensor)
+        elif tensor.name not in listed:
+            bare.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    for sparse in graph.sparse_initializer:
+        info = helper.make_tensor_value_info(sparse.values.name, sparse.values.data_type, sparse.dims)
+        bare.graph.input.append(info)
+    return bare
+
+
+def graph(proto: onnx.ModelProto) -> gs.Graph:
+    """The structure of ``proto`` as a graph to plan on, with inferred shapes. Raises ``ModelError`` on an invalid graph."""
+    bare = skeleton(proto)
+    try:
+        onnx.checker.check_model(bare)
+        bare = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"not a valid ONNX graph: {str(error).strip().splitlines()[0]}") from None
+    severity, G_LOGGER.severity = G_LOGGER.severity, G_LOGGER.CRITICAL
+    try:
+        return gs.import_onnx(bare)
+    finally:
+        G_LOGGER.severity = severity
+
+
+def real_inputs(proto: onnx.ModelProto) -> list[ValueInfoProto]:
+    """The inputs that a caller must feed: those without an initializer."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return [value for value in proto.graph.input if value.name not in weights]
+
+
+def write(proto: onnx.ModelProto, path: Path, source: Path | None = None) -> None:
+    """Write ``proto`` to ``path`` by way of a temporary file beside it, so that no half-written file can be left.
+
+    External weights stay external: where ``path`` lies in another folder than ``source``, their files are copied beside it.
+    Raises ``ModelError`` where the target cannot be written or is the source.
+    """
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder; give the name of the file to write")
+    if not path.parent.is_dir():
+        raise ModelError(f"{path}: the folder {path.parent} does not exist")
+    if source is not None and path.exists() and path.samefile(source):
+        raise ModelError(f"{path}: is the source model, which is never overwritten; choose another output")
+    try:
+        data = proto.SerializeToString(deterministic=True)
+    except ValueError:
+        raise ModelError("the weights inside the model exceed 2 GiB; keep them as external data") from None
+    try:
+        if source is not None and source.parent.resolve() != path.parent.resolve():
+            _copy_external_data(proto, source.parent, path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _copy_external_data(proto: onnx.ModelProto, source: Path, target: Path) -> None:
+    tensors: list[TensorProto] = [t for t in proto.graph.initializer if uses_external_data(t)]
+    for location in sorted({ExternalDataInfo(t).location for t in tensors}):
+        origin, copy = source / location, target / location
+        if not origin.resolve().is_relative_to(source.resolve()):
+            raise ModelError(f"external weights at {location!r} lie outside the model's folder; not followed")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not (copy.exists() and copy.samefile(origin)):
+            shutil.copyfile(origin, copy)

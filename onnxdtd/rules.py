@@ -1,0 +1,154 @@
+"""A rule as data, and ``propagate``, which applies any rule to any layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onnxdtd.emit import Emit, Tensor, Value
+from onnxdtd.linear import Layer, Slot
+
+INPUTS = ("1", "x", "x+", "x-", "l", "h", "x-l", "x-h")
+WEIGHTS = ("1", "w", "w+", "w-", "w2", "w~+", "w~-")
+BIASES = ("b", "b+", "b-")
+NEVER_NEGATIVE = {("x+", "w+"), ("x-", "w-"), ("1", "w2"), ("1", "1")}
+
+
+@dataclass(frozen=True)
+class Term:
+    """sign · x · w, a summand of q."""
+
+    sign: float
+    x: str
+    w: str
+
+
+@dataclass(frozen=True)
+class Branch:
+    """scale · Σ terms / (Σ Σ terms + bias), for the outputs that ``when`` selects."""
+
+    terms: tuple[Term, ...]
+    scale: float = 1.0
+    bias: str | None = None
+    when: str | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A propagation rule with its parameters filled in. ``str()`` is the reference that selects it again."""
+
+    name: str
+    branches: tuple[Branch, ...]
+    params: Mapping[str, float] = field(default_factory=dict)
+    epsilon: float = 0.0
+    equation: str = ""
+    domain: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        """``name(parameter=value)``"""
+        values = ", ".join(f"{name}={value:g}" for name, value in self.params.items())
+        return f"{self.name}({values})" if values else self.name
+
+    @property
+    def needs_bounds(self) -> bool:
+        """Does it mention l or h?"""
+        return any(set(term.x) & {"l", "h"} for branch in self.branches for term in branch.terms)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known about the tensors of the model: which are ≥ 0, and the bounds of those before the first layer."""
+
+    nonnegative: Callable[[Tensor], bool]
+    bounds: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def propagate(e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Context) -> list[Value | None]:
+    """The relevance of each input of ``layer``: R_x = Σ± x_t ⊙ A(w_t)ᵀ s with s = scale · R ⊘ z, z = Σ± A(w_t) x_t + b."""
+    shares: list[dict[str, tuple[Value, list[Value]]]] = [{} for _ in layer.slots]
+    for branch in rule.branches:
+        terms = [
+            (slot, term, x, w)
+            for slot in range(len(layer.slots))
+            for term in branch.terms
+            if branch.scale
+            if (x := input_term(e, layer.slots[slot], term.x, context)) is not None
+            if (w := weight_term(e, layer.slots[slot], term.w, rule.params)) is not None
+        ]
+        if not terms:
+            continue
+        z = denominator(e, layer, branch, terms)
+        never_negative = all((t.x, t.w) in NEVER_NEGATIVE and t.sign > 0 for _, t, _, _ in terms) and branch.bias is None
+        s = divide(e, selected(e, relevance, layer.y, branch.when), z, rule.epsilon, never_negative)
+        for slot, term, x, w in terms:
+            back = layer.slots[slot].adjoint(e.mul(s, branch.scale * term.sign), w)
+            shares[slot].setdefault(term.x, (x, []))[1].append(back)
+    return [e.sum([e.mul(x, e.sum(backs)) for x, backs in share.values()]) if share else None for share in shares]
+
+
+def denominator(e: Emit, layer: Layer, branch: Branch, terms: Sequence[tuple[int, Term, Value, Value]]) -> Value:
+    """z = Σ± A(w_t) x_t + bias, taken from the predictor's own output where it is the same."""
+    b = layer.b
+    if all((term.sign, term.x, term.w) == (1.0, "x", "w") for _, term, _, _ in terms) and len(terms) == len(layer.slots):
+        return layer.y if branch.bias == "b" or b is None else e("Sub", layer.y, b)
+    z = e.sum([e.mul(layer.slots[slot].forward(x, w), term.sign) for slot, term, x, w in terms])
+    if b is None or branch.bias is None:
+        return z
+    return e.add(z, {"b": lambda: b, "b+": lambda: e("Relu", b), "b-": lambda: e("Min", b, 0.0)}[branch.bias]())
+
+
+def divide(e: Emit, relevance: Tensor, z: Value, epsilon: float, never_negative: bool) -> Tensor:
+    """R ⊘ z. Without ε, what has no denominator redistributes nothing: dividing by infinity gives an exact zero."""
+    if isinstance(z, float):
+        return e.mul(relevance, 1.0 / z)
+    if epsilon:
+        return e("Div", relevance, e("Add", z, e("Where", e("GreaterOrEqual", z, 0.0), epsilon, -epsilon)))
+    smallest = float(np.finfo(z.dtype).tiny)  # below it lie the denormal numbers, and R / z would overflow
+    vanishes = e("Less", z if never_negative else e("Abs", z), smallest)
+    return e("Div", relevance, e("Where", vanishes, float("inf"), z))
+
+
+def selected(e: Emit, relevance: Tensor, y: Tensor, when: str | None) -> Tensor:
+    """R where the output y is as ``when`` says, else 0."""
+    if when is None:
+        return relevance
+    return e("Where", e("Greater" if when == "y>0" else "Less", y, 0.0), relevance, 0.0)
+
+
+def input_term(e: Emit, slot: Slot, symbol: str, context: Context) -> Value | None:
+    """The tensor that an input symbol stands for; None where it is known to be zero."""
+    x = slot.x
+    if symbol == "1":
+        if slot.elementwise:
+            return 1.0
+        one = e.constant(np.asarray([1]))
+        return e.full(1.0, e("Concat", one, e.shape(x, 1), axis=0) if slot.batched else e.shape(x), x.dtype)
+    if symbol in ("x", "x+") and (symbol == "x" or context.nonnegative(x)):
+        return x
+    if symbol == "x+":
+        return e("Relu", x)
+    if symbol == "x-":
+        return None if context.nonnegative(x) else e("Min", x, 0.0)
+    bound = context.bounds(x)[symbol[-1] == "h"]
+    return bound if symbol in ("l", "h") else e.sub(x, bound)
+
+
+def weight_term(e: Emit, slot: Slot, symbol: str, params: Mapping[str, float]) -> Value | None:
+    """The weight that a symbol stands for; None where it is known to be zero."""
+    w = slot.w
+    if symbol == "1":
+        return 1.0 if slot.elementwise or isinstance(w, float) else e.full(1.0, e.shape(w), w.dtype)
+    if symbol == "w":
+        return w
+    if symbol == "w2":
+        return e.mul(w, w)
+    if symbol[:2] == "w~":
+        part = weight_term(e, slot, "w" + symbol[2], params)
+        return w if part is None else e.add(w, e.mul(part, params["gamma"]))
+    if isinstance(w, float):
+        part = max(w, 0.0) if symbol == "w+" else min(w, 0.0)
+        return part or None
+    return e("Relu", w) if symbol == "w+" else e("Min", w, 0.0)

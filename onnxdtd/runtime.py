@@ -1,0 +1,141 @@
+"""Running compiled models in ONNX Runtime. Imports nothing of the compiler: this is all that a service needs."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
+
+NO_RUNTIME = "ONNX Runtime is not installed: pip install 'onnxdtd[cpu]', or 'onnxdtd[gpu]' for NVIDIA GPUs (never both)"
+ONLY_ERRORS = 3  # ONNX Runtime warns about every optional input; ``target`` is one, and meant to be
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one run gives: the predictor's outputs by name, the relevance by input, the relevance of tensors kept."""
+
+    outputs: dict[str, np.ndarray]
+    relevance: dict[str, np.ndarray]
+    kept: dict[str, np.ndarray]
+
+
+class Explainer:
+    """A session over a compiled model.
+
+    Args:
+        model: a path, bytes or ``onnx.ModelProto``.
+        providers: ONNX Runtime execution providers; by default CUDA where it can run, then CPU.
+
+    Raises:
+        OnnxdtdError: no ONNX Runtime is installed. ModelError: the model cannot be run, or was not compiled by onnxdtd.
+    """
+
+    def __init__(self, model: Any, providers: Sequence[str] | None = None):
+        try:
+            import onnxruntime as ort
+        except ImportError:
+            raise OnnxdtdError(NO_RUNTIME) from None
+        options = ort.SessionOptions()
+        options.log_severity_level = ONLY_ERRORS
+        chosen = list(providers or default_providers())
+        unknown = [name for name in chosen if name not in ort.get_available_providers()]
+        if unknown:
+            raise RequestError(f"no provider {unknown[0]!r} here; there are {', '.join(ort.get_available_providers())}")
+        serialised = model if isinstance(model, bytes | str) else None
+        if serialised is None:
+            serialised = os.fspath(model) if isinstance(model, os.PathLike) else model.SerializeToString()
+        try:
+            self.session = ort.InferenceSession(serialised, options, providers=chosen)
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class
+            raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from None
+        entries = self.session.get_modelmeta().custom_metadata_map
+        self.metadata = {k.removeprefix("onnxdtd."): json.loads(v) for k, v in entries.items() if k.startswith("onnxdtd.")}
+        if "relevance" not in self.metadata:
+            raise ModelError("this model was not compiled by onnxdtd: run `onnxdtd compile` on it first")
+        self.inputs = {node.name: node for node in self.session.get_inputs()}
+
+    def __call__(self, x: np.ndarray | Mapping[str, np.ndarray], target: int | Sequence[int] | None = None) -> Explanation:
+        """Predict and explain.
+
+        Args:
+            x: the input, or one array for each input by name; cast to the type that the model takes.
+            target: the class to explain, one for all samples or one each; None explains the arg-max.
+
+        Raises:
+            RequestError: arrays that do not fit, NaN or infinite values, a target that the model does not take.
+        """
+        feeds = self._feeds(x)
+        if target is not None:
+            feeds |= self._target(target)
+        names = [node.name for node in self.session.get_outputs()]
+        try:
+            values = dict(zip(names, self.session.run(names, feeds), strict=True))
+        except Exception as error:
+            raise RequestError(f"ONNX Runtime cannot run the model on this input: {_first_line(error)}") from None
+        found = self.metadata["relevance"]
+        relevance = {name: values[out] for name, out in found.items() if name in self.inputs}
+        kept = {name: values[out] for name, out in found.items() if name not in self.inputs}
+        return Explanation({n: v for n, v in values.items() if n not in found.values()}, relevance, kept)
+
+    def _feeds(self, x: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if not isinstance(x, Mapping):
+            if len(self.inputs) != 1:
+                raise RequestError(f"the model has several inputs, give a dictionary of {', '.join(self.inputs)}")
+            x = dict.fromkeys(self.inputs, np.asarray(x))
+        if set(x) != set(self.inputs):
+            raise RequestError(f"the model takes the inputs {', '.join(self.inputs)}, not {', '.join(x) or 'none'}")
+        return {name: self._fitted(np.asarray(value), name) for name, value in x.items()}
+
+    def _fitted(self, value: np.ndarray, name: str) -> np.ndarray:
+        node = self.inputs[name]
+        fits = len(node.shape) == value.ndim and all(
+            not isinstance(want, int) or want == have for want, have in zip(node.shape, value.shape, strict=True)
+        )
+        if not fits:
+            raise RequestError(f"the input {name!r} is {node.shape}, the array given is {list(value.shape)}")
+        try:
+            value = value.astype(_dtype(node.type))
+        except (TypeError, ValueError):
+            raise RequestError(f"the input {name!r} takes {node.type}, not an array of {value.dtype}") from None
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise RequestError(f"the array for {name!r} has values that are NaN or infinite")
+        return value
+
+    def _target(self, target: int | Sequence[int]) -> dict[str, np.ndarray]:
+        name = self.metadata["target_input"]
+        if name is None:
+            raise RequestError("the target of this model was fixed when it was compiled")
+        values = np.atleast_1d(np.asarray(target)).astype(np.int64)
+        classes = self.metadata["classes"]
+        if classes is not None and (values.min() < -1 or values.max() >= classes):
+            raise RequestError(f"target {target} is no class of this model, which has classes 0 to {classes - 1}")
+        return {name: values}
+
+
+def default_providers() -> list[str]:
+    """CUDA where onnxruntime-gpu is installed and an NVIDIA driver can be loaded, and the CPU."""
+    import onnxruntime as ort
+
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return ["CPUExecutionProvider"]
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return [name for name in wanted if name in ort.get_available_providers()]
+
+
+def _dtype(onnx_type: str) -> np.dtype:
+    """``tensor(float16)`` and so on, as numpy's."""
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
