@@ -9,7 +9,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
+from onnxdtd.request import Request
 
 if TYPE_CHECKING:
-    from onnxdtd.compiler import Job, Request
+    from onnxdtd.compiler import Job
 
 app = typer.Typer(
     help="Write the relevance pass of an ONNX classifier into its own file.",
@@ -74,8 +76,6 @@ def select(
     allow: Annotated[list[str], option("--allow", "Let relevance pass an operator without a rule.", "OP=pass")] = [],
 ) -> Request:
     """What to explain and how: the options that commands share."""
-    from onnxdtd.compiler import Request
-
     bounds = domain(low, high, span, mean, std)
     chosen: int | str | None = int(target) if target is not None and target.lstrip("-").isdigit() else target
     waivers = dict(entry.partition("=")[::2] for entry in allow)
@@ -127,6 +127,18 @@ def _numbers(option: str, text: str) -> float | list[float]:
     except ValueError:
         raise RequestError(f"{option} {text!r}: write a number, or numbers separated by commas") from None
     return values[0] if len(values) == 1 else values
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on standard output. Names are shown as they are: none is taken for markup, none is cut off."""
+    table = Table(*(Column(name, overflow="fold") for name in columns))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    out.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 @app.command("compile")
@@ -182,13 +194,12 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
     if as_json:
         print(json.dumps({**summary, "steps": rows}, indent=1))
         return
-    table = Table(title=f"{model}, preset {request.preset}", title_justify="left")
-    for column in ("node", "operators", "kind", "rule", "input"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        shown = row["kind"] + (", first layer" if row["first"] else "")
-        table.add_row(row["node"], row["op"], shown, row["rule"] or "", " ".join(row["input"]))
-    out.print(table)
+    out.print(f"{model}, preset {request.preset}", markup=False)
+    cells = [
+        (r["node"], r["op"], r["kind"] + (", first layer" if r["first"] else ""), r["rule"] or "", " ".join(r["input"]))
+        for r in rows
+    ]
+    print_table(("node", "operators", "kind", "rule", "input"), cells)
     for key in ("output", "logits", "stepped_back", "changes"):
         if summary[key]:
             value = summary[key] if isinstance(summary[key], str) else ", ".join(summary[key])
@@ -242,12 +253,14 @@ def explain_command(
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False))
         return
-    table = Table("input", "predicted", "score", "explained", "logit", "Σ relevance")
-    for r in results[:50]:
-        logit = "" if r.logit is None else f"{r.logit:.4g}"
-        table.add_row(r.name, r.predicted_label, f"{r.score:.4g}", r.target_label, logit, f"{r.relevance_sum:.4g}")
-    out.print(table)
+    cells = [
+        (r.name, r.predicted_label, f"{r.score:.4g}", r.target_label, _number(r.logit), _number(r.relevance_sum))
+        for r in results[:50]
+    ]
+    print_table(("input", "predicted", "score", "explained", "logit", "Σ relevance"), cells)
     more = f" (the first 50 of {len(results)} shown)" if len(results) > 50 else ""
+    for remark in explain.remarks(results):
+        out.print(f"note: {remark}", markup=False)
     out.print(f"{len(results)} heatmaps and results.json are in {out_path}{more}", markup=False)
 
 
@@ -288,14 +301,12 @@ def rules_command(
         print(json.dumps({"rules": listed, "presets": presets}, indent=1, ensure_ascii=False))
         return
     for rule in rules:
-        out.print(f"[bold]{rule}[/bold]")
+        out.print(str(rule), style="bold", markup=False)
         for text in (rule.equation, f"domain: {rule.domain}", rule.source):
             out.print(f"    {text}", markup=False)
     out.print()
-    table = Table("preset", "what it does", "source")
-    for preset in library.presets.values():
-        table.add_row(preset.name, preset.title, preset.source)
-    out.print(table)
+    presets_shown = [(preset.name, preset.title, preset.source) for preset in library.presets.values()]
+    print_table(("preset", "what it does", "source"), presets_shown)
 
 
 def main() -> None:

@@ -20,24 +20,10 @@ from onnxdtd.emit import Emit, Tensor, dims, label
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.library import Library
 from onnxdtd.plan import Plan, Step, plan
+from onnxdtd.request import Request
 from onnxdtd.rules import Context, propagate
 
 PREFIX = "onnxdtd."
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to explain and how; see ``compile``."""
-
-    preset: str = "dtd"
-    settings: Sequence[str] = ()
-    low: Any = None
-    high: Any = None
-    target: int | str | None = None
-    contrast: bool = False
-    output: str | None = None
-    keep: Sequence[str] = ()
-    allow: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,25 @@ class Job:
         return Caption(title, subtitle)
 
 
+def remarks(results: Sequence[Result]) -> list[str]:
+    """What a reader of the heatmaps must know: logits below zero, and relevance that did not arrive."""
+    known = [r for r in results if r.logit is not None]
+    below = sum(1 for r in known if r.logit is not None and r.logit < 0)
+    lost = [1 - r.relevance_sum / r.logit for r in known if r.logit]
+    found = []
+    if below:
+        found.append(
+            f"{below} of {len(known)} explained logits are below zero: their relevance adds up to that negative number, "
+            "so blue is evidence for the low score, not against the class; --contrast explains the lead over the runner-up"
+        )
+    if lost and np.median(np.abs(lost)) > 0.01:
+        found.append(
+            f"Σ relevance is not the logit (median difference {np.median(np.abs(lost)):.0%}): biases, the stabiliser and "
+            "neurons without a positive input absorbed the rest; compare heatmaps by shape, not by size"
+        )
+    return found
+
+
 def run(
     job: Job, found: Sequence[Path], folder: Folder, target: int | None = None, tick: Callable[[], object] = lambda: None
 ) -> list[Result]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +32,11 @@ class Caption:
 def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, scale: Scaling | None = None) -> None:
     """Write a PNG of one sample and its relevance, both of one shape: heatmap, signal or bar chart, as the shape suggests."""
     kind = kind_of(x.shape)
-    figure = Figure(figsize={"image": (7.6, 4.4), "signal": (8, 4.6), "bars": (7, 4.4)}[kind], layout="constrained")
-    figure.suptitle(caption.title, fontsize=12, fontweight="bold")
+    size = {"image": (5.4, 6.0) if _is_wide(x.shape) else (7.6, 4.4), "signal": (8, 4.6), "bars": (7, 4.4)}[kind]
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(_wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold")
     {"image": _image, "signal": _signal, "bars": _bars}[kind](figure, x, relevance, scale)
-    figure.supxlabel(caption.subtitle, fontsize=9)
+    figure.supxlabel(_wrapped(caption.subtitle, size[0] * 13), fontsize=9)
     figure.savefig(path, dpi=110, format="png")
 
 
@@ -52,6 +54,18 @@ def kind_of(shape: tuple[int, ...]) -> str:
     return "signal" if len(long) == 1 and (len(shape) > 1 or long[0] > FEW_FEATURES) else "bars"
 
 
+def _wrapped(text: str, width: float) -> str:
+    """``text`` in lines of at most ``width`` characters, at most three of them."""
+    return textwrap.fill(text, int(width), max_lines=3, placeholder=" ...")
+
+
+def _is_wide(shape: tuple[int, ...]) -> bool:
+    """Is a picture so wide that it is better above its heatmap than beside it?"""
+    axis = channel_axis(shape)
+    space = [d for i, d in enumerate(shape) if i != axis]
+    return space[1] > 1.5 * space[0] if len(space) == 2 else False
+
+
 def heat(relevance: np.ndarray) -> np.ndarray:
     """Relevance [C, H, W], [H, W, C] or [H, W], summed over channels."""
     axis = channel_axis(relevance.shape)
@@ -66,7 +80,7 @@ def colour_limit(values: np.ndarray) -> float:
 
 
 def _image(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subplots(2, 1) if _is_wide(x.shape) else figure.subplots(1, 2)
     axis = channel_axis(x.shape)
     picture = x[..., None] if axis is None else np.moveaxis(x, axis, -1)
     picture = scale.undo(picture) if scale is not None else (picture - picture.min()) / (np.ptp(picture) or 1)

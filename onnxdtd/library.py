@@ -265,7 +265,13 @@ def _branch(table: Mapping[str, Any], params: Mapping[str, float], where: str) -
     for key, allowed in (("bias", BIASES), ("when", ("y>0", "y<0"))):
         if table.get(key) not in (None, *allowed):
             raise RuleError(f"{where}: {key} is one of {', '.join(allowed)}, not {table[key]!r}")
+    _needs_gamma(table.get("bias") or "", params, where)
     return Branch(terms, _number(table.get("scale", 1.0), params, where), table.get("bias"), table.get("when"))
+
+
+def _needs_gamma(text: str, params: Mapping[str, float], where: str) -> None:
+    if "~" in text and "gamma" not in params:
+        raise RuleError(f"{where}: {text!r} needs a parameter gamma")
 
 
 def _term(text: str, weights: Mapping[str, str], params: Mapping[str, float], where: str) -> Term:
@@ -274,6 +280,5 @@ def _term(text: str, weights: Mapping[str, str], params: Mapping[str, float], wh
     if x not in INPUTS or w.strip() not in weights:
         options = f"an input ({', '.join(INPUTS)}) and {', '.join(filter(None, weights))}"
         raise RuleError(f"{where}: cannot read {text!r}; write {options}")
-    if "~" in w and "gamma" not in params:
-        raise RuleError(f"{where}: {text!r} needs a parameter gamma")
+    _needs_gamma(text, params, where)
     return Term(sign, x, weights[w.strip()])

@@ -167,7 +167,7 @@ def _start(graph: gs.Graph, output: str | None, facts: Facts) -> tuple[str, Tens
             raise RequestError(f"no tensor {output!r} in the model{_suggest(output, tensors)}")
         candidates = [tensors[output]]
     else:
-        candidates = list(graph.outputs)
+        candidates = sorted(graph.outputs, key=lambda t: not _is_float(t))  # scores rather than labels
     found: dict[str, tuple[str, Tensor, list[gs.Node]]] = {}
     for candidate in candidates:
         logits, stepped_back = _step_back(candidate)

@@ -12,7 +12,7 @@ from onnxdtd.linear import Layer, Slot
 
 INPUTS = ("1", "x", "x+", "x-", "l", "h", "x-l", "x-h")
 WEIGHTS = ("1", "w", "w+", "w-", "w2", "w~+", "w~-")
-BIASES = ("b", "b+", "b-")
+BIASES = ("b", "b+", "b-", "b~+", "b~-")
 NEVER_NEGATIVE = {("x+", "w+"), ("x-", "w-"), ("1", "w2"), ("1", "1")}
 
 
@@ -80,7 +80,7 @@ def propagate(e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Con
         ]
         if not terms:
             continue
-        z = denominator(e, layer, branch, terms)
+        z = denominator(e, layer, branch, terms, rule.params)
         never_negative = all((t.x, t.w) in NEVER_NEGATIVE and t.sign > 0 for _, t, _, _ in terms) and branch.bias is None
         s = divide(e, selected(e, relevance, layer.y, branch.when), z, rule.epsilon, never_negative)
         for slot, term, x, w in terms:
@@ -89,7 +89,9 @@ def propagate(e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Con
     return [e.sum([e.mul(x, e.sum(backs)) for x, backs in share.values()]) if share else None for share in shares]
 
 
-def denominator(e: Emit, layer: Layer, branch: Branch, terms: Sequence[tuple[int, Term, Value, Value]]) -> Value:
+def denominator(
+    e: Emit, layer: Layer, branch: Branch, terms: Sequence[tuple[int, Term, Value, Value]], params: Mapping[str, float]
+) -> Value:
     """z = Σ± A(w_t) x_t + bias, taken from the predictor's own output where it is the same."""
     b = layer.b
     if all((term.sign, term.x, term.w) == (1.0, "x", "w") for _, term, _, _ in terms) and len(terms) == len(layer.slots):
@@ -97,7 +99,7 @@ def denominator(e: Emit, layer: Layer, branch: Branch, terms: Sequence[tuple[int
     z = e.sum([e.mul(layer.slots[slot].forward(x, w), term.sign) for slot, term, x, w in terms])
     if b is None or branch.bias is None:
         return z
-    return e.add(z, {"b": lambda: b, "b+": lambda: e("Relu", b), "b-": lambda: e("Min", b, 0.0)}[branch.bias]())
+    return e.add(z, part_of(e, b, branch.bias, params))
 
 
 def divide(e: Emit, relevance: Tensor, z: Value, epsilon: float, never_negative: bool) -> Tensor:
@@ -141,14 +143,16 @@ def weight_term(e: Emit, slot: Slot, symbol: str, params: Mapping[str, float]) -
     w = slot.w
     if symbol == "1":
         return 1.0 if slot.elementwise or isinstance(w, float) else e.full(1.0, e.shape(w), w.dtype)
-    if symbol == "w":
-        return w
-    if symbol == "w2":
-        return e.mul(w, w)
-    if symbol[:2] == "w~":
-        part = weight_term(e, slot, "w" + symbol[2], params)
-        return w if part is None else e.add(w, e.mul(part, params["gamma"]))
-    if isinstance(w, float):
-        part = max(w, 0.0) if symbol == "w+" else min(w, 0.0)
-        return part or None
-    return e("Relu", w) if symbol == "w+" else e("Min", w, 0.0)
+    return e.mul(w, w) if symbol == "w2" else part_of(e, w, symbol, params)
+
+
+def part_of(e: Emit, value: Value, symbol: str, params: Mapping[str, float]) -> Value | None:
+    """w or b as it is, its positive (+) or negative (-) part, or (~) itself plus γ times that part; None where that is zero."""
+    if symbol in ("w", "b"):
+        return value
+    if symbol[1] == "~":
+        part = part_of(e, value, symbol[0] + symbol[2], params)
+        return value if part is None else e.add(value, e.mul(part, params["gamma"]))
+    if isinstance(value, float):
+        return (max(value, 0.0) if symbol[1] == "+" else min(value, 0.0)) or None
+    return e("Relu", value) if symbol[1] == "+" else e("Min", value, 0.0)

@@ -11,6 +11,8 @@ by Layer-wise Relevance Propagation" (2016); [G] Montavon et al., "Layer-Wise Re
 (2019), for the gamma rule.
 """
 
+# ruff: noqa: N803, N806  (W, R, ... are the letters of the papers)
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -129,19 +131,20 @@ def epsilon(x: Array, W: Array, b: Array, R: Array, *, eps: float) -> Array:
 
 @in_float64
 def gamma(x: Array, W: Array, b: Array, R: Array, *, gamma: float) -> Array:
-    """R_i = Σ_j p_ij / Σ_i p_ij · R_j, no bias; p_ij = x_i (w_ij + gamma w_ij⁺) for x >= 0 and y_j > 0 [G 10.2.1].
+    """R_i = Σ_j p_ij / (Σ_i p_ij + c_j) · R_j; p_ij = x_i (w_ij + gamma w_ij⁺) for x >= 0 and y_j > 0 [G 10.2.1].
 
-    [G] keeps b_j in the denominator, this does not. In general the contributions that agree in sign with
+    c_j is the bias treated like a weight of the input 1. In general the contributions that agree in sign with
     y_j = Σ_i x_i w_ij + b_j are the ones favoured:
-        y_j > 0: p_ij = x_i⁺ (w_ij + gamma w_ij⁺) + x_i⁻ (w_ij + gamma w_ij⁻)
-        y_j < 0: p_ij = x_i⁺ (w_ij + gamma w_ij⁻) + x_i⁻ (w_ij + gamma w_ij⁺)
+        y_j > 0: p_ij = x_i⁺ (w_ij + gamma w_ij⁺) + x_i⁻ (w_ij + gamma w_ij⁻), c_j = b_j + gamma b_j⁺
+        y_j < 0: p_ij = x_i⁺ (w_ij + gamma w_ij⁻) + x_i⁻ (w_ij + gamma w_ij⁺), c_j = b_j + gamma b_j⁻
         y_j = 0: nothing is redistributed.
     """
     y = (x[:, None] * W).sum(axis=0) + b
     favour_pos = pos(x)[:, None] * (W + gamma * pos(W)) + neg(x)[:, None] * (W + gamma * neg(W))
     favour_neg = pos(x)[:, None] * (W + gamma * neg(W)) + neg(x)[:, None] * (W + gamma * pos(W))
     terms = np.where(y > 0, favour_pos, favour_neg) * (y != 0)
-    return redistribute(terms, terms.sum(axis=0), R)
+    bias = b + gamma * np.where(y > 0, pos(b), neg(b))
+    return redistribute(terms, terms.sum(axis=0) + bias, R)
 
 
 @in_float64

@@ -1,0 +1,22 @@
+"""What a caller asks for, as plain data. Imports nothing, so that the command line starts fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to explain and how; see ``onnxdtd.compile``."""
+
+    preset: str = "dtd"
+    settings: Sequence[str] = ()
+    low: Any = None
+    high: Any = None
+    target: int | str | None = None
+    contrast: bool = False
+    output: str | None = None
+    keep: Sequence[str] = ()
+    allow: Mapping[str, str] | None = None

@@ -1,0 +1,206 @@
+"""The plan as data: where relevance starts, which rule goes where, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+import pytest
+from onnx import parser
+
+import onnxdtd
+from onnxdtd.compiler import prepare
+from onnxdtd.plan import Plan
+from onnxdtd.request import Request
+
+CONV_NET = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,1,6,6] image) => (float[N,3] probabilities)
+<float[2,1,3,3] w1, float[2] b1, float[4,2,3,3] w2, float[3,16] w3>
+{
+   scaled = Div(image, factor)
+   h1 = Conv<pads=[1,1,1,1]>(scaled, w1, b1)
+   a1 = Relu(h1)
+   h2 = Conv(a1, w2)
+   p2 = MaxPool<kernel_shape=[2,2], strides=[2,2]>(h2)
+   f = Flatten(p2)
+   logits = Gemm<transB=1>(f, w3)
+   probabilities = Softmax(logits)
+}
+"""
+
+
+def text_model(text: str) -> onnx.ModelProto:
+    """A model from ONNX text; weights that the text only declares become initializers of ones."""
+    model = parser.parse_model(text)
+    declared = {t.name: t for t in model.graph.value_info}
+    for name, info in declared.items():
+        shape = [d.dim_value for d in info.type.tensor_type.shape.dim]
+        size = 1
+        for d in shape:
+            size *= d
+        model.graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, shape, [1.0] * size))
+    del model.graph.value_info[:]
+    return model
+
+
+@pytest.fixture
+def net() -> onnx.ModelProto:
+    return text_model(CONV_NET.replace("float[3,16] w3>", "float[3,16] w3, float[1] factor>"))
+
+
+def planned(model: onnx.ModelProto, **request: Any) -> Plan:
+    return prepare(model, Request(**request)).plan
+
+
+def test_kinds_and_rules(net: onnx.ModelProto) -> None:
+    steps = [(s.op, s.kind, str(s.rule) if s.rule else "") for s in planned(net, low=0.0, high=1.0).steps]
+    assert steps == [
+        ("Div", "preprocessing", ""),
+        ("Conv", "linear", "zB"),
+        ("Relu", "pass", ""),
+        ("Conv", "linear", "z+"),
+        ("MaxPool", "route", ""),
+        ("Flatten", "move", ""),
+        ("Gemm", "linear", "z+"),
+    ]
+
+
+def test_without_bounds_the_first_layer_gets_w2(net: onnx.ModelProto) -> None:
+    rules = [str(s.rule) for s in planned(net).steps if s.rule]
+    assert rules == ["w2", "z+", "z+"]
+
+
+def test_softmax_is_stepped_back_over(net: onnx.ModelProto) -> None:
+    plan = planned(net)
+    assert (plan.logits.name, [node.op for node in plan.stepped_back]) == ("logits", ["Softmax"])
+
+
+def test_signs(net: onnx.ModelProto) -> None:
+    plan = planned(net)
+    inputs = {s.op + str(i): plan.nonnegative(s.inputs[0]) for i, s in enumerate(plan.steps)}
+    assert inputs == {
+        "Div0": False,
+        "Conv1": False,
+        "Relu2": False,
+        "Conv3": True,
+        "MaxPool4": False,
+        "Flatten5": False,
+        "Gemm6": False,
+    }
+
+
+def test_set_overrides_by_output_name_where_nodes_have_none(net: onnx.ModelProto) -> None:
+    plan = planned(net, settings=["h2=epsilon(epsilon=0.5)", "logits=z"])
+    assert [str(s.rule) for s in plan.steps if s.rule] == ["w2", "epsilon(epsilon=0.5)", "z"]
+
+
+def test_the_last_of_several_settings_wins(net: onnx.ModelProto) -> None:
+    plan = planned(net, settings=["*=epsilon", "h2=z"])
+    assert [str(s.rule) for s in plan.steps if s.rule] == ["epsilon(epsilon=1e-06)", "z", "epsilon(epsilon=1e-06)"]
+
+
+def test_setting_that_matches_nothing(net: onnx.ModelProto) -> None:
+    with pytest.raises(onnxdtd.RuleError, match=r"--set nothing=z: matches no layer of this model; its layers are 'h1'"):
+        planned(net, settings=["nothing=z"])
+
+
+def test_rule_that_needs_bounds_in_an_inner_layer(net: onnx.ModelProto) -> None:
+    with pytest.raises(onnxdtd.RequestError, match=r"zB at 'h2' .* only the first layer has them"):
+        planned(net, low=0.0, high=1.0, settings=["h2=zB"])
+
+
+def test_box_preset_without_bounds(net: onnx.ModelProto) -> None:
+    with pytest.raises(onnxdtd.RequestError, match="give --low and --high"):
+        planned(net, preset="epsilon-gamma-box")
+
+
+def test_every_problem_is_reported_at_once(net: onnx.ModelProto) -> None:
+    for node in net.graph.node:
+        if node.op_type in ("Relu", "MaxPool"):
+            node.op_type = {"Relu": "Erf", "MaxPool": "Softsign"}[node.op_type]
+            del node.attribute[:]
+    with pytest.raises(onnxdtd.Unsupported) as caught:
+        planned(net)
+    problems = caught.value.problems
+    assert [(p.op, p.node) for p in problems] == [("Erf", "a1"), ("Softsign", "p2")]
+    text = str(caught.value)
+    assert "Erf x1 (a1): there is no rule for this operator" in text
+    assert "--allow Softsign=pass" in text
+
+
+def test_allow_lets_relevance_pass(net: onnx.ModelProto) -> None:
+    net.graph.node[2].op_type = "Erf"
+    plan = planned(net, allow={"Erf": "pass"})
+    assert [(s.op, s.kind) for s in plan.steps][2] == ("Erf", "pass")
+
+
+def test_output_can_be_an_inner_tensor(net: onnx.ModelProto) -> None:
+    plan = planned(net, output="f")
+    assert plan.logits.name == "f"
+    assert [s.op for s in plan.steps][-1] == "Flatten"
+
+
+def test_unknown_names_come_with_suggestions(net: onnx.ModelProto) -> None:
+    with pytest.raises(onnxdtd.RequestError, match="did you mean 'logits'"):
+        planned(net, output="logit")
+    with pytest.raises(onnxdtd.RequestError, match=r"did you mean .*'a1'"):
+        planned(net, keep=["a2"])
+
+
+def test_a_feature_map_is_no_classifier(net: onnx.ModelProto) -> None:
+    with pytest.raises(onnxdtd.ModelError, match="no output is the score of a classifier"):
+        planned(net, output="h1")
+
+
+def test_output_that_does_not_depend_on_the_input() -> None:
+    model = text_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[1,4] x) => (float[1,3] y) <float[1,3] c> { y = Relu(c) }"""
+    )
+    with pytest.raises(onnxdtd.ModelError, match="depends on a floating-point input"):
+        planned(model)
+
+
+def test_two_outputs_with_different_logits_need_a_choice() -> None:
+    model = text_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,4] x) => (float[N,3] y, float[N,3] z) <float[4,3] a, float[4,3] b>
+        { y = MatMul(x, a)  z = MatMul(x, b) }"""
+    )
+    with pytest.raises(onnxdtd.RequestError, match=r"choose one with --output: y \[N, 3\]; z \[N, 3\]"):
+        planned(model)
+    assert planned(model, output="z").logits.name == "z"
+
+
+def test_label_and_probabilities_of_the_same_logits() -> None:
+    model = text_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,4] x) => (int64[N] label, float[N,3] p) <float[4,3] a>
+        { y = MatMul(x, a)  p = Softmax(y)  label = ArgMax<axis=1, keepdims=0>(p) }"""
+    )
+    plan = planned(model)
+    assert (plan.output, plan.logits.name) == ("p", "y")
+
+
+FUSED = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[N,2,4,4] x) => (float[N,48] y)
+<float[3,2,1,1] w, float[3,1,1] c, float[3] g, float[3] b, float[3] m, float[3] v>
+{ h = Conv(x, w)  s = Add(h, c)  n = BatchNormalization(s, g, b, m, v)  y = Flatten(n) }"""
+
+
+def test_bias_and_batch_norm_belong_to_the_layer_before() -> None:
+    assert [s.op for s in planned(text_model(FUSED)).steps] == ["Conv+Add+BatchNormalization", "Flatten"]
+
+
+def test_a_kept_tensor_is_looked_at_so_nothing_is_fused_over_it() -> None:
+    assert [s.op for s in planned(text_model(FUSED), keep=["s"]).steps] == ["Conv+Add", "BatchNormalization", "Flatten"]
+
+
+def test_shape_arithmetic_is_never_visited() -> None:
+    model = text_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,2,3] x) => (float[N,6] y) <int64[1] i = {0}, int64[1] minus = {-1}>
+        { s = Shape(x)  n = Gather(s, i)  t = Concat<axis=0>(n, minus)  y = Reshape(x, t) }"""
+    )
+    assert [s.op for s in planned(model).steps] == ["Reshape"]

@@ -1,0 +1,79 @@
+"""Every command and every piece of code in the README runs, in the order in which a reader would."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEST_COMMAND = "./scripts/test"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like a clone and may be written to, with this environment's commands first on the path."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("models", "scripts", "rules"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "mine.toml").write_text(blocks("toml")[0], encoding="utf-8")
+    return folder
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = os.environ | {"PATH": path, "ONNXDTD_VENV": sys.prefix, "COLUMNS": "200"}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_shell_and_python(clone: Path) -> None:
+    """One test, since later blocks read what earlier ones wrote."""
+    commands = [line for block in blocks("bash") for line in block.splitlines() if line]
+    assert commands[:2] == ["./scripts/demo", TEST_COMMAND]
+    for command in commands:
+        if command != TEST_COMMAND:  # which is what runs this
+            run(shlex.split(command), clone)
+    assert len(list((clone / "heatmaps").glob("*.png"))) == 20
+    for code in blocks("python"):
+        run([sys.executable, "-W", "error", "-c", code], clone)
+
+
+def test_demo_prints_the_table_in_the_readme(clone: Path) -> None:
+    """Under the two-digit network dtd is consistent on all inputs, z and αβ on none."""
+    printed = run([sys.executable, "scripts/consistency.py"], clone).stdout
+    found = {}
+    for line in printed.splitlines():
+        cells = [cell.strip() for cell in line.split("│")[1:-1]]
+        if len(cells) == 6 and cells[1].endswith("%"):
+            found[cells[0]] = tuple(f"{float(cell[:-1]):g}" for cell in cells[1:4])
+    written = {}
+    for names, *cells in re.findall(r"^\| (`[^|]+`) \| (\d+) \| (\d+) \| (\d+) \|$", README, re.M):
+        written |= dict.fromkeys(re.findall(r"`([^`]+)`", names), tuple(cells))
+    assert found == written
+    assert len(found) == 6
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert TEST_COMMAND in lines
+
+
+def test_table_of_presets_is_complete() -> None:
+    from onnxdtd.library import Library
+
+    section = README.split("## Choosing a rule")[1].split("## ")[0]
+    named = set(re.findall(r"`([a-z0-9-]+)`", section.split("On `two_digits")[0]))
+    listed = named | {f"{name}-flat" for name in named if f"| `{name}`, `-flat`" in section}
+    assert listed - {"-flat"} == set(Library().presets)
