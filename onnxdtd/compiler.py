@@ -116,8 +116,10 @@ def build(job: Job) -> onnx.ModelProto:
     """Append the relevance pass to the model of a job."""
     e, made = job.emit, job.plan
     e.scope = "target"
-    seed, target_input = start(e, made.logits, job.request)
+    seed, target_input = start(e, made, job.request)
     relevance = accumulate(job, seed)
+    for tensor in made.inputs if made.derivative else []:
+        relevance[tensor.name] = made_of(e, made.derivative or "", tensor, relevance[tensor.name])
     outputs = {t.name: "relevance" if len(made.inputs) == 1 else f"relevance/{t.name}" for t in made.inputs}
     outputs |= {name: f"relevance/{name}" for name in job.request.keep if name not in outputs}
     proto = job.source.proto
@@ -128,8 +130,7 @@ def build(job: Job) -> onnx.ModelProto:
             raise ModelError(f"the model has a tensor {result!r} already, the name of the relevance; rename it")
         if name not in relevance:
             raise ModelError(f"no relevance reaches {name!r}")
-        results.append(e("Identity", relevance[name]))
-        results[-1].name = result
+        results.append(e.named(relevance[name], result))
         proto.graph.output.append(_value_info(job.graph.tensors()[name], result))
     nodes, constants = e.live(results)
     proto.graph.node.extend(nodes)
@@ -142,8 +143,16 @@ def build(job: Job) -> onnx.ModelProto:
     return proto
 
 
-def start(e: Emit, logits: Tensor, request: Request) -> tuple[Tensor, str | None]:
-    """The relevance of the logits: the explained one itself, zero elsewhere. Also the name of the ``target`` input, if any."""
+def made_of(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
+    """The gradient g, x g or g²."""
+    return {"g": lambda: g, "x g": lambda: e("Mul", x, g), "g g": lambda: e("Mul", g, g)}[derivative]()
+
+
+def start(e: Emit, made: Plan, request: Request) -> tuple[Tensor, str | None]:
+    """The relevance of the logits: the explained one itself, zero elsewhere; in a derivative 1 instead of the logit. Also the
+    name of the ``target`` input, if any.
+    """
+    logits = made.logits
     sizes = dims(logits)
     if sizes is None:
         rows = e("Flatten", logits, axis=1)
@@ -156,11 +165,12 @@ def start(e: Emit, logits: Tensor, request: Request) -> tuple[Tensor, str | None
     end = e("Squeeze", e("Shape", rows, start=1, end=2), [0]) if count is None else e.constant(np.asarray(count))
     classes = e("Range", e.constant(np.asarray(0)), end, e.constant(np.asarray(1)))
     chosen = e("Equal", target, classes)
-    seed = e("Where", chosen, rows, 0.0)
+    value = e("Expand", e.constant(np.asarray(1.0, logits.dtype)), e("Shape", rows)) if made.derivative else rows
+    seed = e("Where", chosen, value, 0.0)
     if request.contrast:
         others = e("Where", chosen, float("-inf"), rows)
         runner_up = e("Equal", e("ArgMax", others, axis=1, keepdims=1), classes)
-        seed = e("Sub", seed, e("Where", runner_up, rows, 0.0))
+        seed = e("Sub", seed, e("Where", runner_up, value, 0.0))
     return (seed if rows is logits else e("Reshape", seed, e.shape(logits))), name
 
 

@@ -73,6 +73,12 @@ class Emit:
         self.nodes.append(gs.Node(op, name, attrs, inputs, results))
         return results
 
+    def named(self, tensor: Tensor, name: str) -> Tensor:
+        """``tensor`` under a name of its own, for an output; two outputs may well be the same tensor."""
+        result = self._append("Identity", [tensor], {}, 1)[0]
+        result.name = name
+        return result
+
     def unique(self, name: str) -> str:
         """``name``, numbered if the graph has it already."""
         candidate, number = name, 1

@@ -44,7 +44,8 @@ def first(relevance: Relevance) -> Tensor:
 # is ignored in the backward pass (Montavon et al. 2017, supplement, section 4).
 
 
-@register(PASS, "Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "LRN", "Dropout", "Identity", "Cast")
+@register(PASS, "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "Clip")
+@register(PASS, "Sigmoid", "HardSigmoid", "Tanh", "Erf", "Gelu", "HardSwish", "Mish", "LRN", "Dropout", "Identity", "Cast")
 def passes(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """R_in = R_out"""
     yield 0, e.cast(first(relevance), node.inputs[0].dtype)
@@ -151,6 +152,34 @@ def scattered(e: Emit, x: Tensor, source: Tensor, relevance: Tensor) -> Tensor:
     return e("Reshape", total, e.shape(x))
 
 
+@register(MOVE, "Where")
+def chosen(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """To the branch that each entry was taken from."""
+    condition, yes, no = node.inputs
+    shape, zero = shape_of(node.outputs[0]), e.constant(np.asarray(0.0, yes.dtype))
+    yield 1, e.unbroadcast(e("Where", condition, first(relevance), zero), shape, yes)
+    yield 2, e.unbroadcast(e("Where", condition, zero, first(relevance)), shape, no)
+
+
+@register(MOVE, "SpaceToDepth")
+def space_to_depth(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """Its inverse."""
+    yield 0, e("DepthToSpace", first(relevance), blocksize=node.attrs["blocksize"])
+
+
+@register(MOVE, "DepthToSpace")
+def depth_to_space(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """Its inverse, which SpaceToDepth is for the mode DCR; CRD has the block behind the channels instead of in front."""
+    x, block = node.inputs[0], node.attrs["blocksize"]
+    back = e("SpaceToDepth", first(relevance), blocksize=block)
+    if node.attrs.get("mode", "DCR") == "DCR":
+        yield 0, back
+        return
+    shape = e("Concat", e.shape(x, 0, 1), e.constant(np.asarray([block * block, -1])), e.shape(x, 2), axis=0)
+    swapped = e("Transpose", e("Reshape", back, shape), perm=[0, 2, 1, 3, 4])
+    yield 0, e("Reshape", swapped, e.shape(x))
+
+
 # Route: the winner takes all; of several equal winners, the first.
 
 
@@ -182,13 +211,25 @@ def global_max(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[i
     yield 0, e("Transpose", back, perm=[int(i) for i in np.argsort(perm)])
 
 
+@register(ROUTE, "Max", "Min")
+def extreme(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """Entry by entry to the first input that is the result."""
+    y, shape, rest = node.outputs[0], shape_of(node.outputs[0]), first(relevance)
+    for position, x in enumerate(node.inputs):
+        wins = e("Equal", x, y)
+        yield position, e.unbroadcast(e("Where", wins, rest, 0.0), shape, x)
+        rest = e("Where", wins, e.constant(np.asarray(0.0, y.dtype)), rest)
+
+
 # Signs. What is known never to be negative needs one term where a signed tensor needs two.
 
-NEVER_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "HardSigmoid", "Abs", "Exp", "Softplus", "Sqrt"}
+NEVER_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "HardSigmoid", "Abs", "Exp", "Softplus", "Sqrt", "ReduceL2"}
 NEVER_NEGATIVE_IF_INPUTS_ARE = (
     {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax"}
     | {"Add", "Sum", "Mul", "Div", "Concat", "Split", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice"}
-    | {"Gather", "Expand", "Tile", "Dropout", "Identity", "Cast", "LRN", "LeakyRelu", "Max"}
+    | {"Gather", "Expand", "Tile", "Dropout", "Identity", "Cast", "LRN", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu"}
+    | {"HardSwish", "Mish", "ThresholdedRelu", "Softsign", "Max", "Min", "Where", "DepthToSpace", "SpaceToDepth", "MatMul"}
+    | {"Resize", "Einsum"}
 )
 
 
@@ -196,6 +237,10 @@ def never_negative(node: gs.Node, nonnegative: Callable[[Tensor], bool]) -> bool
     """Is the output of ``node`` provably ≥ 0, given what is known of its inputs?"""
     if node.op in NEVER_NEGATIVE:
         return True
+    if node.op == "Max" and any(nonnegative(t) for t in node.inputs):
+        return True
+    if node.op == "Resize" and node.attrs.get("mode") == "cubic":
+        return False
     if node.op == "Clip":
         low = optional(node, 1)
         value = None if low is None else constant_value(low)

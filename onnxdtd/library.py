@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ import numpy as np
 from onnxdtd.errors import RequestError, RuleError
 from onnxdtd.linear import FAMILIES, LINEAR
 from onnxdtd.rules import BIASES, INPUTS, WEIGHTS, Branch, Rule, Term
+
+DERIVATIVES = ("g", "x g", "g g")
+RULE_KEYS = {"equation", "domain", "source", "params", "epsilon", "divide", "terms", "direction", "bias", "branches"}
 
 # The search direction v = x · condition gives the term x · weight, since q = v w.
 CONDITIONS = {"": "w", "w>0": "w+", "w<0": "w-", "w": "w2", "1/w": "1"}
@@ -62,6 +65,7 @@ class Preset:
     selectors: tuple[Selector, ...]
     title: str = ""
     source: str = ""
+    derivative: str | None = None  # one of DERIVATIVES: the gradient g of the logit, and what is made of it
 
     def rule(self, layer: LayerFacts) -> Rule:
         """The rule for a layer. Raises ``RuleError`` where no selector matches."""
@@ -155,15 +159,18 @@ class Library:
             if not sign or not glob or not reference:
                 raise RuleError(f"--set {setting!r}: write NODE-GLOB=RULE, for example 'conv1=gamma(gamma=0.1)'")
             selectors.append(Selector(self.rule(reference, f"--set {setting}"), f"--set {setting}", name=glob))
-        return Preset(preset.name, (*selectors[::-1], *preset.selectors), preset.title, preset.source)
+        return replace(preset, selectors=(*selectors[::-1], *preset.selectors))
 
     def _preset(self, name: str, table: Mapping[str, Any], where: str) -> Preset:
-        _only(table, {"title", "source", "layers"}, where)
+        _only(table, {"title", "source", "layers", "derivative"}, where)
+        derivative = table.get("derivative")
+        if derivative not in (None, *DERIVATIVES):
+            raise RuleError(f"{where}: derivative is one of {', '.join(DERIVATIVES)}, not {derivative!r}")
         entries = table.get("layers")
         if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
             raise RuleError(f"{where}: needs layers = [{{ rule = ... }}, ...]")
         selectors = [self._selector(entry, f"{where}, entry {i}") for i, entry in enumerate(entries, 1)]
-        return Preset(name, tuple(selectors), table.get("title", ""), table.get("source", ""))
+        return Preset(name, tuple(selectors), table.get("title", ""), table.get("source", ""), derivative)
 
     def _selector(self, entry: Mapping[str, Any], where: str) -> Selector:
         _only(entry, {"first", "bounds", "family", "op", "name", "rule"}, where)
@@ -211,7 +218,7 @@ def _strings(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
 
 def _rule_factory(name: str, table: Mapping[str, Any], where: str) -> Callable[[Mapping[str, float]], Rule]:
     """A function from parameters to the rule that a table describes, tried once with the defaults so that errors show early."""
-    _only(table, {"equation", "domain", "source", "params", "epsilon", "terms", "direction", "bias", "branches"}, where)
+    _only(table, RULE_KEYS, where)
     defaults = table.get("params", {})
     if not isinstance(defaults, dict) or not all(isinstance(v, int | float) for v in defaults.values()):
         raise RuleError(f"{where}: params maps names to numbers")
@@ -233,8 +240,11 @@ def _rule_factory(name: str, table: Mapping[str, Any], where: str) -> Callable[[
                 scales = " + ".join(str(b.get("scale", 1)) for b in branches).replace("+ -", "- ")
                 raise RuleError(f"{name}: {scales} must be 1, not {total:g}, or relevance would not be conserved")
         epsilon = _number(table.get("epsilon", 0.0), params, where)
+        divided = table.get("divide", True)
+        if not isinstance(divided, bool):
+            raise RuleError(f"{where}: divide is true or false")
         words = {key: str(table.get(key, "")) for key in ("equation", "domain", "source")}
-        return Rule(name, made, params, epsilon, **words)
+        return Rule(name, made, params, epsilon, divided, **words)
 
     try:
         make({})

@@ -253,6 +253,67 @@ def scale(e: Emit, node: gs.Node, active: Active) -> Layer:
     return Layer("affine", [slot], y, one_to_one=dims(x) == dims(y))
 
 
+@linear("Neg")
+def negate(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """y = −x"""
+    x, y = node.inputs[0], node.outputs[0]
+    return Layer("affine", [Slot(x, -1.0, e.mul, e.mul, elementwise=True)], y, one_to_one=True)
+
+
+@linear("Einsum")
+def einsum(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """A product of two tensors with one index for each axis: what is summed over in A is repeated in Aᵀ."""
+    equation = node.attrs["equation"].replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    names = terms.split(",")
+    if not arrow or len(names) != 2 or "." in equation or any(len(set(n)) < len(n) for n in (*names, result)):
+        raise NotLinear(f"its equation {equation!r} is not a product of two tensors")
+    i = 0 if active(node.inputs[0]) else 1
+    x, w, own, other = node.inputs[i], node.inputs[1 - i], names[i], names[1 - i]
+    if active(w):
+        raise NotLinear("both factors depend on the input")
+    if not set(own) <= set(result) | set(other):
+        raise NotLinear(f"its equation {equation!r} sums over an axis of one factor alone")
+    forward = lambda x, w: e("Einsum", *((x, w) if i == 0 else (w, x)), equation=equation)
+    adjoint = lambda s, w: e("Einsum", s, w, equation=f"{result},{other}->{own}")
+    return Layer("dense", [Slot(x, w, forward, adjoint)], node.outputs[0])
+
+
+@linear("Resize")
+def resize(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """y = (M₁ ⊗ M₂ ⊗ ...) x, one matrix an axis, which the operator itself yields when it resizes a unit matrix."""
+    x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
+    before, after = known(shape_of(x)[2:]), known(shape_of(y)[2:])
+    if before is None or after is None:
+        raise NotLinear("the sizes before and after are not known at compile time")
+    if node.attrs.get("mode", "nearest") == "cubic":
+        raise NotLinear("cubic interpolation has negative weights")
+    if node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize" or node.attrs.get("antialias"):
+        raise NotLinear("it crops or smooths while it resizes")
+    given = optional(node, 2)
+    scales = None if given is None else constant_value(given)
+    keep = {k: v for k, v in node.attrs.items() if k in ("mode", "coordinate_transformation_mode", "nearest_mode")}
+
+    def matrix(axis: int) -> Tensor:
+        """[after, before]"""
+        n, m = before[axis], after[axis]
+        unit = e("Reshape", e("EyeLike", e.full(0.0, e.constant(np.asarray([n, n])), x.dtype)), [1, 1, n, n])
+        if scales is not None and scales.size == rank:
+            factors = e.constant(np.asarray([1, 1, scales[axis + 2], 1], np.float32))
+            return e("Reshape", e("Resize", unit, None, factors, **keep), [m, n])
+        return e("Reshape", e("Resize", unit, None, None, [1, 1, m, n], **keep), [m, n])
+
+    def adjoint(s: Tensor, w: Value) -> Value:
+        for axis in range(rank - 2):
+            last = [*(a for a in range(rank) if a != axis + 2), axis + 2]
+            moved = e("MatMul", e("Transpose", s, perm=last), matrix(axis))
+            s = e("Transpose", moved, perm=[int(a) for a in np.argsort(last)])
+        return e.mul(s, w)
+
+    forward = lambda x, w: e.mul(e("Resize", x, *node.inputs[1:], **node.attrs), w)
+    return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=optional(node, 3) is None)], y)
+
+
 def batch_norm(e: Emit, node: gs.Node) -> tuple[Tensor, Tensor]:
     """γ/√(σ²+ε) and β − μγ/√(σ²+ε), the factor and the shift of each channel."""
     _, gamma, beta, mean, variance = node.inputs

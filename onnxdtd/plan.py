@@ -9,14 +9,16 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxdtd.derivative import DERIVATIVE
 from onnxdtd.emit import Emit, Tensor, dims, label
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
 from onnxdtd.flow import MOVE, PASS, ROUTE, Flow, never_negative
+from onnxdtd.frozen import FROZEN, factors, held, product
 from onnxdtd.library import LayerFacts, Preset
 from onnxdtd.linear import LINEAR, Layer, NotLinear, constant_value, followed_by
 from onnxdtd.rules import Rule
@@ -24,7 +26,7 @@ from onnxdtd.rules import Rule
 HEADS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "ZipMap")  # stepped back over: relevance starts from the logit
 TRANSPARENT = ("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze")  # ... with what is between
 NO_RELEVANCE = ("Shape", "Size", "ConstantOfShape", "ArgMax", "ArgMin")
-MIXES = ("LRN",)  # passes relevance, but is not one-to-one
+NOT_MONOTONE = ("LRN", "Gelu", "HardSwish", "Mish")  # pass relevance, but not bounds
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Plan:
     inputs: list[Tensor]
     output: str
     logits: Tensor
+    derivative: str | None
     steps: list[Step]
     stepped_back: list[gs.Node]
     active: Callable[[Tensor], bool]
@@ -108,16 +111,19 @@ def plan(
         raise ModelError("the model has no floating-point input; only those can be explained")
     facts = _facts(graph, explained)
     name, logits, stepped_back = _start(graph, output, facts)
-    carriers = _carriers(graph, logits, facts)
+    derivative = preset.derivative is not None
+    carriers = _carriers(graph, logits, facts, derivative)
     explained = [t for t in explained if t.name in carriers]
     if not explained:
         raise ModelError(f"the output {name!r} does not depend on a floating-point input")
     _check_keep(keep, carriers)
-    steps = _steps(e, graph, carriers, facts, {t.name for t in explained}, set(keep), allow or {})
+    facts.raw |= {t.name for t in explained}
+    steps = _Stepper(e, facts, allow or {}, derivative).steps(graph, carriers, set(keep))
     return Plan(
         explained,
         name,
         logits,
+        preset.derivative,
         _with_rules(steps, preset, bounded, facts),
         stepped_back,
         facts.is_active,
@@ -147,12 +153,13 @@ def _facts(graph: gs.Graph, explained: Sequence[Tensor]) -> Facts:
     return facts
 
 
-def _carriers(graph: gs.Graph, logits: Tensor, facts: Facts) -> set[str]:
-    """The names of all active tensors that ``logits`` depends on."""
+def _carriers(graph: gs.Graph, logits: Tensor, facts: Facts, derivative: bool) -> set[str]:
+    """The names of all tensors that relevance can reach from ``logits``; none behind a factor that counts as a constant."""
     wanted = {logits.name} & facts.active
     for node in reversed(graph.nodes):
         if any(t.name in wanted for t in node.outputs):
-            wanted.update(t.name for t in node.inputs if t.name in facts.active)
+            constant = set() if derivative else held(node, facts.is_active)
+            wanted.update(t.name for i, t in enumerate(node.inputs) if t.name in facts.active and i not in constant)
     return wanted
 
 
@@ -220,41 +227,97 @@ def _check_keep(keep: Sequence[str], carriers: set[str]) -> None:
 # --------------------------------------------------------------------------------------------------------------- steps
 
 
-def _steps(
-    e: Emit,
-    graph: gs.Graph,
-    carriers: set[str],
-    facts: Facts,
-    explained: set[str],
-    keep: set[str],
-    allow: Mapping[str, str],
-) -> list[Step]:
-    """One step for each node (or fused chain of nodes) that carries relevance, in the order of the graph."""
-    facts.raw |= explained
-    consumers = Counter(t.name for node in graph.nodes for t in node.inputs)
-    pinned = keep | {t.name for t in graph.outputs}
-    steps: list[Step] = []
-    problems: list[Problem] = []
-    done: set[int] = set()
-    for node in list(graph.nodes):
-        if id(node) in done or not any(t.name in carriers for t in node.outputs):
-            continue
-        e.scope = label(node)
-        try:
-            step = _step(e, node, facts, allow)
-        except NotLinear as error:
-            problems.append(_problem(node, str(error)))
-            continue
-        if step is None:
-            problems.append(_problem(node, "there is no rule for this operator"))
-            continue
-        if step.layer is not None and step.kind == "linear":
-            step = _fused(e, step, consumers, pinned, facts)
-        done.update(id(n) for n in step.nodes)
-        steps.append(step)
-    if problems:
-        raise Unsupported(problems)
-    return steps
+class _Stepper:
+    """Makes the steps: one for each node, or fused chain of nodes, that carries relevance."""
+
+    def __init__(self, e: Emit, facts: Facts, allow: Mapping[str, str], derivative: bool):
+        self.e, self.facts, self.allow, self.derivative = e, facts, allow, derivative
+
+    def steps(self, graph: gs.Graph, carriers: set[str], keep: set[str]) -> list[Step]:
+        """All steps in the order of the graph. Raises ``Unsupported`` with every problem."""
+        nodes = list(graph.nodes)
+        consumers = Counter(t.name for node in nodes for t in node.inputs)
+        pinned = keep | {t.name for t in graph.outputs}
+        steps: list[Step] = []
+        problems: list[Problem] = []
+        done: set[int] = set()
+        for node in nodes:
+            if id(node) in done or not any(t.name in carriers for t in node.outputs):
+                continue
+            self.e.scope = label(node)
+            try:
+                step = self.step(node)
+            except NotLinear as error:
+                problems.append(_problem(node, str(error)))
+                continue
+            if step.kind == "linear" and not self.derivative:
+                step = self.fused(step, consumers, pinned)
+            done.update(id(n) for n in step.nodes)
+            steps.append(step)
+        if problems:
+            raise Unsupported(problems)
+        return steps
+
+    def step(self, node: gs.Node) -> Step:
+        """The step for a node. Raises ``NotLinear`` where there is none. Notes which outputs are raw."""
+        active, raw = self.facts.is_active, self.facts.raw
+        if node.op in self.allow:
+            return self.flow("pass", node, PASS["Identity"])
+        if node.domain not in (None, "", "ai.onnx"):
+            raise NotLinear("there is no rule for operators of this domain")
+        if len(factors(node, active)) > 1:
+            layer = product(self.e, node, active, self.derivative)
+            return self.linear(node, layer, "linear" if self.derivative else "gate")
+        for table in (LINEAR, DERIVATIVE if self.derivative else FROZEN):
+            if node.op in table:
+                layer = table[node.op](self.e, node, active)
+                if layer.one_to_one and not self.derivative and all(slot.x.name in raw for slot in layer.slots):
+                    raw.update(t.name for t in node.outputs)
+                    return self.linear(node, layer, "preprocessing")
+                return self.linear(node, layer, "linear")
+        if node.op in ("Max", "Min") and not self.derivative and sum(map(active, node.inputs)) == 1:
+            return self.flow("pass", node, PASS["Identity"])  # a bound, as in Clip
+        if node.op in ROUTE:
+            return self.flow("route", node, ROUTE[node.op])
+        if node.op in MOVE:
+            return self.flow("move", node, MOVE[node.op])
+        if node.op in PASS and not self.derivative:
+            return self.flow("pass", node, PASS[node.op])
+        raise NotLinear("there is no derivative of this operator" if self.derivative else "there is no rule for this operator")
+
+    def linear(self, node: gs.Node, layer: Layer, kind: str) -> Step:
+        """A step by a rule, or of preprocessing, which passes relevance as it is."""
+        sources = tuple(slot.x for slot in layer.slots)
+        if kind == "preprocessing":
+            return Step(kind, (node,), tuple(node.outputs), sources, layer, flow=PASS["Identity"])
+        first = all(x.name in self.facts.raw for x in sources)
+        facts = LayerFacts(label(node), node.op, layer.family, first, False)
+        return Step(kind, (node,), (layer.y,), sources, layer, facts)
+
+    def flow(self, kind: str, node: gs.Node, flow: Flow) -> Step:
+        """A step that no rule decides."""
+        sources = tuple(t if self.facts.is_active(t) else None for t in node.inputs)
+        known = [t for t in sources if t is not None]
+        if kind == "pass":
+            if len(known) > 1:
+                raise NotLinear("several of its inputs depend on the explained one")
+            sources = tuple(known)
+        if all(t.name in self.facts.raw for t in known) and kind != "route" and node.op not in NOT_MONOTONE:
+            self.facts.raw.update(t.name for t in node.outputs)
+        return Step(kind, (node,), tuple(node.outputs), sources, flow=flow)
+
+    def fused(self, step: Step, consumers: Mapping[str, int], pinned: set[str]) -> Step:
+        """The step with the Adds of constants and BatchNormalizations behind it, as long as nobody else looks between."""
+        layer, nodes = step.layer, list(step.nodes)
+        assert layer is not None
+        while consumers[layer.y.name] == 1 and layer.y.name not in pinned:
+            node = next(n for n in layer.y.outputs if not n.name.startswith("dtd/"))
+            whole = followed_by(self.e, layer, node, self.facts.is_active) if not node.domain else None
+            if whole is None:
+                break
+            layer = whole
+            nodes.append(node)
+        return replace(step, nodes=tuple(nodes), outputs=(layer.y,), layer=layer)
 
 
 def _problem(node: gs.Node, reason: str) -> Problem:
@@ -263,55 +326,13 @@ def _problem(node: gs.Node, reason: str) -> Problem:
     return Problem(op, label(node), reason, way_out)
 
 
-def _step(e: Emit, node: gs.Node, facts: Facts, allow: Mapping[str, str]) -> Step | None:
-    """The step for a node, or None where no registry has its operator. Notes which outputs are raw."""
-    sources = tuple(t if facts.is_active(t) else None for t in node.inputs)
-    raw = all(t is None or t.name in facts.raw for t in sources)
-    results = tuple(node.outputs)
-    if node.op in allow:
-        return Step("pass", (node,), results, sources, flow=PASS["Identity"])
-    if node.domain not in (None, "", "ai.onnx"):
-        return None
-    if node.op in LINEAR:
-        layer = LINEAR[node.op](e, node, facts.is_active)
-        if raw and layer.one_to_one:
-            facts.raw.update(t.name for t in results)
-            position = next(i for i, t in enumerate(sources) if t is not None)
-            return Step("preprocessing", (node,), results, sources[position : position + 1], layer, flow=PASS["Identity"])
-        slots = tuple(slot.x for slot in layer.slots)
-        first = all(x.name in facts.raw for x in slots)
-        return Step("linear", (node,), (layer.y,), slots, layer, LayerFacts(label(node), node.op, layer.family, first, False))
-    for kind, table in (("pass", PASS), ("move", MOVE), ("route", ROUTE)):
-        if node.op in table:
-            if raw and kind != "route" and node.op not in MIXES:
-                facts.raw.update(t.name for t in results)
-            return Step(kind, (node,), results, sources, flow=table[node.op])
-    return None
-
-
-def _fused(e: Emit, step: Step, consumers: Mapping[str, int], pinned: set[str], facts: Facts) -> Step:
-    """The step with the Adds of constants and BatchNormalizations behind it taken in, as long as nobody else looks between."""
-    layer, nodes = step.layer, list(step.nodes)
-    assert layer is not None
-    while consumers[layer.y.name] == 1 and layer.y.name not in pinned:
-        node = next(n for n in layer.y.outputs if n not in e.nodes)
-        whole = followed_by(e, layer, node, facts.is_active) if not node.domain else None
-        if whole is None:
-            break
-        layer = whole
-        nodes.append(node)
-    return Step(step.kind, tuple(nodes), (layer.y,), step.inputs, layer, step.facts)
-
-
 def _with_rules(steps: Sequence[Step], preset: Preset, bounded: bool, facts: Facts) -> list[Step]:
     """The steps with a rule for every layer."""
     known = []
     for step in steps:
-        if step.kind != "linear" or step.facts is None:
-            known.append(step)
-            continue
-        old = step.facts
-        layer = LayerFacts(old.name, old.op, old.family, old.first, bounded and old.first)
-        known.append(Step(step.kind, step.nodes, step.outputs, step.inputs, step.layer, layer, preset.rule(layer)))
+        if step.facts is not None:
+            layer = replace(step.facts, bounds=bounded and step.facts.first)
+            step = replace(step, facts=layer, rule=preset.rule(layer))
+        known.append(step)
     preset.check_used([step.facts for step in known if step.facts is not None])
     return known

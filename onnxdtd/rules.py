@@ -43,6 +43,7 @@ class Rule:
     branches: tuple[Branch, ...]
     params: Mapping[str, float] = field(default_factory=dict)
     epsilon: float = 0.0
+    divide: bool = True
     equation: str = ""
     domain: str = ""
     source: str = ""
@@ -80,9 +81,11 @@ def propagate(e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Con
         ]
         if not terms:
             continue
-        z = denominator(e, layer, branch, terms, rule.params)
-        never_negative = all((t.x, t.w) in NEVER_NEGATIVE and t.sign > 0 for _, t, _, _ in terms) and branch.bias is None
-        s = divide(e, selected(e, relevance, layer.y, branch.when), z, rule.epsilon, never_negative)
+        s = selected(e, relevance, layer.y, branch.when)
+        if rule.divide:
+            z = denominator(e, layer, branch, terms, rule.params)
+            never_negative = all((t.x, t.w) in NEVER_NEGATIVE and t.sign > 0 for _, t, _, _ in terms) and branch.bias is None
+            s = divide(e, s, z, rule.epsilon, never_negative)
         for slot, term, x, w in terms:
             back = layer.slots[slot].adjoint(e.mul(s, branch.scale * term.sign), w)
             shares[slot].setdefault(term.x, (x, []))[1].append(back)
@@ -96,7 +99,10 @@ def denominator(
     b = layer.b
     if all((term.sign, term.x, term.w) == (1.0, "x", "w") for _, term, _, _ in terms) and len(terms) == len(layer.slots):
         return layer.y if branch.bias == "b" or b is None else e("Sub", layer.y, b)
-    z = e.sum([e.mul(layer.slots[slot].forward(x, w), term.sign) for slot, term, x, w in terms])
+    forward = [
+        layer.slots[slot].forward(ones(e, layer.slots[slot]) if isinstance(x, float) else x, w) for slot, _, x, w in terms
+    ]
+    z = e.sum([e.mul(part, term.sign) for part, (_, term, _, _) in zip(forward, terms, strict=True)])
     if b is None or branch.bias is None:
         return z
     return e.add(z, part_of(e, b, branch.bias, params))
@@ -120,14 +126,20 @@ def selected(e: Emit, relevance: Tensor, y: Tensor, when: str | None) -> Tensor:
     return e("Where", e("Greater" if when == "y>0" else "Less", y, 0.0), relevance, 0.0)
 
 
+def ones(e: Emit, slot: Slot) -> Value:
+    """An input of ones: for one sample where all are treated alike, and as a number where the layer takes one."""
+    if slot.elementwise:
+        return 1.0
+    one = e.constant(np.asarray([1]))
+    shape = e("Concat", one, e.shape(slot.x, 1), axis=0) if slot.batched else e.shape(slot.x)
+    return e.full(1.0, shape, slot.x.dtype)
+
+
 def input_term(e: Emit, slot: Slot, symbol: str, context: Context) -> Value | None:
     """The tensor that an input symbol stands for; None where it is known to be zero."""
     x = slot.x
     if symbol == "1":
-        if slot.elementwise:
-            return 1.0
-        one = e.constant(np.asarray([1]))
-        return e.full(1.0, e("Concat", one, e.shape(x, 1), axis=0) if slot.batched else e.shape(x), x.dtype)
+        return 1.0
     if symbol in ("x", "x+") and (symbol == "x" or context.nonnegative(x)):
         return x
     if symbol == "x+":

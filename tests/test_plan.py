@@ -118,21 +118,21 @@ def test_box_preset_without_bounds(net: onnx.ModelProto) -> None:
 def test_every_problem_is_reported_at_once(net: onnx.ModelProto) -> None:
     for node in net.graph.node:
         if node.op_type in ("Relu", "MaxPool"):
-            node.op_type = {"Relu": "Erf", "MaxPool": "Softsign"}[node.op_type]
+            node.op_type = {"Relu": "Exp", "MaxPool": "Sin"}[node.op_type]
             del node.attribute[:]
     with pytest.raises(onnxdtd.Unsupported) as caught:
         planned(net)
     problems = caught.value.problems
-    assert [(p.op, p.node) for p in problems] == [("Erf", "a1"), ("Softsign", "p2")]
+    assert [(p.op, p.node) for p in problems] == [("Exp", "a1"), ("Sin", "p2")]
     text = str(caught.value)
-    assert "Erf x1 (a1): there is no rule for this operator" in text
-    assert "--allow Softsign=pass" in text
+    assert "Exp x1 (a1): there is no rule for this operator" in text
+    assert "--allow Sin=pass" in text
 
 
 def test_allow_lets_relevance_pass(net: onnx.ModelProto) -> None:
-    net.graph.node[2].op_type = "Erf"
-    plan = planned(net, allow={"Erf": "pass"})
-    assert [(s.op, s.kind) for s in plan.steps][2] == ("Erf", "pass")
+    net.graph.node[2].op_type = "Exp"
+    plan = planned(net, allow={"Exp": "pass"})
+    assert [(s.op, s.kind) for s in plan.steps][2] == ("Exp", "pass")
 
 
 def test_output_can_be_an_inner_tensor(net: onnx.ModelProto) -> None:

@@ -1,0 +1,108 @@
+"""Linear once a factor is held constant: products of activations, attention, normalisation by the input's own statistics.
+
+Of two factors that both depend on the input one may be a gate: the output of a squashing function, such as sigmoid(x) in
+x·sigmoid(x), the weights of a squeeze-and-excite block or the softmax of attention. A gate counts as a constant and the other
+factor gets all the relevance (signal takes all; Arras et al. 2017, and CP-LRP, Ali et al. 2022). Where neither factor is
+a gate, or both are, each gets half (uniform rule; Achtibat et al. 2024).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import onnx_graphsurgeon as gs
+
+from onnxdtd.derivative import standardised
+from onnxdtd.emit import Emit, Tensor
+from onnxdtd.linear import LINEAR, Active, Builder, Layer, NotLinear, Slot, column, shape_of
+
+PRODUCTS = ("Mul", "Div", "MatMul", "Gemm", "Einsum")
+GATES = ("Sigmoid", "HardSigmoid", "Tanh", "Erf", "Softmax", "Clip")
+ON_THE_WAY = (  # between a gate and the product
+    ("Add", "Sub", "Mul", "Div", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand")
+    + ("Identity", "Cast", "Dropout", "Slice", "Split", "Gather")
+)
+
+
+def factors(node: gs.Node, active: Active) -> list[int]:
+    """The positions of the factors of a product that depend on the input."""
+    return [i for i, t in enumerate(node.inputs[:2]) if active(t)] if node.op in PRODUCTS else []
+
+
+def held(node: gs.Node, active: Active) -> set[int]:
+    """The positions of the factors that count as constants."""
+    both = factors(node, active)
+    if len(both) < 2:
+        return set()
+    if node.op == "Div":
+        return {1}
+    gates = {i for i in both if is_gate(node.inputs[i], active)}
+    return gates if len(gates) == 1 else set()
+
+
+def is_gate(tensor: Tensor, active: Active) -> bool:
+    """Does it come from a squashing function, up to constants and moves?"""
+    while tensor.inputs:
+        node = tensor.inputs[0]
+        sources = [t for t in node.inputs if active(t)]
+        if node.op in GATES:
+            return True
+        if node.op not in ON_THE_WAY or len(sources) != 1:
+            return False
+        tensor = sources[0]
+    return False
+
+
+def product(e: Emit, node: gs.Node, active: Active, derivative: bool) -> Layer:
+    """A product of two factors that both depend on the input: half to each (all of it in a derivative), none to a gate."""
+    left, right = node.inputs[:2]
+    if left.name == right.name:
+        raise NotLinear("it multiplies a tensor by itself")
+    constant = set() if derivative else held(node, active)
+    parts = []
+    for i in {0, 1} - constant:
+        own = node.inputs[i].name
+        parts.append(_quotient(e, node) if node.op == "Div" and i else LINEAR[node.op](e, node, partial(_is, own)))
+    slots = [slot for part in parts for slot in part.slots]
+    if len(parts) == 2 and not derivative:
+        slots = [replace(slot, w=e.mul(slot.w, 0.5)) for slot in slots]
+    return Layer(parts[0].family, slots, node.outputs[0])
+
+
+def _is(name: str, tensor: Tensor) -> bool:
+    return tensor.name == name
+
+
+def _quotient(e: Emit, node: gs.Node) -> Layer:
+    """The derivative of a / b by b: −y/b."""
+    _, b = node.inputs
+    y, shape = node.outputs[0], shape_of(node.outputs[0])
+    slope = e("Neg", e("Div", y, b))
+    return Layer("affine", [Slot(b, slope, e.mul, lambda s, w: e.unbroadcast(e.mul(s, w), shape, b), elementwise=True)], y)
+
+
+def _normalised(e: Emit, x: Tensor, axes: list[int], epsilon: float, gamma: Tensor, beta: Tensor | None, y: Tensor) -> Layer:
+    """y = γ (x − μ)/σ + β with μ and σ held constant: a diagonal layer."""
+    mu, inverse, _ = standardised(e, x, axes, epsilon)
+    w = e("Mul", inverse, gamma)
+    shift = e("Neg", e("Mul", mu, w))
+    return Layer("affine", [Slot(x, w, e.mul, e.mul, elementwise=True)], y, shift if beta is None else e("Add", shift, beta))
+
+
+def layer_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """Over the last axes."""
+    x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
+    axes = list(range(node.attrs.get("axis", -1) % rank, rank))
+    beta = node.inputs[2] if len(node.inputs) > 2 and not node.inputs[2].is_empty() else None
+    return _normalised(e, x, axes, float(node.attrs.get("epsilon", 1e-5)), node.inputs[1], beta, node.outputs[0])
+
+
+def instance_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """Over the positions of each channel."""
+    (x, *vectors), rank = node.inputs, len(shape_of(node.inputs[0]))
+    gamma, beta = (column(e, vector, rank) for vector in vectors)
+    return _normalised(e, x, list(range(2, rank)), float(node.attrs.get("epsilon", 1e-5)), gamma, beta, node.outputs[0])
+
+
+FROZEN: dict[str, Builder] = {"LayerNormalization": layer_normalization, "InstanceNormalization": instance_normalization}
