@@ -9,7 +9,7 @@ import numpy as np
 from onnxdtd.emit import Emit, Tensor, dims
 from onnxdtd.errors import RequestError
 from onnxdtd.flow import PASS
-from onnxdtd.plan import Plan
+from onnxdtd.plan import STRAIGHT, Plan
 
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Sum", *PASS}  # broadcast: a bound may stay smaller than its tensor
 
@@ -20,7 +20,7 @@ class Bounds:
     def __init__(self, e: Emit, plan: Plan, low: Any, high: Any):
         if low is None or high is None:
             raise RequestError("give both bounds of the input, low and high")
-        self._emit, self._active, self._data = e, plan.active, (low, high)
+        self._emit, self._plan, self._data = e, plan, (low, high)
         self._known: dict[str, tuple[Tensor, Tensor]] = {}
         for tensor in plan.inputs:
             pair = [_fitted(bound, tensor, name) for bound, name in ((low, "low"), (high, "high"))]
@@ -41,10 +41,13 @@ class Bounds:
 
     def _forward(self, tensor: Tensor) -> None:
         """Apply the node behind ``tensor`` to both bounds of its input; a negative factor swaps them."""
-        e, node = self._emit, tensor.inputs[0]
+        e, node = self._emit, self._plan.producer[tensor.name]
+        if node.op in STRAIGHT:
+            self._known[tensor.name] = self.of(node.inputs[0])
+            return
         ends = []
         for side in (0, 1):
-            sources = [self._at(t, side, node.op) if self._active(t) else t for t in node.inputs]
+            sources = [self._at(t, side, node.op) if self._plan.active(t) else t for t in node.inputs]
             ends.append(e.multi(node.op, len(node.outputs), *sources, **node.attrs))
         for result, low, high in zip(node.outputs, *ends, strict=True):
             self._known[result.name] = e("Min", low, high), e("Max", low, high)

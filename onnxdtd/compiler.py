@@ -16,8 +16,9 @@ from onnx import TensorProto, helper
 import onnxdtd
 from onnxdtd import model as files
 from onnxdtd.bounds import Bounds
-from onnxdtd.emit import Emit, Tensor, dims, label
+from onnxdtd.emit import Emit, Tensor, dims, label, wide
 from onnxdtd.errors import ModelError, RequestError
+from onnxdtd.flow import is_float
 from onnxdtd.library import Library
 from onnxdtd.plan import Plan, Step, plan
 from onnxdtd.request import Request
@@ -119,19 +120,23 @@ def build(job: Job) -> onnx.ModelProto:
     seed, target_input = start(e, made, job.request)
     relevance = accumulate(job, seed)
     for tensor in made.inputs if made.derivative else []:
-        relevance[tensor.name] = made_of(e, made.derivative or "", tensor, relevance[tensor.name])
+        if tensor.name in relevance:
+            relevance[tensor.name] = made_of(e, made.derivative or "", tensor, relevance[tensor.name])
     outputs = {t.name: "relevance" if len(made.inputs) == 1 else f"relevance/{t.name}" for t in made.inputs}
     outputs |= {name: f"relevance/{name}" for name in job.request.keep if name not in outputs}
     proto = job.source.proto
-    taken = {value.name for value in [*proto.graph.input, *proto.graph.output]} | set(job.graph.tensors())
+    tensors = job.graph.tensors()
+    taken = {value.name for value in [*proto.graph.input, *proto.graph.output]} | set(tensors)
     results = []
     for name, result in outputs.items():
         if result in taken:
             raise ModelError(f"the model has a tensor {result!r} already, the name of the relevance; rename it")
-        if name not in relevance:
-            raise ModelError(f"no relevance reaches {name!r}")
-        results.append(e.named(relevance[name], result))
-        proto.graph.output.append(_value_info(job.graph.tensors()[name], result))
+        if name not in relevance:  # the rules give this branch no share
+            relevance[name] = e.full(0.0, e.shape(tensors[name]), wide(tensors[name].dtype))
+        dtype = tensors[name].dtype if is_float(tensors[name].dtype) else relevance[name].dtype
+        results.append(e.named(e.cast(relevance[name], dtype), result))
+        shape = None if tensors[name].shape is None else list(tensors[name].shape)
+        proto.graph.output.append(helper.make_tensor_value_info(result, helper.np_dtype_to_tensor_dtype(dtype), shape))
     nodes, constants = e.live(results)
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(constants)
@@ -152,8 +157,7 @@ def start(e: Emit, made: Plan, request: Request) -> tuple[Tensor, str | None]:
     """The relevance of the logits: the explained one itself, zero elsewhere; in a derivative 1 instead of the logit. Also the
     name of the ``target`` input, if any.
     """
-    logits = made.logits
-    sizes = dims(logits)
+    logits, sizes = e.cast(made.logits, wide(made.logits.dtype)), dims(made.logits)
     if sizes is None:
         rows = e("Flatten", logits, axis=1)
     else:
@@ -171,7 +175,7 @@ def start(e: Emit, made: Plan, request: Request) -> tuple[Tensor, str | None]:
         others = e("Where", chosen, float("-inf"), rows)
         runner_up = e("Equal", e("ArgMax", others, axis=1, keepdims=1), classes)
         seed = e("Sub", seed, e("Where", runner_up, value, 0.0))
-    return (seed if rows is logits else e("Reshape", seed, e.shape(logits))), name
+    return (seed if rows is logits else e("Reshape", seed, e.shape(made.logits))), name
 
 
 def _target(e: Emit, rows: Tensor, request: Request, count: int | None) -> tuple[Tensor, str | None]:
@@ -221,11 +225,6 @@ def shares(e: Emit, step: Step, relevance: list[Tensor | None], context: Context
 
 def _no_bounds(tensor: Tensor) -> tuple[Tensor, Tensor]:
     raise AssertionError("a rule that needs bounds was planned without")
-
-
-def _value_info(tensor: Tensor, name: str) -> onnx.ValueInfoProto:
-    shape = None if tensor.shape is None else list(tensor.shape)
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)), shape)
 
 
 def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None) -> dict[str, str]:

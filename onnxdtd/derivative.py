@@ -13,7 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxdtd.emit import Emit, Tensor, Value, dims
-from onnxdtd.linear import Active, Builder, Layer, NotLinear, Slot, constant_value, optional, reduced_axes, shape_of
+from onnxdtd.linear import Active, Builder, Layer, NotLinear, Slot, constant_value, count, optional, reduced_axes, shape_of
 
 DERIVATIVE: dict[str, Builder] = {}
 
@@ -84,12 +84,6 @@ def thresholded_relu(e: Emit, node: gs.Node) -> Tensor:
 def clip(e: Emit, node: gs.Node) -> Tensor:
     """1 inside the bounds"""
     return between(e, node.inputs[0], optional(node, 1), optional(node, 2))
-
-
-@elementwise("Identity", "Dropout", "Cast")
-def identity(e: Emit, node: gs.Node) -> Tensor:
-    """1"""
-    return e.constant(np.asarray(1.0, node.inputs[0].dtype))
 
 
 @elementwise("LeakyRelu")
@@ -249,12 +243,7 @@ def _one_minus(e: Emit, x: Tensor) -> Tensor:
 
 def mean(e: Emit, x: Tensor, axes: Sequence[int]) -> Tensor:
     """The mean over some axes, which are kept."""
-    sizes = dims(x)
-    total = e("ReduceSum", x, list(axes), keepdims=1)
-    count = None if sizes is None or any(sizes[a] is None for a in axes) else math.prod(sizes[a] or 1 for a in axes)
-    if count is not None:
-        return e("Div", total, float(count))
-    return e("Div", total, e.cast(e("Div", e.size(x), e("Reshape", e("Size", total), [1])), x.dtype))
+    return e("Div", e("ReduceSum", x, list(axes), keepdims=1), count(e, x, axes, x.dtype))
 
 
 def standardised(e: Emit, x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:

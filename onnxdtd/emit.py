@@ -29,6 +29,11 @@ def known(sizes: Sequence[int | None] | None) -> list[int] | None:
     return None if sizes is None or any(d is None for d in sizes) else [int(d) for d in sizes if d is not None]
 
 
+def wide(dtype: Any) -> Any:
+    """The type to compute relevance in: float32 for half precision, whose range relevance would leave, else the same."""
+    return np.dtype(np.float32) if np.dtype(dtype).itemsize < 4 else np.dtype(dtype)
+
+
 def label(node: gs.Node) -> str:
     """What a person calls this node: its name, or that of its first output where the exporter gave none."""
     return node.name or node.outputs[0].name
@@ -161,18 +166,16 @@ class Emit:
         """A tensor of ``shape`` filled with ``value``; a node, so that its size does not burden the file."""
         return self("Expand", self.constant(np.asarray(value, dtype)), shape)
 
-    def zeros_like(self, tensor: Tensor) -> Tensor:
-        """Zeros with the shape and type of ``tensor``."""
-        return self.full(0.0, self.shape(tensor), tensor.dtype)
-
     def cast(self, tensor: Tensor, dtype: Any) -> Tensor:
         """``tensor`` as ``dtype``."""
-        return tensor if tensor.dtype == dtype else self("Cast", tensor, to=helper.np_dtype_to_tensor_dtype(dtype))
+        if tensor.dtype == dtype:
+            return tensor
+        return self("Cast", tensor, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def unbroadcast(self, gradient: Tensor, shape: Sequence[int | None], like: Tensor) -> Tensor:
         """The adjoint of broadcasting ``like`` to ``shape``: sums ``gradient`` over the axes that were repeated.
 
-        A size that is unknown on both sides is taken to be the same; a size that is 1 before and unknown after is summed.
+        A size of ``like`` that is unknown is taken to be that of ``shape``; a size of 1 is summed unless it is 1 there too.
         """
         sizes = dims(like)
         assert sizes is not None

@@ -7,11 +7,12 @@ position and its relevance. What it does not mention (shapes, pads, indices) car
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxdtd.emit import Emit, Tensor, dims
+from onnxdtd.emit import Emit, Tensor, dims, wide
 from onnxdtd.linear import constant_value, optional, reduced_axes, shape_of
 
 Relevance = Sequence[Tensor | None]
@@ -34,6 +35,14 @@ def register(table: dict[str, Flow], *ops: str) -> Callable[[Flow], Flow]:
     return enter
 
 
+def is_float(dtype: Any) -> bool:
+    """Is it a floating-point type that numpy knows?"""
+    try:
+        return dtype is not None and bool(np.issubdtype(dtype, np.floating))
+    except TypeError:  # types without a numpy equivalent, sequences of maps among them
+        return False
+
+
 def first(relevance: Relevance) -> Tensor:
     """The relevance of the only output that can have any."""
     assert relevance[0] is not None
@@ -45,10 +54,12 @@ def first(relevance: Relevance) -> Tensor:
 
 
 @register(PASS, "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "Clip")
-@register(PASS, "Sigmoid", "HardSigmoid", "Tanh", "Erf", "Gelu", "HardSwish", "Mish", "LRN", "Dropout", "Identity", "Cast")
+@register(PASS, "Sigmoid", "HardSigmoid", "Tanh", "Erf", "Gelu", "HardSwish", "Mish", "LRN")
+@register(PASS, "Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear")
 def passes(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
-    """R_in = R_out"""
-    yield 0, e.cast(first(relevance), node.inputs[0].dtype)
+    """R_in = R_out, in the type of the input unless that is quantised."""
+    dtype = node.inputs[0].dtype
+    yield 0, e.cast(first(relevance), wide(dtype)) if is_float(dtype) else first(relevance)
 
 
 # Move: a permutation, a selection or a copy of entries; relevance goes back by the transpose.
@@ -88,7 +99,8 @@ def _plus(e: Emit, a: Tensor, b: Tensor) -> Tensor:
 @register(MOVE, "Split")
 def split(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """The pieces side by side again; a piece without relevance is zero."""
-    pieces = [e.zeros_like(t) if r is None else r for t, r in zip(node.outputs, relevance, strict=True)]
+    dtype = next(r.dtype for r in relevance if r is not None)
+    pieces = [e.full(0.0, e.shape(t), dtype) if r is None else r for t, r in zip(node.outputs, relevance, strict=True)]
     yield 0, e("Concat", *pieces, axis=node.attrs.get("axis", 0))
 
 
@@ -139,14 +151,15 @@ def selected(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int
     x = node.inputs[0]
     end = e("Reshape", e.size(x), e.constant(np.zeros(0, np.int64)))
     numbers = e("Reshape", e("Range", e.constant(np.asarray(0)), end, e.constant(np.asarray(1))), e.shape(x))
-    source = e(node.op, numbers, *node.inputs[1:], **node.attrs)
+    others = [None if is_float(t.dtype) else t for t in node.inputs[1:]]  # the fill value of a Pad that fills nothing
+    source = e(node.op, numbers, *others, **node.attrs)
     yield 0, scattered(e, x, source, first(relevance))
 
 
 def scattered(e: Emit, x: Tensor, source: Tensor, relevance: Tensor) -> Tensor:
     """Add each entry of ``relevance`` to the entry of ``x`` (counted in row-major order) that ``source`` names."""
     flat = e.constant(np.asarray([-1]))
-    empty = e.full(0.0, e.size(x), x.dtype)
+    empty = e.full(0.0, e.size(x), relevance.dtype)
     index, values = e("Reshape", source, flat), e("Reshape", relevance, flat)
     total = e("ScatterElements", empty, index, values, axis=0, reduction="add")
     return e("Reshape", total, e.shape(x))
@@ -156,7 +169,7 @@ def scattered(e: Emit, x: Tensor, source: Tensor, relevance: Tensor) -> Tensor:
 def chosen(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the branch that each entry was taken from."""
     condition, yes, no = node.inputs
-    shape, zero = shape_of(node.outputs[0]), e.constant(np.asarray(0.0, yes.dtype))
+    shape, zero = shape_of(node.outputs[0]), e.constant(np.asarray(0.0, first(relevance).dtype))
     yield 1, e.unbroadcast(e("Where", condition, first(relevance), zero), shape, yes)
     yield 2, e.unbroadcast(e("Where", condition, zero, first(relevance)), shape, no)
 
@@ -187,9 +200,10 @@ def depth_to_space(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tup
 def max_pool(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the entry that won each window. MaxUnpool would not do: where windows overlap it overwrites instead of adding."""
     attrs = {name: value for name, value in node.attrs.items() if name != "storage_order"}
-    _, winner = e.multi("MaxPool", 2, node.inputs[0], **attrs)
+    x = node.inputs[0]
+    _, winner = e.multi("MaxPool", 2, e.cast(x, wide(x.dtype)), **attrs)
     winner.dtype = np.dtype(np.int64)
-    yield 0, scattered(e, node.inputs[0], winner, first(relevance))
+    yield 0, scattered(e, x, winner, first(relevance))
 
 
 @register(ROUTE, "GlobalMaxPool", "ReduceMax")
@@ -200,12 +214,12 @@ def global_max(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[i
     axes = reduced_axes(node, rank)
     kept = [axis for axis in range(rank) if axis not in axes]
     perm = kept + axes
-    moved = e("Transpose", x, perm=perm)
+    moved = e("Transpose", e.cast(x, wide(x.dtype)), perm=perm)
     shape = e("Concat", e.shape(moved, 0, len(kept)), e.constant(np.asarray([-1])), axis=0)
     rows = e("Reshape", moved, shape)
     winner = e("ArgMax", rows, axis=-1, keepdims=1)
     values = e("Reshape", first(relevance), e("Shape", winner))
-    nothing = e.full(0.0, e("Shape", rows), x.dtype)
+    nothing = e.full(0.0, e("Shape", rows), first(relevance).dtype)
     taken = e("ScatterElements", nothing, winner, values, axis=-1)
     back = e("Reshape", taken, e("Shape", moved))
     yield 0, e("Transpose", back, perm=[int(i) for i in np.argsort(perm)])
@@ -218,7 +232,7 @@ def extreme(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int,
     for position, x in enumerate(node.inputs):
         wins = e("Equal", x, y)
         yield position, e.unbroadcast(e("Where", wins, rest, 0.0), shape, x)
-        rest = e("Where", wins, e.constant(np.asarray(0.0, y.dtype)), rest)
+        rest = e("Where", wins, e.constant(np.asarray(0.0, rest.dtype)), rest)
 
 
 # Signs. What is known never to be negative needs one term where a signed tensor needs two.
@@ -242,11 +256,17 @@ def never_negative(node: gs.Node, nonnegative: Callable[[Tensor], bool]) -> bool
     if node.op == "Resize" and node.attrs.get("mode") == "cubic":
         return False
     if node.op == "Clip":
-        low = optional(node, 1)
-        value = None if low is None else constant_value(low)
-        return (value is not None and bool(value >= 0)) or nonnegative(node.inputs[0])
+        low, high = (optional(node, i) for i in (1, 2))
+        bounded = high is None or nonnegative(high)
+        return bounded and (nonnegative(node.inputs[0]) or (low is not None and nonnegative(low)))
+    if node.op == "QuantizeLinear":  # unsigned with the zero point 0: it cuts off what is negative
+        zero = constant_value(node.inputs[2]) if len(node.inputs) > 2 else None
+        unsigned = np.dtype(node.outputs[0].dtype or np.int8).kind == "u"
+        return nonnegative(node.inputs[0]) or (unsigned and zero is not None and not zero.any())
+    if node.op == "DequantizeLinear":
+        return nonnegative(node.inputs[0])
     if node.op == "Pad":
         fill = optional(node, 2)
         return nonnegative(node.inputs[0]) and (fill is None or nonnegative(fill))
-    floats = [t for t in node.inputs if not t.is_empty() and t.dtype is not None and np.dtype(t.dtype).kind == "f"]
+    floats = [t for t in node.inputs if not t.is_empty() and is_float(t.dtype)]
     return node.op in NEVER_NEGATIVE_IF_INPUTS_ARE and bool(floats) and all(nonnegative(t) for t in floats)

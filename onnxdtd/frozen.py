@@ -8,6 +8,7 @@ a gate, or both are, each gets half (uniform rule; Achtibat et al. 2024).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -30,21 +31,21 @@ def factors(node: gs.Node, active: Active) -> list[int]:
     return [i for i, t in enumerate(node.inputs[:2]) if active(t)] if node.op in PRODUCTS else []
 
 
-def held(node: gs.Node, active: Active) -> set[int]:
+def held(node: gs.Node, active: Active, producer: Mapping[str, gs.Node]) -> set[int]:
     """The positions of the factors that count as constants."""
     both = factors(node, active)
     if len(both) < 2:
         return set()
     if node.op == "Div":
         return {1}
-    gates = {i for i in both if is_gate(node.inputs[i], active)}
+    gates = {i for i in both if is_gate(node.inputs[i], active, producer)}
     return gates if len(gates) == 1 else set()
 
 
-def is_gate(tensor: Tensor, active: Active) -> bool:
+def is_gate(tensor: Tensor, active: Active, producer: Mapping[str, gs.Node]) -> bool:
     """Does it come from a squashing function, up to constants and moves?"""
-    while tensor.inputs:
-        node = tensor.inputs[0]
+    while tensor.name in producer:
+        node = producer[tensor.name]
         sources = [t for t in node.inputs if active(t)]
         if node.op in GATES:
             return True
@@ -54,12 +55,11 @@ def is_gate(tensor: Tensor, active: Active) -> bool:
     return False
 
 
-def product(e: Emit, node: gs.Node, active: Active, derivative: bool) -> Layer:
-    """A product of two factors that both depend on the input: half to each (all of it in a derivative), none to a gate."""
+def product(e: Emit, node: gs.Node, constant: set[int], derivative: bool) -> Layer:
+    """A product of two factors that both depend on the input: half to each (all of it in a derivative), none to a constant."""
     left, right = node.inputs[:2]
     if left.name == right.name:
         raise NotLinear("it multiplies a tensor by itself")
-    constant = set() if derivative else held(node, active)
     parts = []
     for i in {0, 1} - constant:
         own = node.inputs[i].name

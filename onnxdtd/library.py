@@ -163,6 +163,8 @@ class Library:
 
     def _preset(self, name: str, table: Mapping[str, Any], where: str) -> Preset:
         _only(table, {"title", "source", "layers", "derivative"}, where)
+        for key in ("title", "source"):
+            _text(table, key, where)
         derivative = table.get("derivative")
         if derivative not in (None, *DERIVATIVES):
             raise RuleError(f"{where}: derivative is one of {', '.join(DERIVATIVES)}, not {derivative!r}")
@@ -185,7 +187,7 @@ class Library:
                 if value not in known:
                     raise RuleError(f"{where}: no layer has {key} {value!r}; there are {', '.join(known)}")
         rule = self.rule(entry["rule"], where)
-        first, bounds, name = entry.get("first", False), entry.get("bounds", False), entry.get("name", "")
+        first, bounds, name = entry.get("first", False), entry.get("bounds", False), _text(entry, "name", where)
         return Selector(rule, where, first, bounds, lists["family"], lists["op"], name)
 
 
@@ -208,6 +210,13 @@ def _tables(tables: Mapping[str, Any], kind: str, path: Path) -> list[tuple[str,
     return list(group.items())
 
 
+def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
+    value = entry.get(key, "")
+    if not isinstance(value, str):
+        raise RuleError(f"{where}: {key} is a string, not {value!r}")
+    return value
+
+
 def _strings(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     value = entry.get(key, [])
     values = [value] if isinstance(value, str) else value
@@ -222,6 +231,8 @@ def _rule_factory(name: str, table: Mapping[str, Any], where: str) -> Callable[[
     defaults = table.get("params", {})
     if not isinstance(defaults, dict) or not all(isinstance(v, int | float) for v in defaults.values()):
         raise RuleError(f"{where}: params maps names to numbers")
+    if "branches" in table and set(table) & {"terms", "direction", "bias"}:
+        raise RuleError(f"{where}: has branches, so terms, direction and bias belong into them")
     branches = table.get("branches") or [{key: table[key] for key in ("terms", "direction", "bias") if key in table}]
     if not isinstance(branches, list) or not all(isinstance(branch, dict) for branch in branches):
         raise RuleError(f"{where}: branches is a list of tables")
@@ -240,10 +251,12 @@ def _rule_factory(name: str, table: Mapping[str, Any], where: str) -> Callable[[
                 scales = " + ".join(str(b.get("scale", 1)) for b in branches).replace("+ -", "- ")
                 raise RuleError(f"{name}: {scales} must be 1, not {total:g}, or relevance would not be conserved")
         epsilon = _number(table.get("epsilon", 0.0), params, where)
+        if epsilon < 0:
+            raise RuleError(f"{where}: epsilon is not negative")
         divided = table.get("divide", True)
         if not isinstance(divided, bool):
             raise RuleError(f"{where}: divide is true or false")
-        words = {key: str(table.get(key, "")) for key in ("equation", "domain", "source")}
+        words = {key: _text(table, key, where) for key in ("equation", "domain", "source")}
         return Rule(name, made, params, epsilon, divided, **words)
 
     try:

@@ -8,8 +8,9 @@ matrix is multiplied by. To support another operator, register a function that r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -166,11 +167,11 @@ def gemm(e: Emit, node: gs.Node, active: Active) -> Layer:
         forward = lambda x, w: product(w, x, ta, tb)
         back = lambda s, w: product(s, w, 1, ta) if tb else product(w, s, 1 - ta, 0)
         slots.append(Slot(b, e.mul(a, alpha), forward, back))
+    bias = None if c is None or active(c) else e.mul(c, beta)
     if c is not None and active(c):
+        bias = None if slots else product(e.mul(a, alpha), b, ta, tb)
         slots.append(sum_slot(e, c, y, beta))
-        c = None
     scaled = lambda w, g: e("Mul", w, e("Reshape", g, [-1, 1] if tb else [1, -1]))
-    bias = None if c is None else e.mul(c, beta)
     return Layer("dense", slots, y, bias, per_channel=scaled if len(slots) == 1 and active(a) else None)
 
 
@@ -294,10 +295,10 @@ def resize(e: Emit, node: gs.Node, active: Active) -> Layer:
     scales = None if given is None else constant_value(given)
     keep = {k: v for k, v in node.attrs.items() if k in ("mode", "coordinate_transformation_mode", "nearest_mode")}
 
-    def matrix(axis: int) -> Tensor:
+    def matrix(axis: int, dtype: Any) -> Tensor:
         """[after, before]"""
         n, m = before[axis], after[axis]
-        unit = e("Reshape", e("EyeLike", e.full(0.0, e.constant(np.asarray([n, n])), x.dtype)), [1, 1, n, n])
+        unit = e("Reshape", e("EyeLike", e.full(0.0, e.constant(np.asarray([n, n])), dtype)), [1, 1, n, n])
         if scales is not None and scales.size == rank:
             factors = e.constant(np.asarray([1, 1, scales[axis + 2], 1], np.float32))
             return e("Reshape", e("Resize", unit, None, factors, **keep), [m, n])
@@ -306,7 +307,7 @@ def resize(e: Emit, node: gs.Node, active: Active) -> Layer:
     def adjoint(s: Tensor, w: Value) -> Value:
         for axis in range(rank - 2):
             last = [*(a for a in range(rank) if a != axis + 2), axis + 2]
-            moved = e("MatMul", e("Transpose", s, perm=last), matrix(axis))
+            moved = e("MatMul", e("Transpose", s, perm=last), matrix(axis, s.dtype))
             s = e("Transpose", moved, perm=[int(a) for a in np.argsort(last)])
         return e.mul(s, w)
 
@@ -338,7 +339,7 @@ def average_pool(e: Emit, node: gs.Node, active: Active) -> Layer:
     x, y = node.inputs[0], node.outputs[0]
     win = window(node.attrs, node.attrs["kernel_shape"], shape_of(x)[2:])
     forward = lambda x, w: e.mul(e("AveragePool", x, **node.attrs), w)
-    adjoint = lambda s, w: e.mul(adjoint_average(e, s, x, y, win, node.attrs), w)
+    adjoint = lambda s, w: e.mul(adjoint_average(e, s, x, win, node.attrs), w)
     return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=True)], y)
 
 
@@ -353,11 +354,24 @@ def reduce(e: Emit, node: gs.Node, active: Active) -> Layer:
         if not node.attrs.get("keepdims", 1):
             s = e("Unsqueeze", s, axes)
         if mean:
-            s = e("Div", s, e.cast(e("Div", e.size(x), e.size(y)), x.dtype))
+            s = e("Div", s, count(e, x, axes, s.dtype))
         return e.mul(e("Expand", s, e.shape(x)), w)
 
     forward = lambda x, w: e.mul(e(node.op, x, *node.inputs[1:], **node.attrs), w)
     return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=0 not in axes)], y)
+
+
+def count(e: Emit, x: Tensor, axes: Sequence[int], dtype: Any) -> Value:
+    """How many entries of ``x`` lie along ``axes``."""
+    sizes = shape_of(x)
+    fixed = known([sizes[axis] for axis in axes])
+    if fixed is not None:
+        return float(np.prod(fixed))
+    parts = [e.shape(x, axis, axis + 1) for axis in axes]
+    total = parts[0]
+    for part in parts[1:]:
+        total = e("Mul", total, part)
+    return e.cast(total, dtype)
 
 
 def reduced_axes(node: gs.Node, rank: int) -> list[int]:

@@ -73,6 +73,25 @@ def window(attrs: dict[str, Any], kernel: Sequence[int], sizes: Sequence[int | N
     return Window(tuple(kernel), strides, dilations, begin, end, auto)
 
 
+def output_sizes(win: Window, inside: Sequence[int | None], ceil: bool) -> list[int] | None:
+    """How many windows a runtime computes: with ``ceil`` also those that reach beyond the end, but none that starts there.
+
+    >>> win = Window((3,), (3,), (1,), (1,), (2,))
+    >>> output_sizes(win, [7], ceil=False), output_sizes(win, [7], ceil=True)
+    ([3], [3])
+    """
+    found = []
+    if win.begin is None or win.end is None:
+        return None
+    for n, begin, end, extent, stride in zip(inside, win.begin, win.end, win.extent, win.strides, strict=True):
+        if n is None:
+            return None
+        span = n + begin + end - extent
+        m = (-(-span // stride) if ceil else span // stride) + 1
+        found.append(m - 1 if ceil and (m - 1) * stride >= n + begin else m)
+    return found
+
+
 def flipped_pads(win: Window) -> list[int] | None:
     """The pads that make a stride-1 convolution with flipped weights the adjoint, or None where it has none.
 
@@ -166,29 +185,34 @@ def _attrs(win: Window, **more: Any) -> dict[str, Any]:
     return {name: value for name, value in attrs.items() if value != default.get(name)}
 
 
-def adjoint_average(e: Emit, s: Tensor, x: Tensor, y: Tensor, win: Window, attrs: dict[str, Any]) -> Tensor:
-    """Aᵀ s for A x = y = AveragePool(x): s spread evenly over the inputs in each window."""
+def adjoint_average(e: Emit, s: Tensor, x: Tensor, win: Window, attrs: dict[str, Any]) -> Tensor:
+    """Aᵀ s for A x = AveragePool(x): s spread evenly over the inputs in each window."""
     one_channel = e.constant(np.asarray([-1, 1], np.int64))  # channels are pooled alike: they may as well be batch entries
-    kernel = e.full(1.0, e.constant(np.asarray([1, 1, *win.kernel], np.int64)), x.dtype)
-    even = e("Mul", s, _share(e, kernel, x, y, win, attrs))
-    flat = e("Reshape", even, e("Concat", one_channel, e.shape(y, 2), axis=0))
-    back = adjoint_conv(e, flat, kernel, [1, 1, *win.kernel], x, win, (dims(y) or [])[2:], 1)
+    kernel = e.full(1.0, e.constant(np.asarray([1, 1, *win.kernel], np.int64)), s.dtype)
+    outside = output_sizes(win, (dims(x) or [])[2:], bool(attrs.get("ceil_mode"))) or []
+    space = e("Shape", s, start=2) if not outside else e.constant(np.asarray(outside, np.int64))
+    even = e("Mul", s, _share(e, kernel, x, space, win, attrs))
+    flat = e("Reshape", even, e("Concat", one_channel, space, axis=0))
+    back = adjoint_conv(e, flat, kernel, [1, 1, *win.kernel], x, win, outside or [None] * len(win.kernel), 1)
     return e("Reshape", back, e.shape(x))
 
 
-def _share(e: Emit, kernel: Tensor, x: Tensor, y: Tensor, win: Window, attrs: dict[str, Any]) -> Tensor:
-    """The weight of one input in its window, which differs at the border where padding is not counted.
+def _share(e: Emit, kernel: Tensor, x: Tensor, space: Tensor, win: Window, attrs: dict[str, Any]) -> Tensor:
+    """The weight of one input in its window, for ``space`` windows, which differs at the border where padding is not counted.
 
     What the runtime divides by (padding counted or not, windows cut off by ceil_mode) is read from the operator itself:
     AveragePool of ones is n / divisor, where n, the number of inputs inside the window, is a convolution of ones.
     """
     if not any(win.begin or [1]) and not any(win.end or [1]) and not attrs.get("ceil_mode"):
-        return e.constant(np.asarray(1 / np.prod(win.kernel), x.dtype))
-    ones = e.full(1.0, e("Concat", e.constant(np.asarray([1, 1], np.int64)), e.shape(x, 2), axis=0), x.dtype)
+        return e.constant(np.asarray(1 / np.prod(win.kernel), kernel.dtype))
+    ones = e.full(1.0, e("Concat", e.constant(np.asarray([1, 1], np.int64)), e.shape(x, 2), axis=0), kernel.dtype)
     if win.begin is None or win.end is None:
         count = e("Conv", ones, kernel, **_attrs(win, auto_pad=win.auto_pad))
     else:  # enough padding for the windows that ceil_mode adds; those beyond the last are cut off
         enough = [pad + stride - 1 for pad, stride in zip(win.end, win.strides, strict=True)]
         more = e("Conv", ones, kernel, **_attrs(win, pads=[*win.begin, *enough]))
-        count = e("Slice", more, [0] * len(win.kernel), e.shape(y, 2), win.axes)
-    return e("Div", e("AveragePool", ones, **attrs), count)
+        count = e("Slice", more, [0] * len(win.kernel), space, win.axes)
+    means = e("AveragePool", ones, **attrs)
+    if attrs.get("ceil_mode"):  # shape inference may count a window more than there is
+        means = e("Slice", means, [0] * len(win.kernel), space, win.axes)
+    return e("Div", means, count)

@@ -18,9 +18,11 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxdtd.errors import ModelError
+from onnxdtd.views import float_nodes
 
 OLDEST_OPSET = 7  # what onnx's version converter still understands reliably
 EMITTED_OPSET = 17  # the operators that the relevance pass uses mean the same from here on
+CEIL_OPSET = 22  # the first one in which shape inference counts the windows of a padded ceil_mode pool as runtimes do
 EMITTED_IR = 8  # the IR version of opset 17; from 4 on, initializers need not be inputs
 SMALL_BYTES = 4096  # tensors up to this size (shapes, pads, scalars) are kept for shape inference
 
@@ -106,34 +108,42 @@ def normalise(proto: onnx.ModelProto) -> list[str]:
         inputs = [value for value in proto.graph.input if value.name not in weights]
         del proto.graph.input[:]
         proto.graph.input.extend(inputs)
-    if proto.ir_version < EMITTED_IR:
-        changes.append(f"IR version {proto.ir_version} raised to {EMITTED_IR}")
-        proto.ir_version = EMITTED_IR
-    if version < EMITTED_OPSET:
-        _convert(proto, version)
-        changes.append(f"operator set {version} converted to {EMITTED_OPSET}")
+    wanted = CEIL_OPSET if any(map(_pads_with_ceil, proto.graph.node)) else EMITTED_OPSET
+    lowest = EMITTED_IR if wanted == EMITTED_OPSET else 10
+    if proto.ir_version < lowest and (version < wanted or proto.ir_version < EMITTED_IR):
+        changes.append(f"IR version {proto.ir_version} raised to {lowest}")
+        proto.ir_version = lowest
+    if version < wanted:
+        _convert(proto, version, wanted)
+        changes.append(f"operator set {version} converted to {wanted}")
     return changes
 
 
-def _convert(proto: onnx.ModelProto, version: int) -> None:
+def _pads_with_ceil(node: onnx.NodeProto) -> bool:
+    """Is it a pool some of whose windows could start in the padding at the end?"""
+    if node.op_type not in ("AveragePool", "MaxPool", "LpPool"):
+        return False
+    attrs = {a.name: a for a in node.attribute}
+    return "ceil_mode" in attrs and bool(attrs["ceil_mode"].i) and "pads" in attrs and any(attrs["pads"].ints)
+
+
+def _convert(proto: onnx.ModelProto, version: int, wanted: int) -> None:
     """Convert the nodes; weights stay where they are, since the converter only sees the skeleton."""
     from onnx import version_converter
 
     bare = skeleton(proto)
     try:
-        converted = version_converter.convert_version(bare, EMITTED_OPSET)
+        converted = version_converter.convert_version(bare, wanted)
     except Exception as error:  # the converter raises bare RuntimeErrors from C++
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"operator set {version} cannot be converted to {EMITTED_OPSET} ({reason}); export the model again"
-        ) from None
+        raise ModelError(f"operator set {version} cannot be converted to {wanted} ({reason}); export the model again") from None
     known = {tensor.name for tensor in proto.graph.initializer}
     del proto.graph.node[:]
     proto.graph.node.extend(converted.graph.node)
     proto.graph.initializer.extend(t for t in converted.graph.initializer if t.name not in known)
     for entry in proto.opset_import:
         if entry.domain in ("", "ai.onnx"):
-            entry.version = EMITTED_OPSET
+            entry.version = wanted
 
 
 def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -163,7 +173,7 @@ def graph(proto: onnx.ModelProto) -> gs.Graph:
     bare = skeleton(proto)
     try:
         onnx.checker.check_model(bare)
-        bare = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+        _infer_shapes(bare)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"not a valid ONNX graph: {str(error).strip().splitlines()[0]}") from None
     severity, G_LOGGER.severity = G_LOGGER.severity, G_LOGGER.CRITICAL
@@ -171,6 +181,18 @@ def graph(proto: onnx.ModelProto) -> gs.Graph:
         return gs.import_onnx(bare)
     finally:
         G_LOGGER.severity = severity
+
+
+def _infer_shapes(bare: onnx.ModelProto) -> None:
+    """Fill in the shapes, also behind quantised operators, whose domain shape inference does not know."""
+    spelled = onnx.ModelProto()
+    spelled.CopyFrom(bare)
+    del spelled.graph.node[:]
+    spelled.graph.node.extend(float_nodes(bare.graph.node))
+    inferred = onnx.shape_inference.infer_shapes(spelled, data_prop=True)
+    for kept, found in ((bare.graph.value_info, inferred.graph.value_info), (bare.graph.output, inferred.graph.output)):
+        del kept[:]
+        kept.extend(found)
 
 
 def real_inputs(proto: onnx.ModelProto) -> list[ValueInfoProto]:

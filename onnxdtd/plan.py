@@ -7,7 +7,6 @@ problems are reported at once.
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,14 +16,24 @@ import onnx_graphsurgeon as gs
 from onnxdtd.derivative import DERIVATIVE
 from onnxdtd.emit import Emit, Tensor, dims, label
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
-from onnxdtd.flow import MOVE, PASS, ROUTE, Flow, never_negative
+from onnxdtd.flow import MOVE, PASS, ROUTE, Flow, is_float, never_negative
 from onnxdtd.frozen import FROZEN, factors, held, product
 from onnxdtd.library import LayerFacts, Preset
 from onnxdtd.linear import LINEAR, Layer, NotLinear, constant_value, followed_by
 from onnxdtd.rules import Rule
+from onnxdtd.views import views
 
-HEADS = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "ZipMap")  # stepped back over: relevance starts from the logit
+HEADS = (
+    "Softmax",
+    "LogSoftmax",
+    "Sigmoid",
+    "ArgMax",
+    "LinearClassifier",
+    "Normalizer",
+    "ZipMap",
+)  # stepped back over: relevance starts from the logit
 TRANSPARENT = ("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze")  # ... with what is between
+STRAIGHT = ("Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear")  # derivative 1
 NO_RELEVANCE = ("Shape", "Size", "ConstantOfShape", "ArgMax", "ArgMin")
 NOT_MONOTONE = ("LRN", "Gelu", "HardSwish", "Mish")  # pass relevance, but not bounds
 
@@ -63,6 +72,7 @@ class Plan:
     derivative: str | None
     steps: list[Step]
     stepped_back: list[gs.Node]
+    producer: Mapping[str, gs.Node]
     active: Callable[[Tensor], bool]
     nonnegative: Callable[[Tensor], bool]
 
@@ -106,19 +116,22 @@ def plan(
     maps operators to ``"pass"``. Raises ``Unsupported`` with every problem, ``ModelError`` where there is nothing to
     explain, ``RequestError`` for an unknown name.
     """
-    explained = [t for t in graph.inputs if t.name in inputs and _is_float(t)]
+    explained = [t for t in graph.inputs if t.name in inputs and is_float(t.dtype)]
     if not explained:
         raise ModelError("the model has no floating-point input; only those can be explained")
-    facts = _facts(graph, explained)
-    name, logits, stepped_back = _start(graph, output, facts)
+    nodes = views(e, list(graph.nodes))
+    facts = _facts(nodes, explained)
+    producer = {t.name: node for node in nodes for t in node.outputs}
+    name, logits, stepped_back = _start(graph, output, facts, producer)
     derivative = preset.derivative is not None
-    carriers = _carriers(graph, logits, facts, derivative)
+    carriers = _carriers(nodes, logits, facts, producer, derivative)
     explained = [t for t in explained if t.name in carriers]
     if not explained:
         raise ModelError(f"the output {name!r} does not depend on a floating-point input")
     _check_keep(keep, carriers)
     facts.raw |= {t.name for t in explained}
-    steps = _Stepper(e, facts, allow or {}, derivative).steps(graph, carriers, set(keep))
+    pinned = {*keep, logits.name, *(t.name for t in graph.outputs)}
+    steps = _Stepper(e, facts, producer, allow or {}, derivative).steps(nodes, carriers, pinned)
     return Plan(
         explained,
         name,
@@ -126,39 +139,35 @@ def plan(
         preset.derivative,
         _with_rules(steps, preset, bounded, facts),
         stepped_back,
+        producer,
         facts.is_active,
         facts.is_nonnegative,
     )
 
 
-def _is_float(tensor: Tensor) -> bool:
-    try:
-        return tensor.dtype is not None and np.issubdtype(tensor.dtype, np.floating)
-    except TypeError:  # types without a numpy equivalent, sequences of maps among them
-        return False
-
-
-def _facts(graph: gs.Graph, explained: Sequence[Tensor]) -> Facts:
+def _facts(nodes: Sequence[gs.Node], explained: Sequence[Tensor]) -> Facts:
     """Walk forward once."""
     facts = Facts({t.name for t in explained}, set())
-    for node in graph.nodes:
+    for node in nodes:
         if node.op in NO_RELEVANCE or not any(t.name in facts.active for t in node.inputs):
             continue
         positive = never_negative(node, facts.is_nonnegative)
         for result in node.outputs:
-            if result.dtype is None or _is_float(result):
+            if result.dtype is None or is_float(result.dtype) or node.op == "QuantizeLinear":
                 facts.active.add(result.name)
                 if positive:
                     facts.nonnegative.add(result.name)
     return facts
 
 
-def _carriers(graph: gs.Graph, logits: Tensor, facts: Facts, derivative: bool) -> set[str]:
+def _carriers(
+    nodes: Sequence[gs.Node], logits: Tensor, facts: Facts, producer: Mapping[str, gs.Node], derivative: bool
+) -> set[str]:
     """The names of all tensors that relevance can reach from ``logits``; none behind a factor that counts as a constant."""
     wanted = {logits.name} & facts.active
-    for node in reversed(graph.nodes):
+    for node in reversed(nodes):
         if any(t.name in wanted for t in node.outputs):
-            constant = set() if derivative else held(node, facts.is_active)
+            constant = set() if derivative else held(node, facts.is_active, producer)
             wanted.update(t.name for i, t in enumerate(node.inputs) if t.name in facts.active and i not in constant)
     return wanted
 
@@ -166,7 +175,9 @@ def _carriers(graph: gs.Graph, logits: Tensor, facts: Facts, derivative: bool) -
 # ------------------------------------------------------------------------------------------------ where relevance starts
 
 
-def _start(graph: gs.Graph, output: str | None, facts: Facts) -> tuple[str, Tensor, list[gs.Node]]:
+def _start(
+    graph: gs.Graph, output: str | None, facts: Facts, producer: Mapping[str, gs.Node]
+) -> tuple[str, Tensor, list[gs.Node]]:
     """The output to explain, the logits behind it, and the nodes stepped back over."""
     tensors = graph.tensors()
     if output is not None:
@@ -174,10 +185,10 @@ def _start(graph: gs.Graph, output: str | None, facts: Facts) -> tuple[str, Tens
             raise RequestError(f"no tensor {output!r} in the model{_suggest(output, tensors)}")
         candidates = [tensors[output]]
     else:
-        candidates = sorted(graph.outputs, key=lambda t: not _is_float(t))  # scores rather than labels
+        candidates = sorted(graph.outputs, key=lambda t: not is_float(t.dtype))  # scores rather than labels
     found: dict[str, tuple[str, Tensor, list[gs.Node]]] = {}
     for candidate in candidates:
-        logits, stepped_back = _step_back(candidate)
+        logits, stepped_back = _step_back(candidate, producer)
         if facts.is_active(logits) and _is_classifier(logits):
             found.setdefault(logits.name, (candidate.name, logits, stepped_back))
     if len(found) == 1:
@@ -191,11 +202,10 @@ def _start(graph: gs.Graph, output: str | None, facts: Facts) -> tuple[str, Tens
     raise RequestError(f"the model has several outputs, choose one with --output: {shapes}")
 
 
-def _step_back(tensor: Tensor) -> tuple[Tensor, list[gs.Node]]:
+def _step_back(tensor: Tensor, producer: Mapping[str, gs.Node]) -> tuple[Tensor, list[gs.Node]]:
     """The tensor before the last Softmax, Sigmoid, ArgMax ... and the nodes from there on."""
     logits, walked, stepped_back = tensor, [], []
-    while tensor.inputs and tensor.inputs[0].op in (*HEADS, *TRANSPARENT, "ArrayFeatureExtractor"):
-        node = tensor.inputs[0]
+    while (node := producer.get(tensor.name)) is not None and node.op in (*HEADS, *TRANSPARENT, "ArrayFeatureExtractor"):
         tensor = node.inputs[1 if node.op == "ArrayFeatureExtractor" else 0]
         walked.append(node)
         if node.op in HEADS:
@@ -230,14 +240,18 @@ def _check_keep(keep: Sequence[str], carriers: set[str]) -> None:
 class _Stepper:
     """Makes the steps: one for each node, or fused chain of nodes, that carries relevance."""
 
-    def __init__(self, e: Emit, facts: Facts, allow: Mapping[str, str], derivative: bool):
-        self.e, self.facts, self.allow, self.derivative = e, facts, allow, derivative
+    def __init__(self, e: Emit, facts: Facts, producer: Mapping[str, gs.Node], allow: Mapping[str, str], derivative: bool):
+        self.e, self.facts, self.producer, self.allow, self.derivative = e, facts, producer, allow, derivative
 
-    def steps(self, graph: gs.Graph, carriers: set[str], keep: set[str]) -> list[Step]:
-        """All steps in the order of the graph. Raises ``Unsupported`` with every problem."""
-        nodes = list(graph.nodes)
-        consumers = Counter(t.name for node in nodes for t in node.inputs)
-        pinned = keep | {t.name for t in graph.outputs}
+    def steps(self, nodes: Sequence[gs.Node], carriers: set[str], pinned: set[str]) -> list[Step]:
+        """All steps in the order of the graph. Raises ``Unsupported`` with every problem.
+
+        ``pinned`` tensors are looked at by somebody: nothing is fused over them.
+        """
+        consumers: dict[str, list[gs.Node]] = {}
+        for node in nodes:
+            for t in node.inputs:
+                consumers.setdefault(t.name, []).append(node)
         steps: list[Step] = []
         problems: list[Problem] = []
         done: set[int] = set()
@@ -266,7 +280,8 @@ class _Stepper:
         if node.domain not in (None, "", "ai.onnx"):
             raise NotLinear("there is no rule for operators of this domain")
         if len(factors(node, active)) > 1:
-            layer = product(self.e, node, active, self.derivative)
+            constant = set() if self.derivative else held(node, active, self.producer)
+            layer = product(self.e, node, constant, self.derivative)
             return self.linear(node, layer, "linear" if self.derivative else "gate")
         for table in (LINEAR, DERIVATIVE if self.derivative else FROZEN):
             if node.op in table:
@@ -281,7 +296,7 @@ class _Stepper:
             return self.flow("route", node, ROUTE[node.op])
         if node.op in MOVE:
             return self.flow("move", node, MOVE[node.op])
-        if node.op in PASS and not self.derivative:
+        if node.op in PASS and (not self.derivative or node.op in STRAIGHT):
             return self.flow("pass", node, PASS[node.op])
         raise NotLinear("there is no derivative of this operator" if self.derivative else "there is no rule for this operator")
 
@@ -306,12 +321,12 @@ class _Stepper:
             self.facts.raw.update(t.name for t in node.outputs)
         return Step(kind, (node,), tuple(node.outputs), sources, flow=flow)
 
-    def fused(self, step: Step, consumers: Mapping[str, int], pinned: set[str]) -> Step:
+    def fused(self, step: Step, consumers: Mapping[str, list[gs.Node]], pinned: set[str]) -> Step:
         """The step with the Adds of constants and BatchNormalizations behind it, as long as nobody else looks between."""
         layer, nodes = step.layer, list(step.nodes)
         assert layer is not None
-        while consumers[layer.y.name] == 1 and layer.y.name not in pinned:
-            node = next(n for n in layer.y.outputs if not n.name.startswith("dtd/"))
+        while len(consumers.get(layer.y.name, ())) == 1 and layer.y.name not in pinned:
+            (node,) = consumers[layer.y.name]
             whole = followed_by(self.e, layer, node, self.facts.is_active) if not node.domain else None
             if whole is None:
                 break

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnxdtd.emit import Emit, Tensor, Value
+from onnxdtd.emit import Emit, Tensor, Value, wide
 from onnxdtd.linear import Layer, Slot
 
 INPUTS = ("1", "x", "x+", "x-", "l", "h", "x-l", "x-h")
@@ -50,7 +50,8 @@ class Rule:
 
     def __str__(self) -> str:
         """``name(parameter=value)``"""
-        values = ", ".join(f"{name}={value:g}" for name, value in self.params.items())
+        short = {name: f"{value:g}" if float(f"{value:g}") == value else repr(value) for name, value in self.params.items()}
+        values = ", ".join(f"{name}={text}" for name, text in short.items())
         return f"{self.name}({values})" if values else self.name
 
     @property
@@ -96,9 +97,10 @@ def denominator(
     e: Emit, layer: Layer, branch: Branch, terms: Sequence[tuple[int, Term, Value, Value]], params: Mapping[str, float]
 ) -> Value:
     """z = Σ± A(w_t) x_t + bias, taken from the predictor's own output where it is the same."""
-    b = layer.b
+    b = None if layer.b is None else e.cast(layer.b, wide(layer.y.dtype))
     if all((term.sign, term.x, term.w) == (1.0, "x", "w") for _, term, _, _ in terms) and len(terms) == len(layer.slots):
-        return layer.y if branch.bias == "b" or b is None else e("Sub", layer.y, b)
+        y = e.cast(layer.y, wide(layer.y.dtype))
+        return y if branch.bias == "b" or b is None else e("Sub", y, b)
     forward = [
         layer.slots[slot].forward(ones(e, layer.slots[slot]) if isinstance(x, float) else x, w) for slot, _, x, w in terms
     ]
@@ -111,9 +113,11 @@ def denominator(
 def divide(e: Emit, relevance: Tensor, z: Value, epsilon: float, never_negative: bool) -> Tensor:
     """R ⊘ z. Without ε, what has no denominator redistributes nothing: dividing by infinity gives an exact zero."""
     if isinstance(z, float):
-        return e.mul(relevance, 1.0 / z)
+        stable = z + epsilon if z >= 0 else z - epsilon
+        return e.mul(relevance, 1.0 / stable) if stable else e("Mul", relevance, 0.0)
     if epsilon:
-        return e("Div", relevance, e("Add", z, e("Where", e("GreaterOrEqual", z, 0.0), epsilon, -epsilon)))
+        plus, minus = (e.constant(np.asarray(size, z.dtype)) for size in (epsilon, -epsilon))
+        return e("Div", relevance, e("Add", z, e("Where", e("GreaterOrEqual", z, 0.0), plus, minus)))
     smallest = float(np.finfo(z.dtype).tiny)  # below it lie the denormal numbers, and R / z would overflow
     vanishes = e("Less", z if never_negative else e("Abs", z), smallest)
     return e("Div", relevance, e("Where", vanishes, float("inf"), z))
@@ -132,29 +136,31 @@ def ones(e: Emit, slot: Slot) -> Value:
         return 1.0
     one = e.constant(np.asarray([1]))
     shape = e("Concat", one, e.shape(slot.x, 1), axis=0) if slot.batched else e.shape(slot.x)
-    return e.full(1.0, shape, slot.x.dtype)
+    return e.full(1.0, shape, wide(slot.x.dtype))
 
 
 def input_term(e: Emit, slot: Slot, symbol: str, context: Context) -> Value | None:
     """The tensor that an input symbol stands for; None where it is known to be zero."""
-    x = slot.x
     if symbol == "1":
         return 1.0
-    if symbol in ("x", "x+") and (symbol == "x" or context.nonnegative(x)):
+    x = e.cast(slot.x, wide(slot.x.dtype))
+    if symbol in ("x", "x+") and (symbol == "x" or context.nonnegative(slot.x)):
         return x
     if symbol == "x+":
         return e("Relu", x)
     if symbol == "x-":
-        return None if context.nonnegative(x) else e("Min", x, 0.0)
-    bound = context.bounds(x)[symbol[-1] == "h"]
-    return bound if symbol in ("l", "h") else e.sub(x, bound)
+        return None if context.nonnegative(slot.x) else e("Min", x, 0.0)
+    bound = e.cast(context.bounds(slot.x)[symbol[-1] == "h"], wide(slot.x.dtype))
+    if symbol in ("l", "h"):  # on its own it must have the size of x, or a convolution would see a smaller picture
+        return bound if slot.elementwise else e("Expand", bound, e.shape(slot.x))
+    return e.sub(x, bound)
 
 
 def weight_term(e: Emit, slot: Slot, symbol: str, params: Mapping[str, float]) -> Value | None:
     """The weight that a symbol stands for; None where it is known to be zero."""
-    w = slot.w
+    w = slot.w if isinstance(slot.w, float) else e.cast(slot.w, wide(slot.w.dtype))
     if symbol == "1":
-        return 1.0 if slot.elementwise or isinstance(w, float) else e.full(1.0, e.shape(w), w.dtype)
+        return 1.0 if slot.elementwise or isinstance(w, float) else e.full(1.0, e.shape(slot.w), w.dtype)
     return e.mul(w, w) if symbol == "w2" else part_of(e, w, symbol, params)
 
 

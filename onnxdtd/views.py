@@ -1,0 +1,152 @@
+"""Quantised operators and classifiers of ai.onnx.ml, seen as the float operators that they stand for.
+
+The predictor's nodes stay as they are. For planning, a quantised operator counts as three: dequantise its operands, do
+the float operation, quantise the result. The float tensors between them are nodes of the relevance pass, read from the
+integers that the predictor computed; what no rule needs is not emitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import helper
+
+from onnxdtd.emit import Emit, Tensor, dims
+
+
+@dataclass
+class View:
+    """What a node of the graph amounts to; looks like a ``gs.Node`` but belongs to no graph."""
+
+    op: str
+    name: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    domain: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a quantised operator keeps what: triples (value, scale, zero point) of operands, pair of the result, the bias."""
+
+    op: str
+    operands: tuple[tuple[int, int, int], ...]
+    result: tuple[int, int]
+    bias: int | None = None
+
+
+TWO = ((0, 1, 2), (3, 4, 5))
+ONE = ((0, 1, 2),)
+QUANTISED = {
+    ("", "QLinearConv"): Layout("Conv", TWO, (6, 7), 8),
+    ("", "QLinearMatMul"): Layout("MatMul", TWO, (6, 7)),
+    ("com.microsoft", "QLinearAdd"): Layout("Add", TWO, (6, 7)),
+    ("com.microsoft", "QLinearMul"): Layout("Mul", TWO, (6, 7)),
+    ("com.microsoft", "QLinearGlobalAveragePool"): Layout("GlobalAveragePool", ONE, (3, 4)),
+    ("com.microsoft", "QLinearAveragePool"): Layout("AveragePool", ONE, (3, 4)),
+    ("com.microsoft", "QLinearLeakyRelu"): Layout("LeakyRelu", ONE, (3, 4)),
+    ("com.microsoft", "QLinearSigmoid"): Layout("Sigmoid", ONE, (3, 4)),
+}
+DROPPED = ("channels_last",)  # attributes that the float operator does not have
+
+
+def layout(node: gs.Node | onnx.NodeProto, op: str) -> Layout | None:
+    """The layout of a quantised operator; None for any other."""
+    domain = node.domain if node.domain not in (None, "ai.onnx") else ""
+    return QUANTISED.get((domain, op))
+
+
+def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes with quantised operators spelled out in standard ones, which shape inference understands."""
+    for i, node in enumerate(nodes):
+        found = layout(node, node.op_type)
+        if found is None or not node.domain:
+            yield node
+            continue
+        operands = [f"onnxdtd_{i}_{k}" for k in range(len(found.operands))]
+        for name, triple in zip(operands, found.operands, strict=True):
+            yield helper.make_node("DequantizeLinear", [node.input[k] for k in triple], [name])
+        attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in DROPPED}
+        yield helper.make_node(found.op, operands, [f"onnxdtd_{i}"], **attrs)
+        yield helper.make_node("QuantizeLinear", [f"onnxdtd_{i}", *(node.input[k] for k in found.result)], node.output)
+
+
+def views(e: Emit, nodes: Sequence[gs.Node]) -> list[gs.Node | View]:
+    """The nodes as they are planned on."""
+    seen: list[gs.Node | View] = []
+    for node in nodes:
+        e.scope = node.name or node.outputs[0].name
+        found = layout(node, node.op)
+        if found is not None and not any(node.attrs.get(name) for name in DROPPED):
+            seen += _quantised(e, node, found)
+        elif node.domain == "ai.onnx.ml" and node.op in ML:
+            seen += ML[node.op](e, node)
+        else:
+            seen.append(node)
+    return seen
+
+
+def _quantised(e: Emit, node: gs.Node, found: Layout) -> list[View]:
+    """Dequantise, operate, quantise."""
+    name, made = e.scope, []
+    operands = []
+    for value, scale, zero in found.operands:
+        source = node.inputs[value]
+        axis = {"axis": 0} if found.op == "Conv" and value == 3 and dims(node.inputs[scale]) not in ([], [1]) else {}
+        real = _float(e("DequantizeLinear", source, node.inputs[scale], node.inputs[zero], **axis), source, node.inputs[scale])
+        made.append(View("DequantizeLinear", name, [source], [real]))
+        operands.append(real)
+    if found.bias is not None and len(node.inputs) > found.bias:
+        scale = e("Mul", node.inputs[found.operands[0][1]], node.inputs[found.operands[1][1]])
+        bias = e("Mul", e.cast(node.inputs[found.bias], operands[0].dtype), scale)
+        operands.append(_float(bias, node.inputs[found.bias], scale))
+    result = node.outputs[0]
+    scale, zero = (node.inputs[i] for i in found.result)
+    real = _float(e("DequantizeLinear", result, scale, zero), result, scale)
+    attrs = {key: value for key, value in node.attrs.items() if key not in DROPPED}
+    made.append(View(found.op, name, operands, [real], attrs))
+    made.append(View("QuantizeLinear", name, [real, scale, zero], [result]))
+    return made
+
+
+def _float(tensor: Tensor, like: Tensor, scale: Tensor) -> Tensor:
+    """``tensor`` with the shape of ``like`` and the type of its scale."""
+    tensor.shape = like.shape
+    tensor.dtype = scale.dtype if scale.dtype is not None else np.dtype(np.float32)
+    return tensor
+
+
+def _linear_classifier(e: Emit, node: gs.Node) -> list[View]:
+    """x Wᵀ + b, whose result the predictor keeps to itself, and whatever it makes of that."""
+    x = node.inputs[0]
+    intercepts = np.asarray(node.attrs.get("intercepts", [0.0]), np.float32)
+    weights = np.asarray(node.attrs["coefficients"], np.float32).reshape(len(intercepts), -1)
+    real = x if x.dtype == np.float32 else e.cast(x, np.dtype(np.float32))
+    w, b = e.constant(np.ascontiguousarray(weights.T)), e.constant(intercepts)
+    scores = e("Gemm", real, w, b)
+    sizes = dims(x)
+    scores.shape = [None if sizes is None else sizes[0], len(intercepts)]
+    made = [] if real is x else [View("Cast", e.scope, [x], [real])]
+    made.append(View("Gemm", e.scope, [real, w, b], [scores]))
+    return [*made, View("LinearClassifier", e.scope, [scores], list(node.outputs))]
+
+
+def _scaler(e: Emit, node: gs.Node) -> list[View]:
+    """(x − offset) · scale"""
+    x, y = node.inputs[0], node.outputs[0]
+    dtype = np.dtype(np.float32)
+    offset, scale = (e.constant(np.asarray(node.attrs[name], dtype)) for name in ("offset", "scale"))
+    real = x if x.dtype == dtype else e.cast(x, dtype)
+    centred = e("Sub", real, offset)
+    centred.shape = x.shape
+    made = [] if real is x else [View("Cast", e.scope, [x], [real])]
+    return [*made, View("Sub", e.scope, [real, offset], [centred]), View("Mul", e.scope, [centred, scale], [y])]
+
+
+ML = {"LinearClassifier": _linear_classifier, "Scaler": _scaler}

@@ -1,0 +1,218 @@
+"""The node builder: what it shares, folds, sums, and leaves out."""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import pytest
+from nets import DOUBLE, Bench, integers, model, node, run
+from onnx import numpy_helper
+
+from onnxdtd.emit import Emit, dims, known
+
+
+@pytest.fixture
+def bench() -> Bench:
+    nodes = [node("Mul", "x c", "m"), node("Relu", "m", "dtd/onnxdtd/Relu"), node("Relu", "dtd/onnxdtd/Relu", "y")]
+    return Bench(model(nodes, {"x": ["n", 3], "z": [2, 3]}, ["y"], {"c": np.ones(3, np.float32)}))
+
+
+# ---- the same thing twice is one thing -------------------------------------------------------------------------------
+
+
+def test_the_same_node_is_built_once(bench):
+    e, x, z = bench.e, bench.tensors["x"], bench.tensors["z"]
+    assert e("Add", x, z) is e("Add", x, z)
+    assert e("Add", x, 2.0) is e("Add", x, 2.0)
+    assert e("Transpose", x, perm=[1, 0]) is e("Transpose", x, perm=[1, 0])
+    assert len(e.nodes) == 3
+
+
+def test_another_operator_input_or_attribute_is_another_node(bench):
+    e, x, z = bench.e, bench.tensors["x"], bench.tensors["z"]
+    different = [
+        e("Add", x, z),
+        e("Add", z, x),
+        e("Sub", x, z),
+        e("Add", x, 1.0),
+        e("Add", x, -1.0),
+        e("Softmax", x, axis=0),
+        e("Softmax", x, axis=1),
+        e("Softmax", x),
+        e("Clip", x, None, 1.0),
+        e("Clip", x, 1.0),
+        e("Relu", x),
+        e.multi("Relu", 2, x)[0],
+    ]
+    assert len({t.name for t in different}) == len(different)
+
+
+def test_nodes_of_the_predictor_are_used_again(bench):
+    e, x = bench.e, bench.tensors["x"]
+    assert e("Mul", x, bench.tensors["c"]) is bench.tensors["m"]
+    assert e("Relu", bench.tensors["m"]) is bench.tensors["dtd/onnxdtd/Relu"]
+    assert not e.nodes
+
+
+def test_equal_constants_share_an_initializer(bench):
+    e = bench.e
+    same = e.constant(np.array([1.0, 2.0], np.float32))
+    assert e.constant(np.array([1.0, 2.0], np.float32)) is same
+    different = [
+        same,
+        e.constant(np.array([1.0, 2.0])),
+        e.constant(np.array([[1.0, 2.0]], np.float32)),
+        e.constant(np.array([1, 2])),
+        e.constant(np.array([0.0, -0.0], np.float32)),
+        e.constant(np.array([0.0, 0.0], np.float32)),
+    ]
+    assert len({t.name for t in different}) == len(different)
+
+
+def test_long_constants_that_begin_alike_are_two(bench):
+    long = np.zeros(100)
+    other = long.copy()
+    other[-1] = 1
+    first, second = bench.e.constant(long), bench.e.constant(other)
+    assert first.name != second.name
+    np.testing.assert_array_equal(second.values, other)
+
+
+def test_names_are_unique_and_begin_with_the_scope(bench):
+    e, x = bench.e, bench.tensors["x"]
+    assert e("Relu", x).name == "dtd/onnxdtd/Relu_1"  # the predictor has a dtd/onnxdtd/Relu
+    e.scope = "conv1"
+    names = [e("Relu", e.constant(np.float32([i]))).name for i in range(3)]
+    assert names == ["dtd/conv1/Relu", "dtd/conv1/Relu_1", "dtd/conv1/Relu_2"]
+    assert [t.name for t in e.multi("Split", 2, x, axis=0)] == ["dtd/conv1/Split", "dtd/conv1/Split:1"]
+    assert e.unique("target") == "target"
+    assert e.unique("target") == "target_1"
+
+
+# ---- numbers fold away -----------------------------------------------------------------------------------------------
+
+
+def test_arithmetic_with_numbers_folds(bench):
+    e, x = bench.e, bench.tensors["x"]
+    assert e.mul(2.0, 3.0) == 6.0
+    assert e.add(2.0, 3.0) == 5.0
+    assert e.mul(x, 1.0) is x
+    assert e.mul(1.0, x) is x
+    assert e.add(x, 0.0) is x
+    assert e.add(0.0, x) is x
+    assert e.sum([x]) is x
+    assert e.sum([1.0, 2.0, 3.0]) == 6.0
+    assert e.sub(x, e.constant(np.zeros(1, np.float32))) is x
+    assert e.cast(x, np.dtype(np.float32)) is x
+    assert not e.nodes
+    assert e.mul(x, -1.0).inputs[0].op == "Neg"
+    assert e.mul(2.0, x) is e.mul(x, 2.0)
+    assert e.add(2.0, x) is e.add(x, 2.0)
+
+
+def test_known_sizes_are_constants_and_unknown_ones_nodes(bench):
+    e, x, z = bench.e, bench.tensors["x"], bench.tensors["z"]
+    assert (dims(x), known(dims(x)), known(dims(z)), dims(gs.Variable("v"))) == ([None, 3], None, [2, 3], None)
+    assert e.shape(z).values.tolist() == [2, 3]
+    assert e.shape(z, 1).values.tolist() == [3]
+    assert e.shape(x, 1).values.tolist() == [3]
+    assert e.size(z).values.tolist() == [6]
+    assert not e.nodes
+    assert e.shape(x).inputs[0].op == "Shape"
+    found = bench.session(
+        {"shape": e.shape(x), "batch": e.shape(x, 0, 1), "size": e.size(x), "ones": e.full(1.0, e.shape(x), x.dtype)}
+    )
+    values = found(x=np.ones((4, 3), np.float32), z=np.ones((2, 3), np.float32))
+    assert {name: values[name].tolist() for name in ("shape", "batch", "size")} == {"shape": [4, 3], "batch": [4], "size": [12]}
+    np.testing.assert_array_equal(values["ones"], np.ones((4, 3), np.float32))
+
+
+def test_numbers_take_the_type_of_their_tensor():
+    bench = Bench(model([node("Relu", "x", "y")], {"x": [2]}, ["y"], dtype=DOUBLE))
+    e, x = bench.e, bench.tensors["x"]
+    assert e("Add", x, 1.0).inputs[0].inputs[1].dtype == np.float64
+    assert e("Where", e("Less", x, 0.0), x, 0.0).dtype == np.float64
+    assert e("Where", e("Less", x, 0.0), 1.0, x).dtype == np.float64
+    assert e("Less", x, 0.0).dtype == np.bool_
+    assert e("ArgMax", x).dtype == np.int64
+    assert e.cast(x, np.dtype(np.float32)).dtype == np.float32
+    assert e.full(1.0, e.shape(x), x.dtype).dtype == np.float64
+
+
+# ---- the adjoint of broadcasting -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "like"),
+    [
+        ((2, 3, 4), (2, 3, 4)),
+        ((2, 3, 4), (1, 3, 1)),
+        ((2, 3, 4), (3, 4)),
+        ((2, 3, 4), (3, 1)),
+        ((2, 3, 4), (1,)),
+        ((2, 3, 4), ()),
+        ((1, 3, 4), (1, 1, 4)),
+        (("n", 3), (1, 3)),
+        (("n", 3), ("n", 1)),
+        (("n", 3), (3,)),
+    ],
+)
+def test_unbroadcast(shape, like):
+    """<broadcast(v), s> = <v, unbroadcast(s)>, and the shape is that of v."""
+    bench = Bench(model([node("Relu", "s", "y")], {"s": shape, "v": like}, ["y"]))
+    e = bench.e
+    sizes = [d if isinstance(d, int) else None for d in shape]
+    found = bench.session({"back": e.unbroadcast(bench.tensors["s"], sizes, bench.tensors["v"])})
+    rng = np.random.default_rng(0)
+    s, v = (integers(rng, *(d if isinstance(d, int) else 5 for d in part)) for part in (shape, like))
+    back = found(s=s, v=v)["back"]
+    assert back.shape == v.shape
+    assert (np.broadcast_to(v, s.shape) * s).sum() == (v * back).sum()
+
+
+def test_nothing_is_summed_where_nothing_was_repeated(bench):
+    z = bench.tensors["z"]
+    assert bench.e.unbroadcast(z, [2, 3], z) is z
+
+
+# ---- what goes into the file -----------------------------------------------------------------------------------------
+
+
+def test_live_drops_what_no_output_needs(bench):
+    e, x = bench.e, bench.tensors["x"]
+    used = e("Add", e("Mul", x, 2.0), bench.tensors["m"])
+    e("Exp", e("Sub", x, 3.0))
+    nodes, constants = e.live([used])
+    assert [n.op_type for n in nodes] == ["Mul", "Add"]
+    assert [numpy_helper.to_array(c).tolist() for c in constants] == [2.0]
+    assert e.live([x]) == ([], [])
+
+
+def test_live_keeps_all_outputs_of_a_node_and_the_order(bench):
+    e, x = bench.e, bench.tensors["x"]
+    first, second = e.multi("Split", 2, e("Exp", x), axis=0)
+    nodes, _ = e.live([e("Add", second, 1.0), e("Neg", x)])
+    assert [n.op_type for n in nodes] == ["Exp", "Split", "Add", "Neg"]
+    assert list(nodes[1].output) == [first.name, second.name]
+
+
+def test_what_is_emitted_runs(bench):
+    e, x, z = bench.e, bench.tensors["x"], bench.tensors["z"]
+    total = e.sum([e.mul(x, 2.0), e.mul(z, -1.0), 1.0, e("Clip", x, None, 0.5)])
+    data = np.array([[1, 2, 3], [-4, 5, 0]], np.float32)
+    found = bench.session({"total": total})(x=data, z=np.ones((2, 3), np.float32))
+    np.testing.assert_array_equal(found["total"], 2 * data - 1 + 1 + np.minimum(data, 0.5))
+
+
+def test_a_constant_of_the_predictor_is_not_confused_with_ours():
+    """An initializer that bears the name that we would give is left alone."""
+    name = "dtd/constant/float32/2.0"
+    proto = model([node("Mul", f"x {name}", "y")], {"x": [2]}, ["y"], {name: np.float32(5)})
+    bench = Bench(proto)
+    found = bench.session({"twice": bench.e("Mul", bench.tensors["x"], 2.0)})(x=np.float32([1, 2]))
+    assert found["twice"].tolist() == [2, 4]
+    assert run(proto, x=np.float32([1, 2]))["y"].tolist() == [5, 10]
+
+
+def test_an_operator_of_a_foreign_domain_is_another_operator():
+    x, y = gs.Variable("x", np.float32, [2]), gs.Variable("y", np.float32)
+    graph = gs.Graph([gs.Node("Relu", "theirs", {}, [x], [y], domain="com.example")], inputs=[x], opset=17)
+    assert Emit(graph)("Relu", x) is not y
