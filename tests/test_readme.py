@@ -59,10 +59,10 @@ def test_demo_prints_the_table_in_the_readme(clone: Path) -> None:
         if len(cells) == 6 and cells[1].endswith("%"):
             found[cells[0]] = tuple(f"{float(cell[:-1]):g}" for cell in cells[1:4])
     written = {}
-    for names, *cells in re.findall(r"^\| (`[^|]+`) \| (\d+) \| (\d+) \| (\d+) \|$", README, re.M):
+    for names, *cells in re.findall(r"^\| (`[^|]+`) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", README, re.M):
         written |= dict.fromkeys(re.findall(r"`([^`]+)`", names), tuple(cells))
     assert found == written
-    assert len(found) == 6
+    assert len(found) == len(written) == 6
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
