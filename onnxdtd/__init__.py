@@ -38,3 +38,8 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'onnxdtd' has no attribute {name!r}")
     return getattr(import_module(f"onnxdtd.{_HOMES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names too, which are imported on first use."""
+    return sorted({*globals(), *__all__})

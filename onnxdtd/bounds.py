@@ -63,7 +63,9 @@ def _fitted(bound: Any, tensor: Tensor, name: str) -> np.ndarray:
         array = np.asarray(bound, np.float64)
     except (TypeError, ValueError):
         raise RequestError(f"{name} {bound!r} is neither a number nor a list of numbers") from None
-    if not np.all(np.isfinite(array)):
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(array.astype(tensor.dtype)).all()
+    if not finite:
         raise RequestError(f"{name} {bound} must be finite")
     sizes = dims(tensor)
     if array.ndim == 1 and array.size > 1 and sizes is not None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import wraps
@@ -77,7 +80,9 @@ def select(
 ) -> Request:
     """What to explain and how: the options that commands share."""
     bounds = domain(low, high, span, mean, std)
-    chosen: int | str | None = int(target) if target is not None and target.lstrip("-").isdigit() else target
+    chosen: int | str | None = int(target) if target and re.fullmatch(r"-?[0-9]+", target) else target
+    if chosen not in (None, "argmax") and not isinstance(chosen, int):
+        raise RequestError(f"target {target!r}: give 'argmax' or the index of a class")
     waivers = dict(entry.partition("=")[::2] for entry in allow)
     return Request(preset, tuple(settings), bounds.low, bounds.high, chosen, contrast, output, tuple(keep), waivers)
 
@@ -171,10 +176,11 @@ def _headline(job: Job) -> list[str]:
 @selects
 def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> None:
     """Show which node gets which rule, and what stands in the way. Exit status 1 if something does."""
-    from onnxdtd.compiler import prepare
+    from onnxdtd.compiler import build, prepare
 
     try:
         job = prepare(model, request)
+        build(job)
     except Unsupported as error:
         if as_json:
             print(json.dumps({"problems": [asdict(problem) for problem in error.problems]}, indent=1))
@@ -243,13 +249,16 @@ def explain_command(
     found = reading.files(inputs)
     names = reading.labels(labels) if labels else []
     compiled, target = _compiled(model, request)
-    explainer = Explainer(compiled, [provider] if provider else None)
+    explainer = Explainer(compiled, [provider] if provider else None, folder=model.parent)
     bounds = None if request.low is None else (request.low, request.high)
     job = explain.Job(explainer, names, bounds, bgr)
     folder = explain.Folder(out_path)
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("explaining", total=len(found))
-        results = explain.run(job, found, folder, target, lambda: progress.advance(task))
+        skip = (lambda text: err.print(f"onnxdtd: skipped {text}", markup=False)) if len(found) > 1 else None
+        results = explain.run(job, found, folder, target, lambda: progress.advance(task), skip)
+    if not results:
+        raise RequestError("none of the inputs could be explained")
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False))
         return
@@ -271,11 +280,11 @@ def _compiled(model: Path, request: Request) -> tuple[Any, int | None]:
 
     source = files.read(model)
     if any(entry.key.startswith(PREFIX) for entry in source.proto.metadata_props):
-        if request.preset != "dtd" or request.settings or request.contrast or request.output or request.allow:
+        if request.preset != "dtd" or any((request.settings, request.contrast, request.output, request.keep, request.allow)):
             raise RequestError(
                 f"{model} is compiled already: its rules are fixed; compile the source model again to change them"
             )
-        return str(model), request.target if isinstance(request.target, int) else None
+        return str(model), request.target if isinstance(request.target, int) else -1 if request.target else None
     job = prepare(model, request)
     return build(replace(job, request=replace(request, keep=(*request.keep, job.plan.logits.name)))), None
 
@@ -311,13 +320,12 @@ def rules_command(
 
 def main() -> None:
     """The console script: every error is one plain message, none is a traceback."""
+    if hasattr(signal, "SIGPIPE") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may stop reading
     try:
         app()
     except OnnxdtdError as error:
         err.print(f"onnxdtd: {error}", markup=False)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:
         if os.environ.get("ONNXDTD_TRACEBACK"):
             raise

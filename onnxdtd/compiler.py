@@ -17,10 +17,11 @@ import onnxdtd
 from onnxdtd import model as files
 from onnxdtd.bounds import Bounds
 from onnxdtd.emit import Emit, Tensor, dims, label, wide
-from onnxdtd.errors import ModelError, RequestError
+from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
 from onnxdtd.flow import is_float
 from onnxdtd.library import Library
-from onnxdtd.plan import Plan, Step, plan
+from onnxdtd.linear import NotLinear
+from onnxdtd.plan import Plan, Step, plan, problem
 from onnxdtd.request import Request
 from onnxdtd.rules import Context, propagate
 
@@ -69,7 +70,7 @@ def prepare(model: files.ModelLike, request: Request) -> Job:
 
 def _check_allow(allow: Mapping[str, str]) -> None:
     for op, flow in allow.items():
-        if flow != "pass":
+        if flow != "pass" or not op:
             raise RequestError(f"--allow {op}={flow}: write OP=pass, to let relevance through unchanged")
 
 
@@ -181,8 +182,9 @@ def start(e: Emit, made: Plan, request: Request) -> tuple[Tensor, str | None]:
 def _target(e: Emit, rows: Tensor, request: Request, count: int | None) -> tuple[Tensor, str | None]:
     """The class to explain, one a row ([batch, 1] or [1, 1]), and the name of the input that chooses it at run time."""
     if isinstance(request.target, int):
-        if request.target < 0 or (count is not None and request.target >= count):
-            raise RequestError(f"target {request.target} is no class of this model, which has classes 0 to {(count or 0) - 1}")
+        if not 0 <= request.target < (np.iinfo(np.int64).max if count is None else count):
+            known = "" if count is None else f", which has classes 0 to {count - 1}"
+            raise RequestError(f"target {request.target} is no class of this model{known}")
         return e.constant(np.asarray([[request.target]])), None
     if request.target not in (None, "argmax"):
         raise RequestError(f"target {request.target!r}: give 'argmax' or the index of a class")
@@ -200,6 +202,7 @@ def accumulate(job: Job, seed: Tensor) -> dict[str, Tensor]:
     context = Context(job.plan.nonnegative, job.bounds.of if job.bounds else _no_bounds)
     arrived: dict[str, list[Tensor]] = {job.plan.logits.name: [seed]}
     total: dict[str, Tensor] = {}
+    problems: list[Problem] = []
     for step in reversed(job.plan.steps):
         e.scope = step.name
         for result in step.outputs:
@@ -207,8 +210,13 @@ def accumulate(job: Job, seed: Tensor) -> dict[str, Tensor]:
                 total[result.name] = e.sum(arrived.pop(result.name))
         relevance = [total.get(result.name) for result in step.outputs]
         if any(r is not None for r in relevance):
-            for source, share in shares(e, step, relevance, context):
-                arrived.setdefault(source.name, []).append(share)
+            try:
+                for source, share in shares(e, step, relevance, context):
+                    arrived.setdefault(source.name, []).append(share)
+            except NotLinear as error:
+                problems.append(problem(step.nodes[0], str(error)))
+    if problems:
+        raise Unsupported(problems[::-1])
     return total | {name: e.sum(parts) for name, parts in arrived.items()}
 
 

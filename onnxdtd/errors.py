@@ -46,6 +46,10 @@ class Unsupported(OnnxdtdError):
         self.problems = list(problems)
         super().__init__(self._text())
 
+    def __reduce__(self) -> tuple[type[Unsupported], tuple[list[Problem]]]:
+        """What pickle needs: the problems, not their text."""
+        return type(self), (self.problems,)
+
     def groups(self) -> list[tuple[Problem, list[str]]]:
         """Problems with the same operator, reason and way out, with the names of all their nodes."""
         groups: dict[tuple[str, str, str], tuple[Problem, list[str]]] = {}

@@ -6,12 +6,12 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from onnxdtd.errors import RequestError
+from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.images import Caption, draw
 from onnxdtd.inputs import Sample, Scaling, samples, scaling
 from onnxdtd.runtime import Explainer, Explanation
@@ -58,11 +58,15 @@ class Folder:
     def finish(self, results: Sequence[Result]) -> Path:
         """Write the numbers, all or nothing."""
         path = self.path / "results.json"
-        handle, temporary = tempfile.mkstemp(dir=self.path, suffix=".json")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump([asdict(result) for result in results], file, indent=1, ensure_ascii=False)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        text = json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False)
+        temporary = self.path / f".{path.name}.{os.getpid()}"
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+        except OSError as error:
+            raise RequestError(f"{path}: cannot be written ({error.strerror})") from None
+        finally:
+            temporary.unlink(missing_ok=True)
         return path
 
 
@@ -111,15 +115,17 @@ class Job:
         """Predicted class, explained class, score of the prediction, explained logit."""
         metadata = self.explainer.metadata
         start = explanation.kept.get(metadata["logits"])
-        scores = explanation.outputs.get(metadata["output"])
-        if scores is None or scores.dtype.kind != "f":
-            scores = start
+        output = explanation.outputs.get(metadata["output"])
+        scores = output if output is not None and output.dtype.kind == "f" else start
         first = self._row(scores) if scores is not None else np.zeros(1)
         predicted = int(first.argmax())
-        if scores is start and scores is not None:  # zero but at the explained class
+        if output is not None and output.dtype.kind in "iu":  # the number of the class itself
+            predicted = int(self._row(output)[0])
+            first = np.resize(first, max(first.size, predicted + 1))
+        elif scores is start and scores is not None:  # zero but at the explained class
             predicted = int(np.abs(first).argmax())
         fixed = metadata["target"] if isinstance(metadata["target"], int) else None
-        chosen = fixed if fixed is not None else predicted if target is None else target
+        chosen = fixed if fixed is not None else predicted if target in (None, -1) else target
         logit = float(self._row(start).sum(dtype=np.float64)) if start is not None else None
         return predicted, chosen, float(first[predicted]), logit
 
@@ -161,17 +167,37 @@ def remarks(results: Sequence[Result]) -> list[str]:
 
 
 def run(
-    job: Job, found: Sequence[Path], folder: Folder, target: int | None = None, tick: Callable[[], object] = lambda: None
+    job: Job,
+    found: Sequence[Path],
+    folder: Folder,
+    target: int | None = None,
+    tick: Callable[[], object] = lambda: None,
+    skip: Callable[[str], object] | None = None,
 ) -> list[Result]:
-    """Explain every sample of every file, one picture each; ``tick`` is called after each file."""
+    """Explain every sample of every file, one picture each; ``tick`` is called after each file.
+
+    ``skip`` is told of a file that cannot be read, and the others are explained; without it the first such file is an error.
+    """
     results: list[Result] = []
     used: set[str] = set()
     for file in found:
-        for sample in job.read(file):
-            result, relevance = job.explain(sample, target)
-            picture = folder.free(sample.name, used)
-            draw(picture, sample.x, relevance, job.caption(result), job.scale)
-            results.append(Result(**{**asdict(result), "picture": picture.name}))
+        try:
+            for sample in job.read(file):
+                results.append(_one(job, sample, folder.free(sample.name, used), target))
+        except RequestError as error:
+            if skip is None:
+                raise
+            skip(str(error))
         tick()
     folder.finish(results)
     return results
+
+
+def _one(job: Job, sample: Sample, picture: Path, target: int | None) -> Result:
+    """Explain a sample and draw it."""
+    result, relevance = job.explain(sample, target)
+    try:
+        draw(picture, sample.x, relevance, job.caption(result), job.scale)
+    except OSError as error:  # no fault of this sample: the next would fail as well
+        raise OnnxdtdError(f"{picture}: cannot be written ({error.strerror})") from None
+    return replace(result, picture=picture.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,9 @@ matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from onnxdtd.inputs import Scaling, channel_axis
 
@@ -34,10 +37,18 @@ def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, sca
     kind = kind_of(x.shape)
     size = {"image": (5.4, 6.0) if _is_wide(x.shape) else (7.6, 4.4), "signal": (8, 4.6), "bars": (7, 4.4)}[kind]
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(_wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold")
+    _fit(figure, figure.suptitle(_wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
     {"image": _image, "signal": _signal, "bars": _bars}[kind](figure, x, relevance, scale)
-    figure.supxlabel(_wrapped(caption.subtitle, size[0] * 13), fontsize=9)
-    figure.savefig(path, dpi=110, format="png")
+    _fit(figure, figure.supxlabel(_wrapped(caption.subtitle, size[0] * 13), fontsize=9, parse_math=False))
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
+        figure.savefig(path, dpi=110, format="png")
+
+
+def _fit(figure: Figure, text: Text) -> None:
+    """Make the letters smaller until the longest line fits."""
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        width = text.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width
+    text.set_fontsize(float(text.get_fontsize()) * min(1, 0.97 * figure.bbox.width / max(width, 1)))
 
 
 def kind_of(shape: tuple[int, ...]) -> str:

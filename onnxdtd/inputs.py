@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from onnxdtd.errors import RequestError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz")
 CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
+MOST_CLASSES = 1_000_000
 ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
 
 Shape = Sequence[int | str | None]
@@ -29,6 +33,9 @@ class Scaling:
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """``pixels`` uint8 [..., height, width, channels] as float64."""
+        for bound in (self.low, self.high):
+            if bound.size not in (1, pixels.shape[-1]):
+                raise RequestError(f"the bounds have {bound.size} values, but the input has {pixels.shape[-1]} channels")
         ordered = pixels[..., ::-1] if self.bgr and pixels.shape[-1] == 3 else pixels
         return self.low + ordered / 255.0 * (self.high - self.low)
 
@@ -43,6 +50,8 @@ def scaling(low: object, high: object, bgr: bool = False) -> Scaling | None:
     if low is None or high is None:
         return None
     ends = [np.squeeze(np.asarray(bound, np.float64)) for bound in (low, high)]
+    if not np.isfinite([*ends[0].flat, *ends[1].flat]).all() or not np.all(ends[0] < ends[1]):
+        raise RequestError(f"low {low} must be finite and below high {high} everywhere")
     return Scaling(ends[0], ends[1], bgr) if max(end.ndim for end in ends) <= 1 else None
 
 
@@ -103,15 +112,23 @@ def samples(path: Path, shape: Shape, input_name: str, scale: Scaling | None) ->
 
 def _array(path: Path, input_name: str) -> np.ndarray:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        names = [n for n in (input_name, *ARRAY_NAMES) if n in loaded.files] or loaded.files
-        if len(names) > 1 and names == loaded.files:
-            raise RequestError(f"{path}: which array? It has {', '.join(names)}; name one {input_name!r}")
-        return np.asarray(loaded[names[0]])
-    except (OSError, ValueError, EOFError, KeyError, IndexError) as error:
-        raise RequestError(f"{path}: not a readable numpy file ({error})") from None
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return loaded if isinstance(loaded, np.ndarray) else np.asarray(_chosen(loaded, path, input_name))
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise RequestError(f"{path}: not a readable numpy file ({reason[0]})") from None
+
+
+def _chosen(archive: Mapping[str, np.ndarray], path: Path, input_name: str) -> np.ndarray:
+    """The array named like the input, or like inputs usually are, or the only one."""
+    names = list(archive)
+    found = [name for name in (input_name, *ARRAY_NAMES) if name in names] or names[: len(names) == 1]
+    if not names:
+        raise RequestError(f"{path}: there is no array in it")
+    if not found:
+        raise RequestError(f"{path}: which array? It has {', '.join(names)}; name one {input_name!r}")
+    return archive[found[0]]
 
 
 def batched(array: np.ndarray, shape: Shape) -> np.ndarray | None:
@@ -126,12 +143,14 @@ def batched(array: np.ndarray, shape: Shape) -> np.ndarray | None:
     axis = channel_axis(shape)
     if axis is not None:
         for base in (array, array[None]):
-            candidates.append(np.expand_dims(base, axis + 1))
+            if base.ndim == 3:
+                candidates.append(np.expand_dims(base, axis + 1))
             if base.ndim == 4:
                 candidates.append(np.moveaxis(base, -1, 1) if axis == 0 else np.moveaxis(base, 1, -1))
     sizes = [d for d in shape if isinstance(d, int)]
-    if len(sizes) == len(shape) and array[0].size == np.prod(sizes):
-        candidates.append(array.reshape([-1, *sizes]))
+    for base in (array, array[None]):  # rows: of more axes than that, some might be taken for others
+        if len(sizes) == len(shape) and base.ndim > 1 and 2 in (base.ndim, len(shape) + 1) and base[0].size == np.prod(sizes):
+            candidates.append(base.reshape([len(base), *sizes]))
     return next((candidate for candidate in candidates if fits(candidate)), None)
 
 
@@ -147,8 +166,11 @@ def _picture(path: Path, shape: Shape, scale: Scaling | None) -> np.ndarray:
     space = [d for i, d in enumerate(shape) if i != axis]
     channels = 1 if axis is None else shape[axis]
     try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert(CHANNELS[int(channels or 1)])
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I;16"):  # convert() would cut off everything above 255
+                image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+            image = image.convert(CHANNELS[int(channels or 1)])
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise RequestError(f"{path}: not a readable picture ({error})") from None
     height, width = (d if isinstance(d, int) else size for d, size in zip(space, image.size[::-1], strict=True))
@@ -165,11 +187,13 @@ def _layout(picture: np.ndarray, shape: Shape) -> np.ndarray:
 def labels(path: Path) -> list[str]:
     """The names of the classes: one a line, or a JSON list or object of index to name."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() != ".json":
             return [line.strip() for line in text.splitlines()]
         data = json.loads(text)
         if isinstance(data, dict):
+            if max(map(int, data), default=0) > MOST_CLASSES:
+                raise ValueError(f"an index above {MOST_CLASSES}")
             return [str(data.get(str(i), i)) for i in range(max(map(int, data), default=-1) + 1)]
         return [str(name) for name in data]
     except (OSError, ValueError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import shutil
@@ -77,6 +78,11 @@ def _parse(data: bytes, path: Path | None) -> onnx.ModelProto:
         raise ModelError(f"{name}: not an ONNX model, or a truncated one; export or copy it again") from None
     if not proto.opset_import and not proto.HasField("graph"):
         raise ModelError(f"{name}: not an ONNX model (no operator set, no graph)")
+    graph = proto.graph
+    names = [graph.name, *(value.name for field in (graph.input, graph.output, graph.initializer) for value in field)]
+    names += [name for node in graph.node for name in (node.name, node.op_type, node.domain, *node.input, *node.output)]
+    if any(isinstance(name, bytes) for name in names):  # what protobuf gives for a string that is none
+        raise ModelError(f"{name}: has names that are not UTF-8 text; export or copy it again")
     return proto
 
 
@@ -98,10 +104,13 @@ def normalise(proto: onnx.ModelProto) -> list[str]:
     version = opset(proto)
     if version < OLDEST_OPSET:
         raise ModelError(f"operator set {version} is older than {OLDEST_OPSET}; export the model again with a newer one")
+    if version > onnx.defs.onnx_opset_version():
+        newest = onnx.defs.onnx_opset_version()
+        raise ModelError(f"operator set {version} is newer than {newest}, the newest that this onnx {onnx.__version__} knows")
     if proto.functions:
-        import onnx.inliner  # not imported by onnx itself
+        from onnx import inliner  # not imported by onnx itself
 
-        proto.CopyFrom(onnx.inliner.inline_local_functions(proto))
+        proto.CopyFrom(inliner.inline_local_functions(proto))
         changes.append("model-local functions inlined")
     weights = {tensor.name for tensor in proto.graph.initializer}
     if proto.ir_version < 4:  # there every initializer had to be listed as an input
@@ -174,11 +183,13 @@ def graph(proto: onnx.ModelProto) -> gs.Graph:
     try:
         onnx.checker.check_model(bare)
         _infer_shapes(bare)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
         raise ModelError(f"not a valid ONNX graph: {str(error).strip().splitlines()[0]}") from None
     severity, G_LOGGER.severity = G_LOGGER.severity, G_LOGGER.CRITICAL
     try:
         return gs.import_onnx(bare)
+    except (KeyError, TypeError, ValueError) as error:  # data types of the future, or of a damaged file
+        raise ModelError(f"not a valid ONNX graph: {error}") from None
     finally:
         G_LOGGER.severity = severity
 
@@ -207,12 +218,17 @@ def write(proto: onnx.ModelProto, path: Path, source: Path | None = None) -> Non
     External weights stay external: where ``path`` lies in another folder than ``source``, their files are copied beside it.
     Raises ``ModelError`` where the target cannot be written or is the source.
     """
-    if path.is_dir():
-        raise ModelError(f"{path}: is a folder; give the name of the file to write")
-    if not path.parent.is_dir():
-        raise ModelError(f"{path}: the folder {path.parent} does not exist")
-    if source is not None and path.exists() and path.samefile(source):
-        raise ModelError(f"{path}: is the source model, which is never overwritten; choose another output")
+    try:
+        if path.is_dir():
+            raise ModelError(f"{path}: is a folder; give the name of the file to write")
+        if not path.parent.is_dir():
+            raise ModelError(f"{path}: the folder {path.parent} does not exist")
+        if source is not None and path.exists() and path.samefile(source):
+            raise ModelError(f"{path}: is the source model, which is never overwritten; choose another output")
+        if any(path.resolve() == (path.parent / location).resolve() for location in _locations(proto)):
+            raise ModelError(f"{path}: is where the weights of the model are; choose another output")
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({error.strerror})") from None
     try:
         data = proto.SerializeToString(deterministic=True)
     except ValueError:
@@ -240,11 +256,20 @@ def _umask() -> int:
 
 
 def _copy_external_data(proto: onnx.ModelProto, source: Path, target: Path) -> None:
-    tensors: list[TensorProto] = [t for t in proto.graph.initializer if uses_external_data(t)]
-    for location in sorted({ExternalDataInfo(t).location for t in tensors}):
+    for location in _locations(proto):
         origin, copy = source / location, target / location
         if not origin.resolve().is_relative_to(source.resolve()):
             raise ModelError(f"external weights at {location!r} lie outside the model's folder; not followed")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if not (copy.exists() and copy.samefile(origin)):
+        if not origin.is_file():
+            raise ModelError(f"{origin}: no such file, though the model has its weights there")
+        if copy.exists() and not filecmp.cmp(origin, copy, shallow=False):
+            raise ModelError(f"{copy}: is where the weights would go, but another file is there; choose another folder")
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(origin, copy)
+
+
+def _locations(proto: onnx.ModelProto) -> list[str]:
+    """The files that hold external weights, relative to that of the model."""
+    tensors: list[TensorProto] = [t for t in proto.graph.initializer if uses_external_data(t)]
+    return sorted({ExternalDataInfo(t).location for t in tensors})

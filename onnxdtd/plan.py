@@ -261,15 +261,18 @@ class _Stepper:
             self.e.scope = label(node)
             try:
                 step = self.step(node)
+                if step.kind == "linear" and not self.derivative:
+                    step = self.fused(step, consumers, pinned)
             except NotLinear as error:
-                problems.append(_problem(node, str(error)))
+                problems.append(problem(node, str(error)))
                 continue
-            if step.kind == "linear" and not self.derivative:
-                step = self.fused(step, consumers, pinned)
             done.update(id(n) for n in step.nodes)
             steps.append(step)
         if problems:
             raise Unsupported(problems)
+        for op in self.allow:
+            if not any(node.op == op for step in steps for node in step.nodes):
+                raise RequestError(f"--allow {op}=pass: relevance meets no operator {op!r} in this model")
         return steps
 
     def step(self, node: gs.Node) -> Step:
@@ -335,7 +338,8 @@ class _Stepper:
         return replace(step, nodes=tuple(nodes), outputs=(layer.y,), layer=layer)
 
 
-def _problem(node: gs.Node, reason: str) -> Problem:
+def problem(node: gs.Node, reason: str) -> Problem:
+    """Why a node cannot carry relevance, with the ways out."""
     op = f"{node.domain}.{node.op}" if node.domain else node.op
     way_out = f"explain a tensor before it with --output, or let relevance pass unchanged with --allow {node.op}=pass"
     return Problem(op, label(node), reason, way_out)

@@ -32,18 +32,21 @@ class Explainer:
     Args:
         model: a path, bytes or ``onnx.ModelProto``.
         providers: ONNX Runtime execution providers; by default CUDA where it can run, then CPU.
+        folder: where the external weights of a model given as bytes or proto lie.
 
     Raises:
         OnnxdtdError: no ONNX Runtime is installed. ModelError: the model cannot be run, or was not compiled by onnxdtd.
     """
 
-    def __init__(self, model: Any, providers: Sequence[str] | None = None):
+    def __init__(self, model: Any, providers: Sequence[str] | None = None, folder: str | os.PathLike[str] | None = None):
         try:
             import onnxruntime as ort
         except ImportError:
             raise OnnxdtdError(NO_RUNTIME) from None
         options = ort.SessionOptions()
         options.log_severity_level = ONLY_ERRORS
+        if folder is not None and not isinstance(model, str | os.PathLike):
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.fspath(folder))
         chosen = list(providers or default_providers())
         unknown = [name for name in chosen if name not in ort.get_available_providers()]
         if unknown:
@@ -59,6 +62,8 @@ class Explainer:
         self.metadata = {k.removeprefix("onnxdtd."): json.loads(v) for k, v in entries.items() if k.startswith("onnxdtd.")}
         if "relevance" not in self.metadata:
             raise ModelError("this model was not compiled by onnxdtd: run `onnxdtd compile` on it first")
+        if providers and self.session.get_providers()[0] != chosen[0]:
+            raise RequestError(f"the provider {chosen[0]!r} cannot run here, although it is installed")
         self.inputs = {node.name: node for node in self.session.get_inputs()}
 
     def __call__(self, x: np.ndarray | Mapping[str, np.ndarray], target: int | Sequence[int] | None = None) -> Explanation:
@@ -73,7 +78,7 @@ class Explainer:
         """
         feeds = self._feeds(x)
         if target is not None:
-            feeds |= self._target(target)
+            feeds |= self._target(target, feeds)
         names = [node.name for node in self.session.get_outputs()]
         try:
             values = dict(zip(names, self.session.run(names, feeds), strict=True))
@@ -88,35 +93,47 @@ class Explainer:
         if not isinstance(x, Mapping):
             if len(self.inputs) != 1:
                 raise RequestError(f"the model has several inputs, give a dictionary of {', '.join(self.inputs)}")
-            x = dict.fromkeys(self.inputs, np.asarray(x))
+            x = dict.fromkeys(self.inputs, x)
         if set(x) != set(self.inputs):
             raise RequestError(f"the model takes the inputs {', '.join(self.inputs)}, not {', '.join(x) or 'none'}")
-        return {name: self._fitted(np.asarray(value), name) for name, value in x.items()}
+        return {name: self._fitted(value, name) for name, value in x.items()}
 
-    def _fitted(self, value: np.ndarray, name: str) -> np.ndarray:
+    def _fitted(self, given: Any, name: str) -> np.ndarray:
         node = self.inputs[name]
+        try:
+            value = np.asarray(given)
+        except ValueError:
+            raise RequestError(f"what is given for the input {name!r} is no array: its rows differ in length") from None
         fits = len(node.shape) == value.ndim and all(
             not isinstance(want, int) or want == have for want, have in zip(node.shape, value.shape, strict=True)
         )
         if not fits:
             raise RequestError(f"the input {name!r} is {node.shape}, the array given is {list(value.shape)}")
         try:
-            value = value.astype(_dtype(node.type))
+            if value.dtype.kind == "c":
+                raise TypeError
+            with np.errstate(over="ignore"):  # becomes infinite, and is refused below
+                value = value.astype(_dtype(node.type))
         except (TypeError, ValueError):
             raise RequestError(f"the input {name!r} takes {node.type}, not an array of {value.dtype}") from None
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise RequestError(f"the array for {name!r} has values that are NaN or infinite")
         return value
 
-    def _target(self, target: int | Sequence[int]) -> dict[str, np.ndarray]:
+    def _target(self, target: int | Sequence[int], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         name = self.metadata["target_input"]
         if name is None:
             raise RequestError("the target of this model was fixed when it was compiled")
-        values = np.atleast_1d(np.asarray(target)).astype(np.int64)
-        classes = self.metadata["classes"]
-        if classes is not None and (values.min() < -1 or values.max() >= classes):
-            raise RequestError(f"target {target} is no class of this model, which has classes 0 to {classes - 1}")
-        return {name: values}
+        values, classes = np.atleast_1d(np.asarray(target)), self.metadata["classes"]
+        if values.dtype.kind not in "iu" or values.ndim > 1:
+            raise RequestError(f"target {target!r} is neither the index of a class nor a list of them")
+        if (values < -1).any() or (classes is not None and (values >= classes).any()):
+            known = "" if classes is None else f", which has classes 0 to {classes - 1}"
+            raise RequestError(f"target {target} is no class of this model{known}")
+        samples = max((len(array) for array in feeds.values() if array.ndim), default=1)
+        if values.size not in (1, samples):
+            raise RequestError(f"target has {values.size} classes for {samples} samples; give one for all, or one each")
+        return {name: values.astype(np.int64)}
 
 
 def default_providers() -> list[str]:

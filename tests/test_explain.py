@@ -1,0 +1,294 @@
+"""The main job: numbers and pictures of many samples, in one folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from nets import eighths, model, node
+from onnx import ModelProto, TensorProto, helper
+
+import onnxdtd
+from onnxdtd import Explainer
+from onnxdtd.errors import OnnxdtdError, RequestError
+from onnxdtd.explain import Folder, Job, Result, remarks, run
+from onnxdtd.inputs import Sample
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "models"
+CPU = ["CPUExecutionProvider"]
+RESULT = Result("cat_001", "cat_001.png", 3, "cat", 0.912, 3, "cat", 7.5, 7.25, -0.5, 2.0, "dtd")
+
+
+def weights(*shape: int, seed: int = 0) -> np.ndarray:
+    return eighths(np.random.default_rng(seed), *shape)
+
+
+def classifier(shape: list[int | str] | None = None, classes: int = 4) -> ModelProto:
+    """One dense layer."""
+    shape = ["batch", 6] if shape is None else shape
+    return model([node("MatMul", "x w", "y")], {"x": shape}, ["y"], {"w": weights(6, classes)})
+
+
+def job(proto: ModelProto | None = None, labels: list[str] | None = None, **options: Any) -> Job:
+    options = {"low": -1, "high": 1, "keep": ["y"]} | options
+    compiled = onnxdtd.compile(classifier() if proto is None else proto, **options)
+    return Job(Explainer(compiled, CPU), labels or [])
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What would have been drawn."""
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("onnxdtd.explain.draw", lambda *args: calls.append(args))
+    return calls
+
+
+# ----------------------------------------------------------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize("target", [None, 0, 3])
+def test_the_numbers_are_those_of_the_explainer(target: int | None) -> None:
+    made = job(labels=["zero", "one"])
+    for seed in range(5):
+        x = weights(6, seed=seed).astype(np.float64)
+        result, relevance = made.explain(Sample("s", x), target)
+        direct = made.explainer(x[None], target)
+        scores = direct.outputs["y"][0]
+        explained = scores.argmax() if target is None else target
+        np.testing.assert_array_equal(relevance, direct.relevance["x"][0])
+        assert (result.name, result.picture, result.preset) == ("s", "", "dtd")
+        assert (result.predicted, result.target) == (scores.argmax(), explained)
+        assert (result.score, result.logit) == (scores.max(), scores[explained])
+        assert result.relevance_sum == pytest.approx(relevance.sum(), rel=1e-6)
+        assert (result.relevance_min, result.relevance_max) == (relevance.min(), relevance.max())
+        assert result.predicted_label == {0: "zero", 1: "one"}.get(result.predicted, f"class {result.predicted}")
+        assert result.target_label == {0: "zero", 1: "one"}.get(result.target, f"class {result.target}")
+        json.dumps(asdict(result))  # nothing of numpy is left
+
+
+def test_the_logit_is_not_the_probability() -> None:
+    nodes = [node("MatMul", "x w", "y"), node("Softmax", "y", "p", axis=1)]
+    made = job(model(nodes, {"x": ["batch", 6]}, ["p"], {"w": weights(6, 4)}))
+    x = weights(6, seed=1)
+    result, _ = made.explain(Sample("s", x))
+    logits = x @ weights(6, 4)
+    assert result.score == pytest.approx(np.exp(logits.max()) / np.exp(logits).sum())
+    assert result.logit == pytest.approx(logits.max())
+
+
+def test_without_the_logits_kept_there_is_no_logit() -> None:
+    assert job(keep=[]).explain(Sample("s", weights(6)))[0].logit is None
+
+
+@pytest.mark.parametrize("target", [0, 2])
+def test_a_fixed_target_is_reported(target: int) -> None:
+    result, _ = job(target=target).explain(Sample("s", weights(6, seed=3)))
+    assert result.target == target
+    scores = weights(6, seed=3) @ weights(6, 4)
+    assert (result.predicted, result.logit) == (scores.argmax(), scores[target])
+
+
+def test_minus_one_is_the_arg_max_here_too() -> None:
+    made = job(labels=["a", "b", "c", "d"])
+    sample = Sample("s", weights(6, seed=2))
+    assert made.explain(sample, -1)[0] == made.explain(sample)[0]
+
+
+def label_only() -> ModelProto:
+    """A classifier that gives nothing but the number of the class."""
+    return model(
+        [node("MatMul", "x w", "y"), node("ArgMax", "y", "label", axis=1, keepdims=0)],
+        {"x": ["batch", 6]},
+        ["label"],
+        {"w": weights(6, 4)},
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"target": 2}, {"contrast": True}, {"keep": []}, {"target": 2, "keep": []}], ids=str)
+def test_the_prediction_of_a_model_that_gives_labels_only(options: dict[str, Any]) -> None:
+    made = job(label_only(), **options)
+    for seed in range(8):
+        x = weights(6, seed=seed) - np.float32(1.5)  # all kinds of signs among the logits
+        scores = x @ weights(6, 4)
+        result, _ = made.explain(Sample("s", x))
+        assert result.predicted == scores.argmax()
+        assert result.target == options.get("target", scores.argmax())
+
+
+@pytest.mark.parametrize("shape", [["batch", 6], [1, 6], [3, 6], [6]], ids=str)
+def test_batches_of_any_size(shape: list[int | str]) -> None:
+    """A fixed batch is filled with copies; without a batch axis the input is the sample."""
+    made = job(classifier(shape))
+    assert made.shape == [6]
+    x = weights(6, seed=4).astype(np.float64)
+    result, relevance = made.explain(Sample("s", x))
+    want, wanted = job().explain(Sample("s", x))
+    np.testing.assert_allclose(relevance, wanted, rtol=1e-6)
+    assert asdict(result) == pytest.approx(asdict(want))
+
+
+def test_logits_with_trailing_axes_of_one() -> None:
+    nodes = [node("Conv", "x k", "c"), node("GlobalAveragePool", "c", "y")]
+    made = job(model(nodes, {"x": ["batch", 3, 5, 5]}, ["y"], {"k": weights(4, 3, 3, 3)}), labels=list("abcd"))
+    result, relevance = made.explain(Sample("s", weights(3, 5, 5)))
+    assert relevance.shape == (3, 5, 5)
+    assert result.predicted_label in "abcd"
+
+
+def test_what_a_model_refuses_names_the_sample() -> None:
+    with pytest.raises(RequestError, match="the_sample: the array for 'x' has values that are NaN or infinite"):
+        job().explain(Sample("the_sample", np.full(6, np.nan)))
+    with pytest.raises(RequestError, match="the_sample: target 9 is no class"):
+        job().explain(Sample("the_sample", weights(6)), 9)
+
+
+def test_several_inputs_are_left_to_python() -> None:
+    nodes = [node("Add", "a b", "h"), node("MatMul", "h w", "y")]
+    proto = model(nodes, {"a": ["batch", 6], "b": ["batch", 6]}, ["y"], {"w": weights(6, 4)})
+    with pytest.raises(RequestError, match=r"several inputs \(a, b\)"):
+        job(proto, preset="lrp-epsilon")
+
+
+def test_an_input_that_is_not_explained() -> None:
+    """A second input of integers must be fed as well."""
+    nodes = [node("Gather", "x rows", "h", axis=0), node("MatMul", "h w", "y")]
+    proto = model(nodes, {"x": ["batch", 6]}, ["y"], {"w": weights(6, 4), "rows": np.array([0])})
+    del proto.graph.initializer[1]
+    proto.graph.input.append(helper.make_tensor_value_info("rows", TensorProto.INT64, [1]))
+    with pytest.raises(RequestError, match="several inputs"):
+        job(proto)
+
+
+def test_captions() -> None:
+    made = job(labels=["cat", "dog"])
+    result, _ = made.explain(Sample("photo", weights(6, seed=1)))
+    caption = made.caption(replace(RESULT, name="photo"))
+    assert caption.title == "photo: cat (0.912)"
+    assert caption.subtitle == "dtd   Σ relevance = 7.25   logit = 7.5"
+    assert made.caption(replace(RESULT, target=1, target_label="dog")).title == "cat_001: cat (0.912), explained: dog"
+    assert "logit" not in made.caption(replace(RESULT, logit=None)).subtitle
+    assert made.caption(result).title.startswith("photo: ")
+
+
+# ----------------------------------------------------------------------------------------------------------------- remarks
+
+
+def test_remarks() -> None:
+    fine = replace(RESULT, relevance_sum=7.5)
+    assert remarks([]) == []
+    assert remarks([fine] * 3) == []
+    assert remarks([replace(RESULT, logit=None)] * 3) == []
+    assert remarks([replace(fine, logit=0.0, relevance_sum=0.0)]) == []
+    (negative,) = remarks([fine, replace(fine, logit=-1.0, relevance_sum=-1.0)])
+    assert negative.startswith("1 of 2 explained logits are below zero")
+    assert "--contrast" in negative
+    (lost,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5), replace(RESULT, logit=10.0, relevance_sum=12.5)])
+    assert "median difference 25%" in lost
+    assert remarks([fine, fine, replace(RESULT, relevance_sum=0.0)]) == [], "one of three"
+
+
+# ------------------------------------------------------------------------------------------------------------------ folder
+
+
+def test_a_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    Folder(tmp_path / "a/b")
+    Folder(tmp_path / "a/b")
+    assert list((tmp_path / "a/b").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file/out", Path("/proc/out"), tmp_path / ("n" * 300)):
+        with pytest.raises(RequestError, match="cannot write there"):
+            Folder(path)
+
+
+def test_names_of_pictures_are_unique(tmp_path: Path) -> None:
+    folder, used = Folder(tmp_path), set[str]()
+    names = [folder.free(name, used).name for name in ("x", "x", "x_1", "x", "y", "x_1")]
+    assert names == ["x.png", "x_1.png", "x_1_1.png", "x_2.png", "y.png", "x_1_2.png"]
+
+
+def test_results_are_written_as_json_that_people_can_read(tmp_path: Path) -> None:
+    path = Folder(tmp_path).finish([replace(RESULT, predicted_label="猫")])
+    assert path == tmp_path / "results.json"
+    text = path.read_text(encoding="utf-8")
+    assert "猫" in text
+    assert json.loads(text) == [asdict(replace(RESULT, predicted_label="猫"))]
+    Folder(tmp_path).finish([])
+    assert json.loads(path.read_text()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_nothing_is_left_of_results_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "results.json").write_text("an older result")
+
+    def fails(*args: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = Folder(tmp_path)
+    monkeypatch.setattr("os.replace", fails)
+    with pytest.raises(OnnxdtdError, match="No space left on device"):
+        folder.finish([RESULT])
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+    assert (tmp_path / "results.json").read_text() == "an older result"
+
+
+# --------------------------------------------------------------------------------------------------------------------- run
+
+
+def test_run_explains_every_sample_of_every_file(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
+    x = weights(3, 6, seed=5)
+    np.save(tmp_path / "some.npy", x)
+    np.save(tmp_path / "one.npy", x[0])
+    made, ticks = job(), []
+    results = run(made, [tmp_path / "some.npy", tmp_path / "one.npy"], Folder(tmp_path / "out"), tick=lambda: ticks.append(1))
+    assert [r.picture for r in results] == ["some_000.png", "some_001.png", "some_002.png", "one.png"]
+    assert len(ticks) == 2
+    assert json.loads((tmp_path / "out/results.json").read_text()) == [asdict(r) for r in results]
+    want = made.explainer(x).relevance["x"]
+    for (path, shown, relevance, caption, scale), result, i in zip(undrawn, results, (0, 1, 2, 0), strict=True):
+        assert path == tmp_path / "out" / result.picture
+        np.testing.assert_array_equal(shown, x[i])
+        np.testing.assert_allclose(relevance, want[i], rtol=1e-5, atol=1e-7)
+        assert caption == made.caption(result)
+        assert scale is made.scale
+    assert replace(results[3], name="some_000", picture="some_000.png") == results[0]
+
+
+def test_run_draws(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", weights(1, 6))
+    run(job(), [tmp_path / "x.npy"], Folder(tmp_path / "out"), target=2)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["results.json", "x.png"]
+    assert (tmp_path / "out/x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bounds_of_the_compiled_model_scale_pictures_unless_others_are_given(tmp_path: Path) -> None:
+    compiled = onnxdtd.compile(MODELS / "digits_cnn.onnx", low=-2, high=3)
+    explainer = Explainer(compiled, CPU)
+    for made, low, high in ((Job(explainer), -2, 3), (Job(explainer, bounds=(0, 1)), 0, 1)):
+        assert made.scale is not None
+        assert (made.scale.low, made.scale.high) == (low, high)
+    assert Job(explainer, bgr=True).scale.bgr
+    assert Job(Explainer(onnxdtd.compile(MODELS / "digits_cnn.onnx"), CPU)).scale is None
+
+
+def test_a_bundled_model_from_end_to_end(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
+    """two_digits.onnx conserves relevance: no remark, and Σ relevance is the score."""
+    compiled = onnxdtd.compile(MODELS / "two_digits.onnx", low=0, high=1)
+    path = tmp_path / "net.onnx"
+    onnx.save(compiled, path)
+    results = run(Job(Explainer(path, CPU)), [MODELS / "two_digits_samples.npz"], Folder(tmp_path / "out"))
+    assert len(results) == 12
+    with np.load(MODELS / "two_digits_samples.npz") as samples:
+        assert [r.predicted for r in results] == samples["label"].tolist()
+    for result in results:
+        assert result.relevance_sum == pytest.approx(result.score, rel=1e-4)
+        assert result.relevance_min >= 0
+    assert remarks(results) == []

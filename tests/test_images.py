@@ -1,0 +1,304 @@
+"""Pictures of explanations: the right kind, honest colours, and every word within the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cbook import is_math_text
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from onnxdtd import images
+from onnxdtd.images import COLOURS, FEW_FEATURES, MANY_PIXELS, Caption, colour_limit, draw, heat, kind_of
+from onnxdtd.inputs import Scaling, scaling
+
+CAPTION = Caption("cat_001: class 3 (0.912)", "dtd   Σ relevance = 12.3   logit = 12.4")
+SHAPES = {
+    "image": [(3, 32, 32), (1, 8, 8), (32, 32, 3), (28, 28), (8, 16), (1, 8, 16), (4, 9, 9), (1, 64, 16), (3, 4, 4), (12, 100)],
+    "signal": [(100,), (1, 100), (100, 1), (28, 1), (1, 1, 300), (41,)],
+    "bars": [(4,), (40,), (1,), (2, 5), (2, 3), (3, 3, 3, 3), (5, 5, 5), (1, 1, 1), (2, 50)],
+}
+SOME = [(3, 32, 32), (8, 16), (4, 9, 9), (1, 64, 16), (1, 100), (28, 1), (1,), (2, 5), (3, 3, 3, 3)]
+
+
+def random(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+class Studio:
+    """Draws, and keeps the figures."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "picture.png"
+        self.figures: list[Figure] = []
+
+    def draw(self, x: np.ndarray, relevance: np.ndarray, caption: Caption = CAPTION, scale: Scaling | None = None) -> Figure:
+        draw(self.path, x, relevance, caption, scale)
+        return self.figures[-1]
+
+    def pixels(self) -> np.ndarray:
+        with Image.open(self.path) as picture:
+            assert picture.format == "PNG"
+            return np.asarray(picture.convert("RGB"))
+
+
+@pytest.fixture
+def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    made = Studio(tmp_path)
+
+    class Kept(Figure):
+        def __init__(self, *args: object, **options: object):
+            super().__init__(*args, **options)
+            made.figures.append(self)
+
+    monkeypatch.setattr(images, "Figure", Kept)
+    return made
+
+
+def test_kind_of() -> None:
+    for kind, shapes in SHAPES.items():
+        assert {shape: kind_of(shape) for shape in shapes} == dict.fromkeys(shapes, kind)
+
+
+@pytest.mark.parametrize("shape", SOME, ids=str)
+def test_every_shape_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> None:
+    """In the size of the figure, at 110 dots an inch, and with something in it."""
+    figure = studio.draw(random(shape), random(shape, 1))
+    pixels = studio.pixels()
+    width, height = figure.get_size_inches() * 110
+    assert pixels.shape == (round(height), round(width), 3)
+    assert 400 < min(width, height) < max(width, height) < 1000
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+    assert not np.array_equal(pixels[0, 0], (0, 0, 0)), "the background is not black"
+
+
+def test_the_frame_suits_the_kind(studio: Studio) -> None:
+    for shape, axes in (((3, 32, 32), 3), ((100,), 2), ((4,), 1)):
+        assert len(studio.draw(random(shape), random(shape, 1)).axes) == axes
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (100,), (4,), (2, 3)], ids=str)
+def test_nothing_at_all_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> None:
+    studio.draw(np.zeros(shape), np.zeros(shape))
+    studio.draw(np.full(shape, 7.0), np.full(shape, 1e-40), scale=scaling(0, 1))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (100,), (4,)], ids=str)
+@pytest.mark.parametrize("size", [1e-310, 1e300])
+def test_very_small_and_very_large_relevance(shape: tuple[int, ...], size: float, studio: Studio) -> None:
+    studio.draw(random(shape), size * random(shape, 1))
+
+
+# ---------------------------------------------------------------------------------------------------------------- colours
+
+
+def test_heat_adds_up_the_channels() -> None:
+    relevance = random((3, 5, 6))
+    np.testing.assert_allclose(heat(relevance), relevance.sum(0))
+    np.testing.assert_allclose(heat(np.moveaxis(relevance, 0, -1)), relevance.sum(0))
+    np.testing.assert_array_equal(heat(relevance[0]), relevance[0])
+
+
+def test_colour_limit() -> None:
+    assert colour_limit(np.array([-3.0, 1.0])) == 3
+    assert colour_limit(np.zeros(5)) == 1, "any limit will do, but not 0"
+    small = np.ones(MANY_PIXELS)
+    small[0] = 1000
+    assert colour_limit(small) == 1000
+    large = np.ones(MANY_PIXELS + 1)
+    large[0] = -1000
+    assert colour_limit(large) == 1, "a few very large ones do not wash out the others"
+    sparse = np.zeros(MANY_PIXELS + 1)
+    sparse[:2] = 5
+    assert colour_limit(sparse) == 5
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (8, 16), (100, 100, 1)], ids=str)
+def test_the_colour_scale_is_symmetric_and_zero_is_neutral(shape: tuple[int, ...], studio: Studio) -> None:
+    relevance = np.abs(random(shape, 1)) + 1
+    relevance.flat[0] = -0.25
+    figure = studio.draw(random(shape), relevance)
+    (shown,) = figure.axes[1].images
+    assert shown.norm.vmin == -shown.norm.vmax
+    assert shown.norm.vmax == pytest.approx(colour_limit(heat(relevance)))
+    np.testing.assert_array_equal(shown.get_array(), heat(relevance))
+    assert shown.cmap.name == COLOURS
+    assert (shown.to_rgba(np.zeros(1))[0, :3] > 0.98).all(), "zero is white"
+    for values, axes in ((1, 0), (-1, 2)):  # red for, blue against
+        colour = shown.to_rgba(np.array([values * shown.norm.vmax / 2]))[0, :3]
+        assert colour.argmax() == axes
+
+
+def test_pixels_of_the_heatmap(studio: Studio) -> None:
+    """Left half for, right half against, a stripe of nothing between them."""
+    relevance = np.zeros((9, 9))
+    relevance[:, :3], relevance[:, 6:] = 1, -1
+    figure = studio.draw(np.zeros((9, 9)), relevance)
+    box = figure.axes[1].get_window_extent()
+    scale = 110 / figure.dpi
+    rows = studio.pixels()[::-1]
+    across = rows[int(box.y0 * scale + box.height * scale / 2), int(box.x0 * scale) : int(box.x1 * scale)]
+    third = len(across) // 3
+    red, white, blue = across[third // 2], across[third + third // 2], across[2 * third + third // 2]
+    assert red[0] > 100 > red[2]
+    assert white.min() > 250
+    assert blue[2] > 70 > blue[0]
+
+
+@pytest.mark.parametrize("shape", [(100,), (4,), (2, 5)], ids=str)
+def test_bars_have_the_colours_of_their_sign_and_symmetric_axes(shape: tuple[int, ...], studio: Studio) -> None:
+    relevance = random(shape, 1)
+    axes = studio.draw(random(shape), relevance).axes[-1]
+    signal = kind_of(shape) == "signal"
+    assert sum(axes.get_ylim() if signal else axes.get_xlim()) == 0
+    sizes = [bar.get_height() if signal else bar.get_width() for bar in axes.patches]
+    np.testing.assert_allclose(sizes, relevance.ravel() if signal else relevance.ravel()[::-1])
+    for bar, size in zip(axes.patches, sizes, strict=True):
+        red, _, blue, _ = bar.get_facecolor()
+        assert red > blue if size > 0 else red < blue
+    limit = max(axes.get_ylim() if signal else axes.get_xlim())
+    assert np.abs(sizes).max() <= limit
+
+
+def test_bars_show_the_largest_of_many_features(studio: Studio) -> None:
+    relevance = np.linspace(-1, 1, 101).reshape(1, 101)[:, :100].reshape(2, 50)
+    axes = studio.draw(np.arange(100.0).reshape(2, 50), relevance).axes[0]
+    sizes = [bar.get_width() for bar in axes.patches]
+    assert len(sizes) == FEW_FEATURES
+    np.testing.assert_allclose(np.sort(np.abs(sizes)), np.sort(np.abs(relevance.ravel()))[-FEW_FEATURES:])
+    names = [tick.get_text() for tick in axes.get_yticklabels()]
+    for name, size in zip(names, sizes, strict=True):
+        index = int(name.split()[1])
+        assert relevance.ravel()[index] == pytest.approx(size)
+        assert name.endswith(f"= {index}")
+    assert "the 40 largest of 100" in axes.get_xlabel()
+
+
+def test_features_with_equal_numbers_keep_bars_of_their_own(studio: Studio) -> None:
+    axes = studio.draw(np.zeros(6), np.ones(6)).axes[0]
+    assert len({round(bar.get_y(), 3) for bar in axes.patches}) == 6
+
+
+def test_the_colour_of_a_small_share_is_pale(studio: Studio) -> None:
+    axes = studio.draw(np.zeros(3), np.array([1.0, 0.01, -0.01])).axes[0]
+    large, small, against = (bar.get_facecolor() for bar in axes.patches[::-1])
+    assert min(small[:3]) > 0.9
+    assert min(against[:3]) > 0.9
+    assert min(large[:3]) < 0.1
+
+
+# ------------------------------------------------------------------------------------------------------------- the picture
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (8, 8, 3)], ids=str)
+def test_the_input_is_shown_as_the_picture_it_was(shape: tuple[int, ...], studio: Studio) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (8, 8, 3), np.uint8)
+    for scale in (scaling([-1, -2, -3], [1, 2, 4]), scaling(-1, 1, bgr=True)):
+        assert scale is not None
+        x = scale.apply(pixels)
+        x = np.moveaxis(x, -1, 0) if shape[0] == 3 else x
+        shown = studio.draw(x, random(shape), scale=scale).axes[0].images[0].get_array()
+        np.testing.assert_allclose(shown, pixels / 255, atol=1e-6)
+
+
+def test_gray_pictures_are_gray(studio: Studio) -> None:
+    x = np.linspace(0, 1, 64).reshape(1, 8, 8)
+    (shown,) = studio.draw(x, random((1, 8, 8)), scale=scaling(0, 1)).axes[0].images
+    np.testing.assert_allclose(shown.get_array(), x[0])
+    assert shown.cmap.name == "gray"
+    assert (shown.norm.vmin, shown.norm.vmax) == (0, 1)
+
+
+def test_without_bounds_the_input_is_stretched_to_its_own_range(studio: Studio) -> None:
+    x = 40 * random((3, 8, 8)) - 7
+    shown = studio.draw(x, random((3, 8, 8), 1)).axes[0].images[0].get_array()
+    assert shown.min() == 0
+    assert shown.max() == 1
+
+
+def test_four_channels_are_shown_without_the_last(studio: Studio) -> None:
+    assert studio.draw(random((4, 9, 9)), random((4, 9, 9), 1)).axes[0].images[0].get_array().shape == (9, 9, 3)
+
+
+# ------------------------------------------------------------------------------------------------------------------ words
+
+
+def texts(figure: Figure) -> Iterator[Text]:
+    """Everything written that is to be seen."""
+    for artist in figure.findobj(Text):
+        if artist.get_visible() and artist.get_text().strip():
+            yield artist
+
+
+def assert_within(figure: Figure) -> None:
+    """Nothing reaches beyond the frame."""
+    box = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())
+    width, height = figure.get_size_inches()
+    assert box.x0 > -0.01
+    assert box.y0 > -0.01
+    assert box.x1 < width + 0.01
+    assert box.y1 < height + 0.01
+
+
+WORDS = {
+    "short": "cat",
+    "sentence": "Egyptian cat, a domestic cat of Egypt with a spotted coat and a very long name in this list of labels",
+    "one word": "Pneumonoultramicroscopicsilicovolcanoconiosis" * 4,
+    "capitals": "WWWWWWWWWW " * 5 + "W" * 100,
+    "lines": "first line\nsecond line\n" * 6,
+}
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (8, 16), (100,), (2, 7)], ids=str)
+@pytest.mark.parametrize("words", WORDS)
+def test_words_stay_within_the_frame(shape: tuple[int, ...], words: str, studio: Studio) -> None:
+    caption = Caption(f"photo_001: {WORDS[words]} (0.912), explained: {WORDS[words]}", f"{WORDS[words]}   Σ relevance = 12.3")
+    figure = studio.draw(1e6 * random(shape), 1e-6 * random(shape, 1), caption)
+    assert_within(figure)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (8, 16), (100,)], ids=str)
+def test_a_long_title_leaves_room_for_the_picture(shape: tuple[int, ...], studio: Studio) -> None:
+    def area(title: str) -> float:
+        box = studio.draw(random(shape), random(shape, 1), Caption(title, title)).axes[0].get_window_extent()
+        return box.width * box.height
+
+    assert area("W" * 1000) > area("short") / 3
+
+
+@pytest.mark.parametrize("words", ["$x$", "$\\frac$", "a_b^{c \\alpha"])
+def test_words_are_no_formulas(words: str, studio: Studio) -> None:
+    figure = studio.draw(random((4,)), random((4,), 1), Caption(words, words))
+    for text in texts(figure):
+        assert not (text.get_parse_math() and is_math_text(text.get_text())), text
+
+
+def test_words_in_any_script(studio: Studio) -> None:
+    """Where the font has no such letters there is a box instead, but no warning."""
+    studio.draw(random((4,)), random((4,), 1), Caption("猫 кот قط 🐈", "猫"))
+
+
+def test_words_are_those_of_the_caption(studio: Studio) -> None:
+    found = [text.get_text() for text in texts(studio.draw(random((3, 8, 8)), random((3, 8, 8), 1)))]
+    assert CAPTION.title in found
+    assert " ".join(CAPTION.subtitle.split()) in [" ".join(text.split()) for text in found]
+    assert "input" in found
+    assert "relevance" in found
+
+
+def test_no_window_is_ever_opened() -> None:
+    assert matplotlib.get_backend().lower() == "agg"
+
+
+def test_figures_are_not_kept(studio: Studio) -> None:
+    """pyplot would keep every one of thousands."""
+    from matplotlib import pyplot
+
+    studio.draw(random((4,)), random((4,), 1))
+    assert pyplot.get_fignums() == []
