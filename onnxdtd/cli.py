@@ -142,6 +142,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     out.print(table)
 
 
+def _share(part: int, whole: int) -> str:
+    """Per cent, where it is worth mentioning."""
+    return f"{part / whole:.1%}" if part and whole else ""
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
@@ -188,6 +193,7 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
             err.print(f"onnxdtd: {error}", markup=False)
         raise typer.Exit(1) from None
     rows = [_row(job, step) for step in job.plan.steps]
+    predict, explain = (sum(row[key] for row in rows) for key in ("prediction", "explanation"))
     summary: dict[str, Any] = {
         "model": str(model),
         "inputs": [{"name": t.name, "shape": [str(d) for d in t.shape or []]} for t in job.plan.inputs],
@@ -196,16 +202,28 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
         "stepped_back": [node.op for node in job.plan.stepped_back],
         "changes": job.changes,
         "preset": request.preset,
+        "multiply_adds": {"prediction": predict, "explanation": explain},
     }
     if as_json:
         print(json.dumps({**summary, "steps": rows}, indent=1))
         return
     out.print(f"{model}, preset {request.preset}", markup=False)
     cells = [
-        (r["node"], r["op"], r["kind"] + (", first layer" if r["first"] else ""), r["rule"] or "", " ".join(r["input"]))
+        (
+            r["node"],
+            r["op"],
+            r["kind"] + (", first layer" if r["first"] else ""),
+            r["rule"] or "",
+            " ".join(r["input"]),
+            _share(r["explanation"], explain),
+        )
         for r in rows
     ]
-    print_table(("node", "operators", "kind", "rule", "input"), cells)
+    print_table(("node", "operators", "kind", "rule", "input", "cost"), cells)
+    out.print(
+        f"multiply-adds per sample: prediction {predict:,}, explanation {explain:,} more "
+        f"({(predict + explain) / max(predict, 1):.1f} x in all)"
+    )
     for key in ("output", "logits", "stepped_back", "changes"):
         if summary[key]:
             value = summary[key] if isinstance(summary[key], str) else ", ".join(summary[key])
@@ -214,6 +232,8 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
 
 def _row(job: Job, step: Any) -> dict[str, Any]:
     """A step as JSON."""
+    from onnxdtd.cost import explanation, multiply_adds
+
     sources = [t for t in step.inputs if t is not None]
     shapes = ["[" + ",".join(str(d) for d in t.shape) + "]" if t.shape is not None else "?" for t in sources]
     signs = [">=0" if job.plan.nonnegative(t) else "" for t in sources]
@@ -224,6 +244,8 @@ def _row(job: Job, step: Any) -> dict[str, Any]:
         "rule": None if step.rule is None else str(step.rule),
         "first": bool(step.facts and step.facts.first),
         "input": [shape + sign for shape, sign in zip(shapes, signs, strict=True)],
+        "prediction": multiply_adds(step),
+        "explanation": explanation(step, job.plan.nonnegative),
     }
 
 

@@ -18,6 +18,7 @@ from onnx import TensorProto, ValueInfoProto, helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from onnxdtd.branches import take_constant_branches
 from onnxdtd.errors import ModelError
 from onnxdtd.views import float_nodes
 
@@ -112,6 +113,8 @@ def normalise(proto: onnx.ModelProto) -> list[str]:
 
         proto.CopyFrom(inliner.inline_local_functions(proto))
         changes.append("model-local functions inlined")
+    if taken := take_constant_branches(proto.graph):
+        changes.append(f"{taken} If with a constant condition replaced by the branch taken")
     weights = {tensor.name for tensor in proto.graph.initializer}
     if proto.ir_version < 4:  # there every initializer had to be listed as an input
         inputs = [value for value in proto.graph.input if value.name not in weights]

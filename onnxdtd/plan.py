@@ -149,7 +149,7 @@ def _facts(nodes: Sequence[gs.Node], explained: Sequence[Tensor]) -> Facts:
     """Walk forward once."""
     facts = Facts({t.name for t in explained}, set())
     for node in nodes:
-        if node.op in NO_RELEVANCE or not any(t.name in facts.active for t in node.inputs):
+        if node.op in NO_RELEVANCE or not any(t.name in facts.active for t in reads(node)):
             continue
         positive = never_negative(node, facts.is_nonnegative)
         for result in node.outputs:
@@ -158,6 +158,12 @@ def _facts(nodes: Sequence[gs.Node], explained: Sequence[Tensor]) -> Facts:
                 if positive:
                     facts.nonnegative.add(result.name)
     return facts
+
+
+def reads(node: gs.Node) -> list[Tensor]:
+    """The inputs of a node, and what the branches of an If or the body of a Loop read from outside."""
+    graphs = [value for value in node.attrs.values() if isinstance(value, gs.Graph)]
+    return [*node.inputs, *(t for graph in graphs for inner in graph.nodes for t in reads(inner))]
 
 
 def _carriers(

@@ -73,12 +73,8 @@ def propagate(e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Con
     shares: list[dict[str, tuple[Value, list[Value]]]] = [{} for _ in layer.slots]
     for branch in rule.branches:
         terms = [
-            (slot, term, x, w)
-            for slot in range(len(layer.slots))
-            for term in branch.terms
-            if branch.scale
-            if (x := input_term(e, layer.slots[slot], term.x, context)) is not None
-            if (w := weight_term(e, layer.slots[slot], term.w, rule.params)) is not None
+            (i, term, input_term(e, slot, term.x, context), weight_term(e, slot, term.w, rule.params))
+            for i, slot, term in live_terms(layer, branch, context.nonnegative)
         ]
         if not terms:
             continue
@@ -93,12 +89,38 @@ def propagate(e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Con
     return [e.sum([e.mul(x, e.sum(backs)) for x, backs in share.values()]) if share else None for share in shares]
 
 
+def live_terms(layer: Layer, branch: Branch, nonnegative: Callable[[Tensor], bool]) -> list[tuple[int, Slot, Term]]:
+    """The terms of a branch for each slot, without those that are zero whatever the input."""
+    return [
+        (i, slot, term)
+        for i, slot in enumerate(layer.slots)
+        for term in branch.terms
+        if branch.scale
+        if not (term.x == "x-" and nonnegative(slot.x))
+        if not (isinstance(slot.w, float) and {"w+": slot.w <= 0, "w-": slot.w >= 0}.get(term.w, False))
+    ]
+
+
+def is_output(layer: Layer, branch: Branch, terms: Sequence[Term]) -> bool:
+    """Is the denominator the layer's own output, up to the bias? Then the predictor has computed it."""
+    return len(terms) == len(layer.slots) and all((t.sign, t.x, t.w) == (1.0, "x", "w") for t in terms)
+
+
+def products(layer: Layer, rule: Rule, nonnegative: Callable[[Tensor], bool]) -> int:
+    """How many times ``propagate`` applies the layer's matrix or its transpose."""
+    count = 0
+    for branch in rule.branches:
+        terms = [term for _, _, term in live_terms(layer, branch, nonnegative)]
+        count += len(terms) * (1 if not rule.divide or is_output(layer, branch, terms) else 2)
+    return count
+
+
 def denominator(
     e: Emit, layer: Layer, branch: Branch, terms: Sequence[tuple[int, Term, Value, Value]], params: Mapping[str, float]
 ) -> Value:
     """z = Σ± A(w_t) x_t + bias, taken from the predictor's own output where it is the same."""
     b = None if layer.b is None else e.cast(layer.b, wide(layer.y.dtype))
-    if all((term.sign, term.x, term.w) == (1.0, "x", "w") for _, term, _, _ in terms) and len(terms) == len(layer.slots):
+    if is_output(layer, branch, [term for _, term, _, _ in terms]):
         y = e.cast(layer.y, wide(layer.y.dtype))
         return y if branch.bias == "b" or b is None else e("Sub", y, b)
     forward = [
@@ -139,8 +161,8 @@ def ones(e: Emit, slot: Slot) -> Value:
     return e.full(1.0, shape, wide(slot.x.dtype))
 
 
-def input_term(e: Emit, slot: Slot, symbol: str, context: Context) -> Value | None:
-    """The tensor that an input symbol stands for; None where it is known to be zero."""
+def input_term(e: Emit, slot: Slot, symbol: str, context: Context) -> Value:
+    """The tensor that an input symbol stands for."""
     if symbol == "1":
         return 1.0
     x = e.cast(slot.x, wide(slot.x.dtype))
@@ -149,28 +171,27 @@ def input_term(e: Emit, slot: Slot, symbol: str, context: Context) -> Value | No
     if symbol == "x+":
         return e("Relu", x)
     if symbol == "x-":
-        return None if context.nonnegative(slot.x) else e("Min", x, 0.0)
+        return e("Min", x, 0.0)
     bound = e.cast(context.bounds(slot.x)[symbol[-1] == "h"], wide(slot.x.dtype))
     if symbol in ("l", "h"):  # on its own it must have the size of x, or a convolution would see a smaller picture
         return bound if slot.elementwise else e("Expand", bound, e.shape(slot.x))
     return e.sub(x, bound)
 
 
-def weight_term(e: Emit, slot: Slot, symbol: str, params: Mapping[str, float]) -> Value | None:
-    """The weight that a symbol stands for; None where it is known to be zero."""
+def weight_term(e: Emit, slot: Slot, symbol: str, params: Mapping[str, float]) -> Value:
+    """The weight that a symbol stands for."""
     w = slot.w if isinstance(slot.w, float) else e.cast(slot.w, wide(slot.w.dtype))
     if symbol == "1":
         return 1.0 if slot.elementwise or isinstance(w, float) else e.full(1.0, e.shape(slot.w), w.dtype)
     return e.mul(w, w) if symbol == "w2" else part_of(e, w, symbol, params)
 
 
-def part_of(e: Emit, value: Value, symbol: str, params: Mapping[str, float]) -> Value | None:
-    """w or b as it is, its positive (+) or negative (-) part, or (~) itself plus γ times that part; None where that is zero."""
+def part_of(e: Emit, value: Value, symbol: str, params: Mapping[str, float]) -> Value:
+    """w or b as it is, its positive (+) or negative (-) part, or (~) itself plus γ times that part."""
     if symbol in ("w", "b"):
         return value
     if symbol[1] == "~":
-        part = part_of(e, value, symbol[0] + symbol[2], params)
-        return value if part is None else e.add(value, e.mul(part, params["gamma"]))
+        return e.add(value, e.mul(part_of(e, value, symbol[0] + symbol[2], params), params["gamma"]))
     if isinstance(value, float):
-        return (max(value, 0.0) if symbol[1] == "+" else min(value, 0.0)) or None
+        return max(value, 0.0) if symbol[1] == "+" else min(value, 0.0)
     return e("Relu", value) if symbol[1] == "+" else e("Min", value, 0.0)

@@ -28,7 +28,7 @@ from skl2onnx.common.data_types import FloatTensorType
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -115,7 +115,7 @@ def conv_norm(channels: int, out: int, size: int, stride: int = 1) -> nn.Sequent
     return nn.Sequential(nn.Conv2d(channels, out, size, stride, size // 2, bias=False), nn.BatchNorm2d(out))
 
 
-class Residual(nn.Module):  # type: ignore[misc]
+class Residual(nn.Module):
     """ReLU(body(x) + skip(x)); where the shape changes, the skip is a strided 1x1 Conv with BatchNorm."""
 
     def __init__(self, channels: int, out: int, stride: int) -> None:
@@ -134,7 +134,7 @@ def resnet() -> nn.Module:
     return nn.Sequential(conv_norm(1, 16, 3), nn.ReLU(), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
 
 
-class DetectionPooling(nn.Module):  # type: ignore[misc]
+class DetectionPooling(nn.Module):
     """128 pixels, 256 hidden ReLU neurons, 4x16 detection neurons max(0, wx + b); a score sums those of its class.
 
     The detection-pooling network of Montavon et al., Pattern Recognition 65 (2017), section 4, where every b is <= 0.
