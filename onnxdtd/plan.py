@@ -174,7 +174,7 @@ def _carriers(
     for node in reversed(nodes):
         if any(t.name in wanted for t in node.outputs):
             constant = set() if derivative else held(node, facts.is_active, producer)
-            wanted.update(t.name for i, t in enumerate(node.inputs) if t.name in facts.active and i not in constant)
+            wanted.update(t.name for i, t in enumerate(reads(node)) if t.name in facts.active and i not in constant)
     return wanted
 
 
