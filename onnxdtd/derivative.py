@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxdtd.emit import Emit, Tensor, Value, dims
+from onnxdtd.emit import Emit, Tensor, Value, dims, known
 from onnxdtd.linear import Active, Builder, Layer, NotLinear, Slot, constant_value, count, optional, reduced_axes, shape_of
 
 DERIVATIVE: dict[str, Builder] = {}
@@ -241,16 +241,16 @@ def _one_minus(e: Emit, x: Tensor) -> Tensor:
 # ----------------------------------------------------------------------------------- normalisation over several entries
 
 
-def mean(e: Emit, x: Tensor, axes: Sequence[int]) -> Tensor:
-    """The mean over some axes, which are kept."""
-    return e("Div", e("ReduceSum", x, list(axes), keepdims=1), count(e, x, axes, x.dtype))
+def mean(e: Emit, values: Tensor, x: Tensor, axes: Sequence[int]) -> Tensor:
+    """The mean of ``values``, of the shape of ``x``, over some axes, which are kept."""
+    return e("Div", e("ReduceSum", values, list(axes), keepdims=1), count(e, x, axes, x.dtype))
 
 
 def standardised(e: Emit, x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
     """The mean μ, 1/√(σ²+ε) and x̂ = (x − μ)/√(σ²+ε) over some axes."""
-    mu = mean(e, x, axes)
+    mu = mean(e, x, x, axes)
     centred = e("Sub", x, mu)
-    inverse = e("Reciprocal", e("Sqrt", e("Add", mean(e, e("Mul", centred, centred), axes), epsilon)))
+    inverse = e("Reciprocal", e("Sqrt", e("Add", mean(e, e("Mul", centred, centred), x, axes), epsilon)))
     return mu, inverse, e("Mul", centred, inverse)
 
 
@@ -281,16 +281,33 @@ def instance_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
     return _vjp(x, node.outputs[0], lambda s: _normalised(e, x, e("Mul", s, gamma), axes, epsilon))
 
 
+@register("GroupNormalization")
+def group_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """The same over each group of channels"""
+    x, epsilon = node.inputs[0], float(node.attrs.get("epsilon", 1e-5))
+    rows, groups = grouped(e, node), [0, node.attrs["num_groups"], -1]
+    gamma = e("Reshape", node.inputs[1], [-1] + [1] * (len(shape_of(x)) - 2))
+
+    def pull_back(s: Tensor) -> Tensor:
+        g = e("Reshape", e("Mul", s, gamma), groups)
+        return e("Reshape", _normalised(e, rows, g, [2], epsilon), e.shape(x))
+
+    return _vjp(x, node.outputs[0], pull_back)
+
+
+def grouped(e: Emit, node: gs.Node) -> Tensor:
+    """The input of a GroupNormalization as [batch, groups, entries]."""
+    x, groups = node.inputs[0], node.attrs["num_groups"]
+    rows = e("Reshape", x, [0, groups, -1])
+    sizes = known(shape_of(x)[1:])
+    rows.shape = [None, groups, None if sizes is None else math.prod(sizes) // groups]
+    return rows
+
+
 def _normalised(e: Emit, x: Tensor, g: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:
     _, inverse, hat = standardised(e, x, axes, epsilon)
-    centred = e("Sub", g, mean_like(e, g, x, axes))
-    return e("Mul", e("Sub", centred, e("Mul", hat, mean_like(e, e("Mul", g, hat), x, axes))), inverse)
-
-
-def mean_like(e: Emit, g: Tensor, x: Tensor, axes: Sequence[int]) -> Tensor:
-    """The mean of a tensor with the shape of ``x``."""
-    g.shape = x.shape
-    return mean(e, g, axes)
+    centred = e("Sub", g, mean(e, g, x, axes))
+    return e("Mul", e("Sub", centred, e("Mul", hat, mean(e, e("Mul", g, hat), x, axes))), inverse)
 
 
 @register("Softmax", "LogSoftmax")

@@ -14,7 +14,7 @@ from functools import partial
 
 import onnx_graphsurgeon as gs
 
-from onnxdtd.derivative import standardised
+from onnxdtd.derivative import grouped, standardised
 from onnxdtd.emit import Emit, Tensor
 from onnxdtd.linear import LINEAR, Active, Builder, Layer, NotLinear, Slot, column, shape_of
 
@@ -105,4 +105,23 @@ def instance_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
     return _normalised(e, x, list(range(2, rank)), float(node.attrs.get("epsilon", 1e-5)), gamma, beta, node.outputs[0])
 
 
-FROZEN: dict[str, Builder] = {"LayerNormalization": layer_normalization, "InstanceNormalization": instance_normalization}
+def group_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """Over each group of channels; μ and 1/σ of a group hold for every channel in it."""
+    x, groups, rank = node.inputs[0], node.attrs["num_groups"], len(shape_of(node.inputs[0]))
+    (_, *vectors), channels = node.inputs, shape_of(x)[1]
+    if channels is None:
+        raise NotLinear("the number of channels is unknown")
+    gamma, beta = (column(e, vector, rank) for vector in vectors)
+    mu, inverse, _ = standardised(e, grouped(e, node), [2], float(node.attrs.get("epsilon", 1e-5)))
+    wide, thin = [1, groups, channels // groups], [0, channels] + [1] * (rank - 2)
+    mu, inverse = (e("Reshape", e("Expand", t, wide), thin) for t in (mu, inverse))
+    w = e("Mul", inverse, gamma)
+    shift = e("Sub", beta, e("Mul", mu, w))
+    return Layer("affine", [Slot(x, w, e.mul, e.mul, elementwise=True)], node.outputs[0], shift)
+
+
+FROZEN: dict[str, Builder] = {
+    "LayerNormalization": layer_normalization,
+    "InstanceNormalization": instance_normalization,
+    "GroupNormalization": group_normalization,
+}
