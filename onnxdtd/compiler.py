@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
@@ -16,7 +15,7 @@ from onnx import TensorProto, helper
 import onnxdtd
 from onnxdtd import model as files
 from onnxdtd.bounds import Bounds
-from onnxdtd.emit import Emit, Tensor, dims, label, wide
+from onnxdtd.emit import Emit, Tensor, label, wide
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
 from onnxdtd.flow import is_float
 from onnxdtd.library import Library
@@ -24,6 +23,7 @@ from onnxdtd.linear import NotLinear
 from onnxdtd.plan import Plan, Step, plan, problem
 from onnxdtd.request import Request
 from onnxdtd.rules import Context, propagate
+from onnxdtd.target import classes, start
 
 PREFIX = "onnxdtd."
 
@@ -154,48 +154,6 @@ def made_of(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
     return {"g": lambda: g, "x g": lambda: e("Mul", x, g), "g g": lambda: e("Mul", g, g)}[derivative]()
 
 
-def start(e: Emit, made: Plan, request: Request) -> tuple[Tensor, str | None]:
-    """The relevance of the logits: the explained one itself, zero elsewhere; in a derivative 1 instead of the logit. Also the
-    name of the ``target`` input, if any.
-    """
-    logits, sizes = e.cast(made.logits, wide(made.logits.dtype)), dims(made.logits)
-    if sizes is None:
-        rows = e("Flatten", logits, axis=1)
-    else:
-        rows = logits if len(sizes) == 2 else e("Reshape", logits, [1, -1]) if len(sizes) == 1 else e("Flatten", logits)
-    count = None if sizes is None else sizes[min(1, len(sizes) - 1)]
-    target, name = _target(e, rows, request, count)
-    if request.contrast and count == 1:
-        raise RequestError("--contrast needs a model with at least two classes")
-    end = e("Squeeze", e("Shape", rows, start=1, end=2), [0]) if count is None else e.constant(np.asarray(count))
-    classes = e("Range", e.constant(np.asarray(0)), end, e.constant(np.asarray(1)))
-    chosen = e("Equal", target, classes)
-    value = e("Expand", e.constant(np.asarray(1.0, logits.dtype)), e("Shape", rows)) if made.derivative else rows
-    seed = e("Where", chosen, value, 0.0)
-    if request.contrast:
-        others = e("Where", chosen, float("-inf"), rows)
-        runner_up = e("Equal", e("ArgMax", others, axis=1, keepdims=1), classes)
-        seed = e("Sub", seed, e("Where", runner_up, value, 0.0))
-    return (seed if rows is logits else e("Reshape", seed, e.shape(made.logits))), name
-
-
-def _target(e: Emit, rows: Tensor, request: Request, count: int | None) -> tuple[Tensor, str | None]:
-    """The class to explain, one a row ([batch, 1] or [1, 1]), and the name of the input that chooses it at run time."""
-    if isinstance(request.target, int):
-        if not 0 <= request.target < (np.iinfo(np.int64).max if count is None else count):
-            known = "" if count is None else f", which has classes 0 to {count - 1}"
-            raise RequestError(f"target {request.target} is no class of this model{known}")
-        return e.constant(np.asarray([[request.target]])), None
-    if request.target not in (None, "argmax"):
-        raise RequestError(f"target {request.target!r}: give 'argmax' or the index of a class")
-    best = e("ArgMax", rows, axis=1, keepdims=1)
-    if request.target == "argmax":
-        return best, None
-    wanted = gs.Variable(e.unique("target"), dtype=np.dtype(np.int64))
-    column = e("Unsqueeze", wanted, [1])
-    return e("Where", e("Less", column, e.constant(np.asarray(0))), best, column), wanted.name
-
-
 def accumulate(job: Job, seed: Tensor) -> dict[str, Tensor]:
     """Walk the steps backwards; what arrives at a tensor from several consumers adds up. Returns relevance by tensor name."""
     e = job.emit
@@ -238,7 +196,6 @@ def _no_bounds(tensor: Tensor) -> tuple[Tensor, Tensor]:
 def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None) -> dict[str, str]:
     """What an auditor wants to know, as JSON values by key."""
     request, made = job.request, job.plan
-    sizes = dims(made.logits)
     entries: dict[str, Any] = {
         "version": onnxdtd.__version__,
         "source_sha256": job.source.sha256,
@@ -249,7 +206,7 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None) -> 
         "output": made.output,
         "logits": made.logits.name,
         "stepped_back": [label(node) for node in made.stepped_back],
-        "classes": None if sizes is None else sizes[min(1, len(sizes) - 1)],
+        "classes": classes(made),
         "target": "input" if target_input else request.target,
         "target_input": target_input,
         "contrast": request.contrast,

@@ -118,6 +118,8 @@ class Job:
         output = explanation.outputs.get(metadata["output"])
         scores = output if output is not None and output.dtype.kind == "f" else start
         first = self._row(scores) if scores is not None else np.zeros(1)
+        if metadata["classes"] == 2 and first.size == 1 and scores is output:  # the probability of class 1
+            first = np.asarray([1 - first[0], first[0]])
         predicted = int(first.argmax())
         if output is not None and output.dtype.kind in "iu":  # the number of the class itself
             predicted = int(self._row(output)[0])

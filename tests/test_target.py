@@ -1,0 +1,65 @@
+"""Which class is explained: one logit whose sign decides, or one of several."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from nets import Session, model, node, run
+
+import onnxdtd
+
+WEIGHT = np.float32([[1.0], [-2.0], [3.0]])
+X = np.float32([[1, 1, 1], [1, 3, 0], [0, 0, 2]])  # logits 2, -5, 6
+
+
+def sigmoid_net() -> onnx.ModelProto:
+    return model([node("MatMul", "x w", "h"), node("Sigmoid", "h", "y")], {"x": ["n", 3]}, ["y"], {"w": WEIGHT})
+
+
+def metadata(proto: onnx.ModelProto, key: str) -> object:
+    return next(json.loads(entry.value) for entry in proto.metadata_props if entry.key == f"onnxdtd.{key}")
+
+
+def test_the_sign_of_one_logit_chooses_the_class() -> None:
+    compiled = onnxdtd.compile(sigmoid_net(), "lrp-0")
+    assert metadata(compiled, "classes") == 2
+    relevance = run(compiled, x=X)["relevance"]
+    np.testing.assert_allclose(relevance.sum(1), [2, 5, 6], rtol=1e-6)
+    np.testing.assert_allclose(relevance[1], -X[1] * WEIGHT[:, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("chosen", [[1], [0], [1, 0, -1]])
+def test_a_class_of_two_can_be_asked_for(chosen: list[int]) -> None:
+    logits = X @ WEIGHT[:, 0]
+    signs = [np.sign(z) if c < 0 else 2 * c - 1 for z, c in zip(logits, chosen * (3 // len(chosen)), strict=True)]
+    found = Session(onnxdtd.compile(sigmoid_net(), "lrp-0"))(x=X, target=np.asarray(chosen))["relevance"]
+    np.testing.assert_allclose(found, X * WEIGHT[:, 0] * np.asarray(signs)[:, None], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("target", "sign"), [(1, 1.0), (0, -1.0)])
+def test_a_fixed_class_of_two(target: int, sign: float) -> None:
+    found = run(onnxdtd.compile(sigmoid_net(), "gradient", target=target), x=X)["relevance"]
+    np.testing.assert_array_equal(found, np.broadcast_to(sign * WEIGHT[:, 0], X.shape))
+
+
+def test_a_third_class_of_two_is_refused() -> None:
+    with pytest.raises(onnxdtd.RequestError, match="classes 0 to 1"):
+        onnxdtd.compile(sigmoid_net(), target=2)
+
+
+def test_a_single_output_without_a_sigmoid_is_explained_as_it_is() -> None:
+    net = model([node("MatMul", "x w", "y")], {"x": ["n", 3]}, ["y"], {"w": WEIGHT})
+    compiled = onnxdtd.compile(net, "lrp-0")
+    assert metadata(compiled, "classes") == 1
+    np.testing.assert_allclose(run(compiled, x=X)["relevance"].sum(1), [2, -5, 6], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "net", [sigmoid_net, lambda: model([node("MatMul", "x w", "y")], {"x": ["n", 3]}, ["y"], {"w": WEIGHT})]
+)
+def test_one_logit_has_no_runner_up(net) -> None:
+    with pytest.raises(onnxdtd.RequestError, match="at least two classes"):
+        onnxdtd.compile(net(), contrast=True)
