@@ -349,12 +349,12 @@ def lrn(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 @register("ReduceL2")
 def reduce_l2(e: Emit, node: gs.Node, active: Active) -> Layer:
-    """s x / y"""
+    """s x / y, and 0 where y is"""
     x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
     axes = reduced_axes(node, rank)
 
     def pull_back(s: Tensor) -> Tensor:
-        ratio = e("Div", s, y)
+        ratio = e("Div", s, e("Where", e("Equal", y, 0.0), float("inf"), y))
         return e("Mul", x, ratio if node.attrs.get("keepdims", 1) else e("Unsqueeze", ratio, axes))
 
     return _vjp(x, y, pull_back)

@@ -16,10 +16,11 @@ import onnx_graphsurgeon as gs
 
 from onnxdtd.derivative import grouped, standardised
 from onnxdtd.emit import Emit, Tensor
-from onnxdtd.linear import LINEAR, Active, Builder, Layer, NotLinear, Slot, column, shape_of
+from onnxdtd.linear import LINEAR, Active, Builder, Layer, NotLinear, Slot, column, shape_of, sum_slot
 
 PRODUCTS = ("Mul", "Div", "MatMul", "Gemm", "Einsum")
-GATES = ("Sigmoid", "HardSigmoid", "Tanh", "Erf", "Softmax", "Clip")
+# How surely a squashing function makes a gate: those between 0 and 1 do, the others are activations as well.
+GATES = {"Sigmoid": 2, "HardSigmoid": 2, "Softmax": 2, "Tanh": 1, "Erf": 1, "Clip": 1}
 ON_THE_WAY = (  # between a gate and the product
     ("Add", "Sub", "Mul", "Div", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand")
     + ("Identity", "Cast", "Dropout", "Slice", "Split", "Gather")
@@ -38,24 +39,24 @@ def held(node: gs.Node, active: Active, producer: Mapping[str, gs.Node]) -> set[
         return set()
     if node.op == "Div":
         return {1}
-    gates = {i for i in both if is_gate(node.inputs[i], active, producer)}
-    return gates if len(gates) == 1 else set()
+    ranks = [gate_rank(node.inputs[i], active, producer) for i in both]
+    return set() if ranks[0] == ranks[1] else {both[ranks.index(max(ranks))]}
 
 
-def is_gate(tensor: Tensor, active: Active, producer: Mapping[str, gs.Node]) -> bool:
-    """Does it come from a squashing function, up to constants and moves?"""
+def gate_rank(tensor: Tensor, active: Active, producer: Mapping[str, gs.Node]) -> int:
+    """Of the squashing function that it comes from, up to constants and moves; 0 if it comes from none."""
     while tensor.name in producer:
         node = producer[tensor.name]
         sources = [t for t in node.inputs if active(t)]
         if node.op in GATES:
-            return True
+            return GATES[node.op]
         if node.op not in ON_THE_WAY or len(sources) != 1:
-            return False
+            return 0
         tensor = sources[0]
-    return False
+    return 0
 
 
-def product(e: Emit, node: gs.Node, constant: set[int], derivative: bool) -> Layer:
+def product(e: Emit, node: gs.Node, active: Active, constant: set[int], derivative: bool) -> Layer:
     """A product of two factors that both depend on the input: half to each (all of it in a derivative), none to a constant."""
     left, right = node.inputs[:2]
     if left.name == right.name:
@@ -67,7 +68,11 @@ def product(e: Emit, node: gs.Node, constant: set[int], derivative: bool) -> Lay
     slots = [slot for part in parts for slot in part.slots]
     if len(parts) == 2 and not derivative:
         slots = [replace(slot, w=e.mul(slot.w, 0.5)) for slot in slots]
-    return Layer(parts[0].family, slots, node.outputs[0])
+    bias = parts[0].b
+    if len(node.inputs) > 2 and active(node.inputs[2]):  # the C of a Gemm, a constant to each part
+        bias = None
+        slots.append(sum_slot(e, node.inputs[2], node.outputs[0], float(node.attrs.get("beta", 1.0))))
+    return Layer(parts[0].family, slots, node.outputs[0], bias)
 
 
 def _is(name: str, tensor: Tensor) -> bool:

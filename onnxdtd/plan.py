@@ -290,7 +290,7 @@ class _Stepper:
             raise NotLinear("there is no rule for operators of this domain")
         if len(factors(node, active)) > 1:
             constant = set() if self.derivative else held(node, active, self.producer)
-            layer = product(self.e, node, constant, self.derivative)
+            layer = product(self.e, node, active, constant, self.derivative)
             return self.linear(node, layer, "linear" if self.derivative else "gate")
         for table in (LINEAR, DERIVATIVE if self.derivative else FROZEN):
             if node.op in table:
