@@ -44,12 +44,19 @@ def _inlined(node: NodeProto, branch: onnx.GraphProto) -> list[NodeProto]:
             renamed[result.name] = output
         else:
             copies.append(helper.make_node("Identity", [renamed.get(result.name, result.name)], [output]))
-    nodes = []
-    for inner in branch.node:
-        copy = NodeProto()
-        copy.CopyFrom(inner)
-        for names in (copy.input, copy.output):
+    kept = onnx.GraphProto()
+    kept.node.extend(branch.node)
+    _rename(kept, renamed)
+    return [*kept.node, *copies]
+
+
+def _rename(graph: onnx.GraphProto, renamed: dict[str, str]) -> None:
+    """Give tensors other names, also where inner graphs read them."""
+    for value in graph.output:
+        value.name = renamed.get(value.name, value.name)
+    for node in graph.node:
+        for names in (node.input, node.output):
             for i, name in enumerate(names):
                 names[i] = renamed.get(name, name)
-        nodes.append(copy)
-    return nodes + copies
+        for attribute in node.attribute:
+            _rename(attribute.g, renamed)

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+import onnxdtd
 from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
 from onnxdtd.request import Request
 
@@ -134,6 +135,12 @@ def _numbers(option: str, text: str) -> float | list[float]:
     return values[0] if len(values) == 1 else values
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(onnxdtd.__version__)
+        raise typer.Exit
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on standard output. Names are shown as they are: none is taken for markup, none is cut off."""
     table = Table(*(Column(name, overflow="fold") for name in columns))
@@ -149,6 +156,13 @@ def _share(part: int, whole: int) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
+
+
+@app.callback()
+def onnxdtd_command(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_version)] = False,
+) -> None:
+    """Write the relevance pass of an ONNX classifier into its own file."""
 
 
 @app.command("compile")

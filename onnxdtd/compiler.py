@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ def prepare(model: files.ModelLike, request: Request) -> Job:
     inputs = files.real_inputs(source.proto)
     changes = files.normalise(source.proto)
     graph = files.graph(source.proto)
-    emit = Emit(graph)
+    emit = Emit(graph, files.names(source.proto))
     bounded = request.low is not None or request.high is not None
     made = plan(
         emit,
@@ -76,7 +77,7 @@ def _check_allow(allow: Mapping[str, str]) -> None:
 
 def compile(
     model: files.ModelLike,
-    preset: str = "dtd",
+    preset: str | os.PathLike[str] = "dtd",
     *,
     settings: Sequence[str] = (),
     low: Any = None,
@@ -110,7 +111,10 @@ def compile(
     Raises:
         OnnxdtdError: see ``onnxdtd.errors``.
     """
-    request = Request(preset, tuple(settings), low, high, target, contrast, output, tuple(keep), allow)
+    if isinstance(target, bool) or not (target is None or isinstance(target, str) or hasattr(target, "__index__")):
+        raise RequestError(f"target {target!r}: give 'argmax' or the index of a class")
+    chosen = target if target is None or isinstance(target, str) else int(target)
+    request = Request(os.fspath(preset), tuple(settings), low, high, chosen, contrast, output, tuple(keep), allow)
     return build(prepare(model, request))
 
 
@@ -120,13 +124,13 @@ def build(job: Job) -> onnx.ModelProto:
     e.scope = "target"
     seed, target_input = start(e, made, job.request)
     relevance = accumulate(job, seed)
-    for tensor in made.inputs if made.derivative else []:
-        if tensor.name in relevance:
-            relevance[tensor.name] = made_of(e, made.derivative or "", tensor, relevance[tensor.name])
+    for tensor in made.inputs:
+        if made.derivative and tensor.name in relevance:
+            relevance[tensor.name] = of_gradient(e, made.derivative, tensor, relevance[tensor.name])
     outputs = {t.name: "relevance" if len(made.inputs) == 1 else f"relevance/{t.name}" for t in made.inputs}
     outputs |= {name: f"relevance/{name}" for name in job.request.keep if name not in outputs}
     proto = job.source.proto
-    tensors = job.graph.tensors()
+    tensors = job.graph.tensors() | {t.name: t for node in made.producer.values() for t in node.outputs}
     taken = {value.name for value in [*proto.graph.input, *proto.graph.output]} | set(tensors)
     results = []
     for name, result in outputs.items():
@@ -149,9 +153,11 @@ def build(job: Job) -> onnx.ModelProto:
     return proto
 
 
-def made_of(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
-    """The gradient g, x g or g²."""
-    return {"g": lambda: g, "x g": lambda: e("Mul", x, g), "g g": lambda: e("Mul", g, g)}[derivative]()
+def of_gradient(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
+    """What a preset makes of the gradient: g itself, x g or g²."""
+    if derivative == "g":
+        return g
+    return e("Mul", e.cast(x, g.dtype) if derivative == "x g" else g, g)
 
 
 def accumulate(job: Job, seed: Tensor) -> dict[str, Tensor]:
@@ -210,6 +216,7 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None) -> 
         "target": "input" if target_input else request.target,
         "target_input": target_input,
         "contrast": request.contrast,
+        "derivative": made.derivative,
         "relevance": dict(outputs),
         "allow": dict(request.allow or {}),
     }

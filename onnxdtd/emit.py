@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,7 +36,7 @@ def wide(dtype: Any) -> Any:
 
 def label(node: gs.Node) -> str:
     """What a person calls this node: its name, or that of its first output where the exporter gave none."""
-    return node.name or node.outputs[0].name
+    return node.name or next((t.name for t in node.outputs if t.name), node.op)
 
 
 class Emit:
@@ -46,11 +46,11 @@ class Emit:
     integers. New nodes are named after ``scope``, the step that they belong to.
     """
 
-    def __init__(self, graph: gs.Graph):
+    def __init__(self, graph: gs.Graph, taken: Iterable[str] = ()):
         self.scope = "onnxdtd"
         self.nodes: list[gs.Node] = []
         self.constants: dict[str, gs.Constant] = {}
-        self._taken = set(graph.tensors()) | {node.name for node in graph.nodes}
+        self._taken = {*taken, *graph.tensors(), *(node.name for node in graph.nodes)}
         self._cache: dict[Any, list[Tensor]] = {}
         for node in graph.nodes:  # what the predictor computes already is used again
             if len(node.outputs) == 1 and not node.domain and node.op not in ("Constant", "If", "Loop", "Scan"):

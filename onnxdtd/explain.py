@@ -116,6 +116,8 @@ class Job:
         metadata = self.explainer.metadata
         start = explanation.kept.get(metadata["logits"])
         output = explanation.outputs.get(metadata["output"])
+        if isinstance(output, list):  # a ZipMap: one dictionary of scores for each sample
+            output = np.asarray([list(scores.values()) for scores in output], np.float64)
         scores = output if output is not None and output.dtype.kind == "f" else start
         first = self._row(scores) if scores is not None else np.zeros(1)
         if metadata["classes"] == 2 and first.size == 1 and scores is output:  # the probability of class 1
@@ -129,7 +131,9 @@ class Job:
         fixed = metadata["target"] if isinstance(metadata["target"], int) else None
         chosen = fixed if fixed is not None else predicted if target in (None, -1) else target
         logit = float(self._row(start).sum(dtype=np.float64)) if start is not None else None
-        return predicted, chosen, float(first[predicted]), logit
+        if start is None and metadata["output"] == metadata["logits"] and not metadata["contrast"] and first.size > 1:
+            logit = float(first[chosen])
+        return predicted, chosen, float(first[predicted]), None if metadata["derivative"] else logit
 
     def _row(self, scores: np.ndarray) -> np.ndarray:
         return (scores[0] if scores.ndim > 1 else scores).ravel()
@@ -140,12 +144,13 @@ class Job:
 
     def caption(self, result: Result) -> Caption:
         """What stands above and below a picture."""
-        title = f"{result.name}: {result.predicted_label} ({result.score:.3g})"
+        title = f"{result.name}: {result.predicted_label} (score {result.score:.3g})"
         if result.target != result.predicted:
             title += f", explained: {result.target_label}"
         subtitle = f"{result.preset}   Σ relevance = {result.relevance_sum:.4g}"
         if result.logit is not None:
-            subtitle += f"   logit = {result.logit:.4g}"
+            lead = self.explainer.metadata["contrast"]
+            subtitle += f"   {'lead over the runner-up' if lead else 'logit'} = {result.logit:.4g}"
         return Caption(title, subtitle)
 
 
@@ -153,17 +158,23 @@ def remarks(results: Sequence[Result]) -> list[str]:
     """What a reader of the heatmaps must know: logits below zero, and relevance that did not arrive."""
     known = [r for r in results if r.logit is not None]
     below = sum(1 for r in known if r.logit is not None and r.logit < 0)
-    lost = [1 - r.relevance_sum / r.logit for r in known if r.logit]
+    shares = [r.relevance_sum / r.logit for r in known if r.logit] or [1.0]
+    share, difference = float(np.median(shares)), float(np.median(np.abs(np.subtract(shares, 1))))
     found = []
     if below:
         found.append(
             f"{below} of {len(known)} explained logits are below zero: their relevance adds up to that negative number, "
             "so blue is evidence for the low score, not against the class; --contrast explains the lead over the runner-up"
         )
-    if lost and np.median(np.abs(lost)) > 0.01:
+    if share > 2 or share < 0:
         found.append(
-            f"Σ relevance is not the logit (median difference {np.median(np.abs(lost)):.0%}): biases, the stabiliser and "
-            "neurons without a positive input absorbed the rest; compare heatmaps by shape, not by size"
+            f"Σ relevance is {share:.3g} times the logit (median): in this model the rule divides by sums that nearly vanish; "
+            "do not read amounts from these heatmaps"
+        )
+    elif difference > 0.01:
+        found.append(
+            f"Σ relevance is not the logit (median difference {difference:.0%}): biases, the stabiliser and neurons without a "
+            "positive input absorbed the rest; compare heatmaps by shape, not by size"
         )
     return found
 

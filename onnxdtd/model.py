@@ -1,4 +1,4 @@
-"""Reading, normalising and writing ONNX files. Weights are never looked at, and external weights never loaded."""
+"""Reading, normalising and writing ONNX files. Large weights are not looked at, and external ones never loaded."""
 
 from __future__ import annotations
 
@@ -209,6 +209,14 @@ def _infer_shapes(bare: onnx.ModelProto) -> None:
         kept.extend(found)
 
 
+def names(proto: onnx.ModelProto) -> set[str]:
+    """The names that tensors of the graph have, used or not."""
+    graph = proto.graph
+    listed = {value.name for field in (graph.input, graph.output, graph.value_info) for value in field}
+    weights = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    return listed | weights | {name for node in graph.node for name in node.output}
+
+
 def real_inputs(proto: onnx.ModelProto) -> list[ValueInfoProto]:
     """The inputs that a caller must feed: those without an initializer."""
     weights = {tensor.name for tensor in proto.graph.initializer}
@@ -222,10 +230,14 @@ def write(proto: onnx.ModelProto, path: Path, source: Path | None = None) -> Non
     Raises ``ModelError`` where the target cannot be written or is the source.
     """
     try:
+        if path.is_symlink():  # replace the file, not the link
+            path = path.resolve()
         if path.is_dir():
             raise ModelError(f"{path}: is a folder; give the name of the file to write")
         if not path.parent.is_dir():
             raise ModelError(f"{path}: the folder {path.parent} does not exist")
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path}: is not a regular file; give the name of the file to write")
         if source is not None and path.exists() and path.samefile(source):
             raise ModelError(f"{path}: is the source model, which is never overwritten; choose another output")
         if any(path.resolve() == (path.parent / location).resolve() for location in _locations(proto)):

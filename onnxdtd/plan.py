@@ -35,7 +35,7 @@ HEADS = (
 TRANSPARENT = ("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze")  # ... with what is between
 STRAIGHT = ("Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear")  # derivative 1
 NO_RELEVANCE = ("Shape", "Size", "ConstantOfShape", "ArgMax", "ArgMin")
-NOT_MONOTONE = ("LRN", "Gelu", "HardSwish", "Mish")  # pass relevance, but not bounds
+MONOTONE = ("Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "Elu", "Selu", "Celu", "Softplus", "Erf", *STRAIGHT)  # keep bounds
 
 
 @dataclass(frozen=True)
@@ -321,12 +321,13 @@ class _Stepper:
     def flow(self, kind: str, node: gs.Node, flow: Flow) -> Step:
         """A step that no rule decides."""
         sources = tuple(t if self.facts.is_active(t) else None for t in node.inputs)
-        known = [t for t in sources if t is not None]
+        known = list({t.name: t for t in sources if t is not None}.values())
         if kind == "pass":
             if len(known) > 1:
                 raise NotLinear("several of its inputs depend on the explained one")
             sources = tuple(known)
-        if all(t.name in self.facts.raw for t in known) and kind != "route" and node.op not in NOT_MONOTONE:
+        keeps_bounds = kind == "move" or node.op in MONOTONE
+        if keeps_bounds and node.op not in self.allow and all(t.name in self.facts.raw for t in known):
             self.facts.raw.update(t.name for t in node.outputs)
         return Step(kind, (node,), tuple(node.outputs), sources, flow=flow)
 

@@ -13,10 +13,16 @@ from onnxdtd.request import Request
 INT64 = np.dtype(np.int64)
 
 
+def is_column(made: Plan) -> bool:
+    """Are the logits [batch], one for each sample, and not [classes]?"""
+    x, y = made.inputs[0].shape, made.logits.shape
+    return x is not None and y is not None and len(x) > 1 and len(y) == 1 and (x[0] == y[0] or not isinstance(y[0], int))
+
+
 def logit_count(made: Plan) -> int | None:
     """The number of logits, None where it is known at run time only."""
     sizes = dims(made.logits)
-    return None if sizes is None else sizes[min(1, len(sizes) - 1)]
+    return 1 if is_column(made) else None if sizes is None else sizes[min(1, len(sizes) - 1)]
 
 
 def is_binary(made: Plan) -> bool:
@@ -37,6 +43,8 @@ def start(e: Emit, made: Plan, request: Request) -> tuple[Tensor, str | None]:
     logits, sizes = e.cast(made.logits, wide(made.logits.dtype)), dims(made.logits)
     if sizes is None:
         rows = e("Flatten", logits, axis=1)
+    elif is_column(made):
+        rows = e("Unsqueeze", logits, [1])
     else:
         rows = logits if len(sizes) == 2 else e("Reshape", logits, [1, -1]) if len(sizes) == 1 else e("Flatten", logits)
     one = e.constant(np.asarray(1.0, logits.dtype))

@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from onnx import helper
 
 from onnxdtd.emit import Emit, Tensor, dims
+from onnxdtd.errors import ModelError
 
 
 @dataclass
@@ -69,7 +70,7 @@ def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
             yield helper.make_node("Identity", node.input[:1], node.output)
             continue
         found = layout(node, node.op_type)
-        if found is None or not node.domain:
+        if found is None or not node.domain or any(a.name in DROPPED and a.i for a in node.attribute):
             yield node
             continue
         operands = [f"onnxdtd_{i}_{k}" for k in range(len(found.operands))]
@@ -129,7 +130,10 @@ def _linear_classifier(e: Emit, node: gs.Node) -> list[View]:
     """x Wᵀ + b, whose result the predictor keeps to itself, and whatever it makes of that."""
     x = node.inputs[0]
     intercepts = np.asarray(node.attrs.get("intercepts", [0.0]), np.float32)
-    weights = np.asarray(node.attrs["coefficients"], np.float32).reshape(len(intercepts), -1)
+    weights = np.asarray(node.attrs.get("coefficients", []), np.float32)
+    if not weights.size or weights.size % len(intercepts):
+        raise ModelError(f"{e.scope}: a LinearClassifier with {weights.size} coefficients for {len(intercepts)} classes")
+    weights = weights.reshape(len(intercepts), -1)
     real = x if x.dtype == np.float32 else e.cast(x, np.dtype(np.float32))
     w, b = e.constant(np.ascontiguousarray(weights.T)), e.constant(intercepts)
     scores = e("Gemm", real, w, b)
@@ -144,7 +148,8 @@ def _scaler(e: Emit, node: gs.Node) -> list[View]:
     """(x − offset) · scale"""
     x, y = node.inputs[0], node.outputs[0]
     dtype = np.dtype(np.float32)
-    offset, scale = (e.constant(np.asarray(node.attrs[name], dtype)) for name in ("offset", "scale"))
+    given = (node.attrs.get(name, default) for name, default in (("offset", 0.0), ("scale", 1.0)))
+    offset, scale = (e.constant(np.asarray(numbers, dtype)) for numbers in given)
     real = x if x.dtype == dtype else e.cast(x, dtype)
     centred = e("Sub", real, offset)
     centred.shape = x.shape

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import onnxdtd
 
@@ -60,7 +60,7 @@ def main() -> None:
     """Print the table."""
     images = np.load(MODELS / "two_digits_test.npz")["image"].astype(np.float32) / 16
     table = Table(
-        "preset", "positive", "Σ R = f(x)", "consistent", "worst |Σ R - f(x)| / f(x)", "lowest R / f(x)",
+        Column("preset", no_wrap=True), "positive", "Σ R = f(x)", "consistent", "worst |Σ R - f(x)| / f(x)", "lowest R / f(x)",
         title=f"two_digits.onnx, {len(images)} test inputs, largest bias {largest_bias(MODELS / 'two_digits.onnx'):g}",
     )  # fmt: skip
     for row in (measure(preset, images) for preset in PRESETS):

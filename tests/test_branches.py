@@ -73,3 +73,25 @@ def test_a_condition_that_a_caller_may_override_is_no_constant() -> None:
     source.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
     with pytest.raises(onnxdtd.Unsupported, match="If"):
         onnxdtd.compile(source)
+
+
+def test_an_inner_if_that_reads_what_the_outer_branch_computes() -> None:
+    """The outer branch's result gets the name of the If; the inner one, which stays, must follow."""
+    inner = [branch(name, [helper.make_node(op, ["r"], [name])], name) for name, op in (("a", "Neg"), ("b", "Abs"))]
+    nodes = [
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("If", ["d"], ["q"], then_branch=inner[0], else_branch=inner[1]),
+    ]
+    source = model(True, False)
+    del source.graph.node[:]
+    outer = helper.make_graph(nodes, "outer", [], [value("q"), value("r")])
+    other = helper.make_graph(
+        [helper.make_node(op, ["h"], [op]) for op in ("Neg", "Abs")], "other", [], [value("Neg"), value("Abs")]
+    )
+    made = [helper.make_node("MatMul", ["x", "w"], ["h"])]
+    made += [helper.make_node("If", ["c"], ["unused", "y"], then_branch=outer, else_branch=other)]
+    source.graph.node.extend(made)
+    source.graph.input.append(helper.make_tensor_value_info("d", TensorProto.BOOL, []))
+    x = np.float32([[1, 2, -1, 3]])
+    found = Session(onnxdtd.compile(source))(x=x, d=np.asarray(True))
+    np.testing.assert_array_equal(found["y"], Session(source)(x=x, d=np.asarray(True))["y"])

@@ -1109,3 +1109,23 @@ def test_a_damaged_model_is_refused_or_compiled_but_never_crashes(run: Callable[
         assert done.code in (0, 2)
         assert "internal error" not in done.err, done.err
         assert "Traceback" not in done.err
+
+
+def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["onnxdtd", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"{onnxdtd.__version__}\n")
+
+
+def test_a_device_is_no_file_to_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replacing it by a file would destroy it."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    monkeypatch.setattr("sys.argv", ["onnxdtd", "compile", str(MODELS / "digits_mlp.onnx"), "-o", str(fifo)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, fifo.is_fifo()) == (2, True)
+    assert "is not a regular file" in capsys.readouterr().err

@@ -82,8 +82,14 @@ def test_the_logit_is_not_the_probability() -> None:
     assert result.logit == pytest.approx(logits.max())
 
 
-def test_without_the_logits_kept_there_is_no_logit() -> None:
-    assert job(keep=[]).explain(Sample("s", weights(6)))[0].logit is None
+def test_without_the_logits_kept_the_logit_is_that_of_the_output() -> None:
+    sample = Sample("s", weights(6))
+    assert job(keep=[]).explain(sample)[0].logit == job().explain(sample)[0].logit
+    assert job(keep=[], contrast=True).explain(sample)[0].logit is None
+
+
+def test_a_gradient_has_no_logit() -> None:
+    assert job(preset="gradient").explain(Sample("s", weights(6)))[0].logit is None
 
 
 @pytest.mark.parametrize("target", [0, 2])
@@ -169,9 +175,9 @@ def test_captions() -> None:
     made = job(labels=["cat", "dog"])
     result, _ = made.explain(Sample("photo", weights(6, seed=1)))
     caption = made.caption(replace(RESULT, name="photo"))
-    assert caption.title == "photo: cat (0.912)"
+    assert caption.title == "photo: cat (score 0.912)"
     assert caption.subtitle == "dtd   Σ relevance = 7.25   logit = 7.5"
-    assert made.caption(replace(RESULT, target=1, target_label="dog")).title == "cat_001: cat (0.912), explained: dog"
+    assert made.caption(replace(RESULT, target=1, target_label="dog")).title == "cat_001: cat (score 0.912), explained: dog"
     assert "logit" not in made.caption(replace(RESULT, logit=None)).subtitle
     assert made.caption(result).title.startswith("photo: ")
 
@@ -190,6 +196,8 @@ def test_remarks() -> None:
     assert "--contrast" in negative
     (lost,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5), replace(RESULT, logit=10.0, relevance_sum=12.5)])
     assert "median difference 25%" in lost
+    (amplified,) = remarks([replace(RESULT, logit=2.0, relevance_sum=490.0)])
+    assert amplified.startswith("Σ relevance is 245 times the logit")
     assert remarks([fine, fine, replace(RESULT, relevance_sum=0.0)]) == [], "one of three"
 
 

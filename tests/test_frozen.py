@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, helper
 
 import onnxdtd
 from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
-from onnxdtd.frozen import GATES, ON_THE_WAY, held, gate_rank
+from onnxdtd.frozen import GATES, ON_THE_WAY, gate_rank, held
 
 Array = np.ndarray
 TIGHT = 1e-12  # float64, relative to the largest relevance

@@ -204,3 +204,18 @@ def test_shape_arithmetic_is_never_visited() -> None:
         { s = Shape(x)  n = Gather(s, i)  t = Concat<axis=0>(n, minus)  y = Reshape(x, t) }"""
     )
     assert [s.op for s in planned(model).steps] == ["Reshape"]
+
+
+def test_an_allowed_operator_keeps_no_bounds() -> None:
+    """Abs of [-6, 6] is no longer in a box that its ends span, so what is behind it is not the first layer of zB."""
+    model = text_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,4] x) => (float[N,3] y) <float[4,3] w> { a = Abs(x)  y = MatMul(a, w) }"""
+    )
+    plan = planned(model, allow={"Abs": "pass"}, low=-6.0, high=6.0)
+    assert [str(s.rule) for s in plan.steps if s.rule] == ["z+"]
+
+
+def test_an_allowance_that_nothing_needs_is_refused(net: onnx.ModelProto) -> None:
+    with pytest.raises(onnxdtd.RequestError, match="relevance meets no operator 'Abs'"):
+        planned(net, allow={"Abs": "pass"})

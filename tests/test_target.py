@@ -63,3 +63,31 @@ def test_a_single_output_without_a_sigmoid_is_explained_as_it_is() -> None:
 def test_one_logit_has_no_runner_up(net) -> None:
     with pytest.raises(onnxdtd.RequestError, match="at least two classes"):
         onnxdtd.compile(net(), contrast=True)
+
+
+@pytest.mark.parametrize("head", ["Sigmoid", "Identity"])
+def test_one_logit_for_each_sample_without_an_axis_of_classes(head: str) -> None:
+    """An output [batch] is a column of logits, not a row of classes."""
+    nodes = [node("MatMul", "x w", "h"), node("Squeeze", "h axes", "z"), node(head, "z", "y")]
+    net = model(nodes, {"x": ["n", 3]}, ["y"], {"w": WEIGHT, "axes": np.array([1])})
+    relevance = run(onnxdtd.compile(net, "lrp-0"), x=X)["relevance"]
+    np.testing.assert_allclose(relevance.sum(1), [2, 5 if head == "Sigmoid" else -5, 6], rtol=1e-6)
+
+
+def test_a_name_that_only_an_unused_initializer_has_is_left_alone() -> None:
+    net = sigmoid_net()
+    net.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), "target"))
+    compiled = onnxdtd.compile(net)
+    onnx.checker.check_model(compiled, full_check=True)
+    assert metadata(compiled, "target_input") == "target_1"
+
+
+@pytest.mark.parametrize("target", [np.int64(1), 1])
+def test_any_integer_is_a_target(target: object) -> None:
+    assert metadata(onnxdtd.compile(sigmoid_net(), target=target), "target") == 1
+
+
+@pytest.mark.parametrize("target", [True, 1.5, [1]])
+def test_what_is_no_integer_is_no_target(target: object) -> None:
+    with pytest.raises(onnxdtd.RequestError, match="give 'argmax' or the index of a class"):
+        onnxdtd.compile(sigmoid_net(), target=target)
