@@ -46,6 +46,8 @@ class Slot:
 class Layer:
     """y = Σ_slots A(w) x + b, where b broadcasts against y.
 
+    ``exact``: y is that sum to float precision. A quantised layer rounds it and cuts it off.
+
     ``per_channel`` gives the weight of the layer followed by a multiplication of its outputs, channel by channel
     (axis 1), by a vector: what a BatchNormalization behind it amounts to. None where that has no such form.
     """
@@ -55,6 +57,7 @@ class Layer:
     y: Tensor
     b: Tensor | None = None
     one_to_one: bool = False
+    exact: bool = True
     per_channel: Callable[[Value, Tensor], Tensor] | None = None
 
 

@@ -21,7 +21,7 @@ from onnxdtd.frozen import FROZEN, factors, held, product
 from onnxdtd.library import LayerFacts, Preset
 from onnxdtd.linear import LINEAR, Layer, NotLinear, constant_value, followed_by
 from onnxdtd.rules import Rule
-from onnxdtd.views import views
+from onnxdtd.views import View, views
 
 HEADS = (
     "Softmax",
@@ -152,8 +152,10 @@ def _facts(nodes: Sequence[gs.Node], explained: Sequence[Tensor]) -> Facts:
         if node.op in NO_RELEVANCE or not any(t.name in facts.active for t in reads(node)):
             continue
         positive = never_negative(node, facts.is_nonnegative)
+        # An integer depends on the input in a way that relevance can follow only if it is a quantised number.
+        quantised = any(t.name in facts.active and not is_float(t.dtype) for t in node.inputs)
         for result in node.outputs:
-            if result.dtype is None or is_float(result.dtype) or node.op == "QuantizeLinear":
+            if result.dtype is None or is_float(result.dtype) or node.op == "QuantizeLinear" or quantised:
                 facts.active.add(result.name)
                 if positive:
                     facts.nonnegative.add(result.name)
@@ -314,6 +316,8 @@ class _Stepper:
         sources = tuple(slot.x for slot in layer.slots)
         if kind == "preprocessing":
             return Step(kind, (node,), tuple(node.outputs), sources, layer, flow=PASS["Identity"])
+        if isinstance(node, View):
+            layer = replace(layer, exact=node.exact)
         first = all(x.name in self.facts.raw for x in sources)
         facts = LayerFacts(label(node), node.op, layer.family, first, False)
         return Step(kind, (node,), (layer.y,), sources, layer, facts)

@@ -103,7 +103,7 @@ def live_terms(layer: Layer, branch: Branch, nonnegative: Callable[[Tensor], boo
 
 def is_output(layer: Layer, branch: Branch, terms: Sequence[Term]) -> bool:
     """Is the denominator the layer's own output, up to the bias? Then the predictor has computed it."""
-    return len(terms) == len(layer.slots) and all((t.sign, t.x, t.w) == (1.0, "x", "w") for t in terms)
+    return layer.exact and len(terms) == len(layer.slots) and all((t.sign, t.x, t.w) == (1.0, "x", "w") for t in terms)
 
 
 def products(layer: Layer, rule: Rule, nonnegative: Callable[[Tensor], bool]) -> int:

@@ -30,6 +30,7 @@ class View:
     outputs: list[Tensor]
     attrs: dict[str, Any] = field(default_factory=dict)
     domain: str = ""
+    exact: bool = True  # is the output just what the operator gives, or was it rounded and cut off?
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,13 @@ def views(e: Emit, nodes: Sequence[gs.Node]) -> list[gs.Node | View]:
 def _quantised(e: Emit, node: gs.Node, found: Layout) -> list[View]:
     """Dequantise, operate, quantise."""
     name, made = e.scope, []
-    operands = []
+    operands: list[Tensor] = []
     for value, scale, zero in found.operands:
         source = node.inputs[value]
         axis = {"axis": 0} if found.op == "Conv" and value == 3 and dims(node.inputs[scale]) not in ([], [1]) else {}
         real = _float(e("DequantizeLinear", source, node.inputs[scale], node.inputs[zero], **axis), source, node.inputs[scale])
-        made.append(View("DequantizeLinear", name, [source], [real]))
+        if not any(operand is real for operand in operands):  # the sum of a tensor and itself
+            made.append(View("DequantizeLinear", name, [source], [real]))
         operands.append(real)
     if found.bias is not None and len(node.inputs) > found.bias:
         scale = e("Mul", node.inputs[found.operands[0][1]], node.inputs[found.operands[1][1]])
@@ -114,7 +116,7 @@ def _quantised(e: Emit, node: gs.Node, found: Layout) -> list[View]:
     scale, zero = (node.inputs[i] for i in found.result)
     real = _float(e("DequantizeLinear", result, scale, zero), result, scale)
     attrs = {key: value for key, value in node.attrs.items() if key not in DROPPED}
-    made.append(View(found.op, name, operands, [real], attrs))
+    made.append(View(found.op, name, operands, [real], attrs, exact=False))
     made.append(View("QuantizeLinear", name, [real, scale, zero], [result]))
     return made
 
