@@ -159,4 +159,19 @@ def _scaler(e: Emit, node: gs.Node) -> list[View]:
     return [*made, View("Sub", e.scope, [real, offset], [centred]), View("Mul", e.scope, [centred, scale], [y])]
 
 
-ML = {"LinearClassifier": _linear_classifier, "Scaler": _scaler}
+def _imputer(e: Emit, node: gs.Node) -> list[View]:
+    """Entry by entry; what was missing is no less responsible for what it was taken for."""
+    return [View("Identity", e.scope, node.inputs[:1], list(node.outputs))]
+
+
+def _feature_vectorizer(e: Emit, node: gs.Node) -> list[View]:
+    """Columns side by side"""
+    return [View("Concat", e.scope, list(node.inputs), list(node.outputs), {"axis": 1})]
+
+
+ML = {
+    "LinearClassifier": _linear_classifier,
+    "Scaler": _scaler,
+    "Imputer": _imputer,
+    "FeatureVectorizer": _feature_vectorizer,
+}

@@ -16,6 +16,7 @@ COUNT = 20
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 CIFAR = ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616])
+CIFAR_VIT = ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Asset:
     std: list[float] | float = 1.0
     channels_last: bool = False
     bgr: bool = False
+    dtype: type = np.float32
 
     @property
     def path(self) -> Path:
@@ -41,14 +43,14 @@ class Asset:
         return low, high
 
     def inputs(self) -> np.ndarray:
-        """Up to 20 real inputs [n, ...] in the units of the model, float32."""
+        """Up to 20 real inputs [n, ...] in the units and the type of the model."""
         raw = READERS[self.data]()
         if raw.dtype != np.uint8:
-            return raw.astype(np.float32)
+            return raw.astype(self.dtype)
         pixels = raw[..., ::-1] if self.bgr else raw
         low, high = (np.asarray(bound) for bound in self.bounds)
         scaled = low + pixels / 255.0 * (high - low)
-        return (scaled if self.channels_last else np.moveaxis(scaled, -1, 1)).astype(np.float32)
+        return (scaled if self.channels_last else np.moveaxis(scaled, -1, 1)).astype(self.dtype)
 
 
 def _npz(name: str, key: str) -> Callable[[], np.ndarray]:
@@ -76,6 +78,8 @@ READERS: dict[str, Callable[[], np.ndarray]] = {
     "cifar": _npz("cifar10_test_100.npz", "images"),
     "shapes": _npz("shapes_50.npz", "images"),
     "iris": _npz("iris_150.npz", "x"),
+    "handsign": _npz("handsign_keypoints_300.npz", "x"),
+    "season": _npz("season_de_bilt_tempmax.npz", "x"),
     "photos": _photos,
 }
 
@@ -92,4 +96,9 @@ ASSETS = [
     Asset("iris_mlp_pytorch", "iris", (0, 8)),
     Asset("imagenet_squeezenet11_fp32", "photos", (0, 255), [103.939, 116.779, 123.68], bgr=True),
     Asset("imagenet_mobilenetv2_fp32", "photos", (0, 1), *IMAGENET),
+    Asset("imagenet_mobilenetv2_int8", "photos", (0, 1), *IMAGENET),
+    Asset("imagenet_squeezenet11_fp16_caffe2", "photos", (0, 255), [103.939, 116.779, 123.68], bgr=True, dtype=np.float16),
+    Asset("cifar10_vit_pgd_pytorch", "cifar", (0, 1), *CIFAR_VIT),
+    Asset("handsign_mlp_argmax_tflite2onnx", "handsign", (-1, 1)),
+    Asset("season_conv1d_tf2onnx", "season", (-20, 50)),
 ]

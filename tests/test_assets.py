@@ -27,7 +27,13 @@ NOT_CONSERVING = {
     "cifar10_resnet2b_pytorch": 0.96,
     "shapes_cnn_pytorch_dynamic": 0.998,
     "imagenet_mobilenetv2_fp32": 0.00005,
+    "imagenet_mobilenetv2_int8": 0.00005,
+    "cifar10_vit_pgd_pytorch": 0.0,
+    "handsign_mlp_argmax_tflite2onnx": 0.99,
 }
+# On a CPU ONNX Runtime computes half precision in float32 and rounds tensors that are read by nodes in half precision: further
+# readers change which, so not even the prediction stays the same bit by bit, whatever the optimisation level.
+TOLERANCE = {"imagenet_squeezenet11_fp16_caffe2": 1e-2}
 
 
 def session(model: str | bytes, level: ort.GraphOptimizationLevel) -> ort.InferenceSession:
@@ -81,7 +87,7 @@ def test_prediction_is_unchanged(
     after = one_by_one(session(compiled.SerializeToString(), level), x)
     for old, new in zip(before, after, strict=True):
         for a, b in zip(old, new[: len(old)], strict=True):
-            assert np.abs(a - b).max() <= tolerance * np.abs(a).max()
+            assert np.abs(a - b).max() <= TOLERANCE.get(asset.name, tolerance) * np.abs(a).max()
 
 
 def test_relevance_is_positive_and_adds_up(asset: Asset) -> None:
@@ -94,7 +100,8 @@ def test_relevance_is_positive_and_adds_up(asset: Asset) -> None:
         assert np.isfinite(relevance).all()
         assert (relevance * np.sign(logit)).min() >= 0
         share = relevance.sum(dtype=np.float64) / logit
-        assert NOT_CONSERVING.get(asset.name, 1 - 1e-3) <= share <= 1 + 1e-3
+        error = TOLERANCE.get(asset.name, 1e-3)
+        assert NOT_CONSERVING.get(asset.name, 1 - error) <= share <= 1 + error
 
 
 def metadata(model: onnx.ModelProto) -> dict[str, object]:
