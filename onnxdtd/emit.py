@@ -19,6 +19,13 @@ RESULT_TYPES = dict.fromkeys(("Shape", "Size", "ArgMax"), np.int64) | dict.fromk
 )
 
 
+ANY_PRECISION = ("Cast", "Shape", "Size")
+
+
+def _is_half(value: Any) -> bool:
+    return isinstance(value, gs.Tensor) and isinstance(value.dtype, np.dtype | type) and np.dtype(value.dtype) == np.float16
+
+
 def dims(tensor: Tensor) -> list[int | None] | None:
     """The shape with None for each size unknown before run time, or None where not even the rank is known."""
     return None if tensor.shape is None else [d if isinstance(d, int) and d >= 0 else None for d in tensor.shape]
@@ -43,7 +50,8 @@ class Emit:
     """Appends nodes to a graph: ``e("Mul", a, b)`` is the product, a new tensor or one that exists already.
 
     Inputs are tensors, None (an optional input left out), a number (takes the type of the first tensor) or a list of
-    integers. New nodes are named after ``scope``, the step that they belong to.
+    integers. New nodes are named after ``scope``, the step that they belong to. What the predictor computed in half precision
+    is read as float32: relevance leaves the range of float16, and its sums need more than three digits.
     """
 
     def __init__(self, graph: gs.Graph, taken: Iterable[str] = ()):
@@ -62,6 +70,8 @@ class Emit:
 
     def multi(self, op: str, outputs: int, *inputs: Any, **attrs: Any) -> list[Tensor]:
         """Like a call, for an operator with several outputs."""
+        if op not in ANY_PRECISION:
+            inputs = tuple(self.cast(t, wide(t.dtype)) if _is_half(t) else t for t in inputs)
         dtype = next((t.dtype for t in inputs if isinstance(t, gs.Tensor) and t.dtype != np.bool_), np.dtype(np.float32))
         tensors = [self._tensor(value, dtype) for value in inputs]
         key = _key(op, tensors, attrs, outputs)

@@ -228,9 +228,10 @@ def global_max(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[i
 @register(ROUTE, "Max", "Min")
 def extreme(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Entry by entry to the first input that is the result."""
-    y, shape, rest = node.outputs[0], shape_of(node.outputs[0]), first(relevance)
+    shape, rest = shape_of(node.outputs[0]), first(relevance)
+    best = e(node.op, *node.inputs)  # the predictor's own output, except where half precision has rounded that
     for position, x in enumerate(node.inputs):
-        wins = e("Equal", x, y)
+        wins = e("Equal", x, best)
         yield position, e.unbroadcast(e("Where", wins, rest, 0.0), shape, x)
         rest = e("Where", wins, e.constant(np.asarray(0.0, rest.dtype)), rest)
 

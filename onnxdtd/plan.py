@@ -118,7 +118,7 @@ def plan(
     """
     explained = [t for t in graph.inputs if t.name in inputs and is_float(t.dtype)]
     if not explained:
-        raise ModelError("the model has no floating-point input; only those can be explained")
+        raise ModelError("the model has no floating-point input; only those can be explained" + _bfloat16(graph))
     nodes = views(e, list(graph.nodes))
     facts = _facts(nodes, explained)
     producer = {t.name: node for node in nodes for t in node.outputs}
@@ -206,15 +206,23 @@ def _start(
         raise ModelError(
             f"no output is the score of a classifier, [batch, classes], that depends on a floating-point input: {shapes}"
             + ("" if output else "; name an inner tensor with --output if it is one")
+            + _bfloat16(graph)
         )
     raise RequestError(f"the model has several outputs, choose one with --output: {shapes}")
+
+
+def _bfloat16(graph: gs.Graph) -> str:
+    """What to say where a model computes in bfloat16, which numpy does not have."""
+    kinds = {str(t.dtype) for t in graph.tensors().values()}
+    return "; bfloat16 is not supported, export in float32 or float16" if kinds & {"bfloat16", "16"} else ""
 
 
 def _step_back(tensor: Tensor, producer: Mapping[str, gs.Node]) -> tuple[Tensor, list[gs.Node]]:
     """The tensor before the last Softmax, Sigmoid, ArgMax ... and the nodes from there on."""
     logits, walked, stepped_back = tensor, [], []
     while (node := producer.get(tensor.name)) is not None and node.op in (*HEADS, *TRANSPARENT, "ArrayFeatureExtractor"):
-        tensor = node.inputs[1 if node.op == "ArrayFeatureExtractor" else 0]
+        by_number = node.op == "ArrayFeatureExtractor" and node.inputs[1].name in producer  # labels by the arg-max
+        tensor = node.inputs[1 if by_number else 0]
         walked.append(node)
         if node.op in HEADS:
             logits, stepped_back = tensor, list(walked)

@@ -70,6 +70,12 @@ def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         if node.op_type == "GroupNormalization":
             yield helper.make_node("Identity", node.input[:1], node.output)
             continue
+        if node.domain == "ai.onnx.ml" and node.op_type in ("Scaler", "Imputer"):
+            yield helper.make_node("Cast", node.input, node.output, to=onnx.TensorProto.FLOAT)
+            continue
+        if node.domain == "ai.onnx.ml" and node.op_type == "FeatureVectorizer":
+            yield helper.make_node("Concat", node.input, node.output, axis=1)
+            continue
         found = layout(node, node.op_type)
         if found is None or not node.domain or any(a.name in DROPPED and a.i for a in node.attribute):
             yield node
@@ -131,8 +137,10 @@ def _float(tensor: Tensor, like: Tensor, scale: Tensor) -> Tensor:
 def _linear_classifier(e: Emit, node: gs.Node) -> list[View]:
     """x Wᵀ + b, whose result the predictor keeps to itself, and whatever it makes of that."""
     x = node.inputs[0]
-    intercepts = np.asarray(node.attrs.get("intercepts", [0.0]), np.float32)
     weights = np.asarray(node.attrs.get("coefficients", []), np.float32)
+    features = (dims(x) or [None])[-1] or 0
+    rows = weights.size // features if features else len(node.attrs.get("classlabels_ints", [0]))
+    intercepts = np.asarray(node.attrs.get("intercepts") or [0.0] * max(rows, 1), np.float32)
     if not weights.size or weights.size % len(intercepts):
         raise ModelError(f"{e.scope}: a LinearClassifier with {weights.size} coefficients for {len(intercepts)} classes")
     weights = weights.reshape(len(intercepts), -1)
@@ -154,7 +162,7 @@ def _scaler(e: Emit, node: gs.Node) -> list[View]:
     offset, scale = (e.constant(np.asarray(numbers, dtype)) for numbers in given)
     real = x if x.dtype == dtype else e.cast(x, dtype)
     centred = e("Sub", real, offset)
-    centred.shape = x.shape
+    real.shape = centred.shape = x.shape
     made = [] if real is x else [View("Cast", e.scope, [x], [real])]
     return [*made, View("Sub", e.scope, [real, offset], [centred]), View("Mul", e.scope, [centred, scale], [y])]
 
