@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -46,6 +47,18 @@ def label(node: gs.Node) -> str:
     return node.name or next((t.name for t in node.outputs if t.name), node.op)
 
 
+@dataclass(slots=True)
+class Emitted:
+    """A new node. A ``gs.Node`` would link it to its tensors, which costs half of the memory and nobody needs."""
+
+    op: str
+    name: str
+    attrs: dict[str, Any]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    domain: str = ""
+
+
 class Emit:
     """Appends nodes to a graph: ``e("Mul", a, b)`` is the product, a new tensor or one that exists already.
 
@@ -56,7 +69,7 @@ class Emit:
 
     def __init__(self, graph: gs.Graph, taken: Iterable[str] = ()):
         self.scope = "onnxdtd"
-        self.nodes: list[gs.Node] = []
+        self.nodes: list[Emitted] = []
         self.constants: dict[str, gs.Constant] = {}
         self._taken = {*taken, *graph.tensors(), *(node.name for node in graph.nodes)}
         self._cache: dict[Any, list[Tensor]] = {}
@@ -85,7 +98,7 @@ class Emit:
         if op == "Cast":
             dtype = helper.tensor_dtype_to_np_dtype(attrs["to"])
         results = [gs.Variable(f"{name}:{i}" if i else name, dtype=dtype) for i in range(outputs)]
-        self.nodes.append(gs.Node(op, name, attrs, inputs, results))
+        self.nodes.append(Emitted(op, name, attrs, inputs, results))
         return results
 
     def named(self, tensor: Tensor, name: str) -> Tensor:
