@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxdtd.emit import Emit, Tensor, dims
 from onnxdtd.errors import RequestError
-from onnxdtd.flow import PASS
+from onnxdtd.flow import PASS, is_float
 from onnxdtd.plan import STRAIGHT, Plan
 
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Sum", *PASS}  # broadcast: a bound may stay smaller than its tensor
@@ -43,7 +43,9 @@ class Bounds:
         """Apply the node behind ``tensor`` to both bounds of its input; a negative factor swaps them."""
         e, node = self._emit, self._plan.producer[tensor.name]
         if node.op in STRAIGHT:
-            self._known[tensor.name] = self.of(node.inputs[0])
+            low, high = self.of(node.inputs[0])
+            dtype = tensor.dtype if is_float(tensor.dtype) else low.dtype
+            self._known[tensor.name] = e.cast(low, dtype), e.cast(high, dtype)
             return
         ends = []
         for side in (0, 1):

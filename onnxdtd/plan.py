@@ -338,7 +338,7 @@ class _Stepper:
             if len(known) > 1:
                 raise NotLinear("several of its inputs depend on the explained one")
             sources = tuple(known)
-        keeps_bounds = kind == "move" or node.op in MONOTONE
+        keeps_bounds = kind == "move" or (node.op in MONOTONE and node.attrs.get("alpha", 1.0) >= 0)
         if keeps_bounds and node.op not in self.allow and all(t.name in self.facts.raw for t in known):
             self.facts.raw.update(t.name for t in node.outputs)
         return Step(kind, (node,), tuple(node.outputs), sources, flow=flow)

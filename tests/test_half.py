@@ -272,7 +272,7 @@ def test_statistics_beyond_the_largest_float16(preset):
 MOVES = {"Cast", "Identity", "Reshape", "Transpose", "Slice", "Concat", "Expand", "Unsqueeze", "Squeeze", "Pad"}
 
 
-@pytest.mark.parametrize("preset", ["dtd", "dtd-z", "lrp-epsilon", "lrp-gamma", "gradient"])
+@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient"])
 @pytest.mark.parametrize("name", ["convolutional", *OPERATORS])
 def test_nothing_is_computed_in_half_precision(name, preset):
     """Whatever runtime and hardware: a sum of squares, 1/σ or w γ/σ may leave the range of float16."""

@@ -22,7 +22,7 @@ from onnxdtd.views import ML, QUANTISED
 
 Array = np.ndarray
 NEAR = 1e-5
-PRESETS = ["dtd", "dtd-z", "lrp-0", "lrp-epsilon", "lrp-gamma", "lrp-alpha2beta1", "gradient"]
+PRESETS = ["dtd", "dtd-z", "lrp-epsilon", "lrp-gamma", "lrp-alpha2beta1", "gradient"]
 STANDARD = ("Conv", "MatMul")  # whose quantised forms are standard operators; the others are of com.microsoft
 ON_INTEGERS = ("MaxPool", "Flatten", "Concat", "Transpose")  # work on quantised tensors as they are
 
@@ -365,7 +365,7 @@ def test_rounding_takes_no_relevance(preset):
     assert_near(found["relevance"], x * w * share, NEAR)
 
 
-@pytest.mark.parametrize("preset", ["dtd", "dtd-z", "lrp-epsilon"])
+@pytest.mark.parametrize("preset", ["dtd", "dtd-z", "lrp-epsilon", "gradient"])
 def test_relu_in_the_zero_point(preset):
     """Quantisation to uint8 with zero point 0 is a ReLU too: what it cuts off has no relevance, and is known to be ≥ 0."""
     rng = np.random.default_rng(6)
@@ -397,6 +397,22 @@ def test_result_that_is_cut_off(preset, op):
     found = check(net, x, preset)
     if preset in ("dtd-z", "lrp-0"):
         np.testing.assert_allclose(found["relevance"].sum(1), found["y"].max(1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["quantised", "spelled_out"])
+def test_derivative_where_quantisation_cuts_off(form):
+    """It is that of a Clip between the smallest and the largest integer: quantisers leave out the ReLU that it makes needless."""
+    net = then("LeakyRelu", (0.125, np.int8(0)), alpha=1.0)
+    net.steps = [Step("MatMul", "q0 w", "h"), Step("MatMul", "h u", "out")]
+    net.grid |= {"h": (1 / 64, np.int8(-28)), "out": (1 / 128, np.int8(0))}
+    x = on_grid(net, 6, 6)
+    low, high = np.float32(-100 / 64), np.float32(155 / 64)
+    nodes = [node("MatMul", "x w", "h"), node("Clip", "h low high", "c"), node("MatMul", "c u", "y")]
+    twin = model(nodes, {"x": ["n", 4]}, ["y"], {"low": low, "high": high} | {name: net.real(name) for name in "wu"})
+    h = x @ net.real("w")
+    assert ((h < low).any(), (h > high).any(), ((h > low) & (h < high)).any()) == (True, True, True)
+    found, expected = (explained(p, x, "gradient", target=1, output="y") for p in (net.model(form), twin))
+    assert_near(found["relevance"], expected["relevance"], NEAR)
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------
@@ -774,6 +790,22 @@ def test_imputer(preset, scaler):
     filled = np.where(np.isnan(x), np.float32([0.5, -1.5, 2]), x)
     plain = classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX", scaler=scaler)
     assert_near(found["relevance"], Session(onnxdtd.compile(plain, preset))(x=filled)["relevance"], NEAR)
+
+
+@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient"])
+def test_imputer_keeps_the_type(preset):
+    """float64 stays float64, unlike in a Scaler. (ONNX Runtime has no kernel for that; onnx checks the types.)"""
+    fill = node("Imputer", "x", "t", domain="ai.onnx.ml", imputed_value_floats=[0.5], replaced_value_float=float("nan"))
+    nodes = [fill, node("MatMul", "t w", "h"), node("Relu", "h", "r"), node("MatMul", "r v", "y")]
+    float64 = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.DOUBLE, shape)
+    weights = [numpy_helper.from_array(np.ones(shape), name) for name, shape in (("w", (3, 4)), ("v", (4, 2)))]
+    graph = helper.make_graph(nodes, "filled", [float64("x", ["n", 3])], [float64("y", ["n", 2])], weights)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    proto = onnxdtd.compile(helper.make_model(graph, opset_imports=opsets, ir_version=8), preset)
+    onnx.checker.check_model(proto, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    floats = {v.type.tensor_type.elem_type for v in inferred.value_info} - {TensorProto.INT64, TensorProto.BOOL}
+    assert floats == {TensorProto.DOUBLE}
 
 
 @pytest.mark.parametrize("scaler", [False, True])
