@@ -70,7 +70,10 @@ def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         if node.op_type == "GroupNormalization":
             yield helper.make_node("Identity", node.input[:1], node.output)
             continue
-        if node.domain == "ai.onnx.ml" and node.op_type in ("Scaler", "Imputer"):
+        if node.domain == "ai.onnx.ml" and node.op_type == "Imputer":
+            yield helper.make_node("Identity", node.input, node.output)
+            continue
+        if node.domain == "ai.onnx.ml" and node.op_type == "Scaler":
             yield helper.make_node("Cast", node.input, node.output, to=onnx.TensorProto.FLOAT)
             continue
         if node.domain == "ai.onnx.ml" and node.op_type == "FeatureVectorizer":
