@@ -78,6 +78,7 @@ def select(
     output: Annotated[str | None, option("--output", "The output or inner tensor to explain.", "NAME")] = None,
     keep: Annotated[list[str], option("--keep", "Also output the relevance of this inner tensor.", "TENSOR")] = [],
     allow: Annotated[list[str], option("--allow", "Let relevance pass an operator without a rule.", "OP=pass")] = [],
+    ledger: Annotated[bool, option("--ledger", "Also output what every layer took in, handed on and kept.")] = False,
 ) -> Request:
     """What to explain and how: the options that commands share."""
     bounds = domain(low, high, span, mean, std)
@@ -85,7 +86,7 @@ def select(
     if chosen not in (None, "argmax") and not isinstance(chosen, int):
         raise RequestError(f"target {target!r}: give 'argmax' or the index of a class")
     waivers = dict(entry.partition("=")[::2] for entry in allow)
-    return Request(preset, tuple(settings), bounds.low, bounds.high, chosen, contrast, output, tuple(keep), waivers)
+    return Request(preset, tuple(settings), bounds.low, bounds.high, chosen, contrast, output, tuple(keep), waivers, ledger)
 
 
 def selects(command: Callable[..., None]) -> Callable[..., None]:

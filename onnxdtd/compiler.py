@@ -19,6 +19,7 @@ from onnxdtd.bounds import Bounds
 from onnxdtd.emit import Emit, Tensor, label, wide
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
 from onnxdtd.flow import is_float
+from onnxdtd.ledger import COLUMNS, OUTPUT, Ledger
 from onnxdtd.library import Library
 from onnxdtd.linear import NotLinear
 from onnxdtd.plan import Plan, Step, plan, problem
@@ -87,6 +88,7 @@ def compile(
     output: str | None = None,
     keep: Sequence[str] = (),
     allow: Mapping[str, str] | None = None,
+    ledger: bool = False,
 ) -> onnx.ModelProto:
     """Compile a classifier into a model that also computes the relevance of its input.
 
@@ -102,6 +104,8 @@ def compile(
         output: the output (or inner tensor) to explain, where the model has several.
         keep: inner tensors whose relevance becomes an output ``relevance/<tensor>``.
         allow: operators without a rule that relevance shall pass unchanged, ``{"Op": "pass"}``; recorded in the metadata.
+        ledger: also output ``ledger``, float64 [batch, steps, columns]: what every layer took in, handed on and kept
+            (``onnxdtd.ledger.COLUMNS``; ``Explainer`` gives it names).
 
     Returns:
         The source model with all of its nodes and outputs, and the further output ``relevance`` (``relevance/<input>`` where
@@ -114,7 +118,7 @@ def compile(
     if isinstance(target, bool) or not (target is None or isinstance(target, str) or hasattr(target, "__index__")):
         raise RequestError(f"target {target!r}: give 'argmax' or the index of a class")
     chosen = target if target is None or isinstance(target, str) else int(target)
-    request = Request(os.fspath(preset), tuple(settings), low, high, chosen, contrast, output, tuple(keep), allow)
+    request = Request(os.fspath(preset), tuple(settings), low, high, chosen, contrast, output, tuple(keep), allow, ledger)
     return build(prepare(model, request))
 
 
@@ -123,7 +127,10 @@ def build(job: Job) -> onnx.ModelProto:
     e, made = job.emit, job.plan
     e.scope = "target"
     seed, target_input = start(e, made, job.request)
-    relevance = accumulate(job, seed)
+    if made.derivative and job.request.ledger:
+        raise RequestError(f"--ledger: the preset {job.request.preset!r} is a derivative, of which nothing is conserved")
+    book = Ledger(e, made, job.bounds.of if job.bounds else None) if job.request.ledger else None
+    relevance = accumulate(job, seed, book)
     for tensor in made.inputs:
         if made.derivative and tensor.name in relevance:
             relevance[tensor.name] = of_gradient(e, made.derivative, tensor, relevance[tensor.name])
@@ -142,13 +149,20 @@ def build(job: Job) -> onnx.ModelProto:
         results.append(e.named(e.cast(relevance[name], dtype), result))
         shape = None if tensors[name].shape is None else list(tensors[name].shape)
         proto.graph.output.append(helper.make_tensor_value_info(result, helper.np_dtype_to_tensor_dtype(dtype), shape))
+    if book is not None:
+        if OUTPUT in taken:
+            raise ModelError(f"the model has a tensor {OUTPUT!r} already, the name of the ledger; rename it")
+        e.scope = OUTPUT
+        results.append(e.named(book.output(), OUTPUT))
+        shape = [book.batch, len(book.steps), len(COLUMNS)]
+        proto.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.DOUBLE, shape))
     nodes, constants = e.live(results)
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(constants)
     if target_input is not None:
         proto.graph.input.append(helper.make_tensor_value_info(target_input, TensorProto.INT64, ["targets"]))
         proto.graph.initializer.append(helper.make_tensor(target_input, TensorProto.INT64, [1], [-1]))
-    for key, value in metadata(job, outputs, target_input).items():
+    for key, value in metadata(job, outputs, target_input, book).items():
         proto.metadata_props.add(key=PREFIX + key, value=value)
     return proto
 
@@ -160,13 +174,15 @@ def of_gradient(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
     return e("Mul", e.cast(x, g.dtype) if derivative == "x g" else g, g)
 
 
-def accumulate(job: Job, seed: Tensor) -> dict[str, Tensor]:
+def accumulate(job: Job, seed: Tensor, book: Ledger | None = None) -> dict[str, Tensor]:
     """Walk the steps backwards; what arrives at a tensor from several consumers adds up. Returns relevance by tensor name."""
     e = job.emit
     context = Context(job.plan.nonnegative, job.bounds.of if job.bounds else _no_bounds)
     arrived: dict[str, list[Tensor]] = {job.plan.logits.name: [seed]}
     total: dict[str, Tensor] = {}
     problems: list[Problem] = []
+    if book is not None:
+        book.seed(seed)
     for step in reversed(job.plan.steps):
         e.scope = step.name
         for result in step.outputs:
@@ -175,20 +191,28 @@ def accumulate(job: Job, seed: Tensor) -> dict[str, Tensor]:
         relevance = [total.get(result.name) for result in step.outputs]
         if any(r is not None for r in relevance):
             try:
-                for source, share in shares(e, step, relevance, context):
-                    arrived.setdefault(source.name, []).append(share)
+                handed = shares(e, step, relevance, context, book)
             except NotLinear as error:
                 problems.append(problem(step.nodes[0], str(error)))
+                continue
+            for source, share in handed:
+                arrived.setdefault(source.name, []).append(share)
+            if book is not None:
+                book.enter(step, [(t, r) for t, r in zip(step.outputs, relevance, strict=True) if r is not None], handed)
     if problems:
         raise Unsupported(problems[::-1])
     return total | {name: e.sum(parts) for name, parts in arrived.items()}
 
 
-def shares(e: Emit, step: Step, relevance: list[Tensor | None], context: Context) -> list[tuple[Tensor, Tensor]]:
+def shares(
+    e: Emit, step: Step, relevance: list[Tensor | None], context: Context, book: Ledger | None
+) -> list[tuple[Tensor, Tensor]]:
     """What a step hands to each of its inputs that depends on the explained ones."""
     if step.rule is not None and step.layer is not None:
         assert relevance[0] is not None
-        parts = list(enumerate(propagate(e, step.layer, step.rule, relevance[0], context)))
+        parts = list(
+            enumerate(propagate(e, step.layer, step.rule, relevance[0], context, None if book is None else book.record))
+        )
     else:
         assert step.flow is not None
         parts = list(step.flow(e, step.nodes[0], relevance))
@@ -199,7 +223,7 @@ def _no_bounds(tensor: Tensor) -> tuple[Tensor, Tensor]:
     raise AssertionError("a rule that needs bounds was planned without")
 
 
-def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None) -> dict[str, str]:
+def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, book: Ledger | None) -> dict[str, str]:
     """What an auditor wants to know, as JSON values by key."""
     request, made = job.request, job.plan
     entries: dict[str, Any] = {
@@ -219,6 +243,7 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None) -> 
         "derivative": made.derivative,
         "relevance": dict(outputs),
         "allow": dict(request.allow or {}),
+        "ledger": {"steps": book.steps, "columns": COLUMNS} if book else None,
     }
     return {key: json.dumps(value, ensure_ascii=False) for key, value in entries.items()}
 

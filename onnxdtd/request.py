@@ -20,3 +20,4 @@ class Request:
     output: str | None = None
     keep: Sequence[str] = ()
     allow: Mapping[str, str] | None = None
+    ledger: bool = False

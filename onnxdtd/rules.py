@@ -59,6 +59,11 @@ class Rule:
         """Does it mention l or h?"""
         return any(set(term.x) & {"l", "h"} for branch in self.branches for term in branch.terms)
 
+    @property
+    def for_nonnegative(self) -> bool:
+        """Is it z+, whose theory knows inputs ≥ 0 only?"""
+        return all(branch.bias is None and any(term.x == "x+" for term in branch.terms) for branch in self.branches)
+
 
 @dataclass(frozen=True)
 class Context:
@@ -68,21 +73,41 @@ class Context:
     bounds: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def propagate(e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Context) -> list[Value | None]:
-    """The relevance of each input of ``layer``: R_x = Σ± x_t ⊙ A(w_t)ᵀ s with s = scale · R ⊘ z, z = Σ± A(w_t) x_t + b."""
+@dataclass(frozen=True)
+class Division:
+    """How a branch divided: the relevance r of the outputs that it is for, and s = r ⊘ z. None where it has nothing to
+    share among, or does not divide.
+    """
+
+    branch: Branch
+    r: Tensor
+    s: Tensor | None = None
+    z: Value | None = None
+    never_negative: bool = False
+
+
+def propagate(
+    e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Context, record: Callable[[Division], None] | None = None
+) -> list[Value | None]:
+    """The relevance of each input of ``layer``: R_x = Σ± x_t ⊙ A(w_t)ᵀ s with s = scale · R ⊘ z, z = Σ± A(w_t) x_t + b.
+
+    ``record`` is told of every division, from which the ledger learns what the denominators kept.
+    """
     shares: list[dict[str, tuple[Value, list[Value]]]] = [{} for _ in layer.slots]
     for branch in rule.branches:
         terms = [
             (i, term, input_term(e, slot, term.x, context), weight_term(e, slot, term.w, rule.params))
             for i, slot, term in live_terms(layer, branch, context.nonnegative)
         ]
-        if not terms:
-            continue
-        s = selected(e, relevance, layer.y, branch.when)
-        if rule.divide:
+        r = s = selected(e, relevance, layer.y, branch.when)
+        division = Division(branch, r)
+        if terms and rule.divide:
             z = denominator(e, layer, branch, terms, rule.params)
             never_negative = all((t.x, t.w) in NEVER_NEGATIVE and t.sign > 0 for _, t, _, _ in terms) and branch.bias is None
-            s = divide(e, s, z, rule.epsilon, never_negative)
+            s = divide(e, r, z, rule.epsilon, never_negative)
+            division = Division(branch, r, s, z, never_negative)
+        if record is not None:
+            record(division)
         for slot, term, x, w in terms:
             back = layer.slots[slot].adjoint(e.mul(s, branch.scale * term.sign), w)
             shares[slot].setdefault(term.x, (x, []))[1].append(back)
@@ -119,30 +144,45 @@ def denominator(
     e: Emit, layer: Layer, branch: Branch, terms: Sequence[tuple[int, Term, Value, Value]], params: Mapping[str, float]
 ) -> Value:
     """z = Σ± A(w_t) x_t + bias, taken from the predictor's own output where it is the same."""
-    b = None if layer.b is None else e.cast(layer.b, wide(layer.y.dtype))
+    bias = bias_term(e, layer, branch, params)
     if is_output(layer, branch, [term for _, term, _, _ in terms]):
         y = e.cast(layer.y, wide(layer.y.dtype))
-        return y if branch.bias == "b" or b is None else e("Sub", y, b)
+        return y if branch.bias == "b" or layer.b is None else e("Sub", y, e.cast(layer.b, wide(layer.y.dtype)))
     forward = [
         layer.slots[slot].forward(ones(e, layer.slots[slot]) if isinstance(x, float) else x, w) for slot, _, x, w in terms
     ]
     z = e.sum([e.mul(part, term.sign) for part, (_, term, _, _) in zip(forward, terms, strict=True)])
-    if b is None or branch.bias is None:
-        return z
-    return e.add(z, part_of(e, b, branch.bias, params))
+    return z if bias is None else e.add(z, bias)
+
+
+def bias_term(e: Emit, layer: Layer, branch: Branch, params: Mapping[str, float]) -> Value | None:
+    """What of the bias a branch has in its denominator."""
+    if layer.b is None or branch.bias is None:
+        return None
+    return part_of(e, e.cast(layer.b, wide(layer.y.dtype)), branch.bias, params)
 
 
 def divide(e: Emit, relevance: Tensor, z: Value, epsilon: float, never_negative: bool) -> Tensor:
     """R ⊘ z. Without ε, what has no denominator redistributes nothing: dividing by infinity gives an exact zero."""
     if isinstance(z, float):
-        stable = z + epsilon if z >= 0 else z - epsilon
+        stable = z + stabiliser(e, z, epsilon)
         return e.mul(relevance, 1.0 / stable) if stable else e("Mul", relevance, 0.0)
     if epsilon:
-        plus, minus = (e.constant(np.asarray(size, z.dtype)) for size in (epsilon, -epsilon))
-        return e("Div", relevance, e("Add", z, e("Where", e("GreaterOrEqual", z, 0.0), plus, minus)))
-    smallest = float(np.finfo(z.dtype).tiny)  # below it lie the denormal numbers, and R / z would overflow
-    vanishes = e("Less", z if never_negative else e("Abs", z), smallest)
-    return e("Div", relevance, e("Where", vanishes, float("inf"), z))
+        return e("Div", relevance, e("Add", z, stabiliser(e, z, epsilon)))
+    return e("Div", relevance, e("Where", vanishes(e, z, never_negative), float("inf"), z))
+
+
+def stabiliser(e: Emit, z: Value, epsilon: float) -> Value:
+    """ε sign(z), with sign(0) = 1."""
+    if isinstance(z, float):
+        return epsilon if z >= 0 else -epsilon
+    plus, minus = (e.constant(np.asarray(size, z.dtype)) for size in (epsilon, -epsilon))
+    return e("Where", e("GreaterOrEqual", z, 0.0), plus, minus)
+
+
+def vanishes(e: Emit, z: Tensor, never_negative: bool) -> Tensor:
+    """Is there no denominator? Below the smallest normal number lie the denormal ones, and R / z would overflow."""
+    return e("Less", z if never_negative else e("Abs", z), float(np.finfo(z.dtype).tiny))
 
 
 def selected(e: Emit, relevance: Tensor, y: Tensor, when: str | None) -> Tensor:

@@ -18,12 +18,47 @@ ONLY_ERRORS = 3  # ONNX Runtime warns about every optional input; ``target`` is 
 
 
 @dataclass(frozen=True)
+class Ledger:
+    """Where the explained logit went: sums for each sample and step, from the logits (the first step) to the inputs.
+
+    ``columns`` maps names to arrays float64 [batch, steps]: ``in`` is the relevance of a step's outputs, ``out`` that of its
+    inputs; ``bias``, ``stabiliser``, ``dead`` (no denominator) and ``constants`` (padding) are what it kept; ``negative`` is
+    the negative part of ``out``. The others count where deep Taylor's conditions fail: ``positive_biases`` (their sum:
+    ``bias_sum``), ``negative_inputs``, and inputs ``outside`` of the bounds.
+    """
+
+    steps: list[str]
+    columns: dict[str, np.ndarray]
+
+    KEPT = ("bias", "stabiliser", "dead", "constants")
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """One column, [batch, steps]."""
+        return self.columns[column]
+
+    @property
+    def unaccounted(self) -> np.ndarray:
+        """in − out − what was kept, [batch, steps]: zero up to rounding, or a rule does not conserve relevance."""
+        kept: np.ndarray = self["in"] - self["out"] - sum(self[name] for name in self.KEPT)
+        return kept
+
+    def totals(self) -> dict[str, np.ndarray]:
+        """The balance of each sample, [batch]: ``logit`` = ``relevance`` + what the steps kept, by kind, + ``unaccounted``."""
+        kept = {name: self[name].sum(axis=1) for name in self.KEPT}
+        logit, unaccounted = self["in"][:, 0], self.unaccounted.sum(axis=1)
+        return {"logit": logit, "relevance": logit - sum(kept.values()) - unaccounted, **kept, "unaccounted": unaccounted}
+
+
+@dataclass(frozen=True)
 class Explanation:
-    """What one run gives: the predictor's outputs by name, the relevance by input, the relevance of tensors kept."""
+    """What one run gives: the predictor's outputs by name, the relevance by input, the relevance of tensors kept; the ledger
+    where the model was compiled with one.
+    """
 
     outputs: dict[str, np.ndarray]
     relevance: dict[str, np.ndarray]
     kept: dict[str, np.ndarray]
+    ledger: Ledger | None = None
 
 
 class Explainer:
@@ -87,7 +122,11 @@ class Explainer:
         found = self.metadata["relevance"]
         relevance = {name: values[out] for name, out in found.items() if name in self.inputs}
         kept = {name: values[out] for name, out in found.items() if name not in self.inputs}
-        return Explanation({n: v for n, v in values.items() if n not in found.values()}, relevance, kept)
+        ledger, entry = None, self.metadata.get("ledger")
+        if entry is not None:
+            table = values.pop("ledger")
+            ledger = Ledger(entry["steps"], {name: table[..., i] for i, name in enumerate(entry["columns"])})
+        return Explanation({n: v for n, v in values.items() if n not in found.values()}, relevance, kept, ledger)
 
     def _feeds(self, x: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if not isinstance(x, Mapping):
