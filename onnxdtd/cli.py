@@ -29,6 +29,7 @@ from onnxdtd.request import Request
 
 if TYPE_CHECKING:
     from onnxdtd.compiler import Job
+    from onnxdtd.verify import Report
 
 app = typer.Typer(
     help="Write the relevance pass of an ONNX classifier into its own file.",
@@ -324,6 +325,49 @@ def _compiled(model: Path, request: Request) -> tuple[Any, int | None]:
         return str(model), request.target if isinstance(request.target, int) else -1 if request.target else None
     job = prepare(model, request)
     return build(replace(job, request=replace(request, keep=(*request.keep, job.plan.logits.name)))), None
+
+
+@app.command("verify")
+def verify_command(
+    compiled: Annotated[Path, typer.Argument(help="A model that onnxdtd compiled.", metavar="COMPILED")],
+    source: Annotated[Path | None, option("--source", "The model that it was compiled from.", "MODEL")] = None,
+    inputs: Annotated[Path | None, option("--inputs", "What to run it on: .npz, .npy or a picture.", "FILE")] = None,
+    preset: Annotated[Path | None, option("--preset", "Where the preset's TOML file lies now, if it has one.", "FILE")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a compiled model is what it says: predictor, relevance pass, balance. Exit status 1 if it is not."""
+    from onnxdtd.verify import verify
+
+    report = verify(compiled, source, inputs, preset)
+    if as_json:
+        print(json.dumps({"passed": report.passed, **asdict(report)}, indent=1, ensure_ascii=False))
+    else:
+        _print_report(compiled, report)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def _print_report(compiled: Path, report: Report) -> None:
+    """The balance of every layer, then what was checked."""
+    if report.steps:
+        amounts = ("in", "out", "bias", "stabiliser", "dead", "constants", "negative")
+        shown = [name for name in amounts if any(row[name] for row in report.steps)]
+        rows = [
+            [row["step"], row["rule"], *(_percent(row[name]) for name in shown), f"{row['positive_biases']:.0f}"]
+            for row in report.steps
+        ]
+        print_table(("step", "rule", *shown, "biases > 0"), rows)
+        out.print("relevance as shares of the logit; biases > 0: in how many neurons", markup=False)
+    words = {True: "passed", False: "FAILED", None: ""}
+    print_table(("check", "result", "finding"), [(c.name, words[c.passed], c.finding) for c in report.checks])
+    failed = [check.name for check in report.checks if check.passed is False]
+    verdict = f"FAILED: {', '.join(failed)}" if failed else "is what it says it is"
+    out.print(f"{compiled} {verdict}", markup=False)
+
+
+def _percent(share: float) -> str:
+    """Of the logit; nothing where it is nothing."""
+    return f"{share:.2%}" if abs(share) >= 5e-5 else "~0" if share else ""
 
 
 @app.command("rules")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -139,7 +140,7 @@ def build(job: Job) -> onnx.ModelProto:
     proto = job.source.proto
     tensors = job.graph.tensors() | {t.name: t for node in made.producer.values() for t in node.outputs}
     taken = {value.name for value in [*proto.graph.input, *proto.graph.output]} | set(tensors)
-    results = []
+    results, added = [], []
     for name, result in outputs.items():
         if result in taken:
             raise ModelError(f"the model has a tensor {result!r} already, the name of the relevance; rename it")
@@ -148,21 +149,23 @@ def build(job: Job) -> onnx.ModelProto:
         dtype = tensors[name].dtype if is_float(tensors[name].dtype) else relevance[name].dtype
         results.append(e.named(e.cast(relevance[name], dtype), result))
         shape = None if tensors[name].shape is None else list(tensors[name].shape)
-        proto.graph.output.append(helper.make_tensor_value_info(result, helper.np_dtype_to_tensor_dtype(dtype), shape))
+        added.append(helper.make_tensor_value_info(result, helper.np_dtype_to_tensor_dtype(dtype), shape))
     if book is not None:
         if OUTPUT in taken:
             raise ModelError(f"the model has a tensor {OUTPUT!r} already, the name of the ledger; rename it")
         e.scope = OUTPUT
         results.append(e.named(book.output(), OUTPUT))
         shape = [book.batch, len(book.steps), len(COLUMNS)]
-        proto.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.DOUBLE, shape))
+        added.append(helper.make_tensor_value_info(OUTPUT, TensorProto.DOUBLE, shape))
+    entries = metadata(job, outputs, target_input, book)
     nodes, constants = e.live(results)
+    proto.graph.output.extend(added)
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(constants)
     if target_input is not None:
         proto.graph.input.append(helper.make_tensor_value_info(target_input, TensorProto.INT64, ["targets"]))
         proto.graph.initializer.append(helper.make_tensor(target_input, TensorProto.INT64, [1], [-1]))
-    for key, value in metadata(job, outputs, target_input, book).items():
+    for key, value in entries.items():
         proto.metadata_props.add(key=PREFIX + key, value=value)
     return proto
 
@@ -230,7 +233,9 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, boo
         "version": onnxdtd.__version__,
         "source_sha256": job.source.sha256,
         "changes": job.changes,
+        "predictor": predictor(job.source.proto),
         "preset": request.preset,
+        "settings": list(request.settings),
         "rules": {step.name: str(step.rule) for step in made.steps if step.rule is not None},
         "bounds": job.bounds.as_data() if job.bounds else None,
         "output": made.output,
@@ -246,6 +251,15 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, boo
         "ledger": {"steps": book.steps, "columns": COLUMNS} if book else None,
     }
     return {key: json.dumps(value, ensure_ascii=False) for key, value in entries.items()}
+
+
+def predictor(proto: onnx.ModelProto) -> dict[str, Any]:
+    """How many of the nodes, initializers, inputs and outputs are the source's own, and the SHA-256 of the first two."""
+    graph, digest = proto.graph, hashlib.sha256()
+    for part in [*graph.node, *graph.initializer]:
+        digest.update(part.SerializeToString(deterministic=True))
+    sizes = {name: len(getattr(graph, name)) for name in ("node", "initializer", "input", "output")}
+    return {**sizes, "sha256": digest.hexdigest()}
 
 
 def save(proto: onnx.ModelProto, path: str | Path, source: str | Path | None = None) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.images import Caption, draw
-from onnxdtd.inputs import Sample, Scaling, samples, scaling
+from onnxdtd.inputs import Layout, Sample, Scaling, samples, scaling
 from onnxdtd.runtime import Explainer, Explanation
 
 
@@ -87,24 +87,20 @@ class Job:
         kept = explainer.metadata["bounds"]
         low, high = bounds if bounds else (kept["low"], kept["high"]) if kept else (None, None)
         self.scale: Scaling | None = scaling(low, high, bgr)
-        shape = explainer.inputs[self.input].shape
-        self.has_batch = len(shape) > 1
-        self.batch = shape[0] if self.has_batch and isinstance(shape[0], int) else 1
-        self.shape = shape[1:] if self.has_batch else shape
+        self.layout = Layout.of(explainer.inputs[self.input].shape)
 
     def read(self, file: Path) -> Iterator[Sample]:
         """The samples in a file."""
-        return samples(file, self.shape, self.input, self.scale)
+        return samples(file, self.layout.shape, self.input, self.scale)
 
     def explain(self, sample: Sample, target: int | None = None) -> tuple[Result, np.ndarray]:
         """One sample: the numbers, and its relevance without the batch axis. ``picture`` is filled in by ``run``."""
-        x = np.repeat(sample.x[None], self.batch, axis=0) if self.has_batch else sample.x
         try:
-            explanation = self.explainer(x, target)
+            explanation = self.explainer(self.layout.feed(sample.x), target)
         except RequestError as error:
             raise RequestError(f"{sample.name}: {error}") from None
         relevance = explanation.relevance[self.input]
-        relevance = relevance[0] if self.has_batch else relevance
+        relevance = relevance if self.layout.batch is None else relevance[0]
         predicted, chosen, score, logit = self._classes(explanation, target)
         sums = (float(relevance.sum(dtype=np.float64)), float(relevance.min()), float(relevance.max()))
         preset = self.explainer.metadata["preset"]

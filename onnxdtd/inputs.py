@@ -63,6 +63,25 @@ class Sample:
     x: np.ndarray
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How an input takes samples: the shape of one, and how many at once; None where there is no batch axis."""
+
+    shape: Shape
+    batch: int | None
+
+    @classmethod
+    def of(cls, shape: Shape) -> Layout:
+        """That of an input of ``shape``; a batch of unknown size is one sample."""
+        if len(shape) <= 1:
+            return cls(shape, None)
+        return cls(shape[1:], shape[0] if isinstance(shape[0], int) else 1)
+
+    def feed(self, x: np.ndarray) -> np.ndarray:
+        """A sample as the input takes it; a fixed batch is filled with it."""
+        return x if self.batch is None else np.repeat(x[None], self.batch, axis=0)
+
+
 def channel_axis(shape: Shape) -> int | None:
     """The axis of the colours in a sample [C, H, W] or [H, W, C], None where it has none.
 

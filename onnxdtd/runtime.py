@@ -74,31 +74,11 @@ class Explainer:
     """
 
     def __init__(self, model: Any, providers: Sequence[str] | None = None, folder: str | os.PathLike[str] | None = None):
-        try:
-            import onnxruntime as ort
-        except ImportError:
-            raise OnnxdtdError(NO_RUNTIME) from None
-        options = ort.SessionOptions()
-        options.log_severity_level = ONLY_ERRORS
-        if folder is not None and not isinstance(model, str | os.PathLike):
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.fspath(folder))
-        chosen = list(providers or default_providers())
-        unknown = [name for name in chosen if name not in ort.get_available_providers()]
-        if unknown:
-            raise RequestError(f"no provider {unknown[0]!r} here; there are {', '.join(ort.get_available_providers())}")
-        serialised = model if isinstance(model, bytes | str) else None
-        if serialised is None:
-            serialised = os.fspath(model) if isinstance(model, os.PathLike) else model.SerializeToString()
-        try:
-            self.session = ort.InferenceSession(serialised, options, providers=chosen)
-        except Exception as error:  # ONNX Runtime's own exceptions share no base class
-            raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from None
+        self.session = session(model, providers, folder)
         entries = self.session.get_modelmeta().custom_metadata_map
         self.metadata = {k.removeprefix("onnxdtd."): json.loads(v) for k, v in entries.items() if k.startswith("onnxdtd.")}
         if "relevance" not in self.metadata:
             raise ModelError("this model was not compiled by onnxdtd: run `onnxdtd compile` on it first")
-        if providers and self.session.get_providers()[0] != chosen[0]:
-            raise RequestError(f"the provider {chosen[0]!r} cannot run here, although it is installed")
         self.inputs = {node.name: node for node in self.session.get_inputs()}
 
     def __call__(self, x: np.ndarray | Mapping[str, np.ndarray], target: int | Sequence[int] | None = None) -> Explanation:
@@ -111,7 +91,7 @@ class Explainer:
         Raises:
             RequestError: arrays that do not fit, NaN or infinite values, a target that the model does not take.
         """
-        feeds = self._feeds(x)
+        feeds = self.feeds(x)
         if target is not None:
             feeds |= self._target(target, feeds)
         names = [node.name for node in self.session.get_outputs()]
@@ -128,7 +108,8 @@ class Explainer:
             ledger = Ledger(entry["steps"], {name: table[..., i] for i, name in enumerate(entry["columns"])})
         return Explanation({n: v for n, v in values.items() if n not in found.values()}, relevance, kept, ledger)
 
-    def _feeds(self, x: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def feeds(self, x: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The input as ONNX Runtime takes it. Raises ``RequestError`` where it does not fit."""
         if not isinstance(x, Mapping):
             if len(self.inputs) != 1:
                 raise RequestError(f"the model has several inputs, give a dictionary of {', '.join(self.inputs)}")
@@ -173,6 +154,32 @@ class Explainer:
         if values.size not in (1, samples):
             raise RequestError(f"target has {values.size} classes for {samples} samples; give one for all, or one each")
         return {name: values.astype(np.int64)}
+
+
+def session(model: Any, providers: Sequence[str] | None = None, folder: str | os.PathLike[str] | None = None) -> Any:
+    """An ``onnxruntime.InferenceSession``; arguments and errors as those of ``Explainer``."""
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        raise OnnxdtdError(NO_RUNTIME) from None
+    options = ort.SessionOptions()
+    options.log_severity_level = ONLY_ERRORS
+    if folder is not None and not isinstance(model, str | os.PathLike):
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.fspath(folder))
+    chosen = list(providers or default_providers())
+    unknown = [name for name in chosen if name not in ort.get_available_providers()]
+    if unknown:
+        raise RequestError(f"no provider {unknown[0]!r} here; there are {', '.join(ort.get_available_providers())}")
+    serialised = model if isinstance(model, bytes | str) else None
+    if serialised is None:
+        serialised = os.fspath(model) if isinstance(model, os.PathLike) else model.SerializeToString()
+    try:
+        loaded = ort.InferenceSession(serialised, options, providers=chosen)
+    except Exception as error:  # ONNX Runtime's own exceptions share no base class
+        raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from None
+    if providers and loaded.get_providers()[0] != chosen[0]:
+        raise RequestError(f"the provider {chosen[0]!r} cannot run here, although it is installed")
+    return loaded
 
 
 def default_providers() -> list[str]:

@@ -1,0 +1,371 @@
+"""Is a compiled model what it says it is? Everything is computed anew: the compile itself, the prediction, the balance.
+
+Without the source, the predictor inside the compiled model stands in for it. Then nothing vouches for the weights but the
+digest that the compiler wrote down, and whoever changes both is not found out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+import onnxdtd
+from onnxdtd import model as files
+from onnxdtd.compiler import PREFIX, Job, build, predictor, prepare
+from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
+from onnxdtd.inputs import Layout, samples, scaling
+from onnxdtd.request import Request
+from onnxdtd.runtime import Explainer, Explanation, Ledger, session
+
+FORWARD = 1e-4  # of the largest output: other kernels may run where other nodes read a tensor as well
+FORWARD_HALF = 2e-2  # where the model has half precision, which a CPU rounds at other places then
+BALANCE = 1e-4  # of the relevance in the layer
+NEGATIVE = 1e-6  # of all relevance, under rules that give none
+POSITIVE_RULES = ("w2", "z+", "zB", "flat")
+PARTS = ("node", "initializer", "input", "output")
+GENERATED = 4  # random inputs
+SIDES = (224, 32, 8, 1)  # tried for sizes that the model leaves open
+
+Feeds = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question with its answer, passed or failed or None for a remark, and what was found."""
+
+    name: str
+    passed: bool | None
+    finding: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks, and the balance of every step: means over the inputs, relevance as shares of the explained logit."""
+
+    checks: list[Check]
+    steps: list[dict[str, Any]]
+
+    @property
+    def passed(self) -> bool:
+        """Did no check fail?"""
+        return all(check.passed is not False for check in self.checks)
+
+
+def verify(compiled: Path, source: Path | None = None, inputs: Path | None = None, preset: Path | None = None) -> Report:
+    """Check a compiled model.
+
+    Args:
+        compiled: the model to check.
+        source: the model that it was compiled from; by default the predictor inside it.
+        inputs: an ``.npz`` or ``.npy`` file or picture to run it on; by default random inputs from a fixed seed.
+        preset: where the TOML file of the preset lies now, if it was none of onnxdtd's own.
+
+    Raises:
+        OnnxdtdError: a file cannot be read or does not fit, or the model was not compiled by onnxdtd. All else is a
+            failed check.
+    """
+    have = files.read(compiled).proto
+    entries = {e.key.removeprefix(PREFIX): e.value for e in have.metadata_props if e.key.startswith(PREFIX)}
+    if "relevance" not in entries:
+        raise ModelError(f"{compiled}: was not compiled by onnxdtd; run `onnxdtd compile` on it first")
+    original = None if source is None else files.read(source)
+    try:
+        facts = {key: json.loads(value) for key, value in entries.items()}
+        origin = stripped(have, facts["predictor"]) if original is None else original.proto
+        job = prepare(origin, _request(have, facts, preset))
+        job = replace(job, request=replace(job.request, preset=facts["preset"]))
+        fresh = build(job)
+        found = predictor(stripped(have, facts["predictor"]))
+    except (OnnxdtdError, LookupError, AttributeError, TypeError, ValueError) as error:
+        return Report([Check("metadata", False, f"what it says cannot be compiled: {_text(error)}")], [])
+    checks = [*_identity(facts, original, found), *_compared(have, fresh, original)]
+    try:
+        explainer, plain = Explainer(str(compiled)), session(str(source) if source else origin, folder=compiled.parent)
+    except ModelError as error:
+        return Report([*checks, Check("runs", False, str(error))], [])
+    booked = explainer
+    if job.plan.derivative is None and not job.request.ledger:
+        again = prepare(origin, replace(_request(have, facts, preset), ledger=True))
+        booked = Explainer(build(again), folder=(source or compiled).parent)
+    runs = []
+    names = [node.name for node in plain.get_outputs()]
+    for feeds in _inputs(explainer, plain, inputs):
+        fitting = explainer.feeds(feeds)
+        try:
+            outputs = dict(zip(names, plain.run(names, fitting), strict=True))
+            runs.append(_run(outputs, explainer(fitting), booked(fitting).ledger))
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class
+            return Report([*checks, Check("runs", False, _text(error))], [])
+    return Report([*checks, *_ran(job, runs)], _balance(job, [run.ledger for run in runs if run.ledger]))
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, OnnxdtdError) else f"{type(error).__name__}: {error}"
+
+
+# ------------------------------------------------------------------------------------------------------ what it is made of
+
+
+def stripped(compiled: onnx.ModelProto, sizes: Mapping[str, Any]) -> onnx.ModelProto:
+    """The predictor without what the compiler added to it."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(compiled)
+    for name in PARTS:
+        del getattr(proto.graph, name)[int(sizes[name]) :]
+    kept = [entry for entry in proto.metadata_props if not entry.key.startswith(PREFIX)]
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
+    return proto
+
+
+def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | None) -> Request:
+    """What was asked for when the model was compiled."""
+    bounds, inputs = facts["bounds"] or {"low": None, "high": None}, {value.name for value in have.graph.input}
+    return Request(
+        preset=str(preset or facts["preset"]),
+        settings=tuple(facts["settings"]),
+        low=bounds["low"],
+        high=bounds["high"],
+        target=None if facts["target"] == "input" else facts["target"],
+        contrast=facts["contrast"],
+        output=facts["output"],
+        keep=tuple(name for name in facts["relevance"] if name not in inputs),
+        allow=facts["allow"],
+        ledger=facts["ledger"] is not None,
+    )
+
+
+def _identity(facts: Mapping[str, Any], original: files.Source | None, found: Mapping[str, Any]) -> Iterator[Check]:
+    """Version and digests."""
+    theirs, ours = facts["version"], onnxdtd.__version__
+    yield Check("version", theirs == ours, f"compiled by onnxdtd {theirs}" + ("" if theirs == ours else f", this is {ours}"))
+    if original is None:
+        yield Check("source", None, "not given: only the digest in the file vouches for the weights")
+    else:
+        same, recorded = original.sha256 == facts["source_sha256"], str(facts["source_sha256"])
+        words = "as recorded" if same else f"but it was compiled from {recorded[:16]}"
+        yield Check("source", same, f"SHA-256 {original.sha256[:16]}, {words}")
+    same = found == facts["predictor"]
+    yield Check("digest", same, f"nodes and weights of the predictor are {'' if same else 'not '}those recorded")
+
+
+def _compared(have: onnx.ModelProto, fresh: onnx.ModelProto, original: files.Source | None) -> Iterator[Check]:
+    """The model against a fresh compile, part by part."""
+    if original is None:  # what cannot be known without it
+        recorded = {entry.key: entry.value for entry in have.metadata_props}
+        for entry in fresh.metadata_props:
+            if entry.key in (PREFIX + "source_sha256", PREFIX + "changes"):
+                entry.value = recorded.get(entry.key, "")
+    sizes = json.loads(next(e.value for e in fresh.metadata_props if e.key == PREFIX + "predictor"))
+    for title, own in (("predictor", True), ("relevance pass", False)):
+        if own and original is None:
+            continue
+        wrong, counts = [], []
+        for name in PARTS:
+            cut = slice(0, sizes[name]) if own else slice(sizes[name], None)
+            mine, theirs = (getattr(proto.graph, name)[cut] for proto in (have, fresh))
+            wrong += [f"{name} {_name(a or b)!r}" for a, b in zip_longest(mine, theirs) if a != b]
+            counts.append(f"{len(theirs)} {name}{'' if len(theirs) == 1 else 's'}")
+        yield Check(title, not wrong, _listed(wrong) if wrong else ", ".join(counts) + (" of the source" if own else ""))
+    mine, theirs = ({e.key.removeprefix(PREFIX): e.value for e in proto.metadata_props} for proto in (have, fresh))
+    wrong = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+    yield Check("metadata", not wrong, _listed(wrong) if wrong else f"{len(mine)} entries")
+    same = have.SerializeToString(deterministic=True) == fresh.SerializeToString(deterministic=True)
+    yield Check("compiled anew", same, "gives the same bytes" if same else "gives another file")
+
+
+def _name(part: Any) -> str:
+    return part.name or next(iter(part.output), part.op_type)  # only nodes may lack a name
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"differs in {', '.join(names[:3])}{more}"
+
+
+# --------------------------------------------------------------------------------------------------------------- what it does
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one input showed: how far the outputs are from those of the predictor alone, whether the relevance is finite, how
+    much of it has another sign than the logit, how much there is, and the ledger.
+    """
+
+    distance: float
+    finite: bool
+    opposite: float
+    whole: float
+    ledger: Ledger | None
+
+
+def _run(outputs: Mapping[str, Any], explanation: Explanation, ledger: Ledger | None) -> Run:
+    relevance = [np.asarray(r, np.float64) for r in explanation.relevance.values()]
+    sign = 1.0 if ledger is None else np.sign(ledger["in"][:, 0].sum())
+    return Run(
+        max(_distance(value, explanation.outputs[name]) for name, value in outputs.items()),
+        all(np.isfinite(r).all() for r in relevance),
+        sum(float(np.maximum(-r * sign, 0).sum()) for r in relevance),
+        sum(float(np.abs(r).sum()) for r in relevance),
+        ledger,
+    )
+
+
+def _inputs(explainer: Explainer, plain: Any, file: Path | None) -> Iterator[Feeds]:
+    """The inputs in a file, or random ones."""
+    bounds = explainer.metadata["bounds"] or {"low": None, "high": None}
+    if file is None:
+        yield from _generated(explainer, plain, bounds)
+    elif len(explainer.inputs) > 1:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                yield {name: arrays[name] for name in explainer.inputs}
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise RequestError(f"{file}: has no array for each input, {', '.join(explainer.inputs)} ({error})") from None
+    else:
+        ((name, node),) = explainer.inputs.items()
+        layout = Layout.of(node.shape)
+        for sample in samples(file, layout.shape, name, scaling(bounds["low"], bounds["high"])):
+            yield {name: layout.feed(sample.x)}
+
+
+def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any]) -> Iterator[Feeds]:
+    """Random numbers within the bounds, or from the normal distribution; open sizes are the first that the model takes."""
+    rng = np.random.default_rng(0)
+    for side in SIDES:
+        try:
+            plain.run(None, explainer.feeds({name: np.zeros(_shape(n.shape, side)) for name, n in explainer.inputs.items()}))
+            break
+        except Exception:  # ONNX Runtime's own exceptions share no base class
+            continue
+    else:
+        raise RequestError("the model takes no input of a size that could be guessed; give real ones with --inputs")
+    for _ in range(GENERATED):
+        feeds = {}
+        for name, node in explainer.inputs.items():
+            shape = _shape(node.shape, side)
+            low, high = (_spread(bounds[end], shape) for end in ("low", "high"))
+            feeds[name] = rng.normal(size=shape) if low is None or high is None else rng.uniform(low, high, shape)
+        yield feeds
+
+
+def _shape(declared: Sequence[Any], side: int) -> list[int]:
+    """``declared`` with a number for every size: 1 for the batch, ``side`` for others that are open."""
+    return [size if isinstance(size, int) else side if axis else 1 for axis, size in enumerate(declared)]
+
+
+def _spread(bound: Any, shape: Sequence[int]) -> np.ndarray | None:
+    """A bound as an array that broadcasts; a list has one number a channel."""
+    if bound is None:
+        return None
+    array = np.asarray(bound, np.float64)
+    if array.ndim != 1 or array.size == 1:
+        return array
+    axis = next(axis for axis in (1, len(shape) - 1) if shape[axis] == array.size)
+    return array.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+
+
+def _ran(job: Job, runs: Sequence[Run]) -> Iterator[Check]:
+    """What was seen while the model ran."""
+    half = any(str(t.dtype) == "float16" for t in job.graph.tensors().values())
+    worst, where = max(run.distance for run in runs), f"on {len(runs)} input{'' if len(runs) == 1 else 's'}"
+    words = f"differs by {worst:.1e} of the largest output at most, {where}" if worst else f"the same bit for bit {where}"
+    yield Check("prediction", worst <= (FORWARD_HALF if half else FORWARD), words)
+    finite = all(run.finite for run in runs)
+    yield Check("finite", finite, "relevance has " + ("no NaN and no infinite value" if finite else "NaN or infinite values"))
+    ledgers = [run.ledger for run in runs if run.ledger is not None]
+    if not ledgers:
+        yield Check("balance", None, f"none: the preset {job.request.preset!r} is a derivative")
+        return
+    off = np.max([_relative(ledger).max(axis=0, initial=0) for ledger in ledgers], axis=0)
+    words = (
+        f"in = out + kept within {off.max():.1e} of the relevance in every layer, most off in {ledgers[0].steps[off.argmax()]}"
+    )
+    yield Check("balance", bool(off.max() <= BALANCE), words)
+    yield Check("logit", None, _composition(ledgers))
+    yield _positivity(job, runs, ledgers)
+    yield from _conditions(job, ledgers)
+
+
+def _composition(ledgers: Sequence[Ledger]) -> str:
+    """What became of the logit."""
+    totals = [ledger.totals() for ledger in ledgers]
+    sums = {key: sum(float(t[key].sum()) for t in totals) for key in totals[0]}
+    logit = sums.pop("logit") or 1.0
+    parts = [f"{key} {amount / logit:.2%}" for key, amount in sums.items() if key == "relevance" or abs(amount / logit) >= 5e-5]
+    return "100 % = " + " + ".join(parts)
+
+
+def _distance(a: Any, b: Any) -> float:
+    """The largest difference, as a share of the largest value of ``a``; ZipMap gives lists of dictionaries."""
+    x, y = (np.asarray([list(d.values()) for d in v] if isinstance(v, list) else v) for v in (a, b))
+    if x.shape != y.shape:
+        return float("inf")
+    if x.dtype.kind not in "fc":
+        return float(np.any(x != y))
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    return float(np.abs(np.where(same, 0, x - y)).max(initial=0) / (np.abs(x).max(initial=0) or 1.0))
+
+
+def _relative(ledger: Ledger) -> np.ndarray:
+    """What is unaccounted for in each step, as a share of the relevance there, signs aside: [batch, steps]."""
+    there = np.maximum(np.abs(ledger["in"]), ledger["out"] - 2 * ledger["negative"])
+    share: np.ndarray = np.abs(ledger.unaccounted) / np.where(there > 0, there, 1.0)
+    return share
+
+
+def _positivity(job: Job, runs: Sequence[Run], ledgers: Sequence[Ledger]) -> Check:
+    """Relevance of the other sign than the logit's, which the rules of deep Taylor decomposition do not give."""
+    rules = {step.rule.name for step in job.plan.steps if step.rule is not None}
+    inside = not any(ledger["outside"].any() for ledger in ledgers)
+    promised = rules <= set(POSITIVE_RULES) and inside and not job.request.contrast
+    share = sum(run.opposite for run in runs) / (sum(run.whole for run in runs) or 1.0)
+    words = f"{share:.2%} of all relevance has the other sign than the logit"
+    return Check("positive", share <= NEGATIVE if promised else None, words)
+
+
+def _conditions(job: Job, ledgers: Sequence[Ledger]) -> Iterator[Check]:
+    """What deep Taylor decomposition asks of a model and its inputs."""
+    rules = {step.name: step.rule for step in job.plan.steps}
+    steps = ledgers[0].steps
+    mean = {name: np.concatenate([ledger[name] for ledger in ledgers]).mean(axis=0) for name in ledgers[0].columns}
+    below = sum(int((ledger["in"][:, 0] <= 0).sum()) for ledger in ledgers)
+    yield Check("logits", None, f"{below} of {sum(len(ledger['in']) for ledger in ledgers)} explained logits are not above 0")
+    biased = [name for name, count in zip(steps, mean["positive_biases"], strict=True) if count]
+    layers = sum(rule is not None for rule in rules.values())
+    yield Check(
+        "biases", None, f"{len(biased)} of {layers} layers have positive biases{_worst(steps, mean['positive_biases'])}"
+    )
+    plus = [i for i, name in enumerate(steps) if (rule := rules.get(name)) is not None and rule.for_nonnegative]
+    signed = [i for i in plus if mean["negative_inputs"][i]]
+    yield Check("inputs of z+", None, f"{len(signed)} of {len(plus)} layers under z+ have negative inputs")
+    outside = mean["outside"].sum()
+    yield Check("bounds", None, f"{outside:.3g} entries of an input lie outside of them" if job.bounds else "none were given")
+
+
+def _worst(steps: Sequence[str], counts: np.ndarray) -> str:
+    return f", most of them {steps[int(counts.argmax())]} ({counts.max():.0f} neurons)" if counts.any() else ""
+
+
+def _balance(job: Job, ledgers: Sequence[Ledger]) -> list[dict[str, Any]]:
+    """The ledger of all inputs together, a row for each step: relevance as shares of the logit, counts as means."""
+    if not ledgers:
+        return []
+    rules = {step.name: str(step.rule or step.kind) for step in job.plan.steps}
+    means = {name: np.concatenate([ledger[name] for ledger in ledgers]).mean(axis=0) for name in ledgers[0].columns}
+    means["unaccounted"] = np.concatenate([ledger.unaccounted for ledger in ledgers]).mean(axis=0)
+    logit = means["in"][0] or 1.0
+    for name in ("in", "out", *Ledger.KEPT, "negative", "unaccounted"):
+        means[name] = means[name] / logit
+    return [
+        {"step": step, "rule": rules.get(step, "logit"), **{name: float(values[i]) for name, values in means.items()}}
+        for i, step in enumerate(ledgers[0].steps)
+    ]

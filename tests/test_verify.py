@@ -1,0 +1,307 @@
+"""`verify` passes what the compiler wrote, and finds every way of tampering with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from nets import eighths, model, node
+from onnx import numpy_helper
+from typer.testing import CliRunner
+
+import onnxdtd
+from onnxdtd.cli import app
+from onnxdtd.errors import ModelError, RequestError
+from onnxdtd.verify import Report, verify
+
+RNG = np.random.default_rng(3)
+MODELS = Path(__file__).parent.parent / "models"
+OWN_RULES = """
+[rule.mine]
+terms = ["x+ w+", "x- w-"]
+[preset.mine]
+layers = [{ rule = "mine" }]
+"""
+
+
+def net() -> onnx.ModelProto:
+    weights = {
+        "k": eighths(RNG, 4, 1, 3, 3),
+        "c": eighths(RNG, 4),
+        "w": eighths(RNG, 64, 3),
+        "b": eighths(RNG, 3),
+        "shape": np.asarray([0, -1]),
+    }
+    nodes = [
+        node("Conv", "x k c", "a", pads=[1, 1, 1, 1]),
+        node("Relu", "a", "r"),
+        node("MaxPool", "r", "p", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Reshape", "p shape", "f"),
+        node("Gemm", "f w b", "logits"),
+        node("Softmax", "logits", "y"),
+    ]
+    return model(nodes, {"x": ["n", 1, 8, 8]}, ["y"], weights)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "net.onnx"
+    onnx.save(net(), path)
+    return path
+
+
+@pytest.fixture
+def compiled(source: Path) -> Path:
+    path = source.with_name("net.dtd.onnx")
+    onnxdtd.save(onnxdtd.compile(source, low=0.0, high=1.0), path, source)
+    return path
+
+
+def failed(report: Report) -> set[str]:
+    return {check.name for check in report.checks if check.passed is False}
+
+
+def found(report: Report, name: str) -> str:
+    return next(check.finding for check in report.checks if check.name == name)
+
+
+def tampered(path: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+    proto = onnx.load(path)
+    before = proto.SerializeToString(deterministic=True)
+    change(proto)
+    assert proto.SerializeToString(deterministic=True) != before
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+    return path
+
+
+def test_what_was_compiled_passes(source: Path, compiled: Path) -> None:
+    for given in (source, None):
+        report = verify(compiled, given)
+        assert report.passed, report.checks
+        assert found(report, "compiled anew") == "gives the same bytes"
+        assert found(report, "logit") == "100 % = relevance 100.00%"
+    names = [step["step"] for step in report.steps]
+    assert names == ["logits", "logits_node", "p_node", "a_node"]
+    assert [step["rule"] for step in report.steps] == ["logit", "z+", "route", "zB"]
+    np.testing.assert_allclose([step["in"] for step in report.steps], 1, rtol=1e-6)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"preset": "lrp-epsilon", "low": [-1.0], "high": [2.0], "settings": ["a_node=gamma(gamma=0.1)"]},
+    {"preset": "lrp-alpha2beta1", "target": 2, "keep": ["f", "a"]},
+    {"preset": "epsilon-plus", "contrast": True},
+    {"preset": "gradient-x-input", "target": "argmax"},
+    {"preset": "dtd", "ledger": True, "output": "y"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: options["preset"])
+def test_every_option_is_compiled_anew(source: Path, options: dict[str, Any]) -> None:
+    path = source.with_name("out.onnx")
+    onnxdtd.save(onnxdtd.compile(source, **options), path, source)
+    for given in (source, None):
+        report = verify(path, given)
+        assert report.passed, [check for check in report.checks if check.passed is False]
+        assert bool(report.steps) == (options["preset"] != "gradient-x-input")
+
+
+def weight(proto: onnx.ModelProto) -> None:
+    tensor = next(t for t in proto.graph.initializer if t.name == "w")
+    values = numpy_helper.to_array(tensor).copy()
+    values[5, 1] += 0.125
+    tensor.CopyFrom(numpy_helper.from_array(values, "w"))
+
+
+def constant(proto: onnx.ModelProto) -> None:
+    tensor = next(t for t in proto.graph.initializer if t.name.startswith("dtd/constant/float32"))
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(0.5, np.float32), tensor.name))
+
+
+def rule_in_the_graph(proto: onnx.ModelProto) -> None:
+    """W⁺ becomes W."""
+    relu = next(n for n in proto.graph.node if n.op_type == "Relu" and n.input[0] == "w")
+    relu.op_type = "Identity"
+
+
+def swapped(proto: onnx.ModelProto) -> None:
+    """Relu and MaxPool commute, so not even the outputs differ."""
+    nodes = proto.graph.node
+    nodes[1].op_type, nodes[2].op_type = "MaxPool", "Relu"
+    nodes[1].attribute.extend(nodes[2].attribute)
+    del nodes[2].attribute[:]
+
+
+def order(proto: onnx.ModelProto) -> None:
+    last, previous = proto.graph.node[-1], proto.graph.node[-2]
+    kept = onnx.NodeProto()
+    kept.CopyFrom(last)
+    last.CopyFrom(previous)
+    previous.CopyFrom(kept)
+
+
+def removed(proto: onnx.ModelProto) -> None:
+    """The softmax, and the logits declared as y."""
+    nodes = proto.graph.node
+    nodes[4].output[0] = "y"
+    for n in nodes[6:]:
+        n.input[:] = ["y" if name == "logits" else name for name in n.input]
+    del nodes[5]
+
+
+def entry(key: str, value: object) -> Callable[[onnx.ModelProto], None]:
+    def change(proto: onnx.ModelProto) -> None:
+        next(e for e in proto.metadata_props if e.key == f"onnxdtd.{key}").value = json.dumps(value)
+
+    return change
+
+
+def undeclared(proto: onnx.ModelProto) -> None:
+    proto.metadata_props.add(key="onnxdtd.approved", value='"yes"')
+
+
+def doc(proto: onnx.ModelProto) -> None:
+    proto.doc_string = "approved"
+
+
+CHANGES: list[tuple[Callable[[onnx.ModelProto], None], set[str]]] = [
+    (weight, {"digest", "predictor", "compiled anew"}),
+    (constant, {"relevance pass"}),
+    (rule_in_the_graph, {"relevance pass", "balance"}),
+    (swapped, {"digest", "predictor"}),
+    (order, {"relevance pass"}),
+    (removed, {"predictor", "relevance pass"}),
+    (entry("rules", {"a_node": "z+", "logits_node": "z+"}), {"metadata"}),
+    (entry("preset", "lrp-epsilon"), {"metadata", "relevance pass"}),
+    (entry("settings", ["a_node=w2"]), {"metadata", "relevance pass"}),
+    (entry("bounds", {"low": 0.0, "high": 2.0}), {"relevance pass"}),
+    (entry("bounds", None), {"relevance pass"}),
+    (entry("target", 1), {"relevance pass"}),
+    (entry("contrast", True), {"relevance pass"}),
+    (entry("classes", 4), {"metadata"}),
+    (entry("logits", "f"), {"metadata"}),
+    (entry("stepped_back", []), {"metadata"}),
+    (entry("version", "0.0.1"), {"version", "metadata"}),
+    (entry("predictor", {"node": 6, "initializer": 5, "input": 1, "output": 1, "sha256": "0"}), {"digest", "metadata"}),
+    (entry("predictor", {"node": "many"}), {"metadata"}),
+    (entry("predictor", 7), {"metadata"}),
+    (entry("relevance", {"f": "relevance"}), {"relevance pass"}),
+    (undeclared, {"metadata"}),
+    (doc, {"compiled anew"}),
+]
+
+
+@pytest.mark.parametrize(("change", "names"), CHANGES, ids=[f"{i}" for i in range(len(CHANGES))])
+def test_tampering_is_found_with_the_source(
+    source: Path, compiled: Path, change: Callable[[onnx.ModelProto], None], names: set[str]
+) -> None:
+    report = verify(tampered(compiled, change), source)
+    assert not report.passed
+    assert failed(report) & names
+
+
+@pytest.mark.parametrize("change", [c for c, _ in CHANGES if c is not doc])
+def test_tampering_is_found_without_the_source(compiled: Path, change: Callable[[onnx.ModelProto], None]) -> None:
+    """All but what only the source can tell: fields outside of the graph."""
+    assert not verify(tampered(compiled, change)).passed
+
+
+def test_findings_name_what_differs(source: Path, compiled: Path) -> None:
+    report = verify(tampered(compiled, weight), source)
+    assert found(report, "predictor") == "differs in initializer 'w'"
+    assert "recorded" in found(report, "digest")
+
+
+def test_metadata_that_is_no_json(source: Path, compiled: Path) -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        next(e for e in proto.metadata_props if e.key == "onnxdtd.bounds").value = "{"
+
+    assert failed(verify(tampered(compiled, change), source)) == {"metadata"}
+
+
+def test_another_source(source: Path, compiled: Path) -> None:
+    proto = onnx.load(source)
+    weight(proto)
+    other = source.with_name("other.onnx")
+    onnx.save(proto, other)
+    report = verify(compiled, other)
+    assert {"source", "predictor"} <= failed(report)
+
+
+def test_a_model_that_does_not_run(source: Path, compiled: Path) -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        proto.graph.node[-1].op_type = "NoSuchOperator"
+
+    assert {"relevance pass", "runs"} <= failed(verify(tampered(compiled, change), source))
+
+
+def test_own_preset(source: Path, tmp_path: Path) -> None:
+    rules, path = tmp_path / "mine.toml", tmp_path / "out.onnx"
+    rules.write_text(OWN_RULES)
+    onnxdtd.save(onnxdtd.compile(source, rules), path, source)
+    assert verify(path, source).passed
+    moved = rules.rename(tmp_path / "moved.toml")
+    assert failed(verify(path, source)) == {"metadata"}
+    assert verify(path, source, preset=moved).passed
+    moved.write_text(OWN_RULES.replace('"x- w-"', '"x- w+"'))
+    assert "relevance pass" in failed(verify(path, source, preset=moved))
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "digits_resnet", "digits_mlp"])
+def test_bundled_models_on_their_samples(name: str, tmp_path: Path) -> None:
+    source, out = MODELS / f"{name}.onnx", tmp_path / "out.onnx"
+    onnxdtd.save(onnxdtd.compile(source, low=0.0, high=1.0), out, source)
+    report = verify(out, source, MODELS / "digits_samples.npz")
+    assert report.passed, report.checks
+    assert "on 20 inputs" in found(report, "prediction")
+
+
+def test_not_compiled(source: Path) -> None:
+    with pytest.raises(ModelError, match="was not compiled by onnxdtd; run `onnxdtd compile`"):
+        verify(source)
+
+
+def test_inputs_that_do_not_fit(source: Path, compiled: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 1, 7, 8), np.float32))
+    with pytest.raises(RequestError, match=r"the array is \[2, 1, 7, 8\]"):
+        verify(compiled, source, tmp_path / "x.npz")
+
+
+def test_several_inputs(tmp_path: Path) -> None:
+    nodes = [node("Concat", "a b", "c", axis=1), node("MatMul", "c w", "y")]
+    proto = model(nodes, {"a": ["n", 2], "b": ["n", 3]}, ["y"], {"w": eighths(RNG, 5, 3)})
+    path = tmp_path / "two.onnx"
+    onnxdtd.save(onnxdtd.compile(proto), path)
+    assert verify(path).passed
+    np.savez(tmp_path / "ab.npz", a=np.ones((4, 2), np.float32), b=np.ones((4, 3), np.float32))
+    assert verify(path, inputs=tmp_path / "ab.npz").passed
+    np.savez(tmp_path / "a.npz", a=np.ones((4, 2), np.float32))
+    with pytest.raises(RequestError, match="has no array for each input, a, b"):
+        verify(path, inputs=tmp_path / "a.npz")
+
+
+def test_rules_that_do_not_conserve_are_named(source: Path) -> None:
+    path = source.with_name("out.onnx")
+    onnxdtd.save(onnxdtd.compile(source, settings=["a_node=gradient"]), path, source)
+    report = verify(path, source)
+    assert failed(report) == {"balance"}
+    assert "a_node" in found(report, "balance")
+
+
+def test_command_line(source: Path, compiled: Path) -> None:
+    run = CliRunner().invoke
+    passed = run(app, ["verify", str(compiled), "--source", str(source)])
+    assert passed.exit_code == 0
+    assert "is what it says it is" in passed.stdout
+    tampered(compiled, rule_in_the_graph)
+    broken = run(app, ["verify", str(compiled), "--source", str(source), "--json"])
+    assert broken.exit_code == 1
+    report = json.loads(broken.stdout)
+    assert report["passed"] is False
+    assert {"name": "digest", "passed": True, "finding": "nodes and weights of the predictor are those recorded"} in report[
+        "checks"
+    ]
