@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Result:
     relevance_min: float
     relevance_max: float
     preset: str
+    balance: dict[str, float] | None = None  # what became of the logit, where the model has a ledger
 
 
 class Folder:
@@ -105,7 +106,9 @@ class Job:
         sums = (float(relevance.sum(dtype=np.float64)), float(relevance.min()), float(relevance.max()))
         preset = self.explainer.metadata["preset"]
         words = (predicted, self.label(predicted), score, chosen, self.label(chosen), logit)
-        return Result(sample.name, "", *words, *sums, preset), relevance
+        ledger = explanation.ledger
+        balance = None if ledger is None else {name: float(values[0]) for name, values in ledger.totals().items()}
+        return Result(sample.name, "", *words, *sums, preset, balance), relevance
 
     def _classes(self, explanation: Explanation, target: int | None) -> tuple[int, int, float, float | None]:
         """Predicted class, explained class, score of the prediction, explained logit."""
@@ -157,6 +160,7 @@ def remarks(results: Sequence[Result]) -> list[str]:
     shares = [r.relevance_sum / r.logit for r in known if r.logit] or [1.0]
     share, difference = float(np.median(shares)), float(np.median(np.abs(np.subtract(shares, 1))))
     found = []
+    balances = [r.balance for r in results if r.balance is not None]
     if below:
         found.append(
             f"{below} of {len(known)} explained logits are below zero: their relevance adds up to that negative number, "
@@ -168,11 +172,24 @@ def remarks(results: Sequence[Result]) -> list[str]:
             "do not read amounts from these heatmaps"
         )
     elif difference > 0.01:
+        who = "biases, the stabiliser and neurons without a positive input absorbed the rest (--ledger itemises it)"
         found.append(
-            f"Σ relevance is not the logit (median difference {difference:.0%}): biases, the stabiliser and neurons without a "
-            "positive input absorbed the rest; compare heatmaps by shape, not by size"
+            f"Σ relevance is not the logit (median difference {difference:.0%}): {_kept(balances) if balances else who}; "
+            "compare heatmaps by shape, not by size"
         )
     return found
+
+
+def _kept(balances: Sequence[Mapping[str, float]]) -> str:
+    """Who kept what, in words: medians, as shares of the logit."""
+    who = {
+        "bias": "biases kept {:.1%}",
+        "stabiliser": "the stabiliser kept {:.1%}",
+        "dead": "{:.1%} were lost on neurons without a positive input",
+        "constants": "{:.1%} lay on padding and other constants",
+    }
+    shares = {name: float(np.median([b[name] / b["logit"] for b in balances if b["logit"]])) for name in who}
+    return ", ".join(text.format(shares[name]) for name, text in who.items() if abs(shares[name]) >= 5e-4)
 
 
 def run(

@@ -104,6 +104,23 @@ def test_relevance_is_positive_and_adds_up(asset: Asset) -> None:
         assert NOT_CONSERVING.get(asset.name, 1 - error) <= share <= 1 + error
 
 
+@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "lrp-alpha2beta1"])
+def test_every_unit_of_relevance_is_accounted_for(asset: Asset, preset: str) -> None:
+    """The logit is the relevance of the input and what the ledger says was kept."""
+    low, high = asset.bounds
+    explainer = onnxdtd.Explainer(
+        onnxdtd.compile(asset.path, preset, low=low, high=high, ledger=True), ["CPUExecutionProvider"]
+    )
+    for x in asset.inputs()[:5]:
+        explanation = explainer(x[None])
+        assert explanation.ledger is not None
+        totals = explanation.ledger.totals()
+        relevance = sum(r.sum(dtype=np.float64) for r in explanation.relevance.values())
+        kept = sum(totals[name][0] for name in explanation.ledger.KEPT)
+        limit = 1e-3 if asset.dtype == np.float16 else 1e-4  # the relevance of a half-precision input is rounded to it
+        assert abs(relevance + kept - totals["logit"][0]) <= limit * abs(totals["logit"][0])
+
+
 def metadata(model: onnx.ModelProto) -> dict[str, object]:
     return {entry.key.removeprefix("onnxdtd."): json.loads(entry.value) for entry in model.metadata_props}
 

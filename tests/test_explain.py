@@ -131,7 +131,7 @@ def test_the_prediction_of_a_model_that_gives_labels_only(options: dict[str, Any
 def test_batches_of_any_size(shape: list[int | str]) -> None:
     """A fixed batch is filled with copies; without a batch axis the input is the sample."""
     made = job(classifier(shape))
-    assert made.shape == [6]
+    assert made.layout.shape == [6]
     x = weights(6, seed=4).astype(np.float64)
     result, relevance = made.explain(Sample("s", x))
     want, wanted = job().explain(Sample("s", x))
@@ -199,6 +199,21 @@ def test_remarks() -> None:
     (amplified,) = remarks([replace(RESULT, logit=2.0, relevance_sum=490.0)])
     assert amplified.startswith("Σ relevance is 245 times the logit")
     assert remarks([fine, fine, replace(RESULT, relevance_sum=0.0)]) == [], "one of three"
+    assert "--ledger itemises it" in lost
+    kept = {"logit": 10.0, "relevance": 7.5, "bias": 2.0, "stabiliser": 0.0, "dead": -0.5, "constants": 1.0, "unaccounted": 0.0}
+    (itemised,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5, balance=kept)])
+    words = "biases kept 20.0%, -5.0% were lost on neurons without a positive input, 10.0% lay on padding and other constants"
+    assert words in itemised
+
+
+def test_the_balance_of_a_ledger() -> None:
+    x = eighths(np.random.default_rng(1), 6)
+    without, _ = job().explain(Sample("a", x))
+    assert without.balance is None
+    result, _ = job(ledger=True).explain(Sample("a", x))
+    assert result.balance is not None
+    assert result.balance["logit"] == pytest.approx(result.logit)
+    assert result.balance["relevance"] == pytest.approx(result.relevance_sum, rel=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------------------ folder

@@ -1,0 +1,159 @@
+"""Where the explained logit goes, in every model there is: the ledger of real classifiers on real inputs, under three presets.
+
+For each model and preset: which shares of the logit reached the input, were absorbed by biases and by the stabiliser, lay on
+neurons without a denominator and on constants; and what none of these accounts for, of the logit, in the worst sample. The
+sum is taken over the relevance that the model puts out, not the one in the ledger, so that the ledger proves something.
+
+Models: those in models/, those in the folder ONNXDTD_ASSETS, and with --zoo every network of scripts/coverage.py (random
+weights, random inputs), if PyTorch and torchvision are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from rich.console import Console
+from rich.table import Table
+
+import onnxdtd
+from onnxdtd import model as files
+from onnxdtd.runtime import Ledger
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
+PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1")
+LIMIT = 1e-4  # of the logit
+HALF = 1e-3  # where the relevance itself comes in half precision
+COUNT = 10  # samples a model
+
+Bounds = tuple[Any, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A classifier with inputs [n, ...] and their bounds."""
+
+    name: str
+    path: Path
+    x: np.ndarray
+    bounds: Bounds
+
+
+@dataclass(frozen=True)
+class Row:
+    """Shares of the logit, all samples together; ``unaccounted`` of the worst sample."""
+
+    model: str
+    preset: str
+    relevance: float
+    bias: float
+    stabiliser: float
+    dead: float
+    constants: float
+    unaccounted: float
+    limit: float
+
+
+def bundled() -> Iterator[Model]:
+    """The models of this repository on their samples."""
+    for path in sorted((ROOT / "models").glob("*.onnx")):
+        samples = ROOT / "models" / ("two_digits_samples.npz" if path.stem == "two_digits" else "digits_samples.npz")
+        with np.load(samples) as arrays:
+            x = arrays[next(name for name in arrays if arrays[name].ndim > 1)].astype(np.float32)
+        value = files.real_inputs(onnx.load(path))[0].type.tensor_type
+        shape = [d.dim_value for d in value.shape.dim][1:]
+        yield Model(path.stem, path, x.reshape(len(x), *shape)[:COUNT], (0.0, 1.0))
+
+
+def real() -> Iterator[Model]:
+    """The classifiers of many exporters."""
+    import assets
+
+    if not assets.MISSING:
+        for asset in assets.ASSETS:
+            yield Model(asset.name, asset.path, asset.inputs()[:COUNT], asset.bounds)
+
+
+def zoo(folder: Path) -> Iterator[Model]:
+    """Every network of torchvision that scripts/coverage.py knows, and the light graphs of the onnx package."""
+    import coverage
+
+    for network in coverage.ZOO:
+        path = folder / f"{network.name}.onnx"
+        x = coverage.inputs(network.size, 2, seed=2)
+        coverage.export_old(coverage.built(network), x, path)
+        yield Model(network.name, path, x, (-coverage.BOUND, coverage.BOUND))
+        path.unlink()
+    for light in sorted(coverage.LIGHT.glob("*.onnx")):
+        path = folder / light.name
+        proto = onnx.load(light)
+        onnx.save(coverage.with_random_weights(proto), path)
+        yield Model(light.stem, path, coverage.file_input(proto), (-coverage.BOUND, coverage.BOUND))
+        path.unlink()
+
+
+def balance(model: Model, preset: str) -> Row:
+    """Explain every sample on its own; some models take no more than one."""
+    low, high = model.bounds
+    explainer = onnxdtd.Explainer(onnxdtd.compile(model.path, preset, low=low, high=high, ledger=True))
+    sums: dict[str, float] = dict.fromkeys(("logit", *Ledger.KEPT, "relevance"), 0.0)
+    worst = 0.0
+    for i in range(len(model.x)):
+        found = explainer(model.x[i : i + 1])
+        assert found.ledger is not None
+        totals = {name: float(values[0]) for name, values in found.ledger.totals().items()}
+        totals["relevance"] = sum(float(r.sum(dtype=np.float64)) for r in found.relevance.values())
+        accounted = sum(totals[name] for name in sums if name != "logit")
+        worst = max(worst, abs(totals["logit"] - accounted) / abs(totals["logit"]))
+        sums = {name: sums[name] + totals[name] for name in sums}
+    shares = {name: value / sums["logit"] for name, value in sums.items() if name != "logit"}
+    return Row(model.name, preset, **shares, unaccounted=worst, limit=HALF if model.x.dtype == np.float16 else LIMIT)
+
+
+def percent(share: float) -> str:
+    """A share of the logit; nothing where it is nothing."""
+    return "" if abs(share) < 5e-6 else f"{share:.2%}"
+
+
+def main() -> int:
+    """All models, a table, and exit status 1 if some relevance is unaccounted for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--zoo", action="store_true", help="also torchvision's networks and the light graphs of onnx")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
+    given = parser.parse_args()
+    table = Table("model", "preset", "relevance", "bias", "stabiliser", "dead", "constants", "unaccounted")
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        sources: list[Callable[[], Iterator[Model]]] = [bundled, real]
+        if given.zoo:
+            sources.append(lambda: zoo(Path(temporary)))
+        for source in sources:
+            for model in source():
+                for preset in PRESETS:
+                    row = balance(model, preset)
+                    rows.append(row)
+                    shares = (row.relevance, row.bias, row.stabiliser, row.dead, row.constants)
+                    table.add_row(row.model, row.preset, *map(percent, shares), f"{row.unaccounted:.1e}")
+    console = Console()
+    console.width = max(console.width, 130)  # a table in a file need not fit a screen
+    console.print(table)
+    wrong = [row for row in rows if not row.unaccounted <= row.limit]
+    print(f"{len(rows) - len(wrong)} of {len(rows)} accounted for, up to {LIMIT:g} of the logit")
+    for row in wrong:
+        print(f"  {row.model}, {row.preset}: {row.unaccounted:.1e} of the logit is unaccounted for")
+    if given.json:
+        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
