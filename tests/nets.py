@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime as ort
+from hypothesis import assume
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from onnxdtd import model as files
@@ -157,3 +159,27 @@ def assert_near(actual: np.ndarray, expected: np.ndarray, rtol: float) -> None:
     worst = np.abs(actual.astype(np.float64) - expected).max(initial=0)
     largest = np.abs(expected).max(initial=0)
     assert worst <= rtol * largest, f"off by {worst:.3g}, where the largest value is {largest:.3g}"
+
+
+@st.composite
+def geometries(draw: st.DrawFn, dilated: bool = True) -> tuple[list[int], list[int], dict[str, Any]]:
+    """Sizes, kernel and attributes of a window of 1 to 3 dimensions that fits at least once."""
+    rank = draw(st.integers(1, 3))
+    numbers = lambda low, high: draw(st.lists(st.integers(low, high), min_size=rank, max_size=rank))
+    kernel, strides, size = numbers(1, 3), numbers(1, 3), numbers(1, 9 - 2 * rank)
+    auto = draw(st.sampled_from(["NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]))
+    attrs: dict[str, Any] = {"strides": strides}
+    extent = kernel
+    if auto in ("NOTSET", "VALID") and dilated:
+        attrs["dilations"] = numbers(1, 2)
+        extent = [d * (k - 1) + 1 for d, k in zip(attrs["dilations"], kernel, strict=True)]
+    pads = [0] * 2 * rank
+    if auto == "NOTSET":
+        pads = [min(pad, k - 1) for pad, k in zip(numbers(0, 2) + numbers(0, 2), kernel * 2, strict=True)]
+        attrs["pads"] = pads
+    else:
+        attrs["auto_pad"] = auto
+    if not auto.startswith("SAME"):
+        spare = [n + b + a - e for n, b, a, e in zip(size, pads[:rank], pads[rank:], extent, strict=True)]
+        assume(min(spare) >= 0)
+    return size, kernel, attrs

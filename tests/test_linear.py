@@ -13,7 +13,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
-from nets import DOUBLE, FLOAT, Bench, Session, assert_near, integers, model, node, symbolic
+from nets import DOUBLE, FLOAT, Bench, Session, assert_near, geometries, integers, model, node, symbolic
 from onnx import ModelProto, NodeProto
 
 from onnxdtd import lowering
@@ -380,30 +380,6 @@ def test_every_operator_is_in_the_table():
 
 
 # ---- geometries nobody thought of ------------------------------------------------------------------------------------
-
-
-@st.composite
-def geometries(draw: st.DrawFn, dilated: bool = True) -> tuple[list[int], list[int], dict[str, Any]]:
-    """Sizes, kernel and attributes of a window of 1 to 3 dimensions that fits at least once."""
-    rank = draw(st.integers(1, 3))
-    numbers = lambda low, high: draw(st.lists(st.integers(low, high), min_size=rank, max_size=rank))
-    kernel, strides, size = numbers(1, 3), numbers(1, 3), numbers(1, 9 - 2 * rank)
-    auto = draw(st.sampled_from(["NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]))
-    attrs: dict[str, Any] = {"strides": strides}
-    extent = kernel
-    if auto in ("NOTSET", "VALID") and dilated:
-        attrs["dilations"] = numbers(1, 2)
-        extent = [d * (k - 1) + 1 for d, k in zip(attrs["dilations"], kernel, strict=True)]
-    pads = [0] * 2 * rank
-    if auto == "NOTSET":
-        pads = [min(pad, k - 1) for pad, k in zip(numbers(0, 2) + numbers(0, 2), kernel * 2, strict=True)]
-        attrs["pads"] = pads
-    else:
-        attrs["auto_pad"] = auto
-    if not auto.startswith("SAME"):
-        spare = [n + b + a - e for n, b, a, e in zip(size, pads[:rank], pads[rank:], extent, strict=True)]
-        assume(min(spare) >= 0)
-    return size, kernel, attrs
 
 
 @settings(max_examples=150)

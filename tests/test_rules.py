@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
 import oracle
 import pytest
-from nets import DOUBLE, FLOAT, Bench, Session, assert_near, eighths, model, node
+from hypothesis import assume, given, settings
+from nets import DOUBLE, FLOAT, Bench, Session, assert_near, eighths, geometries, model, node
 from onnx import NodeProto
 from oracle import Rule
 
@@ -151,8 +153,7 @@ def inputs(case: Case, nonnegative: bool) -> dict[str, np.ndarray]:
     return {name: eighths(rng, *shape, low=0 if nonnegative else -1, dtype=case.dtype) for name, shape in case.shapes.items()}
 
 
-def check(name: str, reference: str, nonnegative: bool) -> None:
-    case = CASES[name]
+def check(case: Case, reference: str, nonnegative: bool) -> None:
     dense = case.dense()
     expected_rule = RULES[reference](case.dense(ones=True).C)
     x = inputs(case, nonnegative)
@@ -167,7 +168,49 @@ def check(name: str, reference: str, nonnegative: bool) -> None:
 @pytest.mark.parametrize("reference", RULES)
 @pytest.mark.parametrize("name", CASES)
 def test_rule_on_layer(name, reference, nonnegative):
-    check(name, reference, nonnegative)
+    check(CASES[name], reference, nonnegative)
+
+
+CHANNELS = [(1, 1, 2), (1, 3, 1), (2, 4, 2), (3, 3, 3)]  # groups, inputs, outputs
+drawn = settings(max_examples=200, derandomize=True, deadline=None)
+
+
+@drawn
+@given(geometries(), st.sampled_from(CHANNELS), st.sampled_from(sorted(RULES)), st.booleans(), st.booleans(), st.booleans())
+def test_rule_on_any_convolution(geometry, channels, reference, bias, normalised, nonnegative):
+    size, kernel, attrs = geometry
+    group, inputs, outputs = channels
+    weights: dict[str, Any] = {"w": (outputs, inputs // group, *kernel)} | ({"b": (outputs,)} if bias else {})
+    nodes = [node("Conv", "x w b" if bias else "x w", "h" if normalised else "y", group=group, **attrs)]
+    if normalised:
+        nodes.append(NORM("h"))
+        weights |= {name: values[:outputs] for name, values in BN.items()}
+    check(Case(nodes, (2, inputs, *size), weights), reference, nonnegative)
+
+
+@drawn
+@given(geometries(dilated=False), st.booleans(), st.sampled_from(sorted(RULES)), st.booleans())
+def test_rule_on_any_average(geometry, include, reference, nonnegative):
+    size, kernel, attrs = geometry
+    if "auto_pad" in attrs:
+        assume(all(s <= k for s, k in zip(attrs["strides"], kernel, strict=True)))  # ONNX Runtime refuses the others
+    pool = node("AveragePool", "x", "y", kernel_shape=kernel, count_include_pad=int(include), **attrs)
+    check(Case([pool], (2, 2, *size)), reference, nonnegative)
+
+
+@drawn
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.booleans(),
+    st.sampled_from([1.0, -1.0, 0.5]),
+    st.sampled_from([0.0, 2.0]),
+    st.sampled_from(sorted(RULES)),
+    st.booleans(),
+)
+def test_rule_on_any_gemm(sizes, transposed, alpha, beta, reference, nonnegative):
+    made = node("Gemm", "x w b", "y", transB=int(transposed), alpha=alpha, beta=beta)
+    weights = {"w": sizes[::-1] if transposed else sizes, "b": (sizes[1],)}
+    check(Case([made], (2, sizes[0]), weights), reference, nonnegative)
 
 
 @pytest.mark.parametrize("nonnegative", [True, False], ids=["x>=0", "signed"])
@@ -533,10 +576,10 @@ FAULTS: dict[str, tuple[str, Callable[..., Any], str]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_check_catches(fault, monkeypatch):
     function, faulty, reference = FAULTS[fault]
-    check("Gemm", reference, nonnegative=True)
+    check(CASES["Gemm"], reference, nonnegative=True)
     monkeypatch.setattr(rules, function, faulty)
     with pytest.raises(AssertionError):
-        check("Gemm", reference, nonnegative=True)
+        check(CASES["Gemm"], reference, nonnegative=True)
 
 
 def test_compiler_and_this_file_propagate_alike():
