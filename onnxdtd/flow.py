@@ -13,7 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxdtd.emit import Emit, Tensor, dims, wide
-from onnxdtd.linear import constant_value, optional, reduced_axes, shape_of
+from onnxdtd.linear import constant_value, count, optional, reduced_axes, shape_of
 
 Relevance = Sequence[Tensor | None]
 Flow = Callable[[Emit, gs.Node, Relevance], Iterator[tuple[int, Tensor]]]
@@ -215,7 +215,9 @@ def global_max(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[i
     kept = [axis for axis in range(rank) if axis not in axes]
     perm = kept + axes
     moved = e("Transpose", e.cast(x, wide(x.dtype)), perm=perm)
-    shape = e("Concat", e.shape(moved, 0, len(kept)), e.constant(np.asarray([-1])), axis=0)
+    size = count(e, x, axes, np.int64)  # not -1, which an empty batch leaves undecided
+    last = e.constant(np.asarray([int(size)])) if isinstance(size, float) else size
+    shape = e("Concat", e.shape(moved, 0, len(kept)), last, axis=0)
     rows = e("Reshape", moved, shape)
     winner = e("ArgMax", rows, axis=-1, keepdims=1)
     values = e("Reshape", first(relevance), e("Shape", winner))

@@ -16,7 +16,7 @@ import numpy as np
 from onnxdtd.emit import Emit, Tensor, dims
 from onnxdtd.linear import Layer
 from onnxdtd.plan import Plan, Step
-from onnxdtd.rules import Division, Rule, bias_term, stabiliser, vanishes
+from onnxdtd.rules import Division, Rule, bias_term, divides, stabiliser
 from onnxdtd.target import is_column
 
 Row: TypeAlias = dict[str, Tensor]
@@ -160,6 +160,6 @@ def _absorbed(e: Emit, layer: Layer, rule: Rule, d: Division) -> Iterator[tuple[
     if rule.epsilon:
         yield "stabiliser", e("Mul", d.s, stabiliser(e, d.z, rule.epsilon))
     elif not isinstance(d.z, float):
-        yield "dead", e("Where", vanishes(e, d.z, d.never_negative), d.r, 0.0)
+        yield "dead", e("Where", divides(e, d.z, d.never_negative), 0.0, d.r)
     elif d.z == 0:
         yield "dead", d.r

@@ -169,7 +169,7 @@ def divide(e: Emit, relevance: Tensor, z: Value, epsilon: float, never_negative:
         return e.mul(relevance, 1.0 / stable) if stable else e("Mul", relevance, 0.0)
     if epsilon:
         return e("Div", relevance, e("Add", z, stabiliser(e, z, epsilon)))
-    return e("Div", relevance, e("Where", vanishes(e, z, never_negative), float("inf"), z))
+    return e("Div", relevance, e("Where", divides(e, z, never_negative), z, float("inf")))
 
 
 def stabiliser(e: Emit, z: Value, epsilon: float) -> Value:
@@ -180,9 +180,12 @@ def stabiliser(e: Emit, z: Value, epsilon: float) -> Value:
     return e("Where", e("GreaterOrEqual", z, 0.0), plus, minus)
 
 
-def vanishes(e: Emit, z: Tensor, never_negative: bool) -> Tensor:
-    """Is there no denominator? Below the smallest normal number lie the denormal ones, and R / z would overflow."""
-    return e("Less", z if never_negative else e("Abs", z), float(np.finfo(z.dtype).tiny))
+def divides(e: Emit, z: Tensor, never_negative: bool) -> Tensor:
+    """Is there a denominator? Not below 2¹⁴ times the smallest normal number: from there on w R / z is finite for w R below 2¹⁶.
+
+    NaN, as where a bias of -inf is taken off an output of -inf, is none either.
+    """
+    return e("GreaterOrEqual", z if never_negative else e("Abs", z), float(np.finfo(z.dtype).tiny) * 2**14)
 
 
 def selected(e: Emit, relevance: Tensor, y: Tensor, when: str | None) -> Tensor:

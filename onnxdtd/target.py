@@ -57,9 +57,9 @@ def start(e: Emit, made: Plan, request: Request) -> tuple[Tensor, str | None]:
 
 def _of_class(e: Emit, made: Plan, request: Request, rows: Tensor, value: Tensor) -> tuple[Tensor, str | None]:
     """``value`` at the explained class; with contrast, minus that of the runner-up."""
-    target, name = _chosen(e, e("ArgMax", rows, axis=1, keepdims=1), request, classes(made))
     count = logit_count(made)
     end = e("Squeeze", e("Shape", rows, start=1, end=2), [0]) if count is None else e.constant(np.asarray(count))
+    target, name = _chosen(e, e("ArgMax", rows, axis=1, keepdims=1), request, classes(made))
     numbers = e("Range", e.constant(np.asarray(0)), end, e.constant(np.asarray(1)))
     chosen = e("Equal", target, numbers)
     seed = e("Where", chosen, value, 0.0)
@@ -67,14 +67,21 @@ def _of_class(e: Emit, made: Plan, request: Request, rows: Tensor, value: Tensor
         others = e("Where", chosen, float("-inf"), rows)
         runner_up = e("Equal", e("ArgMax", others, axis=1, keepdims=1), numbers)
         seed = e("Sub", seed, e("Where", runner_up, value, 0.0))
-    return seed, name
+    return _if_class(e, seed, target, end) if name else seed, name
 
 
 def _of_sign(e: Emit, made: Plan, request: Request, rows: Tensor, value: Tensor) -> tuple[Tensor, str | None]:
     """The score of class 1 is the logit, that of class 0 its negative."""
     target, name = _chosen(e, e.cast(e("Greater", rows, 0.0), INT64), request, 2)
     sign = e("Sub", e("Mul", e.cast(target, rows.dtype), 2.0), e.constant(np.asarray(1.0, rows.dtype)))
-    return e("Mul", value, sign), name
+    seed = e("Mul", value, sign)
+    return _if_class(e, seed, target, e.constant(np.asarray(2))) if name else seed, name
+
+
+def _if_class(e: Emit, seed: Tensor, target: Tensor, end: Tensor) -> Tensor:
+    """NaN in place of ``seed`` where the class asked for at run time does not exist: no number could be right."""
+    exists = e("And", e("GreaterOrEqual", target, e.constant(np.asarray(0))), e("Less", target, end))
+    return e("Where", exists, seed, float("nan"))
 
 
 def _chosen(e: Emit, best: Tensor, request: Request, count: int | None) -> tuple[Tensor, str | None]:
@@ -90,4 +97,4 @@ def _chosen(e: Emit, best: Tensor, request: Request, count: int | None) -> tuple
         return best, None
     wanted = gs.Variable(e.unique("target"), dtype=INT64)
     column = e("Unsqueeze", wanted, [1])
-    return e("Where", e("Less", column, e.constant(np.asarray(0))), best, column), wanted.name
+    return e("Where", e("Equal", column, e.constant(np.asarray(-1))), best, column), wanted.name
