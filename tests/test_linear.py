@@ -311,8 +311,8 @@ ELEMENTWISE = [
         Case(
             "BatchNormalization",
             {"x": shape},
-            {"g": (3,), "b": (3,), "m": (3,), "v": np.array([0.25, 1, 4])},
-            {"epsilon": 0.0},
+            {"g": (3,), "b": (3,), "m": (3,), "v": np.array([0, 0.75, 3.75])},
+            {"epsilon": 0.25},
             dtype=DOUBLE,
         )
         for shape in [(2, 3), (2, 3, 4), (2, 3, 4, 5)]
@@ -443,7 +443,8 @@ def test_an_unknown_rank_is_refused(op):
 
 # ---- fused views -----------------------------------------------------------------------------------------------------
 
-NORM = {"g": np.array([2.0, -1, 3]), "beta": np.array([1.0, -2, 0]), "m": np.array([1.0, 2, -1]), "v": np.array([0.25, 1, 4])}
+NORM = {"g": np.array([2.0, -1, 3]), "beta": np.array([1.0, -2, 0]), "m": np.array([1.0, 2, -1])}
+NORM |= {"v": np.array([0, 0.75, 3.75])}
 WEIGHTS = {
     "conv": {"w": (3, 2, 3, 3), "b": (3,)},
     "conv 1d": {"w": (3, 2, 3)},
@@ -455,7 +456,7 @@ WEIGHTS = {
 
 
 def norm(h: str, y: str, **attrs: Any) -> NodeProto:
-    return node("BatchNormalization", f"{h} g beta m v", y, epsilon=0.0, **attrs)
+    return node("BatchNormalization", f"{h} g beta m v", y, epsilon=0.25, **attrs)
 
 
 @dataclass(frozen=True)
