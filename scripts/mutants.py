@@ -53,7 +53,7 @@ FAULTS = [
     Fault("share of a term without its sign", "rules.py", "branch.scale * term.sign), w)", "branch.scale), w)", "rules"),
     Fault("bias missing from the denominator", "rules.py", "z if bias is None else e.add(z, bias)", "z", "rules"),
     Fault("sign(0) = -1", "rules.py", 'e("GreaterOrEqual", z, 0.0), plus, minus', 'e("Greater", z, 0.0), plus, minus', "rules"),
-    Fault("a dead denominator divides by 1", "rules.py", 'float("inf"), z)', "1.0, z)", "rules"),
+    Fault("a dead denominator divides by 1", "rules.py", 'z, float("inf")))', "z, 1.0))", "rules"),
     Fault("x⁻ is x⁺", "rules.py", 'return e("Min", x, 0.0)', 'return e("Relu", x)', "rules"),
     Fault("l and h exchanged", "rules.py", '[symbol[-1] == "h"]', '[symbol[-1] == "l"]', "rules"),
     Fault("γ adds the other part", "rules.py", "symbol[0] + symbol[2], params)", "symbol[0] + '+', params)", "rules"),
