@@ -7,12 +7,13 @@ since any framework can differentiate too, it checks every adjoint and every mov
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxdtd.emit import Emit, Tensor, Value, dims, known
+from onnxdtd.emit import Emit, Tensor, Value, dims, known, wide
 from onnxdtd.linear import Active, Builder, Layer, NotLinear, Slot, constant_value, count, optional, reduced_axes, shape_of
 
 DERIVATIVE: dict[str, Builder] = {}
@@ -232,6 +233,32 @@ def power(e: Emit, node: gs.Node) -> Tensor:
         raise NotLinear("its exponent is not a constant number")
     p = float(value.reshape(()))
     return e("Mul", x, 2.0) if p == 2 else e("Mul", e("Pow", x, p - 1), p)
+
+
+@elementwise("QuantizeLinear")
+def quantize(e: Emit, node: gs.Node) -> Tensor:
+    """1 where it only rounds, 0 where it cuts off, at scale · (the smallest or the largest integer − zero point)"""
+    x, zero = node.inputs[0], optional(node, 2)
+    integer = re.fullmatch(r"(u?)int([0-9]+)", str(node.outputs[0].dtype))
+    if integer is None:
+        raise NotLinear("it quantises to a type that is not an integer")
+    unsigned, bits = bool(integer[1]), int(integer[2])
+    low, high = (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    dtype = np.dtype(wide(x.dtype))
+    scale = e.cast(_along(e, node, node.inputs[1]), dtype)
+    shift = None if zero is None else e.cast(_along(e, node, zero), dtype)
+    ends = (float(end) if shift is None else e("Sub", float(end), shift) for end in (low, high))
+    return between(e, x, *(e.mul(scale, end) for end in ends))
+
+
+def _along(e: Emit, node: gs.Node, grid: Tensor) -> Tensor:
+    """The scale or zero point of a QuantizeLinear, shaped to broadcast: one for all, or one for each entry of an axis."""
+    sizes, rank = shape_of(grid), len(shape_of(node.inputs[0]))
+    if len(sizes) > 1:
+        raise NotLinear("it has a scale for each block")
+    if sizes in ([], [1]):
+        return grid
+    return e("Reshape", grid, [-1] + [1] * (rank - 1 - node.attrs.get("axis", 1) % rank))
 
 
 def _one_minus(e: Emit, x: Tensor) -> Tensor:

@@ -263,9 +263,10 @@ def never_negative(node: gs.Node, nonnegative: Callable[[Tensor], bool]) -> bool
         bounded = high is None or nonnegative(high)
         return bounded and (nonnegative(node.inputs[0]) or (low is not None and nonnegative(low)))
     if node.op == "QuantizeLinear":  # unsigned with the zero point 0: it cuts off what is negative
-        zero = constant_value(node.inputs[2]) if len(node.inputs) > 2 else None
-        unsigned = np.dtype(node.outputs[0].dtype or np.int8).kind == "u"
-        return nonnegative(node.inputs[0]) or (unsigned and zero is not None and not zero.any())
+        if nonnegative(node.inputs[0]) or not str(node.outputs[0].dtype).startswith("uint"):
+            return nonnegative(node.inputs[0])
+        zero = None if optional(node, 2) is None else constant_value(node.inputs[2])
+        return optional(node, 2) is None or (zero is not None and not zero.any())
     if node.op == "DequantizeLinear":
         return nonnegative(node.inputs[0])
     if node.op == "Pad":

@@ -365,7 +365,7 @@ def test_rounding_takes_no_relevance(preset):
     assert_near(found["relevance"], x * w * share, NEAR)
 
 
-@pytest.mark.parametrize("preset", ["dtd", "dtd-z", "lrp-epsilon"])
+@pytest.mark.parametrize("preset", ["dtd", "dtd-z", "lrp-epsilon", "gradient"])
 def test_relu_in_the_zero_point(preset):
     """Quantisation to uint8 with zero point 0 is a ReLU too: what it cuts off has no relevance, and is known to be ≥ 0."""
     rng = np.random.default_rng(6)
@@ -397,6 +397,22 @@ def test_result_that_is_cut_off(preset, op):
     found = check(net, x, preset)
     if preset in ("dtd-z", "lrp-0"):
         np.testing.assert_allclose(found["relevance"].sum(1), found["y"].max(1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["quantised", "spelled_out"])
+def test_derivative_where_quantisation_cuts_off(form):
+    """It is that of a Clip between the smallest and the largest integer, for which quantisers leave out a ReLU."""
+    net = then("LeakyRelu", (0.125, np.int8(0)), alpha=1.0)
+    net.steps = [Step("MatMul", "q0 w", "h"), Step("MatMul", "h u", "out")]
+    net.grid |= {"h": (1 / 64, np.int8(-28)), "out": (1 / 128, np.int8(0))}
+    x = on_grid(net, 6, 6)
+    low, high = np.float32(-100 / 64), np.float32(155 / 64)
+    nodes = [node("MatMul", "x w", "h"), node("Clip", "h low high", "c"), node("MatMul", "c u", "y")]
+    twin = model(nodes, {"x": ["n", 4]}, ["y"], {"low": low, "high": high} | {name: net.real(name) for name in "wu"})
+    h = x @ net.real("w")
+    assert ((h < low).any(), (h > high).any(), ((h > low) & (h < high)).any()) == (True, True, True)
+    found, expected = (explained(p, x, "gradient", target=1, output="y") for p in (net.model(form), twin))
+    assert_near(found["relevance"], expected["relevance"], NEAR)
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------
@@ -525,7 +541,7 @@ def test_zero_points_left_out(op):
     """They count as 0. (ONNX Runtime takes the empty name here only.)"""
     net = then(op, (0.25, np.uint8(0)))
     net.steps.pop(1)
-    net.grid |= {"h": (0.125, np.uint8(0)), "q0": (0.5, np.uint8(0)), "out": (0.0625, np.uint8(0))}
+    net.grid |= {"h": (0.125, np.uint8(0)), "q0": (0.5, np.uint8(0)), "out": (0.0625, np.uint8(128))}
     proto = net.model("quantised")
     (made,) = [n for n in proto.graph.node if n.op_type == f"QLinear{op}"]
     made.input[2] = made.input[4] = ""
