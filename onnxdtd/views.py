@@ -35,7 +35,9 @@ class View:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a quantised operator keeps what: triples (value, scale, zero point) of operands, pair of the result, the bias."""
+    """Where a quantised operator keeps what: triples (value, scale, zero point) of operands, pair of the result (float where it
+    is left out), the bias, whose scale is the product of those of the operands.
+    """
 
     op: str
     operands: tuple[tuple[int, int, int], ...]
@@ -48,6 +50,7 @@ ONE = ((0, 1, 2),)
 QUANTISED = {
     ("", "QLinearConv"): Layout("Conv", TWO, (6, 7), 8),
     ("", "QLinearMatMul"): Layout("MatMul", TWO, (6, 7)),
+    ("com.microsoft", "QGemm"): Layout("Gemm", TWO, (7, 8), 6),
     ("com.microsoft", "QLinearAdd"): Layout("Add", TWO, (6, 7)),
     ("com.microsoft", "QLinearMul"): Layout("Mul", TWO, (6, 7)),
     ("com.microsoft", "QLinearGlobalAveragePool"): Layout("GlobalAveragePool", ONE, (3, 4)),
@@ -87,8 +90,16 @@ def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         for name, triple in zip(operands, found.operands, strict=True):
             yield helper.make_node("DequantizeLinear", [node.input[k] for k in triple], [name])
         attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in DROPPED}
+        if not _rounds(node.input, found):
+            yield helper.make_node(found.op, operands, node.output, **attrs)
+            continue
         yield helper.make_node(found.op, operands, [f"onnxdtd_{i}"], **attrs)
         yield helper.make_node("QuantizeLinear", [f"onnxdtd_{i}", *(node.input[k] for k in found.result)], node.output)
+
+
+def _rounds(inputs: Sequence[Any], found: Layout) -> bool:
+    """Is there a scale for the result?"""
+    return len(inputs) > found.result[0]
 
 
 def views(e: Emit, nodes: Sequence[gs.Node]) -> list[gs.Node | View]:
@@ -112,21 +123,23 @@ def _quantised(e: Emit, node: gs.Node, found: Layout) -> list[View]:
     operands: list[Tensor] = []
     for value, scale, zero in found.operands:
         source = node.inputs[value]
-        axis = {"axis": 0} if found.op == "Conv" and value == 3 and dims(node.inputs[scale]) not in ([], [1]) else {}
+        rows = value == 3 and (found.op == "Conv" or bool(node.attrs.get("transB")))  # a weight with its outputs in front
+        axis = {"axis": 0} if rows and dims(node.inputs[scale]) not in ([], [1]) else {}
         real = _float(e("DequantizeLinear", source, node.inputs[scale], node.inputs[zero], **axis), source, node.inputs[scale])
         if not any(operand is real for operand in operands):  # the sum of a tensor and itself
             made.append(View("DequantizeLinear", name, [source], [real]))
         operands.append(real)
-    if found.bias is not None and len(node.inputs) > found.bias:
-        scale = e("Mul", node.inputs[found.operands[0][1]], node.inputs[found.operands[1][1]])
-        bias = e("Mul", e.cast(node.inputs[found.bias], operands[0].dtype), scale)
-        operands.append(_float(bias, node.inputs[found.bias], scale))
-    result = node.outputs[0]
-    scale, zero = (node.inputs[i] for i in found.result)
-    real = _float(e("DequantizeLinear", result, scale, zero), result, scale)
-    attrs = {key: value for key, value in node.attrs.items() if key not in DROPPED}
+    if found.bias is not None and len(node.inputs) > found.bias and not node.inputs[found.bias].is_empty():
+        unit = e("Mul", node.inputs[found.operands[0][1]], node.inputs[found.operands[1][1]])
+        bias = e("Mul", e.cast(node.inputs[found.bias], operands[0].dtype), e.mul(unit, float(node.attrs.get("alpha", 1.0))))
+        operands.append(_float(bias, node.inputs[found.bias], unit))
+    result, attrs = node.outputs[0], {key: value for key, value in node.attrs.items() if key not in DROPPED}
+    if not _rounds(node.inputs, found):
+        return [*made, View(found.op, name, operands, [result], attrs)]
+    step, shift = (node.inputs[i] for i in found.result)
+    real = _float(e("DequantizeLinear", result, step, shift), result, step)
     made.append(View(found.op, name, operands, [real], attrs, exact=False))
-    made.append(View("QuantizeLinear", name, [real, scale, zero], [result]))
+    made.append(View("QuantizeLinear", name, [real, step, shift], [result]))
     return made
 
 

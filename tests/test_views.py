@@ -259,6 +259,59 @@ def test_every_class():
         assert_near(relevance, x * w[:, target], NEAR)
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("result", ["integers", "float"])
+@pytest.mark.parametrize("columns", [False, True], ids=["one scale", "a scale for each column"])
+@pytest.mark.parametrize("attrs", [{}, {"transB": 1}, {"transB": 1, "alpha": 0.5}, {"transA": 1, "alpha": 2.0}], ids=str)
+def test_product_with_a_bias(attrs, columns, result, preset):
+    """α op(A) op(B) + C, where C counts in α times the scales of A and B; without a scale of its own the result is float."""
+    rng, zero = np.random.default_rng(3), np.int8(-5)
+    net = product(columns=columns)
+    w, grid = net.weights["w"].astype(np.int64) - 5, {"q0": (0.5, zero), "w": net.grid["w"], "h": (1 / 32, np.int8(-5))}
+    scales = np.broadcast_to(net.scale("w"), 3)
+    b = np.int32([3, -2, 1])
+    grid["w"] = (scales if columns else net.scale("w"), np.full(net.scale("w").shape, np.int8(-5)))
+    weights = {"w": (w.T if attrs.get("transB") else w).astype(np.int8), "b": b, "u": small(rng, 3, 2, size=1).astype(FLOAT)}
+    alpha = attrs.get("alpha", 1.0)
+    weights["b_real"] = (b * alpha * 0.5 * scales).astype(FLOAT)
+    for name, (scale, at) in grid.items():
+        weights |= {f"{name}_s": np.asarray(scale, np.float32), f"{name}_z": np.asarray(at)}
+    weights["alpha_w_s"] = np.float32(alpha) * weights["w_s"]  # ONNX Runtime, fusing the three, would count C in α twice
+    rounded = result == "integers"
+    scaled = " h_s h_z" if rounded else ""
+    quantised = node("QGemm", f"q0 q0_s q0_z w w_s w_z b{scaled}", "h" if rounded else "real", domain="com.microsoft", **attrs)
+    axis = {"axis": 0 if attrs.get("transB") else 1} if columns else {}
+    spelled_out = [
+        node("DequantizeLinear", "q0 q0_s q0_z", "a_real"),
+        node("DequantizeLinear", "w alpha_w_s w_z", "w_real", **axis),
+        node("Gemm", "a_real w_real b_real", "sums" if rounded else "real", **{k: v for k, v in attrs.items() if k != "alpha"}),
+    ]
+    if rounded:
+        spelled_out.append(node("QuantizeLinear", "sums h_s h_z", "h"))
+    turned = [node("Transpose", "x", "turned", perm=[1, 0])] if attrs.get("transA") else []
+    x = small(rng, 3, 4, size=2, dtype=np.float32) * 0.5
+    forms = []
+    for middle in ([quantised], spelled_out):
+        nodes = [*turned, node("QuantizeLinear", f"{'turned' if turned else 'x'} q0_s q0_z", "q0"), *middle]
+        nodes += [node("DequantizeLinear", "h h_s h_z", "real")] if rounded else []
+        nodes += [node("Relu", "real", "r"), node("MatMul", "r u", "y")]
+        used = {name for made in nodes for name in made.input}
+        infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("x", 4), ("y", 2))]
+        constants = [numpy_helper.from_array(value, name) for name, value in weights.items() if name in used]
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        graph = helper.make_graph(nodes, "net", infos[:1], infos[1:], constants)
+        forms.append(helper.make_model(graph, opset_imports=opsets, ir_version=10))
+    found, expected = (explained(form, x, preset) for form in forms)
+    real = alpha * x @ ((w + 5) * scales) + weights["b_real"]
+    assert (np.abs(real) < 122 / 32).all()  # nothing is cut off, nothing rounded
+    np.testing.assert_array_equal(found["y"], np.maximum(real, 0) @ weights["u"])
+    np.testing.assert_array_equal(found["y"], expected["y"])
+    assert_near(found["relevance"], expected["relevance"], NEAR)
+    if preset == "gradient":
+        best = found["y"].argmax(1)
+        assert_near(found["relevance"], alpha * ((real > 0) * weights["u"][:, best].T) @ ((w + 5) * scales).T, NEAR)
+
+
 def then(op: str, result: tuple[float, Any], operands: str = "h", size: int = 3, **attrs: Any) -> Net:
     """A product, an operator of com.microsoft on its result, another product."""
     net = product("int8 int8", shape=(4,))
@@ -886,5 +939,5 @@ def test_integer_features_are_refused():
 
 def test_every_quantised_operator_is_tested():
     tested = {"QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool"}
-    assert {op for _, op in QUANTISED} == tested | {"QLinearLeakyRelu", "QLinearSigmoid"}
+    assert {op for _, op in QUANTISED} == tested | {"QLinearLeakyRelu", "QLinearSigmoid", "QGemm"}
     assert set(ML) == {"LinearClassifier", "Scaler", "Imputer", "FeatureVectorizer"}
