@@ -55,6 +55,7 @@ def prepare(model: files.ModelLike, request: Request) -> Job:
     inputs = files.real_inputs(source.proto)
     changes = files.normalise(source.proto)
     graph = files.graph(source.proto)
+    changes += files.declare_outputs(source.proto, graph)
     emit = Emit(graph, files.names(source.proto))
     bounded = request.low is not None or request.high is not None
     made = plan(

@@ -88,7 +88,12 @@ class Job:
         kept = explainer.metadata["bounds"]
         low, high = bounds if bounds else (kept["low"], kept["high"]) if kept else (None, None)
         self.scale: Scaling | None = scaling(low, high, bgr)
-        self.layout = Layout.of(explainer.inputs[self.input].shape)
+        shape = explainer.inputs[self.input].shape
+        if not shape:
+            raise RequestError(
+                f"the model does not declare the shape of its input {self.input!r}; use the Python API to explain it"
+            )
+        self.layout = Layout.of(shape)
 
     def read(self, file: Path) -> Iterator[Sample]:
         """The samples in a file."""

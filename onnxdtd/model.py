@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
@@ -184,7 +185,7 @@ def graph(proto: onnx.ModelProto) -> gs.Graph:
     """The structure of ``proto`` as a graph to plan on, with inferred shapes. Raises ``ModelError`` on an invalid graph."""
     bare = skeleton(proto)
     try:
-        onnx.checker.check_model(bare)
+        onnx.checker.check_model(_declared(bare))
         _infer_shapes(bare)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
         raise ModelError(f"not a valid ONNX graph: {str(error).strip().splitlines()[0]}") from None
@@ -197,16 +198,67 @@ def graph(proto: onnx.ModelProto) -> gs.Graph:
         G_LOGGER.severity = severity
 
 
+def _declared(bare: onnx.ModelProto) -> onnx.ModelProto:
+    """The same with some type and shape where a tensor has none, which onnx's checker insists on and runtimes do without."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(bare)
+    for value in whole.graph.output:
+        if not value.HasField("type"):
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for value in (*whole.graph.input, *whole.graph.output):
+        if value.type.WhichOneof("value") == "tensor_type":
+            value.type.tensor_type.shape.SetInParent()
+    return whole
+
+
+def _is_declared(value: ValueInfoProto) -> bool:
+    """Does it have a type, and a shape if it is a tensor?"""
+    kind = value.type.WhichOneof("value")
+    return kind is not None and (kind != "tensor_type" or value.type.tensor_type.HasField("shape"))
+
+
+def _merged(found: ValueInfoProto, told: ValueInfoProto) -> ValueInfoProto:
+    """What was inferred of a tensor, and of what was declared the sizes that were not, unless both contradict each other."""
+    if not _is_declared(found):
+        return told
+    inferred, declared = found.type.tensor_type.shape.dim, told.type.tensor_type.shape.dim
+    sizes = [[d.dim_value for d in pair] for pair in zip(inferred, declared, strict=False) if all(d.dim_value for d in pair)]
+    if len(inferred) == len(declared) and all(a == b for a, b in sizes):
+        for size, other in zip(inferred, declared, strict=True):
+            if not size.HasField("dim_value") and other.WhichOneof("value"):
+                size.CopyFrom(other)
+    return found
+
+
+def declare_outputs(proto: onnx.ModelProto, known: gs.Graph) -> list[str]:
+    """Give outputs without a type or shape those that were inferred, in place; returns what was changed, in words."""
+    found = {t.name: t for t in known.outputs if t.shape is not None and t.dtype is not None}
+    missing = [value for value in proto.graph.output if not _is_declared(value) and value.name in found]
+    for value in missing:
+        tensor = found[value.name]
+        elem = helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+        value.CopyFrom(helper.make_tensor_value_info(value.name, elem, list(tensor.shape)))
+    names = ", ".join(repr(value.name) for value in missing)
+    return [f"shape of the output {names} declared"] if missing else []
+
+
 def _infer_shapes(bare: onnx.ModelProto) -> None:
-    """Fill in the shapes, also behind quantised operators, whose domain shape inference does not know."""
+    """Fill in the shapes, also behind quantised operators, whose domain shape inference does not know.
+
+    What a model declares of its outputs counts where nothing can be inferred; where it is wrong, runtimes do not mind either.
+    """
     spelled = onnx.ModelProto()
     spelled.CopyFrom(bare)
     del spelled.graph.node[:]
     spelled.graph.node.extend(float_nodes(bare.graph.node))
+    for value in spelled.graph.output:
+        if value.type.WhichOneof("value") == "tensor_type":
+            value.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(spelled, data_prop=True)
     for kept, found in ((bare.graph.value_info, inferred.graph.value_info), (bare.graph.output, inferred.graph.output)):
+        told = {value.name: value for value in kept}
         del kept[:]
-        kept.extend(found)
+        kept.extend(_merged(value, told.get(value.name, value)) for value in found)
 
 
 def names(proto: onnx.ModelProto) -> set[str]:

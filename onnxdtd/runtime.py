@@ -124,8 +124,9 @@ class Explainer:
             value = np.asarray(given)
         except ValueError:
             raise RequestError(f"what is given for the input {name!r} is no array: its rows differ in length") from None
-        fits = len(node.shape) == value.ndim and all(
-            not isinstance(want, int) or want == have for want, have in zip(node.shape, value.shape, strict=True)
+        fits = not node.shape or (  # the runtime says [] of an input whose rank is not declared
+            len(node.shape) == value.ndim
+            and all(not isinstance(want, int) or want == have for want, have in zip(node.shape, value.shape, strict=True))
         )
         if not fits:
             raise RequestError(f"the input {name!r} is {node.shape}, the array given is {list(value.shape)}")

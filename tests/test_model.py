@@ -18,6 +18,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 import onnxdtd
+from onnxdtd import explain
 from onnxdtd import model as files
 from onnxdtd.errors import ModelError
 
@@ -275,6 +276,69 @@ def test_a_model_of_today_is_contained_verbatim(name: str) -> None:
         assert getattr(compiled, field) == getattr(source, field)
     assert {n.domain for n in list(compiled.graph.node)[len(source.graph.node) :]} <= {""}
     onnx.checker.check_model(compiled, full_check=True)
+
+
+def undeclared(x: list[Any] | None, y: list[Any] | None) -> ModelProto:
+    """A classifier whose input and output are declared with these shapes."""
+    proto = classifier()
+    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, x))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, y))
+    return proto
+
+
+def explained(proto: ModelProto) -> tuple[ModelProto, dict[str, np.ndarray]]:
+    """Compiled, and what that gives; y is what the source gives."""
+    x = weights(4, 6, seed=7)
+    compiled = onnxdtd.compile(proto, "lrp-epsilon")
+    found = run(compiled, x=x)
+    np.testing.assert_array_equal(found["y"], run(proto, x=x)["y"])
+    return compiled, found
+
+
+@pytest.mark.parametrize("lost", ["shape", "type"])
+def test_an_output_that_is_not_declared(lost: str) -> None:
+    """ONNX Runtime takes such a model, onnx's checker does not; the compiled one is declared in full and says so."""
+    proto = undeclared(["batch", 6], None)
+    if lost == "type":
+        proto.graph.output[0].ClearField("type")
+    compiled, found = explained(proto)
+    onnx.checker.check_model(compiled, full_check=True)
+    assert compiled.graph.output[0] == classifier().graph.output[0]
+    assert list(compiled.graph.node)[:3] == list(proto.graph.node)
+    (changes,) = [p.value for p in compiled.metadata_props if p.key == "onnxdtd.changes"]
+    assert "'y' declared" in changes
+    np.testing.assert_array_equal(found["relevance"], explained(classifier())[1]["relevance"])
+
+
+@pytest.mark.parametrize("y", [["batch", 7], ["batch", 3, 1], [], [2, 3], ["n", "classes"], [None, None]], ids=str)
+def test_an_output_that_is_declared_wrong_or_vaguely(y: list[Any]) -> None:
+    """It stays as it is, since runtimes do not mind; three classes are explained."""
+    proto = undeclared(["batch", 6], y)
+    compiled, found = explained(proto)
+    assert compiled.graph.output[0] == proto.graph.output[0]
+    assert ("onnxdtd.classes", "3") in [(p.key, p.value) for p in compiled.metadata_props]
+    np.testing.assert_array_equal(found["relevance"], explained(classifier())[1]["relevance"])
+
+
+def test_an_input_whose_rank_is_not_declared() -> None:
+    """Nothing tells it; the Explainer takes any array."""
+    proto = undeclared(None, ["batch", 3])
+    compiled, found = explained(proto)
+    assert compiled.graph.input[0] == proto.graph.input[0]
+    expected = explained(classifier())[1]["relevance"]
+    np.testing.assert_array_equal(found["relevance"], expected)
+    explainer = onnxdtd.Explainer(compiled, ["CPUExecutionProvider"])
+    np.testing.assert_array_equal(explainer(weights(4, 6, seed=7)).relevance["x"], expected)
+    with pytest.raises(onnxdtd.RequestError, match="does not declare the shape of its input 'x'"):
+        explain.Job(explainer)
+
+
+@pytest.mark.parametrize("value", ["input", "output"])
+def test_a_tensor_without_a_type(value: str) -> None:
+    proto = classifier()
+    getattr(proto.graph, value)[0].type.tensor_type.ClearField("elem_type")
+    with pytest.raises(ModelError, match=r"not a valid ONNX graph: .*elem_type"):
+        onnxdtd.compile(proto)
 
 
 def test_a_tensor_that_is_called_relevance_already() -> None:
