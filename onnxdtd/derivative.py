@@ -374,14 +374,46 @@ def lrn(e: Emit, node: gs.Node, active: Active) -> Layer:
     return _vjp(x, y, pull_back)
 
 
-@register("ReduceL2")
-def reduce_l2(e: Emit, node: gs.Node, active: Active) -> Layer:
-    """s x / y, and 0 where y is"""
+@register("ReduceL2", "ReduceL1", "ReduceSumSquare")
+def reduce_norm(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """s x / y, and 0 where y is; s sign(x); 2 s x"""
     x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
     axes = reduced_axes(node, rank)
 
     def pull_back(s: Tensor) -> Tensor:
-        ratio = e("Div", s, e("Where", e("Equal", y, 0.0), float("inf"), y))
-        return e("Mul", x, ratio if node.attrs.get("keepdims", 1) else e("Unsqueeze", ratio, axes))
+        if node.op == "ReduceL2":
+            s = e("Div", s, e("Where", e("Equal", y, 0.0), float("inf"), y))
+        slope = e("Sign", x) if node.op == "ReduceL1" else x
+        result = e("Mul", slope, s if node.attrs.get("keepdims", 1) else e("Unsqueeze", s, axes))
+        return e("Mul", result, 2.0) if node.op == "ReduceSumSquare" else result
+
+    return _vjp(x, y, pull_back)
+
+
+def row_length(e: Emit, node: gs.Node) -> tuple[Tensor, Tensor | None]:
+    """What a Normalizer divides each row by, 1 where that would be 0; for MAX also where the largest entry is."""
+    x, norm, last, winner = node.inputs[0], node.attrs.get("norm", "MAX"), len(shape_of(node.inputs[0])) - 1, None
+    if norm == "MAX":
+        total, winner = e.multi("TopK", 2, x, [1], axis=last)
+        winner.dtype = np.dtype(np.int64)
+    else:
+        total = e("ReduceSum", e("Abs", x) if norm == "L1" else e("Mul", x, x), [last], keepdims=1)
+    length = e("Sqrt", total) if norm == "L2" else total
+    return e("Where", e("Equal", length, 0.0), 1.0, length), winner
+
+
+@register("Normalizer")
+def normalizer(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """(s − n′ Σ s y)/n with n′ = y for the length n of a row, the sign for its sum, 1 at the largest entry for that"""
+    x, y = node.inputs[0], node.outputs[0]
+    length, winner = row_length(e, node)
+
+    def pull_back(s: Tensor) -> Tensor:
+        shared = e("ReduceSum", e("Mul", s, y), [len(shape_of(x)) - 1], keepdims=1)
+        if winner is None:
+            back = e("Mul", y if node.attrs["norm"] == "L2" else e("Sign", x), shared)
+        else:
+            back = e("ScatterElements", e.full(0.0, e.shape(x), s.dtype), winner, shared, axis=len(shape_of(x)) - 1)
+        return e("Div", e("Sub", s, back), length)
 
     return _vjp(x, y, pull_back)

@@ -14,7 +14,7 @@ from functools import partial
 
 import onnx_graphsurgeon as gs
 
-from onnxdtd.derivative import grouped, standardised
+from onnxdtd.derivative import grouped, row_length, standardised
 from onnxdtd.emit import Emit, Tensor
 from onnxdtd.linear import LINEAR, Active, Builder, Layer, NotLinear, Slot, column, shape_of, sum_slot
 
@@ -125,8 +125,15 @@ def group_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
     return Layer("affine", [Slot(x, w, e.mul, e.mul, elementwise=True)], node.outputs[0], shift)
 
 
+def normalizer(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """y = x / n with the length n of the row held constant."""
+    x, (length, _) = node.inputs[0], row_length(e, node)
+    return Layer("affine", [Slot(x, e("Reciprocal", length), e.mul, e.mul, elementwise=True)], node.outputs[0])
+
+
 FROZEN: dict[str, Builder] = {
     "LayerNormalization": layer_normalization,
     "InstanceNormalization": instance_normalization,
     "GroupNormalization": group_normalization,
+    "Normalizer": normalizer,
 }

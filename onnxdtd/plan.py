@@ -33,7 +33,9 @@ HEADS = (
     "ZipMap",
 )  # stepped back over: relevance starts from the logit
 TRANSPARENT = ("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze")  # ... with what is between
+LABELS = ("ArgMax", "LinearClassifier")  # heads that choose a class
 STRAIGHT = ("Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear")  # derivative 1
+SIGMOID = {"Add": "Reciprocal", "Exp": "Add"}  # which operator is before which in 1 / (1 + exp(-x))
 NO_RELEVANCE = ("Shape", "Size", "ConstantOfShape", "ArgMax", "ArgMin")
 MONOTONE = ("Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "Elu", "Selu", "Celu", "Softplus", "Erf", *STRAIGHT)  # keep bounds
 
@@ -195,12 +197,15 @@ def _start(
     else:
         candidates = sorted(graph.outputs, key=lambda t: not is_float(t.dtype))  # scores rather than labels
     found: dict[str, tuple[str, Tensor, list[gs.Node]]] = {}
+    labelled = set()  # logits that a label is chosen by
     for candidate in candidates:
-        logits, stepped_back = _step_back(candidate, producer)
+        logits, stepped_back = _step_back(candidate, producer, facts.is_active)
         if facts.is_active(logits) and _is_classifier(logits):
             found.setdefault(logits.name, (candidate.name, logits, stepped_back))
-    if len(found) == 1:
-        return next(iter(found.values()))
+            if any(node.op in LABELS for node in stepped_back):
+                labelled.add(logits.name)
+    if len(found) == 1 or len(labelled) == 1:
+        return found[next(iter(labelled or found))]
     shapes = "; ".join(f"{t.name} {_shape_text(t)}" for t in candidates)
     if not found:
         raise ModelError(
@@ -217,16 +222,74 @@ def _bfloat16(graph: gs.Graph) -> str:
     return "; bfloat16 is not supported, export in float32 or float16" if kinds & {"bfloat16", "16"} else ""
 
 
-def _step_back(tensor: Tensor, producer: Mapping[str, gs.Node]) -> tuple[Tensor, list[gs.Node]]:
+def _step_back(
+    tensor: Tensor, producer: Mapping[str, gs.Node], active: Callable[[Tensor], bool]
+) -> tuple[Tensor, list[gs.Node]]:
     """The tensor before the last Softmax, Sigmoid, ArgMax ... and the nodes from there on."""
     logits, walked, stepped_back = tensor, [], []
-    while (node := producer.get(tensor.name)) is not None and node.op in (*HEADS, *TRANSPARENT, "ArrayFeatureExtractor"):
-        by_number = node.op == "ArrayFeatureExtractor" and node.inputs[1].name in producer  # labels by the arg-max
-        tensor = node.inputs[1 if by_number else 0]
+    while (node := producer.get(tensor.name)) is not None:
+        sigmoid = _spelled_sigmoid(node, producer)
+        before = sigmoid or _before(node, producer, active)
+        if before is None:
+            break
+        tensor = before
         walked.append(node)
-        if node.op in HEADS:
+        if node.op in HEADS or sigmoid is not None:
             logits, stepped_back = tensor, list(walked)
     return logits, stepped_back[::-1]
+
+
+def _before(node: gs.Node, producer: Mapping[str, gs.Node], active: Callable[[Tensor], bool]) -> Tensor | None:
+    """What a node at the end takes its scores or labels from, if it leaves the largest the largest."""
+    if node.op in (*HEADS, *TRANSPARENT):
+        source: Tensor = node.inputs[0]
+        return source
+    if node.op == "ArrayFeatureExtractor":  # labels by the arg-max, or some of the scores
+        return node.inputs[1 if node.inputs[1].name in producer else 0]
+    if node.op == "Add":  # the same to every class
+        x, other = node.inputs if active(node.inputs[0]) else node.inputs[::-1]
+        return x if not active(other) and _is_row(other) else None
+    if node.op == "Div":  # probabilities one against the rest, brought to the sum 1
+        x, total = node.inputs
+        same = _root(x, producer, active) == _root(total, producer, active)
+        return x if same and _is_row(total) and not _is_row(x) else None
+    if node.op == "Concat" and len(node.inputs) == 2:  # the probabilities 1 - p and p of two classes
+        rest, p = node.inputs
+        made = producer.get(rest.name)
+        pair = made is not None and made.op == "Sub" and made.inputs[1].name == p.name
+        return p if pair and _is_row(p) and node.attrs["axis"] in (1, -1) else None
+    return None
+
+
+def _root(tensor: Tensor, producer: Mapping[str, gs.Node], active: Callable[[Tensor], bool]) -> str:
+    """The tensor that a sum over classes is the sum of."""
+    while (node := producer.get(tensor.name)) is not None and node.op in ("Abs", "Add", "ReduceSum", "ReduceL1"):
+        sources = [t for t in node.inputs if active(t)]
+        if len(sources) != 1:
+            break
+        tensor = sources[0]
+    return tensor.name
+
+
+def _is_row(tensor: Tensor) -> bool:
+    """Is it one number for each sample, [batch, 1]?"""
+    sizes = dims(tensor)
+    return sizes is not None and len(sizes) == 2 and sizes[1] == 1
+
+
+def _spelled_sigmoid(node: gs.Node, producer: Mapping[str, gs.Node]) -> Tensor | None:
+    """The x of 1 / (1 + exp(−x)) written out."""
+    for op in ("Add", "Exp"):
+        inner = None if node.op != SIGMOID[op] else next((producer[t.name] for t in node.inputs if t.name in producer), None)
+        if inner is None or inner.op != op:
+            return None
+        node = inner
+    negated = producer.get(node.inputs[0].name)
+    if negated is None or negated.op not in ("Neg", "Mul"):
+        return None
+    values = [constant_value(t) for t in negated.inputs[1:]]
+    minus = negated.op == "Neg" or (values[0] is not None and bool((values[0] == -1).all()))
+    return negated.inputs[0] if minus else None
 
 
 def _is_classifier(tensor: Tensor) -> bool:

@@ -27,7 +27,9 @@ def logit_count(made: Plan) -> int | None:
 
 def is_binary(made: Plan) -> bool:
     """Is the only logit that of a sigmoid, whose sign chooses between the classes 0 and 1?"""
-    return logit_count(made) == 1 and any(node.op in ("Sigmoid", "LinearClassifier") for node in made.stepped_back)
+    return logit_count(made) == 1 and any(
+        node.op in ("Sigmoid", "Reciprocal", "LinearClassifier") for node in made.stepped_back
+    )
 
 
 def classes(made: Plan) -> int | None:

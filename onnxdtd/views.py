@@ -76,7 +76,7 @@ def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         if node.domain == "ai.onnx.ml" and node.op_type == "Imputer":
             yield helper.make_node("Identity", node.input, node.output)
             continue
-        if node.domain == "ai.onnx.ml" and node.op_type == "Scaler":
+        if node.domain == "ai.onnx.ml" and node.op_type in ("Scaler", "Normalizer"):
             yield helper.make_node("Cast", node.input, node.output, to=onnx.TensorProto.FLOAT)
             continue
         if node.domain == "ai.onnx.ml" and node.op_type == "FeatureVectorizer":
@@ -193,9 +193,19 @@ def _feature_vectorizer(e: Emit, node: gs.Node) -> list[View]:
     return [View("Concat", e.scope, list(node.inputs), list(node.outputs), {"axis": 1})]
 
 
+def _normalizer(e: Emit, node: gs.Node) -> list[View]:
+    """An operator of its own, on float32"""
+    x, y = node.inputs[0], node.outputs[0]
+    real = x if x.dtype == np.float32 else e.cast(x, np.dtype(np.float32))
+    real.shape = x.shape
+    made = [] if real is x else [View("Cast", e.scope, [x], [real])]
+    return [*made, View("Normalizer", e.scope, [real], [y], dict(node.attrs))]
+
+
 ML = {
     "LinearClassifier": _linear_classifier,
     "Scaler": _scaler,
     "Imputer": _imputer,
     "FeatureVectorizer": _feature_vectorizer,
+    "Normalizer": _normalizer,
 }

@@ -410,6 +410,15 @@ def test_reduce_l2(axes, keepdims, opset, dynamic):
     check_numeric(proto, {"x": x}, lambda x: norm(x).reshape(1, -1) @ w)
 
 
+@DYNAMIC
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize(("op", "f"), [("ReduceL1", np.abs), ("ReduceSumSquare", np.square)])
+def test_other_norms(op, f, keepdims, dynamic):
+    made = node(op, "x axes", "h", keepdims=keepdims)
+    norm = lambda x: f(x).sum((1, 3), keepdims=bool(keepdims))
+    check_operator(made, norm, normal(2, 3, 2, 2), {"axes": np.array([1, -1])}, dynamic, opset=18)
+
+
 def test_reduce_l2_of_everything():
     x = normal(2, 3)
     nodes = [node("ReduceL2", "x", "h", keepdims=1)]
@@ -787,4 +796,6 @@ def test_refused(nodes, constants, message):
 
 def test_every_derivative_is_tested():
     others = {"LayerNormalization", "InstanceNormalization", "GroupNormalization", "Softmax", "LogSoftmax", "LRN", "ReduceL2"}
-    assert set(DERIVATIVE) == {curve.op for curve in CURVES} | others | {"QuantizeLinear"}
+    others |= {"ReduceL1", "ReduceSumSquare", "QuantizeLinear"}
+    elsewhere = {"Normalizer"}  # with the other operators of its domain
+    assert set(DERIVATIVE) == {curve.op for curve in CURVES} | others | elsewhere

@@ -12,6 +12,7 @@ import onnxdtd
 from onnxdtd.compiler import prepare
 from onnxdtd.plan import Plan
 from onnxdtd.request import Request
+from onnxdtd.target import classes
 
 CONV_NET = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -74,6 +75,76 @@ def test_without_bounds_the_first_layer_gets_w2(net: onnx.ModelProto) -> None:
 def test_softmax_is_stepped_back_over(net: onnx.ModelProto) -> None:
     plan = planned(net)
     assert (plan.logits.name, [node.op for node in plan.stepped_back]) == ("logits", ["Softmax"])
+
+
+HEADS = {  # how many logits s there are, what stands behind them, the operators stepped back over
+    "two classes of one sigmoid": (
+        1,
+        "p = Sigmoid(s)  q = Sub(one, p)  y = Concat<axis=1>(q, p)",
+        ["Sigmoid", "Concat"],
+    ),
+    "one against the rest": (
+        3,
+        "p = Sigmoid(s)  a = Abs(p)  n = ReduceSum<keepdims=1>(a, axis)  y = Div(p, n)",
+        ["Sigmoid", "Div"],
+    ),
+    "sigmoid written out": (
+        3,
+        """m = Mul(s, minus)  e = Exp(m)  d = Add(e, one)  p = Reciprocal(d)
+        n = ReduceSum<keepdims=1>(p, axis)  b = Cast<to=9>(n)  c = Not(b)  z = Cast<to=1>(c)
+        more = Add(p, z)  mask = Mul(z, one)  total = Add(n, mask)  y = Div(more, total)""",
+        ["Reciprocal", "Add", "Div"],
+    ),
+    "and with Neg": (3, "m = Neg(s)  e = Exp(m)  d = Add(one, e)  y = Reciprocal(d)", ["Reciprocal"]),
+}
+NO_HEADS = {  # the score y itself is explained
+    "classes in the other order": "p = Sigmoid(s)  q = Sub(one, p)  y = Concat<axis=1>(p, q)",
+    "a prior for each class": "p = Sigmoid(s)  y = Add(p, prior)",
+    "divided by something else": "p = Sigmoid(s)  t = Tanh(s)  a = Abs(t)  n = ReduceSum<keepdims=1>(a, axis)  y = Div(p, n)",
+    "another function": "m = Mul(s, one)  e = Exp(m)  d = Add(e, one)  y = Reciprocal(d)",
+}
+
+
+def headed(classes: int, head: str) -> onnx.ModelProto:
+    """x W and a head behind it."""
+    ones = text_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,4] x) => (float[N,{max(classes, 2)}] y)
+        <float[4,{classes}] w, float[1] one, float[1] minus, float[3] prior>
+        {{ s = MatMul(x, w) {head} }}"""
+    )
+    ones.graph.initializer.append(onnx.helper.make_tensor("axis", onnx.TensorProto.INT64, [1], [1]))
+    (minus,) = [t for t in ones.graph.initializer if t.name == "minus"]
+    minus.float_data[0] = -1
+    return ones
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_written_out_are_stepped_back_over(head: str) -> None:
+    count, text, ops = HEADS[head]
+    plan = planned(headed(count, text))
+    assert plan.logits.name == "s"
+    assert [node.op for node in plan.stepped_back] == ops
+    assert classes(plan) == max(count, 2)
+
+
+@pytest.mark.parametrize("head", NO_HEADS)
+def test_what_might_change_the_largest_is_explained_itself(head: str) -> None:
+    made = headed(1 if head.startswith("classes") else 3, NO_HEADS[head])
+    assert planned(made, allow={"Reciprocal": "pass", "Exp": "pass"} if head == "another function" else {}).logits.name == "y"
+
+
+def test_the_label_tells_which_of_several_outputs_are_the_scores() -> None:
+    """A column for each class, as some exporters write them, and features: only the label leads to the logits."""
+    made = headed(3, "f = Tanh(x) first = Slice(s, zero, axis, axis) label = ArgMax<axis=1, keepdims=0>(s)")
+    del made.graph.output[:]
+    for name, kind, shape in (("f", 1, ["N", 4]), ("first", 1, ["N", 1]), ("label", 7, ["N"])):
+        made.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+    made.graph.initializer.append(onnx.helper.make_tensor("zero", onnx.TensorProto.INT64, [1], [0]))
+    assert (planned(made).logits.name, planned(made).output) == ("s", "label")
+    del made.graph.output[2]
+    with pytest.raises(onnxdtd.RequestError, match="several outputs, choose one with --output"):
+        planned(made)
 
 
 def test_signs(net: onnx.ModelProto) -> None:

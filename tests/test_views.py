@@ -17,7 +17,7 @@ from nets import FLOAT, Session, assert_near, integers, model, node
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import onnxdtd
-from onnxdtd.errors import ModelError, OnnxdtdError, Unsupported
+from onnxdtd.errors import ModelError, OnnxdtdError
 from onnxdtd.views import ML, QUANTISED
 
 Array = np.ndarray
@@ -890,14 +890,38 @@ def test_columns_side_by_side(preset, scaler):
     )
 
 
-def test_normalizer_of_the_input_is_refused():
-    """Behind the logits it changes no arg-max and is stepped back over; in front of them it is an operator without a rule."""
-    source = classifier(COEFFICIENTS, INTERCEPTS, scaler=True)
+NORMS = {  # of a row: what it is divided by, and the slope of that
+    "MAX": (lambda x: x.max(), lambda x, y: np.arange(3) == x.argmax()),
+    "L1": (lambda x: np.abs(x).sum(), lambda x, y: np.sign(x)),
+    "L2": (lambda x: np.sqrt((x**2).sum()), lambda x, y: y),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_normalizer_of_the_input(norm, dtype):
+    """x / n, n being constant under a rule. Behind the logits a Normalizer is a head; it leaves a row of zeros as it is."""
+    source = classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX", "Normalizer", scaler=True, dtype=dtype)
     source.graph.node[0].op_type = "Normalizer"
     del source.graph.node[0].attribute[:]
-    source.graph.node[0].attribute.append(helper.make_attribute("norm", "L2"))
-    with pytest.raises(Unsupported, match="Normalizer"):
-        onnxdtd.compile(source)
+    source.graph.node[0].attribute.append(helper.make_attribute("norm", norm))
+    x = np.array([[1, 2, -1], [-1, -2, 0.5], [0, 0, 0], [-0.5, -1.5, -1]], dtype)
+    length, slope = NORMS[norm]
+    lengths = np.array([[length(row) or 1.0] for row in x])
+    y = x / lengths
+    best = (y @ COEFFICIENTS.T + INTERCEPTS).argmax(1)
+    w, b = COEFFICIENTS[best].astype(np.float64), INTERCEPTS[best][:, None]
+    found = same_outputs(source, compiled(source, "lrp-epsilon"), x)["relevance"]
+    assert found.dtype == dtype
+    assert_near(found, shares(y, w, b, "lrp-epsilon"), NEAR)
+    found = same_outputs(source, compiled(source, "dtd"), x)["relevance"]
+    plain = classifier(COEFFICIENTS, INTERCEPTS)
+    expected = Session(onnxdtd.compile(plain, settings=["*=z+"]))(x=y.astype(FLOAT))["relevance"]
+    assert_near(found, expected, NEAR)
+    slopes = np.array([slope(row, out) if row.any() else row for row, out in zip(x, y, strict=True)])
+    found = same_outputs(source, compiled(source, "gradient"), x)["relevance"]
+    assert_near(found[[0, 1, 3]], ((w - slopes * (w * y).sum(1, keepdims=True)) / lengths)[[0, 1, 3]], NEAR)
+    assert np.isfinite(found).all()
 
 
 def test_scores_chosen_by_number():
@@ -940,4 +964,4 @@ def test_integer_features_are_refused():
 def test_every_quantised_operator_is_tested():
     tested = {"QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool"}
     assert {op for _, op in QUANTISED} == tested | {"QLinearLeakyRelu", "QLinearSigmoid", "QGemm"}
-    assert set(ML) == {"LinearClassifier", "Scaler", "Imputer", "FeatureVectorizer"}
+    assert set(ML) == {"LinearClassifier", "Scaler", "Imputer", "FeatureVectorizer", "Normalizer"}

@@ -1,0 +1,106 @@
+"""Classifiers of scikit-learn as skl2onnx exports them, against their own decision function.
+
+The explained logit is the decision function of the class (of two classes: its sign chooses), whatever head the exporter wrote
+behind it; the gradient is that of the decision function by central differences; LRP-ε of a linear model is w x.
+"""
+
+import numpy as np
+import onnx
+import pytest
+from nets import Session, assert_near
+
+import onnxdtd
+
+sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'onnxdtd[peers]'")
+skl2onnx = pytest.importorskip("skl2onnx", reason="skl2onnx is not installed: pip install 'onnxdtd[peers]'")
+
+from sklearn.datasets import make_classification  # noqa: E402
+from sklearn.impute import SimpleImputer  # noqa: E402
+from sklearn.linear_model import LogisticRegression, SGDClassifier  # noqa: E402
+from sklearn.neural_network import MLPClassifier  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.preprocessing import Normalizer, StandardScaler  # noqa: E402
+from sklearn.svm import LinearSVC  # noqa: E402
+
+Array = np.ndarray
+
+
+def mlp():
+    return MLPClassifier((8,), max_iter=300, tol=1e-3, random_state=0)
+
+
+MODELS = {
+    "LogisticRegression": lambda: LogisticRegression(max_iter=5000),
+    "SGDClassifier": lambda: SGDClassifier(loss="log_loss", random_state=0),
+    "LinearSVC": LinearSVC,
+    "MLPClassifier": mlp,
+    "scaled": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
+    "imputed": lambda: make_pipeline(SimpleImputer(), StandardScaler(), mlp()),
+    "of length 1": lambda: make_pipeline(Normalizer("l2"), LogisticRegression()),
+    "of sum 1": lambda: make_pipeline(Normalizer("l1"), LogisticRegression()),
+    "of largest entry 1": lambda: make_pipeline(Normalizer("max"), LogisticRegression()),
+}
+LINEAR = ("LogisticRegression", "SGDClassifier", "LinearSVC")
+NOT_EXPORTED = {"LinearSVC", "of largest entry 1"}  # in float64
+
+
+def fitted(name: str, classes: int, dtype: type) -> tuple[object, Array]:
+    """A trained classifier and inputs for it, positive ones: ONNX takes the largest entry, scikit-learn the largest size."""
+    x, y = make_classification(200, 6, n_informative=5, n_redundant=0, n_classes=classes, random_state=0)
+    x = (x - x.min() + 0.5).astype(dtype)
+    return MODELS[name]().fit(x.astype(np.float64), y), x[:12]
+
+
+def scores(model: object, x: Array) -> Array:
+    """The decision function, [n, classes], in float64."""
+    x = x.astype(np.float64)
+    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    if isinstance(last, MLPClassifier):  # has none
+        x = model[:-1].transform(x) if last is not model else x
+        (w, v), (b, c) = last.coefs_, last.intercepts_
+        z = np.maximum(x @ w + b, 0) @ v + c
+        z = z[:, 0] if z.shape[1] == 1 else z
+    else:
+        z = model.decision_function(x)
+    return np.stack([-z, z], 1) if z.ndim == 1 else z
+
+
+def exported(model: object, x: Array, head: str) -> onnx.ModelProto:
+    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    choice = {"plain": False, "ZipMap": True, "columns": "columns"}[head]
+    return skl2onnx.to_onnx(model, x[:1], options={id(last): {"zipmap": choice}} if hasattr(last, "predict_proba") else None)
+
+
+@pytest.mark.parametrize("head", ["plain", "ZipMap", "columns"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("name", MODELS)
+def test_against_the_decision_function(name, classes, dtype, head):
+    if dtype == np.float64 and (name in NOT_EXPORTED or head == "ZipMap" or name == "imputed"):
+        pytest.skip("skl2onnx does not export it, or ONNX Runtime has no kernel for it")
+    model, x = fitted(name, classes, dtype)
+    source = exported(model, x, head)
+    rows, best = np.arange(len(x)), model.predict(x)
+    z = scores(model, x)
+    compiled = onnxdtd.compile(source, "lrp-epsilon")
+    (logits,) = [p.value for p in compiled.metadata_props if p.key == "onnxdtd.logits"]
+    kept = onnxdtd.compile(source, "lrp-epsilon", keep=[logits.strip('"')])
+    found = Session(kept)(X=x)
+    seed = found[f"relevance/{logits.strip(chr(34))}"].reshape(len(x), -1)
+    tolerance = 1e-4 if dtype == np.float32 else 1e-9
+    assert_near(seed.sum(1), z[rows, best], tolerance)
+    assert (np.count_nonzero(seed, axis=1) == 1).all()
+    if name in LINEAR:
+        w = model.coef_ if classes == 3 else np.concatenate([-model.coef_, model.coef_])
+        logit = z[rows, best][:, None]
+        assert_near(found["relevance"], x * w[best] * logit / (logit + 1e-6 * np.sign(logit)), tolerance)
+    for target in (None, 0, 1):
+        chosen = best if target is None else np.full(len(x), target)
+        g = Session(onnxdtd.compile(source, "gradient", target=target))(X=x)["relevance"]
+        h = 1e-4 * np.eye(6)
+        differences = np.stack([(scores(model, x + d) - scores(model, x - d))[rows, chosen] / 2e-4 for d in h], 1)
+        assert_near(g, differences, 2e-4 if dtype == np.float32 else 1e-6)
+    r = Session(onnxdtd.compile(source, "dtd"))(X=x)["relevance"]
+    assert np.isfinite(r).all()
+    if name in LINEAR:
+        assert_near(r, z[rows, best][:, None] * w[best] ** 2 / (w[best] ** 2).sum(1, keepdims=True), max(tolerance, 1e-6))
