@@ -173,6 +173,12 @@ def compile_command(
     model: Model,
     request: Request,
     out_path: Annotated[Path | None, option("-o", "The file to write; by default MODEL.PRESET.onnx.", "OUT")] = None,
+    weights: Annotated[
+        str | None,
+        option(
+            "--weights", "Refer to external weights or copy them. Default: copy them into another folder.", "reference|copy"
+        ),
+    ] = None,
 ) -> None:
     """Write a model that computes the prediction and its explanation."""
     from onnxdtd.compiler import build, prepare, save
@@ -180,7 +186,7 @@ def compile_command(
     job = prepare(model, request)
     compiled = build(job)
     path = out_path or model.with_name(f"{model.stem}.{Path(request.preset).stem}.onnx")
-    save(compiled, path, model)
+    save(compiled, path, model, weights)
     err.print(f"{path}: {', '.join(_headline(job))}", markup=False)
 
 

@@ -263,6 +263,16 @@ def predictor(proto: onnx.ModelProto) -> dict[str, Any]:
     return {**sizes, "sha256": digest.hexdigest()}
 
 
-def save(proto: onnx.ModelProto, path: str | Path, source: str | Path | None = None) -> None:
-    """Write a compiled model; see ``onnxdtd.model.write``."""
-    files.write(proto, Path(path), None if source is None else Path(source))
+def save(proto: onnx.ModelProto, path: str | Path, source: str | Path | None = None, weights: str | None = None) -> None:
+    """Write a compiled model.
+
+    Args:
+        path: the file to write.
+        source: the file that the model was compiled from, where that has external weights.
+        weights: ``"reference"`` for the weight files of the source, which must lie in or below the folder of ``path``,
+            ``"copy"`` for a copy beside ``path``. By default a reference in the folder of the source, a copy in any other.
+
+    Raises:
+        OnnxdtdError: see ``onnxdtd.errors``.
+    """
+    files.write(proto, Path(path), None if source is None else Path(source), weights)

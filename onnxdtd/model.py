@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -20,7 +21,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxdtd.branches import take_constant_branches
-from onnxdtd.errors import ModelError
+from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.views import float_nodes
 
 OLDEST_OPSET = 7  # what onnx's version converter still understands reliably
@@ -275,12 +276,15 @@ def real_inputs(proto: onnx.ModelProto) -> list[ValueInfoProto]:
     return [value for value in proto.graph.input if value.name not in weights]
 
 
-def write(proto: onnx.ModelProto, path: Path, source: Path | None = None) -> None:
+def write(proto: onnx.ModelProto, path: Path, source: Path | None = None, weights: str | None = None) -> None:
     """Write ``proto`` to ``path`` by way of a temporary file beside it, so that no half-written file can be left.
 
-    External weights stay external: where ``path`` lies in another folder than ``source``, their files are copied beside it.
+    External weights stay external. ``weights`` is ``"reference"`` to use the files of ``source``, which must then lie in or
+    below the folder of ``path``, ``"copy"`` to give the model its own, or None to copy them into another folder only.
     Raises ``ModelError`` where the target cannot be written or is the source.
     """
+    if weights not in (None, "reference", "copy"):
+        raise RequestError(f"weights {weights!r}: give 'reference' or 'copy'")
     try:
         if path.is_symlink():  # replace the file, not the link
             path = path.resolve()
@@ -296,13 +300,19 @@ def write(proto: onnx.ModelProto, path: Path, source: Path | None = None) -> Non
             raise ModelError(f"{path}: is where the weights of the model are; choose another output")
     except OSError as error:
         raise ModelError(f"{path}: cannot be written ({error.strerror})") from None
+    copies: dict[Path, str] = {}
+    if source is not None and (weights or source.parent.resolve() != path.parent.resolve()):
+        origins = _external_files(proto, source.parent)
+        places = _places(origins, path, weights or "copy")
+        proto = _relocated(proto, places)
+        copies = {} if weights == "reference" else {origins[location]: place for location, place in places.items()}
     try:
         data = proto.SerializeToString(deterministic=True)
     except ValueError:
         raise ModelError("the weights inside the model exceed 2 GiB; keep them as external data") from None
     try:
-        if source is not None and source.parent.resolve() != path.parent.resolve():
-            _copy_external_data(proto, source.parent, path.parent)
+        if copies:
+            _copy_external_data(copies, path.parent)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -322,13 +332,48 @@ def _umask() -> int:
     return mask
 
 
-def _copy_external_data(proto: onnx.ModelProto, source: Path, target: Path) -> None:
-    for location in _locations(proto):
-        origin, copy = source / location, target / location
-        if not origin.resolve().is_relative_to(source.resolve()):
+def _external_files(proto: onnx.ModelProto, folder: Path) -> dict[str, Path]:
+    """Where the files of the external weights are, by location; none outside of the model's folder."""
+    found = {location: folder / location for location in _locations(proto)}
+    for location, origin in found.items():
+        if not origin.resolve().is_relative_to(folder.resolve()):
             raise ModelError(f"external weights at {location!r} lie outside the model's folder; not followed")
         if not origin.is_file():
             raise ModelError(f"{origin}: no such file, though the model has its weights there")
+    return found
+
+
+def _places(origins: Mapping[str, Path], path: Path, weights: str) -> dict[str, str]:
+    """The location in the model at ``path`` for each one in the source. Runtimes follow none that leaves the folder."""
+    folder = path.parent.resolve()
+    if weights == "reference":
+        for origin in origins.values():
+            if not origin.resolve().is_relative_to(folder):
+                raise ModelError(
+                    f"{origin}: runtimes read weights in or below the folder of a model only; copy them, or write there"
+                )
+        return {location: origin.resolve().relative_to(folder).as_posix() for location, origin in origins.items()}
+    taken = {location for location, origin in origins.items() if origin.resolve() == (folder / location).resolve()}
+    own = lambda location: Path(location).with_name(f"{path.name}.{Path(location).name}").as_posix()
+    return {location: own(location) if location in taken else location for location in origins}
+
+
+def _relocated(proto: onnx.ModelProto, places: Mapping[str, str]) -> onnx.ModelProto:
+    """The model with its external weights at other places; the same one where nothing changes."""
+    if all(location == place for location, place in places.items()):
+        return proto
+    moved = onnx.ModelProto()
+    moved.CopyFrom(proto)
+    for tensor in filter(uses_external_data, moved.graph.initializer):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = places[entry.value]
+    return moved
+
+
+def _copy_external_data(copies: Mapping[Path, str], target: Path) -> None:
+    for origin, place in copies.items():
+        copy = target / place
         if copy.exists() and not filecmp.cmp(origin, copy, shallow=False):
             raise ModelError(f"{copy}: is where the weights would go, but another file is there; choose another folder")
         if not copy.exists():

@@ -150,6 +150,19 @@ def test_compile_writes_a_model_that_predicts_the_same(name: str, run: Callable[
     assert np.isfinite(actual[-1]).all()
 
 
+@pytest.mark.parametrize("weights", ["reference", "copy"])
+def test_compile_refers_to_weights_or_copies_them(weights: str, run: Callable[..., Ran], tmp_path: Path) -> None:
+    source = tmp_path / "in/net.onnx"
+    source.parent.mkdir()
+    onnx.save(linear(), source, save_as_external_data=True, location="net.data", size_threshold=0)
+    done = run("compile", source, "-o", tmp_path / "out.onnx", "--weights", weights)
+    assert done.code == 0, done.err
+    assert (tmp_path / "net.data").exists() == (weights == "copy")
+    refused = run("compile", source, "-o", tmp_path / "out.onnx", "--weights", "both")
+    assert refused.code == 2
+    assert "weights 'both': give 'reference' or 'copy'" in refused.err
+
+
 def test_compile_says_what_it_stepped_back_over_and_what_it_changed(run: Callable[..., Ran], tmp_path: Path) -> None:
     done = run("compile", MODELS / "digits_resnet.onnx", *BOUNDS, "-o", tmp_path / "out.onnx")
     assert "before Softmax" in done.err

@@ -470,6 +470,58 @@ def test_external_weights_are_copied_beside_the_output(tmp_path: Path) -> None:
     np.testing.assert_array_equal(predict(tmp_path / "out/net.onnx", X), run(classifier(), x=X)["y"])
 
 
+def test_weights_below_the_output_can_be_referred_to(tmp_path: Path) -> None:
+    path = saved(classifier(), tmp_path / "in/net.onnx", location="net.data")
+    out = tmp_path / "out.onnx"
+    compiled = onnxdtd.compile(path)
+    onnxdtd.save(compiled, out, path, weights="reference")
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")) == [
+        "in/net.data",
+        "in/net.onnx",
+        "out.onnx",
+    ]
+    assert locations(onnx.load(out, load_external_data=False)) == {"in/net.data"}
+    assert locations(compiled) == {"net.data"}  # what the caller holds stays as it is
+    np.testing.assert_array_equal(predict(out, X), run(classifier(), x=X)["y"])
+    onnxdtd.save(compiled, tmp_path / "in/out.onnx", path, weights="reference")
+    assert locations(onnx.load(tmp_path / "in/out.onnx", load_external_data=False)) == {"net.data"}
+
+
+def test_weights_beside_the_source_can_be_copied(tmp_path: Path) -> None:
+    """Under a name of their own, so that the source may go."""
+    path = saved(classifier(), tmp_path / "net.onnx")
+    onnxdtd.save(onnxdtd.compile(path), tmp_path / "out.onnx", path, weights="copy")
+    assert locations(onnx.load(tmp_path / "out.onnx", load_external_data=False)) == {"out.onnx.net.data"}
+    for gone in ("net.onnx", "net.data"):
+        (tmp_path / gone).unlink()
+    np.testing.assert_array_equal(predict(tmp_path / "out.onnx", X), run(classifier(), x=X)["y"])
+
+
+def test_weights_elsewhere_cannot_be_referred_to(tmp_path: Path) -> None:
+    """Runtimes follow no path out of the folder of a model."""
+    path = saved(classifier(), tmp_path / "in/net.onnx")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ModelError, match=r"net\.data: runtimes read weights in or below the folder"):
+        onnxdtd.save(onnxdtd.compile(path), tmp_path / "out/net.onnx", path, weights="reference")
+    assert not list((tmp_path / "out").iterdir())
+    with pytest.raises(onnxdtd.RequestError, match="weights 'link'"):
+        onnxdtd.save(onnxdtd.compile(path), tmp_path / "out/net.onnx", path, weights="link")
+
+
+@pytest.mark.parametrize("weights", ["reference", "copy"])
+@pytest.mark.parametrize("location", ["../secret.data", "{root}/secret.data", "link.data"])
+def test_weights_outside_are_neither_referred_to_nor_copied(location: str, weights: str, tmp_path: Path) -> None:
+    path = saved(classifier(), tmp_path / "in/net.onnx")
+    (tmp_path / "in/net.data").rename(tmp_path / "secret.data")
+    if location == "link.data":
+        (tmp_path / "in/link.data").symlink_to(tmp_path / "secret.data")
+    moved(path, location.format(root=tmp_path))
+    for out in ("out.onnx", "in/out.onnx"):
+        with pytest.raises(ModelError, match="lie outside the model's folder"):
+            onnxdtd.save(onnxdtd.compile(path), tmp_path / out, path, weights=weights)
+        assert not (tmp_path / out).exists()
+
+
 def moved(path: Path, location: str) -> Path:
     """Let the weights of the model at ``path`` claim to be at ``location``."""
     proto = onnx.load(path, load_external_data=False)
