@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxdtd.emit import Emit, Tensor, dims
 from onnxdtd.errors import RequestError
-from onnxdtd.flow import PASS, is_float
+from onnxdtd.flow import PASS, is_byte, is_float
 from onnxdtd.plan import STRAIGHT, Plan
 
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Sum", *PASS}  # broadcast: a bound may stay smaller than its tensor
@@ -44,14 +44,16 @@ class Bounds:
         e, node = self._emit, self._plan.producer[tensor.name]
         if node.op in STRAIGHT:
             low, high = self.of(node.inputs[0])
-            dtype = tensor.dtype if is_float(tensor.dtype) else low.dtype
-            self._known[tensor.name] = e.cast(low, dtype), e.cast(high, dtype)
-            return
+            if node.op != "DequantizeLinear" or is_float(low.dtype):  # not yet what the integers stand for
+                dtype = tensor.dtype if is_float(tensor.dtype) else low.dtype
+                self._known[tensor.name] = e.cast(low, dtype), e.cast(high, dtype)
+                return
         ends = []
         for side in (0, 1):
             sources = [self._at(t, side, node.op) if self._plan.active(t) else t for t in node.inputs]
             ends.append(e.multi(node.op, len(node.outputs), *sources, **node.attrs))
         for result, low, high in zip(node.outputs, *ends, strict=True):
+            low.dtype = high.dtype = result.dtype
             self._known[result.name] = e("Min", low, high), e("Max", low, high)
 
     def _at(self, tensor: Tensor, side: int, op: str) -> Tensor:
@@ -66,9 +68,11 @@ def _fitted(bound: Any, tensor: Tensor, name: str) -> np.ndarray:
     except (TypeError, ValueError):
         raise RequestError(f"{name} {bound!r} is neither a number nor a list of numbers") from None
     with np.errstate(over="ignore"):
-        finite = np.isfinite(array.astype(tensor.dtype)).all()
+        finite = np.isfinite(array if is_byte(tensor.dtype) else array.astype(tensor.dtype)).all()
     if not finite:
         raise RequestError(f"{name} {bound} must be finite")
+    if is_byte(tensor.dtype) and not np.array_equal(array, np.clip(np.rint(array), 0, 255)):
+        raise RequestError(f"{name} {bound}: the input {tensor.name!r} is uint8, its bounds are integers from 0 to 255")
     sizes = dims(tensor)
     if array.ndim == 1 and array.size > 1 and sizes is not None:
         channel = next((axis for axis in (1, len(sizes) - 1) if axis < len(sizes) and sizes[axis] == array.size), None)

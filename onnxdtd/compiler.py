@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from onnxdtd import model as files
 from onnxdtd.bounds import Bounds
 from onnxdtd.emit import Emit, Tensor, label, wide
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
-from onnxdtd.flow import is_float
+from onnxdtd.flow import is_byte, is_float
 from onnxdtd.ledger import COLUMNS, OUTPUT, Ledger
 from onnxdtd.library import Library
 from onnxdtd.linear import NotLinear
-from onnxdtd.plan import Plan, Step, plan, problem
+from onnxdtd.plan import Plan, Step, explainable, plan, problem
 from onnxdtd.request import Request
 from onnxdtd.rules import Context, propagate
 from onnxdtd.target import classes, start
@@ -57,11 +57,14 @@ def prepare(model: files.ModelLike, request: Request) -> Job:
     graph = files.graph(source.proto)
     changes += files.declare_outputs(source.proto, graph)
     emit = Emit(graph, files.names(source.proto))
+    names = [value.name for value in inputs]
+    if request.low is None and request.high is None and any(is_byte(t.dtype) for t in explainable(graph, names)):
+        request = replace(request, low=0.0, high=255.0)  # what a byte can be
     bounded = request.low is not None or request.high is not None
     made = plan(
         emit,
         graph,
-        [value.name for value in inputs],
+        names,
         preset,
         output=request.output,
         keep=request.keep,

@@ -43,6 +43,11 @@ def is_float(dtype: Any) -> bool:
         return False
 
 
+def is_byte(dtype: Any) -> bool:
+    """Is it the type of pixels?"""
+    return bool(dtype == np.uint8)
+
+
 def first(relevance: Relevance) -> Tensor:
     """The relevance of the only output that can have any."""
     assert relevance[0] is not None

@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 from onnxdtd.derivative import DERIVATIVE
 from onnxdtd.emit import Emit, Tensor, dims, label
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
-from onnxdtd.flow import MOVE, PASS, ROUTE, Flow, is_float, never_negative
+from onnxdtd.flow import MOVE, PASS, ROUTE, Flow, is_byte, is_float, never_negative
 from onnxdtd.frozen import FROZEN, factors, held, product
 from onnxdtd.library import LayerFacts, Preset
 from onnxdtd.linear import LINEAR, Layer, NotLinear, constant_value, followed_by
@@ -112,13 +112,13 @@ def plan(
     bounded: bool = False,
     allow: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Plan the explanation of ``output`` in terms of the float inputs among ``inputs``.
+    """Plan the explanation of ``output`` in terms of the float inputs among ``inputs``, or of pixels where there are none.
 
     ``keep`` names tensors whose relevance is wanted too, ``bounded`` tells whether the bounds of the input are known, ``allow``
     maps operators to ``"pass"``. Raises ``Unsupported`` with every problem, ``ModelError`` where there is nothing to
     explain, ``RequestError`` for an unknown name.
     """
-    explained = [t for t in graph.inputs if t.name in inputs and is_float(t.dtype)]
+    explained = explainable(graph, inputs)
     if not explained:
         raise ModelError("the model has no floating-point input; only those can be explained" + _bfloat16(graph))
     nodes = views(e, list(graph.nodes))
@@ -145,6 +145,12 @@ def plan(
         facts.is_active,
         facts.is_nonnegative,
     )
+
+
+def explainable(graph: gs.Graph, inputs: Sequence[str]) -> list[Tensor]:
+    """The float inputs among ``inputs``; where there are none, the uint8 ones of a model that scales pixels itself."""
+    real = [t for t in graph.inputs if t.name in inputs and is_float(t.dtype)]
+    return real or [t for t in graph.inputs if t.name in inputs and is_byte(t.dtype)]
 
 
 def _facts(nodes: Sequence[gs.Node], explained: Sequence[Tensor]) -> Facts:
@@ -385,6 +391,8 @@ class _Stepper:
     def linear(self, node: gs.Node, layer: Layer, kind: str) -> Step:
         """A step by a rule, or of preprocessing, which passes relevance as it is."""
         sources = tuple(slot.x for slot in layer.slots)
+        if any(t.dtype is not None and not is_float(t.dtype) for t in (*sources, layer.y)):
+            raise NotLinear("it computes with integers")
         if kind == "preprocessing":
             return Step(kind, (node,), tuple(node.outputs), sources, layer, flow=PASS["Identity"])
         if isinstance(node, View):

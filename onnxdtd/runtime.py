@@ -133,8 +133,13 @@ class Explainer:
         try:
             if value.dtype.kind == "c":
                 raise TypeError
+            dtype = _dtype(node.type)
+            if dtype.kind in "iu" and value.dtype.kind == "f":  # pixels that were scaled and scaled back
+                value = np.rint(value)
+                if not ((value >= np.iinfo(dtype).min) & (value <= np.iinfo(dtype).max)).all():
+                    raise RequestError(f"the input {name!r} takes {dtype}, the array has values that are none")
             with np.errstate(over="ignore"):  # becomes infinite, and is refused below
-                value = value.astype(_dtype(node.type))
+                value = value.astype(dtype)
         except (TypeError, ValueError):
             raise RequestError(f"the input {name!r} takes {node.type}, not an array of {value.dtype}") from None
         if value.dtype.kind == "f" and not np.isfinite(value).all():
