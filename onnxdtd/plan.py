@@ -391,7 +391,7 @@ class _Stepper:
     def linear(self, node: gs.Node, layer: Layer, kind: str) -> Step:
         """A step by a rule, or of preprocessing, which passes relevance as it is."""
         sources = tuple(slot.x for slot in layer.slots)
-        if any(t.dtype is not None and not is_float(t.dtype) for t in (*sources, layer.y)):
+        if any(t.dtype is not None and not is_float(t.dtype) for t in sources):
             raise NotLinear("it computes with integers")
         if kind == "preprocessing":
             return Step(kind, (node,), tuple(node.outputs), sources, layer, flow=PASS["Identity"])
