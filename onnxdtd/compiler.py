@@ -260,7 +260,8 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, boo
 def predictor(proto: onnx.ModelProto) -> dict[str, Any]:
     """How many of the nodes, initializers, inputs and outputs are the source's own, and the SHA-256 of the first two."""
     graph, digest = proto.graph, hashlib.sha256()
-    for part in [*graph.node, *graph.initializer]:
+    placeless = files.relocated(proto, dict.fromkeys(files.locations(proto), "")).graph  # files may be copied
+    for part in [*graph.node, *placeless.initializer]:
         digest.update(part.SerializeToString(deterministic=True))
     sizes = {name: len(getattr(graph, name)) for name in ("node", "initializer", "input", "output")}
     return {**sizes, "sha256": digest.hexdigest()}

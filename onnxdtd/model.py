@@ -296,7 +296,7 @@ def write(proto: onnx.ModelProto, path: Path, source: Path | None = None, weight
             raise ModelError(f"{path}: is not a regular file; give the name of the file to write")
         if source is not None and path.exists() and path.samefile(source):
             raise ModelError(f"{path}: is the source model, which is never overwritten; choose another output")
-        if any(path.resolve() == (path.parent / location).resolve() for location in _locations(proto)):
+        if any(path.resolve() == (path.parent / location).resolve() for location in locations(proto)):
             raise ModelError(f"{path}: is where the weights of the model are; choose another output")
     except OSError as error:
         raise ModelError(f"{path}: cannot be written ({error.strerror})") from None
@@ -304,7 +304,7 @@ def write(proto: onnx.ModelProto, path: Path, source: Path | None = None, weight
     if source is not None and (weights or source.parent.resolve() != path.parent.resolve()):
         origins = _external_files(proto, source.parent)
         places = _places(origins, path, weights or "copy")
-        proto = _relocated(proto, places)
+        proto = relocated(proto, places)
         copies = {} if weights == "reference" else {origins[location]: place for location, place in places.items()}
     try:
         data = proto.SerializeToString(deterministic=True)
@@ -334,7 +334,7 @@ def _umask() -> int:
 
 def _external_files(proto: onnx.ModelProto, folder: Path) -> dict[str, Path]:
     """Where the files of the external weights are, by location; none outside of the model's folder."""
-    found = {location: folder / location for location in _locations(proto)}
+    found = {location: folder / location for location in locations(proto)}
     for location, origin in found.items():
         if not origin.resolve().is_relative_to(folder.resolve()):
             raise ModelError(f"external weights at {location!r} lie outside the model's folder; not followed")
@@ -358,7 +358,7 @@ def _places(origins: Mapping[str, Path], path: Path, weights: str) -> dict[str, 
     return {location: own(location) if location in taken else location for location in origins}
 
 
-def _relocated(proto: onnx.ModelProto, places: Mapping[str, str]) -> onnx.ModelProto:
+def relocated(proto: onnx.ModelProto, places: Mapping[str, str]) -> onnx.ModelProto:
     """The model with its external weights at other places; the same one where nothing changes."""
     if all(location == place for location, place in places.items()):
         return proto
@@ -381,7 +381,7 @@ def _copy_external_data(copies: Mapping[Path, str], target: Path) -> None:
             shutil.copyfile(origin, copy)
 
 
-def _locations(proto: onnx.ModelProto) -> list[str]:
+def locations(proto: onnx.ModelProto) -> list[str]:
     """The files that hold external weights, relative to that of the model."""
     tensors: list[TensorProto] = [t for t in proto.graph.initializer if uses_external_data(t)]
     return sorted({ExternalDataInfo(t).location for t in tensors})

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 import onnxdtd
 from onnxdtd import model as files
@@ -81,7 +82,7 @@ def verify(compiled: Path, source: Path | None = None, inputs: Path | None = Non
         origin = stripped(have, facts["predictor"]) if original is None else original.proto
         job = prepare(origin, _request(have, facts, preset))
         job = replace(job, request=replace(job.request, preset=facts["preset"]))
-        fresh = build(job)
+        fresh = _placed(build(job), have)
         found = predictor(stripped(have, facts["predictor"]))
     except (OnnxdtdError, LookupError, AttributeError, TypeError, ValueError) as error:
         return Report([Check("metadata", False, f"what it says cannot be compiled: {_text(error)}")], [])
@@ -123,6 +124,14 @@ def stripped(compiled: onnx.ModelProto, sizes: Mapping[str, Any]) -> onnx.ModelP
     del proto.metadata_props[:]
     proto.metadata_props.extend(kept)
     return proto
+
+
+def _placed(fresh: onnx.ModelProto, have: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its external weights where the other has them: a copy or a reference, as the user chose."""
+    theirs = {t.name: t.external_data for t in have.graph.initializer}
+    places = {ExternalDataInfo(t).location: t.name for t in fresh.graph.initializer if uses_external_data(t)}
+    found = {place: [e.value for e in theirs.get(name, ()) if e.key == "location"] for place, name in places.items()}
+    return files.relocated(fresh, {place: values[0] if values else place for place, values in found.items()})
 
 
 def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | None) -> Request:

@@ -260,6 +260,23 @@ def test_bundled_models_on_their_samples(name: str, tmp_path: Path) -> None:
     assert "on 20 inputs" in found(report, "prediction")
 
 
+@pytest.mark.parametrize("weights", ["reference", "copy"])
+@pytest.mark.parametrize("folder", ["", "in"])
+def test_external_weights_wherever_they_lie(folder: str, weights: str, tmp_path: Path) -> None:
+    """Where the files are is no part of what was compiled, what is in them is: the prediction tells."""
+    source = tmp_path / "in/net.onnx"
+    source.parent.mkdir()
+    onnx.save(net(), source, save_as_external_data=True, location="net.data", size_threshold=64)
+    path = tmp_path / folder / "out.onnx"
+    onnxdtd.save(onnxdtd.compile(source), path, source, weights)
+    assert not failed(verify(path, source))
+    assert not failed(verify(path))
+    if weights == "copy":
+        (copy,) = {"": [tmp_path / "net.data"], "in": [tmp_path / "in/out.onnx.net.data"]}[folder]
+        copy.write_bytes(copy.read_bytes()[::-1])
+        assert "prediction" in failed(verify(path, source))
+
+
 def test_not_compiled(source: Path) -> None:
     with pytest.raises(ModelError, match="was not compiled by onnxdtd; run `onnxdtd compile`"):
         verify(source)
