@@ -181,7 +181,7 @@ def stabiliser(e: Emit, z: Value, epsilon: float) -> Value:
 
 
 def divides(e: Emit, z: Tensor, never_negative: bool) -> Tensor:
-    """Is there a denominator? Not below 2¹⁴ times the smallest normal number: from there on w R / z is finite for w R below 2¹⁶.
+    """Is there a denominator? From 2¹⁴ times the smallest normal number on w R / z is finite, as long as w R is below 2¹⁶.
 
     NaN, as where a bias of -inf is taken off an output of -inf, is none either.
     """
