@@ -225,7 +225,7 @@ def subject(peers: ModuleType, folder: Path, module: Any, shape: Sequence[int], 
         torch.onnx.export(module, (torch.from_numpy(x),), path, dynamo=False, opset_version=17)
     proto, logits = peers.predictor(path)
     twins = [peers.Rebuilt(proto, logits, add) for add in (peers.Added, peers.Addition_Module)]
-    return peers.Subject("net", path, x, [-3.0] * shape[1], [3.0] * shape[1], *twins)
+    return peers.Subject("net", path, x, [-3.0] * shape[1], [3.0] * shape[1], *twins, twins[0])
 
 
 def residual(peers: ModuleType) -> Any:
@@ -273,6 +273,18 @@ def test_small_net(peers: ModuleType, tmp_path: Path, make: Callable[[Any], Any]
         wanted = "definition" if row.preset in definitions else "same"
         assert (row.preset, row.peer, row.verdict) == (row.preset, row.peer, wanted)
         assert row.remaining < 2e-5, row
+
+
+def test_in_float64_nothing_is_left(peers: ModuleType, tmp_path: Path) -> None:
+    """With the weights of the file, and all arithmetic in 64 bits."""
+    net = subject(peers, tmp_path, residual(peers), (1, 2, 16, 16))
+    x = peers.torch.from_numpy(net.x).double()
+    module = net.twin.double()
+    target = int(module(x).argmax())
+    for preset, _, make, exactly in peers.ZENNIT:
+        ours = peers.double.relevance(net.path, preset, net.x, target, low=net.low, high=net.high)
+        assert ours.dtype == np.float64
+        assert_near(ours, peers.by_zennit(module, x, target, (exactly or make)(net.setting())), 1e-12)
 
 
 def test_a_difference_is_found(peers: ModuleType, tmp_path: Path) -> None:
