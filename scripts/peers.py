@@ -5,7 +5,7 @@ cosine, the sum of each. Where they differ by more than 1e-4, the reason is look
 
 - A definition: the same peer is asked again with our denominators (nothing added to them), activations and lone
   BatchNormalization passed. What agrees then differed by that.
-- Rounding: both are asked in float64 (ours by ``double.py``), with the same weights. What agrees there to 1e-6 has one
+- Rounding: both are asked in float64 (ours by ``double.py``), with the same weights. What agrees there to 1e-7 has one
   definition, and float32 is not enough for it. Then the distances of both float32 results from the float64 one are given.
 
 What has neither reason is a failure, and the exit status is 1.
@@ -63,7 +63,7 @@ VERDICTS = {
     "DIFFERENT": "UNEXPLAINED",
 }
 SAME = 1e-4  # relative to the largest relevance of the peer
-EXACT = 1e-6  # the same in float64, where weights are those of the file: merged in float32 by the exporter
+EXACT = 1e-7  # the same in float64, where weights are those of the file: merged in float32 by the exporter
 GAMMA = 0.25
 Bound = float | list[float]
 
@@ -184,6 +184,20 @@ class ExactIdentity(captum_rules.IdentityRule):
         return replaced
 
 
+class ExactWinner(captum_rules.EpsilonRule):
+    """The winner of a pooling takes all. By captum's EpsilonRule it takes x R / x, which is nothing for a winner of 0."""
+
+    def _create_backward_hook_output(self, outputs: Any) -> Callable[[Any], Any]:
+        return lambda grad: grad
+
+    def _create_backward_hook_input(self, inputs: Any) -> Callable[[Any], Any]:
+        def kept(grad: Any) -> Any:
+            grad.replace_out = grad
+            return grad
+
+        return kept
+
+
 class ExactMerge(SequentialMergeBatchNorm):
     """The canonizer of zennit, which leaves x / √(1 + ε) of a merged BatchNormalization; here x is left."""
 
@@ -246,7 +260,7 @@ ELSEWHERE = (torch.nn.Hardtanh, torch.nn.Hardswish, torch.nn.Sigmoid, *AFFINE)
 
 
 def by_captum(
-    module: torch.nn.Module, x: torch.Tensor, target: int, rule: Ruler, epsilon: float, identity: Ruler
+    module: torch.nn.Module, x: torch.Tensor, target: int, rule: Ruler, epsilon: float, exact: bool = False
 ) -> np.ndarray:
     """Relevance of ``x``. What captum refuses (other activations, layers over time) is refused here too."""
     explained = copy.deepcopy(module)  # captum leaves its marks on the parameters
@@ -258,9 +272,9 @@ def by_captum(
         ):
             part.rule = captum_rules.EpsilonRule(epsilon)
         elif isinstance(part, WINNERS):
-            part.rule = captum_rules.EpsilonRule(1e-30)  # the winner's share of itself is 1
+            part.rule = ExactWinner() if exact else captum_rules.EpsilonRule(1e-30)
         elif isinstance(part, ELSEWHERE):
-            part.rule = identity()
+            part.rule = ExactIdentity() if exact else captum_rules.IdentityRule()
     relevance = LRP(explained).attribute(x.clone(), target=target)
     return relevance.detach().numpy()
 
@@ -449,11 +463,10 @@ def rows(subject: Subject) -> Iterator[Row]:
         )
     for preset, peer, rule, epsilon in CAPTUM_RULES:
 
-        def captum(identity: Ruler, rule: Ruler = rule, epsilon: float = epsilon) -> Explain:
-            return lambda module, x, target: by_captum(module, x, target, rule, epsilon, identity)
+        def captum(exact: bool, rule: Ruler = rule, epsilon: float = epsilon) -> Explain:
+            return lambda module, x, target: by_captum(module, x, target, rule, epsilon, exact)
 
-        shipped, exact = captum(captum_rules.IdentityRule), captum(ExactIdentity)
-        yield compared(subject, preset, peer, subject.for_captum, shipped, exact)
+        yield compared(subject, preset, peer, subject.for_captum, captum(exact=False), captum(exact=True))
 
 
 def of_model(name: str, real: dict[str, Any], folder: Path) -> Iterator[Row]:

@@ -313,8 +313,8 @@ def test_captum_is_our_rule_on_positive_inputs(peers: ModuleType, tmp_path: Path
         compiled = onnxdtd.compile(net.path, "excitation-backprop", settings=list(settings), low=0.0, high=3.0)
         return peers.relevance(compiled, net.x, target)
 
-    zeroed = peers.by_captum(net.for_captum, x, target, rule, 1e-9, peers.ExactIdentity)
-    kept = peers.by_captum(net.for_captum, x, target, peers.captum_rules.Alpha1_Beta0_Rule, 1e-9, peers.ExactIdentity)
+    zeroed = peers.by_captum(net.for_captum, x, target, rule, 1e-9)
+    kept = peers.by_captum(net.for_captum, x, target, peers.captum_rules.Alpha1_Beta0_Rule, 1e-9)
     assert_near(ours(), zeroed, 1e-5)
     assert np.abs(kept - zeroed).max() > 0.01 * np.abs(zeroed).max()
 
@@ -334,3 +334,17 @@ def test_ties_in_max_pooling(peers: ModuleType, tmp_path: Path) -> None:
     corner[::2, ::2] = True
     assert (relevance[:, corner] != 0).all()
     assert not relevance[:, ~corner].any()
+
+
+def test_a_winner_of_zero_in_captum(peers: ModuleType, tmp_path: Path) -> None:
+    """It loses its relevance, which BatchNormalization has given it."""
+    nn = peers.torch.nn
+    peers.torch.manual_seed(1)
+    net = nn.Sequential(nn.MaxPool2d(2), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+    net[1].running_mean -= 1
+    net = subject(peers, tmp_path, net, (1, 2, 4, 4), positive=True)
+    net.x[0, 0, :2, :2] = 0
+    (row,) = (row for row in peers.rows(net) if row.peer == "captum GammaRule")
+    assert row.verdict == "definition"
+    assert row.difference > 0.01
+    assert row.remaining < TOLERANCE
