@@ -24,6 +24,7 @@ from onnxdtd.ledger import COLUMNS, OUTPUT, Ledger
 from onnxdtd.library import Library
 from onnxdtd.linear import NotLinear
 from onnxdtd.plan import Plan, Step, explainable, plan, problem
+from onnxdtd.rectified import rectified
 from onnxdtd.request import Request
 from onnxdtd.rules import Context, propagate
 from onnxdtd.target import classes, start
@@ -190,7 +191,7 @@ def accumulate(job: Job, seed: Tensor, book: Ledger | None = None) -> dict[str, 
     problems: list[Problem] = []
     if book is not None:
         book.seed(seed)
-    for step in reversed(job.plan.steps):
+    for step in reversed(rectified(job.plan.steps)):
         e.scope = step.name
         for result in step.outputs:
             if result.name in arrived:

@@ -156,10 +156,13 @@ def _absorbed(e: Emit, layer: Layer, rule: Rule, d: Division) -> Iterator[tuple[
         return
     bias = bias_term(e, layer, d.branch, rule.params)
     if bias is not None:
-        yield "bias", e("Mul", d.s, bias)
-    if rule.epsilon:
-        yield "stabiliser", e("Mul", d.s, stabiliser(e, d.z, rule.epsilon))
-    elif not isinstance(d.z, float):
-        yield "dead", e("Where", divides(e, d.z, d.never_negative), 0.0, d.r)
-    elif d.z == 0:
-        yield "dead", d.r
+        yield "bias", e.mul(e("Mul", d.s, bias), d.factor)
+    if isinstance(d.z, float):
+        if rule.epsilon:
+            yield "stabiliser", e("Mul", d.s, rule.epsilon if d.z >= 0 else -rule.epsilon)
+        elif d.z == 0:
+            yield "dead", d.r
+    elif rule.epsilon:
+        yield "stabiliser", e.mul(stabiliser(e, d.z, rule.epsilon, d.sign), d.s)
+    else:
+        yield "dead", e("Where", divides(e, d.z), 0.0, d.r)

@@ -139,7 +139,12 @@ def onnxruntime(
 def reference(model: ModelProto, output: str) -> Explain:
     """The reference implementation of onnx, in numpy."""
     evaluator = ReferenceEvaluator(model)
-    return lambda feeds: evaluator.run([output], dict(feeds))[0]
+
+    def explain(feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+        with np.errstate(divide="ignore", over="ignore"):  # 1 / 0 is ∞, as it is in every runtime
+            return evaluator.run([output], dict(feeds))[0]
+
+    return explain
 
 
 def openvino(model: ModelProto, output: str) -> Explain:

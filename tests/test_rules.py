@@ -140,7 +140,7 @@ def relevances(case: Case, rule: rules.Rule, nonnegative: bool, feeds: dict[str,
     bench = case.bench()
     e, layer = bench.e, layer_of(bench)
     bounds = tuple(e.constant(np.asarray(bound, case.dtype)) for bound in (LOW, HIGH))
-    context = Context(lambda tensor: nonnegative, lambda tensor: bounds)
+    context = Context(lambda tensor: nonnegative and tensor is not layer.y, lambda tensor: bounds)
     given = propagate(e, layer, rule, bench.input("R", layer.y), context)
     names = [slot.x.name for slot in layer.slots]
     outputs = {f"to {name}": tensor for name, tensor in zip(names, given, strict=True) if tensor is not None}
@@ -568,7 +568,7 @@ FAULTS: dict[str, tuple[str, Callable[..., Any], str]] = {
     "bias forgotten": ("denominator", lambda e, layer, *more: e("Sub", layer.y, layer.b), "epsilon"),
     "bias kept": ("denominator", lambda e, layer, *more: layer.y, "z"),
     "wrong side": ("selected", lambda e, relevance, y, when: e("Where", e("Less", y, 0.0), relevance, 0.0), "gamma"),
-    "no stabiliser": ("divide", lambda e, relevance, z, epsilon, positive: e("Div", relevance, z), "epsilon(epsilon=0.25)"),
+    "no stabiliser": ("divide", lambda e, relevance, z, *more: (e("Div", relevance, z), 1.0), "epsilon(epsilon=0.25)"),
     "weights of both signs": ("weight_term", lambda e, slot, symbol, params: slot.w, "z+"),
 }
 
