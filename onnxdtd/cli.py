@@ -376,6 +376,29 @@ def _percent(share: float) -> str:
     return f"{share:.2%}" if abs(share) >= 5e-5 else "~0" if share else ""
 
 
+@app.command("bench")
+@selects
+def bench_command(
+    model: Model,
+    request: Request,
+    batches: Annotated[list[int], option("--batch", "Samples in a run; may be given several times.", "N")] = [1, 8],
+    provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what prediction and explanation cost on this machine, on random inputs."""
+    from onnxdtd.bench import bench
+
+    timings = bench(model, request, batches, provider)
+    if as_json:
+        print(json.dumps([{**asdict(t), "ratio": t.ratio, "throughput": t.throughput} for t in timings], indent=1))
+        return
+    cells = [
+        (str(t.batch), f"{t.forward * 1e3:.1f} ms", f"{t.explain * 1e3:.1f} ms", f"{t.ratio:.2f} x", f"{t.throughput:.1f}")
+        for t in timings
+    ]
+    print_table(("batch", "forward", "with explanation", "ratio", "explained a second"), cells)
+
+
 @app.command("rules")
 def rules_command(
     as_json: AsJson = False,

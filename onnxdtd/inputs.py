@@ -6,9 +6,11 @@ import json
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -18,6 +20,7 @@ from onnxdtd.errors import RequestError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz")
 CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 MOST_CLASSES = 1_000_000
+SIDES = (224, 32, 8, 1)
 ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
 
 Shape = Sequence[int | str | None]
@@ -201,6 +204,38 @@ def _layout(picture: np.ndarray, shape: Shape) -> np.ndarray:
     """[height, width, channels] in the order that the model takes."""
     axis = channel_axis(shape)
     return picture[..., 0] if axis is None else np.moveaxis(picture, -1, axis)
+
+
+# Random inputs, for those who have none at hand.
+
+
+def sized(declared: Sequence[Any], side: int, batch: int = 1) -> list[int]:
+    """``declared`` with a number for every size: ``batch`` on axis 0, ``side`` for others that are open."""
+    return [size if isinstance(size, int) else side if axis else batch for axis, size in enumerate(declared)]
+
+
+def drawn(rng: np.random.Generator, shape: Sequence[int], low: Any, high: Any) -> np.ndarray:
+    """Uniform numbers between the bounds (a list has one number a channel), or normal ones where there are no bounds."""
+    if low is None or high is None:
+        return rng.normal(size=shape)
+    ends = []
+    for bound in (np.asarray(low, np.float64), np.asarray(high, np.float64)):
+        if bound.ndim == 1 and bound.size > 1:
+            channel = next(axis for axis in (1, len(shape) - 1) if shape[axis] == bound.size)
+            bound = bound.reshape([-1 if axis == channel else 1 for axis in range(len(shape))])
+        ends.append(bound)
+    return rng.uniform(ends[0], ends[1], shape)
+
+
+def open_size(session: Any, feeds: Callable[[Callable[[Sequence[Any]], list[int]]], Mapping[str, np.ndarray]]) -> int:
+    """The first of some usual heights and widths that a model takes where it leaves them open. Raises ``RequestError``."""
+    for side in SIDES:
+        try:
+            session.run(None, feeds(partial(sized, side=side)))
+        except Exception:  # ONNX Runtime's own exceptions share no base class
+            continue
+        return side
+    raise RequestError("the model takes no input of a size that could be guessed; give real ones with --inputs")
 
 
 def labels(path: Path) -> list[str]:

@@ -21,7 +21,7 @@ import onnxdtd
 from onnxdtd import model as files
 from onnxdtd.compiler import PREFIX, Job, build, predictor, prepare
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
-from onnxdtd.inputs import Layout, samples, scaling
+from onnxdtd.inputs import Layout, drawn, open_size, samples, scaling, sized
 from onnxdtd.request import Request
 from onnxdtd.runtime import Explainer, Explanation, Ledger, session
 
@@ -32,7 +32,6 @@ NEGATIVE = 1e-6  # of all relevance, under rules that give none
 POSITIVE_RULES = ("w2", "z+", "zB", "flat")
 PARTS = ("node", "initializer", "input", "output")
 GENERATED = 4  # random inputs
-SIDES = (224, 32, 8, 1)  # tried for sizes that the model leaves open
 
 Feeds = dict[str, np.ndarray]
 
@@ -246,39 +245,11 @@ def _inputs(explainer: Explainer, plain: Any, file: Path | None) -> Iterator[Fee
 
 
 def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any]) -> Iterator[Feeds]:
-    """Random numbers within the bounds, or from the normal distribution; open sizes are the first that the model takes."""
+    """Random inputs of a size that the model takes."""
+    side = open_size(plain, lambda shape: explainer.feeds({n: np.zeros(shape(i.shape)) for n, i in explainer.inputs.items()}))
     rng = np.random.default_rng(0)
-    for side in SIDES:
-        try:
-            plain.run(None, explainer.feeds({name: np.zeros(_shape(n.shape, side)) for name, n in explainer.inputs.items()}))
-            break
-        except Exception:  # ONNX Runtime's own exceptions share no base class
-            continue
-    else:
-        raise RequestError("the model takes no input of a size that could be guessed; give real ones with --inputs")
     for _ in range(GENERATED):
-        feeds = {}
-        for name, node in explainer.inputs.items():
-            shape = _shape(node.shape, side)
-            low, high = (_spread(bounds[end], shape) for end in ("low", "high"))
-            feeds[name] = rng.normal(size=shape) if low is None or high is None else rng.uniform(low, high, shape)
-        yield feeds
-
-
-def _shape(declared: Sequence[Any], side: int) -> list[int]:
-    """``declared`` with a number for every size: 1 for the batch, ``side`` for others that are open."""
-    return [size if isinstance(size, int) else side if axis else 1 for axis, size in enumerate(declared)]
-
-
-def _spread(bound: Any, shape: Sequence[int]) -> np.ndarray | None:
-    """A bound as an array that broadcasts; a list has one number a channel."""
-    if bound is None:
-        return None
-    array = np.asarray(bound, np.float64)
-    if array.ndim != 1 or array.size == 1:
-        return array
-    axis = next(axis for axis in (1, len(shape) - 1) if shape[axis] == array.size)
-    return array.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+        yield {n: drawn(rng, sized(i.shape, side), bounds["low"], bounds["high"]) for n, i in explainer.inputs.items()}
 
 
 def _ran(job: Job, runs: Sequence[Run]) -> Iterator[Check]:

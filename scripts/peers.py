@@ -264,7 +264,14 @@ def by_captum(
 ) -> np.ndarray:
     """Relevance of ``x``. What captum refuses (other activations, layers over time) is refused here too."""
     explained = copy.deepcopy(module)  # captum leaves its marks on the parameters
-    for part in explained.modules():
+    ruled(explained, rule, epsilon, exact)
+    relevance = LRP(explained).attribute(x.clone(), target=target)
+    return relevance.detach().numpy()
+
+
+def ruled(module: torch.nn.Module, rule: Ruler, epsilon: float, exact: bool = False) -> None:
+    """Give each part of a module its rule."""
+    for part in module.modules():
         if isinstance(part, WITH_WEIGHTS):
             part.rule = rule()
         elif isinstance(part, SHARING) or (
@@ -275,8 +282,6 @@ def by_captum(
             part.rule = ExactWinner() if exact else captum_rules.EpsilonRule(1e-30)
         elif isinstance(part, ELSEWHERE):
             part.rule = ExactIdentity() if exact else captum_rules.IdentityRule()
-    relevance = LRP(explained).attribute(x.clone(), target=target)
-    return relevance.detach().numpy()
 
 
 # ------------------------------------------------------------------------------------------------------------- models

@@ -1,0 +1,67 @@
+"""What an explanation costs on this machine: the model's own forward pass and the explaining model, taking turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from onnxdtd.compiler import build, prepare
+from onnxdtd.errors import RequestError
+from onnxdtd.inputs import drawn, open_size, sized
+from onnxdtd.request import Request
+from onnxdtd.runtime import Explainer, session
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median seconds of a run with ``batch`` samples."""
+
+    batch: int
+    forward: float
+    explain: float
+
+    @property
+    def ratio(self) -> float:
+        """How many forward passes prediction and explanation together cost."""
+        return self.explain / self.forward
+
+    @property
+    def throughput(self) -> float:
+        """Samples explained a second."""
+        return self.batch / self.explain
+
+
+def bench(model: Path, request: Request, batches: Sequence[int], provider: str | None = None, rounds: int = 9) -> list[Timing]:
+    """Time a classifier and its explaining model on random inputs.
+
+    ``batches`` are the numbers of samples to try; a model that fixes its own is timed with that. Raises ``OnnxdtdError``.
+    """
+    if any(batch < 1 for batch in batches) or rounds < 1:
+        raise RequestError("batches and rounds are at least 1")
+    job = prepare(model, request)
+    bounds = job.bounds.as_data() if job.bounds else {"low": None, "high": None}
+    providers = [provider] if provider else None
+    explainer, plain = Explainer(build(job), providers, folder=model.parent), session(str(model), providers)
+    side = open_size(plain, lambda shape: explainer.feeds({n: np.zeros(shape(i.shape)) for n, i in explainer.inputs.items()}))
+    declared = {name: node.shape for name, node in explainer.inputs.items()}
+    fixed = {shape[0] for shape in declared.values() if len(shape) > 1 and isinstance(shape[0], int)}
+    if not all(len(shape) > 1 for shape in declared.values()):
+        fixed = {1}
+    found = []
+    for batch in sorted(fixed) or batches:
+        rng = np.random.default_rng(0)
+        x = {n: drawn(rng, sized(shape, side, batch), bounds["low"], bounds["high"]) for n, shape in declared.items()}
+        feeds = explainer.feeds(x)
+        seconds: dict[str, list[float]] = {"forward": [], "explain": []}
+        for _ in range(rounds + 1):
+            for name, running in (("forward", plain), ("explain", explainer.session)):
+                start = time.perf_counter()
+                running.run(None, feeds)
+                seconds[name].append(time.perf_counter() - start)
+        found.append(Timing(batch, median(seconds["forward"][1:]), median(seconds["explain"][1:])))  # the first warms up
+    return found

@@ -1,0 +1,313 @@
+"""How fast, beside the forward pass and the peers? Times, memory and sizes of compiled models, as ratios.
+
+Every network of torchvision below has seeded weights and is exported with a free batch axis. ONNX Runtime (the source's own
+forward pass and the compiled models) lives in one process, PyTorch (zennit and captum with the same rules) in another; they
+take turns, run by run, so that whatever else the machine does meets all of them alike. Shown are medians: the forward pass
+in milliseconds, ours as multiples of it, theirs as multiples of ours.
+
+    scripts/bench.py                                     everything, ten minutes or so
+    scripts/bench.py --models vgg16 --batches 1 --readme
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import coverage
+import numpy as np
+
+import onnxdtd
+from onnxdtd.runtime import default_providers
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+MODELS = ("vgg16", "resnet50", "mobilenet_v2", "densenet121", "efficientnet_b0")
+PRESETS = ("dtd", "lrp-epsilon", "epsilon-alpha2beta1")
+SIZE = 224
+
+
+@dataclass(frozen=True)
+class Row:
+    """Median seconds of one model at one batch size: the forward pass, and each preset by each tool."""
+
+    model: str
+    batch: int
+    forward: float
+    ours: dict[str, float]
+    zennit: dict[str, float]
+    captum: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What a compiled model (preset dtd) costs besides time: seconds to compile and to load, bytes, peak memory."""
+
+    model: str
+    compile: float
+    load: float
+    load_source: float
+    size: int
+    size_source: int
+    peak: dict[int, float] = field(default_factory=dict)  # relative to the source's, by batch size
+
+
+# --------------------------------------------------------------------------------------------------------- the two sides
+
+
+def compiled(path: Path, preset: str) -> bytes:
+    """A model that explains the arg-max."""
+    bound = coverage.BOUND
+    proto = onnxdtd.compile(path, preset, low=-bound, high=bound, target="argmax")
+    return bytes(proto.SerializeToString())
+
+
+def of_onnx(path: Path, x: np.ndarray) -> dict[str, Callable[[], object]]:
+    """The forward pass and the compiled models, by name."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in default_providers()]
+    models: dict[str, Any] = {"forward": str(path), **{preset: compiled(path, preset) for preset in PRESETS}}
+    sessions = {name: ort.InferenceSession(model, options, providers=providers) for name, model in models.items()}
+    return {name: lambda s=s: s.run(None, {s.get_inputs()[0].name: x}) for name, s in sessions.items()}  # type: ignore[misc]
+
+
+def of_torch(name: str, path: Path, x: np.ndarray) -> dict[str, Callable[[], object]]:
+    """zennit and captum with the rules of our presets, by preset."""
+    import copy
+
+    import peers
+    import torch
+    from captum.attr import LRP
+    from captum.attr._utils import lrp_rules
+    from captum.attr._utils.custom_modules import Addition_Module
+    from rebuild import Rebuilt
+    from zennit import composites, rules
+
+    made = coverage.built(network(name))
+    canonizer = next((c for prefix, c in peers.CANONIZERS.items() if name.startswith(prefix)), None)
+    proto, logits = peers.predictor(path)
+    module = made if canonizer else Rebuilt(proto, logits, peers.Added)
+    setting = peers.Setting(-coverage.BOUND, coverage.BOUND, (canonizer(),) if canonizer else ())
+    norm = lambda: rules.Norm(1e-6)
+    composers = {
+        "dtd": peers.everywhere(
+            lambda: rules.ZPlus(zero_params="bias"), norm, lambda s: rules.ZBox(s.low, s.high, zero_params="bias")
+        ),
+        "lrp-epsilon": peers.everywhere(lambda: rules.Epsilon(1e-6), norm, affine=lambda: rules.Epsilon(1e-6)),
+        "epsilon-alpha2beta1": peers.shipped(composites.EpsilonAlpha2Beta1),
+    }
+    leaf = torch.from_numpy(x).requires_grad_(True)
+
+    def by_zennit(preset: str) -> Callable[[], object]:
+        hooked_module = copy.deepcopy(module)
+        composers[preset](setting).register(hooked_module)  # once, as one does for many images
+
+        def run() -> object:
+            scores = hooked_module(leaf)
+            start = torch.zeros_like(scores).scatter_(1, scores.argmax(1, keepdim=True), scores.detach().amax(1, keepdim=True))
+            return torch.autograd.grad(scores, leaf, grad_outputs=start)
+
+        return run
+
+    def by_captum(rule: Any) -> Callable[[], object]:
+        part = Rebuilt(proto, logits, Addition_Module)
+        target = part(torch.from_numpy(x)).argmax(1)
+
+        def run() -> object:
+            peers.ruled(part, rule, 1e-6)  # captum takes the rules away after each run
+            return LRP(part).attribute(torch.from_numpy(x), target=target)
+
+        return run
+
+    runs = {f"zennit {preset}": by_zennit(preset) for preset in composers}
+    runs["captum dtd"] = by_captum(lrp_rules.Alpha1_Beta0_Rule)
+    runs["captum lrp-epsilon"] = by_captum(peers.FLOAT_RULE)
+    return runs
+
+
+def network(name: str) -> coverage.Network:
+    """With the input size that it was designed for; BatchNormalization is calibrated on smaller pictures."""
+    return next(n for n in (*coverage.ZOO, coverage.Network("vgg16", SIZE)) if n.name == name)
+
+
+def worker(make: Callable[..., dict[str, Callable[[], object]]], arguments: Sequence[Any], pipe: Connection) -> None:
+    """Another process: runs what it is asked for by name, and answers with the seconds, or None where that fails."""
+    warnings.simplefilter("ignore")
+    runs = make(*arguments)
+    pipe.send(list(runs))
+    while name := pipe.recv():
+        start = time.perf_counter()
+        try:
+            runs[name]()
+        except Exception as error:  # a peer that cannot
+            print(f"{name}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
+            pipe.send(None)
+            continue
+        pipe.send(time.perf_counter() - start)
+
+
+def timed(name: str, path: Path, batch: int, rounds: int, with_peers: bool) -> Row:
+    """All runs, taking turns; the first of each is not counted."""
+    x = coverage.inputs(SIZE, batch, seed=2)
+    context = multiprocessing.get_context("spawn")
+    sides: list[tuple[Callable[..., Any], list[Any]]] = [(of_onnx, [path, x])]
+    if with_peers:
+        sides.append((of_torch, [name, path, x]))
+    pipes, processes = [], []
+    for make, arguments in sides:
+        here, there = context.Pipe()
+        processes.append(context.Process(target=worker, args=(make, arguments, there), daemon=True))
+        processes[-1].start()
+        pipes.append(here)
+    runs = [(pipe, run) for pipe in pipes for run in pipe.recv()]
+    seconds: dict[str, list[float]] = {run: [] for _, run in runs}
+    for turn in range(rounds + 1):
+        for pipe, run in list(runs):
+            pipe.send(run)
+            taken = pipe.recv()
+            if taken is None:
+                runs.remove((pipe, run))
+            elif turn:
+                seconds[run].append(taken)
+    for pipe, process in zip(pipes, processes, strict=True):
+        pipe.send("")
+        process.join()
+    found = {run: median(values) for run, values in seconds.items() if values}
+    of = lambda tool: {run.removeprefix(tool): t for run, t in found.items() if run.startswith(tool)}
+    ours = {preset: found[preset] for preset in PRESETS}
+    return Row(name, batch, found["forward"], ours, of("zennit "), of("captum "))
+
+
+# ------------------------------------------------------------------------------------------------- load, size, memory
+
+
+def weighed(name: str, path: Path, folder: Path, batches: Sequence[int]) -> Weight:
+    """Everything but the time of a run; each figure from a process of its own."""
+    out = folder / f"{name}.dtd.onnx"
+    bounds = ["--low", str(-coverage.BOUND), "--high", str(coverage.BOUND), "--target", "argmax"]
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "onnxdtd", "compile", path, "-o", out, *bounds], check=True, capture_output=True)
+    seconds = time.perf_counter() - start
+    told = {model: _told(model, 1) for model in (path, out)}
+    peaks = {b: _told(out, b)["peak"] / _told(path, b)["peak"] for b in batches}
+    return Weight(name, seconds, told[out]["load"], told[path]["load"], out.stat().st_size, path.stat().st_size, peaks)
+
+
+def _told(path: Path, batch: int) -> dict[str, float]:
+    ran = subprocess.run([sys.executable, __file__, "--one", str(path), str(batch)], check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
+def one(path: Path, batch: int) -> dict[str, float]:
+    """Seconds to load a model, and by how many kilobytes the peak of this process grew until it had run twice."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    x = coverage.inputs(SIZE, batch, seed=2)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    seconds = time.perf_counter() - start
+    for _ in range(2):
+        session.run(None, {session.get_inputs()[0].name: x})
+    return {"load": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before}
+
+
+# ---------------------------------------------------------------------------------------------------------- the tables
+
+
+def tables(rows: Sequence[Row], weights: Sequence[Weight]) -> str:
+    """In Markdown."""
+    lines = ["| model | batch | forward | preset | onnxdtd | zennit | captum |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        for preset, seconds in row.ours.items():
+            theirs = [f"{t[preset] / seconds:.1f} × ours" if preset in t else "-" for t in (row.zennit, row.captum)]
+            cells = [row.model, str(row.batch), f"{row.forward * 1e3:.0f} ms", f"`{preset}`", f"{seconds / row.forward:.2f} ×"]
+            lines.append("| " + " | ".join(cells + theirs) + " |")
+    lines += ["", "| model | compile | file | load | peak memory |", "|---|---|---|---|---|"]
+    for w in weights:
+        peaks = ", ".join(f"{share:.2f} × (batch {batch})" for batch, share in w.peak.items())
+        size = f"{w.size / w.size_source:.3f} × ({(w.size - w.size_source) / 1e3:+.0f} kB)"
+        load = f"{w.load / w.load_source:.1f} × ({w.load:.2f} s)"
+        lines.append(f"| {w.model} | {w.compile:.2f} s | {size} | {load} | {peaks} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--no-peers", action="store_true", help="without PyTorch")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
+    parser.add_argument("--readme", action="store_true", help="rewrite the tables in README.md")
+    parser.add_argument("--one", nargs=2, metavar=("MODEL", "BATCH"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(one(Path(given.one[0]), int(given.one[1]))))
+        return
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)  # the exporter talks a lot
+    rows, weights = [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in given.models:
+            path = Path(temporary) / f"{name}.onnx"
+            _export(name, path)
+            for batch in given.batches:
+                rows.append(timed(name, path, batch, given.rounds, not given.no_peers))
+                print(tables(rows[-1:], []), file=sys.stderr, flush=True)
+            weights.append(weighed(name, path, Path(temporary), given.batches))
+            path.unlink()
+    text = tables(rows, weights)
+    print(text)
+    if given.json:
+        found = {"rows": [asdict(r) for r in rows], "weights": [asdict(w) for w in weights], "cores": os.cpu_count()}
+        given.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    if given.readme:
+        before, rest = README.read_text(encoding="utf-8").split(BEGIN)
+        README.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def _export(name: str, path: Path) -> None:
+    """In a process of its own, which leaves no PyTorch here."""
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_exported, args=(name, path))
+    process.start()
+    process.join()
+
+
+def _exported(name: str, path: Path) -> None:
+    import torch
+
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    example = torch.from_numpy(coverage.inputs(SIZE, 1, seed=2))
+    axes = {"input": {0: "batch"}, "logits": {0: "batch"}}
+    names: dict[str, Any] = {"input_names": ["input"], "output_names": ["logits"], "dynamic_axes": axes}
+    torch.onnx.export(coverage.built(network(name)), (example,), path, dynamo=False, opset_version=17, **names)
+
+
+if __name__ == "__main__":
+    main()
