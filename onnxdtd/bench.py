@@ -16,6 +16,8 @@ from onnxdtd.inputs import drawn, open_size, sized
 from onnxdtd.request import Request
 from onnxdtd.runtime import Explainer, session
 
+PAUSE = 0.02  # seconds; the threads of one session spin on for a while and would be in the way of the next
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -60,6 +62,7 @@ def bench(model: Path, request: Request, batches: Sequence[int], provider: str |
         seconds: dict[str, list[float]] = {"forward": [], "explain": []}
         for _ in range(rounds + 1):
             for name, running in (("forward", plain), ("explain", explainer.session)):
+                time.sleep(PAUSE)
                 start = time.perf_counter()
                 running.run(None, feeds)
                 seconds[name].append(time.perf_counter() - start)

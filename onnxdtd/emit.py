@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -208,15 +208,15 @@ class Emit:
         repeated = [i for i, d in enumerate(sizes) if d == 1 and shape[i + extra] != 1]
         return self("ReduceSum", gradient, repeated, keepdims=1) if repeated else gradient
 
-    def live(self, outputs: Sequence[Tensor]) -> tuple[list[NodeProto], list[TensorProto]]:
-        """The nodes and initializers that ``outputs`` depend on, in topological order."""
-        wanted, nodes, constants = {t.name for t in outputs}, [], {}
+    def live(self, outputs: Sequence[Tensor]) -> tuple[Iterator[NodeProto], Iterator[TensorProto]]:
+        """The nodes, in topological order, and the initializers that ``outputs`` depend on; made one by one, to save memory."""
+        wanted, needed = {t.name for t in outputs}, []
         for node in reversed(self.nodes):
             if any(t.name in wanted for t in node.outputs):
                 wanted.update(t.name for t in node.inputs)
-                nodes.append(OnnxExporter.export_node(node))
-        constants = {name: c for name, c in self.constants.items() if name in wanted}
-        return nodes[::-1], [OnnxExporter.export_tensor_proto(c) for c in constants.values()]
+                needed.append(node)
+        constants = [c for name, c in self.constants.items() if name in wanted]
+        return map(OnnxExporter.export_node, reversed(needed)), map(OnnxExporter.export_tensor_proto, constants)
 
 
 def _key(op: str, inputs: Sequence[Tensor], attrs: dict[str, Any], outputs: int) -> Any:

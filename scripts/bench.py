@@ -41,6 +41,7 @@ BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 MODELS = ("vgg16", "resnet50", "mobilenet_v2", "densenet121", "efficientnet_b0")
 PRESETS = ("dtd", "lrp-epsilon", "epsilon-alpha2beta1")
 SIZE = 224
+PAUSE = 0.05  # seconds; the threads of one session spin on for a while and would be in the way of the next
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ def worker(make: Callable[..., dict[str, Callable[[], object]]], arguments: Sequ
     runs = make(*arguments)
     pipe.send(list(runs))
     while name := pipe.recv():
+        time.sleep(PAUSE)
         start = time.perf_counter()
         try:
             runs[name]()
@@ -259,7 +261,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-peers", action="store_true", help="without PyTorch")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
     parser.add_argument("--readme", action="store_true", help="rewrite the tables in README.md")
