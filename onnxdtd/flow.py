@@ -245,19 +245,8 @@ def extreme(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int,
 
 # Signs. What is known never to be negative needs one term where a signed tensor needs two.
 
-NEVER_NEGATIVE = {
-    "Relu",
-    "Sigmoid",
-    "Softmax",
-    "HardSigmoid",
-    "Abs",
-    "Exp",
-    "Softplus",
-    "Sqrt",
-    "ReduceL2",
-    "ReduceL1",
-    "ReduceSumSquare",
-}
+NEVER_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "HardSigmoid", "Abs", "Exp", "Softplus", "Sqrt"}
+NEVER_NEGATIVE |= {"ReduceL1", "ReduceL2", "ReduceSumSquare"}
 NEVER_NEGATIVE_IF_INPUTS_ARE = (
     {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax"}
     | {"Add", "Sum", "Mul", "Div", "Concat", "Split", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice"}

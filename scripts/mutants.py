@@ -50,10 +50,25 @@ class Outcome:
 
 
 FAULTS = [
-    Fault("share of a term without its sign", "rules.py", "branch.scale * term.sign), w)", "branch.scale), w)", "rules"),
+    Fault(
+        "share of a term without its sign",
+        "rules.py",
+        "factor * branch.scale * term.sign))",
+        "factor * branch.scale))",
+        "rules",
+    ),
     Fault("bias missing from the denominator", "rules.py", "z if bias is None else e.add(z, bias)", "z", "rules"),
-    Fault("sign(0) = -1", "rules.py", 'e("GreaterOrEqual", z, 0.0), plus, minus', 'e("Greater", z, 0.0), plus, minus', "rules"),
-    Fault("a dead denominator divides by 1", "rules.py", 'z, float("inf")))', "z, 1.0))", "rules"),
+    Fault("sign(0) = 0", "rules.py", 'e("Add", z, 2.0**-100), 2.0**110)', "z, 2.0**110)", "rules"),
+    Fault(
+        "a dead denominator divides",
+        "rules.py",
+        'keep = lambda value: e("ThresholdedRelu",',
+        'keep = lambda value: e("LeakyRelu",',
+        "rules",
+    ),
+    Fault(
+        "1 / z of the wrong sign", "rules.py", 'e("Clip", z, None, tiny))), 1.0', 'e("Clip", z, None, tiny))), -1.0', "rules"
+    ),
     Fault("x⁻ is x⁺", "rules.py", 'return e("Min", x, 0.0)', 'return e("Relu", x)', "rules"),
     Fault("l and h exchanged", "rules.py", '[symbol[-1] == "h"]', '[symbol[-1] == "l"]', "rules"),
     Fault("γ adds the other part", "rules.py", "symbol[0] + symbol[2], params)", "symbol[0] + '+', params)", "rules"),
@@ -137,7 +152,7 @@ FAULTS = [
         "arrived.pop(result.name)[-1]",
         "compiler_nets",
     ),
-    Fault("LeakyRelu taken for never negative", "flow.py", '{"Relu", "Sigmoid",', '{"Relu", "LeakyRelu", "Sigmoid",', "flow"),
+    Fault("LeakyRelu taken for never negative", "flow.py", '"ReduceSumSquare"}', '"ReduceSumSquare", "LeakyRelu"}', "flow"),
     Fault(
         "bounds not swapped by a negative factor",
         "bounds.py",
@@ -156,7 +171,14 @@ FAULTS = [
         "seed",
         "target compiler_nets",
     ),
-    Fault("ledger forgets ε", "ledger.py", 'yield "stabiliser", e("Mul", d.s,', 'yield "dead", e("Mul", d.s,', "ledger"),
+    Fault(
+        "Relu's result though zeros get relevance",
+        "rectified.py",
+        'step.op == "Relu" and firm and',
+        'step.op == "Relu" and',
+        "rectified",
+    ),
+    Fault("ledger forgets ε", "ledger.py", 'yield "stabiliser", e.mul(stab', 'yield "dead", e.mul(stab', "ledger"),
     Fault("verify trusts the metadata", "verify.py", "if mine.get(key) != theirs.get(key))", "if False)", "verify"),
 ]
 
