@@ -259,10 +259,10 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, boo
 
 
 def predictor(proto: onnx.ModelProto) -> dict[str, Any]:
-    """How many of the nodes, initializers, inputs and outputs are the source's own, and the SHA-256 of the first two."""
+    """How many of the nodes, initializers, inputs and outputs are the source's own, and the SHA-256 of what it computes."""
     graph, digest = proto.graph, hashlib.sha256()
     placeless = files.relocated(proto, dict.fromkeys(files.locations(proto), "")).graph  # files may be copied
-    for part in [*graph.node, *placeless.initializer]:
+    for part in [*graph.node, *placeless.initializer, *graph.sparse_initializer, *proto.opset_import]:
         digest.update(part.SerializeToString(deterministic=True))
     sizes = {name: len(getattr(graph, name)) for name in ("node", "initializer", "input", "output")}
     return {**sizes, "sha256": digest.hexdigest()}

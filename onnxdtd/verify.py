@@ -6,6 +6,7 @@ digest that the compiler wrote down, and whoever changes both is not found out.
 
 from __future__ import annotations
 
+import filecmp
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -83,15 +84,17 @@ def verify(compiled: Path, source: Path | None = None, inputs: Path | None = Non
         job = replace(job, request=replace(job.request, preset=facts["preset"]))
         fresh = _placed(build(job), have)
         found = predictor(stripped(have, facts["predictor"]))
-    except (OnnxdtdError, LookupError, AttributeError, TypeError, ValueError) as error:
+    except (OnnxdtdError, LookupError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         return Report([Check("metadata", False, f"what it says cannot be compiled: {_text(error)}")], [])
     checks = [*_identity(facts, original, found), *_compared(have, fresh, original)]
+    if original is not None and source is not None:
+        checks += _files(have, original.proto, compiled.parent, source.parent)
     try:
         explainer, plain = Explainer(str(compiled)), session(str(source) if source else origin, folder=compiled.parent)
     except ModelError as error:
         return Report([*checks, Check("runs", False, str(error))], [])
     booked = explainer
-    if job.plan.derivative is None and not job.request.ledger:
+    if job.plan.derivative is None:  # names of its own ledger might be wrong
         again = prepare(origin, replace(_request(have, facts, preset), ledger=True))
         booked = Explainer(build(again), folder=(source or compiled).parent)
     runs = []
@@ -142,7 +145,7 @@ def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | Non
         low=bounds["low"],
         high=bounds["high"],
         target=None if facts["target"] == "input" else facts["target"],
-        contrast=facts["contrast"],
+        contrast=facts["contrast"] is True,
         output=facts["output"],
         keep=tuple(name for name in facts["relevance"] if name not in inputs),
         allow=facts["allow"],
@@ -189,6 +192,21 @@ def _compared(have: onnx.ModelProto, fresh: onnx.ModelProto, original: files.Sou
     yield Check("compiled anew", same, "gives the same bytes" if same else "gives another file")
 
 
+def _files(have: onnx.ModelProto, original: onnx.ModelProto, folder: Path, home: Path) -> Iterator[Check]:
+    """External weights, byte by byte: random inputs do not show every change."""
+    theirs = {t.name: ExternalDataInfo(t).location for t in have.graph.initializer if uses_external_data(t)}
+    ours = {t.name: ExternalDataInfo(t).location for t in original.graph.initializer if uses_external_data(t)}
+    pairs = sorted({(home / place, folder / theirs[name]) for name, place in ours.items() if name in theirs})
+    try:
+        wrong = [str(copy) for place, copy in pairs if not filecmp.cmp(place, copy, shallow=False)]
+    except OSError as error:
+        yield Check("external weights", False, _text(error))
+        return
+    if pairs:
+        count = f"{len(pairs)} file{'' if len(pairs) == 1 else 's'}"
+        yield Check("external weights", not wrong, _listed(wrong) if wrong else f"{count}, those of the source byte for byte")
+
+
 def _name(part: Any) -> str:
     return part.name or next(iter(part.output), part.op_type)  # only nodes may lack a name
 
@@ -218,7 +236,7 @@ def _run(outputs: Mapping[str, Any], explanation: Explanation, ledger: Ledger | 
     relevance = [np.asarray(r, np.float64) for r in explanation.relevance.values()]
     sign = 1.0 if ledger is None else np.sign(ledger["in"][:, 0].sum())
     return Run(
-        max(_distance(value, explanation.outputs[name]) for name, value in outputs.items()),
+        float(np.max([_distance(value, explanation.outputs[name]) for name, value in outputs.items()])),  # NaN if one is
         all(np.isfinite(r).all() for r in relevance),
         sum(float(np.maximum(-r * sign, 0).sum()) for r in relevance),
         sum(float(np.abs(r).sum()) for r in relevance),
@@ -255,7 +273,7 @@ def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any]) -> I
 def _ran(job: Job, runs: Sequence[Run]) -> Iterator[Check]:
     """What was seen while the model ran."""
     half = any(str(t.dtype) == "float16" for t in job.graph.tensors().values())
-    worst, where = max(run.distance for run in runs), f"on {len(runs)} input{'' if len(runs) == 1 else 's'}"
+    worst, where = float(np.max([run.distance for run in runs])), f"on {len(runs)} input{'' if len(runs) == 1 else 's'}"
     words = f"differs by {worst:.1e} of the largest output at most, {where}" if worst else f"the same bit for bit {where}"
     yield Check("prediction", worst <= (FORWARD_HALF if half else FORWARD), words)
     finite = all(run.finite for run in runs)
@@ -292,7 +310,8 @@ def _distance(a: Any, b: Any) -> float:
         return float(np.any(x != y))
     x, y = x.astype(np.float64), y.astype(np.float64)
     same = (x == y) | (np.isnan(x) & np.isnan(y))
-    return float(np.abs(np.where(same, 0, x - y)).max(initial=0) / (np.abs(x).max(initial=0) or 1.0))
+    largest = np.abs(x[np.isfinite(x)]).max(initial=0) or 1.0
+    return float(np.abs(np.where(same, 0, x) - np.where(same, 0, y)).max(initial=0) / largest)
 
 
 def _relative(ledger: Ledger) -> np.ndarray:

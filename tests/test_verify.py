@@ -322,3 +322,76 @@ def test_command_line(source: Path, compiled: Path) -> None:
     assert {"name": "digest", "passed": True, "finding": "nodes and weights of the predictor are those recorded"} in report[
         "checks"
     ]
+
+
+STRANGE = [
+    ("predictor", '{"node": 1e999, "initializer": 5, "input": 1, "output": 1}'),
+    ("version", "[" * 100000),
+    ("contrast", "0"),
+    ("ledger", '{"steps": [], "columns": ["in"]}'),
+    ("ledger", '{"steps": ["a", "b", "c", "d", "e"], "columns": ["in"]}'),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), STRANGE, ids=[f"{i}" for i in range(len(STRANGE))])
+def test_strange_metadata_is_a_failed_check(source: Path, tmp_path: Path, key: str, value: str) -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        next(e for e in proto.metadata_props if e.key == f"onnxdtd.{key}").value = value
+
+    path = tmp_path / "out.onnx"
+    onnxdtd.save(onnxdtd.compile(source, ledger=True), path, source)
+    tampered(path, change)
+    for given in (source, None):
+        assert "metadata" in failed(verify(path, given))
+
+
+def two_outputs(tmp_path: Path) -> tuple[Path, Path]:
+    """A model with external weights and a copy of them beside the compiled model; its first output has an infinite value."""
+    nodes = [node("MatMul", "x w", "y"), node("MatMul", "x v", "z"), node("Add", "z far", "u")]
+    weights = {"w": eighths(RNG, 8, 16), "v": eighths(RNG, 8, 16), "far": np.asarray([np.inf] + [0.0] * 15, np.float32)}
+    (tmp_path / "in").mkdir()
+    source, path = tmp_path / "in/net.onnx", tmp_path / "out.onnx"
+    proto = model(nodes, {"x": ["n", 8]}, ["u", "y"], weights)
+    onnx.save(proto, source, save_as_external_data=True, location="net.data", size_threshold=64)
+    onnxdtd.save(onnxdtd.compile(source, output="y"), path, source, "copy")
+    assert verify(path, source).passed
+    return source, path
+
+
+@pytest.mark.parametrize(("value", "seen"), [(1e-9, False), (9.0, True), (float("nan"), True)])
+@pytest.mark.parametrize("name", ["w", "v"])
+def test_external_weights_are_compared(tmp_path: Path, name: str, value: float, seen: bool) -> None:
+    """Byte by byte, since the prediction tells only what shows on the inputs; what shows is not hidden by infinite values."""
+    source, path = two_outputs(tmp_path)
+    proto = onnx.load(path, load_external_data=False)
+    entry = {e.key: e.value for t in proto.graph.initializer if t.name == name for e in t.external_data}
+    data = tmp_path / "net.data"
+    values = np.frombuffer(data.read_bytes(), np.float32).copy()
+    values[int(entry.get("offset", 0)) // 4 + 7] += np.float32(value)
+    values[int(entry.get("offset", 0)) // 4 + 8] = np.nextafter(values[int(entry.get("offset", 0)) // 4 + 8], np.float32(9))
+    data.write_bytes(values.tobytes())
+    assert failed(verify(path, source)) >= {"external weights"} | ({"prediction"} if seen else set())
+
+
+def sparse(proto: onnx.ModelProto) -> None:
+    values = numpy_helper.to_array(proto.graph.sparse_initializer[0].values) * 2
+    proto.graph.sparse_initializer[0].values.CopyFrom(numpy_helper.from_array(values, "w"))
+
+
+def newer(proto: onnx.ModelProto) -> None:
+    proto.opset_import[0].version += 1
+
+
+@pytest.mark.parametrize("change", [sparse, newer])
+def test_the_digest_knows_sparse_weights_and_operator_sets(tmp_path: Path, change: Callable[[onnx.ModelProto], None]) -> None:
+    proto, path = net(), tmp_path / "out.onnx"
+    dense = next(t for t in proto.graph.initializer if t.name == "w")
+    values = numpy_helper.to_array(dense)
+    places = np.flatnonzero(values)
+    entry = proto.graph.sparse_initializer.add(dims=values.shape)
+    entry.values.CopyFrom(numpy_helper.from_array(values.ravel()[places], "w"))
+    entry.indices.CopyFrom(numpy_helper.from_array(places, "places"))
+    proto.graph.initializer.remove(dense)
+    onnxdtd.save(onnxdtd.compile(proto), path)
+    assert verify(path).passed
+    assert "digest" in failed(verify(tampered(path, change)))
