@@ -55,9 +55,12 @@ def bench(model: Path, request: Request, batches: Sequence[int], provider: str |
     if not all(len(shape) > 1 for shape in declared.values()):
         fixed = {1}
     found = []
-    for batch in sorted(fixed) or batches:
+    for batch in sorted(fixed) or dict.fromkeys(batches):
         rng = np.random.default_rng(0)
-        x = {n: drawn(rng, sized(shape, side, batch), bounds["low"], bounds["high"]) for n, shape in declared.items()}
+        try:
+            x = {n: drawn(rng, sized(shape, side, batch), bounds["low"], bounds["high"]) for n, shape in declared.items()}
+        except MemoryError:
+            raise RequestError(f"there is no memory for a batch of {batch}") from None
         feeds = explainer.feeds(x)
         seconds: dict[str, list[float]] = {"forward": [], "explain": []}
         for _ in range(rounds + 1):

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
-from onnxdtd.emit import Emit, Tensor, dims
-from onnxdtd.linear import Layer
+from onnxdtd.emit import Emit, Tensor, dims, label
+from onnxdtd.errors import ModelError
+from onnxdtd.linear import Layer, reduced_axes
 from onnxdtd.plan import Plan, Step
 from onnxdtd.rules import Division, Rule, bias_term, divides, stabiliser
 from onnxdtd.target import is_column
@@ -50,6 +52,8 @@ class Ledger:
         alone = sizes is not None and (sizes[0] == 1 or (len(sizes) == 1 and not is_column(plan)))
         self._batch = e.constant(np.asarray([1])) if alone else e.shape(plan.logits, 0, 1)
         self.batch = 1 if alone else None if plan.logits.shape is None else plan.logits.shape[0]
+        self._inputs_by_name = {tensor.name for tensor in plan.inputs}
+        self._axes: dict[str, int] = {}
         self.steps: list[str] = []
         self._rows: list[Row] = []
         self._divisions: list[Division] = []
@@ -129,18 +133,62 @@ class Ledger:
 
     def _sum(self, value: Tensor, like: Tensor) -> Tensor:
         """Σ over all entries of a sample, [batch, 1]; ``like`` tells how ``value`` is laid out."""
-        e, value = self._e, self._e.cast(value, DOUBLE)
-        sizes = like.shape
+        e, value, sizes = self._e, self._e.cast(value, DOUBLE), like.shape
+        axis = 0 if self.batch == 1 else self._batch_axis(like)
+        if axis:
+            assert sizes is not None
+            value = e("Transpose", value, perm=[axis, *(i for i in range(len(sizes)) if i != axis)])
+            sizes = [sizes[axis], *(size for i, size in enumerate(sizes) if i != axis)]
         if self.batch != 1 and sizes is not None and self.batch is not None and sizes[0] == self.batch:
             rows = e("Flatten", value) if len(sizes) > 1 else e("Unsqueeze", value, [1])
         else:  # samples lie one behind the other, perhaps in several rows each: windows, heads
             rows = e("Reshape", value, e("Concat", self._batch, e.constant(np.asarray([-1])), axis=0))
         return e("ReduceSum", rows, [1], keepdims=1)
 
+    def _batch_axis(self, tensor: Tensor) -> int:
+        """The axis of ``tensor`` along which its samples lie. Raises ``ModelError`` where it cannot be followed."""
+        if tensor.name not in self._axes:
+            self._axes[tensor.name] = self._followed(tensor)
+        return self._axes[tensor.name]
+
+    def _followed(self, tensor: Tensor) -> int:
+        if tensor.name in self._inputs_by_name:
+            size = tensor.shape[0] if tensor.shape else None
+            if not tensor.shape or (isinstance(size, int) and size != self.batch):
+                raise ModelError(f"--ledger: the input {tensor.name!r} has no batch axis, its relevance belongs to no sample")
+            return 0
+        node = self._plan.producer[tensor.name]
+        axes = {self._batch_axis(t) for t in node.inputs if self._plan.active(t)}
+        found = _carried(node, axes.pop()) if len(axes) == 1 else None
+        if found is None:
+            raise ModelError(
+                f"--ledger: {label(node)!r} ({node.op}) mixes the batch with another axis; export with a batch of 1"
+            )
+        return found
+
     def _total(self, parts: Iterable[Tensor]) -> Tensor:
         total = self._e.sum(list(parts))
         assert not isinstance(total, float)
         return total
+
+
+def _carried(node: gs.Node, axis: int) -> int | None:
+    """Where a node puts the batch, which its input has on ``axis``; None where it is not an axis of the output any more."""
+    x, y = dims(node.inputs[0]), dims(node.outputs[0])
+    if x is None or y is None:
+        return axis or None if node.op == "Transpose" else axis
+    if node.op == "Transpose":
+        perm = node.attrs.get("perm") or list(range(len(x)))[::-1]
+        return list(perm).index(axis)
+    if node.op.startswith("Reduce"):
+        reduced = reduced_axes(node, len(x))
+        before = 0 if node.attrs.get("keepdims", 1) else sum(a < axis for a in reduced)
+        return None if axis in reduced else axis - before
+    if node.op == "Gather" and not dims(node.inputs[1]):  # one entry of an axis, which is gone then
+        return None if node.attrs.get("axis", 0) % len(x) == axis else axis - (node.attrs.get("axis", 0) % len(x) < axis)
+    if node.op in ("Squeeze", "Unsqueeze", "Reshape", "Flatten", "Einsum"):  # what comes before the batch must stay as it is
+        return axis if (x[:axis] == y[:axis] and None not in x[:axis] and node.op != "Einsum") or axis == 0 else None
+    return axis + len(y) - len(x) if node.op != "MatMul" and len(y) > len(x) else axis
 
 
 def _layer(step: Step) -> Layer:

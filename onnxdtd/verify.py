@@ -93,10 +93,13 @@ def verify(compiled: Path, source: Path | None = None, inputs: Path | None = Non
         explainer, plain = Explainer(str(compiled)), session(str(source) if source else origin, folder=compiled.parent)
     except ModelError as error:
         return Report([*checks, Check("runs", False, str(error))], [])
-    booked = explainer
+    booked, unbooked = explainer, f"none: the preset {facts['preset']!r} is a derivative"
     if job.plan.derivative is None:  # names of its own ledger might be wrong
         again = prepare(origin, replace(_request(have, facts, preset), ledger=True))
-        booked = Explainer(build(again), folder=(source or compiled).parent)
+        try:
+            booked = Explainer(build(again), folder=(source or compiled).parent)
+        except ModelError as error:  # the ledger cannot tell the samples apart
+            unbooked = str(error)
     runs = []
     names = [node.name for node in plain.get_outputs()]
     for feeds in _inputs(explainer, plain, inputs):
@@ -106,7 +109,7 @@ def verify(compiled: Path, source: Path | None = None, inputs: Path | None = Non
             runs.append(_run(outputs, explainer(fitting), booked(fitting).ledger))
         except Exception as error:  # ONNX Runtime's own exceptions share no base class
             return Report([*checks, Check("runs", False, _text(error))], [])
-    return Report([*checks, *_ran(job, runs)], _balance(job, [run.ledger for run in runs if run.ledger]))
+    return Report([*checks, *_ran(job, runs, unbooked)], _balance(job, [run.ledger for run in runs if run.ledger]))
 
 
 def _text(error: Exception) -> str:
@@ -158,7 +161,9 @@ def _identity(facts: Mapping[str, Any], original: files.Source | None, found: Ma
     theirs, ours = facts["version"], onnxdtd.__version__
     yield Check("version", theirs == ours, f"compiled by onnxdtd {theirs}" + ("" if theirs == ours else f", this is {ours}"))
     if original is None:
-        yield Check("source", None, "not given: only the digest in the file vouches for the weights")
+        yield Check(
+            "source", None, "not given: only the digest in the file vouches for the weights, and nothing for external ones"
+        )
     else:
         same, recorded = original.sha256 == facts["source_sha256"], str(facts["source_sha256"])
         words = "as recorded" if same else f"but it was compiled from {recorded[:16]}"
@@ -270,7 +275,7 @@ def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any]) -> I
         yield {n: drawn(rng, sized(i.shape, side), bounds["low"], bounds["high"]) for n, i in explainer.inputs.items()}
 
 
-def _ran(job: Job, runs: Sequence[Run]) -> Iterator[Check]:
+def _ran(job: Job, runs: Sequence[Run], unbooked: str) -> Iterator[Check]:
     """What was seen while the model ran."""
     half = any(str(t.dtype) == "float16" for t in job.graph.tensors().values())
     worst, where = float(np.max([run.distance for run in runs])), f"on {len(runs)} input{'' if len(runs) == 1 else 's'}"
@@ -280,7 +285,7 @@ def _ran(job: Job, runs: Sequence[Run]) -> Iterator[Check]:
     yield Check("finite", finite, "relevance has " + ("no NaN and no infinite value" if finite else "NaN or infinite values"))
     ledgers = [run.ledger for run in runs if run.ledger is not None]
     if not ledgers:
-        yield Check("balance", None, f"none: the preset {job.request.preset!r} is a derivative")
+        yield Check("balance", None, unbooked)
         return
     off = np.max([_relative(ledger).max(axis=0, initial=0) for ledger in ledgers], axis=0)
     words = (

@@ -205,6 +205,63 @@ def test_samples_in_several_rows(preset: str) -> None:
             near(together[name][i], alone[name][0])
 
 
+def sequence_first(reduced: int = 1) -> onnx.ModelProto:
+    """Between two Transposes the batch is the second axis."""
+    nodes = [
+        node("Transpose", "x", "t", perm=[1, 0, 2]),
+        node("MatMul", "t w", "m"),
+        node("Add", "m b", "a"),
+        node("Relu", "a", "h"),
+        node("Transpose", "h", "u", perm=[1, 0, 2]),
+        node("ReduceMean", "u" if reduced == 1 else "h", "p", axes=[reduced], keepdims=0),
+        node("MatMul", "p v", "y"),
+    ]
+    weights = {"w": eighths(RNG, 3, 4), "b": eighths(RNG, 4), "v": eighths(RNG, 4, 3)}
+    return model([n for n in nodes if reduced == 1 or n.output[0] != "u"], {"x": ["n", 4, 3]}, ["y"], weights)
+
+
+@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "lrp-alpha2beta1"])
+@pytest.mark.parametrize("reduced", [0, 1])
+def test_the_batch_is_followed_through_transposes(preset: str, reduced: int) -> None:
+    proto, x = sequence_first(reduced), eighths(RNG, 3, 4, 3)
+    together, relevance = explained(proto, x, preset)
+    near(together.totals()["relevance"], relevance.sum(axis=(1, 2), dtype=np.float64))
+    for i in range(len(x)):
+        alone, _ = explained(proto, x[i : i + 1], preset)
+        for name in together.columns:
+            near(together[name][i], alone[name][0])
+
+
+def test_a_batch_that_cannot_be_followed_is_refused() -> None:
+    """Positions and samples become one axis, positions first."""
+    nodes = [
+        node("Transpose", "x", "t", perm=[1, 0, 2]),
+        node("Reshape", "t rows", "r"),
+        node("MatMul", "r w", "m"),
+        node("Relu", "m", "h"),
+        node("Reshape", "h back", "u"),
+        node("ReduceMean", "u", "p", axes=[0], keepdims=0),
+        node("MatMul", "p v", "y"),
+    ]
+    weights = {"rows": np.asarray([-1, 3]), "back": np.asarray([4, -1, 5])}
+    weights |= {"w": eighths(RNG, 3, 5), "v": eighths(RNG, 5, 3)}
+    proto = model(nodes, {"x": ["n", 4, 3]}, ["y"], weights)
+    onnxdtd.compile(proto)
+    with pytest.raises(ModelError, match=r"--ledger: 'r_node' \(Reshape\) mixes the batch with another axis"):
+        onnxdtd.compile(proto, ledger=True)
+    alone = model(nodes, {"x": [1, 4, 3]}, ["y"], weights)
+    ledger, relevance = explained(alone, eighths(RNG, 1, 4, 3), "lrp-epsilon")
+    near(ledger.totals()["relevance"], [relevance.sum(dtype=np.float64)])
+
+
+def test_an_input_without_a_batch_is_refused() -> None:
+    nodes = [node("MatMul", "x w", "m"), node("MatMul", "z w", "k"), node("Add", "m k", "a"), node("Relu", "a", "h")]
+    proto = model([*nodes, node("MatMul", "h v", "y")], {"x": ["n", 6], "z": [1, 6]}, ["y"], {"w": W1, "v": W2})
+    onnxdtd.compile(proto)
+    with pytest.raises(ModelError, match="the input 'z' has no batch axis"):
+        onnxdtd.compile(proto, ledger=True)
+
+
 def test_a_model_without_batch() -> None:
     nodes = [node("MatMul", "x w", "m"), node("Relu", "m", "h"), node("MatMul", "h v", "y")]
     proto = model(nodes, {"x": [6]}, ["y"], {"w": W1, "v": W2})
