@@ -158,8 +158,8 @@ class Ledger:
                 raise ModelError(f"--ledger: the input {tensor.name!r} has no batch axis, its relevance belongs to no sample")
             return 0
         node = self._plan.producer[tensor.name]
-        axes = {self._batch_axis(t) for t in node.inputs if self._plan.active(t)}
-        found = _carried(node, axes.pop()) if len(axes) == 1 else None
+        ends = {_carried(node, t, self._batch_axis(t)) for t in node.inputs if self._plan.active(t)}
+        found = ends.pop() if len(ends) == 1 else None
         if found is None:
             raise ModelError(
                 f"--ledger: {label(node)!r} ({node.op}) mixes the batch with another axis; export with a batch of 1"
@@ -172,9 +172,9 @@ class Ledger:
         return total
 
 
-def _carried(node: gs.Node, axis: int) -> int | None:
+def _carried(node: gs.Node, source: Tensor, axis: int) -> int | None:
     """Where a node puts the batch, which its input has on ``axis``; None where it is not an axis of the output any more."""
-    x, y = dims(node.inputs[0]), dims(node.outputs[0])
+    x, y = dims(source), dims(node.outputs[0])
     if x is None or y is None:
         return axis or None if node.op == "Transpose" else axis
     if node.op == "Transpose":

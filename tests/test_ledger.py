@@ -210,7 +210,7 @@ def sequence_first(reduced: int = 1) -> onnx.ModelProto:
     nodes = [
         node("Transpose", "x", "t", perm=[1, 0, 2]),
         node("MatMul", "t w", "m"),
-        node("Add", "m b", "a"),
+        node("Add", "b m", "a"),  # a constant of another rank comes first
         node("Relu", "a", "h"),
         node("Transpose", "h", "u", perm=[1, 0, 2]),
         node("ReduceMean", "u" if reduced == 1 else "h", "p", axes=[reduced], keepdims=0),
