@@ -49,8 +49,8 @@ def bench(model: Path, request: Request, batches: Sequence[int], provider: str |
     bounds = job.bounds.as_data() if job.bounds else {"low": None, "high": None}
     providers = [provider] if provider else None
     explainer, plain = Explainer(build(job), providers, folder=model.parent), session(str(model), providers)
-    side = open_size(plain, lambda shape: explainer.feeds({n: np.zeros(shape(i.shape)) for n, i in explainer.inputs.items()}))
     declared = {name: node.shape for name, node in explainer.inputs.items()}
+    side = open_size(declared, lambda x: plain.run(None, explainer.feeds(x)))
     fixed = {shape[0] for shape in declared.values() if len(shape) > 1 and isinstance(shape[0], int)}
     if not all(len(shape) > 1 for shape in declared.values()):
         fixed = {1}

@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,11 +226,11 @@ def drawn(rng: np.random.Generator, shape: Sequence[int], low: Any, high: Any) -
     return rng.uniform(ends[0], ends[1], shape)
 
 
-def open_size(session: Any, feeds: Callable[[Callable[[Sequence[Any]], list[int]]], Mapping[str, np.ndarray]]) -> int:
+def open_size(declared: Mapping[str, Sequence[Any]], run: Callable[[dict[str, np.ndarray]], object]) -> int:
     """The first of some usual heights and widths that a model takes where it leaves them open. Raises ``RequestError``."""
     for side in SIDES:
         try:
-            session.run(None, feeds(partial(sized, side=side)))
+            run({name: np.zeros(sized(shape, side)) for name, shape in declared.items()})
         except Exception:  # ONNX Runtime's own exceptions share no base class
             continue
         return side

@@ -269,10 +269,11 @@ def _inputs(explainer: Explainer, plain: Any, file: Path | None) -> Iterator[Fee
 
 def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any]) -> Iterator[Feeds]:
     """Random inputs of a size that the model takes."""
-    side = open_size(plain, lambda shape: explainer.feeds({n: np.zeros(shape(i.shape)) for n, i in explainer.inputs.items()}))
+    declared = {name: node.shape for name, node in explainer.inputs.items()}
+    side = open_size(declared, lambda x: plain.run(None, explainer.feeds(x)))
     rng = np.random.default_rng(0)
     for _ in range(GENERATED):
-        yield {n: drawn(rng, sized(i.shape, side), bounds["low"], bounds["high"]) for n, i in explainer.inputs.items()}
+        yield {n: drawn(rng, sized(shape, side), bounds["low"], bounds["high"]) for n, shape in declared.items()}
 
 
 def _ran(job: Job, runs: Sequence[Run], unbooked: str) -> Iterator[Check]:
