@@ -176,7 +176,7 @@ def _carried(node: gs.Node, source: Tensor, axis: int) -> int | None:
     """Where a node puts the batch, which its input has on ``axis``; None where it is not an axis of the output any more."""
     x, y = dims(source), dims(node.outputs[0])
     if x is None or y is None:
-        return axis or None if node.op == "Transpose" else axis
+        return None if node.op == "Transpose" else axis
     if node.op == "Transpose":
         perm = node.attrs.get("perm") or list(range(len(x)))[::-1]
         return list(perm).index(axis)
@@ -184,8 +184,11 @@ def _carried(node: gs.Node, source: Tensor, axis: int) -> int | None:
         reduced = reduced_axes(node, len(x))
         before = 0 if node.attrs.get("keepdims", 1) else sum(a < axis for a in reduced)
         return None if axis in reduced else axis - before
-    if node.op == "Gather" and not dims(node.inputs[1]):  # one entry of an axis, which is gone then
-        return None if node.attrs.get("axis", 0) % len(x) == axis else axis - (node.attrs.get("axis", 0) % len(x) < axis)
+    if node.op == "Gather" and dims(node.inputs[1]) == []:  # one entry of an axis, which is gone then
+        gone = node.attrs.get("axis", 0) % len(x)
+        return None if gone == axis else axis - (gone < axis)
+    if node.op == "Unsqueeze" and axis == 0 and source.shape[0] != node.outputs[0].shape[0]:  # a new axis before it
+        return None
     if node.op in ("Squeeze", "Unsqueeze", "Reshape", "Flatten", "Einsum"):  # what comes before the batch must stay as it is
         return axis if (x[:axis] == y[:axis] and None not in x[:axis] and node.op != "Einsum") or axis == 0 else None
     return axis + len(y) - len(x) if node.op != "MatMul" and len(y) > len(x) else axis

@@ -254,6 +254,20 @@ def test_a_batch_that_cannot_be_followed_is_refused() -> None:
     near(ledger.totals()["relevance"], [relevance.sum(dtype=np.float64)])
 
 
+def test_an_axis_before_the_batch_is_refused() -> None:
+    nodes = [
+        node("Unsqueeze", "x zero", "u"),
+        node("MatMul", "u w", "m"),
+        node("Relu", "m", "h"),
+        node("Squeeze", "h zero", "s"),
+    ]
+    weights = {"zero": np.asarray([0]), "w": W1, "v": W2}
+    proto = model([*nodes, node("MatMul", "s v", "y")], {"x": ["n", 6]}, ["y"], weights)
+    onnxdtd.compile(proto)
+    with pytest.raises(ModelError, match="mixes the batch with another axis"):
+        onnxdtd.compile(proto, ledger=True)
+
+
 def test_an_input_without_a_batch_is_refused() -> None:
     nodes = [node("MatMul", "x w", "m"), node("MatMul", "z w", "k"), node("Add", "m k", "a"), node("Relu", "a", "h")]
     proto = model([*nodes, node("MatMul", "h v", "y")], {"x": ["n", 6], "z": [1, 6]}, ["y"], {"w": W1, "v": W2})
