@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 import onnxdtd
 from onnxdtd import model as files
 from onnxdtd.bounds import Bounds
+from onnxdtd.chained import chained
 from onnxdtd.emit import Emit, Tensor, label, wide
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
 from onnxdtd.flow import is_byte, is_float
@@ -163,7 +164,7 @@ def build(job: Job) -> onnx.ModelProto:
         shape = [book.batch, len(book.steps), len(COLUMNS)]
         added.append(helper.make_tensor_value_info(OUTPUT, TensorProto.DOUBLE, shape))
     entries = metadata(job, outputs, target_input, book)
-    nodes, constants = e.live(results)
+    nodes, constants = e.live(results, seed)
     proto.graph.output.extend(added)
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(constants)
@@ -191,7 +192,10 @@ def accumulate(job: Job, seed: Tensor, book: Ledger | None = None) -> dict[str, 
     problems: list[Problem] = []
     if book is not None:
         book.seed(seed)
-    for step in reversed(rectified(job.plan.steps)):
+    steps = rectified(job.plan.steps)
+    if book is None:  # which has a row for what each of them took in
+        steps = chained(steps, job.request.keep)
+    for step in reversed(steps):
         e.scope = step.name
         for result in step.outputs:
             if result.name in arrived:

@@ -208,15 +208,26 @@ class Emit:
         repeated = [i for i, d in enumerate(sizes) if d == 1 and shape[i + extra] != 1]
         return self("ReduceSum", gradient, repeated, keepdims=1) if repeated else gradient
 
-    def live(self, outputs: Sequence[Tensor]) -> tuple[Iterator[NodeProto], Iterator[TensorProto]]:
-        """The nodes, in topological order, and the initializers that ``outputs`` depend on; made one by one, to save memory."""
+    def live(self, outputs: Sequence[Tensor], seed: Tensor | None = None) -> tuple[Iterator[NodeProto], Iterator[TensorProto]]:
+        """The nodes, in topological order, and the initializers that ``outputs`` depend on; made one by one, to save memory.
+
+        What depends on ``seed``, the relevance pass, comes last. ONNX Runtime goes back from the outputs and computes first
+        the input that stands last in the file: so it follows the relevance, and makes a denominator just before its use.
+        """
         wanted, needed = {t.name for t in outputs}, []
         for node in reversed(self.nodes):
             if any(t.name in wanted for t in node.outputs):
                 wanted.update(t.name for t in node.inputs)
                 needed.append(node)
+        behind = set() if seed is None else {seed.name}
+        early: list[Emitted] = []
+        late: list[Emitted] = []
+        for node in reversed(needed):
+            depends = any(t.name in behind for t in node.inputs)
+            (late if depends else early).append(node)
+            behind.update(t.name for t in node.outputs if depends)
         constants = [c for name, c in self.constants.items() if name in wanted]
-        return map(OnnxExporter.export_node, reversed(needed)), map(OnnxExporter.export_tensor_proto, constants)
+        return map(OnnxExporter.export_node, early + late), map(OnnxExporter.export_tensor_proto, constants)
 
 
 def _key(op: str, inputs: Sequence[Tensor], attrs: dict[str, Any], outputs: int) -> Any:

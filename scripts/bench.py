@@ -33,7 +33,7 @@ import coverage
 import numpy as np
 
 import onnxdtd
-from onnxdtd.runtime import default_providers
+from onnxdtd.runtime import Explainer, default_providers
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -41,6 +41,7 @@ BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 MODELS = ("vgg16", "resnet50", "mobilenet_v2", "densenet121", "efficientnet_b0")
 PRESETS = ("dtd", "lrp-epsilon", "epsilon-alpha2beta1")
 SIZE = 224
+COMPILED = ".dtd.onnx"
 PAUSE = 0.05  # seconds; the threads of one session spin on for a while and would be in the way of the next
 
 
@@ -153,7 +154,11 @@ def network(name: str) -> coverage.Network:
 def worker(make: Callable[..., dict[str, Callable[[], object]]], arguments: Sequence[Any], pipe: Connection) -> None:
     """Another process: runs what it is asked for by name, and answers with the seconds, or None where that fails."""
     warnings.simplefilter("ignore")
-    runs = make(*arguments)
+    try:
+        runs = make(*arguments)
+    except Exception as error:
+        print(f"{make.__name__}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
+        runs = {}
     pipe.send(list(runs))
     while name := pipe.recv():
         time.sleep(PAUSE)
@@ -204,7 +209,7 @@ def timed(name: str, path: Path, batch: int, rounds: int, with_peers: bool) -> R
 
 def weighed(name: str, path: Path, folder: Path, batches: Sequence[int]) -> Weight:
     """Everything but the time of a run; each figure from a process of its own."""
-    out = folder / f"{name}.dtd.onnx"
+    out = folder / f"{name}{COMPILED}"
     bounds = ["--low", str(-coverage.BOUND), "--high", str(coverage.BOUND), "--target", "argmax"]
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "onnxdtd", "compile", path, "-o", out, *bounds], check=True, capture_output=True)
@@ -221,18 +226,20 @@ def _told(path: Path, batch: int) -> dict[str, float]:
 
 
 def one(path: Path, batch: int) -> dict[str, float]:
-    """Seconds to load a model, and by how many kilobytes the peak of this process grew until it had run twice."""
+    """Seconds to load a model, and by how many kilobytes the peak of this process grew until it had run twice.
+
+    A compiled model is loaded as ``Explainer`` does it, any other as ONNX Runtime does it by itself.
+    """
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
+    explains = path.name.endswith(COMPILED)
     x = coverage.inputs(SIZE, batch, seed=2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    loaded = Explainer(path).session if explains else ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     seconds = time.perf_counter() - start
     for _ in range(2):
-        session.run(None, {session.get_inputs()[0].name: x})
+        loaded.run(None, {loaded.get_inputs()[0].name: x})
     return {"load": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before}
 
 

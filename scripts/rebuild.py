@@ -74,12 +74,18 @@ class Rebuilt(torch.nn.Module):
         self.input = next(value.name for value in graph.input if value.name not in constants)
         self.output = logits
         raw = {self.input}  # what nothing has mixed yet
+        gates = gates_of(graph.node, constants)
         for node in graph.node:
             attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute}
             if node.op_type == "Constant":
                 constants[node.output[0]] = np.array(numpy_helper.to_array(attrs["value"]))
                 continue
-            run = layer(node, attrs, constants, ranks.get(node.input[0], 0), add)
+            if node.output[0] in gates:
+                run: Callable[..., torch.Tensor] = torch.sigmoid
+            elif gates.intersection(node.input):
+                run = Gated(gates.issuperset(node.input[:1]))
+            else:
+                run = layer(node, attrs, constants, ranks.get(node.input[0], 0), add)
             before = self.calls[-1] if self.calls and self.calls[-1].output == node.input[0] else None
             if isinstance(run, NORMS[2] | NORMS[4]) and before and isinstance(before.run, torch.nn.Linear):
                 merge(before.run, run)
@@ -101,6 +107,29 @@ class Rebuilt(torch.nn.Module):
         for call in self.calls:
             values[call.output] = call.run(*[values[name] for name in call.inputs])
         return values[self.output]
+
+
+@dataclass
+class Gated:
+    """x · gate, through which relevance passes unchanged: the gate counts as a constant."""
+
+    gate_first: bool
+
+    def __call__(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """The product, with the derivative 1 by x and 0 by the gate."""
+        x = b if self.gate_first else a
+        return x + (a * b - x).detach()
+
+
+def gates_of(nodes: Sequence[NodeProto], constants: Constants) -> set[str]:
+    """The sigmoids that another activation is multiplied by, and nothing else reads."""
+    sigmoids = {node.output[0] for node in nodes if node.op_type == "Sigmoid"}
+    readers = {name: [node for node in nodes if name in node.input] for name in sigmoids}
+    return {
+        name
+        for name, found in readers.items()
+        if all(node.op_type == "Mul" and not constants.keys() & set(node.input) for node in found)
+    }
 
 
 def folded(model: ModelProto, logits: str) -> ModelProto:

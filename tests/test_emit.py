@@ -195,6 +195,15 @@ def test_live_keeps_all_outputs_of_a_node_and_the_order(bench):
     assert list(nodes[1].output) == [first.name, second.name]
 
 
+def test_live_puts_what_depends_on_the_seed_last(bench):
+    e, x = bench.e, bench.tensors["x"]
+    seed = e("Exp", x)
+    relevance = e("Neg", seed)
+    total = e("Mul", relevance, e("Abs", x))
+    assert [n.op_type for n in e.live([total])[0]] == ["Exp", "Neg", "Abs", "Mul"]
+    assert [n.op_type for n in e.live([total], seed)[0]] == ["Exp", "Abs", "Neg", "Mul"]
+
+
 def test_what_is_emitted_runs(bench):
     e, x, z = bench.e, bench.tensors["x"], bench.tensors["z"]
     total = e.sum([e.mul(x, 2.0), e.mul(z, -1.0), 1.0, e("Clip", x, None, 0.5)])
