@@ -5,7 +5,7 @@ forward pass and the compiled models) lives in one process, PyTorch (zennit and 
 take turns, run by run, so that whatever else the machine does meets all of them alike. Shown are medians: the forward pass
 in milliseconds, ours as multiples of it, theirs as multiples of ours.
 
-    scripts/bench.py                                     everything, ten minutes or so
+    scripts/bench.py                                     everything, twenty minutes or so
     scripts/bench.py --models vgg16 --batches 1 --readme
 """
 
@@ -42,6 +42,12 @@ MODELS = ("vgg16", "resnet50", "mobilenet_v2", "densenet121", "efficientnet_b0")
 PRESETS = ("dtd", "lrp-epsilon", "epsilon-alpha2beta1")
 SIZE = 224
 COMPILED = ".dtd.onnx"
+KINDS = {  # of operators; all others are element-wise
+    "layers": {"Conv", "ConvTranspose", "Gemm", "MatMul"},
+    "layout": {"ReorderInput", "ReorderOutput", "Transpose", "Reshape", "Flatten"},
+    "pooling": {"MaxPool", "AveragePool", "GlobalAveragePool", "ScatterElements"},
+    "joining": {"Concat", "Split", "Slice", "Pad", "Expand"},
+}
 PAUSE = 0.05  # seconds; the threads of one session spin on for a while and would be in the way of the next
 
 
@@ -68,6 +74,7 @@ class Weight:
     size: int
     size_source: int
     peak: dict[int, float] = field(default_factory=dict)  # relative to the source's, by batch size
+    kernels: dict[str, float] = field(default_factory=dict)  # share of the time in each kind of operator (batch 1)
 
 
 # --------------------------------------------------------------------------------------------------------- the two sides
@@ -216,12 +223,38 @@ def weighed(name: str, path: Path, folder: Path, batches: Sequence[int]) -> Weig
     seconds = time.perf_counter() - start
     told = {model: _told(model, 1) for model in (path, out)}
     peaks = {b: _told(out, b)["peak"] / _told(path, b)["peak"] for b in batches}
-    return Weight(name, seconds, told[out]["load"], told[path]["load"], out.stat().st_size, path.stat().st_size, peaks)
+    spent = _told(out, 1, "--kernels")
+    shares = {kind: seconds / sum(spent.values()) for kind, seconds in spent.items()}
+    sizes = out.stat().st_size, path.stat().st_size
+    return Weight(name, seconds, told[out]["load"], told[path]["load"], *sizes, peaks, shares)
 
 
-def _told(path: Path, batch: int) -> dict[str, float]:
-    ran = subprocess.run([sys.executable, __file__, "--one", str(path), str(batch)], check=True, capture_output=True, text=True)
+def _told(path: Path, batch: int, what: str = "--one") -> dict[str, float]:
+    ran = subprocess.run([sys.executable, __file__, what, str(path), str(batch)], check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
+def kernels(path: Path, batch: int) -> dict[str, float]:
+    """Seconds that a run spends in each kind of operator, by ONNX Runtime's own profile."""
+    import onnxruntime as ort
+
+    options, runs, warm = ort.SessionOptions(), 10, set()
+    options.log_severity_level, options.enable_profiling = 3, True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder, "profile"))
+        loaded = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        for _ in range(runs + 1):
+            loaded.run(None, {loaded.get_inputs()[0].name: coverage.inputs(SIZE, batch, seed=2)})
+        events = json.loads(Path(loaded.end_profiling()).read_text(encoding="utf-8"))
+    found = dict.fromkeys([*KINDS, "element-wise"], 0.0)
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            operator, first = event["args"]["op_name"], event["name"] not in warm
+            warm.add(event["name"])
+            if first:
+                continue
+            found[next((kind for kind, ops in KINDS.items() if operator in ops), "element-wise")] += event["dur"] / 1e6 / runs
     return found
 
 
@@ -254,12 +287,17 @@ def tables(rows: Sequence[Row], weights: Sequence[Weight]) -> str:
             theirs = [f"{t[preset] / seconds:.1f} × ours" if preset in t else "-" for t in (row.zennit, row.captum)]
             cells = [row.model, str(row.batch), f"{row.forward * 1e3:.0f} ms", f"`{preset}`", f"{seconds / row.forward:.2f} ×"]
             lines.append("| " + " | ".join(cells + theirs) + " |")
+    if not weights:
+        return "\n".join(lines)
     lines += ["", "| model | compile | file | load | peak memory |", "|---|---|---|---|---|"]
     for w in weights:
         peaks = ", ".join(f"{share:.2f} × (batch {batch})" for batch, share in w.peak.items())
         size = f"{w.size / w.size_source:.3f} × ({(w.size - w.size_source) / 1e3:+.0f} kB)"
         load = f"{w.load / w.load_source:.1f} × ({w.load:.2f} s)"
         lines.append(f"| {w.model} | {w.compile:.2f} s | {size} | {load} | {peaks} |")
+    kinds = [*KINDS, "element-wise"]
+    lines += ["", f"| time in | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+    lines += [f"| {w.model} | {' | '.join(f'{w.kernels[kind]:.0%}' for kind in kinds)} |" for w in weights]
     return "\n".join(lines)
 
 
@@ -273,9 +311,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
     parser.add_argument("--readme", action="store_true", help="rewrite the tables in README.md")
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "BATCH"), help=argparse.SUPPRESS)
+    parser.add_argument("--kernels", nargs=2, metavar=("MODEL", "BATCH"), help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.one:
-        print(json.dumps(one(Path(given.one[0]), int(given.one[1]))))
+    if given.one or given.kernels:
+        path, batch = given.one or given.kernels
+        print(json.dumps((one if given.one else kernels)(Path(path), int(batch))))
         return
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)  # the exporter talks a lot
