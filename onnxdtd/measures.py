@@ -1,0 +1,135 @@
+"""What the numbers of an evaluation and an audit are called, what they mean, and which values are good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number is called, what it means, and which values are good: the highest, the lowest, those near 1, or none."""
+
+    title: str
+    meaning: str
+    best: str = ""
+
+
+HIGHEST, LOWEST, NEAR_ONE = "higher is better", "lower is better", "best at 1"
+BADNESS: dict[str, Callable[[float], float]] = {HIGHEST: lambda v: -v, LOWEST: lambda v: v, NEAR_ONE: lambda v: abs(v - 1)}
+
+METRICS = {
+    "aopc": Measure(
+        "AOPC",
+        "how far the score falls, on average over the steps, while the most relevant regions are replaced first. The further, "
+        "the better the heatmap has found what the score is made of.",
+        HIGHEST,
+    ),
+    "abpc": Measure(
+        "ABPC",
+        "the area between two curves: the score while the least relevant regions are replaced first, and while the most "
+        "relevant are. A random order has 0.",
+        HIGHEST,
+    ),
+    "gini": Measure(
+        "Gini",
+        "how unevenly relevance is spread: 0 is the same everywhere, 1 is all in one place. High is sparse and easy to read, "
+        "which does not make it right.",
+    ),
+    "outside_inside": Measure(
+        "outside/inside",
+        "relevance per pixel outside the object's box, divided by that inside. Low is good where the object decides; a "
+        "model that goes by the surroundings has a high ratio, whatever explains it.",
+        LOWEST,
+    ),
+    "mass_accuracy": Measure("relevance mass", "share of the relevance that lies inside the object's box.", HIGHEST),
+    "rank_accuracy": Measure(
+        "relevance rank",
+        "share of the most relevant pixels, as many as the object's box has, that lie inside the box.",
+        HIGHEST,
+    ),
+    "pointing_game": Measure(
+        "pointing game", "share of the samples whose most relevant pixel lies in the object's box.", HIGHEST
+    ),
+    "positivity": Measure(
+        "positivity",
+        "share of the relevance, by size, that speaks for the class. Deep Taylor decomposition demands 1; other rules "
+        "are not worse for having evidence against.",
+    ),
+    "conservation": Measure(
+        "conservation",
+        "sum of the relevance divided by the explained score. Far from 1, amounts of relevance are no shares of the score.",
+        NEAR_ONE,
+    ),
+}
+PRECONDITIONS = {
+    "positive_biases": Measure(
+        "positive biases", "share of the biases above zero; a root at zero needs biases of at most 0.", LOWEST
+    ),
+    "bias_share": Measure("share of biases", "share of the relevance that ends on biases instead of inputs.", LOWEST),
+    "outside": Measure("outside the domain", "share of the input entries outside the given bounds.", LOWEST),
+    "negative_logits": Measure("negative logits", "share of the samples whose explained score is below zero.", LOWEST),
+    "dead": Measure("dead", "share of the relevance lost on neurons without a positive input.", LOWEST),
+}
+ROOTS = {
+    "hinge": Measure("on the hinge", "share of the root points at which the neuron is exactly zero.", HIGHEST),
+    "domain": Measure(
+        "in the domain",
+        "share of the root points inside the input's bounds, or without negative entries in hidden layers.",
+        HIGHEST,
+    ),
+    "region": Measure(
+        "in the region",
+        "share of the root points in the linear region of the input: there the rest of the network is the same linear map.",
+        HIGHEST,
+    ),
+    "residual": Measure(
+        "residual", "what Taylor's identity at the root point leaves unexplained, as a share of the neuron (median).", LOWEST
+    ),
+    "passes": Measure(
+        "all of it", "share of the root points that pass every test, as the theory asks of all of them.", HIGHEST
+    ),
+}
+ALIKE = {
+    "ssim": Measure("SSIM", "structural similarity of two heatmaps: 1 is the same picture, 0 is unrelated ones."),
+    "spearman": Measure("rank correlation", "Spearman's: 1 is the same order of the pixels by relevance, 0 is no relation."),
+    "spearman_abs": Measure("rank correlation of sizes", "the same without the signs of the relevance."),
+    "cosine": Measure("cosine", "1 is the same heatmap up to a factor, 0 is no relation, −1 is its negative."),
+}
+GLANCE = {
+    "passes": Measure("root points in order", "share of the root points, over all layers, that pass every test.", HIGHEST),
+    "classes": Measure(
+        "blindness to the class",
+        "cosine between the heatmaps of the predicted and of other classes; at 1 the class plays no part.",
+        LOWEST,
+    ),
+    "randomised": Measure(
+        "left after randomising",
+        "similarity of the heatmap to that of the same network with all of its weights random; high means that training "
+        "hardly matters to it.",
+        LOWEST,
+    ),
+    "convergence": Measure(
+        "say of the upper layers",
+        "1 − cosine, in the lowest layer, between the effects of different random relevance above; near 0, the upper layers "
+        "have no say.",
+        HIGHEST,
+    ),
+    "gradient": Measure("like gradient × input", "cosine with gradient × input; at 1 the rules add nothing to it."),
+    "sensitivity": Measure("like sensitivity", "cosine with sensitivity, the squared gradient."),
+}
+SETTINGS = {
+    "data": "data",
+    "samples": "samples",
+    "neurons": "neurons tested in each layer",
+    "patch": "side of a region, in pixels",
+    "steps": "steps of the perturbation",
+    "share": "share of the input replaced in the last step",
+    "fill": "replaced by",
+    "score": "score",
+    "target": "explained class",
+    "seed": "seed",
+    "low": "lower bound of the input",
+    "high": "upper bound of the input",
+    "presets": "presets",
+}
