@@ -67,8 +67,8 @@ def chart(
 ) -> Chart:
     """Lines in an SVG that takes its colours from the page. ``whole``: only whole numbers on the x axis."""
     with matplotlib.rc_context(OPTIONS):
-        figure = Figure(figsize=(5, 3.2), dpi=72, layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(5, 3.2), dpi=72)
+        axes = figure.add_axes((0.17, 0.15, 0.82, 0.82))
         for kind, places, values in lines:
             colour, _, dashes = LINES[kind]
             ys = [math.nan if v is None else v for v in values]

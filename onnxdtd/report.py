@@ -78,6 +78,15 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Samples and their heatmaps: a row a sample, a column for each preset, given as (heading, name of the heatmap)."""
+
+    caption: str
+    columns: Sequence[tuple[str, str]]
+    samples: Sequence[Json]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page. ``legend`` names the lines of the charts with their styles; ``folded`` hides it behind its title."""
 
@@ -92,25 +101,24 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that the template lays out: title, a line below it, summaries as (heading, sentences), sections."""
+    """Everything that the template lays out: title, a line below it, summaries as (heading, sentences), pictures, sections."""
 
     title: str
     lead: str
     summary: Sequence[tuple[str, Sequence[str]]]
     sections: Sequence[Section]
-    pictures: Sequence[Json]
+    grids: Sequence[Grid]
 
 
 def report(result: Json) -> str:
     """The page for the JSON of an evaluation or an audit; the same JSON gives the same bytes."""
     page = _audit(result) if result["kind"] == AUDIT else _evaluation(result)
-    names = list(dict.fromkeys(name for sample in page.pictures for name in sample["heatmaps"]))
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     template = environment.get_template("report.html.j2")
-    return template.render(page=page, heatmaps=names, lines=LINES, version=result["version"])
+    return template.render(page=page, lines=LINES, version=result["version"])
 
 
 def write(path: Path, result: Json) -> None:
@@ -181,6 +189,16 @@ def _compared(caption: str, columns: Sequence[str], measures: Mapping[str, Measu
     return Table(caption, columns, rows)
 
 
+def _grids(result: Json, models: Sequence[Json]) -> list[Grid]:
+    """The pictures, model by model: where there are several, "model: preset" names a heatmap."""
+    samples = (result.get("pictures") or {}).get("samples", [])
+    grids = []
+    for model in models if samples else ():
+        prefix = f"{model['model']}: " if len(models) > 1 else ""
+        grids.append(Grid(prefix.removesuffix(": "), [(name, prefix + name) for name in _names(model)], samples))
+    return grids
+
+
 def _names(result: Json) -> list[str]:
     return [str(preset["preset"]) for preset in result["presets"]]
 
@@ -244,7 +262,7 @@ def _evaluation(result: Json) -> Page:
     sections += [section for section in (_skipped(result), _rules(models), _settings(result, models)) if section]
     summary = [(str(model["model"]), _standings(model)) for model in models]
     title = f"Evaluation of {_listed([str(model['model']) for model in models])}"
-    return Page(title, lead, summary, sections, (result.get("pictures") or {}).get("samples", []))
+    return Page(title, lead, summary, sections, _grids(result, models))
 
 
 def _standings(model: Json) -> list[str]:
@@ -377,7 +395,7 @@ def _audit(result: Json) -> Page:
     parts += [_convergence(result), _skipped(result), _rules([result]), _settings(result, [result])]
     sections = [part for part in parts if part is not None]
     title = f"Audit of the explanations of {result['model']}"
-    return Page(title, lead, summary, sections, (result.get("pictures") or {}).get("samples", []))
+    return Page(title, lead, summary, sections, _grids(result, [result]))
 
 
 def _glance(result: Json) -> Section:
