@@ -8,16 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number is called, what it means, and which values are good: the highest, the lowest, those near 1, or none."""
+    """What a number is called, what it means, and which values are good: the highest, the lowest, or none."""
 
     title: str
     meaning: str
     best: str = ""
 
 
-HIGHEST, LOWEST, NEAR_ONE = "higher is better", "lower is better", "best at 1"
-BADNESS: dict[str, Callable[[float], float]] = {HIGHEST: lambda v: -v, LOWEST: lambda v: v, NEAR_ONE: lambda v: abs(v - 1)}
-
+HIGHEST, LOWEST = "higher is better", "lower is better"
+BADNESS: dict[str, Callable[[float], float]] = {HIGHEST: lambda v: -v, LOWEST: lambda v: v}
 METRICS = {
     "aopc": Measure(
         "AOPC",
@@ -38,11 +37,11 @@ METRICS = {
     ),
     "outside_inside": Measure(
         "outside/inside",
-        "relevance per pixel outside the object's box, divided by that inside. Low is good where the object decides; a "
-        "model that goes by the surroundings has a high ratio, whatever explains it.",
+        "positive relevance of a pixel outside the object's box, divided by that of one inside. Low is good where the object "
+        "decides; a model that goes by the surroundings has a high ratio, whatever explains it.",
         LOWEST,
     ),
-    "mass_accuracy": Measure("relevance mass", "share of the relevance that lies inside the object's box.", HIGHEST),
+    "mass_accuracy": Measure("relevance mass", "share of the positive relevance that lies inside the object's box.", HIGHEST),
     "rank_accuracy": Measure(
         "relevance rank",
         "share of the most relevant pixels, as many as the object's box has, that lie inside the box.",
@@ -57,37 +56,35 @@ METRICS = {
         "are not worse for having evidence against.",
     ),
     "conservation": Measure(
-        "conservation",
-        "sum of the relevance divided by the explained score. Far from 1, amounts of relevance are no shares of the score.",
-        NEAR_ONE,
+        "missing relevance",
+        "how far the sum of the relevance is from the explained score, as a share of that score. At 0 relevance is conserved; "
+        "far from it, amounts of relevance are no shares of the score.",
+        LOWEST,
     ),
 }
 PRECONDITIONS = {
-    "positive_biases": Measure(
-        "positive biases", "share of the biases above zero; a root at zero needs biases of at most 0.", LOWEST
-    ),
-    "bias_share": Measure("share of biases", "share of the relevance that ends on biases instead of inputs.", LOWEST),
-    "outside": Measure("outside the domain", "share of the input entries outside the given bounds.", LOWEST),
+    "positive_biases": Measure("positive biases", "share of the neurons with a bias above zero; the theory has none.", LOWEST),
+    "bias_share": Measure("kept by biases", "share of the score that ends on biases instead of inputs (median).", LOWEST),
+    "outside": Measure("outside the bounds", "share of the inputs that lie outside the bounds given for them.", LOWEST),
     "negative_logits": Measure("negative logits", "share of the samples whose explained score is below zero.", LOWEST),
-    "dead": Measure("dead", "share of the relevance lost on neurons without a positive input.", LOWEST),
+    "dead": Measure("lost", "share of the score lost on neurons without a positive input (median).", LOWEST),
 }
 ROOTS = {
     "hinge": Measure("on the hinge", "share of the root points at which the neuron is exactly zero.", HIGHEST),
     "domain": Measure(
-        "in the domain",
-        "share of the root points inside the input's bounds, or without negative entries in hidden layers.",
-        HIGHEST,
+        "in the domain", "share of the root points within the bounds of the input, or without negative entries above.", HIGHEST
     ),
     "region": Measure(
         "in the region",
-        "share of the root points in the linear region of the input: there the rest of the network is the same linear map.",
+        "share of the root points in the linear region of the input: on the way there the rest of the network stays the same "
+        "linear map.",
         HIGHEST,
     ),
+    "passes": Measure("all three", "share of the root points that pass all three tests, as the theory asks of each.", HIGHEST),
     "residual": Measure(
-        "residual", "what Taylor's identity at the root point leaves unexplained, as a share of the neuron (median).", LOWEST
-    ),
-    "passes": Measure(
-        "all of it", "share of the root points that pass every test, as the theory asks of all of them.", HIGHEST
+        "residual",
+        "how far the Taylor expansion at the root point is from the explained score, as a share of it (median).",
+        LOWEST,
     ),
 }
 ALIKE = {
@@ -97,7 +94,7 @@ ALIKE = {
     "cosine": Measure("cosine", "1 is the same heatmap up to a factor, 0 is no relation, −1 is its negative."),
 }
 GLANCE = {
-    "passes": Measure("root points in order", "share of the root points, over all layers, that pass every test.", HIGHEST),
+    "passes": Measure("root points in order", "share of the root points, over all layers, that pass all three tests.", HIGHEST),
     "classes": Measure(
         "blindness to the class",
         "cosine between the heatmaps of the predicted and of other classes; at 1 the class plays no part.",

@@ -190,12 +190,12 @@ def _compared(caption: str, columns: Sequence[str], measures: Mapping[str, Measu
 
 
 def _grids(result: Json, models: Sequence[Json]) -> list[Grid]:
-    """The pictures, model by model: where there are several, "model: preset" names a heatmap."""
+    """The pictures, model by model: where there are several, "model: preset" names a heatmap, the model without its suffix."""
     samples = (result.get("pictures") or {}).get("samples", [])
     grids = []
     for model in models if samples else ():
-        prefix = f"{model['model']}: " if len(models) > 1 else ""
-        grids.append(Grid(prefix.removesuffix(": "), [(name, prefix + name) for name in _names(model)], samples))
+        prefix = f"{Path(model['model']).stem}: " if len(models) > 1 else ""
+        grids.append(Grid(str(model["model"]) if prefix else "", [(name, prefix + name) for name in _names(model)], samples))
     return grids
 
 
@@ -244,6 +244,12 @@ def _skipped(result: Json) -> Section | None:
     return Section("Skipped samples", text, tables=[Table("", ["reason"], rows, words=True)])
 
 
+def _lead(settings: Json, presets: int) -> str:
+    """On what was measured, in short."""
+    data = f" of {settings['data']}" if settings.get("data") else ""
+    return f"{_count(settings['samples'], 'sample')}{data}, {_count(presets, 'preset')}"
+
+
 def _count(n: int, word: str) -> str:
     return f"{n} {word}{'' if n == 1 else 's'}"
 
@@ -254,10 +260,10 @@ def _count(n: int, word: str) -> str:
 def _evaluation(result: Json) -> Page:
     models, settings = result["models"], result["settings"]
     presets = list(dict.fromkeys(name for model in models for name in _names(model)))
-    lead = f"{_count(settings['samples'], 'sample')} of {settings['data']}, {_count(len(presets), 'preset')}"
+    lead = _lead(settings, len(presets))
     if len(models) > 1:
         lead += f", {len(models)} models"
-    sections = [_curves(model, settings) for model in models if any(preset.get("curves") for preset in model["presets"])]
+    sections = [_curves(model, settings) for model in models if any(_known(preset) for preset in model["presets"])]
     sections += [_metrics(models), *_side_by_side(models, settings), *_classes(models)]
     sections += [section for section in (_skipped(result), _rules(models), _settings(result, models)) if section]
     summary = [(str(model["model"]), _standings(model)) for model in models]
@@ -270,14 +276,15 @@ def _standings(model: Json) -> list[str]:
     said = []
     if model.get("accuracy") is not None:
         said.append(f"The model is right on {number(100 * model['accuracy'])} % of {_count(model['samples'], 'sample')}.")
-    for key in ("aopc", "abpc"):
+    random = {"aopc": (model.get("random") or {}).get("aopc"), "abpc": {"mean": 0.0, "error": 0.0}}
+    for key, chance in random.items():
         found = {p["preset"]: p["metrics"][key] for p in model["presets"] if p["metrics"].get(key, {}).get("mean") is not None}
         if found:
-            said.append(" ".join(_standing(METRICS[key].title, found, _random(model, key))))
-    return said
+            said.append(" ".join(_standing(METRICS[key].title, found, chance)))
+    return said or ["Nothing could be measured on it."]
 
 
-def _standing(title: str, found: Mapping[str, Json], random: float | None) -> Iterable[str]:
+def _standing(title: str, found: Mapping[str, Json], chance: Json | None) -> Iterable[str]:
     """Sentences on one metric: the best preset, the next, sensitivity, and the random order."""
     ranked = sorted(found, key=lambda name: -found[name]["mean"])
     first = ranked[0]
@@ -286,13 +293,13 @@ def _standing(title: str, found: Mapping[str, Json], random: float | None) -> It
         yield f"Next is {ranked[1]} with {_mean(found[ranked[1]])}; {_difference(found[first], found[ranked[1]])}."
     if SENSITIVITY in ranked[2:]:
         yield f"Sensitivity has {_mean(found[SENSITIVITY])}; {_difference(found[first], found[SENSITIVITY])}."
-    if random is not None:
-        below = [name for name in ranked if found[name]["mean"] <= random]
-        than = f"a random order, which has {number(random)}"
-        if not below:
-            yield f"{'Every preset does' if len(ranked) > 1 else 'That is'} better than {than}."
+    if chance is not None:
+        level = [name for name in ranked if found[name]["mean"] <= chance["mean"] or _apart(found[name], chance) is False]
+        if level:
+            yield f"No better than a random order, which has {_mean(chance)}, by two standard errors: {_listed(level)}."
         else:
-            yield f"No better than {than}: {_listed(below)}."
+            whole = "Every preset" if len(ranked) > 1 else "That"
+            yield f"{whole} is better than a random order, which has {_mean(chance)}, by more than two standard errors."
 
 
 def _difference(a: Json, b: Json) -> str:
@@ -304,19 +311,11 @@ def _difference(a: Json, b: Json) -> str:
     return words[_apart(a, b)]
 
 
-def _random(model: Json, key: str) -> float | None:
-    """What the random order has: the fall of its curve; between two random orders lies nothing."""
-    curve = next((p["curves"]["random"] for p in model["presets"] if (p.get("curves") or {}).get("random")), None)
-    if curve is None or None in curve:
-        return None
-    return float(curve[0] - np.mean(curve)) if key == "aopc" else 0.0
-
-
 def _curves(model: Json, settings: Json) -> Section:
     """The score while regions are replaced, most relevant first and least relevant first."""
     curves = [preset.get("curves") or {} for preset in model["presets"]]
     baseline = next((c["random"] for c in curves if c.get("random")), None)
-    known = [v for c in curves for values in c.values() for v in values if v is not None]
+    known = [v for preset in model["presets"] for v in _known(preset)]
     margin = 0.04 * (max(known) - min(known)) or 1.0
     limits = (min(known) - margin, max(known) + margin)
     charts = []
@@ -333,6 +332,11 @@ def _curves(model: Json, settings: Json) -> Section:
     return Section(f"Perturbation: {model['model']}", [text], legend=legend, charts=charts)
 
 
+def _known(preset: Json) -> list[float]:
+    """All points of a preset's curves."""
+    return [v for values in (preset.get("curves") or {}).values() for v in values if v is not None]
+
+
 def _percent(curve: Sequence[Any], settings: Json) -> list[float]:
     """How much of the input is replaced at each point of a curve."""
     return [100 * float(settings.get("share", 1.0)) * k / max(len(curve) - 1, 1) for k in range(len(curve))]
@@ -341,7 +345,7 @@ def _percent(curve: Sequence[Any], settings: Json) -> list[float]:
 def _metrics(models: Sequence[Json]) -> Section:
     """All means of all presets."""
     found = [[preset["metrics"] for preset in model["presets"]] for model in models]
-    tables = [_compared(str(m["model"]), _names(m), METRICS, one) for m, one in zip(models, found, strict=True)]
+    tables = [_compared(str(m["model"]), _names(m), METRICS, one) for m, one in zip(models, found, strict=True) if any(one)]
     text = [
         "Means over the samples ± standard error. ★ marks the best, ≈ what two standard errors of the difference do not tell "
         "from it; the presets' errors are taken as independent, which is careful, since all presets see the same samples.",
@@ -387,7 +391,7 @@ def _classes(models: Sequence[Json]) -> Iterable[Section]:
 
 def _audit(result: Json) -> Page:
     presets, settings = result["presets"], result["settings"]
-    lead = f"{_count(settings['samples'], 'sample')} of {settings['data']}, {_count(len(presets), 'preset')}"
+    lead = _lead(settings, len(presets))
     best = result.get("best")
     summary = [(f"{best['preset']} fares best", [str(best["why"])])] if best else []
     summary += [(str(preset["preset"]), [str(sentence) for sentence in preset["verdict"]]) for preset in presets]
