@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
+from errno import EISDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from onnxdtd.errors import OnnxdtdError
+from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.options import AsJson, app, err, option, out, print_table, selects
 from onnxdtd.request import Request
 
@@ -51,16 +53,34 @@ def needed() -> None:
 
 
 def units(job: Job, workers: int | None, engine: str, journal: Path | None) -> Iterator[Any]:
-    """The results of a job, with a progress bar."""
+    """The results of a job, with a progress bar. Whoever interrupts it is told how to go on."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from onnxdtd.engine import run
 
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("measuring")
-        tick = lambda done, total: progress.update(task, completed=done, total=total)
-        yield from run(job, workers or os.cpu_count() or 1, engine, journal, tick)
+    count = (os.cpu_count() or 1) if workers is None else workers
+    try:
+        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+            task = progress.add_task("measuring")
+            tick = lambda done, total: progress.update(task, completed=done, total=total)
+            yield from run(job, count, engine, journal, tick)
+    except KeyboardInterrupt:
+        err.print("onnxdtd: interrupted; the same command goes on from here")
+        raise typer.Exit(130) from None
+
+
+def writable(path: Path | None) -> None:
+    """Raises ``RequestError`` where a report could not be written, before hours are spent on it."""
+    if path is None:
+        return
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, "is a folder")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def class_names(path: Path | None) -> list[str]:
@@ -108,6 +128,7 @@ def evaluate_command(
     from onnxdtd.evaluate import PRESETS, Evaluation, Settings, assemble
     from onnxdtd.report import write
 
+    writable(report)
     settings = Settings(patch, steps, share, fill, score, target, samples, seed)
     job = Evaluation(models, tuple(dict.fromkeys(presets)) or PRESETS, data, request, settings, bgr)
     result = assemble(job, units(job, workers, engine, journal), class_names(labels))
@@ -141,5 +162,5 @@ def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
 def _mean(value: dict[str, Any] | None) -> str:
     if value is None:
         return ""
-    error = "" if value["error"] is None else f" ± {value['error']:.2g}"
+    error = "" if value["error"] is None else f"±{value['error']:.2g}"
     return f"{value['mean']:.3g}{error}"

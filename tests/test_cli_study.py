@@ -1,0 +1,108 @@
+"""``onnxdtd evaluate`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from onnxdtd.cli import app
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+MODEL, DATA = str(MODELS / "digits_cnn.onnx"), str(MODELS / "digits_samples.npz")
+BOUNDS = ["--low", "0", "--high", "1"]
+FEW = ["--steps", "3", "--workers", "1", "--preset", "dtd"]
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"})
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_evaluate_shows_a_table_and_writes_a_page() -> None:
+    result = invoke("evaluate", MODEL, "--data", DATA, *BOUNDS, *FEW, "--preset", "sensitivity", "--report", "page.html")
+    assert result.exit_code == 0, result.output
+    assert "digits_cnn.onnx: 20 samples, 100.0% classified rightly" in result.stdout
+    rows = [line for line in result.stdout.splitlines() if line.startswith("│")]
+    assert [row.split("│")[1].strip() for row in rows] == ["dtd", "sensitivity", "random order"]
+    assert "±" in rows[0]
+    assert "<title>" in Path("page.html").read_text(encoding="utf-8")
+    assert [path.name for path in Path().iterdir()] == ["page.html"], "the journal is gone"
+
+
+def test_evaluate_as_json() -> None:
+    result = invoke("evaluate", MODEL, "--data", DATA, *BOUNDS, *FEW, "--json", "--samples", "3", "--fill", "blur")
+    found = json.loads(result.stdout)
+    assert found["settings"]["fill"] == "blur"
+    assert found["models"][0]["samples"] == 3
+    assert found["models"][0]["presets"][0]["metrics"]["aopc"]["n"] == 3
+
+
+def test_skipped_samples_are_named_on_standard_error() -> None:
+    x = np.load(DATA)
+    np.savez("bad.npz", image=x["image"], label=np.where(np.arange(20) == 5, 77, x["label"]))
+    result = invoke("evaluate", MODEL, "--data", "bad.npz", *BOUNDS, *FEW)
+    assert result.exit_code == 0
+    assert "skipped bad_05: label 77 is no class of this model" in result.stderr
+    assert "19 samples" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "nowhere.npz"], "no such file or folder"),
+        (["--data", DATA, "--steps", "0"], "--steps 0"),
+        (["--data", DATA, "--workers", "0"], "--workers 0"),
+        (["--data", DATA, "--fill", "high"], "needs the bounds"),
+        (["--data", DATA, "--preset", "nonsense"], "nonsense"),
+        (["--data", DATA, "--report", "nowhere/page.html"], "nowhere/page.html"),
+        (["--data", DATA, "--report", "."], "is a folder"),
+        (["--data", DATA, "--journal", "nowhere/journal"], "cannot be written"),
+    ],
+)
+def test_refusals(arguments: list[str], words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "onnxdtd", "evaluate", MODEL, "--workers", "1", "--steps", "2", *arguments],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not Path("nowhere").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="interrupts are sent otherwise there")
+def test_an_interrupted_run_goes_on() -> None:
+    x = np.load(DATA)
+    np.savez("many.npz", image=np.tile(x["image"], (20, 1, 1, 1)), label=np.tile(x["label"], 20))
+    command = [sys.executable, "-m", "onnxdtd", "evaluate", MODEL, "--data", "many.npz", *BOUNDS, "--preset", "dtd", "--json"]
+    whole = subprocess.run([*command, "--journal", "other"], capture_output=True, text=True, check=True).stdout
+    process = subprocess.Popen([*command, "--journal", "journal"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (Path("journal").exists() and Path("journal").read_text().count("\n") > 3):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in message
+    assert "the same command goes on from here" in message
+    done = Path("journal").read_text().count("\n") - 1
+    assert 3 <= done < 50
+    again = subprocess.run([*command, "--journal", "journal"], capture_output=True, text=True, check=True).stdout
+    assert again == whole
+    assert not Path("journal").exists()
