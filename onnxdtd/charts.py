@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,18 +16,31 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# For each style of line its colour on white and on black, told apart by most colour-blind eyes, and its dashes. The first is
-# that of the baseline.
+# The colours of lines, on white and on black, told apart by most colour-blind eyes, and their dashes.
+COLOURS = (
+    ("#0072b2", "#56b4e9"),
+    ("#c2410c", "#fb923c"),
+    ("#00785a", "#34d399"),
+    ("#a83279", "#f0a1cb"),
+    ("#7a5a00", "#facc15"),
+    ("#4338ca", "#a5b4fc"),
+    ("#1f2937", "#e5e7eb"),
+    ("#b91c1c", "#fca5a5"),
+)
+DASHES: tuple[tuple[float, ...], ...] = (
+    (),
+    (7, 2),
+    (4, 2, 1.5, 2),
+    (2.5, 1.5),
+    (10, 2, 2, 2, 2, 2),
+    (12, 3),
+    (5, 4),
+    (1.5, 1, 6, 1),
+)
+# The styles: first that of the baseline; the second time round, colours come with other dashes.
 LINES = (
     ("#6b7280", "#9ca3af", (1.5, 2.5)),
-    ("#0072b2", "#56b4e9", ()),
-    ("#c2410c", "#fb923c", (7, 2)),
-    ("#00785a", "#34d399", (4, 2, 1.5, 2)),
-    ("#a83279", "#f0a1cb", (2.5, 1.5)),
-    ("#7a5a00", "#facc15", (10, 2, 2, 2, 2, 2)),
-    ("#4338ca", "#a5b4fc", (12, 3)),
-    ("#1f2937", "#e5e7eb", (5, 4)),
-    ("#b91c1c", "#fca5a5", (1.5, 1, 6, 1)),
+    *((*COLOURS[i % len(COLOURS)], DASHES[(i + i // len(COLOURS)) % len(DASHES)]) for i in range(2 * len(COLOURS))),
 )
 BASELINE = 0
 OPTIONS: dict[Any, Any] = {
@@ -71,8 +83,11 @@ def chart(
         axes = figure.add_axes((0.17, 0.15, 0.82, 0.82))
         for kind, places, values in lines:
             colour, _, dashes = LINES[kind]
-            ys = [math.nan if v is None else v for v in values]
-            axes.plot(places, ys, color=colour, linestyle=(0, dashes) if dashes else "-", linewidth=2, clip_on=False)
+            points = [(place, value) for place, value in zip(places, values, strict=True) if value is not None]
+            look: Any = {"linestyle": (0, dashes) if dashes else "-", "linewidth": 2}
+            if len(points) == 1:  # a dot: no length, round ends
+                points, look = points * 2, {"linewidth": 7, "solid_capstyle": "round"}
+            axes.plot(*zip(*points, strict=True), color=colour, clip_on=False, **look)
         axes.set_xlabel(x, color=TEXT)
         axes.set_ylabel(y, color=TEXT)
         if logarithmic:

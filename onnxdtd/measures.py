@@ -102,14 +102,14 @@ GLANCE = {
     ),
     "randomised": Measure(
         "left after randomising",
-        "similarity of the heatmap to that of the same network with all of its weights random; high means that training "
-        "hardly matters to it.",
+        "SSIM, or rank correlation where inputs are no pictures, of the heatmap with that of the same network with all weights "
+        "random. High means that training hardly matters to it.",
         LOWEST,
     ),
     "convergence": Measure(
         "say of the upper layers",
-        "1 − cosine, in the lowest layer, between the effects of different random relevance above; near 0, the upper layers "
-        "have no say.",
+        "1\u00a0−\u00a0cosine, in the lowest layer, between the effects of different random relevance above; near 0, the upper "
+        "layers have no say.",
         HIGHEST,
     ),
     "gradient": Measure("like gradient × input", "cosine with gradient × input; at 1 the rules add nothing to it."),

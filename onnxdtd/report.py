@@ -27,7 +27,8 @@ Json = Mapping[str, Any]
 
 FEW_CLASSES = 25
 FEW_SKIPPED = 100
-FLOOR = 1e-8  # where 1 - cosine ends on a logarithmic axis
+GAP = "1\u00a0−\u00a0cosine"
+FLOOR = 1e-8  # where that ends on a logarithmic axis
 SENSITIVITY = "sensitivity"
 EVALUATION, AUDIT = "evaluation", "audit"
 
@@ -216,7 +217,9 @@ def _rules(models: Sequence[Json]) -> Section:
         nodes = dict.fromkeys(node for preset in model["presets"] for node in preset["rules"])
         rows = [(node, "", [Cell(preset["rules"].get(node, "-")) for preset in model["presets"]]) for node in nodes]
         tables.append(Table(str(model["model"]), _names(model), rows, words=True))
-    return Section("The rule of every layer", tables=[table for table in tables if table.rows], folded=True)
+    derived = any(not preset["rules"] for model in models for preset in model["presets"])
+    text = ["Presets without rules are derivatives of the score."] if derived else []
+    return Section("The rule of every layer", text, tables=[table for table in tables if table.rows], folded=True)
 
 
 def _settings(result: Json, models: Sequence[Json]) -> Section:
@@ -294,12 +297,13 @@ def _standing(title: str, found: Mapping[str, Json], chance: Json | None) -> Ite
     if SENSITIVITY in ranked[2:]:
         yield f"Sensitivity has {_mean(found[SENSITIVITY])}; {_difference(found[first], found[SENSITIVITY])}."
     if chance is not None:
+        has = _mean(chance) if chance["error"] else number(chance["mean"])
         level = [name for name in ranked if found[name]["mean"] <= chance["mean"] or _apart(found[name], chance) is False]
         if level:
-            yield f"No better than a random order, which has {_mean(chance)}, by two standard errors: {_listed(level)}."
+            yield f"No better than a random order, which has {has}, by two standard errors: {_listed(level)}."
         else:
             whole = "Every preset" if len(ranked) > 1 else "That"
-            yield f"{whole} is better than a random order, which has {_mean(chance)}, by more than two standard errors."
+            yield f"{whole} is better than a random order, which has {has}, by more than two standard errors."
 
 
 def _difference(a: Json, b: Json) -> str:
@@ -527,21 +531,23 @@ def _convergence(result: Json) -> Section | None:
     if not presets:
         return None
     starts = list(dict.fromkeys(str(start["start"]) for preset in presets for start in preset["convergence"]))
-    charts, tables = [], []
+    drawn, tables = {}, []
     for preset in presets:
         found = {str(start["start"]): {layer["layer"]: layer for layer in start["layers"]} for start in preset["convergence"]}
         longest = max(found.values(), key=len)
-        layers = list(longest)
+        layers = _merged([longest, *found.values()])
         columns = [[_gap(one.get(layer, {}).get("cosine")) for layer in layers] for one in found.values()]
-        columns.append([_gap(longest[layer].get("random")) for layer in layers])
+        columns.append([_gap(longest.get(layer, {}).get("random")) for layer in layers])
         rows = [(f"{i + 1}. {layer}", "", _plain(column[i] for column in columns)) for i, layer in enumerate(layers)]
-        headings = [*(f"1 − cosine, from {start}" for start in found), "random vectors"]
+        headings = [*(f"{GAP}, from {start}" for start in found), "random vectors"]
         tables.append(Table(str(preset["preset"]), headings, rows))
-        kinds = [*(style(starts.index(start)) for start in found), BASELINE]
         if len(layers) > 1:
-            charts.append(_falling(str(preset["preset"]), dict(zip(kinds, columns, strict=True))))
+            kinds = [*(style(starts.index(start)) for start in found), BASELINE]
+            drawn[str(preset["preset"])] = dict(zip(kinds, columns, strict=True))
+    charts = _falling(drawn)
     text = (
-        "Random relevance is put in at an upper layer, several times, and followed down. Where 1 − cosine of what arrives "
+        "Random relevance is put in at an upper layer, several times, and followed down. Where "
+        f"{GAP} of what arrives "
         "falls towards zero, all of it arrives as the same picture, and the layers above have no say any more. Random vectors "
         "show what no relation looks like."
     )
@@ -549,16 +555,33 @@ def _convergence(result: Json) -> Section | None:
     return Section("Convergence of relevance", [text], legend=legend, charts=charts, tables=tables)
 
 
+def _merged(orders: Sequence[Iterable[str]]) -> list[str]:
+    """The layers of all lists from the top down, in an order that suits each of them."""
+    merged: list[str] = []
+    for order in orders:
+        place = len(merged)
+        for layer in reversed(list(order)):
+            if layer in merged:
+                place = merged.index(layer)
+            else:
+                merged.insert(place, layer)
+    return merged
+
+
 def _gap(cosine: float | None) -> float | None:
     """How far a cosine is from 1."""
     return None if cosine is None else 1 - cosine
 
 
-def _falling(caption: str, gaps: Mapping[int, Sequence[float | None]]) -> Chart:
-    """1 - cosine over the layers, for each style of line; as far as a logarithmic axis shows it."""
-    lines = [
-        (kind, range(1, len(values) + 1), [None if v is None else max(v, FLOOR) for v in values])
-        for kind, values in gaps.items()
-    ]
-    limits = (FLOOR / 2, 2.0)
-    return chart(caption, lines, "layer, as numbered below", "1 − cosine", limits, whole=True, logarithmic=True)
+def _falling(drawn: Mapping[str, Mapping[int, Sequence[float | None]]]) -> list[Chart]:
+    """1 - cosine over the layers, a chart for each preset with its lines by their style, on one logarithmic axis for all."""
+    known = [max(v, FLOOR) for columns in drawn.values() for values in columns.values() for v in values if v is not None]
+    limits = (10 ** math.floor(math.log10(min(known, default=1.0))) / 1.5, 1.5)
+    charts = []
+    for preset, columns in drawn.items():
+        lines = [
+            (kind, range(1, len(values) + 1), [None if v is None else max(v, FLOOR) for v in values])
+            for kind, values in columns.items()
+        ]
+        charts.append(chart(preset, lines, "layer, as numbered below", GAP, limits, whole=True, logarithmic=True))
+    return charts

@@ -150,7 +150,7 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
         (entry,) = (name for name in names if name.endswith("entry_points.txt"))
         assert "onnxdtd = onnxdtd.cli:main" in archive.read(entry).decode()
     assert {f"onnxdtd/{path.name}" for path in (ROOT / "onnxdtd").glob("*.py")} < names
-    assert "onnxdtd/py.typed" in names
+    assert {"onnxdtd/py.typed", "onnxdtd/report.html.j2"} < names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.partition("/")[0] for name in names} == {"onnxdtd", f"onnxdtd-{onnxdtd.__version__}.dist-info"}
     assert not [name for name in names if "test" in name or name.endswith((".onnx", ".pyc"))]

@@ -9,6 +9,7 @@ import io
 import math
 import os
 import re
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onnxdtd.cli_study import SHOWN
 from onnxdtd.errors import RequestError
 from onnxdtd.inputs import scaling
 from onnxdtd.measures import METRICS
@@ -166,9 +168,14 @@ RESULTS = {
 }
 
 
-@pytest.fixture(scope="module", params=RESULTS)
+@cache
+def text_of(kind: str) -> str:
+    return report(RESULTS[kind])
+
+
+@pytest.fixture(params=RESULTS)
 def page(request: pytest.FixtureRequest) -> tuple[dict[str, Any], str]:
-    return RESULTS[request.param], report(RESULTS[request.param])
+    return RESULTS[request.param], text_of(request.param)
 
 
 class Reader(HTMLParser):
@@ -282,7 +289,7 @@ def renamed(value: Any, key: str = "") -> Any:
 
 @pytest.mark.parametrize("kind", RESULTS)
 def test_strange_names_are_shown_as_they_are(kind: str) -> None:
-    plain, strange = Reader(report(RESULTS[kind])), Reader(report(renamed(RESULTS[kind])))
+    plain, strange = Reader(text_of(kind)), Reader(report(renamed(RESULTS[kind])))
     assert [tag for tag, _ in strange.tags] == [tag for tag, _ in plain.tags]
     for name in ("dtd", "digits_cnn.onnx", "/3/Conv", "digit_001", "digits.npz", "z+"):
         assert name + STRANGE in strange.text
@@ -333,6 +340,20 @@ def test_an_audit_without_the_name_of_its_data() -> None:
     assert "50 samples, 4 presets" in Reader(report(result)).text
 
 
+def test_layers_of_branches_stand_in_their_order() -> None:
+    """A branch has layers of its own, which lie between those of the trunk."""
+    result = copy.deepcopy(RESULTS["audit of one"])
+    lists = {"/9/Gemm": ["/9/Gemm", "/7/Gemm", "/0/Conv"], "/5/Conv": ["/5/Conv", "/4/Conv", "/0/Conv"]}
+    result["presets"][0]["convergence"] = [
+        {"start": start, "layers": [{"layer": layer, "cosine": 0.5, "random": 0.1} for layer in below]}
+        for start, below in lists.items()
+    ]
+    text = report(result)
+    table = text[text.index("Convergence of relevance") :]
+    named = [row[0] for row in rows(table) if row[0][:1].isdigit()]
+    assert named == ["1. /9/Gemm", "2. /7/Gemm", "3. /5/Conv", "4. /4/Conv", "5. /0/Conv"]
+
+
 AUDITED = {
     "preconditions": "Preconditions",
     "roots": "Root points",
@@ -353,7 +374,7 @@ def test_an_audit_without(key: str, empty: bool | None) -> None:
             preset[key] = None
         else:
             del preset[key]
-    assert AUDITED[key] in Reader(report(RESULTS["audit"])).text
+    assert AUDITED[key] in Reader(text_of("audit")).text
     assert AUDITED[key] not in Reader(report(result)).text
 
 
@@ -432,7 +453,7 @@ def test_the_summary_names_presets_no_better_than_chance() -> None:
     assert "Every preset is better than a random order, which has 4.56 ± 0.050, by more than two standard errors." in better
     for level in (with_metric("aopc", (9, 1), (4.8, 0.2)), with_metric("aopc", (9, 1), (1.0, 0.01))):
         assert "No better than a random order, which has 4.56 ± 0.050, by two standard errors: lrp-epsilon." in summary(level)
-    assert "No better than a random order, which has 0" in summary(with_metric("abpc", (1, 0.1), (-1, 0.1)))
+    assert "No better than a random order, which has 0, by" in summary(with_metric("abpc", (1, 0.1), (-1, 0.1)))
 
 
 def test_sensitivity_may_be_the_best() -> None:
@@ -456,7 +477,7 @@ def test_root_points_count_by_neuron() -> None:
 
 
 def test_several_models_stand_side_by_side() -> None:
-    one, three = Reader(report(RESULTS["boxes"])), Reader(report(RESULTS["three"]))
+    one, three = Reader(text_of("boxes")), Reader(text_of("three"))
     assert "side by side" not in one.text
     assert "side by side" in three.text
     assert "no scale in common" in three.text
@@ -470,6 +491,14 @@ def test_many_skipped_samples_are_counted() -> None:
     text = Reader(report(RESULTS["boxes"] | {"skipped": many})).text
     assert "1234 samples" in text
     assert text.count("is cut off") == 100
+
+
+def test_every_metric_is_explained() -> None:
+    assert set(METRICS) == set(SHOWN)
+    meanings = Reader(text_of("boxes")).text
+    for measure in METRICS.values():
+        assert f"{measure.title} {measure.meaning}" in meanings
+        assert measure.meaning.endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -546,7 +575,7 @@ def test_writing(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text("old")
     write(path, RESULTS["one"])
-    assert path.read_text(encoding="utf-8") == report(RESULTS["one"])
+    assert path.read_text(encoding="utf-8") == text_of("one")
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
 
 
