@@ -116,19 +116,29 @@ def samples(path: Path, shape: Shape, input_name: str, scale: Scaling | None) ->
     if path.suffix.lower() not in (".npy", ".npz"):
         yield Sample(path.stem, _layout(_picture(path, shape, scale), shape))
         return
+    batch = stacked(path, shape, input_name)
+    for i, x in enumerate(batch):
+        yield Sample(f"{path.stem}_{i:03d}" if len(batch) > 1 else path.stem, scaled(x, shape, scale))
+
+
+def stacked(path: Path, shape: Shape, input_name: str) -> np.ndarray:
+    """All samples in a ``.npy`` or ``.npz`` file as they are stored, [n, *shape]. Raises ``RequestError``."""
     array = _array(path, input_name)
     if array.dtype.kind not in "fiub" or array.size == 0:
         raise RequestError(f"{path}: has no numbers (array of {array.dtype}, shape {list(array.shape)})")
     batch = batched(array, shape)
     if batch is None:
         raise RequestError(f"{path}: the array is {list(array.shape)}, the model takes samples of {list(shape)}")
-    if array.dtype == np.uint8 and scale is not None and len(shape) in (2, 3):
+    return batch
+
+
+def scaled(x: np.ndarray, shape: Shape, scale: Scaling | None) -> np.ndarray:
+    """A sample as float64; pixels (uint8) become inputs where it is known how."""
+    if x.dtype == np.uint8 and scale is not None and len(shape) in (2, 3):
         axis = channel_axis(shape)
-        pixels = batch[..., None] if axis is None else np.moveaxis(batch, axis + 1, -1)
-        scaled = scale.apply(pixels)
-        batch = scaled[..., 0] if axis is None else np.moveaxis(scaled, -1, axis + 1)
-    for i, x in enumerate(batch):
-        yield Sample(f"{path.stem}_{i:03d}" if len(batch) > 1 else path.stem, x.astype(np.float64))
+        pixels = scale.apply(x[..., None] if axis is None else np.moveaxis(x, axis, -1))
+        return pixels[..., 0] if axis is None else np.moveaxis(pixels, -1, axis)
+    return x.astype(np.float64)
 
 
 def _array(path: Path, input_name: str) -> np.ndarray:

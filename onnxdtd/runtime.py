@@ -68,13 +68,20 @@ class Explainer:
         model: a path, bytes or ``onnx.ModelProto``.
         providers: ONNX Runtime execution providers; by default CUDA where it can run, then CPU.
         folder: where the external weights of a model given as bytes or proto lie.
+        threads: how many threads one run may use; by default as many as there are cores.
 
     Raises:
         OnnxdtdError: no ONNX Runtime is installed. ModelError: the model cannot be run, or was not compiled by onnxdtd.
     """
 
-    def __init__(self, model: Any, providers: Sequence[str] | None = None, folder: str | os.PathLike[str] | None = None):
-        self.session = session(model, providers, folder)
+    def __init__(
+        self,
+        model: Any,
+        providers: Sequence[str] | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        threads: int | None = None,
+    ):
+        self.session = session(model, providers, folder, threads)
         entries = self.session.get_modelmeta().custom_metadata_map
         self.metadata = {k.removeprefix("onnxdtd."): json.loads(v) for k, v in entries.items() if k.startswith("onnxdtd.")}
         if "relevance" not in self.metadata:
@@ -162,7 +169,12 @@ class Explainer:
         return {name: values.astype(np.int64)}
 
 
-def session(model: Any, providers: Sequence[str] | None = None, folder: str | os.PathLike[str] | None = None) -> Any:
+def session(
+    model: Any,
+    providers: Sequence[str] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+) -> Any:
     """An ``onnxruntime.InferenceSession``; arguments and errors as those of ``Explainer``."""
     try:
         import onnxruntime as ort
@@ -170,6 +182,7 @@ def session(model: Any, providers: Sequence[str] | None = None, folder: str | os
         raise OnnxdtdError(NO_RUNTIME) from None
     options = ort.SessionOptions()
     options.log_severity_level = ONLY_ERRORS
+    options.intra_op_num_threads = threads or 0
     options.enable_mem_pattern = False  # it keeps two runs' worth of activations, for no gain in speed
     if folder is not None and not isinstance(model, str | os.PathLike):
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.fspath(folder))

@@ -3,11 +3,22 @@
 import doctest
 from itertools import product
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from nets import Bench, geometries, integers, model, node
 
-from onnxdtd import images, inputs, lowering
-from onnxdtd.lowering import Window, flipped_pads, same_padding, transposed_pads, window
+from onnxdtd import dataset, images, inputs, lowering, perturb
+from onnxdtd.lowering import (
+    Window,
+    _transposed_any_size,
+    adjoint_conv,
+    flipped_pads,
+    same_padding,
+    transposed_pads,
+    window,
+)
 
 
 def positions(length: int, extent: int, stride: int) -> int:
@@ -131,7 +142,29 @@ def test_the_brute_force_notices_a_wrong_pad():
         np.testing.assert_array_equal(transposed(s, weights, win, [0, 2], 1), expected)
 
 
-@pytest.mark.parametrize("module", [lowering, images, inputs], ids=lambda module: module.__name__)
+@given(geometries(), st.sampled_from([1, 2]), st.integers(1, 2), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_every_lowering_is_the_plain_one(geometry, group, more, seed):
+    """The flipped convolution and the exact ConvTranspose, against the ConvTranspose for any size, on integers."""
+    size, kernel, attrs = geometry
+    rng = np.random.default_rng(seed)
+    w = integers(rng, 2 * group, more, *kernel)
+    proto = model([node("Conv", "x w", "y", group=group, **attrs)], {"x": [2, group * more, *size]}, ["y"], {"w": w})
+    bench = Bench(proto)
+    (conv,) = bench.nodes
+    x, y, e = bench.tensors["x"], bench.tensors["y"], bench.e
+    win = window(conv.attrs, kernel, size)
+    s = bench.input("s", y)
+    chosen = adjoint_conv(e, s, bench.tensors["w"], w.shape, x, win, y.shape[2:], group)
+    plain = _transposed_any_size(e, s, bench.tensors["w"], x, win, group)
+    found = bench.session({"chosen": chosen, "plain": plain})(
+        x=np.zeros((2, group * more, *size), np.float32), s=integers(rng, *y.shape)
+    )
+    assert found["chosen"].shape == (2, group * more, *size)
+    np.testing.assert_array_equal(found["chosen"], found["plain"])
+
+
+@pytest.mark.parametrize("module", [lowering, images, inputs, dataset, perturb], ids=lambda module: module.__name__)
 def test_examples_in_docstrings(module):
     failed, attempted = doctest.testmod(module)
     assert attempted > 0

@@ -1,0 +1,145 @@
+"""The commands that measure explanations on data: evaluate."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from onnxdtd.errors import OnnxdtdError
+from onnxdtd.options import AsJson, app, err, option, out, print_table, selects
+from onnxdtd.request import Request
+
+if TYPE_CHECKING:
+    from onnxdtd.engine import Job
+
+Models = Annotated[list[Path], typer.Argument(help="Exported classifiers, .onnx.", metavar="MODEL...")]
+Data = Annotated[Path, option("--data", "An .npz with samples, labels, boxes; or pictures with a labels.csv.", "PATH")]
+Presets = Annotated[list[str], option("--preset", "A preset or a TOML file with one; several times for several.", "NAME|FILE")]
+Labels = Annotated[Path | None, option("--labels", "Names of the classes, one a line.", "FILE")]
+Bgr = Annotated[bool, option("--bgr", "The model takes blue first, as Caffe models do.")]
+Seed = Annotated[int, option("--seed", "Of everything that is drawn at random.", "N")]
+Report = Annotated[Path | None, option("--report", "Also write a page to read, one file without a network.", "OUT.html")]
+Workers = Annotated[int | None, option("--workers", "Processes, of one thread each. Default: one a core.", "N")]
+Engine = Annotated[Literal["processes", "ray"], option("--engine", "On this machine, or on a Ray cluster.")]
+JournalFile = Annotated[Path | None, option("--journal", "Notes what is done; a run cut short goes on from it.", "FILE")]
+SHOWN = (
+    "aopc",
+    "abpc",
+    "gini",
+    "outside_inside",
+    "mass_accuracy",
+    "rank_accuracy",
+    "pointing_game",
+    "positivity",
+    "conservation",
+)
+
+
+def needed() -> None:
+    """Raises ``OnnxdtdError`` where the libraries of the extra are missing."""
+    try:
+        import jinja2  # noqa: F401
+        import scipy  # noqa: F401
+        import skimage  # noqa: F401
+    except ImportError as error:
+        raise OnnxdtdError(f"{error.name} is not installed: pip install 'onnxdtd[evaluate]'") from None
+
+
+def units(job: Job, workers: int | None, engine: str, journal: Path | None) -> Iterator[Any]:
+    """The results of a job, with a progress bar."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from onnxdtd.engine import run
+
+    columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("measuring")
+        tick = lambda done, total: progress.update(task, completed=done, total=total)
+        yield from run(job, workers or os.cpu_count() or 1, engine, journal, tick)
+
+
+def class_names(path: Path | None) -> list[str]:
+    """The names in a file of labels."""
+    from onnxdtd.inputs import labels
+
+    return labels(path) if path else []
+
+
+def skipped(result: dict[str, Any]) -> None:
+    """Name what was left out, on standard error."""
+    for entry in result["skipped"][:20]:
+        err.print(f"onnxdtd: skipped {entry['name']}: {entry['reason']}", markup=False)
+    if len(result["skipped"]) > 20:
+        err.print(f"onnxdtd: and {len(result['skipped']) - 20} more")
+
+
+@app.command("evaluate")
+@selects("preset", "target", "contrast", "keep", "ledger")
+def evaluate_command(
+    models: Models,
+    data: Data,
+    request: Request,
+    presets: Presets = [],
+    labels: Labels = None,
+    target: Annotated[Literal["predicted", "label"], option("--explain", "Which class is explained.")] = "predicted",
+    score: Annotated[Literal["logit", "probability"], option("--score", "What the perturbation curves show.")] = "logit",
+    fill: Annotated[
+        Literal["zero", "mean", "blur", "noise", "low", "high"], option("--fill", "What takes the place of a region.")
+    ] = "zero",
+    patch: Annotated[int | None, option("--patch", "The side of a region. Default: a 14th of a picture's.", "PIXELS")] = None,
+    steps: Annotated[int, option("--steps", "How many times regions are replaced.", "N")] = 20,
+    share: Annotated[float, option("--share", "Of the regions, replaced in the end.", "0..1")] = 1.0,
+    samples: Annotated[int | None, option("--samples", "Only the first N.", "N")] = None,
+    seed: Seed = 0,
+    bgr: Bgr = False,
+    report: Report = None,
+    workers: Workers = None,
+    engine: Engine = "processes",
+    journal: JournalFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure explanations on data: what they do to the prediction, where they lie, what they are like."""
+    needed()
+    from onnxdtd.evaluate import PRESETS, Evaluation, Settings, assemble
+    from onnxdtd.report import write
+
+    settings = Settings(patch, steps, share, fill, score, target, samples, seed)
+    job = Evaluation(models, tuple(dict.fromkeys(presets)) or PRESETS, data, request, settings, bgr)
+    result = assemble(job, units(job, workers, engine, journal), class_names(labels))
+    skipped(result)
+    if report is not None:
+        write(report, result)
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+        return
+    for model in result["models"]:
+        _print_model(model, result["settings"])
+    if report is not None:
+        out.print(f"the report is in {report}", markup=False)
+
+
+def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
+    """A row for each preset, a column for each metric that there is."""
+    shown = [name for name in SHOWN if any(name in preset["metrics"] for preset in model["presets"])]
+    right = "" if model["accuracy"] is None else f", {model['accuracy']:.1%} classified rightly"
+    out.print(f"{model['model']}: {model['samples']} samples{right}", markup=False)
+    rows = [[p["preset"], *(_mean(p["metrics"].get(name)) for name in shown)] for p in model["presets"]]
+    if model["random"]:
+        rows.append(["random order", _mean(model["random"]["aopc"]), *[""] * (len(shown) - 1)])
+    print_table(("preset", *(name.replace("_", " ") for name in shown)), rows)
+    out.print(
+        f"mean ± standard error; {settings['score']} of the {settings['target']} class while regions of {settings['patch']} "
+        f"become {settings['fill']}, in {settings['steps']} steps"
+    )
+
+
+def _mean(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return ""
+    error = "" if value["error"] is None else f" ± {value['error']:.2g}"
+    return f"{value['mean']:.3g}{error}"

@@ -1,0 +1,221 @@
+"""Labelled samples to measure explanations on: an ``.npz``, or a folder of pictures with a file of labels.
+
+One bad sample costs no other: it is named, with the reason, when it is its turn. What makes the whole data set unusable is an
+error at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from onnxdtd.errors import RequestError
+from onnxdtd.inputs import Scaling, Shape, channel_axis, files, samples, scaled, stacked
+
+LABEL_NAMES = ("label", "labels", "y", "target", "targets", "class", "classes")
+BOX_NAMES = ("box", "boxes", "bbox", "bboxes")
+LABEL_FILES = ("labels.csv", "labels.json")
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A sample without its batch axis, float64; where they are known its true class and the box around the object, x0 <= x < x1
+    and y0 <= y < y1 in pixels of ``x``. ``remark`` says what was wrong with it.
+    """
+
+    name: str
+    x: np.ndarray
+    label: int | None = None
+    box: Box | None = None
+    remark: str = ""
+
+    def mask(self) -> np.ndarray | None:
+        """The pixels in the box, bool [height, width]."""
+        axis = channel_axis(self.x.shape)
+        space = [size for i, size in enumerate(self.x.shape) if i != axis]
+        if self.box is None or len(space) != 2:
+            return None
+        inside = np.zeros(space, bool)
+        x0, y0, x1, y1 = self.box
+        inside[y0:y1, x0:x1] = True
+        return inside
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a file of labels says of one picture."""
+
+    label: int | None
+    box: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples of one shape, read when they are asked for. ``skipped`` has what is missing, by name."""
+
+    shape: Shape
+    scale: Scaling | None
+    digest: str
+    arrays: Mapping[str, np.ndarray] | None = None
+    pictures: Sequence[Path] = ()
+    truths: Mapping[str, Truth] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    input_name: str = ""
+    stem: str = ""
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.pictures) if self.arrays is None else len(self.arrays["x"])
+
+    def name(self, i: int) -> str:
+        """What a sample is called: its file, or the archive and its number."""
+        return self.pictures[i].stem if self.arrays is None else f"{self.stem}_{i:0{len(str(len(self) - 1))}d}"
+
+    def __getitem__(self, i: int) -> Item:
+        """One sample. Raises ``RequestError`` where it cannot be read."""
+        if self.arrays is None:
+            return self._picture(self.pictures[i])
+        label, box = (self.arrays[key][i].tolist() if key in self.arrays else None for key in ("label", "box"))
+        x = scaled(self.arrays["x"][i], self.shape, self.scale)
+        return self._item(self.name(i), x, label, box)
+
+    def _picture(self, path: Path) -> Item:
+        (sample,) = samples(path, self.shape, self.input_name, self.scale)
+        truth = self.truths.get(path.name, Truth(None, None))
+        axis = channel_axis(sample.x.shape)
+        height, width = (size for i, size in enumerate(sample.x.shape) if i != axis)
+        with Image.open(path) as opened:
+            box = truth.box and fitted(truth.box, ImageOps.exif_transpose(opened).size, (width, height))
+        return self._item(path.stem, sample.x, truth.label, box)
+
+    def _item(self, name: str, x: np.ndarray, label: int | None, box: Sequence[float] | None) -> Item:
+        if not np.isfinite(x).all():
+            raise RequestError(f"{name}: has values that are NaN or infinite")
+        item = Item(name, x, label)
+        if box is None:
+            return item
+        mask = Item(name, x, label, (0, 0, 1, 1)).mask()
+        if mask is None:
+            return Item(name, x, label, remark="its box is left out: it is no picture")
+        x0, y0, x1, y1 = (round(edge) for edge in box)
+        if not (0 <= x0 < x1 <= mask.shape[1] and 0 <= y0 < y1 <= mask.shape[0]):
+            size = f"{mask.shape[1]}x{mask.shape[0]}"
+            return Item(
+                name, x, label, remark=f"its box {[x0, y0, x1, y1]} is left out: it does not lie in the picture ({size})"
+            )
+        return Item(name, x, label, (x0, y0, x1, y1))
+
+
+def fitted(box: Sequence[float], size: tuple[int, int], target: tuple[int, int]) -> list[float]:
+    """A box in a picture of ``size`` (width, height), after the picture was scaled to cover ``target`` and cut to its centre.
+
+    >>> fitted([0, 0, 200, 100], (400, 200), (100, 100))
+    [0.0, 0.0, 50.0, 50.0]
+    """
+    (w, h), (tw, th) = size, target
+    if not (0 <= box[0] < box[2] <= w and 0 <= box[1] < box[3] <= h):
+        return [-1.0, *box[1:]]  # outside of the picture, and refused as such
+    factor = max(tw / w, th / h)
+    moved = [box[0] * factor - (w * factor - tw) / 2, box[1] * factor - (h * factor - th) / 2]
+    moved += [box[2] * factor - (w * factor - tw) / 2, box[3] * factor - (h * factor - th) / 2]
+    return [float(np.clip(edge, 0, limit)) for edge, limit in zip(moved, (tw, th, tw, th), strict=True)]
+
+
+def dataset(path: Path, shape: Shape, input_name: str, scale: Scaling | None) -> Dataset:
+    """The samples under ``path`` for an input of ``shape`` (without batch).
+
+    An ``.npz`` has them in one array, their classes in ``label`` and boxes [n, 4] in ``box``. A folder has pictures, and a
+    ``labels.csv`` (file, label, and perhaps x0, y0, x1, y1 in pixels of the file) or ``labels.json`` ({file: label} or
+    {file: {"label": ..., "box": [...]}}). Without labels the predicted classes are explained. Raises ``RequestError``.
+    """
+    if not path.exists():
+        raise RequestError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return _folder(path, shape, input_name, scale)
+    if path.suffix.lower() not in (".npz", ".npy"):
+        raise RequestError(f"{path}: give an .npz with samples and labels, or a folder of pictures with a labels.csv")
+    arrays = {"x": stacked(path, shape, input_name)}
+    if path.suffix.lower() == ".npz":
+        arrays |= _truth_arrays(path, len(arrays["x"]))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Dataset(shape, scale, digest, arrays, stem=path.stem)
+
+
+def _truth_arrays(path: Path, count: int) -> dict[str, np.ndarray]:
+    found = {}
+    with np.load(path, allow_pickle=False) as archive:
+        for key, names in (("label", LABEL_NAMES), ("box", BOX_NAMES)):
+            name = next((name for name in names if name in archive.files), None)
+            if name is not None:
+                found[key] = archive[name]
+                if len(found[key]) != count:
+                    raise RequestError(f"{path}: has {count} samples, but {len(found[key])} entries in {name!r}")
+    if "label" in found and (found["label"].dtype.kind not in "iu" or found["label"].ndim != 1):
+        raise RequestError(
+            f"{path}: the labels are {found['label'].dtype}, shape {list(found['label'].shape)}, not [n] integers"
+        )
+    if "box" in found and (found["box"].dtype.kind not in "iuf" or found["box"].shape[1:] != (4,)):
+        raise RequestError(f"{path}: the boxes have the shape {list(found['box'].shape)}, not [n, 4]: x0, y0, x1, y1")
+    return found
+
+
+def _folder(path: Path, shape: Shape, input_name: str, scale: Scaling | None) -> Dataset:
+    found = [file for file in files([path]) if file.suffix.lower() not in (".npy", ".npz")]
+    if not found:
+        raise RequestError(f"{path}: has no pictures; give an .npz as the file itself")
+    listed = next((path / name for name in LABEL_FILES if (path / name).exists()), None)
+    truths, bad = ({}, {}) if listed is None else _labels(listed)
+    names = {file.name for file in found}
+    bad |= {name: f"is in {listed.name}, but not in the folder" for name in truths if name not in names and listed is not None}
+    digest = hashlib.sha256(repr(sorted(truths.items())).encode())
+    for file in found:
+        digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+        if listed is not None and file.name not in truths and file.name not in bad:
+            bad[file.name] = f"has no label in {listed.name}"
+    kept = [file for file in found if file.name not in bad]
+    if not kept:
+        raise RequestError(f"{path}: none of its {len(found)} pictures has a label in {listed and listed.name}")
+    return Dataset(shape, scale, digest.hexdigest(), None, kept, truths, bad, input_name)
+
+
+def _labels(path: Path) -> tuple[dict[str, Truth], dict[str, str]]:
+    """Labels and boxes by file name, and what is wrong with the others."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = _json_rows(json.loads(text)) if path.suffix == ".json" else _csv_rows(text)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RequestError(f"{path}: no labels can be read from it ({error})") from None
+    truths, bad = {}, {}
+    for name, label, box in rows:
+        try:
+            if box is not None and len(box) != 4:
+                raise ValueError(f"its box has {len(box)} numbers, not 4")
+            truths[name] = Truth(int(label), None if box is None else tuple(map(float, box)))
+        except (ValueError, TypeError) as error:
+            bad[name] = f"{path.name}: {error}"
+    return truths, bad
+
+
+def _csv_rows(text: str) -> list[tuple[str, Any, list[str] | None]]:
+    rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row and "".join(row).strip()]
+    if rows and len(rows[0]) > 1 and rows[0][1].strip().lower() in LABEL_NAMES:
+        rows = rows[1:]
+    return [
+        (row[0], row[1] if len(row) > 1 else "", [cell for cell in row[2:] if cell.strip()] if any(row[2:]) else None)
+        for row in rows
+    ]
+
+
+def _json_rows(data: dict[str, Any]) -> list[tuple[str, Any, list[Any] | None]]:
+    return [(name, v.get("label"), v.get("box")) if isinstance(v, dict) else (name, v, None) for name, v in data.items()]

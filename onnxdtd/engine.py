@@ -1,0 +1,173 @@
+"""Units of work over the cores of one machine or over a Ray cluster, with a journal from which an interrupted run goes on.
+
+A unit's result depends on its number alone: every session has one thread, every random number a seed of its own. So results do
+not depend on the number of workers, nor on where a run was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+from onnxdtd.errors import OnnxdtdError, RequestError
+
+ENGINES = ("processes", "ray")
+Work = Callable[[int], Any]
+
+
+class Job(Protocol):
+    """What is to be done. It is sent to other processes, so it holds paths and settings, not sessions."""
+
+    def units(self) -> int:
+        """How many units there are."""
+
+    def identity(self) -> Any:
+        """All that the results depend on, as JSON: whose journal this is."""
+
+    def prepare(self) -> Work:
+        """Open what a worker needs; what comes back turns the number of a unit into its result, which JSON can hold."""
+
+
+class Journal:
+    """A file with a line for each finished unit. It belongs to one job, and forgets everything if that is another."""
+
+    def __init__(self, path: Path, digest: str):
+        head = (json.dumps({"job": digest}) + "\n").encode()
+        self._places: dict[int, int] = {}  # where the line of a unit begins
+        try:
+            self._file = path.open("r+b" if path.exists() else "w+b")
+            if self._file.readline() == head:
+                self._read()
+            else:
+                self._file.seek(0)
+                self._file.truncate()
+                self._file.write(head)
+        except OSError as error:
+            raise RequestError(f"{path}: cannot be written ({error.strerror})") from None
+
+    def _read(self) -> None:
+        while True:
+            place, line = self._file.tell(), self._file.readline()
+            if not line.endswith(b"\n"):  # the last one may have been cut off
+                self._file.seek(place)
+                self._file.truncate()
+                return
+            self._places[json.loads(line)["unit"]] = place
+
+    def missing(self, units: int) -> list[int]:
+        """The units that have not been done."""
+        return [unit for unit in range(units) if unit not in self._places]
+
+    def add(self, unit: int, result: Any) -> None:
+        """Note a result, so that it outlives this process."""
+        self._places[unit] = self._file.seek(0, os.SEEK_END)
+        self._file.write((json.dumps({"unit": unit, "result": result}) + "\n").encode())
+        self._file.flush()
+
+    def results(self) -> Iterator[Any]:
+        """All results, in the order of their units, one at a time in memory."""
+        for unit in sorted(self._places):
+            self._file.seek(self._places[unit])
+            yield json.loads(self._file.readline())["result"]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def run(
+    job: Job,
+    workers: int,
+    engine: str = "processes",
+    journal: Path | None = None,
+    tick: Callable[[int, int], object] = lambda done, units: None,
+) -> Iterator[Any]:
+    """The results of all units, in order, once all are there; ``tick`` is told how many are done.
+
+    With the same ``journal`` (by default a hidden file in this folder) a run that was cut short goes on where it was; the
+    file is removed after the last result. Raises ``OnnxdtdError`` as the job does, or where workers die.
+    """
+    if workers < 1:
+        raise RequestError(f"--workers {workers}: at least one is needed")
+    digest = hashlib.sha256(json.dumps(job.identity(), sort_keys=True).encode()).hexdigest()
+    path = journal or Path(f".onnxdtd-{digest[:12]}.journal")
+    with closing(Journal(path, digest)) as book:
+        units = job.units()
+        todo = book.missing(units)
+        tick(units - len(todo), units)
+        results = _by_ray(job, todo, workers) if engine == "ray" else _here(job, todo, workers)
+        for done, (unit, result) in enumerate(results, start=units - len(todo) + 1):
+            book.add(unit, result)
+            tick(done, units)
+        yield from book.results()
+    path.unlink(missing_ok=True)
+
+
+def _here(job: Job, units: Sequence[int], workers: int) -> Iterator[tuple[int, Any]]:
+    """In processes of this machine; in this one if one is enough."""
+    count = min(workers, len(units))
+    if count <= 1:
+        work = job.prepare() if units else None
+        yield from ((unit, work(unit)) for unit in units if work)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, _prepare, (job,)) as pool:
+        try:
+            for future in as_completed([pool.submit(_done, unit) for unit in units]):
+                yield future.result()
+        except BrokenProcessPool:
+            raise OnnxdtdError(
+                "a worker died, perhaps for want of memory; the same command goes on from here, try it with fewer --workers"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_work: Work | None = None  # of a worker process
+
+
+def _prepare(job: Job) -> None:
+    global _work
+    _work = job.prepare()
+
+
+def _done(unit: int) -> tuple[int, Any]:
+    assert _work is not None
+    return unit, _work(unit)
+
+
+class Actor:
+    """A worker of a Ray cluster."""
+
+    def __init__(self, job: Job):
+        self._work = job.prepare()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The result of a unit, as text: Arrow would want all of one form."""
+        return {"unit": row["unit"], "result": json.dumps(self._work(int(row["unit"])))}
+
+
+def _by_ray(job: Job, units: Sequence[int], workers: int) -> Iterator[tuple[int, Any]]:
+    """On the cluster that Ray finds, else one that it starts here; a session in each actor."""
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise OnnxdtdError("--engine ray needs Ray: pip install 'onnxdtd[ray]'") from None
+    if not units:
+        return
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level="error")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    count = min(workers, len(units))
+    rows = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=min(len(units), 8 * count))
+    for row in rows.map(Actor, fn_constructor_args=(job,), concurrency=count).iter_rows():
+        yield int(row["unit"]), json.loads(row["result"])

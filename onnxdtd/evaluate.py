@@ -1,0 +1,271 @@
+"""How good are the explanations? What ``onnxdtd evaluate`` measures: perturbation, localisation, sparsity, conservation.
+
+A unit of work is a few samples under one model. The perturbed copies of a sample go through the predictor in batches, and the
+random order, which no preset changes, goes through once for all presets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import onnxdtd
+from onnxdtd import metrics
+from onnxdtd.compiler import build, prepare
+from onnxdtd.dataset import Item, dataset
+from onnxdtd.errors import RequestError
+from onnxdtd.images import heat
+from onnxdtd.inputs import Layout, scaling
+from onnxdtd.perturb import default_patch, filler, perturbed, ranking, regions
+from onnxdtd.report import thumbnail
+from onnxdtd.request import Request
+from onnxdtd.runtime import Explainer
+from onnxdtd.scores import Scores
+from onnxdtd.tally import Tally
+
+PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")
+CHUNK = 8  # samples in a unit
+PICTURES = 8  # samples in the report
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured. Regions of ``patch`` pixels (None: as the input suggests) are replaced in ``steps`` steps, until
+    ``share`` of them is gone.
+    """
+
+    patch: int | None = None
+    steps: int = 20
+    share: float = 1.0
+    fill: str = "zero"
+    score: str = "logit"
+    target: str = "predicted"
+    samples: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        for name in ("patch", "steps", "samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RequestError(f"--{name} {value}: give at least 1")
+        if not 0 < self.share <= 1:
+            raise RequestError(f"--share {self.share:g}: give a number above 0, up to 1")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The job: models and presets on one data set. ``request`` has all but the preset."""
+
+    models: Sequence[Path]
+    presets: Sequence[str]
+    data: Path
+    request: Request = field(default_factory=Request)
+    settings: Settings = field(default_factory=Settings)
+    bgr: bool = False
+
+    def units(self) -> int:
+        """A few samples under one model each."""
+        return len(self.models) * self._chunks()
+
+    def _chunks(self) -> int:
+        return -(-len(Subject(self, self.models[0])) // CHUNK)
+
+    def identity(self) -> Any:
+        """The settings and what is in the files."""
+        subject = Subject(self, self.models[0])
+        files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.models]
+        return [onnxdtd.__version__, subject.data.digest, files, repr(self)]
+
+    def prepare(self) -> Worker:
+        """A worker of its own."""
+        return Worker(self, self._chunks())
+
+    def description(self) -> dict[str, Any]:
+        """The settings as JSON."""
+        subject = Subject(self, self.models[0])
+        asked = {name: getattr(self.request, name) for name in ("low", "high", "output", "settings")}
+        chosen = {**asdict(self.settings), "patch": subject.patch, "samples": len(subject)}
+        return {"data": self.data.name, "presets": list(self.presets), **chosen, **{k: v for k, v in asked.items() if v}}
+
+
+class Worker:
+    """Measures units, with one model open at a time."""
+
+    def __init__(self, job: Evaluation, chunks: int):
+        self._job, self._chunks = job, chunks
+        self._open: tuple[int, Sessions] | None = None
+
+    def __call__(self, unit: int) -> dict[str, Any]:
+        """The rows of a unit, and what was skipped."""
+        number, chunk = divmod(unit, self._chunks)
+        if self._open is None or self._open[0] != number:
+            self._open = None  # before the next takes memory
+            self._open = number, Sessions(self._job, self._job.models[number])
+        model = self._open[1]
+        rows, skipped = [], []
+        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(model.subject))):
+            name = model.subject.data.name(i)
+            try:
+                item = model.subject.data[i]
+                rows.append(model.measured(i, item))
+            except RequestError as error:
+                skipped.append([name, str(error)])
+                continue
+            if item.remark:
+                skipped.append([name, item.remark])
+        return {"model": number, "rules": model.rules, "rows": rows, "skipped": skipped}
+
+
+class Subject:
+    """A model as planned, with the data in the layout of its input."""
+
+    def __init__(self, job: Evaluation, model: Path):
+        self.planned = prepare(model, replace(job.request, preset=job.presets[0]))
+        inputs, request = self.planned.plan.inputs, self.planned.request
+        if len(inputs) != 1 or not inputs[0].shape:
+            raise RequestError(f"{model}: needs a single input of declared shape")
+        self.layout = Layout.of(list(inputs[0].shape))
+        self.scale = scaling(request.low, request.high, job.bgr)
+        self.data = dataset(job.data, self.layout.shape, inputs[0].name, self.scale)
+        self._settings = job.settings
+
+    def __len__(self) -> int:
+        """The number of samples to measure."""
+        return min(len(self.data), self._settings.samples or len(self.data))
+
+    @property
+    def patch(self) -> int:
+        """The side of a region."""
+        if self._settings.patch is not None:
+            return self._settings.patch
+        sizes = [size if isinstance(size, int) else 0 for size in self.layout.shape]
+        return default_patch(sizes if all(sizes) else self._first().x.shape)
+
+    def _first(self) -> Item:
+        for i in range(len(self.data)):
+            try:
+                return self.data[i]
+            except RequestError:
+                continue
+        raise RequestError("none of the samples can be read")
+
+
+class Sessions:
+    """The sessions of one model, and what is measured with them."""
+
+    def __init__(self, job: Evaluation, model: Path):
+        self.subject = Subject(job, model)
+        self._settings, request = job.settings, self.subject.planned.request
+        self._low, self._high, self._patch = request.low, request.high, self.subject.patch
+        self._scores = Scores(self.subject.planned, model.parent, threads=1)
+        self._explainers = {}
+        for preset in job.presets:
+            compiled = build(prepare(model, replace(request, preset=preset)))
+            self._explainers[preset] = Explainer(compiled, folder=model.parent, threads=1)
+        self.rules = {preset: e.metadata["rules"] for preset, e in self._explainers.items()}
+
+    def measured(self, i: int, item: Item) -> dict[str, Any]:
+        """One sample: curves and metrics of every preset. Raises ``RequestError`` where it does not fit the model."""
+        logits = self._scores.logits(item.x[None])
+        target, predicted = self._target(item, logits.shape[1], int(logits[0].argmax())), int(logits[0].argmax())
+        relevance = {name: self._relevance(e, item.x, target) for name, e in self._explainers.items()}
+        curves = self._curves(i, item.x, target, relevance)
+        row: dict[str, Any] = {
+            "name": item.name,
+            "class": target,
+            "correct": None if item.label is None else item.label == predicted,
+            "random": {"curve": curves["random"].tolist(), "aopc": metrics.aopc(curves["random"])},
+            "presets": {},
+        }
+        for name, r in relevance.items():
+            morf, lerf = curves[name, "morf"], curves[name, "lerf"]
+            found = {"aopc": metrics.aopc(morf), "abpc": metrics.abpc(lerf, morf), **placement(item, r)}
+            found |= {"gini": metrics.gini(r), "positivity": metrics.positivity(r)}
+            if not self._explainers[name].metadata["derivative"]:
+                found["conservation"] = metrics.conservation(r, float(logits[0, target]))
+            row["presets"][name] = {"metrics": found, "morf": morf.tolist(), "lerf": lerf.tolist()}
+        if i < PICTURES:
+            row["pictures"] = {name: thumbnail(item.x, r, self.subject.scale) for name, r in relevance.items()}
+        return row
+
+    def _target(self, item: Item, classes: int, predicted: int) -> int:
+        if item.label is not None and not 0 <= item.label < classes:
+            raise RequestError(f"label {item.label} is no class of this model, which has classes 0 to {classes - 1}")
+        if self._settings.target == "predicted":
+            return predicted
+        if item.label is None:
+            raise RequestError("has no label")
+        return item.label
+
+    def _relevance(self, explainer: Explainer, x: np.ndarray, target: int) -> np.ndarray:
+        (found,) = explainer(self.subject.layout.feed(x), target).relevance.values()
+        return found if self.subject.layout.batch is None else found[0]
+
+    def _curves(self, i: int, x: np.ndarray, target: int, relevance: dict[str, np.ndarray]) -> dict[Any, np.ndarray]:
+        """The score of ``target`` after each step, [steps + 1], by preset and order; all of them in one go."""
+        settings, rng = self._settings, np.random.default_rng([self._settings.seed, i])
+        fill = filler(settings.fill, x, self._patch, self._low, self._high, rng)
+        places = regions(x.shape, self._patch)
+        orders: dict[Any, np.ndarray] = {"random": rng.permutation(places.max() + 1)}
+        for name, r in relevance.items():
+            orders[name, "morf"] = ranking(r, places)
+            orders[name, "lerf"] = orders[name, "morf"][::-1]
+        copies = [perturbed(x, fill, places, order, settings.steps, settings.share) for order in orders.values()]
+        logits = self._scores.logits(np.concatenate(copies))
+        scores = logits if settings.score == "logit" else self._scores.probabilities(logits)
+        return dict(zip(orders, scores[:, target].reshape(len(orders), -1), strict=True))
+
+
+def placement(item: Item, relevance: np.ndarray) -> dict[str, float | None]:
+    """The metrics of localisation, where a box is known."""
+    mask = item.mask()
+    if mask is None:
+        return {}
+    picture = heat(relevance)
+    return {
+        "mass_accuracy": metrics.mass_accuracy(picture, mask),
+        "rank_accuracy": metrics.rank_accuracy(picture, mask),
+        "pointing_game": metrics.pointing_game(picture, mask),
+        "outside_inside": metrics.outside_inside(picture, mask),
+    }
+
+
+def assemble(job: Evaluation, units: Iterable[dict[str, Any]], labels: Sequence[str] = ()) -> dict[str, Any]:
+    """All units, in order, as one result; only sums are kept in memory. Raises ``RequestError`` where nothing was measured."""
+    tallies = [Tally() for _ in job.models]
+    skipped = dict(Subject(job, job.models[0]).data.skipped)
+    pictures: dict[str, dict[str, Any]] = {}
+    for unit in units:
+        number = unit["model"]
+        tallies[number].rules = unit["rules"]
+        skipped |= dict(unit["skipped"])
+        for row in unit["rows"]:
+            tallies[number].add(row)
+            label = labels[row["class"]] if row["class"] < len(labels) else str(row["class"])
+            for preset, (picture, heatmap) in row.get("pictures", {}).items():
+                shown = pictures.setdefault(
+                    row["name"], {"name": row["name"], "class": label, "input": picture, "heatmaps": {}}
+                )
+                key = preset if len(job.models) == 1 else f"{job.models[number].stem}: {preset}"
+                shown["heatmaps"][key] = heatmap
+    models = [
+        {"model": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **tally.as_data(labels)}
+        for path, tally in zip(job.models, tallies, strict=True)
+    ]
+    if not any(model["samples"] for model in models):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:3])
+        raise RequestError(f"none of the samples could be measured ({reasons})")
+    return {
+        "kind": "evaluation",
+        "version": onnxdtd.__version__,
+        "settings": job.description(),
+        "models": models,
+        "skipped": [{"name": name, "reason": reason} for name, reason in skipped.items()],
+        "pictures": {"samples": list(pictures.values())},
+    }

@@ -1,0 +1,136 @@
+"""What the commands of the command line have in common: the application, its consoles, the options of a request."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from onnxdtd.errors import RequestError
+from onnxdtd.request import Request
+
+app = typer.Typer(
+    help="Write the relevance pass of an ONNX classifier into its own file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+Model = Annotated[Path, typer.Argument(help="An exported classifier, .onnx.", metavar="MODEL")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def option(flags: str, text: str, metavar: str | None = None) -> Any:
+    """Shorthand for the many options below."""
+    return typer.Option(*flags.split(), help=text, metavar=metavar)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The bounds of the input as given on the command line."""
+
+    low: float | list[float] | None
+    high: float | list[float] | None
+
+
+def select(
+    preset: Annotated[str, option("--preset", "A preset (see `onnxdtd rules`), or a TOML file with one.", "NAME|FILE")] = "dtd",
+    settings: Annotated[list[str], option("--set", "A rule for the nodes whose name matches.", "NODE-GLOB=RULE")] = [],
+    low: Annotated[str | None, option("--low", "Lower bound of the input: a number, or one a channel.", "L")] = None,
+    high: Annotated[str | None, option("--high", "Upper bound of the input.", "H")] = None,
+    span: Annotated[
+        tuple[float, float] | None,
+        option("--range", "What pixels 0 and 255 become, before mean and std. Gives the bounds instead.", "LO HI"),
+    ] = None,
+    mean: Annotated[str | None, option("--mean", "What preprocessing subtracts: a number, or one a channel.", "M,M,M")] = None,
+    std: Annotated[str | None, option("--std", "What it then divides by.", "S,S,S")] = None,
+    target: Annotated[
+        str | None,
+        option(
+            "--target", "The class to explain. Default: what an optional input `target` says, or the arg-max.", "argmax|INDEX"
+        ),
+    ] = None,
+    contrast: Annotated[bool, option("--contrast", "Explain the logit minus that of the runner-up.")] = False,
+    output: Annotated[str | None, option("--output", "The output or inner tensor to explain.", "NAME")] = None,
+    keep: Annotated[list[str], option("--keep", "Also output the relevance of this inner tensor.", "TENSOR")] = [],
+    allow: Annotated[list[str], option("--allow", "Let relevance pass an operator without a rule.", "OP=pass")] = [],
+    ledger: Annotated[bool, option("--ledger", "Also output what every layer took in, handed on and kept.")] = False,
+) -> Request:
+    """What to explain and how: the options that commands share."""
+    bounds = domain(low, high, span, mean, std)
+    chosen: int | str | None = int(target) if target and re.fullmatch(r"-?[0-9]+", target) else target
+    if chosen not in (None, "argmax") and not isinstance(chosen, int):
+        raise RequestError(f"target {target!r}: give 'argmax' or the index of a class")
+    waivers = dict(entry.partition("=")[::2] for entry in allow)
+    return Request(preset, tuple(settings), bounds.low, bounds.high, chosen, contrast, output, tuple(keep), waivers, ledger)
+
+
+def selects(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of ``select``, but those named, and their result as its argument ``request``."""
+    options = {n: p for n, p in inspect.signature(select, eval_str=True).parameters.items() if n not in without}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+
+        @wraps(command)
+        def run(**values: Any) -> None:
+            chosen = {name: values.pop(name) for name in options}
+            command(request=select(**chosen), **values)
+
+        merged = [*(p for name, p in own.items() if name != "request"), *options.values()]
+        merged.sort(key=lambda p: p.default is not p.empty)
+        run.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in merged}
+        return run
+
+    return decorate
+
+
+def domain(low: str | None, high: str | None, span: tuple[float, float] | None, mean: str | None, std: str | None) -> Domain:
+    """Bounds from ``--low --high``, or from preprocessing: (range - mean) / std."""
+    if low is not None or high is not None:
+        if span or mean or std:
+            raise RequestError("give either --low and --high, or --range, --mean and --std")
+        if low is None or high is None:
+            raise RequestError("give both --low and --high")
+        return Domain(_numbers("--low", low), _numbers("--high", high))
+    if span is None and mean is None and std is None:
+        return Domain(None, None)
+    import numpy as np
+
+    middle, spread = np.asarray(_numbers("--mean", mean or "0")), np.asarray(_numbers("--std", std or "1"))
+    if (spread <= 0).any():
+        raise RequestError("--std must be positive")
+    try:
+        ends = [((end - middle) / spread).tolist() for end in span or (0.0, 1.0)]
+    except ValueError:
+        raise RequestError("--mean and --std have different numbers of channels") from None
+    return Domain(*ends)
+
+
+def _numbers(option: str, text: str) -> float | list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise RequestError(f"{option} {text!r}: write a number, or numbers separated by commas") from None
+    return values[0] if len(values) == 1 else values
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on standard output. Names are shown as they are: none is taken for markup, none is cut off."""
+    table = Table(*(Column(name, overflow="fold") for name in columns))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    out.print(table)

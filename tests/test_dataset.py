@@ -1,0 +1,149 @@
+"""Samples with labels and boxes; what is wrong is named, and costs nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onnxdtd.dataset import dataset, fitted
+from onnxdtd.errors import RequestError
+from onnxdtd.inputs import scaling
+
+SHAPE = (3, 8, 8)
+SCALE = scaling(0.0, 1.0)
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (4, 3, 8, 8), np.uint8)
+
+
+def archive(folder: Path, **arrays: np.ndarray) -> Path:
+    np.savez(folder / "some.npz", **{"image": PIXELS, **arrays})
+    return folder / "some.npz"
+
+
+def pictures(folder: Path, labels: str | None, name: str = "labels.csv") -> Path:
+    for i, size in enumerate([(8, 8), (16, 8), (20, 40)]):
+        Image.fromarray(RNG.integers(0, 256, (*size[::-1], 3), np.uint8)).save(folder / f"p{i}.png")
+    if labels is not None:
+        (folder / name).write_text(labels, encoding="utf-8")
+    return folder
+
+
+def test_an_archive(tmp_path: Path) -> None:
+    boxes = np.array([[0, 0, 8, 8], [1, 2, 3, 5], [0, 0, 1, 1], [2, 2, 4, 4]])
+    data = dataset(archive(tmp_path, label=np.arange(4), box=boxes), SHAPE, "x", SCALE)
+    assert len(data) == 4
+    item = data[1]
+    assert (item.name, item.label, item.box, item.remark) == ("some_1", 1, (1, 2, 3, 5), "")
+    np.testing.assert_allclose(item.x, PIXELS[1] / 255)
+    mask = item.mask()
+    assert mask is not None
+    assert mask.sum() == 6
+    assert mask[2:5, 1:3].all()
+
+
+def test_without_labels(tmp_path: Path) -> None:
+    item = dataset(archive(tmp_path), SHAPE, "x", SCALE)[0]
+    assert (item.label, item.box, item.mask()) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"label": np.arange(3)}, "4 samples, but 3 entries in 'label'"),
+        ({"box": np.zeros((5, 4))}, "4 samples, but 5 entries in 'box'"),
+        ({"label": np.ones(4)}, "not \\[n\\] integers"),
+        ({"box": np.zeros((4, 3))}, "not \\[n, 4\\]"),
+        ({"image": PIXELS[:, :, :5]}, "the model takes samples of"),
+    ],
+)
+def test_archives_that_are_of_no_use(arrays: dict[str, np.ndarray], words: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=words):
+        dataset(archive(tmp_path, **arrays), SHAPE, "x", SCALE)
+
+
+def test_one_bad_sample_is_an_error_of_its_own(tmp_path: Path) -> None:
+    values = PIXELS / 255.0
+    values[2, 0, 0, 0] = np.nan
+    boxes = np.array([[0, 0, 9, 8], [3, 2, 3, 5], [0, 0, 1, 1], [2, 2, 4, 4]])
+    data = dataset(archive(tmp_path, image=values, box=boxes), SHAPE, "x", SCALE)
+    assert "does not lie in the picture (8x8)" in data[0].remark
+    assert "[3, 2, 3, 5] is left out" in data[1].remark, "it is empty"
+    assert data[1].box is None
+    with pytest.raises(RequestError, match="some_2: has values that are NaN"):
+        data[2]
+    assert data[3].box == (2, 2, 4, 4)
+
+
+def test_a_folder_with_csv(tmp_path: Path) -> None:
+    text = "file,label,x0,y0,x1,y1\np0.png,3\np1.png, 1, 0,0,8,8\nlost.png,2\np2.png,cat\n"
+    data = dataset(pictures(tmp_path, text), SHAPE, "x", SCALE)
+    assert [data.name(i) for i in range(len(data))] == ["p0", "p1"]
+    assert [data[i].label for i in range(2)] == [3, 1]
+    assert data[1].box == (0, 0, 4, 8), "8 of 16 columns, of which 4 on either side were cut off"
+    assert data.skipped["lost.png"] == "is in labels.csv, but not in the folder"
+    assert "labels.csv" in data.skipped["p2.png"]
+
+
+def test_a_folder_with_json(tmp_path: Path) -> None:
+    text = json.dumps({"p0.png": 3, "p1.png": {"label": 1, "box": [0, 0, 16, 8]}, "p2.png": {"label": 0, "box": [1, 2]}})
+    data = dataset(pictures(tmp_path, text, "labels.json"), SHAPE, "x", SCALE)
+    assert [(data[i].label, data[i].box) for i in range(2)] == [(3, None), (1, (0, 0, 8, 8))]
+    assert "its box has 2 numbers" in data.skipped["p2.png"]
+
+
+def test_a_folder_without_labels_and_with_a_broken_picture(tmp_path: Path) -> None:
+    folder = pictures(tmp_path, None)
+    (folder / "p1.png").write_bytes(b"no picture")
+    data = dataset(folder, SHAPE, "x", SCALE)
+    assert data[0].label is None
+    with pytest.raises(RequestError, match="not a readable picture"):
+        data[1]
+    assert data[2].x.shape == SHAPE
+
+
+def test_a_picture_without_label_is_named(tmp_path: Path) -> None:
+    data = dataset(pictures(tmp_path, "p0.png,1\n"), SHAPE, "x", SCALE)
+    assert len(data) == 1
+    assert data.skipped == {"p1.png": "has no label in labels.csv", "p2.png": "has no label in labels.csv"}
+
+
+@pytest.mark.parametrize("text", ["p9.png,1\n", "", "[1, 2]"])
+def test_labels_for_nothing(text: str, tmp_path: Path) -> None:
+    name = "labels.json" if text.startswith("[") else "labels.csv"
+    with pytest.raises(RequestError, match=r"none of its 3 pictures|no labels can be read"):
+        dataset(pictures(tmp_path, text, name), SHAPE, "x", SCALE)
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no such file"):
+        dataset(tmp_path / "nothing.npz", SHAPE, "x", SCALE)
+    (tmp_path / "text.txt").write_text("hello")
+    with pytest.raises(RequestError, match="samples and labels, or a folder"):
+        dataset(tmp_path / "text.txt", SHAPE, "x", SCALE)
+
+
+def test_the_digest_tells_contents_apart(tmp_path: Path) -> None:
+    first = dataset(archive(tmp_path, label=np.arange(4)), SHAPE, "x", SCALE).digest
+    assert first == dataset(archive(tmp_path, label=np.arange(4)), SHAPE, "x", SCALE).digest
+    assert first != dataset(archive(tmp_path, label=np.arange(1, 5)), SHAPE, "x", SCALE).digest
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "expected"),
+    [
+        ([0, 0, 10, 10], (10, 10), [0, 0, 100, 100]),
+        ([5, 0, 15, 10], (20, 10), [0, 0, 100, 100]),
+        ([0, 0, 10, 10], (20, 10), [0, 0, 50, 100]),
+        ([0, 20, 10, 30], (10, 40), [0, 50, 100, 100]),
+    ],
+)
+def test_boxes_follow_the_picture(box: list[float], size: tuple[int, int], expected: list[float]) -> None:
+    assert fitted(box, size, (100, 100)) == expected
+
+
+def test_a_box_outside_of_the_file_stays_outside() -> None:
+    assert min(fitted([0, 0, 11, 10], (10, 10), (100, 100))) < 0

@@ -1,0 +1,170 @@
+"""What an evaluation measures, against a model whose curves can be written down, and its refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from nets import eighths, model, node
+
+from onnxdtd.engine import run
+from onnxdtd.errors import RequestError
+from onnxdtd.evaluate import Evaluation, Settings, assemble
+from onnxdtd.request import Request
+
+RNG = np.random.default_rng(6)
+MODELS = Path(__file__).resolve().parent.parent / "models"
+WEIGHTS = eighths(RNG, 6, 3) + 1 / 16  # none is zero
+X = eighths(RNG, 9, 6) + 1 / 16
+REQUEST = Request(low=0.0, high=1.0)
+
+
+def linear(folder: Path, batch: int | str = "n", name: str = "linear") -> Path:
+    """f = x w: LRP-ε gives x_i w_i, and every curve is a sum of those that are left."""
+    path = folder / f"{name}.onnx"
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": [batch, 6]}, ["y"], {"w": WEIGHTS}), path)
+    return path
+
+
+def data(folder: Path, **arrays: np.ndarray) -> Path:
+    np.savez(folder / "some.npz", **{"x": X.astype(np.float32), **arrays})
+    return folder / "some.npz"
+
+
+def evaluated(job: Evaluation, folder: Path, workers: int = 1) -> dict[str, Any]:
+    return assemble(job, run(job, workers, "processes", folder / "journal"))
+
+
+def of_linear(folder: Path, settings: Settings, batch: int | str = "n", **arrays: np.ndarray) -> dict[str, Any]:
+    job = Evaluation([linear(folder, batch)], ["lrp-0"], data(folder, **arrays), Request(), settings)
+    return evaluated(job, folder)
+
+
+def parts(x: np.ndarray, target: np.ndarray | None = None) -> np.ndarray:
+    """x_i w_i of the explained class, [n, 6]."""
+    chosen = (x @ WEIGHTS).argmax(1) if target is None else target
+    return x * WEIGHTS[:, chosen].T
+
+
+def test_curves_of_a_linear_model(tmp_path: Path) -> None:
+    result = of_linear(tmp_path, Settings(steps=6))
+    ordered = -np.sort(-parts(X), axis=1)
+    left = np.concatenate([np.cumsum(ordered[:, ::-1], axis=1)[:, ::-1], np.zeros((9, 1))], axis=1)
+    lasting = np.concatenate([np.cumsum(ordered, axis=1)[:, ::-1], np.zeros((9, 1))], axis=1)
+    (preset,) = result["models"][0]["presets"]
+    np.testing.assert_allclose(preset["curves"]["morf"], left.mean(0), atol=1e-6)
+    np.testing.assert_allclose(preset["curves"]["lerf"], lasting.mean(0), atol=1e-6)
+    aopc = (left[:, :1] - left).mean(1)
+    assert preset["metrics"]["aopc"]["mean"] == pytest.approx(aopc.mean(), abs=1e-6)
+    assert preset["metrics"]["aopc"]["error"] == pytest.approx(aopc.std(ddof=1) / 3, abs=1e-6)
+    assert preset["metrics"]["abpc"]["mean"] == pytest.approx((lasting - left).mean(), abs=1e-6)
+    assert preset["metrics"]["conservation"]["mean"] < 1e-6
+    positive = np.maximum(parts(X), 0).sum(1) / np.abs(parts(X)).sum(1)
+    assert preset["metrics"]["positivity"]["mean"] == pytest.approx(positive.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_fixed_batch_makes_no_difference(batch: int, tmp_path: Path) -> None:
+    settings = Settings(steps=3)
+    fixed, free = (of_linear(tmp_path, settings, size)["models"][0]["presets"][0] for size in (batch, "n"))
+    np.testing.assert_allclose(fixed["curves"]["morf"], free["curves"]["morf"], atol=1e-6)
+    np.testing.assert_allclose(fixed["curves"]["random"], free["curves"]["random"], atol=1e-6)
+
+
+def test_true_classes_and_accuracy(tmp_path: Path) -> None:
+    label = (X @ WEIGHTS).argmax(1)
+    label[:3] = (label[:3] + 1) % 3
+    result = of_linear(tmp_path, Settings(steps=6, target="label"), label=label)
+    assert result["models"][0]["accuracy"] == pytest.approx(6 / 9)
+    curve = result["models"][0]["presets"][0]["curves"]["morf"]
+    assert curve[0] == pytest.approx(parts(X, label).sum(1).mean(), abs=1e-6)
+
+
+def test_probabilities(tmp_path: Path) -> None:
+    powers = np.exp(X @ WEIGHTS)
+    curve = of_linear(tmp_path, Settings(steps=2, score="probability"))["models"][0]["presets"][0]["curves"]["lerf"]
+    assert curve[0] == pytest.approx((powers / powers.sum(1, keepdims=True)).max(1).mean(), abs=1e-6)
+    assert curve[-1] == pytest.approx(1 / 3, abs=1e-6), "of nothing but zeros"
+
+
+def test_bad_samples_are_named_and_cost_nothing_else(tmp_path: Path) -> None:
+    x, label = X.astype(np.float32), (X @ WEIGHTS).argmax(1)
+    x[4, 0], label[7] = np.nan, 3
+    result = of_linear(tmp_path, Settings(steps=2), x=x, label=label)
+    reasons = {entry["name"]: entry["reason"] for entry in result["skipped"]}
+    assert set(reasons) == {"some_4", "some_7"}
+    assert "NaN" in reasons["some_4"]
+    assert reasons["some_7"] == "label 3 is no class of this model, which has classes 0 to 2"
+    assert result["models"][0]["samples"] == 7
+    good = [i for i in range(9) if i not in (4, 7)]
+    curve = result["models"][0]["presets"][0]["curves"]["morf"]
+    assert curve[0] == pytest.approx(parts(X[good]).sum(1).mean(), abs=1e-6)
+
+
+def test_nothing_left_to_measure(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"none of the samples could be measured \(some_0: label 9"):
+        of_linear(tmp_path, Settings(steps=2), label=np.full(9, 9))
+
+
+def digits(folder: Path, **settings: Any) -> Evaluation:
+    x = np.load(MODELS / "digits_samples.npz")
+    box = np.tile([1, 0, 7, 8], (20, 1))
+    np.savez(folder / "digits.npz", image=x["image"], label=x["label"], box=box)
+    chosen = Settings(steps=5, **settings)
+    models = [MODELS / "digits_cnn.onnx", MODELS / "digits_resnet.onnx"]
+    return Evaluation(models, ["dtd", "sensitivity"], folder / "digits.npz", REQUEST, chosen)
+
+
+def test_two_models_with_boxes(tmp_path: Path) -> None:
+    result = evaluated(digits(tmp_path), tmp_path)
+    assert [m["model"] for m in result["models"]] == ["digits_cnn.onnx", "digits_resnet.onnx"]
+    for found in result["models"]:
+        dtd, sensitivity = found["presets"]
+        assert found["samples"] == 20
+        assert dtd["metrics"]["positivity"]["mean"] == 1
+        assert "conservation" in dtd["metrics"]
+        assert "conservation" not in sensitivity["metrics"], "a derivative conserves nothing"
+        assert dtd["curves"]["random"] == sensitivity["curves"]["random"]
+        assert 0.5 < dtd["metrics"]["mass_accuracy"]["mean"] < 1
+        assert [c["n"] for c in dtd["classes"]] == [2] * 10
+        assert dtd["metrics"]["aopc"]["mean"] > found["random"]["aopc"]["mean"]
+    assert len(result["pictures"]["samples"]) == 8
+    assert set(result["pictures"]["samples"][0]["heatmaps"]) == {
+        f"digits_{net}: {preset}" for net in ("cnn", "resnet") for preset in ("dtd", "sensitivity")
+    }
+    assert result["settings"]["patch"] == 1
+    json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    job = digits(tmp_path, fill="noise", seed=3)
+    assert evaluated(job, tmp_path, 1) == evaluated(job, tmp_path, 2)
+
+
+def test_the_seed_counts(tmp_path: Path) -> None:
+    one = replace(digits(tmp_path, samples=4), models=[MODELS / "digits_cnn.onnx"])
+    other = replace(one, settings=replace(one.settings, seed=1))
+    first, again, second = (evaluated(job, tmp_path)["models"][0] for job in (one, one, other))
+    assert first == again
+    assert first["random"] != second["random"]
+    assert first["presets"][0]["metrics"] == second["presets"][0]["metrics"]
+
+
+def test_a_journal_is_that_of_these_settings_and_files(tmp_path: Path) -> None:
+    job = digits(tmp_path)
+    identities = [job.identity(), replace(job, presets=["dtd"]).identity(), replace(job, models=job.models[:1]).identity()]
+    np.savez(tmp_path / "digits.npz", image=np.zeros((3, 1, 8, 8), np.float32))
+    identities.append(job.identity())
+    assert len({json.dumps(identity) for identity in identities}) == 4
+
+
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"patch": 0}, {"samples": 0}, {"share": 0.0}, {"share": 1.1}])
+def test_settings_that_make_no_sense(settings: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=f"--{next(iter(settings))}"):
+        Settings(**settings)
