@@ -129,15 +129,20 @@ def compile(
     return build(prepare(model, request))
 
 
-def build(job: Job) -> onnx.ModelProto:
-    """Append the relevance pass to the model of a job."""
+def build(job: Job, inject: str | None = None) -> onnx.ModelProto:
+    """Append the relevance pass to the model of a job.
+
+    With ``inject``, the name of what a step of the plan gives, relevance starts there instead of at the logits: as the input
+    ``injected/<inject>`` of the shape of that tensor.
+    """
     e, made = job.emit, job.plan
     e.scope = "target"
-    seed, target_input = start(e, made, job.request)
+    source = made.logits if inject is None else _given_by_step(made, inject)
+    seed, target_input = start(e, made, job.request) if inject is None else (_injected(e, source), None)
     if made.derivative and job.request.ledger:
         raise RequestError(f"--ledger: the preset {job.request.preset!r} is a derivative, of which nothing is conserved")
     book = Ledger(e, made, job.bounds.of if job.bounds else None) if job.request.ledger else None
-    relevance = accumulate(job, seed, book)
+    relevance = accumulate(job, source, seed, book)
     for tensor in made.inputs:
         if made.derivative and tensor.name in relevance:
             relevance[tensor.name] = of_gradient(e, made.derivative, tensor, relevance[tensor.name])
@@ -168,12 +173,26 @@ def build(job: Job) -> onnx.ModelProto:
     proto.graph.output.extend(added)
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(constants)
+    if inject is not None:
+        shape = None if source.shape is None else list(source.shape)
+        proto.graph.input.append(helper.make_tensor_value_info(seed.name, helper.np_dtype_to_tensor_dtype(seed.dtype), shape))
     if target_input is not None:
         proto.graph.input.append(helper.make_tensor_value_info(target_input, TensorProto.INT64, ["targets"]))
         proto.graph.initializer.append(helper.make_tensor(target_input, TensorProto.INT64, [1], [-1]))
     for key, value in entries.items():
         proto.metadata_props.add(key=PREFIX + key, value=value)
     return proto
+
+
+def _given_by_step(made: Plan, name: str) -> Tensor:
+    found = next((t for step in made.steps for t in step.outputs if t.name == name), None)
+    if found is None:
+        raise RequestError(f"relevance cannot be injected at {name!r}: no step gives it")
+    return found
+
+
+def _injected(e: Emit, tensor: Tensor) -> Tensor:
+    return gs.Variable(e.unique(f"injected/{tensor.name}"), dtype=wide(tensor.dtype), shape=tensor.shape)
 
 
 def of_gradient(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
@@ -183,16 +202,19 @@ def of_gradient(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
     return e("Mul", e.cast(x, g.dtype) if derivative == "x g" else g, g)
 
 
-def accumulate(job: Job, seed: Tensor, book: Ledger | None = None) -> dict[str, Tensor]:
-    """Walk the steps backwards; what arrives at a tensor from several consumers adds up. Returns relevance by tensor name."""
+def accumulate(job: Job, source: Tensor, seed: Tensor, book: Ledger | None = None) -> dict[str, Tensor]:
+    """Walk the steps backwards from ``source``, whose relevance is ``seed``; what arrives at a tensor from several consumers
+    adds up. Returns relevance by tensor name.
+    """
     e = job.emit
     context = Context(job.plan.nonnegative, job.bounds.of if job.bounds else _no_bounds)
-    arrived: dict[str, list[Tensor]] = {job.plan.logits.name: [seed]}
+    arrived: dict[str, list[Tensor]] = {source.name: [seed]}
     total: dict[str, Tensor] = {}
     problems: list[Problem] = []
     if book is not None:
         book.seed(seed)
-    steps = rectified(job.plan.steps)
+    end = next((i for i, step in enumerate(job.plan.steps, 1) if any(t.name == source.name for t in step.outputs)), 0)
+    steps = rectified(job.plan.steps[:end], source)
     if book is None:  # which has a row for what each of them took in
         steps = chained(steps, job.request.keep)
     for step in reversed(steps):

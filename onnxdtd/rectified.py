@@ -18,10 +18,13 @@ from onnxdtd.plan import Step
 KEEP_ZEROS = {*MOVE, "MaxPool", "GlobalMaxPool", "ReduceMax", "Relu", "LeakyRelu", "PRelu", "Identity", "Dropout", "Cast"}
 
 
-def rectified(steps: Sequence[Step]) -> list[Step]:
-    """The steps, with the Relu's result as the output of layers that feed only a Relu, where that makes no difference."""
+def rectified(steps: Sequence[Step], source: Tensor) -> list[Step]:
+    """The steps, with the Relu's result as the output of layers that feed only a Relu, where that makes no difference.
+
+    ``source`` is where relevance starts, of any amount and also where it is 0.
+    """
     readers = Counter(t.name for step in steps for t in step.inputs if t is not None)
-    loose: set[str] = set()  # tensors that may get relevance where they are 0
+    loose = {source.name}  # tensors that may get relevance where they are 0
     behind: dict[str, Tensor] = {}  # the Relu's result by what goes into it
     found = []
     for step in reversed(steps):

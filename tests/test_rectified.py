@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 from nets import assert_near, eighths, model, node, run
 
@@ -44,7 +45,7 @@ def net(name: str) -> onnx.ModelProto:
 def moved(name: str, preset: str = "lrp-epsilon", settings: tuple[str, ...] = ()) -> dict[str, str]:
     """The layers that take another tensor for their output, and which."""
     job = prepare(net(name), Request(preset, settings))
-    pairs = zip(job.plan.steps, rectified(job.plan.steps), strict=True)
+    pairs = zip(job.plan.steps, rectified(job.plan.steps, job.plan.logits), strict=True)
     return {a.name: b.layer.y.name for a, b in pairs if a.layer and b.layer and a.layer.y is not b.layer.y}
 
 
@@ -68,12 +69,19 @@ def test_not_where_a_rule_above_gives_relevance_to_zeros(rule: str) -> None:
     assert moved("pool", settings=(f"c_node={rule}",)) == {"c_node": "r"}, "nor through a pooling"
 
 
+def test_not_where_the_walk_starts() -> None:
+    job = prepare(net("chain"), Request("lrp-epsilon"))
+    tensors = {t.name: t for step in job.plan.steps for t in step.outputs}
+    ends = [[step.layer.y.name for step in rectified(job.plan.steps, tensors[name])[:3:2] if step.layer] for name in "yrh"]
+    assert ends == [["h", "r"], ["h", "c"], ["a", "r"]]
+
+
 @pytest.mark.parametrize("preset", ["lrp-epsilon", "lrp-0", "lrp-gamma", "lrp-alpha2beta1", "dtd-z", "dtd"])
 @pytest.mark.parametrize("name", NETS)
 def test_the_relevance_is_the_same(name: str, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = eighths(RNG, 3, 3, 6, 6)
     with_ = run(onnxdtd.compile(net(name), preset), x=x)["relevance"]
-    monkeypatch.setattr(compiler, "rectified", lambda steps: steps)
+    monkeypatch.setattr(compiler, "rectified", lambda steps, source: steps)
     without = run(onnxdtd.compile(net(name), preset), x=x)["relevance"]
     assert_near(with_, without, 2e-5)
 
@@ -81,7 +89,7 @@ def test_the_relevance_is_the_same(name: str, preset: str, monkeypatch: pytest.M
 def test_the_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where flat above gives relevance to zeros, the Relu's result would be the wrong output."""
 
-    def careless(steps: list[Step]) -> list[Step]:
+    def careless(steps: list[Step], source: gs.Tensor) -> list[Step]:
         behind = {s.inputs[0].name: s.outputs[0] for s in steps if s.op == "Relu" and s.inputs[0] is not None}
         layers = [s.layer and replace(s.layer, y=behind.get(s.layer.y.name, s.layer.y)) for s in steps]
         return [replace(step, layer=layer) for step, layer in zip(steps, layers, strict=True)]
