@@ -13,6 +13,7 @@ EQUAL = 0.9999  # what float32 leaves of 1 in a deep model
 UNLEARNED = 0.5  # rank correlation left when every weight is drawn anew, from which on it is worth a sentence
 NOISE = 0.3  # rank correlation so low that a map of noise would have done as well
 ALL, MOST = 0.99, 0.5  # shares of root points
+CHANCE = 0.3  # cosine of random vectors from which on two that agree tell nothing: a pixel's three colours have 0.5
 NOTABLE = 0.01  # shares of the logit and of neurons below this go unsaid
 DEEP_TAYLOR = ("w2", "z+", "zB")  # the rules whose conditions the ledger counts
 
@@ -32,7 +33,7 @@ def _class(entry: Entry) -> Iterator[str]:
     found = entry["class_sensitivity"]
     value = found["cosine"]
     if value is None:
-        yield "Class: not measured, since there is one class only or a heatmap is zero."
+        yield "Class: not measured, since the model has one score only or its heatmaps are zero."
         return
     numbers = f"mean cosine {value:.3f}{_also('rank correlation', found['spearman'])}"
     if value >= INDEPENDENT:
@@ -92,19 +93,20 @@ def _weights(entry: Entry) -> Iterator[str]:
 
 def _converged(entry: Entry) -> Iterator[str]:
     """Does relevance from the top arrive at the bottom as one pattern?"""
-    if not entry["convergence"] or not entry["convergence"][0]["layers"]:
-        return
-    start, row = entry["convergence"][0]["start"], entry["convergence"][0]["layers"][-1]
-    if row["cosine"] is None:
-        return
+    for start in entry["convergence"][:1]:
+        rows = [row for row in start["layers"] if row["cosine"] is not None and (row["random"] or 0) < CHANCE]
+        if rows:
+            yield _arrival(start["start"], rows[-1])
+
+
+def _arrival(start: str, row: Entry) -> str:
     chance = "" if row["random"] is None else f"; random vectors: {row['random']:.3f}"
     numbers = f"random relevance injected at {start} arrives at {row['layer']} with a cosine of {row['cosine']:.3f}{chance}"
     if row["cosine"] >= INDEPENDENT:
-        yield f"Convergence: {numbers}; whatever the layers above say, the same pattern arrives."
-    elif row["cosine"] >= LITTLE:
-        yield f"Convergence: {numbers}; most of what the layers above say is lost on the way."
-    else:
-        yield f"Convergence: {numbers}; what the layers above say arrives."
+        return f"Convergence: {numbers}; whatever the layers above say, the same pattern arrives."
+    if row["cosine"] >= LITTLE:
+        return f"Convergence: {numbers}; most of what the layers above say is lost on the way."
+    return f"Convergence: {numbers}; what the layers above say still shows."
 
 
 def _equal(entry: Entry) -> Iterator[str]:

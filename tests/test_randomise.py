@@ -168,7 +168,7 @@ def test_integers_stay_in_their_range() -> None:
     assert found(proto, "lrp-epsilon") == [Weights("z_node", ("w",))]
     drawn = values(randomised(proto, found(proto, "lrp-epsilon"), 0))["w"]
     assert drawn.dtype == np.int8
-    assert {-128, 127} <= set(drawn.ravel().tolist()), "cut off at the ends, not wrapped around"
+    assert min((drawn == end).mean() for end in (-128, 127)) > 0.02, "cut off at the ends, not wrapped around"
     assert abs(drawn.mean() - w.mean()) < 20
 
 

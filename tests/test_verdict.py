@@ -112,7 +112,7 @@ def test_layers_that_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(0.99, "same pattern"), (0.98, "most of"), (0.8, "most of"), (0.79, "say arrives")]
+    ("value", "words"), [(0.99, "same pattern"), (0.98, "most of"), (0.8, "most of"), (0.79, "still shows")]
 )
 def test_convergence(value: float, words: str) -> None:
     layers = [{"layer": "b", "cosine": 0.1, "random": 0.1}, {"layer": "a", "cosine": value, "random": 0.25}]
@@ -120,6 +120,14 @@ def test_convergence(value: float, words: str) -> None:
     assert words in sentence
     assert "at d arrives at a" in sentence
     assert f"{value:.3f}; random vectors: 0.250" in sentence
+
+
+def test_convergence_where_it_means_something() -> None:
+    """Along a single channel every cosine is 1, and along three many are large."""
+    layers = [{"layer": name, "cosine": cos, "random": chance} for name, cos, chance in [("b", 0.5, 0.299), ("a", 1.0, 0.3)]]
+    (sentence,) = said("Convergence", convergence=[{"start": "d", "layers": layers}])
+    assert "arrives at b with a cosine of 0.500" in sentence
+    assert not said("Convergence", convergence=[{"start": "d", "layers": layers[1:]}])
 
 
 def test_convergence_unknown() -> None:
