@@ -21,15 +21,17 @@ import onnxdtd
 from onnxdtd import compiler
 from onnxdtd import model as files
 from onnxdtd.converge import convergence
+from onnxdtd.dataset import Item
 from onnxdtd.emit import Tensor, dims, known
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.images import heat
-from onnxdtd.inputs import Layout
+from onnxdtd.inputs import Layout, Scaling
 from onnxdtd.ledger import COLUMNS
 from onnxdtd.library import Library
 from onnxdtd.metrics import cosine, spearman, ssim
 from onnxdtd.plan import Step
 from onnxdtd.randomise import Weights, layers, randomised, spread
+from onnxdtd.report import thumbnail
 from onnxdtd.request import Request
 from onnxdtd.roots import roots
 from onnxdtd.runtime import Explainer, Explanation, Ledger
@@ -37,6 +39,7 @@ from onnxdtd.scores import Scores, fixed_batch, in_batches
 from onnxdtd.verdict import best, verdict
 
 BATCH = 16
+PICTURES = 8  # samples in the report
 MOST_LAYERS = 12  # whose weights are drawn anew one after the other
 OTHERS = 4  # classes that the predicted one is compared with: the runner-up and some drawn at random
 REFERENCES = ("gradient-x-input", "sensitivity")
@@ -159,6 +162,19 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "presets": list(found.values()),
         "best": best(list(found.values())),
     }
+
+
+def pictures(job: Job, items: Sequence[Item], scale: Scaling | None, labels: Sequence[str]) -> dict[str, Any]:
+    """The first samples of the job, which are ``items``, with the heatmap of each preset for the predicted class."""
+    few = Auditor(replace(job, xs=job.xs[:PICTURES]))
+    maps = {preset: few.heatmaps(few.proto, preset, few.predicted) for preset in job.presets}
+    shown = []
+    for i, (item, predicted) in enumerate(zip(items, few.predicted.tolist(), strict=False)):
+        pairs = {preset: thumbnail(item.x, heatmaps[i], scale) for preset, heatmaps in maps.items()}
+        label = labels[predicted] if predicted < len(labels) else str(predicted)
+        small = {preset: heatmap for preset, (_, heatmap) in pairs.items()}
+        shown.append({"name": item.name, "class": label, "input": next(iter(pairs.values()))[0], "heatmaps": small})
+    return {"samples": shown}
 
 
 class Auditor:

@@ -1,4 +1,4 @@
-"""The commands that measure explanations on data: evaluate."""
+"""The commands that measure explanations on data: evaluate and audit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from errno import EISDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from onnxdtd.errors import OnnxdtdError, RequestError
-from onnxdtd.options import AsJson, app, err, option, out, print_table, selects
+from onnxdtd.options import AsJson, Model, app, err, option, out, print_table, selects
 from onnxdtd.request import Request
 
 if TYPE_CHECKING:
@@ -164,3 +165,59 @@ def _mean(value: dict[str, Any] | None) -> str:
         return ""
     error = "" if value["error"] is None else f"±{value['error']:.2g}"
     return f"{value['mean']:.3g}{error}"
+
+
+@app.command("audit")
+@selects("preset", "target", "contrast", "keep", "ledger")
+def audit_command(
+    model: Model,
+    data: Data,
+    request: Request,
+    presets: Presets = [],
+    labels: Labels = None,
+    samples: Annotated[int, option("--samples", "Only the first N.", "N")] = 20,
+    neurons: Annotated[int, option("--neurons", "How many of each layer to find root points of.", "N")] = 32,
+    seed: Seed = 0,
+    bgr: Bgr = False,
+    report: Report = None,
+    workers: Workers = None,
+    engine: Engine = "processes",
+    journal: JournalFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find out what explanations depend on, and what they do not, and say it in words."""
+    needed()
+    import numpy as np
+
+    from onnxdtd.audit import Job, assemble, pictures
+    from onnxdtd.evaluate import PRESETS
+    from onnxdtd.report import write
+    from onnxdtd.subject import Subject
+
+    for name, value in (("samples", samples), ("neurons", neurons)):
+        if value < 1:
+            raise RequestError(f"--{name} {value}: give at least 1")
+    writable(report)
+    chosen = tuple(dict.fromkeys(presets)) or PRESETS
+    subject = Subject(model, replace(request, preset=chosen[0]), data, bgr)
+    items, left_out = subject.items(samples)
+    xs = np.stack([item.x for item in items]).astype(np.float32)
+    job = Job(model, subject.planned.request, chosen, xs, neurons, seed)
+    result = assemble(job, list(units(job, workers, engine, journal)))
+    result["settings"]["data"] = data.name
+    result["skipped"] = [{"name": name, "reason": reason} for name, reason in left_out.items()]
+    result["pictures"] = pictures(job, items, subject.scale, class_names(labels))
+    skipped(result)
+    if report is not None:
+        write(report, result)
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+        return
+    for preset in result["presets"]:
+        out.print(preset["preset"], style="bold", markup=False)
+        for sentence in preset["verdict"]:
+            out.print(f"  {sentence}", markup=False)
+    if result["best"] is not None:
+        out.print(f"Fares best: {result['best']['preset']}. {result['best']['why']}", markup=False)
+    if report is not None:
+        out.print(f"the report is in {report}", markup=False)

@@ -17,15 +17,15 @@ import numpy as np
 import onnxdtd
 from onnxdtd import metrics
 from onnxdtd.compiler import build, prepare
-from onnxdtd.dataset import Item, dataset
+from onnxdtd.dataset import Item
 from onnxdtd.errors import RequestError
 from onnxdtd.images import heat
-from onnxdtd.inputs import Layout, scaling
 from onnxdtd.perturb import default_patch, filler, perturbed, ranking, regions
 from onnxdtd.report import thumbnail
 from onnxdtd.request import Request
 from onnxdtd.runtime import Explainer
 from onnxdtd.scores import Scores
+from onnxdtd.subject import Subject
 from onnxdtd.tally import Tally
 
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")
@@ -69,16 +69,28 @@ class Evaluation:
     settings: Settings = field(default_factory=Settings)
     bgr: bool = False
 
+    def subject(self, model: Path) -> Subject:
+        """One of the models with the data."""
+        return Subject(model, replace(self.request, preset=self.presets[0]), self.data, self.bgr)
+
+    def count(self, subject: Subject) -> int:
+        """How many samples are measured."""
+        return min(len(subject.data), self.settings.samples or len(subject.data))
+
+    def patch(self, subject: Subject) -> int:
+        """The side of a region."""
+        return self.settings.patch or default_patch(subject.sizes())
+
     def units(self) -> int:
         """A few samples under one model each."""
         return len(self.models) * self._chunks()
 
     def _chunks(self) -> int:
-        return -(-len(Subject(self, self.models[0])) // CHUNK)
+        return -(-self.count(self.subject(self.models[0])) // CHUNK)
 
     def identity(self) -> Any:
         """The settings and what is in the files."""
-        subject = Subject(self, self.models[0])
+        subject = self.subject(self.models[0])
         files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.models]
         return [onnxdtd.__version__, subject.data.digest, files, repr(self)]
 
@@ -88,9 +100,9 @@ class Evaluation:
 
     def description(self) -> dict[str, Any]:
         """The settings as JSON."""
-        subject = Subject(self, self.models[0])
+        subject = self.subject(self.models[0])
         asked = {name: getattr(self.request, name) for name in ("low", "high", "output", "settings")}
-        chosen = {**asdict(self.settings), "patch": subject.patch, "samples": len(subject)}
+        chosen = {**asdict(self.settings), "patch": self.patch(subject), "samples": self.count(subject)}
         return {"data": self.data.name, "presets": list(self.presets), **chosen, **{k: v for k, v in asked.items() if v}}
 
 
@@ -109,7 +121,7 @@ class Worker:
             self._open = number, Sessions(self._job, self._job.models[number])
         model = self._open[1]
         rows, skipped = [], []
-        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(model.subject))):
+        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, self._job.count(model.subject))):
             name = model.subject.data.name(i)
             try:
                 item = model.subject.data[i]
@@ -122,47 +134,13 @@ class Worker:
         return {"model": number, "rules": model.rules, "rows": rows, "skipped": skipped}
 
 
-class Subject:
-    """A model as planned, with the data in the layout of its input."""
-
-    def __init__(self, job: Evaluation, model: Path):
-        self.planned = prepare(model, replace(job.request, preset=job.presets[0]))
-        inputs, request = self.planned.plan.inputs, self.planned.request
-        if len(inputs) != 1 or not inputs[0].shape:
-            raise RequestError(f"{model}: needs a single input of declared shape")
-        self.layout = Layout.of(list(inputs[0].shape))
-        self.scale = scaling(request.low, request.high, job.bgr)
-        self.data = dataset(job.data, self.layout.shape, inputs[0].name, self.scale)
-        self._settings = job.settings
-
-    def __len__(self) -> int:
-        """The number of samples to measure."""
-        return min(len(self.data), self._settings.samples or len(self.data))
-
-    @property
-    def patch(self) -> int:
-        """The side of a region."""
-        if self._settings.patch is not None:
-            return self._settings.patch
-        sizes = [size if isinstance(size, int) else 0 for size in self.layout.shape]
-        return default_patch(sizes if all(sizes) else self._first().x.shape)
-
-    def _first(self) -> Item:
-        for i in range(len(self.data)):
-            try:
-                return self.data[i]
-            except RequestError:
-                continue
-        raise RequestError("none of the samples can be read")
-
-
 class Sessions:
     """The sessions of one model, and what is measured with them."""
 
     def __init__(self, job: Evaluation, model: Path):
-        self.subject = Subject(job, model)
-        self._settings, request = job.settings, self.subject.planned.request
-        self._low, self._high, self._patch = request.low, request.high, self.subject.patch
+        self.subject, self._settings = job.subject(model), job.settings
+        request = self.subject.planned.request
+        self._low, self._high, self._patch = request.low, request.high, job.patch(self.subject)
         self._scores = Scores(self.subject.planned, model.parent, threads=1)
         self._explainers = {}
         for preset in job.presets:
@@ -239,7 +217,7 @@ def placement(item: Item, relevance: np.ndarray) -> dict[str, float | None]:
 def assemble(job: Evaluation, units: Iterable[dict[str, Any]], labels: Sequence[str] = ()) -> dict[str, Any]:
     """All units, in order, as one result; only sums are kept in memory. Raises ``RequestError`` where nothing was measured."""
     tallies = [Tally() for _ in job.models]
-    skipped = dict(Subject(job, job.models[0]).data.skipped)
+    skipped = dict(job.subject(job.models[0]).data.skipped)
     pictures: dict[str, dict[str, Any]] = {}
     for unit in units:
         number = unit["model"]

@@ -1,0 +1,44 @@
+"""A model as planned, with a data set in the layout of its input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onnxdtd.compiler import prepare
+from onnxdtd.dataset import Item, dataset
+from onnxdtd.errors import RequestError
+from onnxdtd.inputs import Layout, scaling
+from onnxdtd.request import Request
+
+
+class Subject:
+    """What is measured. Raises ``OnnxdtdError`` where model and data cannot be brought together."""
+
+    def __init__(self, model: Path, request: Request, data: Path, bgr: bool = False):
+        self.planned = prepare(model, request)
+        inputs, bounds = self.planned.plan.inputs, self.planned.request
+        if len(inputs) != 1 or not inputs[0].shape:
+            raise RequestError(f"{model}: needs a single input of declared shape")
+        self.layout = Layout.of(list(inputs[0].shape))
+        self.scale = scaling(bounds.low, bounds.high, bgr)
+        self.data = dataset(data, self.layout.shape, inputs[0].name, self.scale)
+
+    def items(self, most: int) -> tuple[list[Item], dict[str, str]]:
+        """The first samples that can be read, and why others cannot. Raises ``RequestError`` where there is none."""
+        found: list[Item] = []
+        skipped = dict(self.data.skipped)
+        for i in range(len(self.data)):
+            if len(found) == most:
+                break
+            try:
+                found.append(self.data[i])
+            except RequestError as error:
+                skipped[self.data.name(i)] = str(error)
+        if not found:
+            raise RequestError(f"none of the samples can be read ({'; '.join(list(skipped.values())[:3])})")
+        return found, skipped
+
+    def sizes(self) -> list[int]:
+        """The shape of a sample, from the first one where the model leaves it open."""
+        declared = [size for size in self.layout.shape if isinstance(size, int)]
+        return declared if len(declared) == len(self.layout.shape) else list(self.items(1)[0][0].x.shape)
