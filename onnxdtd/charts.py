@@ -110,7 +110,7 @@ def chart(
 
 
 def _inline(svg: str, label: str) -> Markup:
-    """The drawing for use in a page: without prologue and date, without names, which are drawn by lot, or colours of its own."""
+    """The drawing for use in a page: without prologue, date, names (which are drawn by lot), or colours of its own."""
     size = re.search(r'viewBox="[^"]*"', svg)
     body = svg[svg.index('<g id="figure') : svg.rindex("</svg>")]
     body = re.sub(r' id="[^"]*"| xml:space="preserve"', "", body).replace(TEXT, "currentColor").replace(GRID, "var(--grid)")
