@@ -45,7 +45,6 @@ LINES = (
 BASELINE = 0
 OPTIONS: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "onnxdtd",
     "font.family": "DejaVu Sans",
     "font.size": 11,
     "lines.scale_dashes": False,
@@ -106,12 +105,12 @@ def chart(
         figure.patch.set_visible(False)
         axes.patch.set_visible(False)
         file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        figure.savefig(file, format="svg")
     return Chart(caption, _inline(file.getvalue(), f"{caption}: {y} over {x}"))
 
 
 def _inline(svg: str, label: str) -> Markup:
-    """The drawing for use in a page: without prologue, names, or colours of its own."""
+    """The drawing for use in a page: without prologue, date, names (which are drawn by lot), or colours of its own."""
     size = re.search(r'viewBox="[^"]*"', svg)
     body = svg[svg.index('<g id="figure') : svg.rindex("</svg>")]
     body = re.sub(r' id="[^"]*"| xml:space="preserve"', "", body).replace(TEXT, "currentColor").replace(GRID, "var(--grid)")

@@ -128,5 +128,7 @@ SETTINGS = {
     "seed": "seed",
     "low": "lower bound of the input",
     "high": "upper bound of the input",
+    "output": "explained output",
+    "settings": "rules set by hand",
     "presets": "presets",
 }
