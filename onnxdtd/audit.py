@@ -150,6 +150,7 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         else:
             found[task.preset][task.measure].append(part["found"])
     for entry in found.values():
+        entry["chance"] = chance(math.prod(job.xs.shape[1:]))
         entry["verdict"] = verdict(entry)
     low, high = (None if bound is None else np.asarray(bound).tolist() for bound in (job.request.low, job.request.high))
     settings = {"samples": len(job.xs), "neurons": job.neurons, "seed": job.seed, "low": low, "high": high}
@@ -341,6 +342,15 @@ def kept(a: np.ndarray, b: np.ndarray) -> Row:
     flipped = [value for value in (found["ssim"], ssim(heat(a), -heat(b))) if value is not None]
     either = {name: None if value is None else abs(value) for name, value in found.items()}
     return either | {"ssim": max(flipped, default=None), "spearman_abs": spearman(np.abs(a), np.abs(b))}
+
+
+def chance(entries: int) -> float:
+    """The rank correlation, signs aside, to expect of two unrelated heatmaps with so many entries: |N(0, 1/(n − 1))|.
+
+    >>> round(chance(4), 2), round(chance(3 * 224 * 224), 3)
+    (0.46, 0.002)
+    """
+    return math.sqrt(2 / (math.pi * max(entries - 1, 1)))
 
 
 def _mean(rows: Iterable[Row], names: Sequence[str] = SIMILARITIES) -> Row:

@@ -14,6 +14,7 @@ UNLEARNED = 0.5  # rank correlation left when every weight is drawn anew, from w
 NOISE = 0.3  # rank correlation so low that a map of noise would have done as well
 ALL, MOST = 0.99, 0.5  # shares of root points
 CHANCE = 0.3  # cosine of random vectors from which on two that agree tell nothing: a pixel's three colours have 0.5
+LIKELY = 0.15  # rank correlation of unrelated heatmaps, that of 29 entries, from which on the reader must know
 NOTABLE = 0.01  # shares of the logit and of neurons below this go unsaid
 DEEP_TAYLOR = ("w2", "z+", "zB")  # the rules whose conditions the ledger counts
 
@@ -24,7 +25,7 @@ Entry = Mapping[str, Any]
 
 def verdict(entry: Entry) -> list[str]:
     """What the numbers of one preset (an entry of ``presets`` in an audit) say, a sentence each."""
-    parts = (_class, _upper, _weights, _converged, _equal, _roots, _conditions)
+    parts = (_class, _upper, _weights, _chance, _converged, _equal, _roots, _conditions)
     return [sentence for part in parts for sentence in part(entry)]
 
 
@@ -89,6 +90,15 @@ def _weights(entry: Entry) -> Iterator[str]:
     if idle:
         of = f"{len(idle)} of {len(changes)} layers measured" if len(idle) > 1 else idle[0]
         yield f"Layers: independent of the weights of {of} (each lowers it by {1 - INDEPENDENT:.2f} at most)."
+
+
+def _chance(entry: Entry) -> Iterator[str]:
+    """How alike are unrelated heatmaps that small?"""
+    if entry["chance"] >= LIKELY:
+        yield (
+            "Size: the heatmaps have so few entries that unrelated ones have a rank correlation of about "
+            f"{entry['chance']:.2f}, signs aside."
+        )
 
 
 def _converged(entry: Entry) -> Iterator[str]:
@@ -165,8 +175,9 @@ def _conditions(entry: Entry) -> Iterator[str]:
         yield f"Conditions of deep Taylor decomposition: broken, {', '.join(broken)}."
     elif taylor:
         yield "Conditions of deep Taylor decomposition: hold for these samples."
-    kept = {"bias_share": "biases kept {} of the logit", "dead": "{} of the logit were lost where no input has a share"}
-    parts = [text.format(_percent(found[name])) for name, text in kept.items() if abs(found[name] or 0) >= NOTABLE]
+    bias = "biases kept {} of the logit" if (found["bias_share"] or 0) > 0 else "biases added {} of the logit"
+    kept = {"bias_share": bias, "dead": "{} of the logit was lost where no input has a share"}
+    parts = [text.format(_percent(abs(found[name]))) for name, text in kept.items() if abs(found[name] or 0) >= NOTABLE]
     if parts:
         yield f"Balance: {', '.join(parts)} (medians)."
 
@@ -204,7 +215,8 @@ def best(entries: Sequence[Entry]) -> dict[str, str] | None:
         f"rank correlation left with new weights in the upper half of the layers is {known[first]:.3f}"
     )
     others = sorted((value, name) for name, value in known.items() if name != first)
-    why += f" (next: {others[0][1]}, {others[0][0]:.3f})." if others else "."
+    why += f" (next: {others[0][1]}, {others[0][0]:.3f})." if others else " (no other preset was measured)."
+    why += " Even so it depends on them little." if known[first] >= LITTLE else ""
     entry = next(entry for entry in entries if entry["preset"] == first)
     row = upper(entry["cascading"])
     if row is not None and row["spearman"] is not None and row["spearman"] < NOISE:

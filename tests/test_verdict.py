@@ -39,6 +39,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         "preset": "dtd",
         "rules": {"a": "zB", "b": "z+"},
         "preconditions": HOLD,
+        "chance": 0.1,
         "roots": [],
         "similarity": {"gradient-x-input": similarity(0.5)},
         "class_sensitivity": similarity(0.5),
@@ -146,6 +147,12 @@ def test_same_as_another_method() -> None:
     assert not said("Same as sensitivity", preset="sensitivity", similarity={"sensitivity": similarity(1.0)})
 
 
+def test_small_heatmaps() -> None:
+    assert not said("Size", chance=0.149)
+    (sentence,) = said("Size", chance=0.15)
+    assert "about 0.15" in sentence
+
+
 def test_root_points_are_counted_by_neurons() -> None:
     rows = [checked(neurons=30, passes=0.0, region=0.0), checked(neurons=10, passes=1.0)]
     (sentence,) = said("Root points", roots=rows)
@@ -180,8 +187,10 @@ def test_conditions() -> None:
 def test_balance() -> None:
     assert not said("Balance", preconditions=HOLD | {"bias_share": 0.009, "dead": -0.009})
     (sentence,) = said("Balance", preconditions=HOLD | {"bias_share": -0.07, "dead": 0.01})
-    assert "biases kept -7% of the logit" in sentence
-    assert "1% of the logit were lost" in sentence
+    assert "biases added 7% of the logit" in sentence
+    assert "1% of the logit was lost" in sentence
+    (sentence,) = said("Balance", preconditions=HOLD | {"bias_share": 0.07})
+    assert "biases kept 7% of the logit" in sentence
     assert not said("Balance", preconditions=HOLD | {"bias_share": None, "dead": None})
 
 
@@ -198,7 +207,16 @@ def test_best_is_the_least_blind() -> None:
     assert found["preset"] == "plain"
     assert "is 0.550 (next: blind, 0.750)" in found["why"]
     assert "Binder" not in found["why"]
+    assert "little" not in found["why"]
     assert best([entry(cascading=[], class_sensitivity=similarity(None))]) is None
+
+
+@pytest.mark.parametrize(("value", "little"), [(0.8, True), (0.79, False)])
+def test_best_of_the_blind(value: float, little: bool) -> None:
+    found = best([entry(class_sensitivity=similarity(value), cascading=[row("a", value)])])
+    assert found is not None
+    assert "no other preset" in found["why"]
+    assert ("depends on them little" in found["why"]) is little
 
 
 def test_best_may_be_a_derivative_or_equal_one() -> None:
