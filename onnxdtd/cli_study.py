@@ -176,7 +176,7 @@ def audit_command(
     presets: Presets = [],
     labels: Labels = None,
     samples: Annotated[int, option("--samples", "Only the first N.", "N")] = 20,
-    neurons: Annotated[int, option("--neurons", "How many of each layer to find root points of.", "N")] = 32,
+    neurons: Annotated[int, option("--neurons", "How many of each layer to find root points of.", "N")] = 16,
     seed: Seed = 0,
     bgr: Bgr = False,
     report: Report = None,

@@ -101,9 +101,11 @@ class Evaluation:
     def description(self) -> dict[str, Any]:
         """The settings as JSON."""
         subject = self.subject(self.models[0])
-        asked = {name: getattr(self.request, name) for name in ("low", "high", "output", "settings")}
         chosen = {**asdict(self.settings), "patch": self.patch(subject), "samples": self.count(subject)}
-        return {"data": self.data.name, "presets": list(self.presets), **chosen, **{k: v for k, v in asked.items() if v}}
+        asked = {name: getattr(self.request, name) for name in ("low", "high", "output")}
+        given = {name: value for name, value in asked.items() if value is not None}
+        rules = {"settings": list(self.request.settings)} if self.request.settings else {}
+        return {"data": self.data.name, "presets": list(self.presets), **chosen, **given, **rules}
 
 
 class Worker:

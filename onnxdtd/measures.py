@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number is called, what it means, and which values are good: the highest, the lowest, or none."""
+    """What a number is called, what it means, and which values are good: the highest, the lowest, those near 0, or none."""
 
     title: str
     meaning: str
     best: str = ""
 
 
-HIGHEST, LOWEST = "higher is better", "lower is better"
-BADNESS: dict[str, Callable[[float], float]] = {HIGHEST: lambda v: -v, LOWEST: lambda v: v}
+HIGHEST, LOWEST, NEAR_ZERO = "higher is better", "lower is better", "nearer to 0 is better"
+BADNESS: dict[str, Callable[[float], float]] = {HIGHEST: lambda v: -v, LOWEST: lambda v: v, NEAR_ZERO: abs}
 METRICS = {
     "aopc": Measure(
         "AOPC",
@@ -64,10 +64,10 @@ METRICS = {
 }
 PRECONDITIONS = {
     "positive_biases": Measure("positive biases", "share of the neurons with a bias above zero; the theory has none.", LOWEST),
-    "bias_share": Measure("kept by biases", "share of the score that ends on biases instead of inputs (median).", LOWEST),
+    "bias_share": Measure("kept by biases", "share of the score that ends on biases instead of inputs (median).", NEAR_ZERO),
     "outside": Measure("outside the bounds", "share of the inputs that lie outside the bounds given for them.", LOWEST),
     "negative_logits": Measure("negative logits", "share of the samples whose explained score is below zero.", LOWEST),
-    "dead": Measure("lost", "share of the score lost on neurons without a positive input (median).", LOWEST),
+    "dead": Measure("lost", "share of the score lost on neurons without a positive input (median).", NEAR_ZERO),
 }
 ROOTS = {
     "hinge": Measure("on the hinge", "share of the root points at which the neuron is exactly zero.", HIGHEST),
@@ -108,8 +108,8 @@ GLANCE = {
     ),
     "convergence": Measure(
         "say of the upper layers",
-        "1\u00a0−\u00a0cosine, in the lowest layer, between the effects of different random relevance above; near 0, the upper "
-        "layers have no say.",
+        "1\u00a0−\u00a0cosine, in the lowest layer where chance tells vectors apart, between the effects of different random "
+        "relevance above; near 0, the upper layers have no say.",
         HIGHEST,
     ),
     "gradient": Measure("like gradient × input", "cosine with gradient × input; at 1 the rules add nothing to it."),

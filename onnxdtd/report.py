@@ -22,6 +22,7 @@ from onnxdtd.errors import RequestError
 from onnxdtd.images import small
 from onnxdtd.inputs import Scaling
 from onnxdtd.measures import ALIKE, BADNESS, GLANCE, METRICS, PRECONDITIONS, ROOTS, SETTINGS, Measure
+from onnxdtd.verdict import CHANCE
 
 Json = Mapping[str, Any]
 
@@ -422,14 +423,15 @@ def _headlines(preset: Json) -> dict[str, float | None]:
     roots = [root for root in preset.get("roots") or [] if root["passes"] is not None and root["neurons"]]
     similarity = preset.get("similarity") or {}
     cascading = preset.get("cascading") or []
-    last_layers = [start["layers"][-1] for start in preset.get("convergence") or [] if start["layers"]]
+    starts = preset.get("convergence") or []
+    arrived = [telling[-1] for start in starts if (telling := [r for r in start["layers"] if (r["random"] or 0) < CHANCE])]
     neurons = sum(root["neurons"] for root in roots)
     last = cascading[-1] if cascading else {}
     found = {
         "passes": sum(root["passes"] * root["neurons"] for root in roots) / neurons if neurons else None,
         "classes": (preset.get("class_sensitivity") or {}).get("cosine"),
         "randomised": last.get("ssim") if last.get("ssim") is not None else last.get("spearman"),
-        "convergence": _gap(last_layers[0]["cosine"]) if last_layers else None,
+        "convergence": _gap(arrived[0]["cosine"]) if arrived else None,
         "gradient": (similarity.get("gradient-x-input") or {}).get("cosine"),
         "sensitivity": (similarity.get(SENSITIVITY) or {}).get("cosine"),
     }

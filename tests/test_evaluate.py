@@ -137,7 +137,8 @@ def test_two_models_with_boxes(tmp_path: Path) -> None:
     assert set(result["pictures"]["samples"][0]["heatmaps"]) == {
         f"digits_{net}: {preset}" for net in ("cnn", "resnet") for preset in ("dtd", "sensitivity")
     }
-    assert result["settings"]["patch"] == 1
+    settings = result["settings"]
+    assert (settings["patch"], settings["samples"], settings["low"], settings["high"]) == (1, 20, 0.0, 1.0)
     json.dumps(result, allow_nan=False)
 
 
