@@ -128,17 +128,39 @@ def test_of_the_top_layer_only_the_explained_neurons() -> None:
     assert roots(proto, Request("dtd"), np.ones((5, 2), np.float32), [-1, 0, 1, 2, 2], neurons=20)[0]["neurons"] == 5
 
 
-def test_another_winner_is_another_region() -> None:
-    """Neurons 2 and 1 in one window: the root of the first makes the second win, that of the second changes nothing."""
+@pytest.mark.parametrize("target", [0, 1])
+def test_another_winner_is_another_region(target: int) -> None:
+    """Neurons 2 and 1 in one window: the root of the first makes the second win, that of the second changes nothing.
+
+    The second class is always 1, with the gradient 0: that a pool has another winner counts nevertheless.
+    """
     nodes = [
         node("Relu", "x", "h"),
         node("Conv", "h w", "c"),
         node("MaxPool", "c", "m", kernel_shape=[1, 2]),
-        node("Flatten", "m", "y"),
+        node("Flatten", "m", "f"),
+        node("Gemm", "f u b", "y"),
     ]
-    proto = model(nodes, {"x": ["n", 1, 1, 2]}, ["y"], {"w": np.ones((1, 1, 1, 1), np.float32)})
-    row = only(roots(proto, Request("dtd"), POINT.reshape(1, 1, 1, 2), [0], neurons=2))
+    weights = {"w": np.ones((1, 1, 1, 1)), "u": np.asarray([[1, 0]]), "b": np.asarray([0, 1])}
+    proto = model(nodes, {"x": ["n", 1, 1, 2]}, ["y"], {name: value.astype(np.float32) for name, value in weights.items()})
+    row = only(roots(proto, Request("dtd"), POINT.reshape(1, 1, 1, 2), [target], neurons=2))
     assert (row["hinge"], row["domain"], row["region"]) == (1, 1, 0.5)
+
+
+def test_a_neuron_that_goes_off_is_another_region_though_it_does_not_matter() -> None:
+    """As in `test_a_root_in_another_region`, but the logit is that of the first neuron alone."""
+    nodes = [node("Relu", "x", "h"), node("Gemm", "h w b", "c"), node("Relu", "c", "r"), node("MatMul", "r u", "y")]
+    weights = {"w": WEIGHTS, "b": np.asarray([-1, -1.5], np.float32), "u": np.asarray([[1], [0]], np.float32)}
+    row = checked(model(nodes, {"x": ["n", 2]}, ["y"], weights), "z")
+    assert (row["region"], row["residual"]) == (0.5, pytest.approx(0, abs=1e-6))
+
+
+def test_where_nothing_is_linear_there_are_no_regions() -> None:
+    nodes = [node("Relu", "x", "h"), node("Gemm", "h w", "c"), node("Sigmoid", "c", "r"), node("MatMul", "r u", "y")]
+    proto = model(nodes, {"x": ["n", 2]}, ["y"], {"w": WEIGHTS, "u": np.asarray([[1, 2], [1, 0]], np.float32)})
+    row = checked(proto, "z+")
+    assert (row["hinge"], row["region"]) == (1, 0)
+    assert row["residual"] > 0.01
 
 
 # ---- The parts that this is made of ------------------------------------------------------------------------------------
@@ -251,6 +273,8 @@ def test_other_tensors_are_held() -> None:
     network = Network(job, proto, request, list(step.inputs))
     tail = cut(network.proto, [step.inputs[0]], {"y": 1})
     assert {value.name for value in tail.graph.input} == {"x", "d"}
+    assert "f_node" in (names := {made.name for made in tail.graph.node})
+    assert "c_node" not in names
     weights = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
     h = Session(cut_at(proto, "h"))(x=XS)["h"]
     joint = np.concatenate([np.maximum(h, 0), h], axis=1)  # what is left of f + h where d is 0
