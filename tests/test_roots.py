@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from nets import Session, assert_near, eighths, integers, model, node
+from nets import FLOAT, Session, assert_near, eighths, integers, model, node
 
 import onnxdtd
 from onnxdtd.compiler import prepare
+from onnxdtd.errors import RequestError
 from onnxdtd.library import Library
 from onnxdtd.parts import Part, batches, cut, kind
 from onnxdtd.request import Request
@@ -211,7 +212,7 @@ def prepare_any(proto: onnx.ModelProto) -> Any:
     return prepare(whole, Request("dtd-z"))
 
 
-def residual_net(batch: int | str = "n") -> onnx.ModelProto:
+def residual_net(batch: int | str = "n", dtype: np.dtype = FLOAT) -> onnx.ModelProto:
     """Both kinds of joints, and a skip connection around a pair of layers."""
     rng = np.random.default_rng(5)
     nodes = [
@@ -236,7 +237,7 @@ def residual_net(batch: int | str = "n") -> onnx.ModelProto:
         "t": eighths(rng, 3, 4, 1, 1),
         "v": eighths(rng, 24, 3),
     }
-    return model(nodes, {"x": [batch, 2, 4, 4]}, ["y"], weights)
+    return model(nodes, {"x": [batch, 2, 4, 4]}, ["y"], {name: value.astype(dtype) for name, value in weights.items()}, dtype)
 
 
 XS = np.random.default_rng(6).uniform(0, 1, (6, 2, 4, 4)).astype(np.float32)
@@ -295,6 +296,33 @@ def test_the_batch_makes_no_difference() -> None:
     for table in tables[1:]:
         for row, expected in zip(table, tables[0], strict=True):
             assert row == {**expected, "residual": pytest.approx(expected["residual"], rel=1e-3, abs=1e-6)}
+
+
+def two_inputs(folder: Path) -> Path:
+    """Two inputs side by side, in front of weights in a file of their own."""
+    nodes = [node("Concat", "a b", "x", axis=1), node("MatMul", "x w", "c"), node("Relu", "c", "r"), node("MatMul", "r u", "y")]
+    weights = {"w": np.random.default_rng(0).normal(size=(5, 300)).astype(np.float32), "u": np.ones((300, 2), np.float32)}
+    proto = model(nodes, {"a": ["n", 2], "b": ["n", 3]}, ["y"], weights)
+    onnx.save(proto, folder / "net.onnx", save_as_external_data=True, location="net.data")
+    return folder / "net.onnx"
+
+
+def test_several_inputs_and_external_weights(tmp_path: Path) -> None:
+    xs = {"a": np.ones((3, 2), np.float32), "b": np.full((3, 3), 2, np.float32)}
+    table = roots(two_inputs(tmp_path), Request("dtd", low=0.0, high=4.0), xs, [0, 1, -1])
+    assert [(row["layer"], row["rule"], row["hinge"], row["domain"]) for row in table] == [
+        ("c_node", "zB", 1, 1),
+        ("y_node", "z+", 1, 1),
+    ]
+    with pytest.raises(RequestError, match="several inputs"):
+        roots(two_inputs(tmp_path), Request("dtd"), xs["a"], [0, 1, -1])
+
+
+def test_half_precision() -> None:
+    request = Request("dtd", low=0.0, high=1.0)
+    exact, half = (roots(residual_net(dtype=np.dtype(kind)), request, XS, [0] * 6) for kind in (np.float32, np.float16))
+    assert [row["hinge"] for row in half] == [row["hinge"] for row in exact]
+    assert [row["region"] for row in half] == pytest.approx([row["region"] for row in exact], abs=0.1)
 
 
 def test_contrast_and_targets_change_the_logit_only() -> None:
