@@ -37,6 +37,8 @@ def convergence(
 ) -> list[dict[str, Any]]:
     """Inject random relevance above, and measure how alike it is below.
 
+    It is injected at a layer's own output, in front of any activation and into all neurons, those that are off among them.
+
     Args:
         xs: samples [n, ...], by name where the model has several inputs.
         draws: how many tensors of normal numbers, of the shape of the start layer's output, to push down at each sample.

@@ -28,6 +28,7 @@ from onnxdtd.rules import Branch, Rule, weight_term
 from onnxdtd.runtime import Explainer
 
 HINGE = 1e-4  # of Σ |w x| + Σ |w x̃|
+HINGE_HALF = 3e-3  # where x̃ is rounded to half precision
 DOMAIN = 1e-6  # of the largest input, or of the width of the box
 GRADIENT = 1e-3  # of the largest entry
 TINY = 1e-7  # of Σ |w v|: below that the line runs along the hinge
@@ -49,7 +50,8 @@ def roots(
 
     A rule has one if it is a single fraction for y > 0 with a weight in every term: w2, z, z+, zB, gamma, and epsilon, whose
     direction is x (LRP-0 without biases has its root at 0). αβ and flat have none. Only those inputs move that the neuron reads
-    (w ≠ 0). Of the top layer, only neurons are taken that are explained.
+    (w ≠ 0). Of the top layer, only neurons are taken that are explained. Left out are layers with several inputs, and those
+    whose input the predictor has as integers only.
 
     Args:
         xs: samples [n, ...], by name where the model has several inputs.
@@ -231,6 +233,7 @@ class Roots:
         given: Arrays = {**batch.feeds, **self._head(batch.feeds)}
         like, outputs = given[probe.slot.x.name], given[probe.y.name].shape
         at = lambda point: {**given, probe.slot.x.name: point.reshape(like.shape).astype(like.dtype)}
+        tolerance = HINGE_HALF if like.dtype == np.float16 else HINGE
         x, y = rows(like, n), rows(given[probe.y.name], n)
         low, high = (rows(np.broadcast_to(given[t.name], like.shape), n) for t in probe.bounds) if probe.bounds else (x, x)
         active = (y > 0) & (rows(cotangent, n) != 0) if self._top else y > 0
@@ -249,7 +252,7 @@ class Roots:
             output = (one * rows(self._layer(at(root))[probe.y.name], n)).sum(axis=1)
             seen = self._tail(at(near), cotangent, n)
             checks = {
-                "hinge": found & (np.abs(output) <= HINGE * (np.abs(w * x) + np.abs(w * root)).sum(axis=1)),
+                "hinge": found & (np.abs(output) <= tolerance * (np.abs(w * x) + np.abs(w * root)).sum(axis=1)),
                 "domain": found & self._in_domain(x, root, low, high),
                 "region": found & here.same_region(seen),
             }

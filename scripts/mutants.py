@@ -181,6 +181,71 @@ FAULTS = [
     Fault("a longer Concat for a part of it", "chained.py", "[first, *node.inputs[size:]]", "[first, *node.inputs]", "chained"),
     Fault("ledger forgets ε", "ledger.py", 'yield "stabiliser", e.mul(stab', 'yield "dead", e.mul(stab', "ledger"),
     Fault("verify trusts the metadata", "verify.py", "if mine.get(key) != theirs.get(key))", "if False)", "verify"),
+    Fault(
+        "injected relevance not where it is 0",
+        "rectified.py",
+        "loose = {source.name}",
+        "loose: set[str] = set()",
+        "rectified converge",
+    ),
+    Fault("layers above an injection count", "compiler.py", "job.plan.steps[:end]", "job.plan.steps", "rectified converge"),
+    Fault(
+        "root looked for beside the line",
+        "roots.py",
+        "low, high)\n            slope",
+        "low, high) + 1\n            slope",
+        "roots",
+    ),
+    Fault("root on the other side", "roots.py", "root, near = x - way,", "root, near = x + way,", "roots"),
+    Fault("region looked at where x is", "roots.py", "x - (1 - BEFORE) * way", "x - BEFORE * way", "roots"),
+    Fault(
+        "region by the gradient alone",
+        "roots.py",
+        "for a, b in zip(self.choices, other.choices, strict=True)",
+        "for a, b in ()",
+        "roots",
+    ),
+    Fault(
+        "region by the choices alone", "roots.py", "logical_and.reduce([near, ", "logical_and.reduce([near | True, ", "roots"
+    ),
+    Fault("winners of pools left out", "roots.py", '("MaxPool", "ArgMax", "TopK")', '("ArgMax", "TopK")', "roots"),
+    Fault("domain without its lower end", "roots.py", "(root >= low - DOMAIN * (high - low)) & ", "", "roots"),
+    Fault("negative roots in the domain", "roots.py", "if self._nonnegative:", "if False:", "roots"),
+    Fault("no root, no failure", "roots.py", '"hinge": found & ', '"hinge": ~found | ', "roots"),
+    Fault("inputs move that a neuron does not read", "roots.py", "(w > 0, w < 0, w != 0)", "(w > 0, w < 0, w == w)", "roots"),
+    Fault(
+        "logits nobody explains", "roots.py", "active = (y > 0) & (rows(cotangent, n) != 0) if", "active = (y > 0) if", "roots"
+    ),
+    Fault(
+        "a part that keeps what is given",
+        "parts.py",
+        "if any(name in wanted and name not in cuts for",
+        "if any(name in wanted for",
+        "roots",
+    ),
+    Fault(
+        "samples that fill a batch count",
+        "parts.py",
+        "yield Batch(filled, len(some), feeds)",
+        "yield Batch(filled, len(filled), feeds)",
+        "roots",
+    ),
+    Fault(
+        "relevance compared along width",
+        "converge.py",
+        '1 if step.layer.family == "conv"',
+        '-1 if step.layer.family == "conv"',
+        "converge",
+    ),
+    Fault("dead positions count", "converge.py", "np.isfinite(both) & (both > 0)", "np.isfinite(both)", "converge"),
+    Fault("random vectors of another size", "converge.py", "(size - 1) / 2", "size / 2", "converge"),
+    Fault(
+        "layers beside the start count",
+        "converge.py",
+        "if any(t.name in wanted for t in step.outputs):",
+        "if True:",
+        "converge",
+    ),
 ]
 
 

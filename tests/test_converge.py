@@ -158,6 +158,15 @@ def test_no_relevance_at_all_has_no_cosine() -> None:
     assert row["layers"][0]["cosine"] is None
 
 
+def test_several_inputs() -> None:
+    nodes = [node("Concat", "a b", "j", axis=1), node("MatMul", "j w", "y")]
+    proto = model(nodes, {"a": ["n", 2], "b": ["n", 3]}, ["y"], {"w": np.ones((5, 2), np.float32)})
+    (row,) = convergence(proto, Request("gradient"), {"a": np.ones((3, 2), np.float32), "b": np.ones((3, 3), np.float32)})
+    assert row["layers"] == [{"layer": "y_node", "cosine": pytest.approx(1), "random": median_of_random(5)}]
+    with pytest.raises(RequestError, match="several inputs"):
+        convergence(proto, Request("gradient"), np.ones((3, 2), np.float32))
+
+
 def test_where_it_starts() -> None:
     layers = [s for s in prepare(chain(2, [np.ones((2, 2))] * 9), Request("dtd")).plan.steps if mixes(s)]
     assert [layers.index(step) for step in spread(layers)] == [8, 6, 4, 2]

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from nets import Session, assert_near, eighths, integers, model, node
+from nets import FLOAT, Session, assert_near, eighths, integers, model, node
 
 import onnxdtd
 from onnxdtd.compiler import prepare
+from onnxdtd.errors import RequestError
 from onnxdtd.library import Library
 from onnxdtd.parts import Part, batches, cut, kind
 from onnxdtd.request import Request
@@ -128,17 +129,39 @@ def test_of_the_top_layer_only_the_explained_neurons() -> None:
     assert roots(proto, Request("dtd"), np.ones((5, 2), np.float32), [-1, 0, 1, 2, 2], neurons=20)[0]["neurons"] == 5
 
 
-def test_another_winner_is_another_region() -> None:
-    """Neurons 2 and 1 in one window: the root of the first makes the second win, that of the second changes nothing."""
+@pytest.mark.parametrize("target", [0, 1])
+def test_another_winner_is_another_region(target: int) -> None:
+    """Neurons 2 and 1 in one window: the root of the first makes the second win, that of the second changes nothing.
+
+    The second class is always 1, with the gradient 0: that a pool has another winner counts nevertheless.
+    """
     nodes = [
         node("Relu", "x", "h"),
         node("Conv", "h w", "c"),
         node("MaxPool", "c", "m", kernel_shape=[1, 2]),
-        node("Flatten", "m", "y"),
+        node("Flatten", "m", "f"),
+        node("Gemm", "f u b", "y"),
     ]
-    proto = model(nodes, {"x": ["n", 1, 1, 2]}, ["y"], {"w": np.ones((1, 1, 1, 1), np.float32)})
-    row = only(roots(proto, Request("dtd"), POINT.reshape(1, 1, 1, 2), [0], neurons=2))
+    weights = {"w": np.ones((1, 1, 1, 1)), "u": np.asarray([[1, 0]]), "b": np.asarray([0, 1])}
+    proto = model(nodes, {"x": ["n", 1, 1, 2]}, ["y"], {name: value.astype(np.float32) for name, value in weights.items()})
+    row = only(roots(proto, Request("dtd"), POINT.reshape(1, 1, 1, 2), [target], neurons=2))
     assert (row["hinge"], row["domain"], row["region"]) == (1, 1, 0.5)
+
+
+def test_a_neuron_that_goes_off_is_another_region_though_it_does_not_matter() -> None:
+    """As in `test_a_root_in_another_region`, but the logit is that of the first neuron alone."""
+    nodes = [node("Relu", "x", "h"), node("Gemm", "h w b", "c"), node("Relu", "c", "r"), node("MatMul", "r u", "y")]
+    weights = {"w": WEIGHTS, "b": np.asarray([-1, -1.5], np.float32), "u": np.asarray([[1], [0]], np.float32)}
+    row = checked(model(nodes, {"x": ["n", 2]}, ["y"], weights), "z")
+    assert (row["region"], row["residual"]) == (0.5, pytest.approx(0, abs=1e-6))
+
+
+def test_where_nothing_is_linear_there_are_no_regions() -> None:
+    nodes = [node("Relu", "x", "h"), node("Gemm", "h w", "c"), node("Sigmoid", "c", "r"), node("MatMul", "r u", "y")]
+    proto = model(nodes, {"x": ["n", 2]}, ["y"], {"w": WEIGHTS, "u": np.asarray([[1, 2], [1, 0]], np.float32)})
+    row = checked(proto, "z+")
+    assert (row["hinge"], row["region"]) == (1, 0)
+    assert row["residual"] > 0.01
 
 
 # ---- The parts that this is made of ------------------------------------------------------------------------------------
@@ -189,7 +212,7 @@ def prepare_any(proto: onnx.ModelProto) -> Any:
     return prepare(whole, Request("dtd-z"))
 
 
-def residual_net(batch: int | str = "n") -> onnx.ModelProto:
+def residual_net(batch: int | str = "n", dtype: np.dtype = FLOAT) -> onnx.ModelProto:
     """Both kinds of joints, and a skip connection around a pair of layers."""
     rng = np.random.default_rng(5)
     nodes = [
@@ -214,7 +237,7 @@ def residual_net(batch: int | str = "n") -> onnx.ModelProto:
         "t": eighths(rng, 3, 4, 1, 1),
         "v": eighths(rng, 24, 3),
     }
-    return model(nodes, {"x": [batch, 2, 4, 4]}, ["y"], weights)
+    return model(nodes, {"x": [batch, 2, 4, 4]}, ["y"], {name: value.astype(dtype) for name, value in weights.items()}, dtype)
 
 
 XS = np.random.default_rng(6).uniform(0, 1, (6, 2, 4, 4)).astype(np.float32)
@@ -251,6 +274,8 @@ def test_other_tensors_are_held() -> None:
     network = Network(job, proto, request, list(step.inputs))
     tail = cut(network.proto, [step.inputs[0]], {"y": 1})
     assert {value.name for value in tail.graph.input} == {"x", "d"}
+    assert "f_node" in (names := {made.name for made in tail.graph.node})
+    assert "c_node" not in names
     weights = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
     h = Session(cut_at(proto, "h"))(x=XS)["h"]
     joint = np.concatenate([np.maximum(h, 0), h], axis=1)  # what is left of f + h where d is 0
@@ -271,6 +296,33 @@ def test_the_batch_makes_no_difference() -> None:
     for table in tables[1:]:
         for row, expected in zip(table, tables[0], strict=True):
             assert row == {**expected, "residual": pytest.approx(expected["residual"], rel=1e-3, abs=1e-6)}
+
+
+def two_inputs(folder: Path) -> Path:
+    """Two inputs side by side, in front of weights in a file of their own."""
+    nodes = [node("Concat", "a b", "x", axis=1), node("MatMul", "x w", "c"), node("Relu", "c", "r"), node("MatMul", "r u", "y")]
+    weights = {"w": np.random.default_rng(0).normal(size=(5, 300)).astype(np.float32), "u": np.ones((300, 2), np.float32)}
+    proto = model(nodes, {"a": ["n", 2], "b": ["n", 3]}, ["y"], weights)
+    onnx.save(proto, folder / "net.onnx", save_as_external_data=True, location="net.data")
+    return folder / "net.onnx"
+
+
+def test_several_inputs_and_external_weights(tmp_path: Path) -> None:
+    xs = {"a": np.ones((3, 2), np.float32), "b": np.full((3, 3), 2, np.float32)}
+    table = roots(two_inputs(tmp_path), Request("dtd", low=0.0, high=4.0), xs, [0, 1, -1])
+    assert [(row["layer"], row["rule"], row["hinge"], row["domain"]) for row in table] == [
+        ("c_node", "zB", 1, 1),
+        ("y_node", "z+", 1, 1),
+    ]
+    with pytest.raises(RequestError, match="several inputs"):
+        roots(two_inputs(tmp_path), Request("dtd"), xs["a"], [0, 1, -1])
+
+
+def test_half_precision() -> None:
+    request = Request("dtd", low=0.0, high=1.0)
+    exact, half = (roots(residual_net(dtype=np.dtype(kind)), request, XS, [0] * 6) for kind in (np.float32, np.float16))
+    assert [row["hinge"] for row in half] == [row["hinge"] for row in exact]
+    assert [row["region"] for row in half] == pytest.approx([row["region"] for row in exact], abs=0.1)
 
 
 def test_contrast_and_targets_change_the_logit_only() -> None:
