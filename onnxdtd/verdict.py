@@ -226,6 +226,8 @@ def best(entries: Sequence[Entry]) -> dict[str, str] | None:
         rest = [f"{name} ({value:.3f})" for value, name in others if name not in derivatives]
         why += " As a derivative it shows where the score reacts, not what it is made of."
         why += f" Of the presets that share out the score, {rest[0]} fares best." if rest else ""
-    same = [name for name, row in entry["similarity"].items() if name != first and (row["cosine"] or 0) > EQUAL]
+    close = {name: row["cosine"] for name, row in entry["similarity"].items()}
+    close |= {other["preset"]: other["similarity"].get(first, {}).get("cosine") for other in entries if other is not entry}
+    same = [name for name, value in close.items() if name != first and (value or 0.0) > EQUAL]
     why += f" On this model it equals {' and '.join(same)}." if same else ""
     return {"preset": first, "why": why}

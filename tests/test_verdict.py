@@ -229,3 +229,11 @@ def test_best_may_be_a_derivative_or_equal_one() -> None:
     found = best([entry(preset="lrp-0", similarity={"gradient-x-input": similarity(1.0)})])
     assert found is not None
     assert "equals gradient-x-input" in found["why"]
+    twins = [
+        entry(preset="gradient-x-input", rules={}, **low),
+        entry(preset="lrp-0", similarity={"gradient-x-input": similarity(1.0)}),
+    ]
+    found = best(twins)
+    assert found is not None
+    assert found["preset"] == "gradient-x-input"
+    assert "equals lrp-0" in found["why"]
