@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from onnxdtd.emit import Emitted, Tensor
-from onnxdtd.linear import shape_of
+from onnxdtd.emit import Emitted, Tensor, dims
 from onnxdtd.plan import Step
 
 
@@ -19,9 +18,10 @@ def chained(steps: Sequence[Step], kept: Collection[str]) -> list[Step]:
     found: list[Step] = []
     joined: dict[tuple[int, tuple[str, ...]], Tensor] = {}  # results, by axis and names of the parts
     for step in steps:
-        if step.op == "Concat":
-            node, result = step.nodes[0], step.outputs[0]
-            axis, names = node.attrs["axis"] % len(shape_of(result)), tuple(t.name for t in node.inputs)
+        node, result = step.nodes[0], step.outputs[0]
+        sizes = dims(result)
+        if step.op == "Concat" and sizes is not None:
+            axis, names = node.attrs["axis"] % len(sizes), tuple(t.name for t in node.inputs)
             size = next((n for n in range(len(names), 1, -1) if (axis, names[:n]) in joined), 0)
             if size:
                 first = joined[axis, names[:size]]

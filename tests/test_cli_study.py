@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from onnxdtd import cli_study
 from onnxdtd.cli import app
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -23,12 +24,13 @@ FEW = ["--steps", "3", "--workers", "1", "--preset", "dtd"]
 
 
 def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"})
+    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli_study.out, "width", 160)
 
 
 def test_evaluate_shows_a_table_and_writes_a_page() -> None:
@@ -91,10 +93,11 @@ def test_an_interrupted_run_goes_on() -> None:
     x = np.load(DATA)
     np.savez("many.npz", image=np.tile(x["image"], (20, 1, 1, 1)), label=np.tile(x["label"], 20))
     command = [sys.executable, "-m", "onnxdtd", "evaluate", MODEL, "--data", "many.npz", *BOUNDS, "--preset", "dtd", "--json"]
+    command += ["--workers", "1"]
     whole = subprocess.run([*command, "--journal", "other"], capture_output=True, text=True, check=True).stdout
     process = subprocess.Popen([*command, "--journal", "journal"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (Path("journal").exists() and Path("journal").read_text().count("\n") > 3):
+    while time.monotonic() < deadline and not (Path("journal").exists() and Path("journal").read_text().count("\n") > 1):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=60)
@@ -102,7 +105,7 @@ def test_an_interrupted_run_goes_on() -> None:
     assert "Traceback" not in message
     assert "the same command goes on from here" in message
     done = Path("journal").read_text().count("\n") - 1
-    assert 3 <= done < 50
+    assert 1 <= done < 50
     again = subprocess.run([*command, "--journal", "journal"], capture_output=True, text=True, check=True).stdout
     assert again == whole
     assert not Path("journal").exists()
