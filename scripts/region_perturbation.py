@@ -65,7 +65,7 @@ def theirs(path: Path, x: np.ndarray, rows: list[dict[str, Any]], patch: int) ->
             display_progressbar=False,
         )
         start = time.perf_counter()
-        found[order] = np.array(metric(model=module, x_batch=x, y_batch=target, a_batch=heatmaps, device="cpu"))
+        found[order] = np.array(metric(model=module, x_batch=x, y_batch=target, a_batch=heatmaps, device="cpu", softmax=False))
         seconds += time.perf_counter() - start
     return found, seconds
 

@@ -106,15 +106,3 @@ def test_refusals(tmp_path: Path) -> None:
         list(run(Squares(tmp_path / "log"), 0))
     with pytest.raises(RequestError, match="cannot be written"):
         list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "nowhere" / "journal"))
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_ray_gives_the_same(tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray")
-    environment = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # where the actors find this file
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, runtime_env=environment)
-    try:
-        assert list(run(Squares(tmp_path / "log"), 2, "ray", tmp_path / "journal")) == EXPECTED
-    finally:
-        ray.shutdown()

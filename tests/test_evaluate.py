@@ -148,6 +148,17 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     assert evaluated(job, tmp_path, 1) == evaluated(job, tmp_path, 2)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_ray_cluster_gives_the_same(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    job = digits(tmp_path, fill="noise", seed=3)
+    try:
+        assert assemble(job, run(job, 2, "ray", tmp_path / "journal")) == evaluated(job, tmp_path)
+    finally:
+        ray.shutdown()
+
+
 def test_the_seed_counts(tmp_path: Path) -> None:
     one = replace(digits(tmp_path, samples=4), models=[MODELS / "digits_cnn.onnx"])
     other = replace(one, settings=replace(one.settings, seed=1))
