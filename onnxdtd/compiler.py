@@ -27,6 +27,7 @@ from onnxdtd.linear import NotLinear
 from onnxdtd.plan import Plan, Step, explainable, plan, problem
 from onnxdtd.rectified import rectified
 from onnxdtd.request import Request
+from onnxdtd.residual import shared_out
 from onnxdtd.rules import Context, propagate
 from onnxdtd.target import classes, start
 
@@ -244,9 +245,12 @@ def shares(
     """What a step hands to each of its inputs that depends on the explained ones."""
     if step.rule is not None and step.layer is not None:
         assert relevance[0] is not None
-        parts = list(
-            enumerate(propagate(e, step.layer, step.rule, relevance[0], context, None if book is None else book.record))
-        )
+        found = None
+        if book is None and step.layer.y is not step.outputs[0]:  # the ledger wants to know how a rule divided
+            found = shared_out(e, step.layer, step.rule, relevance[0], context)
+        if found is None:
+            found = propagate(e, step.layer, step.rule, relevance[0], context, None if book is None else book.record)
+        parts = list(enumerate(found))
     else:
         assert step.flow is not None
         parts = list(step.flow(e, step.nodes[0], relevance))

@@ -179,6 +179,7 @@ FAULTS = [
         "rectified",
     ),
     Fault("a longer Concat for a part of it", "chained.py", "[first, *node.inputs[size:]]", "[first, *node.inputs]", "chained"),
+    Fault("the branch of a skip gets all", "residual.py", 'e("Sub", relevance, mine)', "relevance", "residual"),
     Fault("ledger forgets ε", "ledger.py", 'yield "stabiliser", e.mul(stab', 'yield "dead", e.mul(stab', "ledger"),
     Fault("verify trusts the metadata", "verify.py", "if mine.get(key) != theirs.get(key))", "if False)", "verify"),
     Fault(
