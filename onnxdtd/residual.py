@@ -1,8 +1,8 @@
-"""z+ for the sum of a skip connection b >= 0 and a branch a in front of a Relu, y = max(0, a + b), without reading a.
+"""z+ for the sum of a branch a and a skip connection b in front of a Relu, y = max(0, a + b), without reading a.
 
-Relevance arrives only where y > 0 (see ``rectified``). There z+ divides by a⁺ + b = max(y, b), and the branch gets what the
-skip leaves, R_a = R - R_b. So nobody but the predictor reads a: its convolution, the sum and the Relu may run in one go, and
-a need not be kept for the way back.
+Relevance arrives only where y > 0 (see ``rectified``). There b⁺ / (a⁺ + b⁺) = b⁺ / max(y, b⁺): if both are positive, y is their
+sum, if only b is, y is less than b, and if only a is, b⁺ is 0. The branch gets what the skip leaves, R_a = R - R_b. So nobody
+but the predictor reads a: its convolution, the sum and the Relu may run in one go, and a need not be kept for the way back.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ Z_PLUS = {("x+", "w+"), ("x-", "w-")}
 
 def shared_out(e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Context) -> list[Value | None] | None:
     """The relevance of both inputs of such a sum, ``layer.y`` being the Relu's result; None where it is none of that kind."""
-    skip = _skip(layer, context)
-    if skip is None or not _is_z_plus(rule):
+    if not _is_plain_sum(layer) or not _is_z_plus(rule):
         return None
+    skip = 0 if context.nonnegative(layer.slots[0].x) else 1
     y, b = (e.cast(t, wide(t.dtype)) for t in (layer.y, layer.slots[skip].x))
-    largest = e("Clip", e("Max", y, b), e.constant(np.asarray(np.finfo(y.dtype).tiny, y.dtype)))
-    mine = e("Mul", relevance, e("Div", b, largest))  # b / max(y, b) <= 1: neither share has another sign than R
+    positive = b if context.nonnegative(layer.slots[skip].x) else e("Relu", b)
+    largest = e("Clip", e("Max", y, positive), e.constant(np.asarray(np.finfo(y.dtype).tiny, y.dtype)))
+    mine = e("Mul", relevance, e("Div", positive, largest))  # at most 1 times R: neither share has another sign than R
     other = e("Sub", relevance, mine)
     return [mine, other] if skip == 0 else [other, mine]
 
@@ -37,11 +38,8 @@ def _is_z_plus(rule: Rule) -> bool:
     return terms == Z_PLUS and len(branch.terms) == 2 and branch.when is None and branch.scale == 1.0
 
 
-def _skip(layer: Layer, context: Context) -> int | None:
-    """Which of the two inputs of a plain sum is known never to be negative, where the other is not."""
+def _is_plain_sum(layer: Layer) -> bool:
+    """Is it a + b, of one shape?"""
     if layer.family != "sum" or len(layer.slots) != 2 or layer.b is not None:
-        return None
-    if any(slot.w != 1.0 or dims(slot.x) != dims(layer.y) for slot in layer.slots):
-        return None
-    signs = [context.nonnegative(slot.x) for slot in layer.slots]
-    return signs.index(True) if sum(signs) == 1 else None
+        return False
+    return all(slot.w == 1.0 and dims(slot.x) == dims(layer.y) for slot in layer.slots)

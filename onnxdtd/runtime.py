@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -199,7 +200,14 @@ def session(
         raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from None
     if providers and loaded.get_providers()[0] != chosen[0]:
         raise RequestError(f"the provider {chosen[0]!r} cannot run here, although it is installed")
+    _give_back()
     return loaded
+
+
+def _give_back() -> None:
+    """Return to the system what loading took and freed, twice the weights of a model; glibc would keep it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def default_providers() -> list[str]:

@@ -16,7 +16,7 @@ from onnxdtd.inputs import Layout
 from onnxdtd.runtime import session
 from onnxdtd.target import is_binary, is_column
 
-BATCH = 32  # samples at once, where the model leaves it open
+BATCH = 64  # samples at once, where the model leaves it open
 
 
 class Scores:

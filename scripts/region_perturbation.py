@@ -4,6 +4,7 @@ Ours includes compiling, loading and explaining; Quantus is given our heatmaps a
 
     scripts/region_perturbation.py
 """
+# PyTorch is imported where it is used: our workers import this file.
 
 from __future__ import annotations
 
@@ -16,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import coverage
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -41,6 +41,8 @@ def ours(path: Path, data: Path, settings: Settings, workers: int) -> tuple[list
 
 def theirs(path: Path, x: np.ndarray, rows: list[dict[str, Any]], patch: int) -> tuple[dict[str, np.ndarray], float]:
     """Quantus' drops f(x) − f(x_k), [n, regions] by order, and the seconds it took."""
+    import coverage
+
     coverage.torchvision()  # before Quantus imports it by way of zennit
     import peers
     import quantus
@@ -86,6 +88,7 @@ def compared(name: str, path: Path, x: np.ndarray, patch: int, workers: int) -> 
 
 def exported(name: str, folder: Path, side: int) -> tuple[Path, np.ndarray]:
     """A network of torchvision with seeded weights and a free batch axis, and some inputs."""
+    import coverage
     import torch
 
     network = next(n for n in coverage.ZOO if n.name == name)
@@ -106,7 +109,7 @@ def main() -> None:
     digits = np.load(ROOT / "models" / "digits_samples.npz")["image"]
     with tempfile.TemporaryDirectory() as folder:
         cases: dict[str, Callable[[], tuple[Path, np.ndarray, int]]] = {
-            "digits_cnn": lambda: (ROOT / "models" / "digits_cnn.onnx", np.tile(digits, (15, 1, 1, 1)), 1),
+            "digits_cnn": lambda: (ROOT / "models" / "digits_cnn.onnx", np.tile(digits, (150, 1, 1, 1)), 1),
             "resnet18": lambda: (*exported("resnet18", Path(folder), 96), 16),
             "squeezenet1_1": lambda: (*exported("squeezenet1_1", Path(folder), 96), 16),
         }

@@ -134,9 +134,10 @@ def quality(name: str, study: dict[str, Any]) -> list[str]:
 def theory(name: str, study: dict[str, Any]) -> list[str]:
     """Whether the theory holds: a row for each preset."""
     rows, presets = [], study["audit"]["presets"]
-    top = max((preset["roots"] for preset in presets), key=len)[-1]["layer"]  # above it there is no region to leave
+    most = max((preset["roots"] for preset in presets), key=len)
     for preset in presets:
-        roots = [row for row in preset["roots"] if row["layer"] != top]
+        roots = [row for row in preset["roots"] if row["layer"] != most[-1]["layer"]]  # above which there is no region to leave
+        roots = roots if 2 * len(roots) > len(most) else []  # αβ has root points in sums and averages only
         count = sum(row["neurons"] for row in roots)
         share = lambda check, roots=roots, count=count: sum(row[check] * row["neurons"] for row in roots) / count
         cells = [f"{share(check):.1%}" if count else "-" for check in ("hinge", "domain", "region", "passes")]

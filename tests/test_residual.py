@@ -19,18 +19,11 @@ BRANCH = node("Conv", "h u b", "a")
 HEAD = [node("ReduceMean", "y", "f", axes=[2, 3], keepdims=0), node("MatMul", "f v", "z")]
 NETS = {
     "skip second": [*STEM, BRANCH, node("Add", "a h", "r"), node("Relu", "r", "y"), *HEAD],
+    "two branches": [*STEM, BRANCH, node("Conv", "x w", "c", pads=PAD), node("Add", "a c", "r"), node("Relu", "r", "y"), *HEAD],
     "skip first": [*STEM, BRANCH, node("Add", "h a", "r"), node("Relu", "r", "y"), *HEAD],
 }
 OTHERS = {
     "no Relu": [*STEM, BRANCH, node("Add", "a h", "y"), *HEAD],
-    "two branches": [*STEM, BRANCH, node("Conv", "x w", "c", pads=PAD), node("Add", "a c", "r"), node("Relu", "r", "y"), *HEAD],
-    "two skips": [
-        *STEM,
-        node("MaxPool", "h", "m", kernel_shape=[1, 1]),
-        node("Add", "m h", "r"),
-        node("Relu", "r", "y"),
-        *HEAD,
-    ],
     "a constant besides": [*STEM, BRANCH, node("Sum", "a h v0", "r"), node("Relu", "r", "y"), *HEAD],
     "broadcast": [
         *STEM,
