@@ -10,10 +10,12 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,13 +54,15 @@ class Journal:
         head = HEAD + digest.encode() + b'"}\n'
         self._path = path
         self._places: dict[int, int] = {}  # where the line of a unit begins
+        if path.exists() and not path.is_file() and not path.is_dir():  # a device may be read without end
+            raise RequestError(f"{path}: is no regular file; give the name of a new one")
         try:
             self._file = path.open("r+b" if path.exists() else "x+b")
         except OSError as error:
             raise self._unwritable(error) from None
         try:
             self._claim()
-            first = self._file.readline()
+            first = self._file.readline(len(head))
             if first == head:
                 self._read()
             elif first.startswith(HEAD) or HEAD.startswith(first):  # of another job, or empty, or cut off
@@ -175,7 +179,9 @@ def _here(job: Job, units: Sequence[int], workers: int) -> Iterator[tuple[int, A
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, _prepare, (job,)) as pool:
         try:
-            for future in as_completed([pool.submit(_done, unit) for unit in units]):
+            with _undisturbed():
+                futures = [pool.submit(_done, unit) for unit in units]
+            for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
             raise OnnxdtdError(
@@ -185,10 +191,24 @@ def _here(job: Job, units: Sequence[int], workers: int) -> Iterator[tuple[int, A
             pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Processes started here take no notice of ctrl-C until they are ready: half-started ones would answer with tracebacks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 _work: Work | None = None  # of a worker process
 
 
 def _prepare(job: Job) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once, without a word
     global _work
     _work = job.prepare()
 

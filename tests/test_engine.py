@@ -159,8 +159,20 @@ def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
     assert list(first) == EXPECTED[1:]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices there")
+def test_a_device_is_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no regular file"):
+        list(run(Squares(tmp_path / "log"), 1, "processes", Path("/dev/zero")))
+
+
 def test_a_full_disk(tmp_path: Path) -> None:
-    (tmp_path / "journal").symlink_to("/dev/full")
-    with pytest.raises(RequestError, match=r"journal: cannot be written \(No space left on device\)"):
-        list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal"))
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))  # bytes a file may have
+    try:
+        with pytest.raises(RequestError, match=r"journal: cannot be written \(File too large\)"):
+            list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal")) == EXPECTED
+    assert Squares(tmp_path / "log").done() != list(range(7)), "the unit that did not fit is done again"
