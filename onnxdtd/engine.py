@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -193,15 +192,15 @@ def _here(job: Job, units: Sequence[int], workers: int) -> Iterator[tuple[int, A
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Processes started here take no notice of ctrl-C until they are ready: half-started ones would answer with tracebacks."""
-    if threading.current_thread() is not threading.main_thread():
+    """Ctrl-C waits, for processes started here until they are ready: half-started ones would answer with tracebacks."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _work: Work | None = None  # of a worker process
@@ -209,6 +208,8 @@ _work: Work | None = None  # of a worker process
 
 def _prepare(job: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once, without a word
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     global _work
     _work = job.prepare()
 

@@ -147,3 +147,22 @@ def test_what_was_measured_is_shown_even_if_the_page_fails(monkeypatch: pytest.M
     result = invoke("evaluate", MODEL, "--data", DATA, *BOUNDS, *FEW, "--json", "--samples", "1", "--report", "page.html")
     assert isinstance(result.exception, ZeroDivisionError)
     assert json.loads(result.stdout)["models"][0]["samples"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="interrupts are sent otherwise there")
+@pytest.mark.parametrize("wait", [0.0, 0.3, 0.6, 0.9])
+def test_workers_are_interrupted_without_tracebacks(wait: float) -> None:
+    x = np.load(DATA)
+    np.savez("many.npz", image=np.tile(x["image"], (400, 1, 1, 1)), label=np.tile(x["label"], 400))
+    command = [sys.executable, "-m", "onnxdtd", "evaluate", MODEL, "--data", "many.npz", *BOUNDS, "--preset", "dtd"]
+    command += ["--workers", "2", "--journal", "journal"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not Path("journal").exists():
+        time.sleep(0.01)
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert message == "onnxdtd: interrupted; the same command goes on from here\n"
