@@ -166,3 +166,17 @@ def test_workers_are_interrupted_without_tracebacks(wait: float) -> None:
     _, message = process.communicate(timeout=60)
     assert process.returncode == 130
     assert message == "onnxdtd: interrupted; the same command goes on from here\n"
+
+
+@pytest.mark.parametrize("size", [1e38, 1e300])
+def test_an_audit_leaves_out_samples_that_overflow(size: float) -> None:
+    x = np.load(DATA)["image"][:3].astype(np.float64)
+    x[1] *= size
+    np.savez("some.npz", image=x)
+    found = json.loads(invoke("audit", MODEL, "--data", "some.npz", *FEW[2:], "--neurons", "2", "--json").stdout)
+    assert found["skipped"] == [{"name": "some_1", "reason": "the scores of the model are NaN or infinite"}]
+    assert found["settings"]["samples"] == 2
+    np.savez("some.npz", image=x[1:2])
+    result = invoke("audit", MODEL, "--data", "some.npz", *FEW[2:])
+    assert isinstance(result.exception, RequestError)
+    assert "none of the samples could be measured" in str(result.exception)
