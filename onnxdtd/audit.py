@@ -27,7 +27,7 @@ from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.images import heat
 from onnxdtd.inputs import Layout, Scaling
 from onnxdtd.ledger import COLUMNS
-from onnxdtd.library import Library
+from onnxdtd.library import Library, definitions
 from onnxdtd.metrics import cosine, spearman, ssim
 from onnxdtd.plan import Step
 from onnxdtd.randomise import Weights, layers, randomised, spread
@@ -94,6 +94,7 @@ class Job:
         """All that the results depend on."""
         data = hashlib.sha256(np.ascontiguousarray(self.xs).tobytes()).hexdigest()
         settings = [repr(self.request), list(self.presets), list(self.xs.shape), self.neurons, self.seed]
+        settings.append(definitions(self.presets))
         return ["audit", onnxdtd.__version__, self.facts.sha256, data, settings]
 
     def prepare(self) -> Callable[[int], dict[str, Any]]:

@@ -72,16 +72,24 @@ def units(job: Job, workers: int | None, engine: str, journal: Path | None) -> I
 
 
 def writable(path: Path | None) -> None:
-    """Raises ``RequestError`` where a report could not be written, before hours are spent on it."""
+    """Raises ``RequestError`` where a report could not be written, or would destroy something else, before hours are spent."""
     if path is None:
         return
     try:
         if path.is_dir():
             raise IsADirectoryError(EISDIR, "is a folder")
+        if path.exists() and (not path.is_file() or not _is_page(path)):
+            raise RequestError(f"{path}: is there already and is no page; give another name")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be written ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        raise RequestError(f"{path}: cannot be written ({getattr(error, 'strerror', error)})") from None
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(100).lstrip().lower()
+    return not start or start.startswith(b"<!doctype html")
 
 
 def class_names(path: Path | None) -> list[str]:
@@ -131,18 +139,18 @@ def evaluate_command(
 
     writable(report)
     settings = Settings(patch, steps, share, fill, score, target, samples, seed)
-    job = Evaluation(models, tuple(dict.fromkeys(presets)) or PRESETS, data, request, settings, bgr)
+    job = Evaluation(tuple(dict.fromkeys(models)), tuple(dict.fromkeys(presets)) or PRESETS, data, request, settings, bgr)
     result = assemble(job, units(job, workers, engine, journal), class_names(labels))
     skipped(result)
-    if report is not None:
-        write(report, result)
     if as_json:
         print(json.dumps(result, indent=1, ensure_ascii=False))
-        return
-    for model in result["models"]:
-        _print_model(model, result["settings"])
+    else:
+        for entry in result["models"]:
+            _print_model(entry, result["settings"])
     if report is not None:
-        out.print(f"the report is in {report}", markup=False)
+        write(report, result)
+        if not as_json:
+            out.print(f"the report is in {report}", markup=False)
 
 
 def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -192,15 +200,22 @@ def audit_command(
     from onnxdtd.audit import Job, assemble, pictures
     from onnxdtd.evaluate import PRESETS
     from onnxdtd.report import write
+    from onnxdtd.scores import Scores
     from onnxdtd.subject import Subject
 
-    for name, value in (("samples", samples), ("neurons", neurons)):
-        if value < 1:
-            raise RequestError(f"--{name} {value}: give at least 1")
+    for name, value, least in (("samples", samples, 1), ("neurons", neurons, 1), ("seed", seed, 0)):
+        if value < least:
+            raise RequestError(f"--{name} {value}: give at least {least}")
     writable(report)
     chosen = tuple(dict.fromkeys(presets)) or PRESETS
     subject = Subject(model, replace(request, preset=chosen[0]), data, bgr)
     items, left_out = subject.items(samples)
+    logits = Scores(subject.planned, model.parent, threads=1).logits(np.stack([item.x for item in items]))
+    for item in [item for item, row in zip(items, logits, strict=True) if not np.isfinite(row).all()]:
+        left_out[item.name] = "the scores of the model are NaN or infinite"
+    items = [item for item in items if item.name not in left_out]
+    if not items:
+        raise RequestError(f"none of the samples could be measured ({'; '.join(list(left_out.values())[:3])})")
     xs = np.stack([item.x for item in items]).astype(np.float32)
     job = Job(model, subject.planned.request, chosen, xs, neurons, seed)
     result = assemble(job, list(units(job, workers, engine, journal)))
@@ -208,16 +223,21 @@ def audit_command(
     result["skipped"] = [{"name": name, "reason": reason} for name, reason in left_out.items()]
     result["pictures"] = pictures(job, items, subject.scale, class_names(labels))
     skipped(result)
-    if report is not None:
-        write(report, result)
     if as_json:
         print(json.dumps(result, indent=1, ensure_ascii=False))
-        return
+    else:
+        _print_audit(result)
+    if report is not None:
+        write(report, result)
+        if not as_json:
+            out.print(f"the report is in {report}", markup=False)
+
+
+def _print_audit(result: dict[str, Any]) -> None:
+    """What was found, preset by preset, in words."""
     for preset in result["presets"]:
         out.print(preset["preset"], style="bold", markup=False)
         for sentence in preset["verdict"]:
             out.print(f"  {sentence}", markup=False)
     if result["best"] is not None:
         out.print(f"Fares best: {result['best']['preset']}. {result['best']['why']}", markup=False)
-    if report is not None:
-        out.print(f"the report is in {report}", markup=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from onnxdtd.errors import RequestError
-from onnxdtd.inputs import Scaling, Shape, channel_axis, files, samples, scaled, stacked
+from onnxdtd.inputs import Scaling, Shape, channel_axis, files, opened, samples, scaled, stacked
 
 LABEL_NAMES = ("label", "labels", "y", "target", "targets", "class", "classes")
 BOX_NAMES = ("box", "boxes", "bbox", "bboxes")
+FILE_NAMES = ("file", "filename", "image", "picture", "name")
+EDGE_NAMES = (("x0", "xmin", "left"), ("y0", "ymin", "top"), ("x1", "xmax", "right"), ("y1", "ymax", "bottom"))
 LABEL_FILES = ("labels.csv", "labels.json")
 
 Box = tuple[int, int, int, int]
@@ -79,7 +82,7 @@ class Dataset:
 
     def name(self, i: int) -> str:
         """What a sample is called: its file, or the archive and its number."""
-        return self.pictures[i].stem if self.arrays is None else f"{self.stem}_{i:0{len(str(len(self) - 1))}d}"
+        return self.pictures[i].name if self.arrays is None else f"{self.stem}_{i:0{len(str(len(self) - 1))}d}"
 
     def __getitem__(self, i: int) -> Item:
         """One sample. Raises ``RequestError`` where it cannot be read."""
@@ -94,20 +97,20 @@ class Dataset:
         truth = self.truths.get(path.name, Truth(None, None))
         axis = channel_axis(sample.x.shape)
         height, width = (size for i, size in enumerate(sample.x.shape) if i != axis)
-        with Image.open(path) as opened:
-            box = truth.box and fitted(truth.box, ImageOps.exif_transpose(opened).size, (width, height))
-        return self._item(path.stem, sample.x, truth.label, box)
+        with Image.open(path) as picture:
+            box = truth.box and fitted(truth.box, ImageOps.exif_transpose(picture).size, (width, height))
+        return self._item(path.name, sample.x, truth.label, box)
 
     def _item(self, name: str, x: np.ndarray, label: int | None, box: Sequence[float] | None) -> Item:
         if not np.isfinite(x).all():
-            raise RequestError(f"{name}: has values that are NaN or infinite")
+            raise RequestError("has values that are NaN or infinite")
         item = Item(name, x, label)
         if box is None:
             return item
         mask = Item(name, x, label, (0, 0, 1, 1)).mask()
         if mask is None:
             return Item(name, x, label, remark="its box is left out: it is no picture")
-        x0, y0, x1, y1 = (round(edge) for edge in box)
+        x0, y0, x1, y1 = (round(edge) if np.isfinite(edge) else -1 for edge in box)
         if not (0 <= x0 < x1 <= mask.shape[1] and 0 <= y0 < y1 <= mask.shape[0]):
             size = f"{mask.shape[1]}x{mask.shape[0]}"
             return Item(
@@ -135,8 +138,9 @@ def dataset(path: Path, shape: Shape, input_name: str, scale: Scaling | None) ->
     """The samples under ``path`` for an input of ``shape`` (without batch).
 
     An ``.npz`` has them in one array, their classes in ``label`` and boxes [n, 4] in ``box``. A folder has pictures, and a
-    ``labels.csv`` (file, label, and perhaps x0, y0, x1, y1 in pixels of the file) or ``labels.json`` ({file: label} or
-    {file: {"label": ..., "box": [...]}}). Without labels the predicted classes are explained. Raises ``RequestError``.
+    ``labels.csv`` (file, label, and perhaps x0, y0, x1, y1 in pixels of the file; in another order if the first line has these
+    names) or ``labels.json`` ({file: label} or {file: {"label": ..., "box": [...]}}). Without labels the predicted classes are
+    explained. Raises ``RequestError``.
     """
     if not path.exists():
         raise RequestError(f"{path}: no such file or folder")
@@ -154,11 +158,11 @@ def dataset(path: Path, shape: Shape, input_name: str, scale: Scaling | None) ->
 
 def _truth_arrays(path: Path, count: int) -> dict[str, np.ndarray]:
     found = {}
-    with np.load(path, allow_pickle=False) as archive:
+    with opened(path) as archive:
         for key, names in (("label", LABEL_NAMES), ("box", BOX_NAMES)):
             name = next((name for name in names if name in archive.files), None)
             if name is not None:
-                found[key] = archive[name]
+                found[key] = np.atleast_1d(archive[name])
                 if len(found[key]) != count:
                     raise RequestError(f"{path}: has {count} samples, but {len(found[key])} entries in {name!r}")
     if "label" in found and (found["label"].dtype.kind not in "iu" or found["label"].ndim != 1):
@@ -180,7 +184,10 @@ def _folder(path: Path, shape: Shape, input_name: str, scale: Scaling | None) ->
     bad |= {name: f"is in {listed.name}, but not in the folder" for name in truths if name not in names and listed is not None}
     digest = hashlib.sha256(repr(sorted(truths.items())).encode())
     for file in found:
-        digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+        try:
+            digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+        except OSError as error:
+            bad[file.name] = f"cannot be read ({error.strerror})"
         if listed is not None and file.name not in truths and file.name not in bad:
             bad[file.name] = f"has no label in {listed.name}"
     kept = [file for file in found if file.name not in bad]
@@ -194,27 +201,41 @@ def _labels(path: Path) -> tuple[dict[str, Truth], dict[str, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = _json_rows(json.loads(text)) if path.suffix == ".json" else _csv_rows(text)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         raise RequestError(f"{path}: no labels can be read from it ({error})") from None
     truths, bad = {}, {}
     for name, label, box in rows:
         try:
             if box is not None and len(box) != 4:
                 raise ValueError(f"its box has {len(box)} numbers, not 4")
-            truths[name] = Truth(int(label), None if box is None else tuple(map(float, box)))
+            number = int(label) if isinstance(label, str) else operator.index(label)
+            truths[name] = Truth(number, None if box is None else tuple(map(float, box)))
         except (ValueError, TypeError) as error:
             bad[name] = f"{path.name}: {error}"
     return truths, bad
 
 
 def _csv_rows(text: str) -> list[tuple[str, Any, list[str] | None]]:
-    rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row and "".join(row).strip()]
-    if rows and len(rows[0]) > 1 and rows[0][1].strip().lower() in LABEL_NAMES:
+    lines = text.splitlines()
+    separator = max(",;\t", key=lines[0].count) if lines else ","
+    rows = [row for row in csv.reader(lines, delimiter=separator, skipinitialspace=True) if "".join(row).strip()]
+    head = [cell.strip().lower() for cell in rows[0]] if rows else []
+    file, label, edges = 0, 1, [2, 3, 4, 5]
+    if set(head) & {*LABEL_NAMES, *FILE_NAMES, *(name for names in EDGE_NAMES for name in names)}:
         rows = rows[1:]
-    return [
-        (row[0], row[1] if len(row) > 1 else "", [cell for cell in row[2:] if cell.strip()] if any(row[2:]) else None)
-        for row in rows
-    ]
+        label = _column(head, LABEL_NAMES)
+        if label < 0:
+            raise ValueError("no column is called 'label'")
+        file = max(_column(head, FILE_NAMES), 0 if label else 1)
+        edges = [_column(head, names) for names in EDGE_NAMES]
+    cell = lambda row, column: row[column] if 0 <= column < len(row) else ""
+    boxes = [[cell(row, edge) for edge in edges if cell(row, edge).strip()] for row in rows]
+    return [(cell(row, file), cell(row, label), box or None) for row, box in zip(rows, boxes, strict=True)]
+
+
+def _column(head: Sequence[str], names: Sequence[str]) -> int:
+    """Where the column with one of ``names`` is, -1 if nowhere."""
+    return next((i for i, name in enumerate(head) if name in names), -1)
 
 
 def _json_rows(data: dict[str, Any]) -> list[tuple[str, Any, list[Any] | None]]:

@@ -10,16 +10,23 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from onnxdtd.errors import OnnxdtdError, RequestError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 ENGINES = ("processes", "ray")
+HEAD = b'{"onnxdtd journal": "'
 Work = Callable[[int], Any]
 
 
@@ -37,40 +44,79 @@ class Job(Protocol):
 
 
 class Journal:
-    """A file with a line for each finished unit. It belongs to one job, and forgets everything if that is another."""
+    """A file with a line for each finished unit. It belongs to one job, and forgets everything if that is another.
+
+    Raises ``RequestError`` where the file is something else, which is left as it is, and where another run is writing to it.
+    """
 
     def __init__(self, path: Path, digest: str):
-        head = (json.dumps({"job": digest}) + "\n").encode()
+        head = HEAD + digest.encode() + b'"}\n'
+        self._path = path
         self._places: dict[int, int] = {}  # where the line of a unit begins
+        if path.exists() and not path.is_file() and not path.is_dir():  # a device may be read without end
+            raise RequestError(f"{path}: is no regular file; give the name of a new one")
         try:
-            self._file = path.open("r+b" if path.exists() else "w+b")
-            if self._file.readline() == head:
+            self._file = path.open("r+b" if path.exists() else "x+b")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            self._claim()
+            first = self._file.readline(len(head))
+            if first == head:
                 self._read()
-            else:
+            elif first.startswith(HEAD) or HEAD.startswith(first):  # of another job, or empty, or cut off
                 self._file.seek(0)
                 self._file.truncate()
                 self._file.write(head)
-        except OSError as error:
-            raise RequestError(f"{path}: cannot be written ({error.strerror})") from None
+                self._file.flush()
+            else:
+                raise RequestError(f"{path}: is there already and is no journal; give the name of a new file")
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from None
+            raise
+
+    def _unwritable(self, error: OSError) -> RequestError:
+        return RequestError(f"{self._path}: cannot be written ({error.strerror})")
+
+    def _claim(self) -> None:
+        """Keep other runs away from the file, where the system knows how to."""
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RequestError(f"{self._path}: another run is writing to it; wait, or give another --journal") from None
+        except OSError:
+            return  # a file system without locks
 
     def _read(self) -> None:
         while True:
             place, line = self._file.tell(), self._file.readline()
-            if not line.endswith(b"\n"):  # the last one may have been cut off
+            try:
+                unit = json.loads(line)["unit"] if line.endswith(b"\n") else None  # the last one may have been cut off
+            except (ValueError, TypeError, KeyError):
+                unit = None
+            if unit is None:
                 self._file.seek(place)
                 self._file.truncate()
                 return
-            self._places[json.loads(line)["unit"]] = place
+            self._places[unit] = place
 
     def missing(self, units: int) -> list[int]:
         """The units that have not been done."""
         return [unit for unit in range(units) if unit not in self._places]
 
     def add(self, unit: int, result: Any) -> None:
-        """Note a result, so that it outlives this process."""
-        self._places[unit] = self._file.seek(0, os.SEEK_END)
-        self._file.write((json.dumps({"unit": unit, "result": result}) + "\n").encode())
-        self._file.flush()
+        """Note a result, so that it outlives this process. Raises ``RequestError`` where there is no room for it."""
+        try:
+            place = self._file.seek(0, os.SEEK_END)
+            self._file.write((json.dumps({"unit": unit, "result": result}) + "\n").encode())
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self._places[unit] = place
 
     def results(self) -> Iterator[Any]:
         """All results, in the order of their units, one at a time in memory."""
@@ -80,7 +126,12 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with suppress(OSError):  # what is still to be written has been given up, and will be done again
+            self._file.close()
+
+    def empty(self) -> bool:
+        """Is nothing in it that is worth keeping?"""
+        return not self._places
 
 
 def run(
@@ -99,7 +150,9 @@ def run(
         raise RequestError(f"--workers {workers}: at least one is needed")
     digest = hashlib.sha256(json.dumps(job.identity(), sort_keys=True).encode()).hexdigest()
     path = journal or Path(f".onnxdtd-{digest[:12]}.journal")
-    with closing(Journal(path, digest)) as book:
+    finished = False
+    book = Journal(path, digest)
+    try:
         units = job.units()
         todo = book.missing(units)
         tick(units - len(todo), units)
@@ -108,7 +161,11 @@ def run(
             book.add(unit, result)
             tick(done, units)
         yield from book.results()
-    path.unlink(missing_ok=True)
+        finished = True
+    finally:
+        book.close()
+        if finished or book.empty():
+            path.unlink(missing_ok=True)
 
 
 def _here(job: Job, units: Sequence[int], workers: int) -> Iterator[tuple[int, Any]]:
@@ -121,7 +178,9 @@ def _here(job: Job, units: Sequence[int], workers: int) -> Iterator[tuple[int, A
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, _prepare, (job,)) as pool:
         try:
-            for future in as_completed([pool.submit(_done, unit) for unit in units]):
+            with _undisturbed():
+                futures = [pool.submit(_done, unit) for unit in units]
+            for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
             raise OnnxdtdError(
@@ -131,10 +190,26 @@ def _here(job: Job, units: Sequence[int], workers: int) -> Iterator[tuple[int, A
             pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits, for processes started here until they are ready: half-started ones would answer with tracebacks."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 _work: Work | None = None  # of a worker process
 
 
 def _prepare(job: Job) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once, without a word
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     global _work
     _work = job.prepare()
 

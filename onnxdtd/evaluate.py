@@ -20,6 +20,7 @@ from onnxdtd.compiler import build, prepare
 from onnxdtd.dataset import Item
 from onnxdtd.errors import RequestError
 from onnxdtd.images import heat
+from onnxdtd.library import definitions
 from onnxdtd.perturb import default_patch, filler, perturbed, ranking, regions
 from onnxdtd.report import thumbnail
 from onnxdtd.request import Request
@@ -54,6 +55,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RequestError(f"--{name} {value}: give at least 1")
+        if self.seed < 0:
+            raise RequestError(f"--seed {self.seed}: give at least 0")
         if not 0 < self.share <= 1:
             raise RequestError(f"--share {self.share:g}: give a number above 0, up to 1")
 
@@ -81,8 +84,15 @@ class Evaluation:
         """The side of a region."""
         return self.settings.patch or default_patch(subject.sizes())
 
+    def names(self) -> list[str]:
+        """What the models are called: their files, with their place in front where two have one name."""
+        names = [path.name for path in self.models]
+        return [name if names.count(name) == 1 else f"{place}: {name}" for place, name in enumerate(names, start=1)]
+
     def units(self) -> int:
-        """A few samples under one model each."""
+        """A few samples under one model each. Raises ``OnnxdtdError`` where a preset or the data does not fit a model."""
+        for model in self.models[1:]:  # the first is opened soon enough
+            Sessions(self, model)
         return len(self.models) * self._chunks()
 
     def _chunks(self) -> int:
@@ -92,7 +102,7 @@ class Evaluation:
         """The settings and what is in the files."""
         subject = self.subject(self.models[0])
         files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.models]
-        return [onnxdtd.__version__, subject.data.digest, files, repr(self)]
+        return [onnxdtd.__version__, subject.data.digest, files, repr(self), definitions(self.presets)]
 
     def prepare(self) -> Worker:
         """A worker of its own."""
@@ -144,17 +154,26 @@ class Sessions:
         request = self.subject.planned.request
         self._low, self._high, self._patch = request.low, request.high, job.patch(self.subject)
         self._scores = Scores(self.subject.planned, model.parent, threads=1)
+        self._refuse(np.zeros(self.subject.sizes()))
         self._explainers = {}
         for preset in job.presets:
             compiled = build(prepare(model, replace(request, preset=preset)))
             self._explainers[preset] = Explainer(compiled, folder=model.parent, threads=1)
         self.rules = {preset: e.metadata["rules"] for preset, e in self._explainers.items()}
 
+    def _refuse(self, x: np.ndarray) -> None:
+        """Raises ``RequestError`` where the settings do not fit the model, which no sample is to blame for."""
+        filler(self._settings.fill, x, self._patch, self._low, self._high, np.random.default_rng(0))
+        if self._settings.score == "probability":
+            self._scores.probabilities(np.zeros([1, 2]))
+
     def measured(self, i: int, item: Item) -> dict[str, Any]:
         """One sample: curves and metrics of every preset. Raises ``RequestError`` where it does not fit the model."""
-        logits = self._scores.logits(item.x[None])
+        logits = finite(self._scores.logits(item.x[None]), "the scores of the model")
         target, predicted = self._target(item, logits.shape[1], int(logits[0].argmax())), int(logits[0].argmax())
         relevance = {name: self._relevance(e, item.x, target) for name, e in self._explainers.items()}
+        for name, r in relevance.items():
+            finite(r, f"entries of the heatmap of {name}")
         curves = self._curves(i, item.x, target, relevance)
         row: dict[str, Any] = {
             "name": item.name,
@@ -197,9 +216,16 @@ class Sessions:
             orders[name, "morf"] = ranking(r, places)
             orders[name, "lerf"] = orders[name, "morf"][::-1]
         copies = [perturbed(x, fill, places, order, settings.steps, settings.share) for order in orders.values()]
-        logits = self._scores.logits(np.concatenate(copies))
+        logits = finite(self._scores.logits(np.concatenate(copies)), "the scores of the model, with regions replaced,")
         scores = logits if settings.score == "logit" else self._scores.probabilities(logits)
         return dict(zip(orders, scores[:, target].reshape(len(orders), -1), strict=True))
+
+
+def finite(values: np.ndarray, what: str) -> np.ndarray:
+    """``values``. Raises ``RequestError`` where some are NaN or infinite."""
+    if not np.isfinite(values).all():
+        raise RequestError(f"{what} are NaN or infinite")
+    return values
 
 
 def placement(item: Item, relevance: np.ndarray) -> dict[str, float | None]:
@@ -218,7 +244,7 @@ def placement(item: Item, relevance: np.ndarray) -> dict[str, float | None]:
 
 def assemble(job: Evaluation, units: Iterable[dict[str, Any]], labels: Sequence[str] = ()) -> dict[str, Any]:
     """All units, in order, as one result; only sums are kept in memory. Raises ``RequestError`` where nothing was measured."""
-    tallies = [Tally() for _ in job.models]
+    tallies, names = [Tally() for _ in job.models], job.names()
     skipped = dict(job.subject(job.models[0]).data.skipped)
     pictures: dict[str, dict[str, Any]] = {}
     for unit in units:
@@ -232,11 +258,11 @@ def assemble(job: Evaluation, units: Iterable[dict[str, Any]], labels: Sequence[
                 shown = pictures.setdefault(
                     row["name"], {"name": row["name"], "class": label, "input": picture, "heatmaps": {}}
                 )
-                key = preset if len(job.models) == 1 else f"{job.models[number].stem}: {preset}"
+                key = preset if len(job.models) == 1 else f"{Path(names[number]).stem}: {preset}"
                 shown["heatmaps"][key] = heatmap
     models = [
-        {"model": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **tally.as_data(labels)}
-        for path, tally in zip(job.models, tallies, strict=True)
+        {"model": name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **tally.as_data(labels)}
+        for name, path, tally in zip(names, job.models, tallies, strict=True)
     ]
     if not any(model["samples"] for model in models):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:3])

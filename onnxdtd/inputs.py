@@ -7,6 +7,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,10 +143,16 @@ def scaled(x: np.ndarray, shape: Shape, scale: Scaling | None) -> np.ndarray:
 
 
 def _array(path: Path, input_name: str) -> np.ndarray:
+    with opened(path) as loaded:
+        return loaded if isinstance(loaded, np.ndarray) else np.asarray(_chosen(loaded, path, input_name))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The array or the archive in a numpy file. Raises ``RequestError`` where it, or what is read from it, cannot be read."""
     try:
         with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            return loaded if isinstance(loaded, np.ndarray) else np.asarray(_chosen(loaded, path, input_name))
+            yield np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(f"{path}: not a readable numpy file ({reason[0]})") from None

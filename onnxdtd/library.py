@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -189,6 +190,12 @@ class Library:
         rule = self.rule(entry["rule"], where)
         first, bounds, name = entry.get("first", False), entry.get("bounds", False), _text(entry, "name", where)
         return Selector(rule, where, first, bounds, lists["family"], lists["op"], name)
+
+
+def definitions(presets: Iterable[str]) -> dict[str, str]:
+    """The digests of the files among ``presets``: what is in them may change while their names do not."""
+    paths = {Path(preset.partition(".toml")[0] + ".toml") for preset in presets if ".toml" in preset}
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths) if path.is_file()}
 
 
 def data_folder() -> Path:

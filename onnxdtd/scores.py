@@ -40,7 +40,9 @@ class Scores:
 
     def _run(self, x: np.ndarray) -> np.ndarray:
         fitting = np.rint(x) if self.dtype.kind in "iu" else x
-        (found,) = self._session.run(None, {self._input: fitting.astype(self.dtype)})
+        with np.errstate(over="ignore"):  # the scores will tell
+            cast = fitting.astype(self.dtype)
+        (found,) = self._session.run(None, {self._input: cast})
         one = self.layout.batch is None or (found.ndim == 1 and not self.column)
         return found.reshape([1 if one else len(found), -1]).astype(np.float64)
 

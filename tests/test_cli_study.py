@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from onnxdtd import cli_study
 from onnxdtd.cli import app
+from onnxdtd.errors import RequestError
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 MODEL, DATA = str(MODELS / "digits_cnn.onnx"), str(MODELS / "digits_samples.npz")
@@ -109,3 +110,73 @@ def test_an_interrupted_run_goes_on() -> None:
     again = subprocess.run([*command, "--journal", "journal"], capture_output=True, text=True, check=True).stdout
     assert again == whole
     assert not Path("journal").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "audit"])
+@pytest.mark.parametrize("what", ["model", "data", "labels"])
+def test_a_report_takes_the_place_of_no_other_file(command: str, what: str) -> None:
+    files = {"model": Path("model.onnx"), "data": Path("data.npz"), "labels": Path("labels.txt")}
+    files["model"].write_bytes(Path(MODEL).read_bytes())
+    files["data"].write_bytes(Path(DATA).read_bytes())
+    files["labels"].write_text("zero\none\n")
+    before = files[what].read_bytes()
+    for option in ("--report", "--journal"):
+        result = invoke(
+            command, "model.onnx", "--data", "data.npz", "--labels", "labels.txt", *FEW[2:], option, str(files[what])
+        )
+        assert isinstance(result.exception, RequestError)
+        assert "is there already and is no" in str(result.exception)
+        assert files[what].read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["evaluate", "audit"])
+def test_seeds_are_counted_from_zero(command: str) -> None:
+    result = invoke(command, MODEL, "--data", DATA, *FEW[2:], "--seed", "-1")
+    assert isinstance(result.exception, RequestError)
+    assert str(result.exception) == "--seed -1: give at least 0"
+
+
+def test_a_page_may_be_written_again() -> None:
+    few = ["--samples", "1", "--report", "page.html"]
+    for _ in range(2):
+        assert invoke("evaluate", MODEL, "--data", DATA, *BOUNDS, *FEW, *few).exit_code == 0
+
+
+def test_what_was_measured_is_shown_even_if_the_page_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxdtd.report.report", lambda _: 1 / 0)
+    result = invoke("evaluate", MODEL, "--data", DATA, *BOUNDS, *FEW, "--json", "--samples", "1", "--report", "page.html")
+    assert isinstance(result.exception, ZeroDivisionError)
+    assert json.loads(result.stdout)["models"][0]["samples"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="interrupts are sent otherwise there")
+@pytest.mark.parametrize("wait", [0.0, 0.3, 0.6, 0.9])
+def test_workers_are_interrupted_without_tracebacks(wait: float) -> None:
+    x = np.load(DATA)
+    np.savez("many.npz", image=np.tile(x["image"], (400, 1, 1, 1)), label=np.tile(x["label"], 400))
+    command = [sys.executable, "-m", "onnxdtd", "evaluate", MODEL, "--data", "many.npz", *BOUNDS, "--preset", "dtd"]
+    command += ["--workers", "2", "--journal", "journal"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not Path("journal").exists():
+        time.sleep(0.01)
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert message == "onnxdtd: interrupted; the same command goes on from here\n"
+
+
+@pytest.mark.parametrize("size", [1e38, 1e300])
+def test_an_audit_leaves_out_samples_that_overflow(size: float) -> None:
+    x = np.load(DATA)["image"][:3].astype(np.float64)
+    x[1] *= size
+    np.savez("some.npz", image=x)
+    found = json.loads(invoke("audit", MODEL, "--data", "some.npz", *FEW[2:], "--neurons", "2", "--json").stdout)
+    assert found["skipped"] == [{"name": "some_1", "reason": "the scores of the model are NaN or infinite"}]
+    assert found["settings"]["samples"] == 2
+    np.savez("some.npz", image=x[1:2])
+    result = invoke("audit", MODEL, "--data", "some.npz", *FEW[2:])
+    assert isinstance(result.exception, RequestError)
+    assert "none of the samples could be measured" in str(result.exception)

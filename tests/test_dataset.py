@@ -57,6 +57,9 @@ def test_without_labels(tmp_path: Path) -> None:
         ({"box": np.zeros((5, 4))}, "4 samples, but 5 entries in 'box'"),
         ({"label": np.ones(4)}, "not \\[n\\] integers"),
         ({"box": np.zeros((4, 3))}, "not \\[n, 4\\]"),
+        ({"label": np.asarray(3)}, "4 samples, but 1 entries in 'label'"),
+        ({"box": np.asarray(3)}, "4 samples, but 1 entries in 'box'"),
+        ({"label": np.array([1, None, 2, 3])}, "not a readable numpy file \\(Object arrays"),
         ({"image": PIXELS[:, :, :5]}, "the model takes samples of"),
     ],
 )
@@ -73,7 +76,7 @@ def test_one_bad_sample_is_an_error_of_its_own(tmp_path: Path) -> None:
     assert "does not lie in the picture (8x8)" in data[0].remark
     assert "[3, 2, 3, 5] is left out" in data[1].remark, "it is empty"
     assert data[1].box is None
-    with pytest.raises(RequestError, match="some_2: has values that are NaN"):
+    with pytest.raises(RequestError, match="has values that are NaN"):
         data[2]
     assert data[3].box == (2, 2, 4, 4)
 
@@ -81,7 +84,7 @@ def test_one_bad_sample_is_an_error_of_its_own(tmp_path: Path) -> None:
 def test_a_folder_with_csv(tmp_path: Path) -> None:
     text = "file,label,x0,y0,x1,y1\np0.png,3\np1.png, 1, 0,0,8,8\nlost.png,2\np2.png,cat\n"
     data = dataset(pictures(tmp_path, text), SHAPE, "x", SCALE)
-    assert [data.name(i) for i in range(len(data))] == ["p0", "p1"]
+    assert [data.name(i) for i in range(len(data))] == ["p0.png", "p1.png"]
     assert [data[i].label for i in range(2)] == [3, 1]
     assert data[1].box == (0, 0, 4, 8), "8 of 16 columns, of which 4 on either side were cut off"
     assert data.skipped["lost.png"] == "is in labels.csv, but not in the folder"
@@ -147,3 +150,65 @@ def test_boxes_follow_the_picture(box: list[float], size: tuple[int, int], expec
 
 def test_a_box_outside_of_the_file_stays_outside() -> None:
     assert min(fitted([0, 0, 11, 10], (10, 10), (100, 100))) < 0
+
+
+def test_an_archive_with_damaged_labels(tmp_path: Path) -> None:
+    path = archive(tmp_path, label=np.full(4, 0x5A5A5A5A))
+    path.write_bytes(path.read_bytes().replace(b"\x5a\x5a\x5a\x5a", b"\x5a\x5b\x5a\x5a"))
+    with pytest.raises(RequestError, match=r"some.npz: not a readable numpy file \(Bad CRC"):
+        dataset(path, SHAPE, "x", SCALE)
+
+
+@pytest.mark.parametrize("edge", [np.nan, np.inf, -np.inf])
+def test_boxes_without_numbers_are_left_out(edge: float, tmp_path: Path) -> None:
+    boxes = np.tile([0.0, 0.0, 4.0, edge], (4, 1))
+    item = dataset(archive(tmp_path, box=boxes), SHAPE, "x", SCALE)[0]
+    assert item.box is None
+    assert "is left out" in item.remark
+    text = f"p0.png,1,0,0,4,{edge}\n"
+    item = dataset(pictures(tmp_path, text), SHAPE, "x", SCALE)[0]
+    assert item.box is None
+    assert "is left out" in item.remark
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file;label;x0;y0;x1;y1\np0.png;3;1;2;4;5\n",
+        '\ufefffile\tlabel\tx0\ty0\tx1\ty1\r\n"p0.png"\t3\t1\t2\t4\t5\r\n',
+        "x0,y0,x1,y1,label,file\n1,2,4,5,3,p0.png\n",
+        "class,filename,split,ymin,xmin,ymax,xmax\n3,p0.png,train,2,1,5,4\n",
+        "Label,my pictures,x0,y0,x1,y1\n3,p0.png,1,2,4,5\n",
+    ],
+)
+def test_other_forms_of_csv(text: str, tmp_path: Path) -> None:
+    item = dataset(pictures(tmp_path, text), SHAPE, "x", SCALE)[0]
+    assert (item.label, item.box) == (3, (1, 2, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("labels.csv", "file,x0,y0,x1,y1,kind\np0.png,1,2,4,5,3\n", "no column is called 'label'"),
+        ("labels.csv", "file,label\n" + "x" * 200_000 + ",1\n", "field larger than field limit"),
+        ("labels.json", "[" * 100_000, "recursion"),
+    ],
+)
+def test_labels_that_cannot_be_read(name: str, text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=f"no labels can be read from it .*{words}"):
+        dataset(pictures(tmp_path, text, name), SHAPE, "x", SCALE)
+
+
+def test_fractions_are_no_classes(tmp_path: Path) -> None:
+    data = dataset(pictures(tmp_path, '{"p0.png": 1, "p1.png": 1.7, "p2.png": 1e999}', "labels.json"), SHAPE, "x", SCALE)
+    assert [data.name(i) for i in range(len(data))] == ["p0.png"]
+    assert set(data.skipped) == {"p1.png", "p2.png"}
+
+
+def test_pictures_of_one_name_are_told_apart_and_links_to_nothing_skipped(tmp_path: Path) -> None:
+    folder = pictures(tmp_path, None)
+    Image.new("RGB", (8, 8)).save(folder / "p0.jpg")
+    (folder / "p9.png").symlink_to("nowhere.png")
+    data = dataset(folder, SHAPE, "x", SCALE)
+    assert [data[i].name for i in range(len(data))] == ["p0.jpg", "p0.png", "p1.png", "p2.png"]
+    assert data.skipped == {"p9.png": "cannot be read (No such file or directory)"}

@@ -106,3 +106,61 @@ def test_refusals(tmp_path: Path) -> None:
         list(run(Squares(tmp_path / "log"), 0))
     with pytest.raises(RequestError, match="cannot be written"):
         list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "nowhere" / "journal"))
+
+
+@pytest.mark.parametrize("text", [b"dear diary\n", b"one line without an end", b'{"job": "of someone else"}\n', b"\x00\xff\n"])
+def test_a_file_that_is_no_journal_is_left_alone(text: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(text)
+    with pytest.raises(RequestError, match="is no journal"):
+        list(run(Squares(tmp_path / "log"), 1, "processes", file))
+    assert file.read_bytes() == text
+
+
+@pytest.mark.parametrize("text", [b"", b'{"onnxdtd jou', b'{"onnxdtd journal": "ab'])
+def test_an_empty_file_and_a_journal_without_its_first_line(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "journal").write_bytes(text)
+    assert list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal")) == EXPECTED
+
+
+@pytest.mark.parametrize("damage", [b"\x00\x00\x00\n", b"[]\n", b"{}\n", b'{"unit": 4, "res\n'])
+def test_lines_that_are_damaged_are_done_again(damage: bytes, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with pytest.raises(RequestError):
+        list(run(Squares(tmp_path / "log", fails=4), 1, "processes", journal))
+    journal.write_bytes(journal.read_bytes() + damage)
+    assert list(run(Squares(tmp_path / "log"), 1, "processes", journal)) == EXPECTED
+
+
+def test_a_refusal_leaves_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="unit 0"):
+        list(run(Squares(tmp_path / "log", fails=0), 1, "processes", tmp_path / "journal"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no locks there")
+def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
+    first = run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal")
+    assert next(first) == EXPECTED[0]
+    with pytest.raises(RequestError, match="another run"):
+        list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal"))
+    assert list(first) == EXPECTED[1:]
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices there")
+def test_a_device_is_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no regular file"):
+        list(run(Squares(tmp_path / "log"), 1, "processes", Path("/dev/zero")))
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))  # bytes a file may have
+    try:
+        with pytest.raises(RequestError, match=r"journal: cannot be written \(File too large\)"):
+            list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal")) == EXPECTED
+    assert Squares(tmp_path / "log").done() != list(range(7)), "the unit that did not fit is done again"

@@ -14,7 +14,7 @@ from nets import eighths, model, node
 
 from onnxdtd.engine import run
 from onnxdtd.errors import RequestError
-from onnxdtd.evaluate import Evaluation, Settings, assemble
+from onnxdtd.evaluate import Evaluation, Sessions, Settings, assemble
 from onnxdtd.request import Request
 
 RNG = np.random.default_rng(6)
@@ -180,3 +180,50 @@ def test_a_journal_is_that_of_these_settings_and_files(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense(settings: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match=f"--{next(iter(settings))}"):
         Settings(**settings)
+
+
+def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    models = [linear(tmp_path), linear(tmp_path / "other")]
+    result = evaluated(Evaluation(models, ["lrp-0"], data(tmp_path), Request(), Settings(steps=2)), tmp_path)
+    assert [found["model"] for found in result["models"]] == ["1: linear.onnx", "2: linear.onnx"]
+    assert set(result["pictures"]["samples"][0]["heatmaps"]) == {"1: linear: lrp-0", "2: linear: lrp-0"}
+
+
+def test_numbers_that_overflow_cost_one_sample(tmp_path: Path) -> None:
+    x = X.astype(np.float64)
+    x[2] *= 1e300
+    x[5] = 3e38
+    result = of_linear(tmp_path, Settings(steps=2), x=x)
+    assert {entry["name"] for entry in result["skipped"]} == {"some_2", "some_5"}
+    assert all("NaN or infinite" in entry["reason"] for entry in result["skipped"])
+    assert result["models"][0]["samples"] == 7
+    json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"), [({"fill": "high"}, "^--fill high needs the bounds"), ({"fill": "mean"}, "^--fill mean is for")]
+)
+def test_settings_that_do_not_fit_are_refused_once(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=words):
+        of_linear(tmp_path, Settings(steps=2, **settings))
+
+
+def test_a_model_that_does_not_fit_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.onnx"
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": ["n", 5]}, ["y"], {"w": WEIGHTS[:5]}), other)
+    monkeypatch.setattr(Sessions, "measured", lambda *_: pytest.fail("measured"))
+    with pytest.raises(RequestError, match="the model takes samples of"):
+        evaluated(Evaluation([linear(tmp_path), other], ["lrp-0"], data(tmp_path), Request(), Settings(steps=2)), tmp_path)
+
+
+def test_a_journal_is_that_of_these_definitions(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.toml"
+    job = Evaluation([linear(tmp_path)], [f"{preset}:mine"], data(tmp_path), Request(), Settings(steps=2))
+    identities = []
+    for rule in ("z", "z+"):
+        preset.write_text(f'[preset.mine]\ntitle = "mine"\nsource = "here"\nlayers = [{{ rule = "{rule}" }}]\n')
+        identities.append(job.identity())
+    assert identities[0] != identities[1]
