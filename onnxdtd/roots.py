@@ -169,7 +169,9 @@ class Network:
         seeded = build(prepare(model, replace(plain, keep=[self.logits.name])))
         self._explainer = Explainer(seeded, folder=folder(job))
         keep = list(dict.fromkeys(t.name for t in sources))
-        self.proto = build(prepare(model, replace(plain, keep=keep)), inject=self.logits.name)
+        made = prepare(model, replace(plain, keep=keep))
+        self.proto = build(made, inject=self.logits.name)
+        add_logits(self.proto, made)
         names = [value.name for value in self.proto.graph.output]
         self.gradients = {name: next(n for n in (f"relevance/{name}", "relevance") if n in names) for name in keep}
         self.injected = self.proto.graph.input[-1].name
@@ -179,6 +181,14 @@ class Network:
         batch.feeds.update(self._explainer.feeds(batch.feeds))
         explanation = self._explainer(batch.feeds, [targets[row] for row in batch.rows])
         return explanation.kept[self.logits.name].astype(wide(self.logits.dtype))
+
+
+def add_logits(proto: onnx.ModelProto, job: Job) -> None:
+    """Nodes for the logits, where the head hides them and no gradient needs them."""
+    nodes, constants = job.emit.live([job.plan.logits])
+    have = {name for node in proto.graph.node for name in node.output} | {t.name for t in proto.graph.initializer}
+    proto.graph.node.extend(node for node in nodes if have.isdisjoint(node.output))
+    proto.graph.initializer.extend(tensor for tensor in constants if tensor.name not in have)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from assets import MISSING, ROOT
 from nets import FLOAT, Session, assert_near, eighths, integers, model, node
 
 import onnxdtd
@@ -341,6 +342,14 @@ def test_on_a_trained_net() -> None:
         assert all(row["hinge"] == 1 for row in table)
         assert table[0]["domain"] == 1
         assert table[0]["region"] < 0.1 < 1 == table[-1]["region"]
+
+
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_logits_that_no_tensor_of_the_model_holds() -> None:
+    """A LinearClassifier gives probabilities only; of one linear layer every region is the same."""
+    x = np.load(ROOT / "data" / "iris_150.npz")["x"][::15].astype(np.float32)
+    (row,) = roots(ROOT / "models" / "iris_logreg_skl2onnx.onnx", Request("dtd", low=0.0, high=8.0), x, [-1] * 10)
+    assert (row["neurons"], row["hinge"], row["region"]) == (9, 1.0, 1.0), "the tenth has a logit below 0"
 
 
 def test_the_root_0_everywhere_is_gradient_times_input() -> None:
