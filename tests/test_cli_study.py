@@ -88,6 +88,13 @@ def test_refusals(arguments: list[str], words: str) -> None:
     assert not Path("nowhere").exists()
 
 
+def started(command: list[str]) -> subprocess.Popen[str]:
+    """A process that hears of interrupts, also where whoever runs the tests ignores them (as a job in the background does)."""
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=listen)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="interrupts are sent otherwise there")
 def test_an_interrupted_run_goes_on() -> None:
@@ -96,7 +103,7 @@ def test_an_interrupted_run_goes_on() -> None:
     command = [sys.executable, "-m", "onnxdtd", "evaluate", MODEL, "--data", "many.npz", *BOUNDS, "--preset", "dtd", "--json"]
     command += ["--workers", "1"]
     whole = subprocess.run([*command, "--journal", "other"], capture_output=True, text=True, check=True).stdout
-    process = subprocess.Popen([*command, "--journal", "journal"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = started([*command, "--journal", "journal"])
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (Path("journal").exists() and Path("journal").read_text().count("\n") > 1):
         time.sleep(0.02)
@@ -157,7 +164,7 @@ def test_workers_are_interrupted_without_tracebacks(wait: float) -> None:
     np.savez("many.npz", image=np.tile(x["image"], (400, 1, 1, 1)), label=np.tile(x["label"], 400))
     command = [sys.executable, "-m", "onnxdtd", "evaluate", MODEL, "--data", "many.npz", *BOUNDS, "--preset", "dtd"]
     command += ["--workers", "2", "--journal", "journal"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = started(command)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not Path("journal").exists():
         time.sleep(0.01)
