@@ -245,12 +245,13 @@ def placement(item: Item, relevance: np.ndarray) -> dict[str, float | None]:
 def assemble(job: Evaluation, units: Iterable[dict[str, Any]], labels: Sequence[str] = ()) -> dict[str, Any]:
     """All units, in order, as one result; only sums are kept in memory. Raises ``RequestError`` where nothing was measured."""
     tallies, names = [Tally() for _ in job.models], job.names()
-    skipped = dict(job.subject(job.models[0]).data.skipped)
+    skipped = dict.fromkeys(job.subject(job.models[0]).data.skipped.items())
     pictures: dict[str, dict[str, Any]] = {}
     for unit in units:
         number = unit["model"]
         tallies[number].rules = unit["rules"]
-        skipped |= dict(unit["skipped"])
+        of = f"{names[number]}: " if len(names) > 1 else ""
+        skipped |= dict.fromkeys((name, of + reason) for name, reason in unit["skipped"])
         for row in unit["rows"]:
             tallies[number].add(row)
             label = labels[row["class"]] if row["class"] < len(labels) else str(row["class"])
@@ -265,13 +266,13 @@ def assemble(job: Evaluation, units: Iterable[dict[str, Any]], labels: Sequence[
         for name, path, tally in zip(names, job.models, tallies, strict=True)
     ]
     if not any(model["samples"] for model in models):
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:3])
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped)[:3])
         raise RequestError(f"none of the samples could be measured ({reasons})")
     return {
         "kind": "evaluation",
         "version": onnxdtd.__version__,
         "settings": job.description(),
         "models": models,
-        "skipped": [{"name": name, "reason": reason} for name, reason in skipped.items()],
+        "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
         "pictures": {"samples": list(pictures.values())},
     }

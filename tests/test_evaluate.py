@@ -106,6 +106,19 @@ def test_bad_samples_are_named_and_cost_nothing_else(tmp_path: Path) -> None:
     assert curve[0] == pytest.approx(parts(X[good]).sum(1).mean(), abs=1e-6)
 
 
+def test_what_one_of_several_models_cannot_take_is_said_of_that_model(tmp_path: Path) -> None:
+    """A class that one of them does not have."""
+    few = tmp_path / "few.onnx"
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": WEIGHTS[:, :2]}), few)
+    label = np.zeros(9, np.int64)
+    label[5] = 2
+    models = [linear(tmp_path), few]
+    result = evaluated(Evaluation(models, ["lrp-0"], data(tmp_path, label=label), Request(), Settings(steps=2)), tmp_path)
+    assert [found["samples"] for found in result["models"]] == [9, 8]
+    reason = "few.onnx: label 2 is no class of this model, which has classes 0 to 1"
+    assert result["skipped"] == [{"name": "some_5", "reason": reason}]
+
+
 def test_nothing_left_to_measure(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"none of the samples could be measured \(some_0: label 9"):
         of_linear(tmp_path, Settings(steps=2), label=np.full(9, 9))
