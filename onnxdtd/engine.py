@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -242,7 +243,8 @@ def _by_ray(job: Job, units: Sequence[int], workers: int) -> Iterator[tuple[int,
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="error")
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     count = min(workers, len(units))
     rows = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=min(len(units), 8 * count))
-    for row in rows.map(Actor, fn_constructor_args=(job,), concurrency=count).iter_rows():
+    for row in rows.map(Actor, fn_constructor_args=(job,), compute=ray.data.ActorPoolStrategy(size=count)).iter_rows():
         yield int(row["unit"]), json.loads(row["result"])
