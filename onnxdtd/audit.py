@@ -36,6 +36,7 @@ from onnxdtd.request import Request
 from onnxdtd.roots import roots
 from onnxdtd.runtime import Explainer, Explanation, Ledger
 from onnxdtd.scores import Scores, fixed_batch, in_batches
+from onnxdtd.subject import Subject
 from onnxdtd.verdict import best, verdict
 
 BATCH = 16
@@ -164,6 +165,24 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "presets": list(found.values()),
         "best": best(list(found.values())),
     }
+
+
+def measurable(subject: Subject, folder: Path, most: int) -> tuple[list[Item], dict[str, str]]:
+    """The first samples that can be read, are of one size and have finite scores, and why others are left out. ``folder`` is
+    where external weights lie. Raises ``RequestError`` where there is none.
+    """
+    items, left_out = subject.items(most)
+    size = items[0].x.shape
+    for item in [item for item in items if item.x.shape != size]:
+        left_out[item.name] = f"is {list(item.x.shape)}, the first sample {list(size)}; an audit takes samples of one size"
+    items = [item for item in items if item.name not in left_out]
+    logits = Scores(subject.planned, folder, threads=1).logits(np.stack([item.x for item in items]))
+    for item in [item for item, row in zip(items, logits, strict=True) if not np.isfinite(row).all()]:
+        left_out[item.name] = "the scores of the model are NaN or infinite"
+    items = [item for item in items if item.name not in left_out]
+    if not items:
+        raise RequestError(f"none of the samples could be measured ({'; '.join(list(left_out.values())[:3])})")
+    return items, left_out
 
 
 def pictures(job: Job, items: Sequence[Item], scale: Scaling | None, labels: Sequence[str]) -> dict[str, Any]:

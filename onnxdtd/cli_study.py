@@ -197,10 +197,9 @@ def audit_command(
     needed()
     import numpy as np
 
-    from onnxdtd.audit import Job, assemble, pictures
+    from onnxdtd.audit import Job, assemble, measurable, pictures
     from onnxdtd.evaluate import PRESETS
     from onnxdtd.report import write
-    from onnxdtd.scores import Scores
     from onnxdtd.subject import Subject
 
     for name, value, least in (("samples", samples, 1), ("neurons", neurons, 1), ("seed", seed, 0)):
@@ -209,13 +208,7 @@ def audit_command(
     writable(report)
     chosen = tuple(dict.fromkeys(presets)) or PRESETS
     subject = Subject(model, replace(request, preset=chosen[0]), data, bgr)
-    items, left_out = subject.items(samples)
-    logits = Scores(subject.planned, model.parent, threads=1).logits(np.stack([item.x for item in items]))
-    for item in [item for item, row in zip(items, logits, strict=True) if not np.isfinite(row).all()]:
-        left_out[item.name] = "the scores of the model are NaN or infinite"
-    items = [item for item in items if item.name not in left_out]
-    if not items:
-        raise RequestError(f"none of the samples could be measured ({'; '.join(list(left_out.values())[:3])})")
+    items, left_out = measurable(subject, model.parent, samples)
     xs = np.stack([item.x for item in items]).astype(np.float32)
     job = Job(model, subject.planned.request, chosen, xs, neurons, seed)
     result = assemble(job, list(units(job, workers, engine, journal)))

@@ -102,7 +102,7 @@ def median_of_random(size: int) -> float:
 
 
 def _explainer(job: Job, inject: str | None = None) -> Explainer:
-    return Explainer(build(job, inject), folder=folder(job))
+    return Explainer(build(job, inject), folder=folder(job), threads=1)
 
 
 def _relevance(explainer: Explainer, feeds: Arrays) -> Arrays:

@@ -26,7 +26,6 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-ENGINES = ("processes", "ray")
 HEAD = b'{"onnxdtd journal": "'
 Work = Callable[[int], Any]
 

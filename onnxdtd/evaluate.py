@@ -89,6 +89,10 @@ class Evaluation:
         names = [path.name for path in self.models]
         return [name if names.count(name) == 1 else f"{place}: {name}" for place, name in enumerate(names, start=1)]
 
+    def digests(self) -> list[str]:
+        """The SHA-256 of the models' files."""
+        return [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.models]
+
     def units(self) -> int:
         """A few samples under one model each. Raises ``OnnxdtdError`` where a preset or the data does not fit a model."""
         for model in self.models[1:]:  # the first is opened soon enough
@@ -101,8 +105,7 @@ class Evaluation:
     def identity(self) -> Any:
         """The settings and what is in the files."""
         subject = self.subject(self.models[0])
-        files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.models]
-        return [onnxdtd.__version__, subject.data.digest, files, repr(self), definitions(self.presets)]
+        return [onnxdtd.__version__, subject.data.digest, self.digests(), repr(self), definitions(self.presets)]
 
     def prepare(self) -> Worker:
         """A worker of its own."""
@@ -262,8 +265,8 @@ def assemble(job: Evaluation, units: Iterable[dict[str, Any]], labels: Sequence[
                 key = preset if len(job.models) == 1 else f"{Path(names[number]).stem}: {preset}"
                 shown["heatmaps"][key] = heatmap
     models = [
-        {"model": name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **tally.as_data(labels)}
-        for name, path, tally in zip(names, job.models, tallies, strict=True)
+        {"model": name, "sha256": digest, **tally.as_data(labels)}
+        for name, digest, tally in zip(names, job.digests(), tallies, strict=True)
     ]
     if not any(model["samples"] for model in models):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped)[:3])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxdtd import atomic
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.images import Caption, draw
 from onnxdtd.inputs import Layout, Sample, Scaling, samples, scaling
@@ -60,14 +60,7 @@ class Folder:
         """Write the numbers, all or nothing."""
         path = self.path / "results.json"
         text = json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False)
-        temporary = self.path / f".{path.name}.{os.getpid()}"
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise RequestError(f"{path}: cannot be written ({error.strerror})") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        atomic.write(path, text.encode())
         return path
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 
-TINY = 1e-12
 SSIM_WINDOW = 7
 CLIP = 99.5  # per cent: brighter pixels are cut off before structures are compared
 
@@ -29,7 +28,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float | None:
     """
     pair = [values.astype(np.float64) for values in (a, b)]
     limits = [float(np.percentile(np.abs(values), CLIP)) or float(np.abs(values).max()) for values in pair]
-    if a.ndim != 2 or min(a.shape) < 3 or min(limits) <= TINY * max(limits) or min(limits) == 0:
+    if a.ndim != 2 or min(a.shape) < 3 or not all(limits):
         return None
     scaled = [np.clip(values / limit, -1, 1) for values, limit in zip(pair, limits, strict=True)]
     side = min(SSIM_WINDOW, min(a.shape) - (min(a.shape) + 1) % 2)

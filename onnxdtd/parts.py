@@ -84,7 +84,7 @@ class Part:
     """A part in a session: called with tensors by name, of which it takes those that it needs; gives its outputs by name."""
 
     def __init__(self, proto: onnx.ModelProto, job: Job):
-        self._session = session(proto, folder=folder(job))
+        self._session = session(proto, folder=folder(job), threads=1)
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._outputs = [node.name for node in self._session.get_outputs()]
 

@@ -11,7 +11,6 @@ from scipy.ndimage import gaussian_filter
 from onnxdtd.errors import RequestError
 from onnxdtd.inputs import channel_axis
 
-FILLS = ("zero", "mean", "blur", "noise", "low", "high")
 ACROSS = 14  # regions along the shorter side of a picture, unless asked for otherwise
 SMALLEST_PICTURE = 4  # pixels a side
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from onnxdtd import atomic
 from onnxdtd.charts import BASELINE, LINES, Chart, Line, chart, style
-from onnxdtd.errors import RequestError
 from onnxdtd.images import small
 from onnxdtd.inputs import Scaling
 from onnxdtd.measures import ALIKE, BADNESS, GLANCE, METRICS, PRECONDITIONS, ROOTS, SETTINGS, Measure
@@ -125,20 +124,7 @@ def report(result: Json) -> str:
 
 def write(path: Path, result: Json) -> None:
     """Write the page, all or nothing. Raises ``RequestError`` where the file cannot be written."""
-    data = report(result).encode("utf-8", "replace")
-    temporary = None
-    try:
-        target = path.resolve()  # replace the file, not a link to it
-        if target.exists() and not target.is_file():
-            raise RequestError(f"{path}: is no regular file; give the name of the page to write")
-        temporary = target.parent / f".onnxdtd-report.{os.getpid()}"
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        if temporary is not None and temporary.is_file():
-            temporary.unlink()
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise RequestError(f"{path}: cannot be written ({reason})") from None
+    atomic.write(path, report(result).encode("utf-8", "replace"))
 
 
 def thumbnail(x: np.ndarray, relevance: np.ndarray, scale: Scaling | None = None) -> tuple[str, str]:

@@ -167,7 +167,7 @@ class Network:
         self.logits = job.plan.logits
         plain = Request("gradient", output=job.plan.output, contrast=request.contrast, allow=request.allow)
         seeded = build(prepare(model, replace(plain, keep=[self.logits.name])))
-        self._explainer = Explainer(seeded, folder=folder(job))
+        self._explainer = Explainer(seeded, folder=folder(job), threads=1)
         keep = list(dict.fromkeys(t.name for t in sources))
         made = prepare(model, replace(plain, keep=keep))
         self.proto = build(made, inject=self.logits.name)

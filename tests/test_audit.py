@@ -14,13 +14,15 @@ import numpy as np
 import onnx
 import pytest
 from nets import eighths, model, node
+from PIL import Image
 
 import onnxdtd
 from onnxdtd import audit
-from onnxdtd.audit import MOST_LAYERS, OTHERS, Auditor, Job, alike, assemble, chance, kept
+from onnxdtd.audit import MOST_LAYERS, OTHERS, Auditor, Job, alike, assemble, chance, kept, measurable
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.metrics import spearman
 from onnxdtd.request import Request
+from onnxdtd.subject import Subject
 from onnxdtd.verdict import verdict
 
 RNG = np.random.default_rng(5)
@@ -284,3 +286,21 @@ def test_broken_heatmaps_are_like_nothing(bad: float) -> None:
     b = a.copy()
     b[0, 0, 0] = bad
     assert set(alike(a, b).values()) == set(kept(b, a).values()) == {None}
+
+
+def test_samples_of_another_size_are_left_out(tmp_path: Path) -> None:
+    """Where the model leaves height and width open."""
+    nodes = [
+        *(node("Conv", "x w", "a"), node("Relu", "a", "h")),
+        *(node("ReduceMean", "h", "m", axes=[2, 3], keepdims=0), node("MatMul", "m v", "y")),
+    ]
+    rng = np.random.default_rng(0)
+    weights = {"w": eighths(rng, 4, 3, 3, 3), "v": eighths(rng, 4, 3)}
+    onnx.save(model(nodes, {"x": ["n", 3, "height", "width"]}, ["y"], weights), tmp_path / "net.onnx")
+    (tmp_path / "pictures").mkdir()
+    for name, side in (("a", 8), ("b", 9), ("c", 8)):
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(tmp_path / "pictures" / f"{name}.png")
+    subject = Subject(tmp_path / "net.onnx", Request("dtd", low=0.0, high=1.0), tmp_path / "pictures")
+    items, left_out = measurable(subject, tmp_path, 5)
+    assert [item.name for item in items] == ["a.png", "c.png"]
+    assert left_out == {"b.png": "is [3, 9, 9], the first sample [3, 8, 8]; an audit takes samples of one size"}

@@ -32,6 +32,7 @@ def test_ssim() -> None:
     assert metrics.ssim(a, a) == pytest.approx(1)
     assert metrics.ssim(a, 5 * a) == pytest.approx(1), "each heatmap is scaled by itself"
     assert abs(metrics.ssim(a, RNG.normal(size=(16, 16)))) < 0.3
+    assert metrics.ssim(a, 1e-20 * a) == pytest.approx(1), "however small it is"
     assert metrics.ssim(a, np.zeros((16, 16))) is None
     assert metrics.ssim(a[:2], a[:2]) is None, "no window fits"
     assert metrics.ssim(a[:4, :4], a[:4, :4]) == pytest.approx(1)
