@@ -32,6 +32,7 @@ from onnxdtd.rules import Context, propagate
 from onnxdtd.target import classes, start
 
 PREFIX = "onnxdtd."
+PARTS = ("node", "initializer", "input", "output", "value_info")  # of a graph, to which the compiler appends
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ def build(job: Job, inject: str | None = None) -> onnx.ModelProto:
     proto.graph.output.extend(added)
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(constants)
+    proto.graph.value_info.extend(e.declared(proto.graph.node))
     if inject is not None:
         shape = None if source.shape is None else list(source.shape)
         proto.graph.input.append(helper.make_tensor_value_info(seed.name, helper.np_dtype_to_tensor_dtype(seed.dtype), shape))
@@ -223,6 +225,7 @@ def accumulate(job: Job, source: Tensor, seed: Tensor, book: Ledger | None = Non
         for result in step.outputs:
             if result.name in arrived:
                 total[result.name] = e.sum(arrived.pop(result.name))
+                e.of_shape(total[result.name], result)
         relevance = [total.get(result.name) for result in step.outputs]
         if any(r is not None for r in relevance):
             try:
@@ -289,12 +292,12 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, boo
 
 
 def predictor(proto: onnx.ModelProto) -> dict[str, Any]:
-    """How many of the nodes, initializers, inputs and outputs are the source's own, and the SHA-256 of what it computes."""
+    """How many entries of ``PARTS`` are the source's own, and the SHA-256 of what it computes."""
     graph, digest = proto.graph, hashlib.sha256()
     placeless = files.relocated(proto, dict.fromkeys(files.locations(proto), "")).graph  # files may be copied
     for part in [*graph.node, *placeless.initializer, *graph.sparse_initializer, *proto.opset_import]:
         digest.update(part.SerializeToString(deterministic=True))
-    sizes = {name: len(getattr(graph, name)) for name in ("node", "initializer", "input", "output")}
+    sizes = {name: len(getattr(graph, name)) for name in PARTS}
     return {**sizes, "sha256": digest.hexdigest()}
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 Tensor: TypeAlias = gs.Tensor
@@ -73,6 +73,7 @@ class Emit:
         self.constants: dict[str, gs.Constant] = {}
         self._taken = {*taken, *graph.tensors(), *(node.name for node in graph.nodes)}
         self._cache: dict[Any, list[Tensor]] = {}
+        self._shapes: dict[str, tuple[Any, list[int | str]]] = {}
         for node in graph.nodes:  # what the predictor computes already is used again
             if len(node.outputs) == 1 and not node.domain and node.op not in ("Constant", "If", "Loop", "Scan"):
                 self._cache.setdefault(_key(node.op, node.inputs, node.attrs, 1), node.outputs)
@@ -207,6 +208,20 @@ class Emit:
             gradient = self("ReduceSum", gradient, list(range(extra)), keepdims=0)
         repeated = [i for i, d in enumerate(sizes) if d == 1 and shape[i + extra] != 1]
         return self("ReduceSum", gradient, repeated, keepdims=1) if repeated else gradient
+
+    def of_shape(self, tensor: Tensor, like: Tensor) -> None:
+        """Say that a new tensor has the shape of ``like``, for runtimes that lose sight of a batch of unknown size on the way.
+
+        ONNX Runtime leaves a product in its blocked layout only where it knows that both factors have one shape.
+        """
+        if like.shape is not None and any(isinstance(size, str) for size in like.shape):
+            self._shapes[tensor.name] = tensor.dtype, list(like.shape)
+
+    def declared(self, nodes: Iterable[NodeProto]) -> Iterator[ValueInfoProto]:
+        """What is known of the results of ``nodes``."""
+        for name in (name for node in nodes for name in node.output if name in self._shapes):
+            dtype, shape = self._shapes[name]
+            yield helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
 
     def live(self, outputs: Sequence[Tensor], seed: Tensor | None = None) -> tuple[Iterator[NodeProto], Iterator[TensorProto]]:
         """The nodes, in topological order, and the initializers that ``outputs`` depend on; made one by one, to save memory.

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxdtd.emit import Emit, Tensor, Value, dims, known
-from onnxdtd.lowering import adjoint_average, adjoint_conv, window
+from onnxdtd.lowering import BLOCK, adjoint_average, adjoint_conv, flipped_pads, window
 
 Active = Callable[[Tensor], bool]  # does this tensor depend on the explained input?
 FAMILIES = ("conv", "dense", "average", "sum", "affine")
@@ -32,6 +32,7 @@ class Slot:
 
     ``batched``: axis 0 is a batch of independent samples, so an x that is the same for all may have size 1 there.
     ``elementwise``: A(w) only multiplies and repeats entries, so a number may stand for an x or a w of equal entries.
+    ``few``: x has so few channels (axis 1) that the adjoint of several w joined along that axis costs no more than that of one.
     """
 
     x: Tensor
@@ -40,6 +41,7 @@ class Slot:
     adjoint: Callable[[Tensor, Value], Value]  # (s, w) -> A(w)ᵀ s
     batched: bool = False
     elementwise: bool = False
+    few: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def conv(e: Emit, node: gs.Node, active: Active) -> Layer:
         forward=lambda x, w: e("Conv", x, w, **node.attrs),
         adjoint=lambda s, w: adjoint_conv(e, s, w, shape, x, win, (dims(y) or [])[2:], group),
         batched=True,
+        few=shape[1] if group == 1 and shape[1] <= BLOCK // 2 and flipped_pads(win) else 0,
     )
     scaled = lambda w, g: e("Mul", w, e("Reshape", g, [-1] + [1] * (len(shape) - 1)))
     return Layer("conv", [slot], y, None if b is None else column(e, b, len(shape)), per_channel=scaled)

@@ -16,6 +16,7 @@ import numpy as np
 from onnxdtd.emit import Emit, Tensor, dims, known
 
 Ints = tuple[int, ...]
+BLOCK = 16  # channels that a runtime computes at once, whether a convolution has as many or not
 
 
 @dataclass(frozen=True)

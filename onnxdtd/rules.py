@@ -110,11 +110,21 @@ def propagate(
             division = Division(branch, r, s, z, sign, factor)
         if record is not None:
             record(division)
-        for slot, term, x, w in terms:
+        for i, slot in enumerate(layer.slots):
+            mine = [(term, x, w) for at, term, x, w in terms if at == i]
             # The factor goes to the weight, which is known when the session loads, and not to s.
-            back = layer.slots[slot].adjoint(s, e.mul(w, factor * branch.scale * term.sign))
-            shares[slot].setdefault(term.x, (x, []))[1].append(back)
+            weights = [e.mul(w, factor * branch.scale * term.sign) for term, _, w in mine]
+            for (term, x, _), back in zip(mine, adjoints(e, slot, s, weights), strict=True):
+                shares[i].setdefault(term.x, (x, []))[1].append(back)
     return [e.sum([e.mul(x, e.sum(backs)) for x, backs in share.values()]) if share else None for share in shares]
+
+
+def adjoints(e: Emit, slot: Slot, s: Tensor, weights: Sequence[Value]) -> list[Value]:
+    """A(w)ᵀ s for several weights, in one go where the input has few channels, as that of a first layer."""
+    if not slot.few or len(weights) < 2 or any(isinstance(w, float) for w in weights):
+        return [slot.adjoint(s, w) for w in weights]
+    together = slot.adjoint(s, e("Concat", *weights, axis=1))
+    return [e("Slice", together, [i * slot.few], [(i + 1) * slot.few], [1]) for i in range(len(weights))]
 
 
 def live_terms(layer: Layer, branch: Branch, nonnegative: Callable[[Tensor], bool]) -> list[tuple[int, Slot, Term]]:

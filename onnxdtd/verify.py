@@ -20,7 +20,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 import onnxdtd
 from onnxdtd import model as files
-from onnxdtd.compiler import PREFIX, Job, build, predictor, prepare
+from onnxdtd.compiler import PARTS, PREFIX, Job, build, predictor, prepare
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
 from onnxdtd.inputs import Layout, drawn, open_size, samples, scaling, sized
 from onnxdtd.request import Request
@@ -31,7 +31,6 @@ FORWARD_HALF = 2e-2  # where the model has half precision, which a CPU rounds at
 BALANCE = 1e-4  # of the relevance in the layer
 NEGATIVE = 1e-6  # of all relevance, under rules that give none
 POSITIVE_RULES = ("w2", "z+", "zB", "flat")
-PARTS = ("node", "initializer", "input", "output")
 GENERATED = 4  # random inputs
 
 Feeds = dict[str, np.ndarray]

@@ -5,6 +5,9 @@ forward pass and the compiled models) lives in one process, PyTorch (zennit and 
 take turns, run by run, so that whatever else the machine does meets all of them alike. Shown are medians: the forward pass
 in milliseconds, ours as multiples of it, theirs as multiples of ours.
 
+Where there is a GPU, both sides run on it, given and giving arrays in the computer's memory, and a further table says where
+ONNX Runtime has put the nodes and how often it copies between the two memories.
+
     scripts/bench.py                                     everything, twenty minutes or so
     scripts/bench.py --models vgg16 --batches 1 --readme
 """
@@ -22,7 +25,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,12 +37,12 @@ import coverage
 import numpy as np
 
 import onnxdtd
-from onnxdtd.runtime import Explainer, default_providers
+from onnxdtd.runtime import Explainer, default_providers, session
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-MODELS = ("vgg16", "resnet50", "mobilenet_v2", "densenet121", "efficientnet_b0")
+MODELS = ("vgg16", "resnet50", "mobilenet_v2", "densenet121", "efficientnet_b0", "vit_b_16")
 PRESETS = ("dtd", "lrp-epsilon", "epsilon-alpha2beta1")
 SIZE = 224
 COMPILED = ".dtd.onnx"
@@ -75,6 +79,7 @@ class Weight:
     size_source: int
     peak: dict[int, float] = field(default_factory=dict)  # relative to the source's, by batch size
     kernels: dict[str, float] = field(default_factory=dict)  # share of the time in each kind of operator (batch 1)
+    placed: dict[str, int] = field(default_factory=dict)  # nodes by provider, and copies between them
 
 
 # --------------------------------------------------------------------------------------------------------- the two sides
@@ -88,14 +93,11 @@ def compiled(path: Path, preset: str) -> bytes:
 
 
 def of_onnx(path: Path, x: np.ndarray) -> dict[str, Callable[[], object]]:
-    """The forward pass and the compiled models, by name."""
+    """The forward pass, as ONNX Runtime does it by itself, and the compiled models, as ``Explainer`` does it; by name."""
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in default_providers()]
-    models: dict[str, Any] = {"forward": str(path), **{preset: compiled(path, preset) for preset in PRESETS}}
-    sessions = {name: ort.InferenceSession(model, options, providers=providers) for name, model in models.items()}
+    sessions = {"forward": ort.InferenceSession(str(path), providers=default_providers())}
+    sessions |= {preset: session(compiled(path, preset)) for preset in PRESETS}
     return {name: lambda s=s: s.run(None, {s.get_inputs()[0].name: x}) for name, s in sessions.items()}  # type: ignore[misc]
 
 
@@ -111,10 +113,11 @@ def of_torch(name: str, path: Path, x: np.ndarray) -> dict[str, Callable[[], obj
     from rebuild import Rebuilt
     from zennit import composites, rules
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     made = coverage.built(network(name))
     canonizer = next((c for prefix, c in peers.CANONIZERS.items() if name.startswith(prefix)), None)
     proto, logits = peers.predictor(path)
-    module = made if canonizer else Rebuilt(proto, logits, peers.Added)
+    module = (made if canonizer else Rebuilt(proto, logits, peers.Added)).to(device)
     setting = peers.Setting(-coverage.BOUND, coverage.BOUND, (canonizer(),) if canonizer else ())
     norm = lambda: rules.Norm(1e-6)
     composers = {
@@ -124,26 +127,26 @@ def of_torch(name: str, path: Path, x: np.ndarray) -> dict[str, Callable[[], obj
         "lrp-epsilon": peers.everywhere(lambda: rules.Epsilon(1e-6), norm, affine=lambda: rules.Epsilon(1e-6)),
         "epsilon-alpha2beta1": peers.shipped(composites.EpsilonAlpha2Beta1),
     }
-    leaf = torch.from_numpy(x).requires_grad_(True)
 
     def by_zennit(preset: str) -> Callable[[], object]:
         hooked_module = copy.deepcopy(module)
         composers[preset](setting).register(hooked_module)  # once, as one does for many images
 
         def run() -> object:
+            leaf = torch.from_numpy(x).to(device).requires_grad_(True)
             scores = hooked_module(leaf)
             start = torch.zeros_like(scores).scatter_(1, scores.argmax(1, keepdim=True), scores.detach().amax(1, keepdim=True))
-            return torch.autograd.grad(scores, leaf, grad_outputs=start)
+            return torch.autograd.grad(scores, leaf, grad_outputs=start)[0].cpu()
 
         return run
 
     def by_captum(rule: Any) -> Callable[[], object]:
-        part = Rebuilt(proto, logits, Addition_Module)
-        target = part(torch.from_numpy(x)).argmax(1)
+        part = Rebuilt(proto, logits, Addition_Module).to(device)
+        target = part(torch.from_numpy(x).to(device)).argmax(1)
 
         def run() -> object:
             peers.ruled(part, rule, 1e-6)  # captum takes the rules away after each run
-            return LRP(part).attribute(torch.from_numpy(x), target=target)
+            return LRP(part).attribute(torch.from_numpy(x).to(device), target=target).cpu()
 
         return run
 
@@ -155,7 +158,8 @@ def of_torch(name: str, path: Path, x: np.ndarray) -> dict[str, Callable[[], obj
 
 def network(name: str) -> coverage.Network:
     """With the input size that it was designed for; BatchNormalization is calibrated on smaller pictures."""
-    return next(n for n in (*coverage.ZOO, coverage.Network("vgg16", SIZE)) if n.name == name)
+    own = [coverage.Network(name, SIZE) for name in ("vgg16", "vit_b_16")]
+    return next(n for n in (*own, *coverage.ZOO) if n.name == name)
 
 
 def worker(make: Callable[..., dict[str, Callable[[], object]]], arguments: Sequence[Any], pipe: Connection) -> None:
@@ -226,7 +230,9 @@ def weighed(name: str, path: Path, folder: Path, batches: Sequence[int]) -> Weig
     spent = _told(out, 1, "--kernels")
     shares = {kind: seconds / sum(spent.values()) for kind, seconds in spent.items()}
     sizes = out.stat().st_size, path.stat().st_size
-    return Weight(name, seconds, told[out]["load"], told[path]["load"], *sizes, peaks, shares)
+    placed = _told(out, 1, "--placed") if len(default_providers()) > 1 else {}
+    counts = {where: int(count) for where, count in placed.items()}
+    return Weight(name, seconds, told[out]["load"], told[path]["load"], *sizes, peaks, shares, counts)
 
 
 def _told(path: Path, batch: int, what: str = "--one") -> dict[str, float]:
@@ -235,26 +241,40 @@ def _told(path: Path, batch: int, what: str = "--one") -> dict[str, float]:
     return found
 
 
-def kernels(path: Path, batch: int) -> dict[str, float]:
-    """Seconds that a run spends in each kind of operator, by ONNX Runtime's own profile."""
+def profiled(path: Path, batch: int, providers: Sequence[str], runs: int) -> list[dict[str, Any]]:
+    """What ONNX Runtime's own profile says of every node in each of several runs, and in one before them."""
     import onnxruntime as ort
 
-    options, runs, warm = ort.SessionOptions(), 10, set()
+    options = ort.SessionOptions()
     options.log_severity_level, options.enable_profiling = 3, True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder, "profile"))
-        loaded = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        loaded = ort.InferenceSession(str(path), options, providers=providers)
         for _ in range(runs + 1):
             loaded.run(None, {loaded.get_inputs()[0].name: coverage.inputs(SIZE, batch, seed=2)})
         events = json.loads(Path(loaded.end_profiling()).read_text(encoding="utf-8"))
+    return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+
+
+def kernels(path: Path, batch: int) -> dict[str, float]:
+    """Seconds that a run spends in each kind of operator."""
+    runs, warm = 10, set()
     found = dict.fromkeys([*KINDS, "element-wise"], 0.0)
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            operator, first = event["args"]["op_name"], event["name"] not in warm
-            warm.add(event["name"])
-            if first:
-                continue
-            found[next((kind for kind, ops in KINDS.items() if operator in ops), "element-wise")] += event["dur"] / 1e6 / runs
+    for event in profiled(path, batch, ["CPUExecutionProvider"], runs):
+        operator, first = event["args"]["op_name"], event["name"] not in warm
+        warm.add(event["name"])
+        if first:
+            continue
+        found[next((kind for kind, ops in KINDS.items() if operator in ops), "element-wise")] += event["dur"] / 1e6 / runs
+    return found
+
+
+def placed(path: Path, batch: int) -> Counter[str]:
+    """How many nodes run where, and how many copy between the memories."""
+    found: Counter[str] = Counter()
+    for event in profiled(path, batch, default_providers(), 0):
+        copies = event["args"]["op_name"].startswith("Memcpy")
+        found["copies" if copies else event["args"]["provider"].removesuffix("ExecutionProvider")] += 1
     return found
 
 
@@ -269,11 +289,14 @@ def one(path: Path, batch: int) -> dict[str, float]:
     x = coverage.inputs(SIZE, batch, seed=2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    loaded = Explainer(path).session if explains else ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    loaded = Explainer(path).session if explains else ort.InferenceSession(str(path), providers=default_providers())
     seconds = time.perf_counter() - start
     for _ in range(2):
         loaded.run(None, {loaded.get_inputs()[0].name: x})
     return {"load": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before}
+
+
+TOLD: dict[str, Callable[[Path, int], Mapping[str, float]]] = {"one": one, "kernels": kernels, "placed": placed}
 
 
 # ---------------------------------------------------------------------------------------------------------- the tables
@@ -298,6 +321,9 @@ def tables(rows: Sequence[Row], weights: Sequence[Weight]) -> str:
     kinds = [*KINDS, "element-wise"]
     lines += ["", f"| time in | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
     lines += [f"| {w.model} | {' | '.join(f'{w.kernels[kind]:.0%}' for kind in kinds)} |" for w in weights]
+    if any(w.placed for w in weights):
+        lines += ["", "| nodes on | CUDA | CPU | copies between |", "|---|---|---|---|"]
+        lines += [f"| {w.model} | {' | '.join(str(w.placed.get(k, 0)) for k in ('CUDA', 'CPU', 'copies'))} |" for w in weights]
     return "\n".join(lines)
 
 
@@ -310,13 +336,14 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true", help="without PyTorch")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
     parser.add_argument("--readme", action="store_true", help="rewrite the tables in README.md")
-    parser.add_argument("--one", nargs=2, metavar=("MODEL", "BATCH"), help=argparse.SUPPRESS)
-    parser.add_argument("--kernels", nargs=2, metavar=("MODEL", "BATCH"), help=argparse.SUPPRESS)
+    for measure in TOLD:
+        parser.add_argument(f"--{measure}", nargs=2, metavar=("MODEL", "BATCH"), help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.one or given.kernels:
-        path, batch = given.one or given.kernels
-        print(json.dumps((one if given.one else kernels)(Path(path), int(batch))))
-        return
+    for measure, function in TOLD.items():
+        if getattr(given, measure):
+            path, batch = getattr(given, measure)
+            print(json.dumps(function(Path(path), int(batch))))
+            return
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)  # the exporter talks a lot
     rows, weights = [], []

@@ -226,3 +226,14 @@ def test_an_operator_of_a_foreign_domain_is_another_operator():
     x, y = gs.Variable("x", np.float32, [2]), gs.Variable("y", np.float32)
     graph = gs.Graph([gs.Node("Relu", "theirs", {}, [x], [y], domain="com.example")], inputs=[x], opset=17)
     assert Emit(graph)("Relu", x) is not y
+
+
+def test_shapes_are_declared_where_a_size_is_unknown_and_the_node_lives(bench):
+    e, x, z = bench.e, bench.tensors["x"], bench.tensors["z"]
+    used, unused, fixed = e("Neg", x), e("Exp", x), e("Abs", z)
+    for tensor, like in ((used, x), (unused, x), (fixed, z)):
+        e.of_shape(tensor, like)
+    nodes, _ = e.live([used, fixed])
+    (value,) = e.declared(nodes)
+    assert value.name == used.name
+    assert [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] == ["n", 3]

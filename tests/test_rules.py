@@ -18,7 +18,7 @@ import numpy as np
 import oracle
 import pytest
 from hypothesis import assume, given, settings
-from nets import DOUBLE, FLOAT, Bench, Session, assert_near, eighths, geometries, model, node
+from nets import DOUBLE, FLOAT, Bench, Session, assert_near, eighths, geometries, integers, model, node, run
 from onnx import NodeProto
 from oracle import Rule
 
@@ -27,7 +27,7 @@ from onnxdtd import compiler, rules
 from onnxdtd.errors import RequestError, RuleError
 from onnxdtd.library import Library
 from onnxdtd.linear import LINEAR, Layer, followed_by
-from onnxdtd.rules import Context, propagate
+from onnxdtd.rules import Context, adjoints, propagate
 
 LIBRARY = Library()
 LOW, HIGH = -1.25, 1.5  # around all inputs
@@ -257,7 +257,27 @@ def test_what_is_known_to_be_positive_costs_fewer_nodes():
         context = Context(lambda tensor, known=nonnegative: known, lambda tensor: None)
         (share,) = propagate(e, layer, LIBRARY.rule("z+"), bench.input("R", layer.y), context)
         counts.append([n.op_type for n in e.live([share])[0]].count("Conv"))
-    assert counts == [2, 4]
+    assert counts == [2, 3]  # the adjoints of the two parts are one, having few channels
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 8, 9, 16])
+@pytest.mark.parametrize("attrs", [{"pads": [1] * 4}, {"strides": [2, 2]}, {"group": 2}], ids=str)
+def test_adjoints_of_several_weights_at_once_are_those_of_each(channels, attrs):
+    group = attrs.get("group", 1)
+    rng, seen = np.random.default_rng(channels), channels * group
+    w = integers(rng, 4, channels, 3, 3)
+    bench = Bench(model([node("Conv", "x w", "y", **attrs)], {"x": ["n", seen, 7, 7]}, ["y"], {"w": w}))
+    e, layer = bench.e, LINEAR["Conv"](bench.e, bench.nodes[0], lambda t: t.name == "x")
+    (slot,) = layer.slots
+    s, weights = bench.input("R", layer.y), [slot.w, e("Relu", slot.w), e("Min", slot.w, 0.0)]
+    together, apart = adjoints(e, slot, s, weights), [slot.adjoint(s, weight) for weight in weights]
+    x = integers(rng, 2, seen, 7, 7)
+    R = integers(rng, *run(bench.proto, x=x)["y"].shape)
+    pairs = {f"{i}/{side}": t for i, both in enumerate(zip(together, apart, strict=True)) for side, t in enumerate(both)}
+    found = bench.session(pairs)(x=x, R=R)
+    for i in range(3):
+        np.testing.assert_array_equal(found[f"{i}/0"], found[f"{i}/1"])
+    assert (together[0] is not apart[0]) == (channels <= 8 and attrs == {"pads": [1] * 4})
 
 
 # ---- the rules that come with onnxdtd --------------------------------------------------------------------------------

@@ -54,6 +54,26 @@ def two_inputs() -> ModelProto:
     return model(nodes, {"a": ["batch", 4], "b": ["batch", 5]}, ["y"], arrays)
 
 
+@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "epsilon-alpha2beta1"])
+def test_a_batch_of_any_size_is_laid_out_like_a_fixed_one(preset: str, tmp_path: Path) -> None:
+    """ONNX Runtime leaves its blocked layout where it does not know that two shapes agree."""
+    wide = {"c": weights(16, 3, 3, 3), "d": weights(16, 16, 3, 3, seed=1), "e": weights(16, 5, seed=2)}
+    nodes = [
+        *(node("Conv", "x c", "h", pads=[1] * 4), node("Relu", "h", "i"), node("MaxPool", "i", "p", kernel_shape=[2, 2])),
+        *(node("Conv", "p d", "j", pads=[1] * 4), node("Relu", "j", "k"), node("Conv", "k d", "l"), node("Relu", "l", "m")),
+        *(node("GlobalAveragePool", "m", "g"), node("Flatten", "g", "f"), node("MatMul", "f e", "y")),
+    ]
+    reorders = []
+    for batch in ("batch", 2):
+        options = ort.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / f"{batch}.onnx")
+        options.log_severity_level = 3
+        proto = onnxdtd.compile(model(nodes, {"x": [batch, 3, 12, 12]}, ["y"], wide), preset, low=-1, high=1)
+        ort.InferenceSession(proto.SerializeToString(), options, providers=CPU)
+        reorders.append(sum(n.op_type.startswith("Reorder") for n in onnx.load(options.optimized_model_filepath).graph.node))
+    assert reorders[0] == reorders[1]
+
+
 # ------------------------------------------------------------------------------------------------------------- what it does
 
 
