@@ -204,8 +204,11 @@ def depth_to_space(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tup
 @register(ROUTE, "MaxPool")
 def max_pool(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the entry that won each window. MaxUnpool would not do: where windows overlap it overwrites instead of adding."""
-    attrs = {name: value for name, value in node.attrs.items() if name != "storage_order"}
-    x = node.inputs[0]
+    attrs, x = dict(node.attrs), node.inputs[0]
+    # Spelled out where the predictor leaves it out: an ONNX Runtime searches the whole graph ten times for nodes to merge if
+    # it finds two with equal attributes and inputs of which it can merge neither, one having a second output.
+    if attrs.pop("storage_order", None) is None:
+        attrs["storage_order"] = 0
     _, winner = e.multi("MaxPool", 2, e.cast(x, wide(x.dtype)), **attrs)
     winner.dtype = np.dtype(np.int64)
     yield 0, scattered(e, x, winner, first(relevance))

@@ -191,7 +191,7 @@ def matmul(e: Emit, node: gs.Node, active: Active) -> Layer:
     rank_x, rank_w = len(shape_of(x)), len(shape_of(w))
     if rank_x == 1 and rank_w > 2:
         raise NotLinear("it multiplies a vector by a stack of matrices")
-    adjoint = _left_adjoint(e, rank_w) if active(left) else _right_adjoint(e, rank_w, rank_x)
+    adjoint = _left_adjoint(e, x, w) if active(left) else _right_adjoint(e, rank_w, rank_x)
     if rank_x >= 2 and rank_w > 2:  # leading axes of x may have been repeated
         before, product = adjoint, [*shape_of(y)[:-2], *shape_of(x)[-2:]]
         adjoint = lambda s, w: e.unbroadcast(before(s, w), product, x)
@@ -205,11 +205,18 @@ def _transpose(e: Emit, w: Value, rank: int) -> Tensor:
     return e("Transpose", w, perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
-def _left_adjoint(e: Emit, rank_w: int) -> Callable[[Tensor, Value], Tensor]:
+def _left_adjoint(e: Emit, x: Tensor, w: Tensor) -> Callable[[Tensor, Value], Tensor]:
     """Of x -> x w."""
-    if rank_w == 1:
+    rank_x, sizes = len(shape_of(x)), shape_of(w)
+    if len(sizes) == 1:
         return lambda s, w: e("Mul", e("Unsqueeze", s, [-1]), w)
-    return lambda s, w: e("MatMul", s, _transpose(e, w, rank_w))
+    if len(sizes) > 2 or rank_x < 2 or sizes[1] is None:
+        return lambda s, w: e("MatMul", s, _transpose(e, w, len(sizes)))
+    # As rows times a matrix that Gemm transposes: of a constant, a runtime would make a transposed copy while it loads.
+    if rank_x == 2:
+        return lambda s, w: e("Gemm", s, w, transB=1)
+    rows = lambda s: e("Reshape", s, [-1, sizes[1]])
+    return lambda s, w: e("Reshape", e("Gemm", rows(s), w, transB=1), e.shape(x))
 
 
 def _right_adjoint(e: Emit, rank_w: int, rank_x: int) -> Callable[[Tensor, Value], Tensor]:

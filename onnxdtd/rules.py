@@ -107,6 +107,8 @@ def propagate(
             z = denominator(e, layer, branch, terms, rule.params)
             sign = sign_of(layer, branch, [term for _, term, _, _ in terms], context.nonnegative)
             s, factor = divide(e, r, z, rule.epsilon, sign)
+            if layer.family == "dense":  # whose weights are many more than its outputs
+                s, factor = e.mul(s, factor), 1.0
             division = Division(branch, r, s, z, sign, factor)
         if record is not None:
             record(division)
