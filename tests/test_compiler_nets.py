@@ -180,6 +180,9 @@ def compiled(source: ModelProto, *args: Any, **options: Any) -> ModelProto:
         ours, theirs = (getattr(p.graph, part) for p in (proto, source))
         assert list(ours[: len(theirs)]) == list(theirs), part
     assert {n.domain for n in proto.graph.node} == {""}
+    work = [(n.op_type, *n.input, *sorted(a.SerializeToString() for a in n.attribute)) for n in proto.graph.node]
+    added = work[len(source.graph.node) :]
+    assert not [w for w in added if work.count(w) > 1 and w[0] != "Identity"]  # nothing is computed twice
     assert list(proto.opset_import) == list(source.opset_import)
     metadata = {entry.key: json.loads(entry.value) for entry in proto.metadata_props}
     assert all(key.startswith("onnxdtd.") for key in metadata)
