@@ -8,7 +8,7 @@ in milliseconds, ours as multiples of it, theirs as multiples of ours.
 Where there is a GPU, both sides run on it, given and giving arrays in the computer's memory, and a further table says where
 ONNX Runtime has put the nodes and how often it copies between the two memories.
 
-    scripts/bench.py                                     everything, twenty minutes or so
+    scripts/bench.py                                     everything, half an hour or so
     scripts/bench.py --models vgg16 --batches 1 --readme
 """
 
@@ -47,12 +47,12 @@ PRESETS = ("dtd", "lrp-epsilon", "epsilon-alpha2beta1")
 SIZE = 224
 COMPILED = ".dtd.onnx"
 KINDS = {  # of operators; all others are element-wise
-    "layers": {"Conv", "ConvTranspose", "Gemm", "MatMul"},
+    "layers": {"Conv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"},
     "layout": {"ReorderInput", "ReorderOutput", "Transpose", "Reshape", "Flatten"},
     "pooling": {"MaxPool", "AveragePool", "GlobalAveragePool", "ScatterElements"},
     "joining": {"Concat", "Split", "Slice", "Pad", "Expand"},
 }
-PAUSE = 0.05  # seconds; the threads of one session spin on for a while and would be in the way of the next
+PAUSE = 0.25  # seconds; the threads of one tool spin on for up to 0.2 and would be in the way of the next
 
 
 @dataclass(frozen=True)
@@ -225,14 +225,14 @@ def weighed(name: str, path: Path, folder: Path, batches: Sequence[int]) -> Weig
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "onnxdtd", "compile", path, "-o", out, *bounds], check=True, capture_output=True)
     seconds = time.perf_counter() - start
-    told = {model: _told(model, 1) for model in (path, out)}
+    load, load_source = (median(_told(model, 1)["load"] for _ in range(5)) for model in (out, path))
     peaks = {b: _told(out, b)["peak"] / _told(path, b)["peak"] for b in batches}
     spent = _told(out, 1, "--kernels")
     shares = {kind: seconds / sum(spent.values()) for kind, seconds in spent.items()}
     sizes = out.stat().st_size, path.stat().st_size
     placed = _told(out, 1, "--placed") if len(default_providers()) > 1 else {}
     counts = {where: int(count) for where, count in placed.items()}
-    return Weight(name, seconds, told[out]["load"], told[path]["load"], *sizes, peaks, shares, counts)
+    return Weight(name, seconds, load, load_source, *sizes, peaks, shares, counts)
 
 
 def _told(path: Path, batch: int, what: str = "--one") -> dict[str, float]:
