@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from nets import Bench, geometries, integers, model, node
 
-from onnxdtd import dataset, images, inputs, lowering, perturb
+from onnxdtd import dataset, images, inputs, lowering, page, perturb
 from onnxdtd.lowering import (
     Window,
     _transposed_any_size,
@@ -164,7 +164,7 @@ def test_every_lowering_is_the_plain_one(geometry, group, more, seed):
     np.testing.assert_array_equal(found["chosen"], found["plain"])
 
 
-@pytest.mark.parametrize("module", [lowering, images, inputs, dataset, perturb], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [lowering, images, inputs, dataset, page, perturb], ids=lambda module: module.__name__)
 def test_examples_in_docstrings(module):
     failed, attempted = doctest.testmod(module)
     assert attempted > 0

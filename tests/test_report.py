@@ -22,7 +22,8 @@ from onnxdtd.cli_study import SHOWN
 from onnxdtd.errors import RequestError
 from onnxdtd.inputs import scaling
 from onnxdtd.measures import METRICS
-from onnxdtd.report import AUDIT, EVALUATION, number, report, thumbnail, write
+from onnxdtd.page import number
+from onnxdtd.report import AUDIT, EVALUATION, report, thumbnail, write
 
 PRESETS = ("dtd", "lrp-epsilon", "gradient-x-input", "sensitivity")
 NODES = ("/0/Conv", "/3/Conv", "/7/Gemm", "/9/Gemm")

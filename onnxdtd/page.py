@@ -1,0 +1,218 @@
+"""What a page is made of, and the parts that evaluations and audits have in common."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnxdtd.charts import Chart
+from onnxdtd.measures import BADNESS, SETTINGS, Measure
+
+Json = Mapping[str, Any]
+
+FEW_SKIPPED = 100
+SENSITIVITY = "sensitivity"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """So many significant digits; "-" where there is no number.
+
+    >>> number(0.4), number(12.345), number(300), number(1e-7), number(None)
+    ('0.400', '12.3', '300', '1.00e-7', '-')
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, int) or value == 0:
+        return str(int(value))
+    return re.sub(r"e([-+])0?", lambda m: "e-" if m[1] == "-" else "e", f"{value:#.{digits}g}").removesuffix(".")
+
+
+def mean_text(found: Json | None) -> str:
+    """A mean with its standard error, of which two digits say enough."""
+    if found is None or found["mean"] is None:
+        return "-"
+    return number(found["mean"]) + (f" ± {number(found['error'], 2)}" if found.get("error") is not None else "")
+
+
+def listed(words: Sequence[str]) -> str:
+    """As in a sentence.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+# ------------------------------------------------------------------------------------------------------ what a page is made of
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number in a table, the ``best`` of its row, or as good as the best within two standard errors, or neither."""
+
+    text: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells with their headings; a row is its heading, the small print below that, and its cells. ``words``: no numbers."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, str, Sequence[Cell]]]
+    words: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Samples and their heatmaps: a row a sample, a column for each preset, given as (heading, name of the heatmap)."""
+
+    caption: str
+    columns: Sequence[tuple[str, str]]
+    samples: Sequence[Json]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. ``legend`` names the lines of the charts with their styles; ``folded`` hides it behind its title."""
+
+    title: str
+    text: Sequence[str] = ()
+    measures: Sequence[Measure] = ()
+    legend: Sequence[tuple[int, str]] = ()
+    charts: Sequence[Chart] = ()
+    tables: Sequence[Table] = ()
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the template lays out: title, a line below it, summaries as (heading, sentences), pictures, sections."""
+
+    title: str
+    lead: str
+    summary: Sequence[tuple[str, Sequence[str]]]
+    sections: Sequence[Section]
+    grids: Sequence[Grid]
+
+
+# ------------------------------------------------------------------------------------------------------------------- tables
+
+
+def marked(values: Sequence[Json | None], best: str) -> list[Cell]:
+    """A row of means, the best of them marked, and those that two standard errors of the difference do not tell from it."""
+    known = [v for v in values if v is not None and v["mean"] is not None]
+    if best not in BADNESS or len({v["mean"] for v in known}) < 2:
+        return [Cell(mean_text(value)) for value in values]
+    badness = BADNESS[best]
+    first = min(known, key=lambda v: badness(v["mean"]))
+    marks = []
+    for value in values:
+        if value is None or value["mean"] is None:
+            marks.append("")
+        elif value["mean"] == first["mean"]:
+            marks.append("best")
+        else:
+            marks.append("near" if apart(value, first) is False else "")
+    return [Cell(mean_text(value), mark) for value, mark in zip(values, marks, strict=True)]
+
+
+def apart(a: Json, b: Json) -> bool | None:
+    """Do two means differ by more than two standard errors of their difference? None where an error is not known."""
+    if a.get("error") is None or b.get("error") is None:
+        return None
+    return bool(abs(a["mean"] - b["mean"]) > 2 * math.hypot(a["error"], b["error"]))
+
+
+def plain(values: Iterable[float | None], best: str = "") -> list[Cell]:
+    """A row of numbers without errors."""
+    return marked([{"mean": value} for value in values], best)
+
+
+def compared(caption: str, columns: Sequence[str], measures: Mapping[str, Measure], found: Sequence[Json | None]) -> Table:
+    """One row a measure, one column for each dictionary of ``found``."""
+    rows = []
+    for name, measure in measures.items():
+        values = [None if one is None else one.get(name) for one in found]
+        if any(value is not None for value in values):
+            means = [value if isinstance(value, Mapping) else {"mean": value} for value in values]
+            rows.append((measure.title, measure.best, marked(means, measure.best)))
+    return Table(caption, columns, rows)
+
+
+def grids(result: Json, models: Sequence[Json]) -> list[Grid]:
+    """The pictures, model by model: where there are several, "model: preset" names a heatmap, the model without its suffix."""
+    samples = (result.get("pictures") or {}).get("samples", [])
+    grids = []
+    for model in models if samples else ():
+        prefix = f"{Path(model['model']).stem}: " if len(models) > 1 else ""
+        grids.append(Grid(str(model["model"]) if prefix else "", [(name, prefix + name) for name in names(model)], samples))
+    return grids
+
+
+def names(result: Json) -> list[str]:
+    """Of the presets."""
+    return [str(preset["preset"]) for preset in result["presets"]]
+
+
+def used(measures: Mapping[str, Measure], found: Iterable[Json | None]) -> list[Measure]:
+    """The measures that some dictionary of ``found`` has."""
+    names = {name for one in found if one for name in one}
+    return [measure for name, measure in measures.items() if name in names]
+
+
+def rules(models: Sequence[Json]) -> Section:
+    """The rule of every layer under every preset."""
+    tables = []
+    for model in models:
+        nodes = dict.fromkeys(node for preset in model["presets"] for node in preset["rules"])
+        rows = [(node, "", [Cell(preset["rules"].get(node, "-")) for preset in model["presets"]]) for node in nodes]
+        tables.append(Table(str(model["model"]), names(model), rows, words=True))
+    derived = any(not preset["rules"] for model in models for preset in model["presets"])
+    text = ["Presets without rules are derivatives of the score."] if derived else []
+    return Section("The rule of every layer", text, tables=[table for table in tables if table.rows], folded=True)
+
+
+def settings_section(result: Json, models: Sequence[Json]) -> Section:
+    """How it was measured, on what."""
+    words = [(SETTINGS.get(key, key), "", [Cell(_words(value))]) for key, value in result["settings"].items()]
+    hashes = [(str(model["model"]), "", [Cell(str(model["sha256"]))]) for model in models]
+    tables = [Table("", ["value"], words, words=True), Table("", ["SHA-256"], hashes, words=True)]
+    return Section("Settings and hashes", [f"Measured by onnxdtd {result['version']}."], tables=tables)
+
+
+def _words(value: Any) -> str:
+    """A setting as it was given."""
+    return "-" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def skipped(result: Json) -> Section | None:
+    """The samples that nothing was measured on, and why."""
+    skipped = result.get("skipped") or []
+    if not skipped:
+        return None
+    rows = [(str(one["name"]), "", [Cell(str(one["reason"]))]) for one in skipped[:FEW_SKIPPED]]
+    text = [f"{counted(len(skipped), 'sample')} left out of every number on this page."]
+    if len(skipped) > FEW_SKIPPED:
+        text.append(f"The first {FEW_SKIPPED} are listed; the JSON has all of them.")
+    return Section("Skipped samples", text, tables=[Table("", ["reason"], rows, words=True)])
+
+
+def lead_line(settings: Json, presets: int) -> str:
+    """On what was measured, in short."""
+    data = f" of {settings['data']}" if settings.get("data") else ""
+    return f"{counted(settings['samples'], 'sample')}{data}, {counted(presets, 'preset')}"
+
+
+def counted(n: int, word: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "sample"), counted(2, "sample")
+    ('1 sample', '2 samples')
+    """
+    return f"{n} {word}{'' if n == 1 else 's'}"
