@@ -60,8 +60,8 @@ def prepare(model: files.ModelLike, request: Request) -> Job:
     changes = files.normalise(source.proto)
     graph = files.graph(source.proto)
     changes += files.declare_outputs(source.proto, graph)
-    emit = Emit(graph, files.names(source.proto))
     names = [value.name for value in inputs]
+    emit = Emit(graph, files.names(source.proto), names)
     if request.low is None and request.high is None and any(is_byte(t.dtype) for t in explainable(graph, names)):
         request = replace(request, low=0.0, high=255.0)  # what a byte can be
     bounded = request.low is not None or request.high is not None
@@ -180,7 +180,7 @@ def build(job: Job, inject: str | None = None) -> onnx.ModelProto:
         shape = None if source.shape is None else list(source.shape)
         proto.graph.input.append(helper.make_tensor_value_info(seed.name, helper.np_dtype_to_tensor_dtype(seed.dtype), shape))
     if target_input is not None:
-        proto.graph.input.append(helper.make_tensor_value_info(target_input, TensorProto.INT64, ["targets"]))
+        proto.graph.input.append(helper.make_tensor_value_info(target_input, TensorProto.INT64, ["dtd/targets"]))
         proto.graph.initializer.append(helper.make_tensor(target_input, TensorProto.INT64, [1], [-1]))
     for key, value in entries.items():
         proto.metadata_props.add(key=PREFIX + key, value=value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -64,16 +64,19 @@ class Emit:
 
     Inputs are tensors, None (an optional input left out), a number (takes the type of the first tensor) or a list of
     integers. New nodes are named after ``scope``, the step that they belong to. What the predictor computed in half precision
-    is read as float32: relevance leaves the range of float16, and its sums need more than three digits.
+    is read as float32: relevance leaves the range of float16, and its sums need more than three digits. ``inputs`` are those
+    that a caller feeds, by default all of the graph.
     """
 
-    def __init__(self, graph: gs.Graph, taken: Iterable[str] = ()):
+    def __init__(self, graph: gs.Graph, taken: Iterable[str] = (), inputs: Collection[str] | None = None):
         self.scope = "onnxdtd"
         self.nodes: list[Emitted] = []
         self.constants: dict[str, gs.Constant] = {}
         self._taken = {*taken, *graph.tensors(), *(node.name for node in graph.nodes)}
         self._cache: dict[Any, list[Tensor]] = {}
-        self._shapes: dict[str, tuple[Any, list[int | str]]] = {}
+        self._shapes: dict[str, tuple[Any, list[int | str | None]]] = {}
+        self._outputs = {t.name for t in graph.outputs}
+        self._sizes = _names_of_sizes([t for t in graph.inputs if inputs is None or t.name in inputs])
         for node in graph.nodes:  # what the predictor computes already is used again
             if len(node.outputs) == 1 and not node.domain and node.op not in ("Constant", "If", "Loop", "Scan"):
                 self._cache.setdefault(_key(node.op, node.inputs, node.attrs, 1), node.outputs)
@@ -212,10 +215,14 @@ class Emit:
     def of_shape(self, tensor: Tensor, like: Tensor) -> None:
         """Say that a new tensor has the shape of ``like``, for runtimes that lose sight of a batch of unknown size on the way.
 
-        ONNX Runtime leaves a product in its blocked layout only where it knows that both factors have one shape.
+        ONNX Runtime leaves a product in its blocked layout, which is for four axes, only where it knows that both factors have
+        one shape. But it also lets tensors share memory whose sizes have one name: nothing is said on the word of an output.
         """
-        if like.shape is not None and any(isinstance(size, str) for size in like.shape):
-            self._shapes[tensor.name] = tensor.dtype, list(like.shape)
+        if like.shape is None or len(like.shape) != 4 or like.name in self._outputs:
+            return
+        sizes = [size if isinstance(size, int) or size in self._sizes else None for size in like.shape]
+        if any(isinstance(size, str) for size in sizes):
+            self._shapes[tensor.name] = tensor.dtype, sizes
 
     def declared(self, nodes: Iterable[NodeProto]) -> Iterator[ValueInfoProto]:
         """What is known of the results of ``nodes``."""
@@ -243,6 +250,14 @@ class Emit:
             behind.update(t.name for t in node.outputs if depends)
         constants = [c for name, c in self.constants.items() if name in wanted]
         return map(OnnxExporter.export_node, early + late), map(OnnxExporter.export_tensor_proto, constants)
+
+
+def _names_of_sizes(inputs: Sequence[Tensor]) -> set[str]:
+    """The names of sizes unknown before run time, where all inputs have one batch; else none is to be relied on."""
+    shapes = [t.shape or [None] for t in inputs]
+    if len({shape[0] for shape in shapes}) != 1:
+        return set()
+    return {size for shape in shapes for size in shape if isinstance(size, str)}
 
 
 def _key(op: str, inputs: Sequence[Tensor], attrs: dict[str, Any], outputs: int) -> Any:

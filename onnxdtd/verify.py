@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -123,7 +124,7 @@ def stripped(compiled: onnx.ModelProto, sizes: Mapping[str, Any]) -> onnx.ModelP
     proto = onnx.ModelProto()
     proto.CopyFrom(compiled)
     for name in PARTS:
-        del getattr(proto.graph, name)[int(sizes[name]) :]
+        del getattr(proto.graph, name)[int(sizes.get(name, sys.maxsize)) :]
     kept = [entry for entry in proto.metadata_props if not entry.key.startswith(PREFIX)]
     del proto.metadata_props[:]
     proto.metadata_props.extend(kept)

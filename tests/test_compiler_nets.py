@@ -581,6 +581,48 @@ def test_an_empty_batch(network):
     assert Session(compiled(made.model(), "dtd"))(**x)["relevance"].shape == x["x"].shape
 
 
+def numbers(*shape: int) -> Array:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 4), (5, 0, 4), (3, 5, 4)], ids=str)
+@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient"])
+def test_an_empty_batch_wherever_its_axis_is(shape, preset):
+    nodes = [node("Transpose", "x", "t", perm=[1, 0, 2]), node("MatMul", "t a", "h"), node("Relu", "h", "i")]
+    nodes += [node("MatMul", "i b", "u"), node("ReduceSum", "u zero", "y", keepdims=0)]
+    weights = {"a": numbers(4, 6), "b": numbers(6, 3), "zero": np.array([0])}
+    proto = compiled(model(nodes, {"x": ["n", "t", 4]}, ["y"], weights), preset)
+    assert Session(proto)(x=numbers(*shape))["relevance"].shape == shape
+
+
+@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient"])
+def test_names_of_sizes_that_mean_two_things(preset):
+    """ONNX Runtime shares memory between tensors whose sizes have one name; what a model says of its outputs may be wrong."""
+    nodes = [node("Reshape", "x s", "v"), node("MatMul", "v a", "u"), node("Relu", "u", "r"), node("Reshape", "r t", "w")]
+    weights = {"s": np.array([-1, 3]), "a": numbers(3, 3), "t": np.array([-1, 18]), "b": numbers(18, 3)}
+    for name in ("unk__0", "n", "targets"):
+        source = model([*nodes, node("MatMul", "w b", "y")], {"x": ["n", 6, 3]}, ["y"], weights)
+        source.graph.output[0].type.tensor_type.shape.dim[0].dim_param = name
+        assert np.isfinite(Session(onnxdtd.compile(source, preset))(x=numbers(2, 6, 3))["relevance"]).all()
+
+
+def test_a_batch_by_the_name_of_our_own():
+    nodes = [node("MatMul", "x a", "h"), node("Relu", "h", "y")]
+    proto = onnxdtd.compile(model(nodes, {"x": ["targets", 4]}, ["y"], {"a": numbers(4, 6)}))
+    assert Session(proto)(x=numbers(3, 4))["relevance"].shape == (3, 4)
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 1), (1, 3), (3, 3)])
+def test_inputs_one_of_which_is_repeated_for_the_other(n, m):
+    nodes = [node("Conv", "x a", "h"), node("Conv", "z a", "g"), node("Add", "h g", "k"), node("Relu", "k", "i")]
+    nodes += [node("GlobalAveragePool", "i", "p"), node("Flatten", "p", "f"), node("MatMul", "f b", "y")]
+    inputs = {"x": ["n", 2, 5, 5], "z": ["m", 2, 5, 5]}
+    proto = compiled(model(nodes, inputs, ["y"], {"a": numbers(4, 2, 3, 3), "b": numbers(4, 3)}), "dtd-w2")
+    found = Session(proto)(x=numbers(n, 2, 5, 5), z=numbers(m, 2, 5, 5))
+    assert np.isfinite(found["relevance/x"]).all()
+    assert np.isfinite(found["relevance/z"]).all()
+
+
 # ---- what is explained -----------------------------------------------------------------------------------------------
 
 

@@ -228,12 +228,34 @@ def test_an_operator_of_a_foreign_domain_is_another_operator():
     assert Emit(graph)("Relu", x) is not y
 
 
-def test_shapes_are_declared_where_a_size_is_unknown_and_the_node_lives(bench):
-    e, x, z = bench.e, bench.tensors["x"], bench.tensors["z"]
-    used, unused, fixed = e("Neg", x), e("Exp", x), e("Abs", z)
-    for tensor, like in ((used, x), (unused, x), (fixed, z)):
-        e.of_shape(tensor, like)
-    nodes, _ = e.live([used, fixed])
-    (value,) = e.declared(nodes)
-    assert value.name == used.name
-    assert [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] == ["n", 3]
+def declared(inputs: dict[str, list], *others: list) -> dict[str, list]:
+    """What is declared of tensors like each input, the output and each of ``others``, and of one that nobody needs."""
+    first, *_ = inputs
+    made = Bench(model([node("Relu", first, "y")], inputs, ["y"]))
+    e, likes = made.e, [*(made.tensors[name] for name in inputs), made.tensors["y"]]
+    likes += [gs.Variable(f"other{i}", np.float32, shape) for i, shape in enumerate(others)]
+    results = [e("Neg", like) for like in likes]
+    for result, like in zip(results, likes, strict=True):
+        e.of_shape(result, like)
+    e.of_shape(e("Exp", likes[0]), likes[0])
+    found = list(e.declared(e.live(results)[0]))
+    assert {value.name for value in found} <= {result.name for result in results}
+    sizes = {v.name: [d.dim_param or d.dim_value or None for d in v.type.tensor_type.shape.dim] for v in found}
+    return {like.name: sizes[result.name] for result, like in zip(results, likes, strict=True) if result.name in sizes}
+
+
+def test_shapes_are_declared_where_a_size_of_a_picture_has_the_name_of_an_inputs():
+    assert declared({"x": ["n", 3, "h", 8]}) == {"x": ["n", 3, "h", 8]}
+    assert declared({"x": ["n", 3, 8, 8]}, ["n", 3, "unk__0", "w"], ["unk__0", 3, 8, 8]) == {
+        "x": ["n", 3, 8, 8],
+        "other0": ["n", 3, None, None],
+    }
+    assert not declared({"x": [2, 3, 8, 8]})
+    assert not declared({"x": ["n", 3, 8]})
+
+
+@pytest.mark.parametrize("other", ["m", 2, None])
+def test_no_shape_is_declared_where_inputs_may_have_batches_of_different_sizes(other):
+    """One may be repeated for the other: ONNX Runtime would take sizes of one name for one size, and fail."""
+    assert declared({"x": ["n", 3, 8, 8], "z": ["n", 4]}) == {"x": ["n", 3, 8, 8]}
+    assert not declared({"x": ["n", 3, 8, 8], "z": [other, 3, 8, 8]})

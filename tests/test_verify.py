@@ -263,6 +263,29 @@ def test_bundled_models_on_their_samples(name: str, tmp_path: Path) -> None:
     assert "on 20 inputs" in found(report, "prediction")
 
 
+def test_declared_shapes_are_compared(tmp_path: Path) -> None:
+    source, path = MODELS / "digits_cnn.onnx", tmp_path / "out.onnx"
+    proto = onnxdtd.compile(source, low=0, high=1)
+    ours = next(v for v in proto.graph.value_info if v.name.startswith("dtd/"))
+    onnxdtd.save(proto, path)
+    assert verify(path, source).passed
+    ours.type.tensor_type.shape.dim[0].dim_param = "height"
+    onnxdtd.save(proto, path)
+    for report in (verify(path, source), verify(path)):
+        assert failed(report) == {"relevance pass", "compiled anew"}
+        assert ours.name in found(report, "relevance pass")
+
+
+def test_a_file_that_does_not_say_how_many_shapes_are_declared(source: Path, compiled: Path) -> None:
+    def forget(proto: onnx.ModelProto) -> None:
+        (sizes,) = (e for e in proto.metadata_props if e.key == "onnxdtd.predictor")
+        sizes.value = json.dumps({k: v for k, v in json.loads(sizes.value).items() if k != "value_info"})
+
+    path = tampered(compiled, forget)
+    for report in (verify(path, source), verify(path)):
+        assert {"digest", "metadata"} <= failed(report)
+
+
 @pytest.mark.parametrize("weights", ["reference", "copy"])
 @pytest.mark.parametrize("folder", ["", "in"])
 def test_external_weights_wherever_they_lie(folder: str, weights: str, tmp_path: Path) -> None:
