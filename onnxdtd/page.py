@@ -148,11 +148,11 @@ def compared(caption: str, columns: Sequence[str], measures: Mapping[str, Measur
 def grids(result: Json, models: Sequence[Json]) -> list[Grid]:
     """The pictures, model by model: where there are several, "model: preset" names a heatmap, the model without its suffix."""
     samples = (result.get("pictures") or {}).get("samples", [])
-    grids = []
+    found = []
     for model in models if samples else ():
         prefix = f"{Path(model['model']).stem}: " if len(models) > 1 else ""
-        grids.append(Grid(str(model["model"]) if prefix else "", [(name, prefix + name) for name in names(model)], samples))
-    return grids
+        found.append(Grid(str(model["model"]) if prefix else "", [(name, prefix + name) for name in names(model)], samples))
+    return found
 
 
 def names(result: Json) -> list[str]:
@@ -162,8 +162,8 @@ def names(result: Json) -> list[str]:
 
 def used(measures: Mapping[str, Measure], found: Iterable[Json | None]) -> list[Measure]:
     """The measures that some dictionary of ``found`` has."""
-    names = {name for one in found if one for name in one}
-    return [measure for name, measure in measures.items() if name in names]
+    some = {name for one in found if one for name in one}
+    return [measure for name, measure in measures.items() if name in some]
 
 
 def rules(models: Sequence[Json]) -> Section:
@@ -193,12 +193,12 @@ def _words(value: Any) -> str:
 
 def skipped(result: Json) -> Section | None:
     """The samples that nothing was measured on, and why."""
-    skipped = result.get("skipped") or []
-    if not skipped:
+    samples = result.get("skipped") or []
+    if not samples:
         return None
-    rows = [(str(one["name"]), "", [Cell(str(one["reason"]))]) for one in skipped[:FEW_SKIPPED]]
-    text = [f"{counted(len(skipped), 'sample')} left out of every number on this page."]
-    if len(skipped) > FEW_SKIPPED:
+    rows = [(str(one["name"]), "", [Cell(str(one["reason"]))]) for one in samples[:FEW_SKIPPED]]
+    text = [f"{counted(len(samples), 'sample')} left out of every number on this page."]
+    if len(samples) > FEW_SKIPPED:
         text.append(f"The first {FEW_SKIPPED} are listed; the JSON has all of them.")
     return Section("Skipped samples", text, tables=[Table("", ["reason"], rows, words=True)])
 

@@ -123,7 +123,7 @@ def stripped(compiled: onnx.ModelProto, sizes: Mapping[str, Any]) -> onnx.ModelP
     """The predictor without what the compiler added to it."""
     proto = onnx.ModelProto()
     proto.CopyFrom(compiled)
-    for name in PARTS:
+    for name in PARTS:  # what a file does not count, nothing was added to
         del getattr(proto.graph, name)[int(sizes.get(name, sys.maxsize)) :]
     kept = [entry for entry in proto.metadata_props if not entry.key.startswith(PREFIX)]
     del proto.metadata_props[:]

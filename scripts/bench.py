@@ -79,7 +79,7 @@ class Weight:
     size_source: int
     peak: dict[int, float] = field(default_factory=dict)  # relative to the source's, by batch size
     kernels: dict[str, float] = field(default_factory=dict)  # share of the time in each kind of operator (batch 1)
-    placed: dict[str, int] = field(default_factory=dict)  # nodes by provider, and copies between them
+    placed: dict[str, float] = field(default_factory=dict)  # nodes by provider, and copies between them
 
 
 # --------------------------------------------------------------------------------------------------------- the two sides
@@ -231,8 +231,7 @@ def weighed(name: str, path: Path, folder: Path, batches: Sequence[int]) -> Weig
     shares = {kind: seconds / sum(spent.values()) for kind, seconds in spent.items()}
     sizes = out.stat().st_size, path.stat().st_size
     placed = _told(out, 1, "--placed") if len(default_providers()) > 1 else {}
-    counts = {where: int(count) for where, count in placed.items()}
-    return Weight(name, seconds, load, load_source, *sizes, peaks, shares, counts)
+    return Weight(name, seconds, load, load_source, *sizes, peaks, shares, placed)
 
 
 def _told(path: Path, batch: int, what: str = "--one") -> dict[str, float]:
