@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from onnxdtd.request import Request
 
 if TYPE_CHECKING:
     from onnxdtd.compiler import Job
+    from onnxdtd.explain import Result
     from onnxdtd.verify import Report
 
 
@@ -162,41 +164,54 @@ def explain_command(
     out_path: Annotated[Path, option("-o", "The folder for heatmaps and results.json.", "DIR")] = Path("explanations"),
     labels: Annotated[Path | None, option("--labels", "Names of the classes, one a line.", "FILE")] = None,
     bgr: Annotated[bool, option("--bgr", "The model takes blue first, as Caffe models do.")] = False,
+    save_path: Annotated[
+        Path | None, option("--save", "Also write the relevance itself, with samples, classes and logits.", "FILE.npz")
+    ] = None,
     provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain inputs: a heatmap each, and their numbers in results.json. Compiles MODEL first if need be."""
     from rich.progress import Progress
 
-    from onnxdtd import explain
+    from onnxdtd import explain, notes
     from onnxdtd import inputs as reading
     from onnxdtd.runtime import Explainer
 
     found = reading.files(inputs)
     names = reading.labels(labels) if labels else []
+    record = explain.Record(save_path) if save_path else None
     compiled, target = _compiled(model, request)
-    explainer = Explainer(compiled, [provider] if provider else None, folder=model.parent)
+    running = partial(Explainer, providers=[provider] if provider else None, folder=model.parent)
     bounds = None if request.low is None else (request.low, request.high)
-    job = explain.Job(explainer, names, bounds, bgr)
+    ledgered = None if isinstance(compiled, str) else lambda: running(_ledgered(model, request))
+    job = explain.Job(running(compiled), names, bounds, bgr, ledgered)
     folder = explain.Folder(out_path)
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("explaining", total=len(found))
         skip = (lambda text: err.print(f"onnxdtd: skipped {text}", markup=False)) if len(found) > 1 else None
-        results = explain.run(job, found, folder, target, lambda: progress.advance(task), skip)
+        results = explain.run(job, found, folder, target, lambda: progress.advance(task), skip, record)
     if not results:
         raise RequestError("none of the inputs could be explained")
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False))
         return
+    columns = ["input", "predicted", "score", "explained", "logit", "Σ relevance", "flags"]
     cells = [
-        (r.name, r.predicted_label, f"{r.score:.4g}", r.target_label, _number(r.logit), _number(r.relevance_sum))
+        (r.name, r.predicted_label, f"{r.score:.4g}", r.target_label, _number(r.logit), _number(r.relevance_sum), _codes(r))
         for r in results[:50]
     ]
-    print_table(("input", "predicted", "score", "explained", "logit", "Σ relevance"), cells)
+    shown = len(columns) if any(r.flags for r in results) else -1
+    print_table(columns[:shown], [row[:shown] for row in cells])
     more = f" (the first 50 of {len(results)} shown)" if len(results) > 50 else ""
-    for remark in explain.remarks(results):
+    for remark in (*notes.summary(results), *notes.remarks(results)):
         out.print(f"note: {remark}", markup=False)
     out.print(f"{len(results)} heatmaps and results.json are in {out_path}{more}", markup=False)
+    if save_path:
+        out.print(f"their relevance is in {save_path}", markup=False)
+
+
+def _codes(result: Result) -> str:
+    return ", ".join(flag.code for flag in result.flags)
 
 
 def _compiled(model: Path, request: Request) -> tuple[Any, int | None]:
@@ -213,6 +228,13 @@ def _compiled(model: Path, request: Request) -> tuple[Any, int | None]:
         return str(model), request.target if isinstance(request.target, int) else -1 if request.target else None
     job = prepare(model, request)
     return build(replace(job, request=replace(request, keep=(*request.keep, job.plan.logits.name)))), None
+
+
+def _ledgered(model: Path, request: Request) -> Any:
+    """The same with a ledger."""
+    from onnxdtd.compiler import build, prepare
+
+    return build(prepare(model, replace(request, ledger=True)))
 
 
 @app.command("verify")

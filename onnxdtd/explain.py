@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,10 @@ from onnxdtd import atomic
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.images import Caption, draw
 from onnxdtd.inputs import Layout, Sample, Scaling, samples, scaling
+from onnxdtd.notes import Alike, Flag, of_amount, of_values
 from onnxdtd.runtime import Explainer, Explanation
+
+MANY_CLASSES = 32  # of so many the first heatmap is kept, to compare others with
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Result:
     relevance_max: float
     preset: str
     balance: dict[str, float] | None = None  # what became of the logit, where the model has a ledger
+    flags: list[Flag] = field(default_factory=list)  # what a reader must know of this heatmap
 
 
 class Folder:
@@ -65,13 +71,22 @@ class Folder:
 
 
 class Job:
-    """A compiled model with everything that is needed to explain samples in words and pictures."""
+    """A compiled model with everything that is needed to explain samples in words and pictures.
+
+    ``ledgered`` makes the same model with a ledger, which is asked why a heatmap is all zero.
+    """
 
     def __init__(
-        self, explainer: Explainer, labels: Sequence[str] = (), bounds: tuple[object, object] | None = None, bgr: bool = False
+        self,
+        explainer: Explainer,
+        labels: Sequence[str] = (),
+        bounds: tuple[object, object] | None = None,
+        bgr: bool = False,
+        ledgered: Callable[[], Explainer] | None = None,
     ):
         self.explainer = explainer
         self.labels = labels
+        self._make_ledgered = ledgered
         names = [name for name in explainer.metadata["relevance"] if name in explainer.inputs]
         if len(explainer.inputs) != 1:
             raise RequestError(
@@ -94,8 +109,9 @@ class Job:
 
     def explain(self, sample: Sample, target: int | None = None) -> tuple[Result, np.ndarray]:
         """One sample: the numbers, and its relevance without the batch axis. ``picture`` is filled in by ``run``."""
+        feed = self.layout.feed(sample.x)
         try:
-            explanation = self.explainer(self.layout.feed(sample.x), target)
+            explanation = self.explainer(feed, target)
         except RequestError as error:
             raise RequestError(f"{sample.name}: {error}") from None
         relevance = explanation.relevance[self.input]
@@ -106,7 +122,19 @@ class Job:
         words = (predicted, self.label(predicted), score, chosen, self.label(chosen), logit)
         ledger = explanation.ledger
         balance = None if ledger is None else {name: float(values[0]) for name, values in ledger.totals().items()}
-        return Result(sample.name, "", *words, *sums, preset, balance), relevance
+        result = Result(sample.name, "", *words, *sums, preset, balance)
+        if ledger is None and not relevance.any() and self._ledgered is not None:
+            ledger = self._ledgered(feed, target).ledger
+        flags = of_amount(result, ledger, self.explainer.metadata["derivative"] is not None)
+        return replace(result, flags=flags + of_values(sample.x, self.scale)), relevance
+
+    @cached_property
+    def _ledgered(self) -> Explainer | None:
+        """The model with a ledger, where there can be one."""
+        try:
+            return None if self._make_ledgered is None else self._make_ledgered()
+        except OnnxdtdError:  # nothing of a derivative is kept, or samples cannot be told apart
+            return None
 
     def _classes(self, explanation: Explanation, target: int | None) -> tuple[int, int, float, float | None]:
         """Predicted class, explained class, score of the prediction, explained logit."""
@@ -148,46 +176,87 @@ class Job:
         if result.logit is not None:
             lead = self.explainer.metadata["contrast"]
             subtitle += f"   {'lead over the runner-up' if lead else 'logit'} = {result.logit:.4g}"
-        return Caption(title, subtitle)
+        return Caption(title, subtitle, tuple(flag.text for flag in result.flags))
 
 
-def remarks(results: Sequence[Result]) -> list[str]:
-    """What a reader of the heatmaps must know: logits below zero, and relevance that did not arrive."""
-    known = [r for r in results if r.logit is not None]
-    below = sum(1 for r in known if r.logit is not None and r.logit < 0)
-    shares = [r.relevance_sum / r.logit for r in known if r.logit] or [1.0]
-    share, difference = float(np.median(shares)), float(np.median(np.abs(np.subtract(shares, 1))))
-    found = []
-    balances = [r.balance for r in results if r.balance is not None]
-    if below:
-        found.append(
-            f"{below} of {len(known)} explained logits are below zero: their relevance adds up to that negative number, "
-            "so blue is evidence for the low score, not against the class; --contrast explains the lead over the runner-up"
-        )
-    if share > 2 or share < 0:
-        found.append(
-            f"Σ relevance is {share:.3g} times the logit (median): in this model the rule divides by sums that nearly vanish; "
-            "do not read amounts from these heatmaps"
-        )
-    elif difference > 0.01:
-        who = "biases, the stabiliser and neurons without a positive input absorbed the rest (--ledger itemises it)"
-        found.append(
-            f"Σ relevance is not the logit (median difference {difference:.0%}): {_kept(balances) if balances else who}; "
-            "compare heatmaps by shape, not by size"
-        )
-    return found
+class Record:
+    """The relevance of a whole run, to be written to an ``.npz``. It is kept in memory until then."""
+
+    def __init__(self, path: Path):
+        if path.suffix != ".npz":
+            raise RequestError(f"--save {path}: give the name of an .npz file")
+        if not path.parent.is_dir():
+            raise RequestError(f"--save {path}: there is no such folder")
+        self.path = path
+        self._relevance: list[np.ndarray] = []
+
+    def add(self, relevance: np.ndarray) -> None:
+        """Note the relevance of the next sample."""
+        self._relevance.append(relevance)
+
+    def finish(self, results: Sequence[Result], input_name: str) -> None:
+        """Write all, or nothing: ``relevance/<input>`` [n, ...], a sample's ``relevance/<input>/<sample>`` where they differ in
+        size, and ``sample``, ``predicted``, ``target`` and ``logit`` (NaN where unknown), each [n].
+        """
+        arrays: dict[str, np.ndarray] = {
+            name: np.asarray([getattr(r, name) for r in results]) for name in ("predicted", "target")
+        }
+        arrays["sample"] = np.asarray([Path(r.picture).stem for r in results], np.str_)
+        arrays["logit"] = np.asarray([np.nan if r.logit is None else r.logit for r in results])
+        name = f"relevance/{input_name}"
+        if len({r.shape for r in self._relevance}) == 1:
+            arrays[name] = np.stack(self._relevance)
+        else:
+            arrays |= {f"{name}/{sample}": r for sample, r in zip(arrays["sample"], self._relevance, strict=True)}
+        file = io.BytesIO()
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        atomic.write(self.path, file.getvalue())
 
 
-def _kept(balances: Sequence[Mapping[str, float]]) -> str:
-    """Who kept what, in words: medians, as shares of the logit."""
-    who = {
-        "bias": "biases kept {:.1%}",
-        "stabiliser": "the stabiliser kept {:.1%}",
-        "dead": "{:.1%} were lost on neurons without a positive input",
-        "constants": "{:.1%} lay on padding and other constants",
-    }
-    shares = {name: float(np.median([b[name] / b["logit"] for b in balances if b["logit"]])) for name in who}
-    return ", ".join(text.format(shares[name]) for name, text in who.items() if abs(shares[name]) >= 5e-4)
+@dataclass
+class Run:
+    """The results of a run so far, and the first sample of each class."""
+
+    job: Job
+    folder: Folder
+    target: int | None = None
+    record: Record | None = None
+    results: list[Result] = field(default_factory=list)
+    _used: set[str] = field(default_factory=set)
+    _firsts: dict[int, tuple[int, Sample, Alike]] = field(default_factory=dict)
+
+    def add(self, sample: Sample) -> None:
+        """Explain a sample and draw it."""
+        result, relevance = self.job.explain(sample, self.target)
+        picture = self.folder.free(sample.name, self._used)
+        result = replace(result, picture=picture.name)
+        if relevance.any():
+            result = self._compared(result, sample, relevance)
+        self._draw(result, sample, relevance)
+        self.results.append(result)
+        if self.record is not None:
+            self.record.add(relevance)
+
+    def _compared(self, result: Result, sample: Sample, relevance: np.ndarray) -> Result:
+        """The result, flagged where the heatmap is that of the first sample of its class, which is flagged then as well."""
+        if result.target not in self._firsts:
+            if len(self._firsts) < MANY_CLASSES:
+                self._firsts[result.target] = len(self.results), sample, Alike(Path(result.picture).stem, sample.x, relevance)
+            return result
+        place, first, alike = self._firsts[result.target]
+        same = alike.flag(sample.x, relevance)
+        if same and not any(flag.code == "same" for flag in self.results[place].flags):
+            back = Alike(Path(result.picture).stem, sample.x, relevance).flag(first.x, alike.relevance)
+            self.results[place] = replace(self.results[place], flags=self.results[place].flags + back)
+            self._draw(self.results[place], first, alike.relevance)
+        return replace(result, flags=result.flags + same)
+
+    def _draw(self, result: Result, sample: Sample, relevance: np.ndarray) -> None:
+        picture = self.folder.path / result.picture
+        try:
+            draw(picture, sample.x, relevance, self.job.caption(result), self.job.scale)
+        except OSError as error:  # no fault of this sample: the next would fail as well
+            raise OnnxdtdError(f"{picture}: cannot be written ({error.strerror})") from None
 
 
 def run(
@@ -197,31 +266,24 @@ def run(
     target: int | None = None,
     tick: Callable[[], object] = lambda: None,
     skip: Callable[[str], object] | None = None,
+    record: Record | None = None,
 ) -> list[Result]:
     """Explain every sample of every file, one picture each; ``tick`` is called after each file.
 
     ``skip`` is told of a file that cannot be read, and the others are explained; without it the first such file is an error.
+    ``record`` is told the relevance of every sample.
     """
-    results: list[Result] = []
-    used: set[str] = set()
+    made = Run(job, folder, target, record)
     for file in found:
         try:
             for sample in job.read(file):
-                results.append(_one(job, sample, folder.free(sample.name, used), target))
+                made.add(sample)
         except RequestError as error:
             if skip is None:
                 raise
             skip(str(error))
         tick()
-    folder.finish(results)
-    return results
-
-
-def _one(job: Job, sample: Sample, picture: Path, target: int | None) -> Result:
-    """Explain a sample and draw it."""
-    result, relevance = job.explain(sample, target)
-    try:
-        draw(picture, sample.x, relevance, job.caption(result), job.scale)
-    except OSError as error:  # no fault of this sample: the next would fail as well
-        raise OnnxdtdError(f"{picture}: cannot be written ({error.strerror})") from None
-    return replace(result, picture=picture.name)
+    folder.finish(made.results)
+    if record is not None and made.results:
+        record.finish(made.results, job.input)
+    return made.results

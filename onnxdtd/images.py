@@ -33,6 +33,7 @@ class Caption:
 
     title: str
     subtitle: str
+    notes: tuple[str, ...] = ()
 
 
 def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, scale: Scaling | None = None) -> None:
@@ -42,7 +43,8 @@ def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, sca
     figure = Figure(figsize=size, layout="constrained")
     _fit(figure, figure.suptitle(_wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
     {"image": _image, "signal": _signal, "bars": _bars}[kind](figure, x, relevance, scale)
-    _fit(figure, figure.supxlabel(_wrapped(caption.subtitle, size[0] * 13), fontsize=9, parse_math=False))
+    below = [_wrapped(text, size[0] * 13) for text in (caption.subtitle, *caption.notes)]
+    _fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
         figure.savefig(path, dpi=110, format="png")
 

@@ -16,8 +16,9 @@ from onnx import ModelProto, TensorProto, helper
 import onnxdtd
 from onnxdtd import Explainer
 from onnxdtd.errors import OnnxdtdError, RequestError
-from onnxdtd.explain import Folder, Job, Result, remarks, run
+from onnxdtd.explain import Folder, Job, Record, Result, run
 from onnxdtd.inputs import Sample
+from onnxdtd.notes import remarks
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
@@ -136,7 +137,9 @@ def test_batches_of_any_size(shape: list[int | str]) -> None:
     result, relevance = made.explain(Sample("s", x))
     want, wanted = job().explain(Sample("s", x))
     np.testing.assert_allclose(relevance, wanted, rtol=1e-6)
-    assert asdict(result) == pytest.approx(asdict(want))
+    assert result.flags == want.flags
+    numbers = [{k: v for k, v in asdict(r).items() if k != "flags"} for r in (result, want)]
+    assert numbers[0] == pytest.approx(numbers[1])
 
 
 def test_logits_with_trailing_axes_of_one() -> None:
@@ -180,30 +183,6 @@ def test_captions() -> None:
     assert made.caption(replace(RESULT, target=1, target_label="dog")).title == "cat_001: cat (score 0.912), explained: dog"
     assert "logit" not in made.caption(replace(RESULT, logit=None)).subtitle
     assert made.caption(result).title.startswith("photo: ")
-
-
-# ----------------------------------------------------------------------------------------------------------------- remarks
-
-
-def test_remarks() -> None:
-    fine = replace(RESULT, relevance_sum=7.5)
-    assert remarks([]) == []
-    assert remarks([fine] * 3) == []
-    assert remarks([replace(RESULT, logit=None)] * 3) == []
-    assert remarks([replace(fine, logit=0.0, relevance_sum=0.0)]) == []
-    (negative,) = remarks([fine, replace(fine, logit=-1.0, relevance_sum=-1.0)])
-    assert negative.startswith("1 of 2 explained logits are below zero")
-    assert "--contrast" in negative
-    (lost,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5), replace(RESULT, logit=10.0, relevance_sum=12.5)])
-    assert "median difference 25%" in lost
-    (amplified,) = remarks([replace(RESULT, logit=2.0, relevance_sum=490.0)])
-    assert amplified.startswith("Σ relevance is 245 times the logit")
-    assert remarks([fine, fine, replace(RESULT, relevance_sum=0.0)]) == [], "one of three"
-    assert "--ledger itemises it" in lost
-    kept = {"logit": 10.0, "relevance": 7.5, "bias": 2.0, "stabiliser": 0.0, "dead": -0.5, "constants": 1.0, "unaccounted": 0.0}
-    (itemised,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5, balance=kept)])
-    words = "biases kept 20.0%, -5.0% were lost on neurons without a positive input, 10.0% lay on padding and other constants"
-    assert words in itemised
 
 
 def test_the_balance_of_a_ledger() -> None:
@@ -261,6 +240,150 @@ def test_nothing_is_left_of_results_that_cannot_be_written(tmp_path: Path, monke
         folder.finish([RESULT])
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
     assert (tmp_path / "results.json").read_text() == "an older result"
+
+
+# ------------------------------------------------------------------------------------------------- what must not be silent
+
+
+def codes(result: Result) -> list[str]:
+    return [flag.code for flag in result.flags]
+
+
+def inhibited() -> ModelProto:
+    """Of two classes: the first is what the only neuron takes away, so that under z+ nothing has a share in it."""
+    weights = {"w": np.full((3, 1), 1.0, np.float32), "v": np.float32([[-1, 1]]), "b": np.float32([5, 0])}
+    nodes = [node("MatMul", "x w", "h"), node("Relu", "h", "r"), node("MatMul", "r v", "m"), node("Add", "m b", "y")]
+    return model(nodes, {"x": ["batch", 3]}, ["y"], weights)
+
+
+def test_a_heatmap_of_zeros_says_where_relevance_stayed() -> None:
+    """5 − h is the logit, from h − 5 < 0 neurons with no positive weight."""
+    options = {"preset": "dtd", "low": 0, "high": 1, "target": 0}
+    for made in (
+        Job(Explainer(onnxdtd.compile(inhibited(), **options, ledger=True), CPU)),
+        Job(
+            Explainer(onnxdtd.compile(inhibited(), **options), CPU),
+            ledgered=lambda: Explainer(onnxdtd.compile(inhibited(), **options, ledger=True), CPU),
+        ),
+    ):
+        result, relevance = made.explain(Sample("s", np.full(3, 0.5)))
+        assert not relevance.any()
+        (flag,) = result.flags
+        assert flag.code == "zero"
+        assert flag.text.startswith("all of this heatmap is zero: 100.0% of the logit stayed at 'm_node', no input has a share")
+        assert made.caption(result).notes == (flag.text,)
+        assert codes(made.explain(Sample("s", np.full(3, 0.5)), None)[0]) == ["zero"]
+
+
+def test_without_a_ledger_a_heatmap_of_zeros_says_how_to_get_one() -> None:
+    made = Job(Explainer(onnxdtd.compile(inhibited(), "dtd", low=0, high=1, target=0), CPU))
+    (flag,) = made.explain(Sample("s", np.full(3, 0.5)))[0].flags
+    assert "--ledger" in flag.text
+
+
+def test_a_gradient_of_zeros_has_no_ledger_to_ask() -> None:
+    def refuses() -> Explainer:
+        return Explainer(onnxdtd.compile(inhibited(), "gradient", ledger=True), CPU)
+
+    made = Job(Explainer(onnxdtd.compile(inhibited(), "gradient", target=0), CPU), ledgered=refuses)
+    (flag,) = made.explain(Sample("s", np.full(3, -0.5)))[0].flags
+    assert (flag.code, flag.text) == ("zero", "all of this heatmap is zero: the score does not react to the input here")
+
+
+def test_most_of_the_logit_lost() -> None:
+    """5 + h by LRP-ε: the bias keeps 5 of it."""
+    made = job(inhibited(), preset="lrp-epsilon", target=1, settings=["m_node=epsilon"], ledger=True)
+    assert codes(made.explain(Sample("s", np.full(3, 1.0)))[0]) == []
+    made = job(inhibited(), preset="lrp-epsilon", target=0, ledger=True)
+    (flag,) = made.explain(Sample("s", np.full(3, 1.0)))[0].flags
+    assert flag.code == "lost"
+    assert flag.text.startswith(
+        "Σ relevance is -1.5 times the logit: 250.0% of the logit stayed at 'm_node', its biases absorb it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "count"), [([0.0, 0.5, 1.0], 0), ([-0.1, 1.1, 0.5], 0), ([0.2, 1.2, 0.5], 1), ([0, 128, 255], 2)]
+)
+def test_values_far_outside_of_the_bounds(values: list[float], count: int) -> None:
+    made = job(inhibited(), preset="lrp-epsilon", low=0, high=1, target=1)
+    flags = made.explain(Sample("s", np.asarray(values, np.float64)))[0].flags
+    assert [flag.code for flag in flags] == ["outside"] * bool(count)
+    for flag in flags:
+        assert f"from {min(values):.4g} to {max(values):.4g}, {count} of 3 lie far outside of the bounds, 0 to 1" in flag.text
+
+
+def test_bounds_of_a_channel_are_those_of_its_own_values() -> None:
+    proto = model([node("Flatten", "x", "f"), node("MatMul", "f w", "y")], {"x": ["n", 3, 2, 2]}, ["y"], {"w": weights(12, 4)})
+    made = job(proto, preset="lrp-epsilon", low=[0, 0, 100], high=[1, 1, 200])
+    x = np.zeros((3, 2, 2)) + np.asarray([0, 1, 150]).reshape(3, 1, 1)
+    assert codes(made.explain(Sample("s", x))[0]) == []
+    assert codes(made.explain(Sample("s", x[::-1]))[0]) == ["outside"]
+
+
+def test_one_heatmap_for_all_inputs_is_said(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
+    """The gradient of a linear model is its weights, whatever the input."""
+    x = np.random.default_rng(3).normal(size=(4, 6))
+    np.save(tmp_path / "x.npy", [*x, x[0]])
+    made = job(preset="gradient", low=None, high=None, target=1)
+    results = run(made, [tmp_path / "x.npy"], Folder(tmp_path / "out"))
+    assert [codes(r) for r in results] == [["same"]] * 4 + [[]], "the last is the first once more"
+    assert "that of x_000 (cosine 1.0000)" in results[1].flags[0].text
+    assert "that of x_001 (cosine 1.0000)" in results[0].flags[0].text
+    assert json.loads((tmp_path / "out/results.json").read_text()) == json.loads(json.dumps([asdict(r) for r in results]))
+    drawn = [(path.name, caption.notes) for path, _, _, caption, _ in undrawn]
+    assert drawn[1] == ("x_000.png", (results[0].flags[0].text,)), "drawn again once it is known"
+    assert [name for name, _ in drawn] == ["x_000.png", "x_000.png", *(f"x_00{i}.png" for i in (1, 2, 3, 4))]
+    assert remarks(results[:4])[-1].startswith("all inputs of a class have the same heatmap")
+    assert not any("same heatmap" in remark for remark in remarks(results))
+
+
+def test_heatmaps_that_follow_their_inputs_are_not_the_same(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
+    """Not those of inputs that are nearly alike, nor of an input at twice its size."""
+    x = np.random.default_rng(3).normal(size=(3, 6))
+    np.save(tmp_path / "x.npy", [*x, x[0] * (1 + 0.01 * x[1]), 2 * x[0]])
+    made = job(preset="lrp-epsilon", low=None, high=None, target=1)
+    assert [codes(r) for r in run(made, [tmp_path / "x.npy"], Folder(tmp_path / "out"))] == [[]] * 5
+
+
+# -------------------------------------------------------------------------------------------------------------------- save
+
+
+def test_the_relevance_of_a_run_is_saved(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
+    x = weights(3, 6, seed=5)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "x_000.npy", x[1])
+    made = job()
+    files = [tmp_path / "x.npy", tmp_path / "x_000.npy"]
+    results = run(made, files, Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz"))
+    with np.load(tmp_path / "r.npz") as saved:
+        assert sorted(saved) == ["logit", "predicted", "relevance/x", "sample", "target"]
+        assert saved["sample"].tolist() == ["x_000", "x_001", "x_002", "x_000_1"] == [Path(r.picture).stem for r in results]
+        assert saved["predicted"].tolist() == [r.predicted for r in results]
+        assert saved["target"].tolist() == [r.target for r in results]
+        assert saved["logit"].tolist() == [r.logit for r in results]
+        assert saved["relevance/x"].dtype == np.float32
+        for i, row in enumerate([*x, x[1]]):
+            np.testing.assert_array_equal(saved["relevance/x"][i], made.explainer(row[None]).relevance["x"][0])
+
+
+def test_samples_of_several_sizes_are_saved_one_by_one(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
+    nodes = [node("Conv", "x k", "c"), node("GlobalAveragePool", "c", "y")]
+    made = job(model(nodes, {"x": ["batch", 3, "h", "w"]}, ["y"], {"k": weights(4, 3, 3, 3)}), preset="gradient", keep=[])
+    for name, side in (("a", 5), ("b", 7)):
+        np.save(tmp_path / f"{name}.npy", weights(3, side, 5))
+    run(made, [tmp_path / "a.npy", tmp_path / "b.npy"], Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz"))
+    with np.load(tmp_path / "r.npz") as saved:
+        assert saved["relevance/x/a"].shape == (3, 5, 5)
+        assert saved["relevance/x/b"].shape == (3, 7, 5)
+        assert np.isnan(saved["logit"]).all()
+
+
+def test_a_place_to_save_to_is_looked_at_first(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"--save .*r.npy: give the name of an .npz file"):
+        Record(tmp_path / "r.npy")
+    with pytest.raises(RequestError, match="there is no such folder"):
+        Record(tmp_path / "none/r.npz")
 
 
 # --------------------------------------------------------------------------------------------------------------------- run
