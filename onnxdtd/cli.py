@@ -72,6 +72,13 @@ def compile_command(
     path = out_path or model.with_name(f"{model.stem}.{Path(request.preset).stem}.onnx")
     save(compiled, path, model, weights)
     err.print(f"{path}: {', '.join(_headline(job))}", markup=False)
+    _print_notes(job)
+
+
+def _print_notes(job: Job) -> None:
+    """What the caller ought to know about the request."""
+    for note in job.plan.notes:
+        err.print(f"note: {note}", markup=False)
 
 
 def _headline(job: Job) -> list[str]:
@@ -98,6 +105,7 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
         else:
             err.print(f"onnxdtd: {error}", markup=False)
         raise typer.Exit(1) from None
+    _print_notes(job)
     rows = [_row(job, step) for step in job.plan.steps]
     predict, explain = (sum(row[key] for row in rows) for key in ("prediction", "explanation"))
     summary: dict[str, Any] = {
@@ -107,6 +115,7 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
         "logits": job.plan.logits.name,
         "stepped_back": [node.op for node in job.plan.stepped_back],
         "changes": job.changes,
+        "notes": job.plan.notes,
         "preset": request.preset,
         "multiply_adds": {"prediction": predict, "explanation": explain},
     }
@@ -227,6 +236,7 @@ def _compiled(model: Path, request: Request) -> tuple[Any, int | None]:
             )
         return str(model), request.target if isinstance(request.target, int) else -1 if request.target else None
     job = prepare(model, request)
+    _print_notes(job)
     return build(replace(job, request=replace(request, keep=(*request.keep, job.plan.logits.name)))), None
 
 

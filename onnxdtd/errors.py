@@ -9,7 +9,8 @@ OnnxdtdError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -27,6 +28,12 @@ class RuleError(OnnxdtdError):
 
 class RequestError(OnnxdtdError):
     """The request does not fit the model."""
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """The end of a message about a name that there is not: those that look like it."""
+    close = difflib.get_close_matches(name, list(names), 3, 0.4)
+    return f"; did you mean {', '.join(map(repr, close))}?" if close else ""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.errors import RequestError, RuleError
+from onnxdtd.derivative import DERIVATIVE
+from onnxdtd.errors import RequestError, RuleError, suggestion
+from onnxdtd.frozen import FROZEN
 from onnxdtd.linear import FAMILIES, LINEAR
 from onnxdtd.rules import BIASES, INPUTS, WEIGHTS, Branch, Rule, Term
 
 DERIVATIVES = ("g", "x g", "g g")
+LAYERS = tuple(LINEAR | FROZEN)  # the operators that a rule can be for, and in a derivative ...
+SLOPES = tuple(LINEAR | DERIVATIVE)
+SIDES = ("y>0", "y<0")
+NUMBERS = (1e-30, 1e30)  # between them, and at 0, a parameter and its reciprocal are numbers in float32
 RULE_KEYS = {"equation", "domain", "source", "params", "epsilon", "divide", "terms", "direction", "bias", "branches"}
 
 # The search direction v = x · condition gives the term x · weight, since q = v w.
@@ -46,6 +52,7 @@ class Selector:
     family: tuple[str, ...] = ()
     op: tuple[str, ...] = ()
     name: str = ""
+    asked: bool = False  # for this very model, by --set
 
     def matches(self, layer: LayerFacts) -> bool:
         """Do all conditions hold?"""
@@ -54,7 +61,17 @@ class Selector:
             and (layer.bounds or not self.bounds)
             and (not self.family or layer.family in self.family)
             and (not self.op or layer.op in self.op)
-            and (not self.name or fnmatchcase(layer.name, self.name))
+            and (not self.name or layer.name == self.name or fnmatchcase(layer.name, self.name))
+        )
+
+    def covers(self, other: Selector) -> bool:
+        """Does it match every layer that ``other`` matches, in any model?"""
+        lists = [(self.family, other.family), (self.op, other.op)]
+        return (
+            (other.first or not self.first)
+            and (other.bounds or not self.bounds)
+            and all(not mine or (bool(theirs) and set(theirs) <= set(mine)) for mine, theirs in lists)
+            and (not self.name or self.name == other.name)
         )
 
 
@@ -75,17 +92,30 @@ class Preset:
                 if selector.rule.needs_bounds and not layer.bounds:
                     raise RequestError(
                         f"the rule {selector.rule.name} at {layer.name!r} ({selector.where}) needs the bounds of the input: "
-                        + ("give --low and --high" if layer.first else "only the first layer has them")
+                        + ("give --low and --high" if layer.first else "only the first layer has them; choose another rule")
                     )
                 return selector.rule
         raise RuleError(f"preset {self.name}: no entry matches the layer {layer.name!r} ({layer.op})")
 
-    def check_used(self, layers: Sequence[LayerFacts]) -> None:
-        """Raise ``RuleError`` for a selector by name or operator that fits none of ``layers``."""
-        for selector in self.selectors:
-            if (selector.name or selector.op) and not any(selector.matches(layer) for layer in layers):
-                names = ", ".join(repr(layer.name) for layer in layers[:5])
-                raise RuleError(f"{selector.where}: matches no layer of this model; its layers are {names}, ...")
+    def unused(self, layers: Sequence[LayerFacts]) -> list[str]:
+        """The entries by name or operator that decide on none of ``layers``, in words.
+
+        Raises ``RuleError`` for a ``--set`` that matches none: unlike a file it was said about this very model.
+        """
+        deciding = {next(i for i, selector in enumerate(self.selectors) if selector.matches(layer)) for layer in layers}
+        names, idle = [layer.name for layer in layers], []
+        for i, selector in enumerate(self.selectors):
+            if i in deciding or not (selector.name or selector.op):
+                continue
+            if any(selector.matches(layer) for layer in layers):
+                idle.append(f"{selector.where}: decides on no layer of this model, since others that match come first")
+            elif selector.asked:
+                listed = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+                close = suggestion(selector.name, names) or f"; its layers are {listed}"
+                raise RuleError(f"{selector.where}: matches no layer of this model{close}")
+            else:
+                idle.append(f"{selector.where}: matches no layer of this model")
+        return idle
 
 
 class Library:
@@ -100,7 +130,7 @@ class Library:
     def load(self, path: Path) -> list[str]:
         """Add the rules and presets of a TOML file; returns the names of its presets."""
         try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+            tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise RuleError(f"{path}: cannot be read ({error.strerror})") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -126,9 +156,11 @@ class Library:
             raise RuleError(f"{prefix}no rule {reference!r}; there are {', '.join(self.rules)}")
         params = {}
         for part in filter(str.strip, (match[2] or "").split(",")):
-            name, _, value = part.partition("=")
+            name, _, value = map(str.strip, part.partition("="))
+            if name in params:
+                raise RuleError(f"{prefix}{reference!r}: has {name} twice")
             try:
-                params[name.strip()] = float(value)
+                params[name] = float(value)
             except ValueError:
                 raise RuleError(f"{prefix}{reference!r}: write parameters as name=number") from None
         try:
@@ -159,7 +191,9 @@ class Library:
             glob, sign, reference = setting.partition("=")
             if not sign or not glob or not reference:
                 raise RuleError(f"--set {setting!r}: write NODE-GLOB=RULE, for example 'conv1=gamma(gamma=0.1)'")
-            selectors.append(Selector(self.rule(reference, f"--set {setting}"), f"--set {setting}", name=glob))
+            rule = self.rule(reference, f"--set {setting}")
+            selectors.append(Selector(rule, f"--set {setting}", name=glob, asked=True))
+        _check_division(preset.derivative, selectors, f"the preset {preset.name}")
         return replace(preset, selectors=(*selectors[::-1], *preset.selectors))
 
     def _preset(self, name: str, table: Mapping[str, Any], where: str) -> Preset:
@@ -172,24 +206,53 @@ class Library:
         entries = table.get("layers")
         if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
             raise RuleError(f"{where}: needs layers = [{{ rule = ... }}, ...]")
-        selectors = [self._selector(entry, f"{where}, entry {i}") for i, entry in enumerate(entries, 1)]
+        known = LAYERS if derivative is None else SLOPES
+        selectors = [self._selector(entry, known, f"{where}, entry {i}") for i, entry in enumerate(entries, 1)]
+        _check_division(derivative, selectors, "a preset")
+        for i, selector in enumerate(selectors):
+            for above in selectors[:i]:
+                if above.covers(selector):
+                    number = above.where.rpartition(" ")[2]
+                    raise RuleError(
+                        f"{selector.where}: is never reached, since entry {number} takes every layer that it matches"
+                    )
         return Preset(name, tuple(selectors), table.get("title", ""), table.get("source", ""), derivative)
 
-    def _selector(self, entry: Mapping[str, Any], where: str) -> Selector:
+    def _selector(self, entry: Mapping[str, Any], known: Sequence[str], where: str) -> Selector:
         _only(entry, {"first", "bounds", "family", "op", "name", "rule"}, where)
         if not isinstance(entry.get("rule"), str):
             raise RuleError(f"{where}: needs a rule")
         for flag in ("first", "bounds"):
-            if not isinstance(entry.get(flag, False), bool):
-                raise RuleError(f"{where}: {flag} is true or false")
+            if entry.get(flag, True) is not True:
+                raise RuleError(f"{where}: {flag} is true or left out, not {entry[flag]!r}")
+        if "bounds" in entry and "first" not in entry:
+            raise RuleError(f"{where}: bounds = true needs first = true, since only first layers have bounds")
         lists = {key: _strings(entry, key, where) for key in ("family", "op")}
-        for key, known in (("family", FAMILIES), ("op", tuple(LINEAR))):
+        name = _text(entry, "name", where)
+        for key, value in {**lists, "name": name}.items():
+            if key in entry and not value:
+                raise RuleError(f"{where}: {key} is empty, which fits no layer; leave it out for every layer")
+        for key, words in (("family", FAMILIES), ("op", known)):
             for value in lists[key]:
-                if value not in known:
-                    raise RuleError(f"{where}: no layer has {key} {value!r}; there are {', '.join(known)}")
+                if value not in words:
+                    raise RuleError(f"{where}: no layer has {key} {value!r}; there are {', '.join(words)}")
         rule = self.rule(entry["rule"], where)
-        first, bounds, name = entry.get("first", False), entry.get("bounds", False), _text(entry, "name", where)
-        return Selector(rule, where, first, bounds, lists["family"], lists["op"], name)
+        return Selector(rule, where, "first" in entry, "bounds" in entry, lists["family"], lists["op"], name)
+
+
+def _check_division(derivative: str | None, selectors: Sequence[Selector], what: str) -> None:
+    """A derivative multiplies by slopes, which no rule that divides does, and the other way round."""
+    for selector in selectors:
+        if selector.rule.divide and derivative is not None:
+            raise RuleError(
+                f"{selector.where}: the rule {selector.rule.name} divides, but {what} with derivative = {derivative!r} "
+                "takes rules that do not, such as gradient"
+            )
+        if not selector.rule.divide and derivative is None:
+            raise RuleError(
+                f"{selector.where}: the rule {selector.rule.name} does not divide, but {what} without derivative takes "
+                "rules that do; it belongs into one with derivative, such as the preset gradient"
+            )
 
 
 def definitions(presets: Iterable[str]) -> dict[str, str]:
@@ -235,14 +298,22 @@ def _strings(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
 def _rule_factory(name: str, table: Mapping[str, Any], where: str) -> Callable[[Mapping[str, float]], Rule]:
     """A function from parameters to the rule that a table describes, tried once with the defaults so that errors show early."""
     _only(table, RULE_KEYS, where)
+    if not re.fullmatch(r"[^()\s]+", name):
+        raise RuleError(f"{where}: a rule with spaces or parentheses in its name cannot be chosen; rename it")
     defaults = table.get("params", {})
-    if not isinstance(defaults, dict) or not all(isinstance(v, int | float) for v in defaults.values()):
+    if not isinstance(defaults, dict) or not all(_is_number(v) for v in defaults.values()):
         raise RuleError(f"{where}: params maps names to numbers")
     if "branches" in table and set(table) & {"terms", "direction", "bias"}:
         raise RuleError(f"{where}: has branches, so terms, direction and bias belong into them")
-    branches = table.get("branches") or [{key: table[key] for key in ("terms", "direction", "bias") if key in table}]
-    if not isinstance(branches, list) or not all(isinstance(branch, dict) for branch in branches):
+    branches = table.get("branches", [{key: table[key] for key in ("terms", "direction", "bias") if key in table}])
+    if not isinstance(branches, list) or not branches or not all(isinstance(branch, dict) for branch in branches):
         raise RuleError(f"{where}: branches is a list of tables")
+    divided = table.get("divide", True)
+    if not isinstance(divided, bool):
+        raise RuleError(f"{where}: divide is true or false")
+    if not divided and any({"epsilon", "bias", "direction"} & set(part) for part in (table, *branches)):
+        raise RuleError(f"{where}: divide = false leaves no denominator, so epsilon, bias and direction mean nothing")
+    words = {key: _text(table, key, where) for key in ("equation", "domain", "source")}
 
     def make(given: Mapping[str, float]) -> Rule:
         unknown = sorted(set(given) - set(defaults))
@@ -251,33 +322,56 @@ def _rule_factory(name: str, table: Mapping[str, Any], where: str) -> Callable[[
         params = {key: float(value) for key, value in {**defaults, **given}.items()}
         if not all(np.isfinite(value) and value >= 0 for value in params.values()):
             raise RuleError(f"{name}: parameters are finite and not negative")
-        made = tuple(_branch(branch, params, where) for branch in branches)
-        for when in {branch.when for branch in made}:
-            total = sum(branch.scale for branch in made if branch.when == when)
-            if abs(total - 1) > 1e-9:
-                scales = " + ".join(str(b.get("scale", 1)) for b in branches).replace("+ -", "- ")
-                raise RuleError(f"{name}: {scales} must be 1, not {total:g}, or relevance would not be conserved")
+        places = [where if len(branches) == 1 else f"{where}, branch {i}" for i in range(1, len(branches) + 1)]
+        made = tuple(_branch(branch, params, place) for branch, place in zip(branches, places, strict=True))
+        _check_scales(name, made, [branch.get("scale", 1) for branch in branches])
         epsilon = _number(table.get("epsilon", 0.0), params, where)
         if epsilon < 0:
             raise RuleError(f"{where}: epsilon is not negative")
-        divided = table.get("divide", True)
-        if not isinstance(divided, bool):
-            raise RuleError(f"{where}: divide is true or false")
-        words = {key: _text(table, key, where) for key in ("equation", "domain", "source")}
+        for key, value in {**params, "epsilon": epsilon}.items():
+            if value and not NUMBERS[0] <= value <= NUMBERS[1]:
+                raise RuleError(f"{name}: {key} = {value:g} is neither 0 nor between {NUMBERS[0]:g} and {NUMBERS[1]:g}")
         return Rule(name, made, params, epsilon, divided, **words)
 
     try:
         make({})
     except RuleError as error:
         raise RuleError(str(error) if where in str(error) else f"{where}: {error}") from None
+    for idle in sorted(set(defaults) - _mentioned(table, branches)):
+        raise RuleError(f"{where}: the parameter {idle!r} is used nowhere (gamma is in w~+, w~-, b~+ and b~-)")
     return make
 
 
+def _check_scales(name: str, made: Sequence[Branch], written: Sequence[Any]) -> None:
+    """On either side of 0 the scales of the branches sum to 1."""
+    for side in SIDES:
+        parts = [(branch.scale, text) for branch, text in zip(made, written, strict=True) if branch.when in (None, side)]
+        at = f" where {side}" if any(branch.when for branch in made) else ""
+        if not parts:
+            raise RuleError(f"{name}: has no branch{at}, so relevance would not be conserved")
+        total = sum(scale for scale, _ in parts)
+        if abs(total - 1) > 1e-9:
+            scales = " + ".join(str(text) for _, text in parts).replace("+ -", "- ")
+            raise RuleError(f"{name}: {scales} must be 1{at}, not {total:g}, or relevance would not be conserved")
+
+
+def _mentioned(table: Mapping[str, Any], branches: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The names of parameters that a rule uses."""
+    scales = {str(value).removeprefix("-").strip() for value in (table.get("epsilon"), *(b.get("scale") for b in branches))}
+    return scales | ({"gamma"} if any("~" in str((b.get("terms"), b.get("bias"))) for b in branches) else set())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _number(value: Any, params: Mapping[str, float], where: str) -> float:
-    """A number, or the name of a parameter with an optional minus."""
-    if isinstance(value, int | float):
+    """A finite number, or the name of a parameter with an optional minus."""
+    if _is_number(value):
+        if not np.isfinite(value):
+            raise RuleError(f"{where}: {value!r} is not finite")
         return float(value)
-    name = str(value).lstrip("-").strip()
+    name = str(value).removeprefix("-").strip()
     if name not in params:
         raise RuleError(f"{where}: {value!r} is neither a number nor a parameter ({', '.join(params) or 'none'})")
     return -params[name] if str(value).startswith("-") else params[name]
@@ -292,7 +386,10 @@ def _branch(table: Mapping[str, Any], params: Mapping[str, float], where: str) -
     if not parts:
         raise RuleError(f"{where}: has no terms")
     terms = tuple(_term(part, weights, params, where) for part in parts)
-    for key, allowed in (("bias", BIASES), ("when", ("y>0", "y<0"))):
+    for term in terms:
+        if replace(term, sign=-term.sign) in terms:
+            raise RuleError(f"{where}: {term.x} {term.w} is both added and taken off, which leaves nothing")
+    for key, allowed in (("bias", BIASES), ("when", SIDES)):
         if table.get(key) not in (None, *allowed):
             raise RuleError(f"{where}: {key} is one of {', '.join(allowed)}, not {table[key]!r}")
     _needs_gamma(table.get("bias") or "", params, where)

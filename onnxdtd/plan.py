@@ -6,7 +6,6 @@ problems are reported at once.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +14,7 @@ import onnx_graphsurgeon as gs
 
 from onnxdtd.derivative import DERIVATIVE
 from onnxdtd.emit import Emit, Tensor, dims, label
-from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
+from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported, suggestion
 from onnxdtd.flow import MOVE, PASS, ROUTE, Flow, is_byte, is_float, never_negative
 from onnxdtd.frozen import FROZEN, factors, held, product
 from onnxdtd.library import LayerFacts, Preset
@@ -77,6 +76,7 @@ class Plan:
     producer: Mapping[str, gs.Node]
     active: Callable[[Tensor], bool]
     nonnegative: Callable[[Tensor], bool]
+    notes: list[str]  # what the caller ought to know: entries of a rule file that fit nothing
 
 
 @dataclass
@@ -134,16 +134,18 @@ def plan(
     facts.raw |= {t.name for t in explained}
     pinned = {*keep, logits.name, *(t.name for t in graph.outputs)}
     steps = _Stepper(e, facts, producer, allow or {}, derivative).steps(nodes, carriers, pinned)
+    steps = _with_rules(steps, preset, bounded)
     return Plan(
         explained,
         name,
         logits,
         preset.derivative,
-        _with_rules(steps, preset, bounded, facts),
+        steps,
         stepped_back,
         producer,
         facts.is_active,
         facts.is_nonnegative,
+        preset.unused([step.facts for step in steps if step.facts is not None]),
     )
 
 
@@ -198,7 +200,7 @@ def _start(
     tensors = graph.tensors()
     if output is not None:
         if output not in tensors:
-            raise RequestError(f"no tensor {output!r} in the model{_suggest(output, tensors)}")
+            raise RequestError(f"no tensor {output!r} in the model{suggestion(output, tensors)}")
         candidates = [tensors[output]]
     else:
         candidates = sorted(graph.outputs, key=lambda t: not is_float(t.dtype))  # scores rather than labels
@@ -308,15 +310,10 @@ def _shape_text(tensor: Tensor) -> str:
     return "of unknown shape" if tensor.shape is None else "[" + ", ".join(str(d) for d in tensor.shape) + "]"
 
 
-def _suggest(name: str, names: Mapping[str, object] | set[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), 3, 0.4)
-    return f"; did you mean {', '.join(map(repr, close))}?" if close else ""
-
-
 def _check_keep(keep: Sequence[str], carriers: set[str]) -> None:
     for name in keep:
         if name not in carriers:
-            raise RequestError(f"--keep {name!r}: relevance does not pass through such a tensor{_suggest(name, carriers)}")
+            raise RequestError(f"--keep {name!r}: relevance does not pass through such a tensor{suggestion(name, carriers)}")
 
 
 # --------------------------------------------------------------------------------------------------------------- steps
@@ -435,7 +432,7 @@ def problem(node: gs.Node, reason: str) -> Problem:
     return Problem(op, label(node), reason, way_out)
 
 
-def _with_rules(steps: Sequence[Step], preset: Preset, bounded: bool, facts: Facts) -> list[Step]:
+def _with_rules(steps: Sequence[Step], preset: Preset, bounded: bool) -> list[Step]:
     """The steps with a rule for every layer."""
     known = []
     for step in steps:
@@ -443,5 +440,4 @@ def _with_rules(steps: Sequence[Step], preset: Preset, bounded: bool, facts: Fac
             layer = replace(step.facts, bounds=bounded and step.facts.first)
             step = replace(step, facts=layer, rule=preset.rule(layer))
         known.append(step)
-    preset.check_used([step.facts for step in known if step.facts is not None])
     return known

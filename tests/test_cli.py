@@ -249,6 +249,18 @@ def test_a_preset_of_ones_own(run: Callable[..., Ran], tmp_path: Path) -> None:
     assert set(metadata(compiled(run, tmp_path, "--preset", f"{file}:two"))["rules"].values()) == {"z"}
 
 
+def test_an_entry_of_a_file_that_matches_nothing_is_a_note(run: Callable[..., Ran], tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[preset.p]\nlayers = [{ op = 'ConvTranspose', rule = 'w2' }, { rule = 'z' }]\n")
+    note = f"note: {file}, [preset.p], entry 1: matches no layer of this model\n"
+    for command in (("compile", CNN, "-o", tmp_path / "c.onnx"), ("inspect", CNN), ("explain", CNN, SAMPLES, "-o", tmp_path)):
+        done = run(*command, "--preset", file)
+        assert done.code == 0
+        assert note in done.err
+        assert "matches no layer" not in done.out
+    assert run("inspect", CNN, "--preset", file, "--json").json["notes"] == [note.removeprefix("note: ").rstrip()]
+
+
 def test_allow_is_recorded(run: Callable[..., Ran], tmp_path: Path) -> None:
     source = tmp_path / "sin.onnx"
     onnx.save(linear(body="h = Sin(x) y = MatMul(h, w)"), source)
@@ -814,7 +826,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "no_preset": "",
         "two_presets": '[preset.a]\nlayers = [{ rule = "z" }]\n[preset.b]\nlayers = [{ rule = "z" }]\n',
         "no_layers": "[preset.x]\ntitle = 'no layers'\n",
-        "no_match": '[preset.x]\nlayers = [{ name = "nobody", rule = "z" }, { rule = "z" }]\n',
+        "mixed": '[preset.x]\nlayers = [{ name = "nobody", rule = "gradient" }, { rule = "z" }]\n',
         "incomplete": '[preset.x]\nlayers = [{ family = "dense", rule = "z" }]\n',
         "bad_params": '[preset.x]\nlayers = [{ rule = "alpha-beta(alpha=2, beta=2)" }]\n',
         "redefines": '[rule.z]\nterms = ["x w"]\n[preset.x]\nlayers = [{ rule = "z" }]\n',
@@ -918,7 +930,9 @@ BAD = [
     Bad(f"compile {GOOD} --preset {{y}}/two_presets.toml", "2 presets (a, b)", "two_presets.toml:NAME"),
     Bad(f"compile {GOOD} --preset {{y}}/two_presets.toml:c", "no preset 'c'", "a, b"),
     Bad(f"compile {GOOD} --preset {{y}}/no_layers.toml", "[preset.x]", "needs layers"),
-    Bad(f"compile {GOOD} --preset {{y}}/no_match.toml", "[preset.x], entry 1", "matches no layer", "node_conv2d"),
+    Bad(f"compile {GOOD} --preset {{y}}/mixed.toml", "[preset.x], entry 1", "the rule gradient does not divide"),
+    Bad(f"compile {GOOD} --set nobody=z", "--set nobody=z", "matches no layer", "node_conv2d"),
+    Bad(f"compile {GOOD} --set node_conv=z", "matches no layer of this model; did you mean 'node_conv2d'"),
     Bad(f"compile {GOOD} --preset {{y}}/incomplete.toml", "no entry matches the layer 'node_conv2d'"),
     Bad(f"compile {GOOD} --preset {{y}}/bad_params.toml", "[preset.x], entry 1", "must be 1, not 0"),
     Bad(f"compile {GOOD} --preset {{y}}/redefines.toml", "[rule.z]", "already"),

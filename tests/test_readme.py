@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import assets
 import pytest
+
+import onnxdtd
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,6 +66,26 @@ def test_demo_prints_the_table_in_the_readme(clone: Path) -> None:
         written |= dict.fromkeys(re.findall(r"`([^`]+)`", names), tuple(cells))
     assert found == written
     assert len(found) == len(written) == 6
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        ROOT / "models",
+        pytest.param(assets.ROOT / "models", marks=pytest.mark.skipif(bool(assets.MISSING), reason=assets.MISSING)),
+    ],
+    ids=["bundled", "assets"],
+)
+def test_the_preset_of_ones_own_fits_every_model_that_the_default_fits(folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(blocks("toml")[0], encoding="utf-8")
+    for model in sorted(folder.glob("*.onnx")):
+        for bounds in ({}, {"low": 0.0, "high": 1.0}):
+            try:
+                onnxdtd.compile(model, **bounds)
+            except onnxdtd.OnnxdtdError:
+                continue
+            onnxdtd.compile(model, mine, **bounds)
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
+import onnx
 import oracle
 import pytest
 from hypothesis import assume, given, settings
@@ -27,6 +28,7 @@ from onnxdtd import compiler, rules
 from onnxdtd.errors import RequestError, RuleError
 from onnxdtd.library import Library
 from onnxdtd.linear import LINEAR, Layer, followed_by
+from onnxdtd.request import Request
 from onnxdtd.rules import Context, adjoints, propagate
 
 LIBRARY = Library()
@@ -498,14 +500,54 @@ BAD = [  # file, what the message says, the entry that it names
     ("[preset.p]\nlayers = [{ rule = 'zz' }]", "no rule 'zz'", "[preset.p], entry 1"),
     ("[preset.p]\nlayers = [{ rule = 'gamma(gamma=-1)' }]", "not negative", "[preset.p], entry 1"),
     ("[preset.p]\nlayers = [{ rule = 'alpha-beta(alpha=3)' }]", "must be 1", "[preset.p], entry 1"),
-    ("[preset.p]\nlayers = [{ rule = 'z', first = 1 }]", "first is true or false", "[preset.p], entry 1"),
-    ("[preset.p]\nlayers = [{ rule = 'z', bounds = 'yes' }]", "bounds is true or false", "[preset.p], entry 1"),
+    ("[preset.p]\nlayers = [{ rule = 'z', first = 1 }]", "first is true or left out", "[preset.p], entry 1"),
+    ("[preset.p]\nlayers = [{ rule = 'z', bounds = 'yes' }]", "bounds is true or left out", "[preset.p], entry 1"),
     ("[preset.p]\nlayers = [{ rule = 'z', family = 'convolution' }]", "no layer has family", "[preset.p], entry 1"),
     ("[preset.p]\nlayers = [{ rule = 'z', op = ['Relu'] }]", "no layer has op 'Relu'", "[preset.p], entry 1"),
     ("[preset.p]\nlayers = [{ rule = 'z', op = 1 }]", "op is a string or a list of strings", "[preset.p], entry 1"),
     ("[preset.p]\nlayers = [{ rule = 'z', name = 1 }]", "name is a string", "[preset.p], entry 1"),
     ("[preset.p]\nlayers = [{ rule = 'z', kind = 'conv' }]", "kind", "[preset.p], entry 1"),
     (f"[preset.p]\nderivative = 'x'\n{LAYERS}", "derivative is one of g, x g, g g", "[preset.p]"),
+    ("[rule.'a b']\nterms = ['x w']", "cannot be chosen", "[rule.a b]"),
+    ("[rule.a]\nterms = ['x w']\nparams = { g = true }", "params maps names to numbers", "[rule.a]"),
+    ("[rule.a]\nterms = ['x w']\nparams = { g = 1 }", "the parameter 'g' is used nowhere", "[rule.a]"),
+    ("[rule.a]\nterms = ['x w']\nparams = { gamma = 1 }", "the parameter 'gamma' is used nowhere", "[rule.a]"),
+    ("[rule.a]\nterms = ['x w']\nepsilon = nan", "nan is not finite", "[rule.a]"),
+    ("[rule.a]\nterms = ['x w']\nepsilon = true", "True is neither a number nor a parameter", "[rule.a]"),
+    ("[rule.a]\nterms = ['x w']\nepsilon = 1e-40", "epsilon = 1e-40 is neither 0 nor between 1e-30", "[rule.a]"),
+    ("[rule.a]\nterms = ['x w~+']\nparams = { gamma = 1e39 }", "gamma = 1e+39 is neither 0 nor", "[rule.a]"),
+    ("[rule.a]\nterms = ['x w', '-x w']", "x w is both added and taken off", "[rule.a]"),
+    ("[rule.a]\nbranches = []", "branches is a list of tables", "[rule.a]"),
+    ("[rule.a]\nbranches = [{ terms = ['x w'], scale = nan }]", "nan is not finite", "[rule.a]"),
+    ("[rule.a]\nbranches = [{ terms = 'x w', when = 'y>0' }]", "has no branch where y<0", "[rule.a]"),
+    (
+        "[rule.a]\nbranches = [{ terms = 'x w' }, { terms = 'x w+', when = 'y>0' }, { terms = 'x w-', when = 'y<0' }]",
+        "1 + 1 must be 1 where y>0",
+        "[rule.a]",
+    ),
+    ("[rule.a]\nbranches = [{ terms = 'x w', scale = 0.5 }, { terms = 'x', scale = 0.5 }]", "read 'x'", "[rule.a], branch 2"),
+    ("[rule.a]\nterms = ['x w']\ndivide = false\nbias = 'b'", "divide = false leaves no denominator", "[rule.a]"),
+    ("[rule.a]\nterms = ['x w']\ndivide = false\nepsilon = 1", "divide = false leaves no denominator", "[rule.a]"),
+    ("[rule.a]\ndirection = ['x']\ndivide = false", "divide = false leaves no denominator", "[rule.a]"),
+    ("[preset.p]\nlayers = [{ rule = 'z', rule = 'z' }]", "not a TOML file", ""),
+    ("[preset.p]\nlayers = [{ rule = 'gamma(gamma=1, gamma=2)' }]", "has gamma twice", "[preset.p], entry 1"),
+    ("[preset.p]\nlayers = [{ rule = 'gamma(gamma=1e-39)' }]", "gamma = 1e-39 is neither 0 nor", "[preset.p], entry 1"),
+    ("[preset.p]\nlayers = [{ rule = 'z', first = false }]", "first is true or left out", "[preset.p], entry 1"),
+    ("[preset.p]\nlayers = [{ rule = 'z', bounds = true }]", "bounds = true needs first = true", "[preset.p], entry 1"),
+    ("[preset.p]\nlayers = [{ rule = 'z', op = [] }]", "op is empty", "[preset.p], entry 1"),
+    ("[preset.p]\nlayers = [{ rule = 'z', name = '' }]", "name is empty", "[preset.p], entry 1"),
+    ("[preset.p]\nlayers = [{ rule = 'z' }, { rule = 'z+', op = 'Conv' }]", "is never reached", "[preset.p], entry 2"),
+    (
+        "[preset.p]\nlayers = [{ rule = 'z', op = ['Gemm', 'Conv'] }, { rule = 'w2' , name = 'a', op = 'Conv' }]",
+        "is never reached, since entry 1 takes every layer that it matches",
+        "[preset.p], entry 2",
+    ),
+    ("[preset.p]\nlayers = [{ rule = 'w2', first = true }, { rule = 'gradient' }]", "does not divide", "[preset.p], entry 2"),
+    (
+        "[preset.p]\nderivative = 'g'\nlayers = [{ rule = 'gradient', first = true }, { rule = 'z' }]",
+        "divides",
+        "[preset.p], entry 2",
+    ),
     ("[preset.p]\ntitle = 1\nlayers = [{ rule = 'z' }]", "title", "[preset.p]"),
 ]
 
@@ -527,23 +569,79 @@ NET = model(
 )
 
 
+@pytest.mark.parametrize("entry", ["name = 'conv*'", "op = 'Conv'", "op = 'Gemm', name = 'b'", "op = 'LayerNormalization'"])
+def test_an_entry_that_matches_nothing_is_a_note(entry, tmp_path):
+    """A file is for many models."""
+    path = write(
+        tmp_path, f"[preset.p]\nlayers = [{{ rule = 'w2', {entry} }}, {{ rule = 'z', family = 'conv' }}, {{ rule = 'z' }}]"
+    )
+    job = compiler.prepare(NET, Request(str(path)))
+    assert job.plan.notes == [f"{path}, [preset.p], entry 1: matches no layer of this model"]
+    assert [str(step.rule) for step in job.plan.steps if step.rule] == ["z", "z"]
+
+
+def test_a_setting_in_the_shadow_of_others_is_a_note():
+    job = compiler.prepare(NET, Request(settings=["a_node=z", "*=epsilon"]))
+    assert job.plan.notes == ["--set a_node=z: decides on no layer of this model, since others that match come first"]
+
+
+def test_what_matches_is_not_noted(tmp_path):
+    path = write(tmp_path, "[preset.p]\nlayers = [{ rule = 'w2', name = 'y_*' }, { rule = 'z+', op = 'Gemm' }]")
+    assert compiler.prepare(NET, Request(str(path))).plan.notes == []
+    assert compiler.prepare(NET, Request("dtd")).plan.notes == []
+
+
 @pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        ("name = 'conv*'", "entry 1: matches no layer of this model; its layers are 'a_node', 'y_node'"),
-        ("op = 'Conv'", "entry 1: matches no layer of this model"),
-        ("op = 'Gemm', name = 'b'", "entry 1: matches no layer of this model"),
-    ],
+    ("setting", "message"),
+    [("conv1=z", "; its layers are 'a_node', 'y_node'"), ("ynode=z", "; did you mean 'y_node', 'a_node'?"), ("r_*=z", None)],
 )
-def test_a_selector_that_matches_nothing(entry, message, tmp_path):
-    path = write(tmp_path, f"[preset.p]\nlayers = [{{ rule = 'z', {entry} }}, {{ rule = 'z' }}]")
-    with pytest.raises(RuleError, match=re.escape(f"{path}, [preset.p], {message}")):
-        onnxdtd.compile(NET, str(path))
+def test_a_setting_that_matches_nothing(setting, message):
+    with pytest.raises(RuleError, match=re.escape(f"--set {setting}: matches no layer of this model" + (message or ""))):
+        onnxdtd.compile(NET, settings=[setting])
 
 
-def test_a_setting_that_matches_nothing():
-    with pytest.raises(RuleError, match=re.escape("--set conv1=z: matches no layer of this model")):
-        onnxdtd.compile(NET, settings=["conv1=z"])
+def test_a_name_with_brackets_means_itself():
+    """As names of layers in lists have them; a glob would take them for a set of letters."""
+    net = onnx.ModelProto()
+    net.CopyFrom(NET)
+    net.graph.node[0].name = "layers[0]"
+    steps = compiler.prepare(net, Request(settings=["layers[0]=z"])).plan.steps
+    assert [str(step.rule) for step in steps if step.rule] == ["z", "z+"]
+
+
+NORMED = model(
+    [node("LayerNormalization", "x g", "n"), node("Gemm", "n w", "y")],
+    {"x": ["n", 3]},
+    ["y"],
+    {"g": np.ones(3, np.float32), "w": np.ones((3, 2), np.float32)},
+)
+
+
+@pytest.mark.parametrize(("derivative", "op"), [("", "LayerNormalization"), ("derivative = 'g'", "Softmax")])
+def test_every_operator_that_a_rule_decides_can_be_chosen(derivative, op, tmp_path):
+    rule = "gradient" if derivative else "flat"
+    path = write(tmp_path, f"[preset.p]\n{derivative}\nlayers = [{{ rule = '{rule}', op = '{op}' }}, {{ rule = '{rule}' }}]")
+    assert len(compiler.prepare(NORMED, Request(str(path))).plan.notes) == (op == "Softmax")
+
+
+DIVISION = [  # a preset, what --set asks for in it, what the message says
+    ("gradient", "a_node=z", "the rule z divides, but the preset gradient with derivative = 'g' takes rules that do not"),
+    ("sensitivity", "*=epsilon", "the rule epsilon divides"),
+    ("dtd", "a_node=gradient", "the rule gradient does not divide, but the preset dtd without derivative takes rules that do"),
+]
+
+
+@pytest.mark.parametrize(("preset", "setting", "message"), DIVISION)
+def test_a_setting_of_the_other_kind(preset, setting, message):
+    with pytest.raises(RuleError, match=re.escape(f"--set {setting}: {message}")):
+        onnxdtd.compile(NET, preset, settings=[setting])
+
+
+def test_the_way_out_of_rules_that_do_not_divide():
+    """Presets with a derivative take them, as the message says."""
+    compiled = onnxdtd.compile(NET, "gradient", settings=["a_node=gradient"])
+    x = np.asarray([[1, 2, 3]], np.float32)
+    np.testing.assert_array_equal(Session(compiled)(x=x)["relevance"], np.full((1, 3), 4.0))
 
 
 def test_a_layer_that_no_selector_matches(tmp_path):
