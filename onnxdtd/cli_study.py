@@ -30,17 +30,6 @@ Report = Annotated[Path | None, option("--report", "Also write a page to read, o
 Workers = Annotated[int | None, option("--workers", "Processes, of one thread each. Default: one a core.", "N")]
 Engine = Annotated[Literal["processes", "ray"], option("--engine", "On this machine, or on a Ray cluster.")]
 JournalFile = Annotated[Path | None, option("--journal", "Notes what is done; a run cut short goes on from it.", "FILE")]
-SHOWN = (
-    "aopc",
-    "abpc",
-    "gini",
-    "outside_inside",
-    "mass_accuracy",
-    "rank_accuracy",
-    "pointing_game",
-    "positivity",
-    "conservation",
-)
 
 
 def needed() -> None:
@@ -154,18 +143,23 @@ def evaluate_command(
 
 
 def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
-    """A row for each preset, a column for each metric that there is."""
-    shown = [name for name in SHOWN if any(name in preset["metrics"] for preset in model["presets"])]
-    right = "" if model["accuracy"] is None else f", {model['accuracy']:.1%} classified rightly"
-    out.print(f"{model['model']}: {model['samples']} samples{right}", markup=False)
+    """A row for each preset, a column for each metric that there is, and what may be concluded."""
+    from onnxdtd.measures import METRICS
+    from onnxdtd.standings import standings
+    from onnxdtd.tally import RANDOM
+
+    shown = [name for name in METRICS if any(name in preset["metrics"] for preset in model["presets"])]
+    out.print(f"{model['model']}: {model['samples']} samples", markup=False)
     rows = [[p["preset"], *(_mean(p["metrics"].get(name)) for name in shown)] for p in model["presets"]]
     if model["random"]:
-        rows.append(["random order", _mean(model["random"]["aopc"]), *[""] * (len(shown) - 1)])
-    print_table(("preset", *(name.replace("_", " ") for name in shown)), rows)
+        rows.append([RANDOM, _mean(model["random"]["aopc"]), *[""] * (len(shown) - 1)])
+    print_table(("preset", *(METRICS[name].head for name in shown)), rows)
     out.print(
         f"mean ± standard error; {settings['score']} of the {settings['target']} class while regions of {settings['patch']} "
         f"become {settings['fill']}, in {settings['steps']} steps"
     )
+    for sentence in standings(model):
+        out.print(sentence, markup=False)
 
 
 def _mean(value: dict[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""How good are the explanations? What ``onnxdtd evaluate`` measures: perturbation, localisation, sparsity, conservation.
+"""How good are the explanations? What ``onnxdtd evaluate`` measures: perturbation, localisation, sparsity, missing relevance.
 
 A unit of work is a few samples under one model. The perturbed copies of a sample go through the predictor in batches, and the
 random order, which no preset changes, goes through once for all presets.
@@ -7,7 +7,7 @@ random order, which no preset changes, goes through once for all presets.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ class Sessions:
     def __init__(self, job: Evaluation, model: Path):
         self.subject, self._settings = job.subject(model), job.settings
         request = self.subject.planned.request
-        self._low, self._high, self._patch = request.low, request.high, job.patch(self.subject)
+        self._bounds, self._patch = (request.low, request.high), job.patch(self.subject)
         self._scores = Scores(self.subject.planned, model.parent, threads=1)
         self._refuse(np.zeros(self.subject.sizes()))
         self._explainers = {}
@@ -166,22 +166,24 @@ class Sessions:
 
     def _refuse(self, x: np.ndarray) -> None:
         """Raises ``RequestError`` where the settings do not fit the model, which no sample is to blame for."""
-        filler(self._settings.fill, x, self._patch, self._low, self._high, np.random.default_rng(0))
+        filler(self._settings.fill, x, self._patch, *self._bounds, np.random.default_rng(0))
         if self._settings.score == "probability":
             self._scores.probabilities(np.zeros([1, 2]))
 
     def measured(self, i: int, item: Item) -> dict[str, Any]:
         """One sample: curves and metrics of every preset. Raises ``RequestError`` where it does not fit the model."""
         logits = finite(self._scores.logits(item.x[None]), "the scores of the model")
-        target, predicted = self._target(item, logits.shape[1], int(logits[0].argmax())), int(logits[0].argmax())
+        classes, predicted = logits.shape[1], int(logits[0].argmax())
+        target = self._target(item, classes, predicted)
         relevance = {name: self._relevance(e, item.x, target) for name, e in self._explainers.items()}
         for name, r in relevance.items():
             finite(r, f"entries of the heatmap of {name}")
-        curves = self._curves(i, item.x, target, relevance)
+        rng = np.random.default_rng([self._settings.seed, i])
+        curves = perturbation(self._scores, item.x, target, relevance, self._settings, self._patch, self._bounds, rng)
         row: dict[str, Any] = {
             "name": item.name,
             "class": target,
-            "correct": None if item.label is None else item.label == predicted,
+            "correct": None if item.label is None or classes < 2 else item.label == predicted,
             "random": {"curve": curves["random"].tolist(), "aopc": metrics.aopc(curves["random"])},
             "presets": {},
         }
@@ -190,17 +192,19 @@ class Sessions:
             found = {"aopc": metrics.aopc(morf), "abpc": metrics.abpc(lerf, morf), **placement(item, r)}
             found |= {"gini": metrics.gini(r), "positivity": metrics.positivity(r)}
             if not self._explainers[name].metadata["derivative"]:
-                found["conservation"] = metrics.conservation(r, float(logits[0, target]))
-            row["presets"][name] = {"metrics": found, "morf": morf.tolist(), "lerf": lerf.tolist()}
+                found["missing"] = metrics.missing(r, float(logits[0, target]))
+            row["presets"][name] = {"metrics": found, "morf": morf.tolist(), "lerf": lerf.tolist(), "empty": not r.any()}
         if i < PICTURES:
             row["pictures"] = {name: thumbnail(item.x, r, self.subject.scale) for name, r in relevance.items()}
         return row
 
     def _target(self, item: Item, classes: int, predicted: int) -> int:
-        if item.label is not None and not 0 <= item.label < classes:
+        if classes > 1 and item.label is not None and not 0 <= item.label < classes:
             raise RequestError(f"label {item.label} is no class of this model, which has classes 0 to {classes - 1}")
         if self._settings.target == "predicted":
             return predicted
+        if classes < 2:
+            raise RequestError("the model has one score and no classes to choose from; use --explain predicted")
         if item.label is None:
             raise RequestError("has no label")
         return item.label
@@ -209,19 +213,28 @@ class Sessions:
         (found,) = explainer(self.subject.layout.feed(x), target).relevance.values()
         return found if self.subject.layout.batch is None else found[0]
 
-    def _curves(self, i: int, x: np.ndarray, target: int, relevance: dict[str, np.ndarray]) -> dict[Any, np.ndarray]:
-        """The score of ``target`` after each step, [steps + 1], by preset and order; all of them in one go."""
-        settings, rng = self._settings, np.random.default_rng([self._settings.seed, i])
-        fill = filler(settings.fill, x, self._patch, self._low, self._high, rng)
-        places = regions(x.shape, self._patch)
-        orders: dict[Any, np.ndarray] = {"random": rng.permutation(places.max() + 1)}
-        for name, r in relevance.items():
-            orders[name, "morf"] = ranking(r, places)
-            orders[name, "lerf"] = orders[name, "morf"][::-1]
-        copies = [perturbed(x, fill, places, order, settings.steps, settings.share) for order in orders.values()]
-        logits = finite(self._scores.logits(np.concatenate(copies)), "the scores of the model, with regions replaced,")
-        scores = logits if settings.score == "logit" else self._scores.probabilities(logits)
-        return dict(zip(orders, scores[:, target].reshape(len(orders), -1), strict=True))
+
+def perturbation(
+    scores: Scores,
+    x: np.ndarray,
+    target: int,
+    relevance: Mapping[str, np.ndarray],
+    settings: Settings,
+    patch: int,
+    bounds: tuple[Any, Any],
+    rng: np.random.Generator,
+) -> dict[Any, np.ndarray]:
+    """The score of ``target`` after each step, [steps + 1], by (preset, order) and for a random order; all in one go."""
+    fill, places = filler(settings.fill, x, patch, *bounds, rng), regions(x.shape, patch)
+    chance = rng.permutation(places.max() + 1)
+    orders: dict[Any, np.ndarray] = {"random": chance}
+    for name, r in relevance.items():
+        orders[name, "morf"] = ranking(r, places, chance)
+        orders[name, "lerf"] = orders[name, "morf"][::-1]
+    copies = [perturbed(x, fill, places, order, settings.steps, settings.share) for order in orders.values()]
+    logits = finite(scores.logits(np.concatenate(copies)), "the scores of the model, with regions replaced,")
+    shown = logits if settings.score == "logit" else scores.probabilities(logits)
+    return dict(zip(orders, shown[:, target].reshape(len(orders), -1), strict=True))
 
 
 def finite(values: np.ndarray, what: str) -> np.ndarray:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from onnxdtd.charts import BASELINE, chart, style
 from onnxdtd.measures import METRICS
 from onnxdtd.page import (
-    SENSITIVITY,
     Cell,
     Json,
     Page,
     Section,
     Table,
-    apart,
     compared,
     counted,
     grids,
@@ -22,13 +20,14 @@ from onnxdtd.page import (
     listed,
     mean_text,
     names,
-    number,
     plain,
     rules,
     settings_section,
     skipped,
     used,
 )
+from onnxdtd.standings import standings
+from onnxdtd.tally import apart, told
 
 FEW_CLASSES = 25
 
@@ -41,52 +40,11 @@ def evaluation_page(result: Json) -> Page:
     if len(models) > 1:
         lead += f", {len(models)} models"
     sections = [_curves(model, settings) for model in models if any(_known(preset) for preset in model["presets"])]
-    sections += [_metrics(models), *_side_by_side(models, settings), *_classes(models)]
+    sections += [_metrics(models), *_differences(models), *_side_by_side(models, settings), *_classes(models)]
     sections += [section for section in (skipped(result), rules(models), settings_section(result, models)) if section]
-    summary = [(str(model["model"]), _standings(model)) for model in models]
+    summary = [(str(model["model"]), standings(model)) for model in models]
     title = f"Evaluation of {listed([str(model['model']) for model in models])}"
     return Page(title, lead, summary, sections, grids(result, models))
-
-
-def _standings(model: Json) -> list[str]:
-    """Who is best by AOPC and by ABPC, and by how much."""
-    said = []
-    if model.get("accuracy") is not None:
-        said.append(f"The model is right on {number(100 * model['accuracy'])} % of {counted(model['samples'], 'sample')}.")
-    random = {"aopc": (model.get("random") or {}).get("aopc"), "abpc": {"mean": 0.0, "error": 0.0}}
-    for key, chance in random.items():
-        found = {p["preset"]: p["metrics"][key] for p in model["presets"] if p["metrics"].get(key, {}).get("mean") is not None}
-        if found:
-            said.append(" ".join(_standing(METRICS[key].title, found, chance)))
-    return said or ["Nothing could be measured on it."]
-
-
-def _standing(title: str, found: Mapping[str, Json], chance: Json | None) -> Iterable[str]:
-    """Sentences on one metric: the best preset, the next, sensitivity, and the random order."""
-    ranked = sorted(found, key=lambda name: -found[name]["mean"])
-    first = ranked[0]
-    yield f"{title}: {first} {'is highest with' if len(ranked) > 1 else 'has'} {mean_text(found[first])}."
-    if len(ranked) > 1:
-        yield f"Next is {ranked[1]} with {mean_text(found[ranked[1]])}; {_difference(found[first], found[ranked[1]])}."
-    if SENSITIVITY in ranked[2:]:
-        yield f"Sensitivity has {mean_text(found[SENSITIVITY])}; {_difference(found[first], found[SENSITIVITY])}."
-    if chance is not None:
-        has = mean_text(chance) if chance["error"] else number(chance["mean"])
-        level = [name for name in ranked if found[name]["mean"] <= chance["mean"] or apart(found[name], chance) is False]
-        if level:
-            yield f"No better than a random order, which has {has}, by two standard errors: {listed(level)}."
-        else:
-            whole = "Every preset" if len(ranked) > 1 else "That"
-            yield f"{whole} is better than a random order, which has {has}, by more than two standard errors."
-
-
-def _difference(a: Json, b: Json) -> str:
-    words = {
-        True: f"the difference of {number(abs(a['mean'] - b['mean']))} exceeds two standard errors",
-        False: "that is within two standard errors, so these samples do not tell the two apart",
-        None: "whether the difference is chance is not known",
-    }
-    return words[apart(a, b)]
 
 
 def _curves(model: Json, settings: Json) -> Section:
@@ -123,12 +81,38 @@ def _percent(curve: Sequence[Any], settings: Json) -> list[float]:
 def _metrics(models: Sequence[Json]) -> Section:
     """All means of all presets."""
     found = [[preset["metrics"] for preset in model["presets"]] for model in models]
-    tables = [compared(str(m["model"]), names(m), METRICS, one) for m, one in zip(models, found, strict=True) if any(one)]
+    tables = [
+        compared(str(m["model"]), names(m), METRICS, one, told(m["differences"]))
+        for m, one in zip(models, found, strict=True)
+        if any(one)
+    ]
     text = [
-        "Means over the samples ± standard error. ★ marks the best, ≈ what two standard errors of the difference do not tell "
-        "from it; the presets' errors are taken as independent, which is careful, since all presets see the same samples.",
+        "Means over the samples ± standard error; ↑ and ↓ point to the good values. ★ marks the best, ≈ what is not told from "
+        "it: presets are compared sample by sample, and the mean difference must be more than chance by Student's t at 95 %. "
+        "Nothing is marked where no difference is.",
     ]
     return Section("Metrics", text, used(METRICS, [metrics for one in found for metrics in one]), tables=tables)
+
+
+def _differences(models: Sequence[Json]) -> Iterable[Section]:
+    """The paired differences behind the marks."""
+    tables = []
+    for model in models:
+        found = {(one["metric"], one["preset"], one["other"]): one for one in model["differences"]}
+        shown = [name for name in METRICS if any(key == name for key, _, _ in found)]
+        rows = [
+            (f"{a} − {b}", "", [_difference(found.get((name, a, b))) for name in shown])
+            for a, b in dict.fromkeys((a, b) for _, a, b in found)
+        ]
+        if rows:
+            tables.append(Table(str(model["model"]), [METRICS[name].head for name in shown], rows))
+    if tables:
+        text = "The mean over the samples of one preset's value less the other's ± its standard error; bold: more than chance."
+        yield Section("Paired differences", [text], tables=tables, folded=True)
+
+
+def _difference(found: Json | None) -> Cell:
+    return Cell(mean_text(found), "told" if found is not None and apart(found) else "")
 
 
 def _side_by_side(models: Sequence[Json], settings: Json) -> Iterable[Section]:
@@ -141,7 +125,7 @@ def _side_by_side(models: Sequence[Json], settings: Json) -> Iterable[Section]:
         presets = dict.fromkeys(name for column in columns for name in column)
         rows = [(name, "", [Cell(mean_text(column.get(name))) for column in columns]) for name in presets]
         if any(cell.text != "-" for _, _, cells in rows for cell in cells):
-            tables.append(Table(METRICS[key].title, [str(model["model"]) for model in models], rows))
+            tables.append(Table(METRICS[key].head, [str(model["model"]) for model in models], rows))
     text = "Compare models by AOPC and ABPC with care: their logits have no scale in common."
     yield Section("The models side by side", [text] if settings["score"] == "logit" else [], tables=tables)
 

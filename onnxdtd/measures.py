@@ -14,14 +14,20 @@ class Measure:
     meaning: str
     best: str = ""
 
+    @property
+    def head(self) -> str:
+        """The title with an arrow towards the good values, for the head of a table."""
+        return self.title + ARROWS.get(self.best, "")
+
 
 HIGHEST, LOWEST, NEAR_ZERO = "higher is better", "lower is better", "nearer to 0 is better"
+ARROWS = {HIGHEST: "\u00a0↑", LOWEST: "\u00a0↓", NEAR_ZERO: "\u00a0→\u00a00"}
 BADNESS: dict[str, Callable[[float], float]] = {HIGHEST: lambda v: -v, LOWEST: lambda v: v, NEAR_ZERO: abs}
 METRICS = {
     "aopc": Measure(
         "AOPC",
         "how far the score falls, on average over the steps, while the most relevant regions are replaced first. The further, "
-        "the better the heatmap has found what the score is made of.",
+        "the better the heatmap has found what the score is made of. A random order shows what any order gets.",
         HIGHEST,
     ),
     "abpc": Measure(
@@ -55,10 +61,10 @@ METRICS = {
         "share of the relevance, by size, that speaks for the class. Deep Taylor decomposition demands 1; other rules "
         "are not worse for having evidence against.",
     ),
-    "conservation": Measure(
-        "missing relevance",
-        "how far the sum of the relevance is from the explained score, as a share of that score. At 0 relevance is conserved; "
-        "far from it, amounts of relevance are no shares of the score.",
+    "missing": Measure(
+        "missing",
+        "how far the sum of the relevance is from the explained score, missing or in excess, as a share of that score. At 0 "
+        "relevance is conserved; far from it, amounts of relevance are no shares of the score. A score near 0 makes it large.",
         LOWEST,
     ),
 }

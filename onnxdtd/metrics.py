@@ -58,15 +58,25 @@ def mass_accuracy(heat: np.ndarray, mask: np.ndarray) -> float | None:
     return float(positive[mask].sum()) / total if total > 0 else None
 
 
-def rank_accuracy(heat: np.ndarray, mask: np.ndarray) -> float:
-    """Of the k most relevant pixels, k the size of the mask, the share that lies inside (Arras et al. 2022)."""
-    best = np.argsort(-heat, axis=None, kind="stable")[: int(mask.sum())]
-    return float(mask.ravel()[best].mean())
+def rank_accuracy(heat: np.ndarray, mask: np.ndarray) -> float | None:
+    """Of the k most relevant pixels, k the size of the mask, the share that lies inside (Arras et al. 2022); of equal
+    ones, what to expect of a random choice. None where all are equal.
+    """
+    k, inside = int(mask.sum()), heat[mask]
+    least = np.sort(heat, axis=None)[-k]
+    equal = int((heat == least).sum())
+    if equal == heat.size:
+        return None
+    above, certain = int((heat > least).sum()), int((inside > least).sum())
+    return float(certain + (k - above) * (inside == least).sum() / equal) / k
 
 
-def pointing_game(heat: np.ndarray, mask: np.ndarray) -> float:
-    """1 if the most relevant pixel lies inside the mask, else 0 (Zhang et al. 2016)."""
-    return float(mask.ravel()[heat.argmax()])
+def pointing_game(heat: np.ndarray, mask: np.ndarray) -> float | None:
+    """1 if the most relevant pixel lies inside the mask, else 0 (Zhang et al. 2016); the share of them that does where several
+    are equal. None where no relevance is positive.
+    """
+    most = heat.max()
+    return float(mask[heat == most].mean()) if most > 0 else None
 
 
 def outside_inside(heat: np.ndarray, mask: np.ndarray) -> float | None:
@@ -98,6 +108,6 @@ def positivity(relevance: np.ndarray) -> float | None:
     return float(np.maximum(relevance, 0.0).sum()) / total if total > 0 else None
 
 
-def conservation(relevance: np.ndarray, logit: float) -> float | None:
+def missing(relevance: np.ndarray, logit: float) -> float | None:
     """|Σ R − f| / |f|: 0 where all of the logit reaches the input (Montavon et al. 2017, definition 1)."""
     return abs(float(relevance.sum(dtype=np.float64)) - logit) / abs(logit) if logit else None

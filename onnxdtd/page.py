@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from onnxdtd.charts import Chart
 from onnxdtd.measures import BADNESS, SETTINGS, Measure
 
 Json = Mapping[str, Any]
+Pairs = Mapping[Any, bool | None]  # see ``onnxdtd.tally.told``
 
 FEW_SKIPPED = 100
 SENSITIVITY = "sensitivity"
@@ -52,7 +52,7 @@ def listed(words: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """A number in a table, the ``best`` of its row, or as good as the best within two standard errors, or neither."""
+    """A number: the ``best`` of its row, one not told from it (``near``), or a difference beyond chance (``told``)."""
 
     text: str
     mark: str = ""
@@ -104,44 +104,35 @@ class Page:
 # ------------------------------------------------------------------------------------------------------------------- tables
 
 
-def marked(values: Sequence[Json | None], best: str) -> list[Cell]:
-    """A row of means, the best of them marked, and those that two standard errors of the difference do not tell from it."""
-    known = [v for v in values if v is not None and v["mean"] is not None]
-    if best not in BADNESS or len({v["mean"] for v in known}) < 2:
-        return [Cell(mean_text(value)) for value in values]
-    badness = BADNESS[best]
-    first = min(known, key=lambda v: badness(v["mean"]))
-    marks = []
-    for value in values:
-        if value is None or value["mean"] is None:
-            marks.append("")
-        elif value["mean"] == first["mean"]:
-            marks.append("best")
-        else:
-            marks.append("near" if apart(value, first) is False else "")
-    return [Cell(mean_text(value), mark) for value, mark in zip(values, marks, strict=True)]
+def marks(names: Sequence[str], values: Sequence[Json | None], key: str, best: str, pairs: Pairs) -> list[str]:
+    """For a row of means: the best of them, and those that paired differences do not tell from it; nothing if that is all."""
+    badness = {n: BADNESS[best](v["mean"]) for n, v in zip(names, values, strict=True) if v and v["mean"] is not None}
+    if len(badness) < 2:
+        return [""] * len(names)
+    first = min(badness, key=lambda name: badness[name])
+    level = {name for name in badness if name == first or not pairs.get((key, frozenset((first, name))))}
+    if len(level) == len(badness):
+        return [""] * len(names)
+    return ["best" if name == first else "near" if name in level else "" for name in names]
 
 
-def apart(a: Json, b: Json) -> bool | None:
-    """Do two means differ by more than two standard errors of their difference? None where an error is not known."""
-    if a.get("error") is None or b.get("error") is None:
-        return None
-    return bool(abs(a["mean"] - b["mean"]) > 2 * math.hypot(a["error"], b["error"]))
-
-
-def plain(values: Iterable[float | None], best: str = "") -> list[Cell]:
+def plain(values: Iterable[float | None]) -> list[Cell]:
     """A row of numbers without errors."""
-    return marked([{"mean": value} for value in values], best)
+    return [Cell(number(value)) for value in values]
 
 
-def compared(caption: str, columns: Sequence[str], measures: Mapping[str, Measure], found: Sequence[Json | None]) -> Table:
-    """One row a measure, one column for each dictionary of ``found``."""
+def compared(
+    caption: str, columns: Sequence[str], measures: Mapping[str, Measure], found: Sequence[Json | None], pairs: Pairs = {}
+) -> Table:
+    """One row a measure, one column for each dictionary of ``found``; ``pairs`` says what paired differences tell apart."""
     rows = []
     for name, measure in measures.items():
         values = [None if one is None else one.get(name) for one in found]
         if any(value is not None for value in values):
             means = [value if isinstance(value, Mapping) else {"mean": value} for value in values]
-            rows.append((measure.title, measure.best, marked(means, measure.best)))
+            shown = marks(columns, means, name, measure.best, pairs) if measure.best in BADNESS and pairs else [""] * len(means)
+            cells = [Cell(mean_text(mean), mark) for mean, mark in zip(means, shown, strict=True)]
+            rows.append((measure.head, measure.best, cells))
     return Table(caption, columns, rows)
 
 

@@ -49,10 +49,12 @@ def regions(shape: Sequence[int], patch: int) -> np.ndarray:
     return np.broadcast_to(numbers, shape)
 
 
-def ranking(relevance: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The regions from the most relevant to the least, by the sum of their relevance; ties in the order of their numbers."""
+def ranking(relevance: np.ndarray, places: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """The regions from the most relevant to the least, by the sum of their relevance; equal ones in the order of ``ties``, so
+    that a heatmap that tells nothing gives just that order.
+    """
     sums = np.bincount(places.ravel(), weights=relevance.ravel().astype(np.float64))
-    return np.argsort(-sums, kind="stable")
+    return ties[np.argsort(-sums[ties], kind="stable")]
 
 
 def filler(kind: str, x: np.ndarray, patch: int, low: Any, high: Any, rng: np.random.Generator) -> np.ndarray:

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
+
+from onnxdtd.measures import BADNESS, METRICS
+
+RANDOM = "random order"
+AREAS = ("aopc", "abpc")  # in units of the score; the other metrics are shares
+ROUNDING = 1e-5  # differences below that, of an area or of 1, are rounding: rules that agree on a model do so up to that
+CONFIDENCE = 0.95
+
+
+def apart(difference: Mapping[str, Any]) -> bool | None:
+    """Is the mean of paired differences more than chance, by Student's t at 95 %? None where there are fewer than two pairs."""
+    if difference["error"] is None:
+        return None
+    return bool(abs(difference["mean"]) > stdtrit(difference["n"] - 1, (1 + CONFIDENCE) / 2) * difference["error"])
+
+
+def told(differences: Iterable[Mapping[str, Any]]) -> dict[Any, bool | None]:
+    """Which values are told ``apart``, by the metric and the frozen set of two names."""
+    return {(found["metric"], frozenset((found["preset"], found["other"]))): apart(found) for found in differences}
+
+
+def paired(metric: str, a: float, b: float) -> float:
+    """The difference of two values of one sample; 0 where only rounding tells them apart."""
+    scale = max(abs(a), abs(b)) if metric in AREAS else 1.0
+    return 0.0 if abs(a - b) <= ROUNDING * scale else a - b
 
 
 class Mean:
@@ -35,6 +62,7 @@ class Tally:
     def __init__(self) -> None:
         self.rules: dict[str, Any] = {}
         self._means: dict[Any, Mean] = {}
+        self._differences: dict[tuple[str, str, str], Mean] = {}
 
     def add(self, row: dict[str, Any]) -> None:
         """One sample."""
@@ -47,6 +75,13 @@ class Tally:
             for order in ("morf", "lerf"):
                 self._note((name, "curves", order), np.asarray(found[order]))
             self._note((name, "classes", row["class"]), found["metrics"].get("outside_inside"))
+            self._note((name, "empty"), found["empty"])
+        known = {name: found["metrics"] for name, found in row["presets"].items()} | {RANDOM: {"aopc": row["random"]["aopc"]}}
+        for a, b in combinations(known, 2):
+            for metric, measure in METRICS.items():
+                if measure.best in BADNESS and known[a].get(metric) is not None and known[b].get(metric) is not None:
+                    pair = self._differences.setdefault((metric, a, b), Mean())
+                    pair.add(paired(metric, known[a][metric], known[b][metric]))
 
     def _note(self, key: Any, value: Any) -> None:
         if value is not None:
@@ -65,13 +100,18 @@ class Tally:
             ]
             curves = {order: mean.mean.tolist() for order, mean in of(name, "curves").items()}
             found = {metric: mean.as_data() for metric, mean in of(name, "metrics").items()}
-            presets.append(
-                {"preset": name, "rules": rules, "metrics": found, "curves": {**curves, "random": random}, "classes": classes}
-            )
+            part = {"preset": name, "rules": rules, "metrics": found, "curves": {**curves, "random": random}}
+            empty = means.get((name, "empty"))
+            presets.append({**part, "classes": classes, "empty": round(float(empty.mean) * empty.n) if empty else 0})
         samples = means[("random", "aopc")].n if ("random", "aopc") in means else 0
         return {
             "accuracy": None if correct is None else float(correct.mean),
+            "labelled": 0 if correct is None else correct.n,
             "samples": samples,
             "random": {"aopc": means[("random", "aopc")].as_data()} if samples else {},
             "presets": presets,
+            "differences": [
+                {"metric": metric, "preset": a, "other": b, **mean.as_data()}
+                for (metric, a, b), mean in self._differences.items()
+            ],
         }

@@ -25,7 +25,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from onnxdtd import audit, engine, evaluate
+from onnxdtd import audit, engine, evaluate, measures
+from onnxdtd.measures import ARROWS, LOWEST
 from onnxdtd.request import Request
 from onnxdtd.subject import Subject
 from onnxdtd.verdict import CHANCE, upper
@@ -115,8 +116,9 @@ def studied(case: Case, workers: int, progress: Progress) -> dict[str, Any]:
 
 # ---------------------------------------------------------------------------------------------------------- the tables
 
-COLUMNS = ("AOPC", "ABPC", "Gini", "outside / inside", "missing relevance", "other classes", "new upper layers")
-METRICS = ("aopc", "abpc", "gini", "outside_inside", "conservation")
+METRICS = ("aopc", "abpc", "gini", "outside_inside", "missing")
+LOW = ARROWS[LOWEST]
+COLUMNS = (*(measures.METRICS[name].head for name in METRICS), f"other classes{LOW}", f"new upper layers{LOW}")
 
 
 def quality(name: str, study: dict[str, Any]) -> list[str]:

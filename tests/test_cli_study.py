@@ -37,7 +37,16 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_evaluate_shows_a_table_and_writes_a_page() -> None:
     result = invoke("evaluate", MODEL, "--data", DATA, *BOUNDS, *FEW, "--preset", "sensitivity", "--report", "page.html")
     assert result.exit_code == 0, result.output
-    assert "digits_cnn.onnx: 20 samples, 100.0% classified rightly" in result.stdout
+    assert "digits_cnn.onnx: 20 samples" in result.stdout
+    assert "The model is right on 20 of 20 samples with a label." in result.stdout
+    head = next(line for line in result.stdout.splitlines() if "preset" in line)
+    assert [cell.strip() for cell in head.replace("\u00a0", " ").strip("┃").split("┃")][1:] == [
+        "AOPC ↑",
+        "ABPC ↑",
+        "Gini",
+        "positivity",
+        "missing ↓",
+    ]
     rows = [line for line in result.stdout.splitlines() if line.startswith("│")]
     assert [row.split("│")[1].strip() for row in rows] == ["dtd", "sensitivity", "random order"]
     assert "±" in rows[0]

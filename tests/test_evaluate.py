@@ -63,7 +63,7 @@ def test_curves_of_a_linear_model(tmp_path: Path) -> None:
     assert preset["metrics"]["aopc"]["mean"] == pytest.approx(aopc.mean(), abs=1e-6)
     assert preset["metrics"]["aopc"]["error"] == pytest.approx(aopc.std(ddof=1) / 3, abs=1e-6)
     assert preset["metrics"]["abpc"]["mean"] == pytest.approx((lasting - left).mean(), abs=1e-6)
-    assert preset["metrics"]["conservation"]["mean"] < 1e-6
+    assert preset["metrics"]["missing"]["mean"] < 1e-6
     positive = np.maximum(parts(X), 0).sum(1) / np.abs(parts(X)).sum(1)
     assert preset["metrics"]["positivity"]["mean"] == pytest.approx(positive.mean(), abs=1e-6)
 
@@ -140,8 +140,8 @@ def test_two_models_with_boxes(tmp_path: Path) -> None:
         dtd, sensitivity = found["presets"]
         assert found["samples"] == 20
         assert dtd["metrics"]["positivity"]["mean"] == 1
-        assert "conservation" in dtd["metrics"]
-        assert "conservation" not in sensitivity["metrics"], "a derivative conserves nothing"
+        assert "missing" in dtd["metrics"]
+        assert "missing" not in sensitivity["metrics"], "a derivative conserves nothing"
         assert dtd["curves"]["random"] == sensitivity["curves"]["random"]
         assert 0.5 < dtd["metrics"]["mass_accuracy"]["mean"] < 1
         assert [c["n"] for c in dtd["classes"]] == [2] * 10
@@ -240,3 +240,55 @@ def test_a_journal_is_that_of_these_definitions(tmp_path: Path) -> None:
         preset.write_text(f'[preset.mine]\ntitle = "mine"\nsource = "here"\nlayers = [{{ rule = "{rule}" }}]\n')
         identities.append(job.identity())
     assert identities[0] != identities[1]
+
+
+def test_a_heatmap_of_nothing_is_a_random_order(tmp_path: Path) -> None:
+    """Where z⁺ has no positive weight all relevance is lost, and the order of the regions is no merit of the preset."""
+    path = tmp_path / "negative.onnx"
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": -np.abs(WEIGHTS)}), path)
+    x = np.abs(X).astype(np.float32)
+    job = Evaluation([path], ["excitation-backprop", "lrp-0"], data(tmp_path, x=x), Request(), Settings(steps=6))
+    (found,) = evaluated(job, tmp_path)["models"]
+    nothing, whole = found["presets"]
+    assert (nothing["empty"], whole["empty"]) == (9, 0)
+    assert nothing["metrics"]["aopc"] == found["random"]["aopc"]
+    assert whole["metrics"]["aopc"]["mean"] > found["random"]["aopc"]["mean"]
+
+
+def test_one_score_has_no_classes(tmp_path: Path) -> None:
+    """A model with one score is never right or wrong, and its labels cost no sample."""
+    path, label = tmp_path / "one.onnx", np.arange(9)
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": WEIGHTS[:, :1]}), path)
+    job = Evaluation([path], ["lrp-0"], data(tmp_path, label=label), Request(), Settings(steps=2))
+    result = evaluated(job, tmp_path)
+    assert (result["models"][0]["accuracy"], result["models"][0]["samples"], result["skipped"]) == (None, 9, [])
+    with pytest.raises(RequestError, match="one score and no classes to choose from; use --explain predicted"):
+        evaluated(replace(job, settings=Settings(steps=2, target="label")), tmp_path)
+
+
+def test_the_sign_of_one_logit_is_a_class(tmp_path: Path) -> None:
+    """And its twin with two logits has the same numbers."""
+    onnx.save(
+        model([node("MatMul", "x w", "z"), node("Sigmoid", "z", "y")], {"x": ["n", 6]}, ["y"], {"w": WEIGHTS[:, :1]}),
+        tmp_path / "one.onnx",
+    )
+    two = np.concatenate([-WEIGHTS[:, :1], WEIGHTS[:, :1]], axis=1)
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": two}), tmp_path / "two.onnx")
+    label = (X @ WEIGHTS[:, 0] > 0).astype(int)
+    label[0] = 1 - label[0]
+    models = [tmp_path / "one.onnx", tmp_path / "two.onnx"]
+    job = Evaluation(models, ["lrp-0", "sensitivity"], data(tmp_path, label=label), Request(), Settings(steps=3))
+    first, second = evaluated(job, tmp_path)["models"]
+    assert first["accuracy"] == second["accuracy"] == pytest.approx(8 / 9)
+    for one, twin in zip(first["presets"], second["presets"], strict=True):
+        for metric in ("aopc", "abpc", "positivity", "gini"):
+            assert one["metrics"][metric]["mean"] == pytest.approx(twin["metrics"][metric]["mean"], abs=1e-6)
+
+
+def test_one_sample_without_a_batch_axis(tmp_path: Path) -> None:
+    path = tmp_path / "alone.onnx"
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": [6]}, ["y"], {"w": WEIGHTS}), path)
+    alone = evaluated(Evaluation([path], ["lrp-0"], data(tmp_path), Request(), Settings(steps=3)), tmp_path)["models"][0]
+    batch = of_linear(tmp_path, Settings(steps=3))["models"][0]
+    np.testing.assert_allclose(alone["presets"][0]["curves"]["morf"], batch["presets"][0]["curves"]["morf"], atol=1e-6)
+    assert alone["samples"] == 9

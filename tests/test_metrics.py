@@ -58,6 +58,11 @@ def test_placement() -> None:
     assert metrics.rank_accuracy(HEAT, MASK) == pytest.approx(2 / 3), "4, 2 and 1, of which 1 lies outside"
     assert metrics.pointing_game(HEAT, MASK) == 1
     assert metrics.pointing_game(HEAT, ~MASK) == 0
+    assert metrics.pointing_game(np.array([[2.0, 1.0, 2.0]]), np.array([[True, False, False]])) == 0.5, "one of two"
+    assert metrics.rank_accuracy(np.array([[2.0, 1.0, 1.0]]), np.array([[False, True, True]])) == 0.5
+    for nothing in (0 * HEAT, 0 * HEAT - 1):
+        assert metrics.pointing_game(nothing, MASK) is None
+        assert metrics.rank_accuracy(nothing, MASK) is None
     assert metrics.outside_inside(HEAT, MASK) == pytest.approx((1 / 6) / (6 / 3))
     assert metrics.outside_inside(HEAT, np.ones((3, 3), bool)) is None
     assert metrics.outside_inside(-np.abs(HEAT), MASK) is None
@@ -71,9 +76,9 @@ def test_gini() -> None:
     assert metrics.gini(np.zeros(4)) is None
 
 
-def test_positivity_and_conservation() -> None:
+def test_positivity_and_missing_relevance() -> None:
     assert metrics.positivity(HEAT) == pytest.approx(7 / 10)
     assert metrics.positivity(np.zeros(3)) is None
-    assert metrics.conservation(HEAT, 5.0) == pytest.approx(1 / 5)
-    assert metrics.conservation(HEAT, -4.0) == pytest.approx(2)
-    assert metrics.conservation(HEAT, 0.0) is None
+    assert metrics.missing(HEAT, 5.0) == pytest.approx(1 / 5)
+    assert metrics.missing(HEAT, -4.0) == pytest.approx(2)
+    assert metrics.missing(HEAT, 0.0) is None

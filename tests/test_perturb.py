@@ -31,9 +31,13 @@ def test_default_patch(shape: tuple[int, ...], patch: int) -> None:
     assert default_patch(shape) == patch
 
 
-def test_ranking_sums_each_region_and_keeps_ties_in_order() -> None:
+def test_ranking_sums_each_region_and_leaves_ties_in_the_order_given() -> None:
     relevance = np.array([[[1.0, 1.0, 5.0, -5.0], [0.0, 0.0, 0.0, 0.0], [3.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]])
-    assert ranking(relevance, regions(relevance.shape, 2)).tolist() == [2, 0, 1, 3]
+    places = regions(relevance.shape, 2)
+    assert ranking(relevance, places, np.arange(4)).tolist() == [2, 0, 1, 3]
+    assert ranking(relevance, places, np.array([3, 1, 0, 2])).tolist() == [2, 0, 3, 1]
+    for nothing in (0 * relevance, 0 * relevance + 1):
+        assert ranking(nothing, places, np.array([3, 1, 0, 2])).tolist() == [3, 1, 0, 2]
 
 
 def test_steps_replace_more_and_more() -> None:
@@ -47,7 +51,7 @@ def test_steps_replace_more_and_more() -> None:
 def test_each_step_is_the_last_one_with_more_replaced() -> None:
     x = RNG.uniform(1, 2, (3, 9, 9))
     places = regions(x.shape, 2)
-    found = perturbed(x, np.zeros_like(x), places, ranking(x, places), steps=7, share=0.8)
+    found = perturbed(x, np.zeros_like(x), places, ranking(x, places, np.arange(25)), steps=7, share=0.8)
     gone = (found == 0).reshape(8, -1)
     assert (gone[1:] >= gone[:-1]).all()
     assert [len(np.unique(places.ravel()[g])) for g in gone] == [round(k / 7 * 0.8 * 25) for k in range(8)]

@@ -6,6 +6,7 @@ import base64
 import copy
 import html
 import io
+import itertools
 import math
 import os
 import re
@@ -18,12 +19,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxdtd.cli_study import SHOWN
 from onnxdtd.errors import RequestError
 from onnxdtd.inputs import scaling
-from onnxdtd.measures import METRICS
+from onnxdtd.measures import BADNESS, METRICS
 from onnxdtd.page import number
 from onnxdtd.report import AUDIT, EVALUATION, report, thumbnail, write
+from onnxdtd.tally import RANDOM
 
 PRESETS = ("dtd", "lrp-epsilon", "gradient-x-input", "sensitivity")
 NODES = ("/0/Conv", "/3/Conv", "/7/Gemm", "/9/Gemm")
@@ -43,7 +44,7 @@ def metrics(i: int, boxes: bool) -> dict[str, Any]:
         "abpc": mean(6.42 - 1.27 * i, 0.0853),
         "gini": mean(0.612 + 0.031 * i, 0.00431),
         "positivity": mean(1.0 - 0.187 * i, 0.00219),
-        "conservation": mean(0.027 + 0.131 * i, 0.0153),
+        "missing": mean(0.027 + 0.131 * i, 0.0153),
     }
     if boxes:
         found["outside_inside"] = mean(0.412 + 0.093 * i, 0.0212)
@@ -78,8 +79,23 @@ def measured(model: str, presets: tuple[str, ...], boxes: bool) -> dict[str, Any
         rules = dict.fromkeys(NODES, f"{'z+' if i == 0 else 'epsilon'}")
         part = {"preset": preset, "rules": rules, "metrics": metrics(i, boxes), "curves": curves}
         parts.append(part | ({"classes": classes(i)} if boxes else {}))
-    facts = {"model": model, "sha256": "9f2c" * 16, "accuracy": 0.983, "samples": 300}
-    return facts | {"random": {"aopc": mean(4.56, 0.05)}, "presets": parts}
+    facts = {"model": model, "sha256": "9f2c" * 16, "accuracy": 0.985, "labelled": 200, "samples": 300}
+    return paired(facts | {"random": {"aopc": mean(4.56, 0.05)}, "presets": parts})
+
+
+def paired(model: dict[str, Any]) -> dict[str, Any]:
+    """With the differences that its presets would have were their values independent."""
+    known = {p["preset"]: p["metrics"] for p in model["presets"]} | {RANDOM: model["random"]}
+    found = []
+    for a, b in itertools.combinations(known, 2):
+        for metric in (name for name, measure in METRICS.items() if measure.best in BADNESS):
+            pair = [known[name].get(metric, {"mean": None}) for name in (a, b)]
+            if None not in (pair[0]["mean"], pair[1]["mean"]):
+                errors = [one["error"] for one in pair]
+                error = None if None in errors else math.hypot(*errors)
+                gap = mean(pair[0]["mean"] - pair[1]["mean"], error, n=1 if error is None else 300)
+                found.append({"metric": metric, "preset": a, "other": b, **gap})
+    return model | {"differences": found}
 
 
 def evaluation(
@@ -225,8 +241,8 @@ def numbers(result: Any, key: str = "", below: str = "") -> list[str]:
         return [v for value in result for v in numbers(value, key, below)]
     if not isinstance(result, (int, float)):
         return []
-    if key == "accuracy":
-        return [number(100 * result)]
+    if key in ("accuracy", "labelled"):
+        return []  # said in counts
     return [number(1 - result if below == "convergence" else result, 2 if key == "error" else 3)]
 
 
@@ -285,7 +301,8 @@ def renamed(value: Any, key: str = "") -> Any:
         return {name + STRANGE: renamed(one, key) for name, one in value.items()}
     if isinstance(value, list):
         return [renamed(one, key) for one in value]
-    return value + STRANGE if isinstance(value, str) and key not in ("kind", "score", "input", "heatmaps") else value
+    kept = key in ("kind", "score", "metric", "input", "heatmaps") or value == RANDOM
+    return value + STRANGE if isinstance(value, str) and not kept else value
 
 
 @pytest.mark.parametrize("kind", RESULTS)
@@ -327,7 +344,7 @@ def test_an_evaluation_without(key: str) -> None:
 def test_a_model_on_which_nothing_was_measured() -> None:
     result = copy.deepcopy(RESULTS["three"])
     nothing = {"metrics": {}, "curves": {"random": []}, "classes": []}
-    result["models"][1] |= {"accuracy": None, "samples": 0, "random": {}}
+    result["models"][1] |= {"accuracy": None, "labelled": 0, "samples": 0, "random": {}, "differences": []}
     result["models"][1]["presets"] = [preset | nothing for preset in result["models"][1]["presets"]]
     text = Reader(report(result)).text
     assert "digits_mlp.onnx Nothing could be measured on it." in text
@@ -383,6 +400,7 @@ def test_unknown_numbers_are_dashes() -> None:
     result = copy.deepcopy(RESULTS["boxes"])
     first, second = result["models"][0]["presets"][:2]
     first["metrics"]["aopc"] = {"mean": None, "error": None, "n": 0}
+    result["models"] = [paired(result["models"][0])]
     second["metrics"]["gini"]["error"] = None
     second["curves"]["morf"][3] = None
     row = next(row for row in rows(report(result)) if row[0].startswith("AOPC"))
@@ -412,6 +430,7 @@ def with_metric(key: str, *means: tuple[float, float | None]) -> dict[str, Any]:
     result = evaluation(presets=PRESETS[: len(means)], boxes=True)
     for preset, (value, error) in zip(result["models"][0]["presets"], means, strict=True):
         preset["metrics"][key] = mean(value, error)
+    result["models"] = [paired(result["models"][0])]
     return result
 
 
@@ -420,11 +439,12 @@ def with_metric(key: str, *means: tuple[float, float | None]) -> dict[str, Any]:
     [
         ("aopc", [(1.0, 0.1), (2.0, 0.1), (1.8, 0.1)], ["", "★", "≈"]),
         ("aopc", [(1.0, 0.1), (2.0, 0.1), (1.7, 0.1)], ["", "★", ""]),
-        ("aopc", [(2.0, None), (1.9999, 0.1), (1.0, 0.1)], ["★", "", ""]),
+        ("aopc", [(2.0, None), (1.9999, 0.1), (1.0, 0.1)], ["", "", ""]),
         ("outside_inside", [(0.3, 0.01), (0.2, 0.01), (0.22, 0.01)], ["", "★", "≈"]),
         ("gini", [(0.1, 0.01), (0.9, 0.01)], ["", ""]),
         ("aopc", [(1.0, 0.1)], [""]),
-        ("aopc", [(1.5, 0.1), (1.5, 0.1), (1.0, 0.1)], ["★", "★", ""]),
+        ("aopc", [(1.5, 0.1), (1.5, 0.1), (1.0, 0.1)], ["★", "≈", ""]),
+        ("aopc", [(1.6, 0.1), (1.5, 0.1), (1.4, 0.1)], ["", "", ""]),
         ("aopc", [(1.5, 0.1), (1.5, 0.1)], ["", ""]),
     ],
 )
@@ -436,31 +456,59 @@ def test_the_best_is_marked(key: str, means: list[tuple[float, float | None]], m
 
 def test_the_summary_of_an_evaluation() -> None:
     text = summary(with_metric("aopc", (1.0, 0.1), (2.0, 0.1), (1.8, 0.1), (0.5, 0.1)))
-    assert "AOPC: lrp-epsilon is highest with 2.00 ± 0.10." in text
-    assert "Next is gradient-x-input with 1.80 ± 0.10; that is within two standard errors" in text
-    assert "Sensitivity has 0.500 ± 0.10; the difference of 1.50 exceeds two standard errors." in text
-    assert "right on 98.3 % of 300 samples" in text
+    assert (
+        "AOPC: no single best; lrp-epsilon (2.00 ± 0.10) and gradient-x-input (1.80 ± 0.10): paired differences do not" in text
+    )
+    assert "sensitivity (0.500 ± 0.10) is 1.50 ± 0.14 behind lrp-epsilon." in text
+    assert "right on 197 of 200 samples with a label" in text
+    text = summary(with_metric("aopc", (1.0, 0.1), (2.0, 0.1), (1.5, 0.1), (0.5, 0.1)))
+    assert "lrp-epsilon (2.00 ± 0.10) is best, 0.500 ± 0.14 ahead of gradient-x-input (1.50 ± 0.10)" in text
 
 
-@pytest.mark.parametrize(("gap", "words"), [(0.29, "exceeds two"), (0.28, "within two")])
-def test_two_standard_errors_of_the_difference(gap: float, words: str) -> None:
-    """2 sqrt(0.1² + 0.1²) = 0.283."""
+def test_one_sample_tells_nothing() -> None:
+    text = summary(with_metric("aopc", (1.0, None), (2.0, None)))
+    assert "no single best; lrp-epsilon (2.00) and dtd (1.00): one sample tells nothing apart." in text
+    assert "not told from it: lrp-epsilon, dtd" in text
+
+
+def test_differences_are_those_of_pairs_and_not_of_means() -> None:
+    """Means that overlap by far, of presets that differ by the same in every sample; and the other way round."""
+    result = with_metric("aopc", (1.0, 0.5), (2.0, 0.5))
+    same = {"error": 0.001, "mean": -1.0, "n": 300, "metric": "aopc", "preset": "dtd", "other": "lrp-epsilon"}
+    others = [one for one in result["models"][0]["differences"] if (one["metric"], one["other"]) != ("aopc", "lrp-epsilon")]
+    result["models"][0]["differences"] = [*others, same]
+    assert "lrp-epsilon (2.00 ± 0.50) is best, 1.00 ± 0.0010 ahead of dtd (1.00 ± 0.50) in paired" in summary(result)
+    assert "-1.00 ± 0.0010" in next(row for row in rows(report(result)) if row[0] == "dtd − lrp-epsilon")
+    result["models"][0]["differences"][-1]["error"] = 0.6
+    assert "no single best" in summary(result)
+
+
+def test_empty_heatmaps_are_counted() -> None:
+    result = copy.deepcopy(RESULTS["one"])
+    assert "zero everywhere" not in summary(result)
+    result["models"][0]["presets"][0]["empty"] = 7
+    assert "dtd: 7 of 300 heatmaps are zero everywhere" in summary(result)
+
+
+@pytest.mark.parametrize(("gap", "words"), [(0.279, "is best"), (0.278, "no single best")])
+def test_a_lead_exceeds_chance(gap: float, words: str) -> None:
+    """The quantile of Student's t with 299 degrees of freedom, 1.968, times sqrt(0.1² + 0.1²) is 0.2783."""
     assert words in summary(with_metric("aopc", (2.0, 0.1), (2.0 - gap, 0.1))).partition("ABPC")[0]
 
 
 def test_the_summary_names_presets_no_better_than_chance() -> None:
     """The random order has 4.56 ± 0.05; two standard errors of 4.8 ± 0.1 less that are 0.22, of 4.8 ± 0.2, 0.41."""
-    better = summary(with_metric("aopc", (4.8, 0.1), (5.0, 0.1)))
-    assert "Every preset is better than a random order, which has 4.56 ± 0.050, by more than two standard errors." in better
-    for level in (with_metric("aopc", (9, 1), (4.8, 0.2)), with_metric("aopc", (9, 1), (1.0, 0.01))):
-        assert "No better than a random order, which has 4.56 ± 0.050, by two standard errors: lrp-epsilon." in summary(level)
-    assert "No better than a random order, which has 0, by" in summary(with_metric("abpc", (1, 0.1), (-1, 0.1)))
+    has = "AOPC of a random order: 4.56 ± 0.050; "
+    assert has + "better: lrp-epsilon, dtd." in summary(with_metric("aopc", (4.8, 0.1), (5.0, 0.1)))
+    assert has + "better: dtd; not told from it: lrp-epsilon." in summary(with_metric("aopc", (9, 1), (4.8, 0.2)))
+    assert has + "better: dtd; worse: lrp-epsilon." in summary(with_metric("aopc", (9, 1), (1.0, 0.01)))
+    assert "ABPC of a random order: 0; better: dtd; worse: lrp-epsilon." in summary(with_metric("abpc", (1, 0.1), (-1, 0.1)))
 
 
 def test_sensitivity_may_be_the_best() -> None:
     text = summary(with_metric("aopc", (1.0, 0.1), (2.0, 0.1), (1.8, 0.1), (2.5, 0.1)))
-    assert "AOPC: sensitivity is highest" in text
-    assert "Sensitivity has" not in text.partition("ABPC")[0]
+    assert "AOPC: sensitivity (2.50 ± 0.10) is best" in text
+    assert "behind" not in text.partition("ABPC")[0]
 
 
 def test_the_summary_of_an_audit() -> None:
@@ -474,7 +522,7 @@ def test_root_points_count_by_neuron() -> None:
     result = copy.deepcopy(RESULTS["audit of one"])
     for root, passes, neurons in zip(result["presets"][0]["roots"], (1.0, 0.0, 0.5, None), (30, 10, 10, 10), strict=True):
         root["passes"], root["neurons"] = passes, neurons
-    assert ["root points in order higher is better", "0.700"] in rows(report(result))
+    assert ["root points in order ↑ higher is better", "0.700"] in rows(report(result))
 
 
 def test_several_models_stand_side_by_side() -> None:
@@ -495,10 +543,11 @@ def test_many_skipped_samples_are_counted() -> None:
 
 
 def test_every_metric_is_explained() -> None:
-    assert set(METRICS) == set(SHOWN)
     meanings = Reader(text_of("boxes")).text
     for measure in METRICS.values():
         assert f"{measure.title} {measure.meaning}" in meanings
+        assert measure.head.removeprefix(measure.title).strip() == {"h": "↑", "l": "↓", "": ""}[measure.best[:1]]
+        assert any(row[0].startswith(measure.head.replace("\u00a0", " ")) for row in rows(text_of("boxes")))
         assert measure.meaning.endswith(".")
 
 
