@@ -2,42 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from onnxdtd.emit import Emit, Tensor, dims
+from onnxdtd.channels import channel_axis, spread
+from onnxdtd.emit import Emit, Tensor
 from onnxdtd.errors import RequestError
 from onnxdtd.flow import PASS, is_byte, is_float
 from onnxdtd.plan import STRAIGHT, Plan
+from onnxdtd.request import Request
 
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Sum", *PASS}  # broadcast: a bound may stay smaller than its tensor
+
+
+def with_bytes(request: Request, explained: Sequence[Tensor]) -> Request:
+    """The request with what a byte can be for bounds of ``explained`` inputs that are bytes and have no others."""
+    names = [t.name for t in explained if is_byte(t.dtype)]
+    if not names or not ((request.low is None and request.high is None) or isinstance(request.low, Mapping)):
+        return request
+    if len(names) == len(explained) and request.low is None:
+        return replace(request, low=0.0, high=255.0)
+    low, high = ({**dict.fromkeys(names, byte), **(given or {})} for byte, given in ((0.0, request.low), (255.0, request.high)))
+    return replace(request, low=low, high=high)
+
+
+def by_input(request: Request, explained: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """The bounds of each explained input as they were given. Raises ``RequestError`` where one of a pair is missing."""
+    low, high = request.low, request.high
+    if low is None and high is None:
+        return {}
+    if low is None or high is None:
+        raise RequestError("give both bounds of the input, low and high")
+    if isinstance(low, Mapping) != isinstance(high, Mapping):
+        raise RequestError("low and high: give both by the names of inputs, or neither")
+    if not isinstance(low, Mapping):
+        return dict.fromkeys(explained, (low, high))
+    for name in {**low, **high}:
+        if name not in explained:
+            raise RequestError(f"bounds of {name!r}: the inputs that relevance is given to are {', '.join(explained)}")
+        if low.get(name) is None or high.get(name) is None:
+            raise RequestError(f"give both bounds of the input {name!r}, low and high")
+    return {name: (low[name], high[name]) for name in low}
+
+
+def as_data(request: Request) -> dict[str, Any] | None:
+    """Numbers and lists, for the metadata: ``low`` and ``high``, or these by input where they were given so."""
+    low, high = request.low, request.high
+    if low is None:
+        return None
+    listed = lambda bound: np.asarray(bound, np.float64).tolist()
+    if isinstance(low, Mapping):
+        return {name: {"low": listed(low[name]), "high": listed(high[name])} for name in low}
+    return {"low": listed(low), "high": listed(high)}
+
+
+def as_given(entry: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """Low and high as they are in a request, of the metadata."""
+    if not entry:
+        return None, None
+    if isinstance(entry.get("low", {}), Mapping):
+        low, high = ({name: pair[end] for name, pair in entry.items()} for end in ("low", "high"))
+        return low, high
+    return entry["low"], entry["high"]
 
 
 class Bounds:
     """l and h of every tensor before the first layer."""
 
-    def __init__(self, e: Emit, plan: Plan, low: Any, high: Any):
-        if low is None or high is None:
-            raise RequestError("give both bounds of the input, low and high")
-        self._emit, self._plan, self._data = e, plan, (low, high)
+    def __init__(self, e: Emit, plan: Plan, given: Mapping[str, tuple[Any, Any]]):
+        self._emit, self._plan = e, plan
         self._known: dict[str, tuple[Tensor, Tensor]] = {}
         for tensor in plan.inputs:
-            pair = [_fitted(bound, tensor, name) for bound, name in ((low, "low"), (high, "high"))]
-            if not np.all(pair[0] < pair[1]):
-                raise RequestError(f"low {low} must be below high {high} everywhere")
-            self._known[tensor.name] = e.constant(pair[0]), e.constant(pair[1])
+            if tensor.name in given:
+                low, high = (
+                    _fitted(bound, tensor, name) for bound, name in zip(given[tensor.name], ("low", "high"), strict=True)
+                )
+                if not np.all(low < high):
+                    raise RequestError("low {} must be below high {} everywhere".format(*given[tensor.name]))
+                self._known[tensor.name] = e.constant(low), e.constant(high)
 
     def of(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bound of a tensor that is an input up to a one-to-one transformation."""
         if tensor.name not in self._known:
             self._forward(tensor)
         return self._known[tensor.name]
-
-    def as_data(self) -> dict[str, Any]:
-        """Numbers and lists, for the metadata."""
-        low, high = (np.asarray(bound, np.float64).tolist() for bound in self._data)
-        return {"low": low, "high": high}
 
     def _forward(self, tensor: Tensor) -> None:
         """Apply the node behind ``tensor`` to both bounds of its input; a negative factor swaps them."""
@@ -73,18 +124,7 @@ def _fitted(bound: Any, tensor: Tensor, name: str) -> np.ndarray:
         raise RequestError(f"{name} {bound} must be finite")
     if is_byte(tensor.dtype) and not np.array_equal(array, np.clip(np.rint(array), 0, 255)):
         raise RequestError(f"{name} {bound}: the input {tensor.name!r} is uint8, its bounds are integers from 0 to 255")
-    sizes = dims(tensor)
-    if array.ndim == 1 and array.size > 1 and sizes is not None:
-        channel = next((axis for axis in (1, len(sizes) - 1) if axis < len(sizes) and sizes[axis] == array.size), None)
-        if channel is None:
-            raise RequestError(f"{name} has {array.size} values, but the input {tensor.name!r} is {tensor.shape}")
-        array = array.reshape([-1 if axis == channel else 1 for axis in range(len(sizes))])
-    elif sizes is not None and not _broadcasts(array.shape, sizes):
-        raise RequestError(f"{name} has the shape {list(array.shape)}, but the input {tensor.name!r} is {tensor.shape}")
+    if tensor.shape is not None:
+        where = f"{name} of the input {tensor.name!r} {tensor.shape}"
+        array = spread(array, tensor.shape, channel_axis(tensor), where, 0 if len(tensor.shape) > 1 else None)
     return (array.reshape(()) if array.size == 1 else array).astype(tensor.dtype)
-
-
-def _broadcasts(shape: tuple[int, ...], sizes: list[int | None]) -> bool:
-    """Can an array of ``shape`` be repeated to ``sizes``?"""
-    tail = sizes[len(sizes) - len(shape) :] if len(shape) <= len(sizes) else None
-    return tail is not None and all(d == 1 or d == size for d, size in zip(shape, tail, strict=True))

@@ -97,7 +97,7 @@ def skipped(result: dict[str, Any]) -> None:
 
 
 @app.command("evaluate")
-@selects("preset", "target", "contrast", "keep", "ledger")
+@selects("preset", "target", "contrast", "keep", "ledger", "explain")
 def evaluate_command(
     models: Models,
     data: Data,
@@ -170,7 +170,7 @@ def _mean(value: dict[str, Any] | None) -> str:
 
 
 @app.command("audit")
-@selects("preset", "target", "contrast", "keep", "ledger")
+@selects("preset", "target", "contrast", "keep", "ledger", "explain")
 def audit_command(
     model: Model,
     data: Data,

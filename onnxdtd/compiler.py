@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from onnx import TensorProto, helper
 
 import onnxdtd
 from onnxdtd import model as files
-from onnxdtd.bounds import Bounds
+from onnxdtd.bounds import Bounds, as_data, by_input, with_bytes
 from onnxdtd.chained import chained
 from onnxdtd.emit import Emit, Tensor, label, wide
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
-from onnxdtd.flow import is_byte, is_float
+from onnxdtd.flow import is_float
 from onnxdtd.ledger import COLUMNS, OUTPUT, Ledger
 from onnxdtd.library import Library
 from onnxdtd.linear import NotLinear
@@ -62,20 +62,23 @@ def prepare(model: files.ModelLike, request: Request) -> Job:
     changes += files.declare_outputs(source.proto, graph)
     names = [value.name for value in inputs]
     emit = Emit(graph, files.names(source.proto), names)
-    if request.low is None and request.high is None and any(is_byte(t.dtype) for t in explainable(graph, names)):
-        request = replace(request, low=0.0, high=255.0)  # what a byte can be
-    bounded = request.low is not None or request.high is not None
+    explained = explainable(graph, names, request.explain)
+    request = with_bytes(request, explained)
+    bounded = by_input(request, [t.name for t in explained])
     made = plan(
         emit,
         graph,
-        names,
+        explained,
         preset,
         output=request.output,
         keep=request.keep,
-        bounded=bounded,
+        bounded=bounded.keys(),
         allow=request.allow,
     )
-    bounds = Bounds(emit, made, request.low, request.high) if bounded else None
+    for name in request.explain:
+        if name not in [t.name for t in made.inputs]:
+            raise RequestError(f"--explain {name!r}: the output {made.output!r} does not depend on it")
+    bounds = Bounds(emit, made, bounded) if bounded else None
     return Job(source, changes, graph, emit, made, bounds, request)
 
 
@@ -98,6 +101,7 @@ def compile(
     keep: Sequence[str] = (),
     allow: Mapping[str, str] | None = None,
     ledger: bool = False,
+    explain: Sequence[str] = (),
 ) -> onnx.ModelProto:
     """Compile a classifier into a model that also computes the relevance of its input.
 
@@ -106,7 +110,8 @@ def compile(
         preset: the name of a preset or a TOML file with one (``onnxdtd rules`` lists them).
         settings: ``"NODE-GLOB=RULE"`` overrides, for example ``"conv1=gamma(gamma=0.1)"``; the last match wins.
         low, high: bounds of the input domain in the model's own input units: numbers, one number a channel, or arrays
-            that broadcast against the input.
+            that broadcast against the input; where the model has several inputs also by their names, ``{"image": 0.0}``: the
+            others then have none.
         target: None for an optional runtime input ``target`` (int64, [batch] or [1], -1 for the arg-max), ``"argmax"``
             for the arg-max without such an input, or the index of a class.
         contrast: explain the logit minus that of the runner-up, the highest of the other classes.
@@ -115,6 +120,8 @@ def compile(
         allow: operators without a rule that relevance shall pass unchanged, ``{"Op": "pass"}``; recorded in the metadata.
         ledger: also output ``ledger``, float64 [batch, steps, columns]: what every layer took in, handed on and kept
             (``onnxdtd.ledger.COLUMNS``; ``Explainer`` gives it names).
+        explain: the inputs that relevance is given to, by default all of floating-point numbers; the others, such as masks,
+            count as constants.
 
     Returns:
         The source model with all of its nodes and outputs, and the further output ``relevance`` (``relevance/<input>`` where
@@ -127,7 +134,8 @@ def compile(
     if isinstance(target, bool) or not (target is None or isinstance(target, str) or hasattr(target, "__index__")):
         raise RequestError(f"target {target!r}: give 'argmax' or the index of a class")
     chosen = target if target is None or isinstance(target, str) else int(target)
-    request = Request(os.fspath(preset), tuple(settings), low, high, chosen, contrast, output, tuple(keep), allow, ledger)
+    words = (os.fspath(preset), tuple(settings), low, high, chosen, contrast, output, tuple(keep), allow, ledger)
+    request = Request(*words, explain=(explain,) if isinstance(explain, str) else tuple(explain))
     return build(prepare(model, request))
 
 
@@ -275,7 +283,8 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, boo
         "preset": request.preset,
         "settings": list(request.settings),
         "rules": {step.name: str(step.rule) for step in made.steps if step.rule is not None},
-        "bounds": job.bounds.as_data() if job.bounds else None,
+        "bounds": as_data(request),
+        "explain": list(request.explain),
         "output": made.output,
         "logits": made.logits.name,
         "stepped_back": [label(node) for node in made.stepped_back],

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxdtd import atomic
+from onnxdtd.channels import ends
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.images import Caption, draw
 from onnxdtd.inputs import Layout, Sample, Scaling, samples, scaling
@@ -93,8 +94,7 @@ class Job:
                 f"the model has several inputs ({', '.join(explainer.inputs)}); use the Python API to explain it"
             )
         (self.input,) = names
-        kept = explainer.metadata["bounds"]
-        low, high = bounds if bounds else (kept["low"], kept["high"]) if kept else (None, None)
+        low, high = ends(explainer.metadata["bounds"], self.input) if bounds is None else bounds
         self.scale: Scaling | None = scaling(low, high, bgr)
         shape = explainer.inputs[self.input].shape
         if not shape:

@@ -37,19 +37,25 @@ def option(flags: str, text: str, metavar: str | None = None) -> Any:
     return typer.Option(*flags.split(), help=text, metavar=metavar)
 
 
+Bound = float | list[float]
+
+
 @dataclass(frozen=True)
 class Domain:
     """The bounds of the input as given on the command line."""
 
-    low: float | list[float] | None
-    high: float | list[float] | None
+    low: Bound | dict[str, Bound] | None
+    high: Bound | dict[str, Bound] | None
 
 
 def select(
     preset: Annotated[str, option("--preset", "A preset (see `onnxdtd rules`), or a TOML file with one.", "NAME|FILE")] = "dtd",
     settings: Annotated[list[str], option("--set", "A rule for the nodes whose name matches.", "NODE-GLOB=RULE")] = [],
-    low: Annotated[str | None, option("--low", "Lower bound of the input: a number, or one a channel.", "L")] = None,
-    high: Annotated[str | None, option("--high", "Upper bound of the input.", "H")] = None,
+    low: Annotated[
+        list[str],
+        option("--low", "Lower bound of the input: a number, or one a channel. Of one of several: INPUT=L.", "L|INPUT=L"),
+    ] = [],
+    high: Annotated[list[str], option("--high", "Upper bound of the input.", "H|INPUT=H")] = [],
     span: Annotated[
         tuple[float, float] | None,
         option("--range", "What pixels 0 and 255 become, before mean and std. Gives the bounds instead.", "LO HI"),
@@ -67,6 +73,9 @@ def select(
     keep: Annotated[list[str], option("--keep", "Also output the relevance of this inner tensor.", "TENSOR")] = [],
     allow: Annotated[list[str], option("--allow", "Let relevance pass an operator without a rule.", "OP=pass")] = [],
     ledger: Annotated[bool, option("--ledger", "Also output what every layer took in, handed on and kept.")] = False,
+    explain: Annotated[
+        list[str], option("--explain", "An input to explain; the others count as constants. Default: all of floats.", "INPUT")
+    ] = [],
 ) -> Request:
     """What to explain and how: the options that commands share."""
     bounds = domain(low, high, span, mean, std)
@@ -74,7 +83,9 @@ def select(
     if chosen not in (None, "argmax") and not isinstance(chosen, int):
         raise RequestError(f"target {target!r}: give 'argmax' or the index of a class")
     waivers = dict(entry.partition("=")[::2] for entry in allow)
-    return Request(preset, tuple(settings), bounds.low, bounds.high, chosen, contrast, output, tuple(keep), waivers, ledger)
+    return Request(
+        preset, tuple(settings), bounds.low, bounds.high, chosen, contrast, output, tuple(keep), waivers, ledger, tuple(explain)
+    )
 
 
 def selects(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -98,14 +109,16 @@ def selects(*without: str) -> Callable[[Callable[..., None]], Callable[..., None
     return decorate
 
 
-def domain(low: str | None, high: str | None, span: tuple[float, float] | None, mean: str | None, std: str | None) -> Domain:
+def domain(
+    low: Sequence[str], high: Sequence[str], span: tuple[float, float] | None, mean: str | None, std: str | None
+) -> Domain:
     """Bounds from ``--low --high``, or from preprocessing: (range - mean) / std."""
-    if low is not None or high is not None:
+    if low or high:
         if span or mean or std:
             raise RequestError("give either --low and --high, or --range, --mean and --std")
-        if low is None or high is None:
+        if not low or not high:
             raise RequestError("give both --low and --high")
-        return Domain(_numbers("--low", low), _numbers("--high", high))
+        return Domain(_bound("--low", low), _bound("--high", high))
     if span is None and mean is None and std is None:
         return Domain(None, None)
     import numpy as np
@@ -118,6 +131,16 @@ def domain(low: str | None, high: str | None, span: tuple[float, float] | None, 
     except ValueError:
         raise RequestError("--mean and --std have different numbers of channels") from None
     return Domain(*ends)
+
+
+def _bound(option: str, texts: Sequence[str]) -> Bound | dict[str, Bound]:
+    """A bound for all inputs, or ``INPUT=BOUND`` for some."""
+    named = [text.rpartition("=") for text in texts]
+    if len(texts) == 1 and not named[0][1]:
+        return _numbers(option, texts[0])
+    if not all(name for name, _, _ in named) or len({name for name, _, _ in named}) < len(named):
+        raise RequestError(f"{option} {' '.join(texts)}: write one bound for all inputs, or INPUT=BOUND once for each")
+    return {name: _numbers(option, text) for name, _, text in named}
 
 
 def _numbers(option: str, text: str) -> float | list[float]:

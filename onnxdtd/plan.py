@@ -6,7 +6,7 @@ problems are reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -82,16 +82,24 @@ class Plan:
 @dataclass
 class Facts:
     """What holds for tensors, by name: ``active`` depends on an explained input; ``raw`` is an explained input up to a
-    one-to-one transformation; ``nonnegative`` is provably ≥ 0.
+    one-to-one transformation, and ``bounded`` is raw with bounds; ``nonnegative`` is provably ≥ 0.
     """
 
     active: set[str]
     nonnegative: set[str]
     raw: set[str] = field(default_factory=set)
+    bounded: set[str] = field(default_factory=set)
 
     def is_active(self, tensor: Tensor) -> bool:
         """Does it depend on an explained input?"""
         return tensor.name in self.active
+
+    def stay_raw(self, sources: Collection[Tensor], results: Iterable[Tensor]) -> None:
+        """What comes of raw sources is raw, and has bounds if all of them have."""
+        names = {t.name for t in results}
+        self.raw |= names
+        if all(t.name in self.bounded for t in sources):
+            self.bounded |= names
 
     def is_nonnegative(self, tensor: Tensor) -> bool:
         """Is it provably ≥ 0?"""
@@ -104,21 +112,20 @@ class Facts:
 def plan(
     e: Emit,
     graph: gs.Graph,
-    inputs: Sequence[str],
+    explained: Sequence[Tensor],
     preset: Preset,
     *,
     output: str | None = None,
     keep: Sequence[str] = (),
-    bounded: bool = False,
+    bounded: Collection[str] = (),
     allow: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Plan the explanation of ``output`` in terms of the float inputs among ``inputs``, or of pixels where there are none.
+    """Plan the explanation of ``output`` in terms of the inputs ``explained``; all else that goes in counts as constant.
 
-    ``keep`` names tensors whose relevance is wanted too, ``bounded`` tells whether the bounds of the input are known, ``allow``
-    maps operators to ``"pass"``. Raises ``Unsupported`` with every problem, ``ModelError`` where there is nothing to
-    explain, ``RequestError`` for an unknown name.
+    ``keep`` names tensors whose relevance is wanted too, ``bounded`` are the inputs whose bounds are known, ``allow`` maps
+    operators to ``"pass"``. Raises ``Unsupported`` with every problem, ``ModelError`` where there is nothing to explain,
+    ``RequestError`` for an unknown name.
     """
-    explained = explainable(graph, inputs)
     if not explained:
         raise ModelError("the model has no floating-point input; only those can be explained" + _bfloat16(graph))
     nodes = views(e, list(graph.nodes))
@@ -132,9 +139,10 @@ def plan(
         raise ModelError(f"the output {name!r} does not depend on a floating-point input")
     _check_keep(keep, carriers)
     facts.raw |= {t.name for t in explained}
+    facts.bounded |= facts.raw & {*bounded}
     pinned = {*keep, logits.name, *(t.name for t in graph.outputs)}
     steps = _Stepper(e, facts, producer, allow or {}, derivative).steps(nodes, carriers, pinned)
-    steps = _with_rules(steps, preset, bounded)
+    steps = _with_rules(steps, preset)
     return Plan(
         explained,
         name,
@@ -149,10 +157,25 @@ def plan(
     )
 
 
-def explainable(graph: gs.Graph, inputs: Sequence[str]) -> list[Tensor]:
-    """The float inputs among ``inputs``; where there are none, the uint8 ones of a model that scales pixels itself."""
-    real = [t for t in graph.inputs if t.name in inputs and is_float(t.dtype)]
-    return real or [t for t in graph.inputs if t.name in inputs and is_byte(t.dtype)]
+def explainable(graph: gs.Graph, inputs: Sequence[str], chosen: Sequence[str] = ()) -> list[Tensor]:
+    """The inputs to explain: those ``chosen`` among ``inputs``, or all of floats, or where there are none those of uint8, of a
+    model that scales pixels itself. Raises ``RequestError`` for a choice that is none.
+    """
+    known = {t.name: t for t in graph.inputs if t.name in inputs}
+    for name in chosen:
+        if name not in known:
+            raise RequestError(f"--explain {name!r}: the model has no such input{suggestion(name, known) or _has(known)}")
+        if not is_float(known[name].dtype) and not is_byte(known[name].dtype):
+            raise RequestError(
+                f"--explain {name!r}: is {known[name].dtype}; only floating-point inputs and pixels can be explained"
+            )
+    if chosen:
+        return [t for name, t in known.items() if name in chosen]
+    return [t for t in known.values() if is_float(t.dtype)] or [t for t in known.values() if is_byte(t.dtype)]
+
+
+def _has(names: Mapping[str, object]) -> str:
+    return f"; it has {', '.join(map(repr, names))}"
 
 
 def _facts(nodes: Sequence[gs.Node], explained: Sequence[Tensor]) -> Facts:
@@ -372,7 +395,7 @@ class _Stepper:
             if node.op in table:
                 layer = table[node.op](self.e, node, active)
                 if layer.one_to_one and not self.derivative and all(slot.x.name in raw for slot in layer.slots):
-                    raw.update(t.name for t in node.outputs)
+                    self.facts.stay_raw([slot.x for slot in layer.slots], node.outputs)
                     return self.linear(node, layer, "preprocessing")
                 return self.linear(node, layer, "linear")
         if node.op in ("Max", "Min") and not self.derivative and sum(map(active, node.inputs)) == 1:
@@ -395,7 +418,8 @@ class _Stepper:
         if isinstance(node, View):
             layer = replace(layer, exact=node.exact)
         first = all(x.name in self.facts.raw for x in sources)
-        facts = LayerFacts(label(node), node.op, layer.family, first, False)
+        bounds = all(x.name in self.facts.bounded for x in sources)
+        facts = LayerFacts(label(node), node.op, layer.family, first, bounds)
         return Step(kind, (node,), (layer.y,), sources, layer, facts)
 
     def flow(self, kind: str, node: gs.Node, flow: Flow) -> Step:
@@ -408,7 +432,7 @@ class _Stepper:
             sources = tuple(known)
         keeps_bounds = kind == "move" or (node.op in MONOTONE and node.attrs.get("alpha", 1.0) >= 0)
         if keeps_bounds and node.op not in self.allow and all(t.name in self.facts.raw for t in known):
-            self.facts.raw.update(t.name for t in node.outputs)
+            self.facts.stay_raw(known, node.outputs)
         return Step(kind, (node,), tuple(node.outputs), sources, flow=flow)
 
     def fused(self, step: Step, consumers: Mapping[str, list[gs.Node]], pinned: set[str]) -> Step:
@@ -432,12 +456,6 @@ def problem(node: gs.Node, reason: str) -> Problem:
     return Problem(op, label(node), reason, way_out)
 
 
-def _with_rules(steps: Sequence[Step], preset: Preset, bounded: bool) -> list[Step]:
+def _with_rules(steps: Sequence[Step], preset: Preset) -> list[Step]:
     """The steps with a rule for every layer."""
-    known = []
-    for step in steps:
-        if step.facts is not None:
-            layer = replace(step.facts, bounds=bounded and step.facts.first)
-            step = replace(step, facts=layer, rule=preset.rule(layer))
-        known.append(step)
-    return known
+    return [step if step.facts is None else replace(step, rule=preset.rule(step.facts)) for step in steps]

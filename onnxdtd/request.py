@@ -21,3 +21,4 @@ class Request:
     keep: Sequence[str] = ()
     allow: Mapping[str, str] | None = None
     ledger: bool = False
+    explain: Sequence[str] = ()

@@ -165,7 +165,9 @@ class Network:
 
     def __init__(self, job: Job, model: ModelLike, request: Request, sources: Sequence[Tensor]):
         self.logits = job.plan.logits
-        plain = Request("gradient", output=job.plan.output, contrast=request.contrast, allow=request.allow)
+        plain = Request(
+            "gradient", output=job.plan.output, contrast=request.contrast, allow=request.allow, explain=request.explain
+        )
         seeded = build(prepare(model, replace(plain, keep=[self.logits.name])))
         self._explainer = Explainer(seeded, folder=folder(job), threads=1)
         keep = list(dict.fromkeys(t.name for t in sources))

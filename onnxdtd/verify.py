@@ -21,6 +21,8 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 import onnxdtd
 from onnxdtd import model as files
+from onnxdtd.bounds import as_given
+from onnxdtd.channels import ends
 from onnxdtd.compiler import PARTS, PREFIX, Job, build, predictor, prepare
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
 from onnxdtd.inputs import Layout, drawn, open_size, samples, scaling, sized
@@ -141,18 +143,20 @@ def _placed(fresh: onnx.ModelProto, have: onnx.ModelProto) -> onnx.ModelProto:
 
 def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | None) -> Request:
     """What was asked for when the model was compiled."""
-    bounds, inputs = facts["bounds"] or {"low": None, "high": None}, {value.name for value in have.graph.input}
+    inputs = {value.name for value in have.graph.input}
+    low, high = as_given(facts["bounds"])
     return Request(
         preset=str(preset or facts["preset"]),
         settings=tuple(facts["settings"]),
-        low=bounds["low"],
-        high=bounds["high"],
+        low=low,
+        high=high,
         target=None if facts["target"] == "input" else facts["target"],
         contrast=facts["contrast"] is True,
         output=facts["output"],
         keep=tuple(name for name in facts["relevance"] if name not in inputs),
         allow=facts["allow"],
         ledger=facts["ledger"] is not None,
+        explain=tuple(facts.get("explain", ())),
     )
 
 
@@ -251,7 +255,7 @@ def _run(outputs: Mapping[str, Any], explanation: Explanation, ledger: Ledger | 
 
 def _inputs(explainer: Explainer, plain: Any, file: Path | None) -> Iterator[Feeds]:
     """The inputs in a file, or random ones."""
-    bounds = explainer.metadata["bounds"] or {"low": None, "high": None}
+    bounds = explainer.metadata["bounds"]
     if file is None:
         yield from _generated(explainer, plain, bounds)
     elif len(explainer.inputs) > 1:
@@ -263,17 +267,17 @@ def _inputs(explainer: Explainer, plain: Any, file: Path | None) -> Iterator[Fee
     else:
         ((name, node),) = explainer.inputs.items()
         layout = Layout.of(node.shape)
-        for sample in samples(file, layout.shape, name, scaling(bounds["low"], bounds["high"])):
+        for sample in samples(file, layout.shape, name, scaling(*ends(bounds, name))):
             yield {name: layout.feed(sample.x)}
 
 
-def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any]) -> Iterator[Feeds]:
+def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any] | None) -> Iterator[Feeds]:
     """Random inputs of a size that the model takes."""
     declared = {name: node.shape for name, node in explainer.inputs.items()}
     side = open_size(declared, lambda x: plain.run(None, explainer.feeds(x)))
     rng = np.random.default_rng(0)
     for _ in range(GENERATED):
-        yield {n: drawn(rng, sized(shape, side), bounds["low"], bounds["high"]) for n, shape in declared.items()}
+        yield {n: drawn(rng, sized(shape, side), *ends(bounds, n)) for n, shape in declared.items()}
 
 
 def _ran(job: Job, runs: Sequence[Run], unbooked: str) -> Iterator[Check]:

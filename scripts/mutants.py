@@ -172,6 +172,13 @@ FAULTS = [
         "low, high",
         "bounds",
     ),
+    Fault(
+        "bounds of one input taken for those of all",
+        "plan.py",
+        "if all(t.name in self.bounded for t in sources):",
+        "if True:",
+        "bounds",
+    ),
     Fault("both factors of a gate get everything", "frozen.py", "w=e.mul(slot.w, 0.5)", "w=slot.w", "frozen"),
     Fault(
         "the gate gets the relevance", "frozen.py", "both[ranks.index(max(ranks))]", "both[ranks.index(min(ranks))]", "frozen"

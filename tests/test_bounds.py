@@ -4,8 +4,11 @@ What a compiled model gives for bounds of its input must be what the model behin
 input and bounds that were transformed here, in numpy: on both ends, then sorted.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,10 @@ from nets import DOUBLE, FLOAT, Session, assert_near, model, node
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 import onnxdtd
+from onnxdtd import model as files
+from onnxdtd.channels import channel_axis, spread
 from onnxdtd.errors import OnnxdtdError, RequestError
+from onnxdtd.verify import verify
 
 Array = np.ndarray
 NEAR = {FLOAT: 1e-5, DOUBLE: 1e-11}  # of the largest relevance
@@ -475,7 +481,7 @@ REFUSED = [
     ({"low": 0, "high": np.ones((3, 5, 4))}, "shape"),
     ({"low": np.zeros((1, 2, 3, 4, 5)), "high": 1}, "shape"),
     ({"low": "dark", "high": 1}, "neither a number nor a list"),
-    ({"low": 0, "high": {"a": 1}}, "neither a number nor a list"),
+    ({"low": 0, "high": {"a": 1}}, "both by the names of inputs"),
     ({"low": [[0], [1, 2]], "high": 3}, "neither a number nor a list"),
     ({"low": [], "high": 1}, "low"),
 ]
@@ -547,3 +553,178 @@ def test_bounds_of_an_input_of_unknown_rank():
     expected = Session(onnxdtd.compile(proto, low=0, high=1))(x=x)["relevance"]
     proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["a", "b"]))
     np.testing.assert_array_equal(Session(onnxdtd.compile(proto, low=0, high=1))(x=x)["relevance"], expected)
+
+
+# ---- bounds and choice of inputs one by one ----------------------------------------------------------------------------
+
+
+def patient() -> ModelProto:
+    """A picture and a vector of clinical data: a Conv on one, a dense layer on the other, a dense layer on both."""
+    nodes = [
+        node("Conv", "image k", "c"),
+        node("Relu", "c", "cr"),
+        node("GlobalAveragePool", "cr", "p"),
+        node("Flatten", "p", "f"),
+        node("MatMul", "clinical w", "t"),
+        node("Relu", "t", "tr"),
+        node("Concat", "f tr", "both", axis=1),
+        node("MatMul", "both v", "y"),
+    ]
+    weights = {"k": normal(4, 3, 3, 3), "w": normal(5, 4, seed=1), "v": normal(8, 3, seed=2)}
+    return model(nodes, {"image": ["n", 3, 8, 8], "clinical": ["n", 5]}, ["y"], weights)
+
+
+def metadata(proto: ModelProto) -> dict[str, Any]:
+    return {e.key.removeprefix("onnxdtd."): json.loads(e.value) for e in proto.metadata_props}
+
+
+def test_bounds_by_input():
+    """The image has zB and its bounds, the vector the rule for inputs without; each as if the other were not there."""
+    rng = np.random.default_rng(0)
+    feeds = {"image": rng.uniform(0, 1, (2, 3, 8, 8)).astype(FLOAT), "clinical": normal(2, 5, seed=5) * 40}
+    low, high = [-2.0, -1.0, 0.0], [1.0, 2.0, 3.0]
+    compiled = onnxdtd.compile(patient(), target=1, low={"image": low}, high={"image": high})
+    facts = metadata(compiled)
+    assert facts["rules"]["c_node"] == "zB"
+    assert facts["rules"]["t_node"] == "w2"
+    assert facts["bounds"] == {"image": {"low": low, "high": high}}
+    found = Session(compiled)(**feeds)
+    free = Session(onnxdtd.compile(patient(), target=1))(**feeds)
+    np.testing.assert_array_equal(found["relevance/clinical"], free["relevance/clinical"])
+    whole = {"image": (COLUMN(low), COLUMN(high)), "clinical": (np.full(5, -100.0), np.full(5, 100.0))}
+    both = {end: {name: pair[i] for name, pair in whole.items()} for i, end in enumerate(("low", "high"))}
+    boxed = Session(onnxdtd.compile(patient(), target=1, **both))(**feeds)
+    np.testing.assert_array_equal(found["relevance/image"], boxed["relevance/image"])
+    assert np.abs(boxed["relevance/clinical"] - found["relevance/clinical"]).max() > 1e-3
+    assert verified(compiled, patient()) == []
+
+
+def verified(compiled: ModelProto, source: ModelProto) -> list[str]:
+    """What `verify` finds wrong."""
+    with TemporaryDirectory() as folder:
+        for proto, name in ((compiled, "compiled.onnx"), (source, "source.onnx")):
+            onnx.save(proto, f"{folder}/{name}")
+        checks = verify(Path(folder, "compiled.onnx"), Path(folder, "source.onnx")).checks
+    return [f"{check.name}: {check.finding}" for check in checks if check.passed is False]
+
+
+def test_a_layer_on_two_inputs_has_bounds_if_both_have():
+    nodes = [node("Concat", "a b", "ab", axis=1), node("MatMul", "ab w", "y")]
+    proto = model(nodes, {"a": ["n", 2], "b": ["n", 3]}, ["y"], {"w": normal(5, 3)})
+    rule = lambda low, high: metadata(onnxdtd.compile(proto, low=low, high=high))["rules"]["y_node"]
+    assert rule({"a": 0, "b": -1}, {"a": 1, "b": 1}) == "zB"
+    assert rule({"a": 0}, {"a": 1}) == "w2"
+
+
+def graph_net(adjacency: Array | None) -> ModelProto:
+    """Two layers of a graph network on features x [n, 4] and a dense adjacency, an input or a constant."""
+    nodes = [
+        node("MatMul", "x w", "h"),
+        node("MatMul", "adj h", "ah"),
+        node("Relu", "ah", "r"),
+        node("MatMul", "r v", "z"),
+        node("MatMul", "adj z", "az"),
+        node("ReduceMean", "az", "y", axes=[0]),
+    ]
+    inputs = {"x": [6, 4]} | ({"adj": [6, 6]} if adjacency is None else {})
+    weights = {"w": normal(4, 5), "v": normal(5, 3, seed=1)} | ({} if adjacency is None else {"adj": adjacency})
+    return model(nodes, inputs, ["y"], weights)
+
+
+@pytest.mark.parametrize("preset", ["dtd", "lrp-0", "gradient"])
+def test_an_input_that_is_not_explained_is_a_constant(preset):
+    """An adjacency that is an input gives what it gives as a constant; all relevance is the features'."""
+    adjacency = (np.random.default_rng(3).random((6, 6)) > 0.5).astype(FLOAT)
+    x = np.random.default_rng(0).uniform(0, 1, (6, 4)).astype(FLOAT)
+    compiled = onnxdtd.compile(graph_net(None), preset, explain=["x"], low=0, high=1, target=1)
+    found = Session(compiled)(x=x, adj=adjacency)
+    expected = Session(onnxdtd.compile(graph_net(adjacency), preset, low=0, high=1, target=1))(x=x)
+    assert_near(found["relevance"], expected["relevance"], 1e-6)
+    assert list(metadata(compiled)["relevance"]) == ["x"]
+    if preset == "lrp-0":
+        assert_near(found["relevance"].sum(), found["y"].ravel()[1], 1e-5)
+    if preset == "dtd":
+        assert verified(compiled, graph_net(None)) == []
+
+
+def test_pixels_are_explained_where_they_are_named():
+    """A mask of floats beside a picture of bytes: by default the mask would be explained."""
+    nodes = [node("Cast", "image", "f", to=TensorProto.FLOAT), node("Mul", "f mask", "m"), node("MatMul", "m w", "y")]
+    proto = model(nodes, {"image": ["n", 4], "mask": ["n", 4]}, ["y"], {"w": normal(4, 3)})
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    facts = metadata(onnxdtd.compile(proto, explain=["image"]))
+    assert list(facts["relevance"]) == ["image"]
+    assert facts["bounds"] == {"low": 0.0, "high": 255.0}
+
+
+CHOICES = [
+    ({"low": {"picture": 0}, "high": {"picture": 1}}, r"bounds of 'picture': .*image, clinical"),
+    ({"low": {"image": 0}, "high": {"clinical": 1}}, "both bounds of the input 'image'"),
+    ({"low": {"image": 0}, "high": 1}, "both by the names"),
+    ({"low": {"image": 1}, "high": {"image": 0}}, "must be below"),
+    ({"low": {"image": [0, 1]}, "high": {"image": 2}}, "low of the input 'image'.*2 values"),
+    ({"low": [0, 0, 0], "high": 1}, "low of the input 'clinical'.*3 values"),
+    ({"explain": ["imago"]}, "--explain 'imago': .*did you mean 'image'"),
+    ({"explain": ["image"], "low": {"clinical": 0}, "high": {"clinical": 1}}, "bounds of 'clinical': .* image"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), CHOICES, ids=str)
+def test_bounds_by_input_refused(options, message):
+    with pytest.raises(RequestError, match=message):
+        onnxdtd.compile(patient(), **options)
+
+
+# ---- a number a channel ------------------------------------------------------------------------------------------------
+
+
+def after(*nodes: NodeProto, shape: Sequence[Any], **weights: Array) -> int | None:
+    proto = model(list(nodes), {"x": shape}, ["y"], weights)
+    (x,) = files.graph(proto).inputs
+    return channel_axis(x)
+
+
+CONV1, CONV2 = normal(2, 3, 2), normal(2, 3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shape", "axis"),
+    [
+        ([node("Conv", "x k", "y")], ["n", 3, 12], 1),
+        ([node("Transpose", "x", "t", perm=[0, 2, 1]), node("Conv", "t k", "y")], ["n", 3, 3], 2),
+        ([node("Unsqueeze", "x zero", "t"), node("Conv", "t k", "y")], [3, 12], 0),
+        ([node("Sub", "x c", "t"), node("Relu", "t", "u"), node("Conv", "u k", "y")], ["n", 3, "t"], 1),
+        ([node("Reshape", "x to", "t"), node("Conv", "t kk", "y")], [5, 3, 12], 1),
+        ([node("MatMul", "x w", "y")], ["n", 12, 4], 2),
+        ([node("MatMul", "x w", "y")], ["n", 3, 12, 4], None),
+        ([node("Flatten", "x", "t"), node("MatMul", "t f", "y")], ["n", 3, 4], None),
+        ([node("Relu", "x", "y")], ["n", 3, 4], None),
+    ],
+    ids=str,
+)
+def test_the_axis_of_channels(nodes, shape, axis):
+    weights = {"k": CONV1, "kk": CONV2[..., :1, :], "zero": np.array([0]), "to": np.array([5, 3, 1, 12])}
+    weights |= {"w": normal(4, 2), "f": normal(12, 2), "c": normal(3, 1)}
+    used = {name for n in nodes for name in n.input}
+    assert after(*nodes, shape=shape, **{name: value for name, value in weights.items() if name in used}) == axis
+
+
+def test_numbers_along_an_axis():
+    where = lambda numbers, sizes, channel=None: spread(numbers, sizes, channel, "low", 0).shape
+    twelve = np.arange(12.0)
+    assert where(twelve, ["n", 12, "t"], 1) == (1, 12, 1)
+    assert where(twelve, ["n", "t", 12], 2) == (1, 1, 12)
+    assert where(twelve, ["n", 12, 12], 2) == (1, 1, 12)
+    assert where(twelve, ["n", 1, 12, 500], 1) == (1, 1, 12, 1), "a Conv over the leads themselves"
+    assert where(twelve, ["n", 12, 500]) == (1, 12, 1), "of a flattened signal only one axis has twelve entries"
+    assert where(twelve, [12, 12]) == (1, 12), "samples are no channels"
+    assert where(twelve, ["n", "c", 12], 1) == (1, 12, 1)
+    assert where(7, ["n", 12]) == where([7], ["n", 12]) == ()
+    assert where(twelve[:, None], ["n", 12, 5]) == (12, 1)
+    for sizes, channel, message in (
+        (["n", 12, 12], None, "2 axes of that size"),
+        (["n", 6, 12], 1, "12 values, one a channel, but 6 channels"),
+        (["n", 6, 13], None, "no axis of that size"),
+    ):
+        with pytest.raises(RequestError, match=f"^low: .*{message}"):
+            spread(twelve, sizes, channel, "low", 0)
