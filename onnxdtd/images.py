@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 
@@ -15,16 +16,22 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.text import Text
-from PIL import Image
+from matplotlib.ticker import MaxNLocator
 
+from onnxdtd.arrangement import arrangement
 from onnxdtd.inputs import Scaling, channel_axis
 
 COLOURS = "seismic"  # white is zero, red speaks for the class, blue against it
 FEW_FEATURES = 40
 MANY_PIXELS = 4096
-SMALL = 160  # pixels on the longer side of a small picture
+FEW_TRACES = 16
+STRETCHES = 400  # of a long signal; the relevance of the steps in one is added up
+FRAMES = 16  # of a long clip; the relevance of the frames between two is added up
+ACROSS = 8  # frames in a row
 
 
 @dataclass(frozen=True)
@@ -36,17 +43,34 @@ class Caption:
     notes: tuple[str, ...] = ()
 
 
-def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, scale: Scaling | None = None) -> None:
-    """Write a PNG of one sample and its relevance, both of one shape: heatmap, signal or bar chart, as the shape suggests."""
-    kind = kind_of(x.shape)
-    size = {"image": (5.4, 6.0) if _is_wide(x.shape) else (7.6, 4.4), "signal": (8, 4.6), "bars": (7, 4.4)}[kind]
+def draw(
+    path: Path,
+    x: np.ndarray,
+    relevance: np.ndarray,
+    caption: Caption,
+    scale: Scaling | None = None,
+    slides: Sequence[int] = (),
+) -> None:
+    """Write a PNG of one sample and its relevance, both of one shape, as that and ``slides`` suggest (see ``arrangement``)."""
+    form = arrangement(x.shape, slides)
+    values, shares = form.of(x), form.of(relevance)
+    kind = {"image": _image, "traces": _traces, "frames": _frames, "bars": _bars}[form.kind]
+    size = SIZES[form.kind](values.shape)
     figure = Figure(figsize=size, layout="constrained")
     _fit(figure, figure.suptitle(_wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
-    {"image": _image, "signal": _signal, "bars": _bars}[kind](figure, x, relevance, scale)
-    below = [_wrapped(text, size[0] * 13) for text in (caption.subtitle, *caption.notes)]
+    kind(figure, values, shares, scale)
+    below = [_wrapped(text, size[0] * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
     _fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
         figure.savefig(path, dpi=110, format="png")
+
+
+SIZES = {  # of the figure in inches, by the shape of what is drawn
+    "image": lambda shape: (5.4, 6.0) if _is_wide(shape) else (7.6, 4.4),
+    "traces": lambda shape: (8.6, round(1.7 + min(max(3.0, 0.36 * shape[0]), 0.155 * max(shape[0], 32)), 1)),
+    "frames": lambda shape: (8.6, 1.3 + 2.2 * -(-min(shape[0], FRAMES) // ACROSS)),
+    "bars": lambda shape: (7, 4.4),
+}
 
 
 def _fit(figure: Figure, text: Text) -> None:
@@ -56,38 +80,20 @@ def _fit(figure: Figure, text: Text) -> None:
     text.set_fontsize(float(text.get_fontsize()) * min(1, 0.97 * figure.bbox.width / max(width, 1)))
 
 
-def kind_of(shape: tuple[int, ...]) -> str:
-    """How a sample of this shape is drawn.
-
-    >>> kind_of((3, 32, 32)), kind_of((28, 1)), kind_of((4,))
-    ('image', 'signal', 'bars')
-    """
-    axis = channel_axis(shape)
-    space = [d for i, d in enumerate(shape) if i != axis] if axis is not None else list(shape)
-    if len(space) == 2 and min(space) >= 4:
-        return "image"
-    long = [d for d in shape if d > 1]
-    return "signal" if len(long) == 1 and (len(shape) > 1 or long[0] > FEW_FEATURES) else "bars"
-
-
 def _wrapped(text: str, width: float) -> str:
     """``text`` in lines of at most ``width`` characters, at most three of them."""
     return textwrap.fill(text, int(width), max_lines=3, placeholder=" ...")
 
 
-def _is_wide(shape: tuple[int, ...]) -> bool:
+def _is_wide(shape: Sequence[int]) -> bool:
     """Is a picture so wide that it is better above its heatmap than beside it?"""
-    axis = channel_axis(shape)
-    space = [d for i, d in enumerate(shape) if i != axis]
-    return space[1] > 1.5 * space[0] if len(space) == 2 else False
+    return shape[1] > 1.5 * shape[0]
 
 
 def pixels(x: np.ndarray, scale: Scaling | None = None) -> np.ndarray:
-    """A sample [C, H, W], [H, W, C] or [H, W] as a picture, [H, W] or [H, W, 3], from 0 to 1."""
-    axis = channel_axis(x.shape)
-    picture = x[..., None] if axis is None else np.moveaxis(x, axis, -1)
-    picture = scale.undo(picture) if scale is not None else (picture - picture.min()) / (np.ptp(picture) or 1)
-    return picture[..., 0] if picture.shape[-1] == 1 else picture[..., :3]
+    """Pictures [..., H, W, C] with values from 0 to 1: [..., H, W], or [..., H, W, 3]."""
+    picture = scale.undo(x) if scale is not None else (x - x.min()) / (np.ptp(x) or 1)
+    return picture[..., 0] if picture.shape[-1] < 3 else picture[..., :3]
 
 
 def heat(relevance: np.ndarray) -> np.ndarray:
@@ -103,28 +109,115 @@ def colour_limit(values: np.ndarray) -> float:
     return float(limit or size.max() or 1.0)
 
 
+def colours(shares: np.ndarray) -> np.ndarray:
+    """The colours of the heatmap scale for each value, [..., 4] from 0 to 1."""
+    half = shares / (2 * colour_limit(shares))
+    return np.asarray(matplotlib.colormaps[COLOURS](np.clip(0.5 + half, 0, 1)))
+
+
+def stretches(relevance: np.ndarray, most: int, axis: int = -1) -> np.ndarray:
+    """Relevance with an axis of at most ``most`` entries: the sums over stretches of one length, the last may be shorter.
+
+    >>> stretches(np.ones((2, 10)), 4).tolist()
+    [[3.0, 3.0, 3.0, 1.0], [3.0, 3.0, 3.0, 1.0]]
+    """
+    size = relevance.shape[axis]
+    return np.add.reduceat(relevance, np.arange(0, size, -(-size // most)), axis=axis)
+
+
+def _shown(axes: Axes, values: np.ndarray, limit: float, aspect: Literal["auto", "equal"] = "equal") -> AxesImage:
+    """A heatmap [H, W]."""
+    return axes.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest", aspect=aspect)
+
+
 def _image(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
+    """[H, W, C]; where there are no colours, rows and columns are numbered."""
     left, right = figure.subplots(2, 1) if _is_wide(x.shape) else figure.subplots(1, 2)
-    left.imshow(pixels(x, scale), cmap="gray", vmin=0, vmax=1)
+    aspect: Literal["auto", "equal"] = "auto" if max(x.shape[:2]) > ACROSS * min(x.shape[:2]) else "equal"
+    left.imshow(pixels(x, scale), cmap="gray", vmin=0, vmax=1, aspect=aspect)
     left.set_title("input", fontsize=10)
-    values = heat(relevance)
-    limit = colour_limit(values)
-    shown = right.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit)
+    values = relevance.sum(axis=-1)
+    shown = _shown(right, values, colour_limit(values), aspect)
     right.set_title("relevance", fontsize=10)
-    figure.colorbar(shown, ax=right, shrink=0.8, format="%.2g")
+    figure.colorbar(shown, ax=[left, right] if _is_wide(x.shape) else right, shrink=0.8, format="%.2g")
     for axes in (left, right):
-        axes.set(xticks=[], yticks=[])
+        if x.shape[-1] == 1:
+            axes.tick_params(labelsize=7)
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+        else:
+            axes.set(xticks=[], yticks=[])
 
 
-def _signal(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
+def _traces(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
+    """[C, T]: each channel a line over its relevance in colours, and the sum of that; where there is one, that of each step."""
+    shares, width = stretches(relevance, STRETCHES), -(-x.shape[1] // STRETCHES)
+    ends = np.arange(shares.shape[1] + 1) * width - 0.5
+    words = "relevance" if width == 1 else f"relevance of {width} steps"
+    if len(x) > 1:
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(7, 1))
+        shown = _lines(left, x, shares, ends)
+        left.set(xlabel="step", ylabel="channel")
+        _sums(right, relevance.sum(axis=1))
+        figure.colorbar(shown, ax=right, format="%.2g", label=words, fraction=0.3, aspect=40)
+        return
     upper, lower = figure.subplots(2, 1, sharex=True)
-    values, shares = x.ravel(), relevance.ravel()
-    upper.plot(values, color="0.2", linewidth=1.2)
+    _lines(upper, x, shares, ends)
     upper.set_ylabel("input")
-    lower.bar(np.arange(shares.size), shares, color=colours(shares), width=1.0)
+    lower.bar((ends[:-1] + ends[1:]) / 2, shares[0], color=colours(shares[0]), width=width)
     lower.axhline(0, color="0.4", linewidth=0.8)
-    lower.set_ylabel("relevance")
+    lower.set(xlabel="step", ylabel=words)
     _symmetric(lower, shares, vertical=True)
+
+
+def _lines(axes: Axes, x: np.ndarray, shares: np.ndarray, ends: np.ndarray) -> ScalarMappable:
+    """Channels [C, T], each scaled to fill a band of height 1, over ``shares`` between ``ends`` in colours."""
+    count, steps = x.shape
+    few, limit = count <= FEW_TRACES, colour_limit(shares)
+    shown = axes.pcolormesh(ends, np.arange(count + 1) - 0.5, shares, cmap=COLOURS, vmin=-limit, vmax=limit, alpha=0.7)
+    for place, values in enumerate(x):
+        low, span = values.min(), float(np.ptp(values)) or 1.0
+        axes.plot(place + 0.42 - 0.84 * (values - low) / span, color="black", linewidth=0.9 if few else 0.5)
+    axes.hlines(np.arange(1, count) - 0.5, -0.5, steps - 0.5, color="0.8", linewidth=0.5)
+    axes.set(xlim=(-0.5, steps - 0.5), ylim=(count - 0.5, -0.5))
+    names = [f"{i}\n{values.min():.3g} to {values.max():.3g}" for i, values in enumerate(x)]
+    axes.set_yticks(range(count), names if few else None)
+    axes.tick_params("x", labelsize=8)
+    axes.tick_params("y", labelsize=7 if few else 6)
+    return shown
+
+
+def _sums(axes: Axes, sums: np.ndarray) -> None:
+    """What the relevance of each channel adds up to."""
+    axes.barh(np.arange(len(sums)), sums, color=colours(sums))
+    axes.axvline(0, color="0.4", linewidth=0.8)
+    axes.tick_params(labelleft=False, left=False, labelsize=7)
+    axes.set_title("Σ of a channel", fontsize=8)
+    _symmetric(axes, sums, vertical=False)
+    axes.xaxis.set_major_locator(MaxNLocator(2, symmetric=True))
+
+
+def _frames(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
+    """[F, H, W, C]: rows of frames, each with its heatmap below it; of a long clip some, each with the relevance around it."""
+    count, width = x.shape[0], -(-x.shape[0] // FRAMES)
+    shares = stretches(relevance.sum(axis=-1), FRAMES, axis=0)
+    limit, pictures = colour_limit(shares), pixels(x, scale)
+    across = min(len(shares), ACROSS)
+    grid = figure.subplots(2 * -(-len(shares) // across), across, squeeze=False)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.axis("off")
+    for i, heatmap in enumerate(shares):
+        upper, lower = (grid[2 * (i // across) + below, i % across] for below in (0, 1))
+        first, last = i * width, min((i + 1) * width, count) - 1
+        upper.imshow(pictures[(first + last) // 2], cmap="gray", vmin=0, vmax=1)
+        upper.set_title(f"{first}" if first == last else f"{first} to {last}", fontsize=8, pad=2)
+        shown = _shown(lower, heatmap, limit)
+        lower.set_title(f"Σ {heatmap.sum():.3g}", fontsize=7, pad=2)
+        for axes, word in ((upper, "input"), (lower, "relevance")):
+            axes.axis("on")
+            axes.set_ylabel("" if i % across else word, fontsize=8)
+    figure.colorbar(shown, ax=grid, shrink=0.8, format="%.2g", label="relevance")
 
 
 def _bars(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
@@ -143,55 +236,3 @@ def _bars(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling |
 def _symmetric(axes: Axes, shares: np.ndarray, vertical: bool) -> None:
     limit = 1.05 * (float(np.abs(shares).max()) or 1.0)
     (axes.set_ylim if vertical else axes.set_xlim)(-limit, limit)
-
-
-def colours(shares: np.ndarray) -> np.ndarray:
-    """The colours of the heatmap scale for each value, [..., 4] from 0 to 1."""
-    half = shares / (2 * colour_limit(shares))
-    return np.asarray(matplotlib.colormaps[COLOURS](np.clip(0.5 + half, 0, 1)))
-
-
-# ---------------------------------------------------------------------------------------------------------- small pictures
-
-
-def small(x: np.ndarray, relevance: np.ndarray, scale: Scaling | None = None) -> tuple[bytes, bytes]:
-    """Two PNGs without words, of one sample and of its relevance, both of one shape: at most ``SMALL`` pixels wide and high."""
-    if kind_of(x.shape) == "image":
-        return _png(_resized(pixels(x, scale))), _png(colours(_resized(heat(relevance)))[..., :3])
-    shares = relevance.ravel()
-    return _plotted(x.ravel(), kind_of(x.shape) == "signal", "0.3"), _plotted(shares, False, colours(shares))
-
-
-def _resized(values: np.ndarray) -> np.ndarray:
-    """``values`` [H, W] or [H, W, C] in the size of a small picture: larger by a whole factor, or smaller by averaging."""
-    factor = SMALL // max(values.shape[:2])
-    if factor:
-        return values.repeat(factor, axis=0).repeat(factor, axis=1)
-    height, width = (max(1, round(side * SMALL / max(values.shape[:2]))) for side in values.shape[:2])
-    planes = np.moveaxis(np.atleast_3d(values), -1, 0).astype(np.float32)
-    shrunk = [np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BOX)) for plane in planes]
-    return np.stack(shrunk, axis=-1).reshape(height, width, *values.shape[2:])
-
-
-def _png(picture: np.ndarray) -> bytes:
-    """A picture with values from 0 to 1 as a PNG."""
-    file = io.BytesIO()
-    Image.fromarray(np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)).save(file, "png", optimize=True)
-    return file.getvalue()
-
-
-def _plotted(values: np.ndarray, line: bool, colour: str | np.ndarray) -> bytes:
-    """A small chart of ``values`` around zero: a line or bars."""
-    figure = Figure(figsize=(SMALL / 100, SMALL / 160), dpi=100)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.axhline(0, color="0.6", linewidth=0.8)
-    if line:
-        axes.plot(values, color=colour, linewidth=1)
-    else:
-        axes.bar(np.arange(values.size), values, color=colour, width=0.9)
-    axes.set_xlim(-0.7, values.size - 0.3)
-    _symmetric(axes, values, vertical=True)
-    axes.set_axis_off()
-    file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()

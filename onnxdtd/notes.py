@@ -14,9 +14,9 @@ from onnxdtd.runtime import Ledger
 if TYPE_CHECKING:
     from onnxdtd.explain import Result
 
-LOST = 0.5  # a sample is flagged where Σ relevance is off the logit by more than this share of it
-FAR = 0.1  # ... where a value is further outside of its bounds than this share of their span
-SAME = 0.05  # ... where two heatmaps, scaled to length 1, are no further apart than this,
+LOST = 0.5  # a sample is flagged where Σ relevance is off the logit by more than this share of it,
+FAR = 0.1  # where a value is further outside of its bounds than this share of their span,
+SAME = 0.14  # and where its heatmap is no further from another than this, both scaled to length 1 (a cosine of 0.99),
 LIKE = 0.2  # and than this times their inputs, scaled alike
 SHOWN = 3  # how many samples with one flag are described at the terminal
 KEPT = {  # the columns of the ledger that take relevance away

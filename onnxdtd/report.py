@@ -15,9 +15,9 @@ from onnxdtd import atomic
 from onnxdtd.audit_page import audit_page
 from onnxdtd.charts import LINES
 from onnxdtd.evaluation_page import evaluation_page
-from onnxdtd.images import small
 from onnxdtd.inputs import Scaling
 from onnxdtd.page import Json
+from onnxdtd.thumbnails import small
 
 EVALUATION, AUDIT = "evaluation", "audit"
 

@@ -15,16 +15,13 @@ from matplotlib.text import Text
 from PIL import Image
 
 from onnxdtd import images
-from onnxdtd.images import COLOURS, FEW_FEATURES, MANY_PIXELS, Caption, colour_limit, draw, heat, kind_of
+from onnxdtd.arrangement import arrangement
+from onnxdtd.images import COLOURS, FEW_FEATURES, FRAMES, MANY_PIXELS, STRETCHES, Caption, colour_limit, draw, heat, stretches
 from onnxdtd.inputs import Scaling, scaling
 
 CAPTION = Caption("cat_001: class 3 (0.912)", "dtd   Σ relevance = 12.3   logit = 12.4")
-SHAPES = {
-    "image": [(3, 32, 32), (1, 8, 8), (32, 32, 3), (28, 28), (8, 16), (1, 8, 16), (4, 9, 9), (1, 64, 16), (3, 4, 4), (12, 100)],
-    "signal": [(100,), (1, 100), (100, 1), (28, 1), (1, 1, 300), (41,)],
-    "bars": [(4,), (40,), (1,), (2, 5), (2, 3), (3, 3, 3, 3), (5, 5, 5), (1, 1, 1), (2, 50)],
-}
-SOME = [(3, 32, 32), (8, 16), (4, 9, 9), (1, 64, 16), (1, 100), (28, 1), (1,), (2, 5), (3, 3, 3, 3)]
+SOME = [(3, 32, 32), (8, 16), (4, 9, 9), (1, 64, 16), (1, 100), (28, 1), (1,), (2, 5), (3, 3, 3, 3), (12, 500), (3, 8, 16, 16)]
+SOME += [(70, 900), (6, 9, 9), (1, 40, 8, 8), (9000, 2)]
 
 
 def random(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -61,11 +58,6 @@ def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
     return made
 
 
-def test_kind_of() -> None:
-    for kind, shapes in SHAPES.items():
-        assert {shape: kind_of(shape) for shape in shapes} == dict.fromkeys(shapes, kind)
-
-
 @pytest.mark.parametrize("shape", SOME, ids=str)
 def test_every_shape_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> None:
     """In the size of the figure, at 110 dots an inch, and with something in it."""
@@ -73,23 +65,23 @@ def test_every_shape_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> Non
     pixels = studio.pixels()
     width, height = figure.get_size_inches() * 110
     assert pixels.shape == (round(height), round(width), 3)
-    assert 400 < min(width, height) < max(width, height) < 1000
+    assert 300 < min(width, height) < max(width, height) < 1000
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
     assert not np.array_equal(pixels[0, 0], (0, 0, 0)), "the background is not black"
 
 
 def test_the_frame_suits_the_kind(studio: Studio) -> None:
-    for shape, axes in (((3, 32, 32), 3), ((100,), 2), ((4,), 1)):
+    for shape, axes in (((3, 32, 32), 3), ((1, 100), 2), ((4,), 1), ((3, 100), 3), ((3, 8, 16, 16), 17)):
         assert len(studio.draw(random(shape), random(shape, 1)).axes) == axes
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (100,), (4,), (2, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 32, 32), (4,), (2, 3), (1, 90), (3, 128), (3, 8, 16, 16)], ids=str)
 def test_nothing_at_all_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> None:
     studio.draw(np.zeros(shape), np.zeros(shape))
     studio.draw(np.full(shape, 7.0), np.full(shape, 1e-40), scale=scaling(0, 1))
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (100,), (4,)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (4,), (1, 90), (3, 128)], ids=str)
 @pytest.mark.parametrize("size", [1e-310, 1e300])
 def test_very_small_and_very_large_relevance(shape: tuple[int, ...], size: float, studio: Studio) -> None:
     studio.draw(random(shape), size * random(shape, 1))
@@ -151,11 +143,11 @@ def test_pixels_of_the_heatmap(studio: Studio) -> None:
     assert blue[2] > 70 > blue[0]
 
 
-@pytest.mark.parametrize("shape", [(100,), (4,), (2, 5)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 100), (4,), (30,)], ids=str)
 def test_bars_have_the_colours_of_their_sign_and_symmetric_axes(shape: tuple[int, ...], studio: Studio) -> None:
     relevance = random(shape, 1)
     axes = studio.draw(random(shape), relevance).axes[-1]
-    signal = kind_of(shape) == "signal"
+    signal = arrangement(shape).kind == "traces"
     assert sum(axes.get_ylim() if signal else axes.get_xlim()) == 0
     sizes = [bar.get_height() if signal else bar.get_width() for bar in axes.patches]
     np.testing.assert_allclose(sizes, relevance.ravel() if signal else relevance.ravel()[::-1])
@@ -167,8 +159,8 @@ def test_bars_have_the_colours_of_their_sign_and_symmetric_axes(shape: tuple[int
 
 
 def test_bars_show_the_largest_of_many_features(studio: Studio) -> None:
-    relevance = np.linspace(-1, 1, 101).reshape(1, 101)[:, :100].reshape(2, 50)
-    axes = studio.draw(np.arange(100.0).reshape(2, 50), relevance).axes[0]
+    relevance = np.linspace(-1, 1, 101)[:100]
+    axes = studio.draw(np.arange(100.0), relevance).axes[0]
     sizes = [bar.get_width() for bar in axes.patches]
     assert len(sizes) == FEW_FEATURES
     np.testing.assert_allclose(np.sort(np.abs(sizes)), np.sort(np.abs(relevance.ravel()))[-FEW_FEATURES:])
@@ -191,6 +183,75 @@ def test_the_colour_of_a_small_share_is_pale(studio: Studio) -> None:
     assert min(small[:3]) > 0.9
     assert min(against[:3]) > 0.9
     assert min(large[:3]) < 0.1
+
+
+# ------------------------------------------------------------------------------------------------------ signals and clips
+
+
+@pytest.mark.parametrize("shape", [(12, 5000), (5000, 12), (3, 128), (64, 400), (1, 12, 900)], ids=str)
+def test_a_trace_a_channel_in_the_colours_of_its_relevance(shape: tuple[int, ...], studio: Studio) -> None:
+    x, relevance = random(shape), random(shape, 1)
+    slides = (2,) if len(shape) == 3 else ()
+    draw(studio.path, x, relevance, CAPTION, slides=slides)
+    traces, sums = studio.figures[-1].axes[:2]
+    along = np.argmax(shape)
+    channels, amounts = (np.moveaxis(values, along, -1).reshape(-1, max(shape)) for values in (x, relevance))
+    lines = [line.get_ydata() for line in traces.lines]
+    assert len(lines) == len(channels)
+    for place, (line, values) in enumerate(zip(lines, channels, strict=True)):
+        assert np.corrcoef(line, values)[0, 1] < -0.9999, "the axis points down"
+        assert place - 0.5 < line.min() < line.max() < place + 0.5, "within its band"
+    (strips,) = traces.collections[:1]
+    shown = np.asarray(strips.get_array())
+    assert shown.shape == (len(channels), len(range(0, max(shape), -(-max(shape) // STRETCHES))))
+    np.testing.assert_allclose(shown.sum(axis=1), amounts.sum(axis=1), rtol=1e-9, atol=1e-9)
+    assert (strips.norm.vmin, strips.norm.vmax, strips.cmap.name) == (-colour_limit(shown), colour_limit(shown), COLOURS)
+    np.testing.assert_allclose([bar.get_width() for bar in sums.patches], amounts.sum(axis=1), rtol=1e-9)
+    assert_within(studio.figures[-1])
+
+
+def test_relevance_of_a_long_signal_lies_at_its_steps(studio: Studio) -> None:
+    relevance = np.zeros((3, 5000))
+    relevance[1, 1234] = 1
+    strips = studio.draw(random((3, 5000)), relevance).axes[0].collections[0]
+    row, column = np.argwhere(strips.get_array())[0]
+    ends = strips.get_coordinates()[0, :, 0]
+    assert row == 1
+    assert ends[column] <= 1234 <= ends[column + 1]
+
+
+@pytest.mark.parametrize(("size", "most"), [(10, 20), (10, 10), (11, 10), (5000, 400), (1, 3), (16, 16), (17, 16)])
+def test_stretches_leave_nothing_out(size: int, most: int) -> None:
+    values = random((2, size, 3))
+    found = stretches(values, most, axis=1)
+    assert found.shape[1] <= most
+    np.testing.assert_allclose(found.sum(axis=1), values.sum(axis=1))
+    if size <= most:
+        np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize(
+    ("shape", "frames"), [((3, 16, 12, 12), 1), ((40, 12, 12, 3), 0), ((1, 5, 12, 12), 1), ((6, 12, 12), 0)]
+)
+def test_a_heatmap_a_frame(shape: tuple[int, ...], frames: int, studio: Studio) -> None:
+    relevance = random(shape, 1)
+    figure = studio.draw(random(shape), relevance)
+    heatmaps = [axes.images[0].get_array() for axes in figure.axes if axes.images and axes.images[0].cmap.name == COLOURS]
+    pictures = [axes for axes in figure.axes if axes.images and axes.images[0].cmap.name != COLOURS]
+    assert len(heatmaps) == len(pictures) == len(range(0, shape[frames], -(-shape[frames] // FRAMES)))
+    np.testing.assert_allclose(np.sum(heatmaps), relevance.sum())
+    whole = np.moveaxis(relevance, frames, 0)
+    width = -(-shape[frames] // FRAMES)
+    rest = whole[:width].sum(axis=0)
+    np.testing.assert_allclose(heatmaps[0], rest if rest.ndim == 2 else rest.sum(axis=0 if frames else -1))
+
+
+def test_rows_and_columns_of_a_matrix_have_numbers(studio: Studio) -> None:
+    figure = studio.draw(random((2, 5)), random((2, 5), 1))
+    studio.pixels()
+    for axes in figure.axes[:2]:
+        assert [tick.get_text() for tick in axes.get_xticklabels()][-2:] != ["", ""]
+        assert axes.get_ylim() == (1.5, -0.5)
 
 
 # ------------------------------------------------------------------------------------------------------------- the picture
@@ -255,7 +316,7 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (8, 16), (100,), (2, 7)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 100), (2, 7), (12, 100)], ids=str)
 @pytest.mark.parametrize("words", WORDS)
 def test_words_stay_within_the_frame(shape: tuple[int, ...], words: str, studio: Studio) -> None:
     caption = Caption(f"photo_001: {WORDS[words]} (0.912), explained: {WORDS[words]}", f"{WORDS[words]}   Σ relevance = 12.3")
@@ -263,7 +324,7 @@ def test_words_stay_within_the_frame(shape: tuple[int, ...], words: str, studio:
     assert_within(figure)
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (8, 16), (100,)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 32, 32), (8, 16), (1, 100)], ids=str)
 def test_a_long_title_leaves_room_for_the_picture(shape: tuple[int, ...], studio: Studio) -> None:
     def area(title: str) -> float:
         box = studio.draw(random(shape), random(shape, 1), Caption(title, title)).axes[0].get_window_extent()
