@@ -260,7 +260,8 @@ def verify_command(
 
     report = verify(compiled, source, inputs, preset)
     if as_json:
-        print(json.dumps({"passed": report.passed, **asdict(report)}, indent=1, ensure_ascii=False))
+        told = {"passed": report.passed, "verdict": report.verdict, **asdict(report)}
+        print(json.dumps(told, indent=1, ensure_ascii=False))
     else:
         _print_report(compiled, report)
     if not report.passed:
@@ -280,9 +281,7 @@ def _print_report(compiled: Path, report: Report) -> None:
         out.print("relevance as shares of the logit; biases > 0: in how many neurons", markup=False)
     words = {True: "passed", False: "FAILED", None: ""}
     print_table(("check", "result", "finding"), [(c.name, words[c.passed], c.finding) for c in report.checks])
-    failed = [check.name for check in report.checks if check.passed is False]
-    verdict = f"FAILED: {', '.join(failed)}" if failed else "is what it says it is"
-    out.print(f"{compiled} {verdict}", markup=False)
+    out.print(f"{compiled} {report.verdict}", markup=False)
 
 
 def _percent(share: float) -> str:

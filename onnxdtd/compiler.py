@@ -139,11 +139,11 @@ def compile(
     return build(prepare(model, request))
 
 
-def build(job: Job, inject: str | None = None) -> onnx.ModelProto:
+def build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.ModelProto:
     """Append the relevance pass to the model of a job.
 
     With ``inject``, the name of what a step of the plan gives, relevance starts there instead of at the logits: as the input
-    ``injected/<inject>`` of the shape of that tensor.
+    ``injected/<inject>`` of the shape of that tensor. Without ``shortcuts`` every step is taken by its definition.
     """
     e, made = job.emit, job.plan
     e.scope = "target"
@@ -152,7 +152,7 @@ def build(job: Job, inject: str | None = None) -> onnx.ModelProto:
     if made.derivative and job.request.ledger:
         raise RequestError(f"--ledger: the preset {job.request.preset!r} is a derivative, of which nothing is conserved")
     book = Ledger(e, made, job.bounds.of if job.bounds else None) if job.request.ledger else None
-    relevance = accumulate(job, source, seed, book)
+    relevance = accumulate(job, source, seed, book, shortcuts)
     for tensor in made.inputs:
         if made.derivative and tensor.name in relevance:
             relevance[tensor.name] = of_gradient(e, made.derivative, tensor, relevance[tensor.name])
@@ -213,7 +213,7 @@ def of_gradient(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
     return e("Mul", e.cast(x, g.dtype) if derivative == "x g" else g, g)
 
 
-def accumulate(job: Job, source: Tensor, seed: Tensor, book: Ledger | None = None) -> dict[str, Tensor]:
+def accumulate(job: Job, source: Tensor, seed: Tensor, book: Ledger | None = None, shortcuts: bool = True) -> dict[str, Tensor]:
     """Walk the steps backwards from ``source``, whose relevance is ``seed``; what arrives at a tensor from several consumers
     adds up. Returns relevance by tensor name.
     """
@@ -225,8 +225,10 @@ def accumulate(job: Job, source: Tensor, seed: Tensor, book: Ledger | None = Non
     if book is not None:
         book.seed(seed)
     end = next((i for i, step in enumerate(job.plan.steps, 1) if any(t.name == source.name for t in step.outputs)), 0)
-    steps = rectified(job.plan.steps[:end], source)
-    if book is None:  # which has a row for what each of them took in
+    steps = job.plan.steps[:end]
+    if shortcuts:
+        steps = rectified(steps, source)
+    if shortcuts and book is None:  # which has a row for what each of them took in
         steps = chained(steps, job.request.keep)
     for step in reversed(steps):
         e.scope = step.name

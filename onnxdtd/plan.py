@@ -230,7 +230,7 @@ def _start(
     found: dict[str, tuple[str, Tensor, list[gs.Node]]] = {}
     labelled = set()  # logits that a label is chosen by
     for candidate in candidates:
-        logits, stepped_back = _step_back(candidate, producer, facts.is_active)
+        logits, stepped_back = step_back(candidate, producer, facts.is_active)
         if facts.is_active(logits) and _is_classifier(logits):
             found.setdefault(logits.name, (candidate.name, logits, stepped_back))
             if any(node.op in LABELS for node in stepped_back):
@@ -253,7 +253,7 @@ def _bfloat16(graph: gs.Graph) -> str:
     return "; bfloat16 is not supported, export in float32 or float16" if kinds & {"bfloat16", "16"} else ""
 
 
-def _step_back(
+def step_back(
     tensor: Tensor, producer: Mapping[str, gs.Node], active: Callable[[Tensor], bool]
 ) -> tuple[Tensor, list[gs.Node]]:
     """The tensor before the last Softmax, Sigmoid, ArgMax ... and the nodes from there on."""

@@ -70,6 +70,7 @@ class Explainer:
         providers: ONNX Runtime execution providers; by default CUDA where it can run, then CPU.
         folder: where the external weights of a model given as bytes or proto lie.
         threads: how many threads one run may use; by default as many as there are cores.
+        optimise: whether ONNX Runtime may rewrite the graph, by default as far as it can.
 
     Raises:
         OnnxdtdError: no ONNX Runtime is installed. ModelError: the model cannot be run, or was not compiled by onnxdtd.
@@ -81,8 +82,9 @@ class Explainer:
         providers: Sequence[str] | None = None,
         folder: str | os.PathLike[str] | None = None,
         threads: int | None = None,
+        optimise: bool = True,
     ):
-        self.session = session(model, providers, folder, threads)
+        self.session = session(model, providers, folder, threads, optimise)
         entries = self.session.get_modelmeta().custom_metadata_map
         self.metadata = {k.removeprefix("onnxdtd."): json.loads(v) for k, v in entries.items() if k.startswith("onnxdtd.")}
         if "relevance" not in self.metadata:
@@ -175,6 +177,7 @@ def session(
     providers: Sequence[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
     threads: int | None = None,
+    optimise: bool = True,
 ) -> Any:
     """An ``onnxruntime.InferenceSession``; arguments and errors as those of ``Explainer``."""
     try:
@@ -184,6 +187,8 @@ def session(
     options = ort.SessionOptions()
     options.log_severity_level = ONLY_ERRORS
     options.intra_op_num_threads = threads or 0
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_mem_pattern = False  # it keeps two runs' worth of activations, for no gain in speed
     options.enable_mem_reuse = False  # where sizes are unknown, planning it takes as long as all else, for a few per cent
     if folder is not None and not isinstance(model, str | os.PathLike):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import filecmp
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,9 @@ from onnxdtd.compiler import PARTS, PREFIX, Job, build, predictor, prepare
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
 from onnxdtd.inputs import Layout, drawn, open_size, samples, scaling, sized
 from onnxdtd.request import Request
-from onnxdtd.runtime import Explainer, Explanation, Ledger, session
+from onnxdtd.runtime import Explainer, Ledger
+from onnxdtd.trial import Run, Trial, by_definition, tolerance
 
-FORWARD = 1e-4  # of the largest output: other kernels may run where other nodes read a tensor as well
-FORWARD_HALF = 2e-2  # where the model has half precision, which a CPU rounds at other places then
 BALANCE = 1e-4  # of the relevance in the layer
 NEGATIVE = 1e-6  # of all relevance, under rules that give none
 POSITIVE_RULES = ("w2", "z+", "zB", "flat")
@@ -56,9 +56,23 @@ class Report:
     steps: list[dict[str, Any]]
 
     @property
+    def failed(self) -> list[str]:
+        """The names of the checks that failed."""
+        return [check.name for check in self.checks if check.passed is False]
+
+    @property
     def passed(self) -> bool:
         """Did no check fail?"""
-        return all(check.passed is not False for check in self.checks)
+        return not self.failed
+
+    @property
+    def verdict(self) -> str:
+        """What to say of the file, in a few words."""
+        if self.failed == ["version"]:
+            return "NOT VERIFIED: another version compiled it; what this one can check is as it must be"
+        alone = any(check.name == "source" and check.passed is None for check in self.checks)
+        told = "is what it says it is" + (", as far as the file alone can tell" if alone else "")
+        return f"FAILED: {', '.join(self.failed)}" if self.failed else told
 
 
 def verify(compiled: Path, source: Path | None = None, inputs: Path | None = None, preset: Path | None = None) -> Report:
@@ -79,39 +93,38 @@ def verify(compiled: Path, source: Path | None = None, inputs: Path | None = Non
     if "relevance" not in entries:
         raise ModelError(f"{compiled}: was not compiled by onnxdtd; run `onnxdtd compile` on it first")
     original = None if source is None else files.read(source)
+    facts: dict[str, Any] = {}
     try:
-        facts = {key: json.loads(value) for key, value in entries.items()}
-        origin = stripped(have, facts["predictor"]) if original is None else original.proto
-        job = prepare(origin, _request(have, facts, preset))
-        job = replace(job, request=replace(job.request, preset=facts["preset"]))
-        fresh = _placed(build(job), have)
+        facts |= {key: json.loads(value) for key, value in entries.items()}
+        if original is not None and original.sha256 != facts["source_sha256"]:
+            return Report([_another_model(facts["source_sha256"], original)], [])
         found = predictor(stripped(have, facts["predictor"]))
+        origin = stripped(have, facts["predictor"]) if original is None else original.proto
+        request = _request(have, facts, preset)
+        job = prepare(origin, request)
+        job = replace(job, request=replace(request, preset=facts["preset"]))
+        fresh = _placed(build(job), have)
     except (OnnxdtdError, LookupError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        return Report([Check("metadata", False, f"what it says cannot be compiled: {_text(error)}")], [])
-    checks = [*_identity(facts, original, found), *_compared(have, fresh, original)]
+        return Report([_not_compiled(facts.get("version"), error)], [])
+    checks = [*_identity(facts, original, found), *_compared(facts["version"], have, fresh, original)]
     if original is not None and source is not None:
         checks += _files(have, original.proto, compiled.parent, source.parent)
+    defined, unbooked = _defined(origin, request, job)
+    model, folder = (origin, compiled.parent) if source is None else (str(source), source.parent)
     try:
-        explainer, plain = Explainer(str(compiled)), session(str(source) if source else origin, folder=compiled.parent)
+        runs, remarks = _runs(partial(Trial, str(compiled), model, defined, job, folder), tolerance(job), inputs)
     except ModelError as error:
         return Report([*checks, Check("runs", False, str(error))], [])
-    booked, unbooked = explainer, f"none: the preset {facts['preset']!r} is a derivative"
-    if job.plan.derivative is None:  # names of its own ledger might be wrong
-        again = prepare(origin, replace(_request(have, facts, preset), ledger=True))
-        try:
-            booked = Explainer(build(again), folder=(source or compiled).parent)
-        except ModelError as error:  # the ledger cannot tell the samples apart
-            unbooked = str(error)
-    runs = []
-    names = [node.name for node in plain.get_outputs()]
-    for feeds in _inputs(explainer, plain, inputs):
-        fitting = explainer.feeds(feeds)
-        try:
-            outputs = dict(zip(names, plain.run(names, fitting), strict=True))
-            runs.append(_run(outputs, explainer(fitting), booked(fitting).ledger))
-        except Exception as error:  # ONNX Runtime's own exceptions share no base class
-            return Report([*checks, Check("runs", False, _text(error))], [])
-    return Report([*checks, *_ran(job, runs, unbooked)], _balance(job, [run.ledger for run in runs if run.ledger]))
+    firm = all(check.name != "version" or check.passed is not False for check in checks)
+    ledgers = [run.ledger for run in runs if run.ledger is not None]
+    checks += [
+        *_ran(runs, tolerance(job), firm),
+        *remarks,
+        *(_booked(job, runs, ledgers, tolerance(job), firm) if ledgers else ()),
+    ]
+    if unbooked:
+        checks.append(Check("balance", None, unbooked))
+    return Report(checks, _balance(job, ledgers))
 
 
 def _text(error: Exception) -> str:
@@ -160,45 +173,85 @@ def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | Non
     )
 
 
+def _another_model(recorded: object, given: files.Source) -> Check:
+    return Check(
+        "source",
+        False,
+        f"this file was compiled from another model: SHA-256 {str(recorded)[:16]}, that of {given.path} is"
+        f" {given.sha256[:16]}; give the one that it was compiled from, or none to check the file by itself",
+    )
+
+
+def _not_compiled(version: object, error: Exception) -> Check:
+    if version in (None, onnxdtd.__version__):
+        return Check("metadata", False, f"what it says cannot be compiled: {_text(error)}")
+    return Check("version", False, f"{_versions(version)} cannot compile what it says: {_text(error)}; {_way_out(version)}")
+
+
+def _versions(version: object) -> str:
+    return f"compiled by onnxdtd {version}, this is {onnxdtd.__version__}, which"
+
+
+def _way_out(version: object) -> str:
+    return f"verify with onnxdtd {version}, or compile the source again"
+
+
 def _identity(facts: Mapping[str, Any], original: files.Source | None, found: Mapping[str, Any]) -> Iterator[Check]:
-    """Version and digests."""
-    theirs, ours = facts["version"], onnxdtd.__version__
-    yield Check("version", theirs == ours, f"compiled by onnxdtd {theirs}" + ("" if theirs == ours else f", this is {ours}"))
+    """The digests."""
     if original is None:
         yield Check(
             "source", None, "not given: only the digest in the file vouches for the weights, and nothing for external ones"
         )
     else:
-        same, recorded = original.sha256 == facts["source_sha256"], str(facts["source_sha256"])
-        words = "as recorded" if same else f"but it was compiled from {recorded[:16]}"
-        yield Check("source", same, f"SHA-256 {original.sha256[:16]}, {words}")
+        yield Check("source", True, f"SHA-256 {original.sha256[:16]}, as recorded")
     same = found == facts["predictor"]
     yield Check("digest", same, f"nodes and weights of the predictor are {'' if same else 'not '}those recorded")
 
 
-def _compared(have: onnx.ModelProto, fresh: onnx.ModelProto, original: files.Source | None) -> Iterator[Check]:
-    """The model against a fresh compile, part by part."""
+def _compared(version: object, have: onnx.ModelProto, fresh: onnx.ModelProto, original: files.Source | None) -> Iterator[Check]:
+    """The model against a fresh compile, part by part.
+
+    Another version may have other rules, so that a difference proves nothing: it is a remark, and the version fails.
+    """
     if original is None:  # what cannot be known without it
         recorded = {entry.key: entry.value for entry in have.metadata_props}
         for entry in fresh.metadata_props:
             if entry.key in (PREFIX + "source_sha256", PREFIX + "changes"):
                 entry.value = recorded.get(entry.key, "")
     sizes = json.loads(next(e.value for e in fresh.metadata_props if e.key == PREFIX + "predictor"))
-    for title, own in (("predictor", True), ("relevance pass", False)):
-        if own and original is None:
-            continue
-        wrong, counts = [], []
-        for name in PARTS:
-            cut = slice(0, sizes[name]) if own else slice(sizes[name], None)
-            mine, theirs = (getattr(proto.graph, name)[cut] for proto in (have, fresh))
-            wrong += [f"{name} {_name(a or b)!r}" for a, b in zip_longest(mine, theirs) if a != b]
-            counts.append(f"{len(theirs)} {name}{'' if len(theirs) == 1 else 's'}")
-        yield Check(title, not wrong, _listed(wrong) if wrong else ", ".join(counts) + (" of the source" if own else ""))
+    ours = version == onnxdtd.__version__
+    added = _parts("relevance pass", have, fresh, {name: slice(sizes[name], None) for name in PARTS})
+    told = _entries(have, fresh, ours)
+    same = ours or bool(added.passed and told.passed)
+    words = f"{_versions(version)} compiles {'the same' if same else 'another'} relevance pass"
+    if not same:
+        words += f", so that only what it gives can be compared, not its nodes; {_way_out(version)}"
+    yield Check("version", ours or (None if same else False), f"compiled by onnxdtd {version}" if ours else words)
+    if original is not None:
+        yield _parts("predictor", have, fresh, {name: slice(0, sizes[name]) for name in PARTS})
+    yield from (check if same or check.passed else replace(check, passed=None) for check in (added, told))
+    if ours:
+        same = have.SerializeToString(deterministic=True) == fresh.SerializeToString(deterministic=True)
+        yield Check("compiled anew", same, "gives the same bytes" if same else "gives another file")
+
+
+def _parts(title: str, have: onnx.ModelProto, fresh: onnx.ModelProto, cuts: Mapping[str, slice]) -> Check:
+    """Are these parts of both graphs the same?"""
+    wrong, counts = [], []
+    for name, cut in cuts.items():
+        mine, theirs = (getattr(proto.graph, name)[cut] for proto in (have, fresh))
+        wrong += [f"{name} {_name(a or b)!r}" for a, b in zip_longest(mine, theirs) if a != b]
+        if theirs:
+            counts.append(f"{len(theirs)} {name}{'' if len(theirs) == 1 else 's'}".replace("value_info", "declared shape"))
+    return Check(title, not wrong, _listed(wrong) if wrong else ", ".join(counts))
+
+
+def _entries(have: onnx.ModelProto, fresh: onnx.ModelProto, ours: bool) -> Check:
+    """The metadata; of another version only what both write."""
     mine, theirs = ({e.key.removeprefix(PREFIX): e.value for e in proto.metadata_props} for proto in (have, fresh))
-    wrong = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
-    yield Check("metadata", not wrong, _listed(wrong) if wrong else f"{len(mine)} entries")
-    same = have.SerializeToString(deterministic=True) == fresh.SerializeToString(deterministic=True)
-    yield Check("compiled anew", same, "gives the same bytes" if same else "gives another file")
+    keys = mine.keys() | theirs.keys() if ours else (mine.keys() & theirs.keys()) - {"version"}
+    wrong = sorted(key for key in keys if mine.get(key) != theirs.get(key))
+    return Check("metadata", not wrong, _listed(wrong) if wrong else f"{len(keys)} entries")
 
 
 def _files(have: onnx.ModelProto, original: onnx.ModelProto, folder: Path, home: Path) -> Iterator[Check]:
@@ -228,29 +281,39 @@ def _listed(names: Sequence[str]) -> str:
 # --------------------------------------------------------------------------------------------------------------- what it does
 
 
-@dataclass(frozen=True)
-class Run:
-    """What one input showed: how far the outputs are from those of the predictor alone, whether the relevance is finite, how
-    much of it has another sign than the logit, how much there is, and the ledger.
+def _defined(origin: onnx.ModelProto, request: Request, job: Job) -> tuple[onnx.ModelProto, str]:
+    """The model without shortcuts, with a ledger, or why it has none."""
+    reason = f"none: the preset {job.request.preset!r} is a derivative"
+    if job.plan.derivative is None:
+        try:
+            return by_definition(prepare(origin, replace(request, ledger=True))), ""
+        except ModelError as error:  # the ledger cannot tell the samples apart
+            reason = str(error)
+    return by_definition(prepare(origin, replace(request, ledger=False))), reason
+
+
+def _runs(trial: Callable[..., Trial], most: float, inputs: Path | None) -> tuple[list[Run], list[Check]]:
+    """What the inputs show. Where that is more than rounding, but no more than rounding without ONNX Runtime's optimisations,
+    what they show without, and a remark: it fuses nodes, but not where the relevance pass reads a tensor between them.
     """
+    runs = _tried(trial(), inputs)
+    if np.max([run.off for run in runs]) <= most:
+        return runs, []
+    plain = _tried(trial(optimise=False), inputs)
+    if not np.max([run.off for run in plain]) <= most:
+        return runs, []
+    far = {what: _most(runs, what) for what in ("prediction", "heatmap")}
+    words = " and ".join(f"the {what} differs by {by:.1e}" for what, by in far.items() if not by <= most)
+    reason = "where it fuses nodes of one model and not of the other"
+    return plain, [Check("optimisations", None, f"compared without those of ONNX Runtime; with them {words}, {reason}")]
 
-    distance: float
-    finite: bool
-    opposite: float
-    whole: float
-    ledger: Ledger | None
+
+def _tried(trial: Trial, inputs: Path | None) -> list[Run]:
+    return [trial(trial.file.feeds(feeds)) for feeds in _inputs(trial.file, trial.plain, inputs)]
 
 
-def _run(outputs: Mapping[str, Any], explanation: Explanation, ledger: Ledger | None) -> Run:
-    relevance = [np.asarray(r, np.float64) for r in explanation.relevance.values()]
-    sign = 1.0 if ledger is None else np.sign(ledger["in"][:, 0].sum())
-    return Run(
-        float(np.max([_distance(value, explanation.outputs[name]) for name, value in outputs.items()])),  # NaN if one is
-        all(np.isfinite(r).all() for r in relevance),
-        sum(float(np.maximum(-r * sign, 0).sum()) for r in relevance),
-        sum(float(np.abs(r).sum()) for r in relevance),
-        ledger,
-    )
+def _most(runs: Sequence[Run], what: str) -> float:
+    return float(np.max([getattr(run, what) for run in runs]))  # NaN if one is
 
 
 def _inputs(explainer: Explainer, plain: Any, file: Path | None) -> Iterator[Feeds]:
@@ -280,18 +343,29 @@ def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any] | Non
         yield {n: drawn(rng, sized(shape, side), *ends(bounds, n)) for n, shape in declared.items()}
 
 
-def _ran(job: Job, runs: Sequence[Run], unbooked: str) -> Iterator[Check]:
-    """What was seen while the model ran."""
-    half = any(str(t.dtype) == "float16" for t in job.graph.tensors().values())
-    worst, where = float(np.max([run.distance for run in runs])), f"on {len(runs)} input{'' if len(runs) == 1 else 's'}"
-    words = f"differs by {worst:.1e} of the largest output at most, {where}" if worst else f"the same bit for bit {where}"
-    yield Check("prediction", worst <= (FORWARD_HALF if half else FORWARD), words)
+def _ran(runs: Sequence[Run], most: float, firm: bool) -> Iterator[Check]:
+    """What was seen while the model ran; not ``firm`` where another version may rightly give other relevance."""
+    what = f"that of the predictor alone on {len(runs)} input{'' if len(runs) == 1 else 's'}"
+    yield _agreement("prediction", what, _most(runs, "prediction"), "the largest output", most, firm=True)
+    wrong = sorted({text for run in runs for text in run.misshapen})
+    yield Check("shapes", not wrong, "; ".join(wrong) if wrong else "relevance has shape and type of what it explains")
+    if wrong:
+        return
     finite = all(run.finite for run in runs)
     yield Check("finite", finite, "relevance has " + ("no NaN and no infinite value" if finite else "NaN or infinite values"))
-    ledgers = [run.ledger for run in runs if run.ledger is not None]
-    if not ledgers:
-        yield Check("balance", None, unbooked)
-        return
+    yield _agreement("relevance", "what the rules give without shortcuts", _most(runs, "heatmap"), "the largest", most, firm)
+
+
+def _agreement(name: str, what: str, far: float, of: str, most: float, firm: bool) -> Check:
+    if far <= most:
+        return Check(name, True, f"{what}, " + (f"within {far:.1e} of {of}" if far else "exactly"))
+    return Check(name, False if firm else None, f"not {what}, but {far:.1e} of {of} apart")
+
+
+def _booked(job: Job, runs: Sequence[Run], ledgers: Sequence[Ledger], most: float, firm: bool) -> Iterator[Check]:
+    """What the ledgers say."""
+    far = float(np.max([run.total for run in runs if run.total is not None]))
+    yield _agreement("sum", "what the ledger says that arrives", far, "all relevance", most, firm)
     off = np.max([_relative(ledger).max(axis=0, initial=0) for ledger in ledgers], axis=0)
     words = (
         f"in = out + kept within {off.max():.1e} of the relevance in every layer, most off in {ledgers[0].steps[off.argmax()]}"
@@ -309,19 +383,6 @@ def _composition(ledgers: Sequence[Ledger]) -> str:
     logit = sums.pop("logit") or 1.0
     parts = [f"{key} {amount / logit:.2%}" for key, amount in sums.items() if key == "relevance" or abs(amount / logit) >= 5e-5]
     return "100 % = " + " + ".join(parts)
-
-
-def _distance(a: Any, b: Any) -> float:
-    """The largest difference, as a share of the largest value of ``a``; ZipMap gives lists of dictionaries."""
-    x, y = (np.asarray([list(d.values()) for d in v] if isinstance(v, list) else v) for v in (a, b))
-    if x.shape != y.shape:
-        return float("inf")
-    if x.dtype.kind not in "fc":
-        return float(np.any(x != y))
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    same = (x == y) | (np.isnan(x) & np.isnan(y))
-    largest = np.abs(x[np.isfinite(x)]).max(initial=0) or 1.0
-    return float(np.abs(np.where(same, 0, x) - np.where(same, 0, y)).max(initial=0) / largest)
 
 
 def _relative(ledger: Ledger) -> np.ndarray:
@@ -347,7 +408,7 @@ def _conditions(job: Job, ledgers: Sequence[Ledger]) -> Iterator[Check]:
     steps = ledgers[0].steps
     mean = {name: np.concatenate([ledger[name] for ledger in ledgers]).mean(axis=0) for name in ledgers[0].columns}
     below = sum(int((ledger["in"][:, 0] <= 0).sum()) for ledger in ledgers)
-    yield Check("logits", None, f"{below} of {sum(len(ledger['in']) for ledger in ledgers)} explained logits are not above 0")
+    yield Check("logits", None, f"{below} of {sum(len(ledger['in']) for ledger in ledgers)} explained logits are 0 or below")
     biased = [name for name, count in zip(steps, mean["positive_biases"], strict=True) if count]
     layers = sum(rule is not None for rule in rules.values())
     yield Check(
@@ -355,7 +416,8 @@ def _conditions(job: Job, ledgers: Sequence[Ledger]) -> Iterator[Check]:
     )
     plus = [i for i, name in enumerate(steps) if (rule := rules.get(name)) is not None and rule.for_nonnegative]
     signed = [i for i in plus if mean["negative_inputs"][i]]
-    yield Check("inputs of z+", None, f"{len(signed)} of {len(plus)} layers under z+ have negative inputs")
+    words = f"{len(signed)} of {len(plus)} layers under z+ have negative inputs" if plus else "no layer is under z+"
+    yield Check("inputs of z+", None, words)
     outside = mean["outside"].sum()
     yield Check("bounds", None, f"{outside:.3g} entries of an input lie outside of them" if job.bounds else "none were given")
 

@@ -199,6 +199,14 @@ FAULTS = [
     ),
     Fault("a longer Concat for a part of it", "chained.py", "[first, *node.inputs[size:]]", "[first, *node.inputs]", "chained"),
     Fault("the branch of a skip gets all", "residual.py", 'e("Sub", relevance, mine)', "relevance", "residual"),
+    Fault(
+        "half of a skip's share",
+        "residual.py",
+        'e("Div", positive, largest))  #',
+        'e.mul(e("Div", positive, largest), 0.5))  #',
+        "verify",
+    ),
+    Fault("verify believes a shortcut", "compiler.py", "    if shortcuts:", "    if True:", "verify"),
     Fault("ledger forgets ε", "ledger.py", 'yield "stabiliser", e.mul(stab', 'yield "dead", e.mul(stab', "ledger"),
     Fault("verify trusts the metadata", "verify.py", "if mine.get(key) != theirs.get(key))", "if False)", "verify"),
     Fault(

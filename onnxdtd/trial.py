@@ -1,0 +1,170 @@
+"""A compiled model at work: beside the model that it was compiled from, and beside its own relevance pass without shortcuts.
+
+The file takes shortcuts (``residual``, ``rectified``, ``chained``), which a fresh compile would take as wrongly. So what it
+gives is compared with the same rules step by step as they are defined, whose ledger also says how much there must be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from onnxdtd.compiler import Job, build
+from onnxdtd.errors import ModelError, OnnxdtdError
+from onnxdtd.plan import step_back
+from onnxdtd.runtime import Explainer, Explanation, Ledger, session
+
+# How far rounding may go: of the largest output of a run, the largest relevance of a sample, or all of a sample's relevance.
+# The bundled models and seventeen trained ones under every preset show 1e-6, 4e-7 and 7e-7; in half precision, where a CPU
+# rounds at other places once other nodes read a tensor as well, 1e-2, 0 and 6e-6.
+ROUNDING, HALF = 1e-4, 2e-2
+PROBABILITIES = ("Softmax", "Sigmoid", "Reciprocal", "Normalizer", "LinearClassifier")
+
+Outputs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one input showed: what relevance has another shape or type than what it explains; whether it is finite; how far
+    the outputs are from those of the predictor alone; how far relevance is from the definition, entry by entry and as a sum
+    (None without a ledger); how much of it has another sign than the logit, how much there is, and the ledger.
+    """
+
+    misshapen: list[str]
+    finite: bool
+    prediction: float
+    heatmap: float
+    total: float | None
+    opposite: float
+    whole: float
+    ledger: Ledger | None
+
+    @property
+    def off(self) -> float:
+        """The largest of the distances, NaN if one is."""
+        return float(np.max([self.prediction, self.heatmap, self.total or 0.0]))
+
+
+class Trial:
+    """Sessions of the file, of the predictor alone, and of the definition of its relevance pass.
+
+    ``model`` is what the predictor runs from, a path or a proto whose weights lie in ``folder``. Raises ``ModelError`` where
+    one of them cannot be loaded.
+    """
+
+    def __init__(self, compiled: str, model: Any, defined: onnx.ModelProto, job: Job, folder: Path, optimise: bool = True):
+        providers = None if optimise else ["CPUExecutionProvider"]
+        self.file = Explainer(compiled, providers, optimise=optimise)
+        self.plain = session(model, providers, folder, optimise=optimise)
+        self._defined = Explainer(defined, providers, folder, optimise=optimise)
+        self._probable = probabilities(job)
+
+    def __call__(self, feeds: Mapping[str, np.ndarray]) -> Run:
+        """What an input shows. Raises ``ModelError`` where a model does not run on it."""
+        names = [node.name for node in self.plain.get_outputs()]
+        try:
+            outputs = dict(zip(names, self.plain.run(names, feeds), strict=True))
+            return compared(feeds, outputs, self.file(feeds), self._defined(feeds), self._probable)
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class
+            raise ModelError(str(error) if isinstance(error, OnnxdtdError) else f"{type(error).__name__}: {error}") from None
+
+
+def tolerance(job: Job) -> float:
+    """How far rounding may go, as a share of what is compared."""
+    return HALF if any(str(t.dtype) == "float16" for t in job.graph.tensors().values()) else ROUNDING
+
+
+def by_definition(job: Job) -> onnx.ModelProto:
+    """The model with a relevance pass that takes no shortcut, and with the tensors themselves whose relevance is kept."""
+    proto = build(job, shortcuts=False)
+    given = {value.name for value in [*proto.graph.input, *proto.graph.output]}
+    proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in job.request.keep if name not in given)
+    return proto
+
+
+def probabilities(job: Job) -> set[str]:
+    """The outputs that are probabilities: their errors count as shares of 1, however small they are themselves."""
+    found = set()
+    for tensor in job.graph.outputs:
+        heads = [node.op for node in step_back(tensor, job.plan.producer, job.plan.active)[1]]
+        if set(heads) & set(PROBABILITIES) and not set(heads) & {"LogSoftmax", "ArgMax"}:
+            found.add(tensor.name)
+    return found
+
+
+def compared(
+    feeds: Mapping[str, np.ndarray], outputs: Outputs, file: Explanation, defined: Explanation, probable: Collection[str]
+) -> Run:
+    """Compare what the file gives for ``feeds`` with the ``outputs`` of the predictor alone, and with the definition."""
+    found = {**file.relevance, **file.kept}
+    expected = {**defined.relevance, **defined.kept}
+    explained = {name: np.asarray(feeds[name] if name in feeds else defined.outputs[name]) for name in expected}
+    wrong = [text for name in expected if (text := misshapen(name, explained[name], found.get(name)))]
+    prediction = [distance(value, file.outputs[name], name in probable) for name, value in outputs.items()]
+    if wrong:
+        return Run(wrong, True, float(np.max(prediction)), 0.0, None, 0.0, 0.0, None)
+    ledger = defined.ledger
+    samples = 1 if ledger is None else len(ledger["in"])
+    heatmaps = [
+        distance(a, b) for name in expected for a, b in zip(*(rows(r[name], samples) for r in (expected, found)), strict=True)
+    ]
+    relevance = [np.asarray(r, np.float64) for r in file.relevance.values()]
+    sign = 1.0 if ledger is None else np.sign(ledger["in"][:, 0].sum())
+    return Run(
+        wrong,
+        all(np.isfinite(np.asarray(r, np.float64)).all() for r in found.values()),
+        float(np.max(prediction)),  # NaN if one is
+        float(np.max(heatmaps)),
+        None if ledger is None else missing(ledger, np.concatenate([rows(r, samples) for r in relevance], axis=1)),
+        sum(float(np.maximum(-r * sign, 0).sum()) for r in relevance),
+        sum(float(np.abs(r).sum()) for r in relevance),
+        ledger,
+    )
+
+
+def misshapen(name: str, explained: np.ndarray, relevance: np.ndarray | None) -> str | None:
+    """What is wrong with the shape or type of the relevance of a tensor; None if nothing is."""
+    if relevance is None:
+        return f"{name!r} has none"
+    whole = explained.dtype.kind == "f"  # of pixels and ids it is a fraction
+    same = relevance.dtype == explained.dtype if whole else relevance.dtype.kind == "f"
+    if relevance.shape == explained.shape and same:
+        return None
+    texts = (f"{list(array.shape)} {array.dtype}" for array in (relevance, explained))
+    return "that of {0!r} is {1}, and {0!r} is {2}".format(name, *texts)
+
+
+def rows(value: np.ndarray, samples: int) -> np.ndarray:
+    """Relevance as float64, [samples, entries]."""
+    return np.asarray(value, np.float64).reshape([samples, -1])
+
+
+def missing(ledger: Ledger, relevance: np.ndarray) -> float:
+    """How far Σ ``relevance`` [batch, entries] is from what the ledger says arrives, as a share of all that is there."""
+    totals, amount = ledger.totals(), np.abs(relevance).sum(axis=1)
+    scale = np.maximum(amount, 1e-6 * np.abs(totals["logit"]))  # where nearly all got lost, the ledger's own rounding shows
+    off = np.abs(relevance.sum(axis=1) - totals["relevance"])
+    return float(np.max(off / np.where(scale > 0, scale, 1.0), initial=0))
+
+
+def distance(a: Any, b: Any, probable: bool = False) -> float:
+    """The largest difference, as a share of the largest value of both, or of 1 if they are probabilities; infinite where the
+    shapes differ. ZipMap gives lists of dictionaries.
+    """
+    x, y = (np.asarray([list(d.values()) for d in v] if isinstance(v, list) else v) for v in (a, b))
+    if x.shape != y.shape:
+        return float("inf")
+    if x.dtype.kind not in "fc":
+        return float(np.any(x != y))
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    largest = max(np.abs(v[np.isfinite(v)]).max(initial=0) for v in (x, y)) or 1.0
+    if probable:
+        largest = max(largest, 1.0)
+    return float(np.abs(np.where(same, 0, x) - np.where(same, 0, y)).max(initial=0) / largest)
