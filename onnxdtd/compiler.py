@@ -70,6 +70,7 @@ def prepare(model: files.ModelLike, request: Request) -> Job:
         graph,
         explained,
         preset,
+        inputs=names,
         output=request.output,
         keep=request.keep,
         bounded=bounded.keys(),
@@ -297,6 +298,7 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, boo
         "derivative": made.derivative,
         "relevance": dict(outputs),
         "allow": dict(request.allow or {}),
+        "samples": dict(made.samples.axes),
         "ledger": {"steps": book.steps, "columns": COLUMNS} if book else None,
     }
     return {key: json.dumps(value, ensure_ascii=False) for key, value in entries.items()}

@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from onnxdtd.emit import Emit, Tensor, dims, label
+from onnxdtd.emit import Emit, Tensor
 from onnxdtd.errors import ModelError
-from onnxdtd.linear import Layer, reduced_axes
+from onnxdtd.linear import Layer
 from onnxdtd.plan import Plan, Step
 from onnxdtd.rules import Division, Rule, bias_term, divides, stabiliser
-from onnxdtd.target import is_column
 
 Row: TypeAlias = dict[str, Tensor]
 Pairs: TypeAlias = Sequence[tuple[Tensor, Tensor]]
@@ -48,12 +46,10 @@ class Ledger:
 
     def __init__(self, e: Emit, plan: Plan, bounds: Callable[[Tensor], tuple[Tensor, Tensor]] | None):
         self._e, self._plan, self._bounds = e, plan, bounds
-        sizes = dims(plan.logits)
-        alone = sizes is not None and (sizes[0] == 1 or (len(sizes) == 1 and not is_column(plan)))
-        self._batch = e.constant(np.asarray([1])) if alone else e.shape(plan.logits, 0, 1)
-        self.batch = 1 if alone else None if plan.logits.shape is None else plan.logits.shape[0]
-        self._inputs_by_name = {tensor.name for tensor in plan.inputs}
-        self._axes: dict[str, int] = {}
+        self._batch, self.batch = plan.samples.count(e), plan.samples.size
+        for tensor in plan.inputs:
+            if self.batch != 1 and plan.samples.axes[tensor.name] is None:
+                raise ModelError(f"--ledger: the input {tensor.name!r} has no batch axis, its relevance belongs to no sample")
         self.steps: list[str] = []
         self._rows: list[Row] = []
         self._divisions: list[Division] = []
@@ -133,65 +129,17 @@ class Ledger:
 
     def _sum(self, value: Tensor, like: Tensor) -> Tensor:
         """Σ over all entries of a sample, [batch, 1]; ``like`` tells how ``value`` is laid out."""
-        e, value, sizes = self._e, self._e.cast(value, DOUBLE), like.shape
-        axis = 0 if self.batch == 1 else self._batch_axis(like)
-        if axis:
-            assert sizes is not None
-            value = e("Transpose", value, perm=[axis, *(i for i in range(len(sizes)) if i != axis)])
-            sizes = [sizes[axis], *(size for i, size in enumerate(sizes) if i != axis)]
-        if self.batch != 1 and sizes is not None and self.batch is not None and sizes[0] == self.batch:
-            rows = e("Flatten", value) if len(sizes) > 1 else e("Unsqueeze", value, [1])
-        else:  # samples lie one behind the other, perhaps in several rows each: windows, heads
-            rows = e("Reshape", value, e("Concat", self._batch, e.constant(np.asarray([-1])), axis=0))
+        e = self._e
+        try:
+            rows = self._plan.samples.rows(e, e.cast(value, DOUBLE), like)
+        except ModelError as error:
+            raise ModelError(f"--ledger: {error}") from None
         return e("ReduceSum", rows, [1], keepdims=1)
-
-    def _batch_axis(self, tensor: Tensor) -> int:
-        """The axis of ``tensor`` along which its samples lie. Raises ``ModelError`` where it cannot be followed."""
-        if tensor.name not in self._axes:
-            self._axes[tensor.name] = self._followed(tensor)
-        return self._axes[tensor.name]
-
-    def _followed(self, tensor: Tensor) -> int:
-        if tensor.name in self._inputs_by_name:
-            size = tensor.shape[0] if tensor.shape else None
-            if not tensor.shape or (isinstance(size, int) and size != self.batch):
-                raise ModelError(f"--ledger: the input {tensor.name!r} has no batch axis, its relevance belongs to no sample")
-            return 0
-        node = self._plan.producer[tensor.name]
-        ends = {_carried(node, t, self._batch_axis(t)) for t in node.inputs if self._plan.active(t)}
-        found = ends.pop() if len(ends) == 1 else None
-        if found is None:
-            raise ModelError(
-                f"--ledger: {label(node)!r} ({node.op}) mixes the batch with another axis; export with a batch of 1"
-            )
-        return found
 
     def _total(self, parts: Iterable[Tensor]) -> Tensor:
         total = self._e.sum(list(parts))
         assert not isinstance(total, float)
         return total
-
-
-def _carried(node: gs.Node, source: Tensor, axis: int) -> int | None:
-    """Where a node puts the batch, which its input has on ``axis``; None where it is not an axis of the output any more."""
-    x, y = dims(source), dims(node.outputs[0])
-    if x is None or y is None:
-        return None if node.op == "Transpose" else axis
-    if node.op == "Transpose":
-        perm = node.attrs.get("perm") or list(range(len(x)))[::-1]
-        return list(perm).index(axis)
-    if node.op.startswith("Reduce"):
-        reduced = reduced_axes(node, len(x))
-        before = 0 if node.attrs.get("keepdims", 1) else sum(a < axis for a in reduced)
-        return None if axis in reduced else axis - before
-    if node.op == "Gather" and dims(node.inputs[1]) == []:  # one entry of an axis, which is gone then
-        gone = node.attrs.get("axis", 0) % len(x)
-        return None if gone == axis else axis - (gone < axis)
-    if node.op == "Unsqueeze" and axis == 0 and source.shape[0] != node.outputs[0].shape[0]:  # a new axis before it
-        return None
-    if node.op in ("Squeeze", "Unsqueeze", "Reshape", "Flatten", "Einsum"):  # what comes before the batch must stay as it is
-        return axis if (x[:axis] == y[:axis] and None not in x[:axis] and node.op != "Einsum") or axis == 0 else None
-    return axis + len(y) - len(x) if node.op != "MatMul" and len(y) > len(x) else axis
 
 
 def _layer(step: Step) -> Layer:

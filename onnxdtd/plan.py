@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxdtd.axes import Axes
 from onnxdtd.derivative import DERIVATIVE
 from onnxdtd.emit import Emit, Tensor, dims, label
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported, suggestion
@@ -20,6 +21,7 @@ from onnxdtd.frozen import FROZEN, factors, held, product
 from onnxdtd.library import LayerFacts, Preset
 from onnxdtd.linear import LINEAR, Layer, NotLinear, constant_value, followed_by
 from onnxdtd.rules import Rule
+from onnxdtd.samples import Samples
 from onnxdtd.views import View, views
 
 HEADS = (
@@ -77,6 +79,17 @@ class Plan:
     active: Callable[[Tensor], bool]
     nonnegative: Callable[[Tensor], bool]
     notes: list[str]  # what the caller ought to know: entries of a rule file that fit nothing
+    samples: Samples
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where relevance starts: the output that is explained, the logits behind it, the nodes stepped back over, the samples."""
+
+    output: str
+    logits: Tensor
+    stepped_back: list[gs.Node]
+    samples: Samples
 
 
 @dataclass
@@ -115,6 +128,7 @@ def plan(
     explained: Sequence[Tensor],
     preset: Preset,
     *,
+    inputs: Collection[str] = (),
     output: str | None = None,
     keep: Sequence[str] = (),
     bounded: Collection[str] = (),
@@ -122,38 +136,44 @@ def plan(
 ) -> Plan:
     """Plan the explanation of ``output`` in terms of the inputs ``explained``; all else that goes in counts as constant.
 
-    ``keep`` names tensors whose relevance is wanted too, ``bounded`` are the inputs whose bounds are known, ``allow`` maps
-    operators to ``"pass"``. Raises ``Unsupported`` with every problem, ``ModelError`` where there is nothing to explain,
-    ``RequestError`` for an unknown name.
+    ``inputs`` are all that a caller feeds, ``keep`` names tensors whose relevance is wanted too, ``bounded`` are the inputs
+    whose bounds are known, ``allow`` maps operators to ``"pass"``. Raises ``Unsupported`` with every problem, ``ModelError``
+    where there is nothing to explain, ``RequestError`` for an unknown name.
     """
     if not explained:
         raise ModelError("the model has no floating-point input; only those can be explained" + _bfloat16(graph))
     nodes = views(e, list(graph.nodes))
     facts = _facts(nodes, explained)
     producer = {t.name: node for node in nodes for t in node.outputs}
-    name, logits, stepped_back = _start(graph, output, facts, producer)
+    fed = [t for t in graph.inputs if t.name in inputs] or explained
+    follow = lambda candidate, logits: Samples(Axes(before(nodes, candidate), fed, allow or ()), fed, logits)
+    start = _start(graph, output, facts, producer, follow)
+    logits = start.logits
     derivative = preset.derivative is not None
     carriers = _carriers(nodes, logits, facts, producer, derivative)
     explained = [t for t in explained if t.name in carriers]
     if not explained:
-        raise ModelError(f"the output {name!r} does not depend on a floating-point input")
+        raise ModelError(f"the output {start.output!r} does not depend on a floating-point input")
     _check_keep(keep, carriers)
     facts.raw |= {t.name for t in explained}
     facts.bounded |= facts.raw & {*bounded}
     pinned = {*keep, logits.name, *(t.name for t in graph.outputs)}
     steps = _Stepper(e, facts, producer, allow or {}, derivative).steps(nodes, carriers, pinned)
+    if start.samples.doubt is not None:
+        raise ModelError(f"{start.samples.doubt}; export the model with a batch of one sample in front")
     steps = _with_rules(steps, preset)
     return Plan(
         explained,
-        name,
+        start.output,
         logits,
         preset.derivative,
         steps,
-        stepped_back,
+        start.stepped_back,
         producer,
         facts.is_active,
         facts.is_nonnegative,
         preset.unused([step.facts for step in steps if step.facts is not None]),
+        start.samples,
     )
 
 
@@ -216,10 +236,24 @@ def _carriers(
 # ------------------------------------------------------------------------------------------------ where relevance starts
 
 
+def before(nodes: Sequence[gs.Node], tensor: Tensor) -> list[gs.Node]:
+    """The nodes that a tensor depends on, in their order."""
+    wanted, needed = {tensor.name}, []
+    for node in reversed(nodes):
+        if any(t.name in wanted for t in node.outputs):
+            wanted.update(t.name for t in reads(node))
+            needed.append(node)
+    return needed[::-1]
+
+
 def _start(
-    graph: gs.Graph, output: str | None, facts: Facts, producer: Mapping[str, gs.Node]
-) -> tuple[str, Tensor, list[gs.Node]]:
-    """The output to explain, the logits behind it, and the nodes stepped back over."""
+    graph: gs.Graph,
+    output: str | None,
+    facts: Facts,
+    producer: Mapping[str, gs.Node],
+    follow: Callable[[Tensor, Tensor], Samples],
+) -> Start:
+    """Where relevance starts; ``follow`` finds the samples on the way to an output and its logits."""
     tensors = graph.tensors()
     if output is not None:
         if output not in tensors:
@@ -227,14 +261,15 @@ def _start(
         candidates = [tensors[output]]
     else:
         candidates = sorted(graph.outputs, key=lambda t: not is_float(t.dtype))  # scores rather than labels
-    found: dict[str, tuple[str, Tensor, list[gs.Node]]] = {}
-    labelled = set()  # logits that a label is chosen by
+    starts: list[Start] = []
     for candidate in candidates:
         logits, stepped_back = step_back(candidate, producer, facts.is_active)
         if facts.is_active(logits) and _is_classifier(logits):
-            found.setdefault(logits.name, (candidate.name, logits, stepped_back))
-            if any(node.op in LABELS for node in stepped_back):
-                labelled.add(logits.name)
+            samples = follow(candidate, logits)
+            starts += [] if samples.positions else [Start(candidate.name, logits, stepped_back, samples)]
+    starts = [start for start in starts if start.samples.doubt is None] or starts[:1]
+    found = {start.logits.name: start for start in reversed(starts)}
+    labelled = {start.logits.name for start in starts if any(node.op in LABELS for node in start.stepped_back)}
     if len(found) == 1 or len(labelled) == 1:
         return found[next(iter(labelled or found))]
     shapes = "; ".join(f"{t.name} {_shape_text(t)}" for t in candidates)

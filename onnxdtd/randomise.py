@@ -20,7 +20,7 @@ from onnx import TensorProto, numpy_helper
 from onnxdtd.compiler import Job
 from onnxdtd.emit import Tensor, label
 from onnxdtd.flow import is_float
-from onnxdtd.plan import reads
+from onnxdtd.plan import before
 from onnxdtd.views import layout
 
 LEARNED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Add", "Sub", "Sum", "Mul", "PRelu") + (
@@ -50,7 +50,7 @@ def layers(job: Job) -> list[Weights]:
     preprocessing = {label(n) for step in job.plan.steps if step.kind == "preprocessing" for n in step.nodes}
     owner = {label(n): step.name for step in job.plan.steps for n in step.nodes}
     found: dict[str, dict[str, None]] = {}
-    for node in _before(job.graph, job.plan.output):
+    for node in before(job.graph.nodes, job.graph.tensors()[job.plan.output]):
         if label(node) in preprocessing or not any(active(t) for t in node.inputs):
             continue
         held = found.setdefault(owner.get(label(node), label(node)), {})
@@ -58,16 +58,6 @@ def layers(job: Job) -> list[Weights]:
             if not active(tensor):
                 held.update((name, None) for name in _origins(tensor, producer, known) if _spreads(known[name]))
     return [Weights(name, tuple(held)) for name, held in reversed(found.items()) if held]
-
-
-def _before(graph: gs.Graph, output: str) -> list[gs.Node]:
-    """The nodes that ``output`` depends on, in the order of the graph."""
-    wanted, needed = {output}, []
-    for node in reversed(graph.nodes):
-        if any(t.name in wanted for t in node.outputs):
-            wanted.update(t.name for t in reads(node))
-            needed.append(node)
-    return needed[::-1]
 
 
 def _learned(node: gs.Node) -> list[Tensor]:

@@ -15,8 +15,7 @@ INT64 = np.dtype(np.int64)
 
 def is_column(made: Plan) -> bool:
     """Are the logits [batch], one for each sample, and not [classes]?"""
-    x, y = made.inputs[0].shape, made.logits.shape
-    return x is not None and y is not None and len(x) > 1 and len(y) == 1 and (x[0] == y[0] or not isinstance(y[0], int))
+    return made.samples.column
 
 
 def logit_count(made: Plan) -> int | None:

@@ -338,7 +338,17 @@ def softmax(x: Array, axis: int) -> Array:
 
 
 @DYNAMIC
-@pytest.mark.parametrize("axis", [None, 0, 1, 2, -1, -2])
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+def test_softmax_over_the_first_axis_of_one_sample(op, dynamic):
+    x, w = 2 * normal(2, 3, 4), normal(24, 3, seed=5)
+    nodes = [node(op, "x", "h", axis=0), node("Flatten", "h", "row", axis=0), node("MatMul", "row w", "y")]
+    f = lambda x: np.log(softmax(x, 0)) if op == "LogSoftmax" else softmax(x, 0)
+    proto = model(nodes, {"x": symbolic(x.shape) if dynamic else x.shape}, ["y"], {"w": w}, DOUBLE)
+    check_numeric(proto, {"x": x}, lambda x: f(x).reshape(1, -1) @ w)
+
+
+@DYNAMIC
+@pytest.mark.parametrize("axis", [None, 1, 2, -1, -2])
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
 def test_softmax(op, axis, dynamic):
     f = lambda x: softmax(x, -1 if axis is None else axis)
@@ -479,7 +489,7 @@ def test_product(op, a, b, attrs, dynamic):
     x = {"a": normal(*a, seed=1), "b": 1.5 + np.abs(normal(*b, seed=2))}
     one = model([node(op, "a b", "y", **attrs)], {"a": a, "b": b}, ["y"], dtype=DOUBLE)
     h = Session(one)(**x)["y"].shape
-    weights = {"rows": np.array([2, -1]), "w": normal(int(np.prod(h)) // 2, 3, seed=3)}
+    weights = {"rows": np.array([0, -1]), "w": normal(int(np.prod(h)) // 2, 3, seed=3)}
     shapes = {"a": symbolic(a, axes(a)), "b": symbolic([*b], axes(b))}
     shapes["b"] = [f"b{size}" if isinstance(size, str) else size for size in shapes["b"]]
     proto = model(product_classifier(op, attrs), shapes, ["y"], weights, DOUBLE)

@@ -233,29 +233,31 @@ def test_the_batch_is_followed_through_transposes(preset: str, reduced: int) -> 
             near(together[name][i], alone[name][0])
 
 
-def test_a_batch_that_cannot_be_followed_is_refused() -> None:
+@pytest.mark.parametrize("positions", [4, "t"])
+def test_positions_in_front_of_the_batch_on_one_axis(positions: int | str) -> None:
     """Positions and samples become one axis, positions first."""
     nodes = [
         node("Transpose", "x", "t", perm=[1, 0, 2]),
         node("Reshape", "t rows", "r"),
         node("MatMul", "r w", "m"),
         node("Relu", "m", "h"),
+        *([node("Shape", "t", "s", end=2), node("Concat", "s five", "back", axis=0)] if positions == "t" else []),
         node("Reshape", "h back", "u"),
         node("ReduceMean", "u", "p", axes=[0], keepdims=0),
         node("MatMul", "p v", "y"),
     ]
-    weights = {"rows": np.asarray([-1, 3]), "back": np.asarray([4, -1, 5])}
-    weights |= {"w": eighths(RNG, 3, 5), "v": eighths(RNG, 5, 3)}
-    proto = model(nodes, {"x": ["n", 4, 3]}, ["y"], weights)
-    onnxdtd.compile(proto)
-    with pytest.raises(ModelError, match=r"--ledger: 'r_node' \(Reshape\) mixes the batch with another axis"):
-        onnxdtd.compile(proto, ledger=True)
-    alone = model(nodes, {"x": [1, 4, 3]}, ["y"], weights)
-    ledger, relevance = explained(alone, eighths(RNG, 1, 4, 3), "lrp-epsilon")
-    near(ledger.totals()["relevance"], [relevance.sum(dtype=np.float64)])
+    weights = {"rows": np.asarray([-1, 3]), "w": eighths(RNG, 3, 5), "v": eighths(RNG, 5, 3)}
+    weights |= {"back": np.asarray([4, -1, 5])} if positions == 4 else {"five": np.asarray([5])}
+    proto, x = model(nodes, {"x": ["n", positions, 3]}, ["y"], weights), eighths(RNG, 3, 4, 3)
+    together, relevance = explained(proto, x, "lrp-epsilon")
+    near(together.totals()["relevance"], relevance.sum(axis=(1, 2), dtype=np.float64))
+    for i in range(len(x)):
+        alone, _ = explained(proto, x[i : i + 1], "lrp-epsilon")
+        for name in together.columns:
+            near(together[name][i], alone[name][0])
 
 
-def test_an_axis_before_the_batch_is_refused() -> None:
+def test_an_axis_before_the_batch() -> None:
     nodes = [
         node("Unsqueeze", "x zero", "u"),
         node("MatMul", "u w", "m"),
@@ -264,9 +266,31 @@ def test_an_axis_before_the_batch_is_refused() -> None:
     ]
     weights = {"zero": np.asarray([0]), "w": W1, "v": W2}
     proto = model([*nodes, node("MatMul", "s v", "y")], {"x": ["n", 6]}, ["y"], weights)
+    ledger, relevance = explained(proto, X, "lrp-epsilon")
+    near(ledger.unaccounted, 0)
+    near(ledger.totals()["relevance"], relevance.sum(axis=1, dtype=np.float64))
+
+
+def test_a_batch_that_cannot_be_followed_is_refused() -> None:
+    """Positions before the samples and behind them, both of unknown number."""
+    nodes = [
+        node("Transpose", "x", "t", perm=[1, 0, 2, 3]),
+        node("Reshape", "t rows", "r"),
+        node("MatMul", "r w", "m"),
+        node("Shape", "t", "s", end=3),
+        node("Concat", "s five", "back", axis=0),
+        node("Reshape", "m back", "u"),
+        node("ReduceMean", "u", "p", axes=[0, 2], keepdims=0),
+        node("MatMul", "p v", "y"),
+    ]
+    weights = {"rows": np.asarray([-1, 3]), "five": np.asarray([5]), "w": eighths(RNG, 3, 5), "v": eighths(RNG, 5, 3)}
+    proto = model(nodes, {"x": ["n", "a", "b", 3]}, ["y"], weights)
     onnxdtd.compile(proto)
-    with pytest.raises(ModelError, match="mixes the batch with another axis"):
+    with pytest.raises(ModelError, match="--ledger: 'm' has samples and several axes of unknown size on axis 0"):
         onnxdtd.compile(proto, ledger=True)
+    alone = model(nodes, {"x": [1, 4, 2, 3]}, ["y"], weights)
+    ledger, relevance = explained(alone, eighths(RNG, 1, 4, 2, 3), "lrp-epsilon")
+    near(ledger.totals()["relevance"], [relevance.sum(dtype=np.float64)])
 
 
 def test_an_input_without_a_batch_is_refused() -> None:
