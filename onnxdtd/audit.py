@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,15 +21,18 @@ import onnx
 import onnxdtd
 from onnxdtd import compiler
 from onnxdtd import model as files
+from onnxdtd.choice import best
 from onnxdtd.converge import convergence
 from onnxdtd.dataset import Item
 from onnxdtd.emit import Tensor, dims, known
 from onnxdtd.errors import ModelError, RequestError, Unsupported
+from onnxdtd.evaluate import Settings, perturbation
 from onnxdtd.images import heat
 from onnxdtd.inputs import Layout, Scaling
 from onnxdtd.ledger import COLUMNS
 from onnxdtd.library import Library, definitions
-from onnxdtd.metrics import cosine, spearman, ssim
+from onnxdtd.metrics import abpc, aopc, cosine, spearman, ssim
+from onnxdtd.perturb import default_patch, filler, regions, space_axes
 from onnxdtd.plan import Step
 from onnxdtd.randomise import Weights, layers, randomised, spread
 from onnxdtd.report import thumbnail
@@ -37,17 +41,26 @@ from onnxdtd.roots import roots
 from onnxdtd.runtime import Explainer, Explanation, Ledger
 from onnxdtd.scores import Scores, fixed_batch, in_batches
 from onnxdtd.subject import Subject
-from onnxdtd.verdict import best, verdict
+from onnxdtd.tally import Mean, Pairs, paired
+from onnxdtd.verdict import LITTLE, arrival, upper, verdict
 
 BATCH = 16
 PICTURES = 8  # samples in the report
 MOST_LAYERS = 12  # whose weights are drawn anew one after the other
 OTHERS = 4  # classes that the predicted one is compared with: the runner-up and some drawn at random
+PARTNERS = 4  # samples of its class that each sample is compared with
+FEWEST = 5  # entries of a heatmap, below which a rank correlation is left out: four have 24 orders
+NUDGE, NUDGES = 0.02, 4  # noise on the input as a part of the data's spread, and how often it is drawn
+NEUTRAL = {False: "0", True: "the mean of the samples"}  # what regions are replaced by
+SAME = 1e-6  # of the largest score: what changes by less is the same
 REFERENCES = ("gradient-x-input", "sensitivity")
 BIASED = ("conv", "dense", "affine")  # families of layers that may have a bias
 
 SIMILARITIES = ("cosine", "spearman", "ssim")
 LEFT = ("ssim", "spearman", "spearman_abs")
+
+FOR_RULES = ("preconditions", "roots")  # measurements that need rules
+WHOLE = ("silent", "similarity", "class_sensitivity", "input_dependence", "stability", "perturbation", "convergence")
 
 Row: TypeAlias = dict[str, float | None]
 Wanted: TypeAlias = Callable[[Explanation], np.ndarray]
@@ -60,6 +73,15 @@ class Task:
     preset: str
     measure: str
     layer: int | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a unit found, the numbers of single samples behind it, and why there is nothing where there is nothing."""
+
+    found: Any
+    samples: dict[str, list[float | None]] = field(default_factory=dict)
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,10 +154,8 @@ class Job:
         places = spread(self.facts.layers, MOST_LAYERS)
         found = []
         for preset in self.presets:
-            whole = ["similarity", "class_sensitivity", "convergence"]
-            if self.facts.rules[preset] is not None:
-                whole = ["preconditions", "roots", *whole]
-            found += [Task(preset, measure) for measure in whole]
+            ruled = self.facts.rules[preset] is not None
+            found += [Task(preset, measure) for measure in (*(FOR_RULES if ruled else ()), *WHOLE)]
             found += [Task(preset, measure, place) for measure in ("cascading", "independent") for place in places]
         return found
 
@@ -145,31 +165,81 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {}
     for preset in job.presets:
         found[preset] = {"preset": preset, "rules": job.facts.rules[preset] or {}, "preconditions": None, "roots": []}
-        found[preset] |= {"similarity": {}, "class_sensitivity": {}, "cascading": [], "independent": [], "convergence": []}
+        found[preset] |= {"cascading": [], "independent": [], "left_out": {}, "samples": {}}
     for task, part in zip(job.tasks, parts, strict=True):
+        entry = found[task.preset]
         if task.layer is None:
-            found[task.preset][task.measure] = part["found"]
+            entry[task.measure] = part["found"]
+            entry["samples"] |= part["samples"]
+            entry["left_out"] |= {task.measure: part["left_out"]} if part["left_out"] else {}
         else:
-            found[task.preset][task.measure].append(part["found"])
+            entry[task.measure].append({**part["found"], **part["samples"]})
     for entry in found.values():
         entry["chance"] = chance(math.prod(job.xs.shape[1:]))
+        entry["left_out"] |= _not_drawn(entry, math.prod(job.xs.shape[1:]))
+        entry["samples"] |= _blindness(entry, len(job.xs))
+        entry["means"] = {name: summed(values) for name, values in entry["samples"].items() if mean(values) is not None}
         entry["verdict"] = verdict(entry)
+    entries = list(found.values())
+    differences = _differences(entries, len(job.xs))
     low, high = (None if bound is None else np.asarray(bound).tolist() for bound in (job.request.low, job.request.high))
-    settings = {"samples": len(job.xs), "neurons": job.neurons, "seed": job.seed, "low": low, "high": high}
+    settings = {"samples": len(job.xs), "neurons": job.neurons, "noise": NUDGE, "seed": job.seed, "low": low, "high": high}
     return {
         "kind": "audit",
         "version": onnxdtd.__version__,
         "settings": {**settings, "presets": list(job.presets)},
         "model": job.model.name,
         "sha256": job.facts.sha256,
-        "presets": list(found.values()),
-        "best": best(list(found.values())),
+        "presets": entries,
+        "differences": differences,
+        "best": best(entries, differences),
     }
 
 
-def measurable(subject: Subject, folder: Path, most: int) -> tuple[list[Item], dict[str, str]]:
-    """The first samples that can be read, are of one size and have finite scores, and why others are left out. ``folder`` is
-    where external weights lie. Raises ``RequestError`` where there is none.
+def _not_drawn(entry: dict[str, Any], entries: int) -> dict[str, str]:
+    """Why the weights of upper layers tell nothing, where they do not."""
+    row = upper(entry["cascading"])
+    if entries < FEWEST:
+        rests = "and with them what rests on drawing weights anew"
+        why = f"the heatmaps have only {entries} entries, of which unrelated ones have a rank correlation of about "
+        return {"spearman": f"{why}{chance(entries):.2f} by chance, {rests}"}
+    if row is None:
+        return {"randomised": "no layer has weights to draw anew"}
+    if row["idle"]:
+        return {"randomised": "new weights there do not change the scores of the model on these samples either"}
+    if row["spearman"] is None:
+        return {"randomised": "on no sample have both heatmaps, before and after, finite entries that differ"}
+    return {}
+
+
+def _blindness(entry: dict[str, Any], n: int) -> dict[str, list[float | None]]:
+    """How little the heatmap of each sample depends on class and upper layers, from 0 to 1: the mean of the cosine with other
+    classes' heatmaps, where that tells anything, and of the rank correlation left when the upper layers are drawn anew. The
+    rows of the cascade give up the numbers of single samples.
+    """
+    nothing: list[float | None] = [None] * n
+    row = upper(entry["cascading"])
+    above = nothing if row is None else row["samples"]
+    for one in (*entry["cascading"], *entry["independent"]):
+        del one["samples"]
+    classes = entry["samples"].get("classes", nothing)
+    parts = [values for values in (classes, above) if any(value is not None for value in values)]
+    whole = [mean(values) if None not in values else None for values in zip(*parts, strict=True)] if parts else nothing
+    return {"upper": above, "blindness": whole}
+
+
+def _differences(entries: Sequence[Mapping[str, Any]], n: int) -> list[dict[str, Any]]:
+    """The paired differences between presets, in all numbers that single samples have."""
+    pairs = Pairs(dict.fromkeys(name for entry in entries for name in entry["samples"]))
+    for i in range(n):
+        pairs.add({e["preset"]: {name: values[i] for name, values in e["samples"].items()} for e in entries})
+    return pairs.as_data()
+
+
+def measurable(subject: Subject, folder: Path, most: int) -> tuple[list[Item], dict[str, str], list[bool]]:
+    """The first samples that can be read, are of one size and have finite scores; why others are left out; and of those with a
+    label whether it is the class that the model predicts. ``folder`` is where external weights lie. Raises ``RequestError``
+    where there is no sample.
     """
     items, left_out = subject.items(most)
     size = items[0].x.shape
@@ -177,12 +247,15 @@ def measurable(subject: Subject, folder: Path, most: int) -> tuple[list[Item], d
         left_out[item.name] = f"is {list(item.x.shape)}, the first sample {list(size)}; an audit takes samples of one size"
     items = [item for item in items if item.name not in left_out]
     logits = Scores(subject.planned, folder, threads=1).logits(np.stack([item.x for item in items]))
-    for item in [item for item, row in zip(items, logits, strict=True) if not np.isfinite(row).all()]:
-        left_out[item.name] = "the scores of the model are NaN or infinite"
+    rows = dict(zip((item.name for item in items), logits, strict=True))
+    left_out |= dict.fromkeys(
+        (name for name, row in rows.items() if not np.isfinite(row).all()), "the scores of the model are NaN or infinite"
+    )
     items = [item for item in items if item.name not in left_out]
+    right = [int(rows[item.name].argmax()) == item.label for item in items if item.label is not None and logits.shape[1] > 1]
     if not items:
         raise RequestError(f"none of the samples could be measured ({'; '.join(list(left_out.values())[:3])})")
-    return items, left_out
+    return items, left_out, right
 
 
 def pictures(job: Job, items: Sequence[Item], scale: Scaling | None, labels: Sequence[str]) -> dict[str, Any]:
@@ -206,8 +279,8 @@ class Auditor:
         made = compiler.prepare(job.model, job.asked(job.presets[0]))
         self.proto = made.source.proto  # normalised, as the layers were found in it
         self.layout, self.batch = Layout.of(list(made.plan.inputs[0].shape)), fixed_batch(list(made.plan.inputs[0].shape))
-        scores = Scores(made, job.model.parent, threads=1)
-        self.logits, self.binary = scores.logits(job.xs), scores.binary
+        self.scores = Scores(made, job.model.parent, threads=1)
+        self.logits, self.binary = self.scores.logits(job.xs), self.scores.binary
         self.predicted = self.logits.argmax(axis=1)
         self._trained = lru_cache(maxsize=1)(lambda preset: self.heatmaps(self.proto, preset, self.predicted))
 
@@ -215,23 +288,26 @@ class Auditor:
         """The result of a unit, for ``assemble``."""
         task = self.job.tasks[number]
         if task.layer is None:
-            return {"found": getattr(self, task.measure)(task.preset)}
+            found = getattr(self, task.measure)(task.preset)
+            return asdict(found if isinstance(found, Part) else Part(found))
         place = self.job.facts.layers[task.layer]
         chosen = self.job.facts.layers[: task.layer + 1] if task.measure == "cascading" else [place]
-        return {"found": {"layer": place.layer, **self.redrawn(task.preset, chosen)}}
+        part = self.redrawn(task.preset, chosen)
+        return asdict(replace(part, found={"layer": place.layer, **part.found}))
 
-    def explained(self, proto: onnx.ModelProto, request: Request, classes: np.ndarray, wanted: Wanted) -> np.ndarray:
+    def explained(self, made: compiler.Job, xs: np.ndarray, classes: np.ndarray, wanted: Wanted) -> np.ndarray:
         """What is ``wanted`` of the explanation of every sample for one class each, [n, ...], in batches."""
-        compiled = compiler.build(compiler.prepare(proto, request))
-        running = Explainer(compiled, folder=self.job.model.parent, threads=1)
-        run = lambda rows: wanted(running(self.job.xs[rows], classes[rows].tolist()))
-        return in_batches(np.arange(len(self.job.xs)), self.layout, self.batch, run, BATCH)
+        running = Explainer(compiler.build(made), folder=self.job.model.parent, threads=1)
+        run = lambda rows: wanted(running(xs[rows], classes[rows].tolist()))
+        return in_batches(np.arange(len(xs)), self.layout, self.batch, run, BATCH)
 
-    def heatmaps(self, proto: onnx.ModelProto, preset: str, classes: np.ndarray) -> np.ndarray:
+    def heatmaps(
+        self, proto: onnx.ModelProto | compiler.Job, preset: str, classes: np.ndarray, xs: np.ndarray | None = None
+    ) -> np.ndarray:
         """The relevance of every sample for one class each, [n, ...]."""
-        shape = self.job.xs.shape[1:]
-        wanted = lambda explanation: next(iter(explanation.relevance.values())).reshape(-1, *shape)
-        return self.explained(proto, self.job.asked(preset), classes, wanted)
+        made = compiler.prepare(proto, self.job.asked(preset)) if isinstance(proto, onnx.ModelProto) else proto
+        wanted = lambda explanation: next(iter(explanation.relevance.values())).reshape(-1, *self.job.xs.shape[1:])
+        return self.explained(made, self.job.xs if xs is None else xs, classes, wanted)
 
     def preconditions(self, preset: str) -> Row | None:
         """Where deep Taylor decomposition's conditions fail, as shares; None where the ledger cannot tell samples apart."""
@@ -242,8 +318,9 @@ class Auditor:
             steps[:] = explanation.ledger.steps
             return np.stack([explanation.ledger[name] for name in COLUMNS], axis=-1)
 
+        request = replace(self.job.asked(preset), ledger=True)
         try:
-            table = self.explained(self.proto, replace(self.job.asked(preset), ledger=True), self.predicted, columns)
+            table = self.explained(compiler.prepare(self.proto, request), self.job.xs, self.predicted, columns)
         except ModelError:
             return None
         made = compiler.prepare(_sized(self.proto, self.job.xs), self.job.asked(preset))
@@ -258,9 +335,21 @@ class Auditor:
         except Unsupported:
             return []
 
-    def convergence(self, preset: str) -> list[dict[str, Any]]:
+    def convergence(self, preset: str) -> Part:
         """See ``onnxdtd.converge``."""
-        return convergence(self.job.model, self.job.asked(preset), self.job.xs, seed=self.job.seed)
+        found = convergence(self.job.model, self.job.asked(preset), self.job.xs, seed=self.job.seed)
+        why = ""
+        if not any(arrival(start) for start in found):
+            why = "no layer has so many outputs, and so many inputs below it, that random vectors tell one pattern from many"
+        return Part(found, left_out=why)
+
+    def silent(self, preset: str) -> dict[str, int]:
+        """How many heatmaps say nothing: zero everywhere, not finite, of one value."""
+        own = self._trained(preset).reshape(len(self.job.xs), -1).astype(np.float64)
+        finite, empty = np.isfinite(own).all(axis=1), ~own.any(axis=1)
+        with np.errstate(invalid="ignore"):
+            flat = finite & ~empty & (np.ptp(own, axis=1) <= SAME * np.abs(own).max(axis=1)) & (own.shape[1] > 1)
+        return {"n": len(own), "empty": int(empty.sum()), "broken": int((~finite).sum()), "flat": int(flat.sum())}
 
     def similarity(self, preset: str) -> dict[str, Row]:
         """How alike the heatmaps are to those of the derivatives; nothing where the model has no derivative."""
@@ -272,10 +361,29 @@ class Auditor:
                 continue
         return found
 
-    def class_sensitivity(self, preset: str) -> Row:
+    def class_sensitivity(self, preset: str) -> Part:
         """How alike the heatmaps of the predicted class are to those of others, up to the sign: 1 is blind to the class."""
-        own, others = self._trained(preset), self.others()
-        return _mean(row for classes in others for row in map(kept, own, self.heatmaps(self.proto, preset, classes)))
+        why = self._one_score()
+        if why:
+            return Part({}, left_out=why)
+        own = self._trained(preset)
+        others = [self.heatmaps(self.proto, preset, classes) for classes in self.others()]
+        rows = [[kept(own[i], other[i]) for other in others] for i in range(len(own))]
+        if self.logits.shape[1] == 2:
+            signed = mean([cosine(_finite(a), _finite(b)) for a, b in zip(own, others[0], strict=True)])
+            if signed is not None and signed <= -LITTLE:
+                words = f"the heatmaps of the two classes are each other's opposites (mean cosine {signed:.3f})"
+                return Part({}, left_out=f"{words}, as they are where one score gains what the other loses, whatever is shown")
+        found = _mean(row for one in rows for row in one)
+        why = "" if found["cosine"] is not None else "no sample has a heatmap other than zero both of its class and of another"
+        return Part(found, {"classes": [mean([row["cosine"] for row in one]) for one in rows]}, why)
+
+    def _one_score(self) -> str:
+        """Why no heatmap of another class could differ, where none could."""
+        if self.binary or self.logits.shape[1] == 1:
+            return "the model has one score, and that of another class could only be its negative"
+        opposite = np.abs(self.logits.sum(axis=1)).max() <= SAME * np.abs(self.logits).max()
+        return "the two scores of the model are each other's negatives" if self.logits.shape[1] == 2 and opposite else ""
 
     def others(self) -> list[np.ndarray]:
         """Classes other than the predicted ones, an array [n] for each comparison: first the runner-up, then drawn ones. None
@@ -288,10 +396,82 @@ class Auditor:
         rows = [[*row[:1], *rng.permutation(row[1:])[: OTHERS - 1]] for row in order]
         return list(np.asarray(rows, int).T)
 
-    def redrawn(self, preset: str, chosen: Sequence[Weights]) -> Row:
-        """How alike the heatmaps of the trained model are to those with the weights of ``chosen`` layers drawn anew."""
+    def input_dependence(self, preset: str) -> Part:
+        """How alike the heatmaps of different samples of one class are, up to the sign, beside the samples, standardised."""
+        own, xs = self._trained(preset), self.job.xs
+        pairs = partners(xs, self.predicted)
+        if not any(pairs):
+            return Part({}, left_out="no two different samples have one predicted class")
+        between = lambda values: [[cosine(_finite(values[i]), _finite(values[j])) for j in js] for i, js in enumerate(pairs)]
+        found = [mean([size(value) for value in row]) for row in between(own)]
+        if mean(found) is None:
+            return Part({}, {"input": found}, "no two samples of one class have heatmaps other than zero")
+        samples = mean([mean(row) for row in between(standardised(xs))])
+        return Part({"cosine": mean(found), "samples": samples or 0.0}, {"input": found})
+
+    def stability(self, preset: str) -> Part:
+        """How much a little noise on the input changes heatmap and explained score, each as a part of its size."""
+        job, n = self.job, len(self.job.xs)
+        noisy = np.concatenate([self._nudged(np.random.default_rng([job.seed, i])) for i in range(NUDGES)])
+        if (noisy.reshape(NUDGES, n, -1) == job.xs.reshape(n, -1)).all():
+            spreads = spread_of(job.xs).any()
+            return Part({}, left_out="noise so small is rounded away" if spreads else "the samples have no spread")
+        classes = np.tile(self.predicted, NUDGES)
+        own, new = self._trained(preset), self.heatmaps(self.proto, preset, classes, noisy).reshape(NUDGES, *job.xs.shape)
+        scores = self.logits[np.arange(n), self.predicted]
+        moved = np.abs(self.scores.logits(noisy)[np.arange(NUDGES * n), classes].reshape(NUDGES, n) - scores)
+        changes = [mean([change(own[i], new[draw, i]) for draw in range(NUDGES)]) for i in range(n)]
+        known = [i for i, value in enumerate(changes) if value is not None and scores[i]]
+        if not known:
+            return Part({}, left_out="no heatmap and score is other than zero")
+        medians = np.median([(changes[i], moved[:, i].mean() / abs(scores[i])) for i in known], axis=0)
+        return Part(
+            {"noise": NUDGE, "heatmap": float(medians[0]), "score": float(medians[1])},
+            {"stability": [value if i in known else None for i, value in enumerate(changes)]},
+        )
+
+    def _nudged(self, rng: np.random.Generator) -> np.ndarray:
+        """The samples with noise, within their bounds, and in whole numbers where the model takes such."""
+        xs, request = self.job.xs, self.job.request
+        noisy = xs + NUDGE * spread_of(xs) * rng.normal(size=xs.shape)
+        if request.low is not None and request.high is not None:
+            noisy = np.clip(noisy, *(filler(end, xs[0], 1, request.low, request.high, rng) for end in ("low", "high")))
+        return (np.rint(noisy) if self.scores.dtype.kind in "iu" else noisy).astype(xs.dtype)
+
+    def perturbation(self, preset: str) -> Part:
+        """What the scores do when regions are replaced, as ``onnxdtd.evaluate`` measures it, and in a random order."""
+        job, shape = self.job, self.job.xs.shape[1:]
+        fill, places = neutral(job.xs), regions(shape, default_patch(shape))
+        if not places.any():
+            return Part({}, left_out="the input is one region, and all orders are the same")
+        if (fill == job.xs).all():
+            return Part({}, left_out="the samples are what their regions would be replaced by")
+        samples: dict[str, list[float | None]] = {"aopc": [], "abpc": [], "gain": []}
+        for i, (x, target, heatmap) in enumerate(zip(job.xs, self.predicted.tolist(), self._trained(preset), strict=True)):
+            rng, shown = np.random.default_rng([job.seed, i]), {preset: _finite(heatmap)}
+            values: dict[str, float] = {}
+            with suppress(RequestError):  # scores that are not finite
+                curves = perturbation(self.scores, x, target, shown, fill, places, Settings(), rng)
+                morf, lerf, chance_level = curves[preset, "morf"], curves[preset, "lerf"], aopc(curves["random"])
+                values = {"aopc": aopc(morf), "abpc": abpc(lerf, morf), "gain": paired("aopc", aopc(morf), chance_level)}
+            for name, listed in samples.items():
+                listed.append(values.get(name))
+        if all(value is None for value in samples["aopc"]):
+            return Part({}, samples, "the scores are NaN or infinite where regions are replaced")
+        found = {name: summed(values) for name, values in samples.items()}
+        return Part({**found, "fill": NEUTRAL[bool(fill.any())]}, samples)
+
+    def redrawn(self, preset: str, chosen: Sequence[Weights]) -> Part:
+        """How alike the heatmaps of the trained model are to those with the weights of ``chosen`` layers drawn anew; nothing
+        where these weights are ``idle``: without them the scores are the same too.
+        """
         other = randomised(self.proto, chosen, self.job.seed, self.job.model.parent)
-        return _mean(map(kept, self._trained(preset), self.heatmaps(other, preset, self.predicted)), LEFT)
+        made = compiler.prepare(other, self.job.asked(preset))
+        moved = np.abs(Scores(made, self.job.model.parent, threads=1).logits(self.job.xs) - self.logits).max()
+        if chosen and moved <= SAME * np.abs(self.logits).max():
+            return Part({**dict.fromkeys(LEFT), "idle": True}, {"samples": [None] * len(self.job.xs)})
+        rows = list(map(kept, self._trained(preset), self.heatmaps(made, preset, self.predicted)))
+        return Part({**_mean(rows, LEFT), "idle": False}, {"samples": [row["spearman"] for row in rows]})
 
 
 # ------------------------------------------------------------------------------------------------------- preconditions
@@ -301,6 +481,7 @@ def _broken(ledger: Ledger, steps: Sequence[Step]) -> Row:
     """How often the conditions are broken in ``steps``, those with a rule."""
     biased = {step.name: _size(step.outputs[0]) for step in steps if step.layer and step.layer.family in BIASED}
     bounded = {step.name: _size(*step.inputs) for step in steps if step.rule and step.rule.needs_bounds}
+    positive = {step.name: _size(*step.inputs) for step in steps if step.rule and step.rule.for_nonnegative}
     totals = ledger.totals()
     logit = totals["logit"]
     share = lambda name: float(np.median(totals[name][logit != 0] / logit[logit != 0])) if logit.any() else None
@@ -308,6 +489,7 @@ def _broken(ledger: Ledger, steps: Sequence[Step]) -> Row:
         "positive_biases": _share(ledger, "positive_biases", biased),
         "bias_share": share("bias"),
         "outside": _share(ledger, "outside", bounded),
+        "negative_inputs": _share(ledger, "negative_inputs", positive),
         "negative_logits": float((logit < 0).mean()),
         "dead": share("dead"),
     }
@@ -344,7 +526,12 @@ def _sized(proto: onnx.ModelProto, xs: np.ndarray) -> onnx.ModelProto:
 def alike(a: np.ndarray, b: np.ndarray) -> Row:
     """How alike two heatmaps of one sample and class are."""
     a, b = _finite(a), _finite(b)
-    return {"cosine": cosine(a, b), "spearman": spearman(a, b), "ssim": ssim(heat(a), heat(b))}
+    return {"cosine": cosine(a, b), "spearman": ranks(a, b), "ssim": ssim(heat(a), heat(b))}
+
+
+def ranks(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Spearman's rank correlation, where there are enough entries for one."""
+    return spearman(a, b) if a.size >= FEWEST else None
 
 
 def _finite(heatmap: np.ndarray) -> np.ndarray:
@@ -361,7 +548,68 @@ def kept(a: np.ndarray, b: np.ndarray) -> Row:
     found = alike(a, b)
     flipped = [value for value in (found["ssim"], ssim(heat(a), -heat(b))) if value is not None]
     either = {name: None if value is None else abs(value) for name, value in found.items()}
-    return either | {"ssim": max(flipped, default=None), "spearman_abs": spearman(np.abs(a), np.abs(b))}
+    return either | {"ssim": max(flipped, default=None), "spearman_abs": ranks(np.abs(a), np.abs(b))}
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def size(value: float | None) -> float | None:
+    """Without the sign."""
+    return None if value is None else abs(value)
+
+
+def change(a: np.ndarray, b: np.ndarray) -> float | None:
+    """How far a heatmap is from another, as a part of the length of the first; None where that is 0 or one is not finite."""
+    length, far = float(np.linalg.norm(a.astype(np.float64))), float(np.linalg.norm(b.astype(np.float64) - a))
+    return far / length if length > 0 and math.isfinite(far / length) else None
+
+
+def partners(xs: np.ndarray, classes: np.ndarray) -> list[list[int]]:
+    """For each sample the next few of its class that are not the same, going round.
+
+    >>> partners(np.array([[1], [2], [1], [3]]), np.array([0, 0, 0, 1]))
+    [[1], [2, 0], [1], []]
+    """
+    found = []
+    for i in range(len(xs)):
+        order = [*range(i + 1, len(xs)), *range(i)]
+        found.append([j for j in order if classes[j] == classes[i] and (xs[j] != xs[i]).any()][:PARTNERS])
+    return found
+
+
+def spread_of(xs: np.ndarray) -> np.ndarray:
+    """The standard deviation of each feature over samples [n, ...], in pictures and signals that of each channel."""
+    axes = (0, *(axis + 1 for axis in space_axes(xs.shape[1:])))
+    return xs.std(axis=axes, keepdims=True, dtype=np.float64)
+
+
+def neutral(xs: np.ndarray) -> np.ndarray:
+    """What takes the place of a region of samples [n, ...]: 0 in pictures, elsewhere the mean of each feature or channel."""
+    axes = space_axes(xs.shape[1:])
+    if len(axes) > 1:
+        return np.zeros(xs.shape[1:])
+    mean = xs.mean(axis=(0, *(axis + 1 for axis in axes)), keepdims=True, dtype=np.float64)
+    return np.broadcast_to(mean[0], xs.shape[1:])
+
+
+def standardised(xs: np.ndarray) -> np.ndarray:
+    """Samples [n, ...] less the mean of each feature or channel, in units of its spread."""
+    axes, spread = (0, *(axis + 1 for axis in space_axes(xs.shape[1:]))), spread_of(xs)
+    less = xs - xs.mean(axis=axes, keepdims=True, dtype=np.float64)
+    return np.divide(less, spread, out=np.zeros_like(less), where=spread > 0)
+
+
+def summed(values: Sequence[float | None]) -> dict[str, Any]:
+    """Their mean, with its standard error."""
+    whole = Mean()
+    for value in values:
+        if value is not None:
+            whole.add(value)
+    return whole.as_data()
 
 
 def chance(entries: int) -> float:

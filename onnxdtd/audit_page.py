@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from onnxdtd.charts import BASELINE, Chart, Line, chart, style
+from onnxdtd.choice import standing
 from onnxdtd.measures import ALIKE, GLANCE, PRECONDITIONS, ROOTS
 from onnxdtd.page import (
     SENSITIVITY,
@@ -24,7 +26,8 @@ from onnxdtd.page import (
     skipped,
     used,
 )
-from onnxdtd.verdict import CHANCE
+from onnxdtd.tally import told
+from onnxdtd.verdict import arrival
 
 GAP = "1\u00a0−\u00a0cosine"
 FLOOR = 1e-8  # where that ends on a logarithmic axis
@@ -34,8 +37,10 @@ def audit_page(result: Json) -> Page:
     """From the JSON of `audit`."""
     presets, settings = result["presets"], result["settings"]
     lead = lead_line(settings, len(presets))
-    best = result.get("best")
-    summary = [(f"{best['preset']} fares best", [str(best["why"])])] if best else []
+    headline, why = standing(result["best"])
+    right = f"The model is right on {result['right']} of {counted(result['labelled'], 'sample')} with a label. "
+    explained = f"{right if result.get('labelled') else ''}Explained is the class that it predicts."
+    summary = [(headline.removesuffix("."), [why, explained])]
     summary += [(str(preset["preset"]), [str(sentence) for sentence in preset["verdict"]]) for preset in presets]
     parts = [_glance(result), _preconditions(result), _roots(result), _similarity(result), _randomised(result)]
     parts += [_convergence(result), skipped(result), rules([result]), settings_section(result, [result])]
@@ -49,24 +54,27 @@ def _glance(result: Json) -> Section:
     found = [_headlines(preset) for preset in result["presets"]]
     return Section(
         "The presets side by side",
-        ["★ marks the best of a row. The sections below have the numbers behind these."],
+        [
+            "Means over the samples ± standard error, where there are several. ★ marks the best of a row, ≈ what paired "
+            "differences do not tell from it (Student's t at 95 %); nothing is marked where no difference is more than chance, "
+            "or where it is not known. The sections below have the numbers behind these."
+        ],
         used(GLANCE, found),
-        tables=[compared("", names(result), GLANCE, found)],
+        tables=[compared("", names(result), GLANCE, found, told(result["differences"]))],
     )
 
 
-def _headlines(preset: Json) -> dict[str, float | None]:
+def _headlines(preset: Json) -> dict[str, Any]:
     """The numbers of ``GLANCE`` that this preset has."""
     roots = [root for root in preset.get("roots") or [] if root["passes"] is not None and root["neurons"]]
     similarity = preset.get("similarity") or {}
     cascading = preset.get("cascading") or []
-    starts = preset.get("convergence") or []
-    arrived = [telling[-1] for start in starts if (telling := [r for r in start["layers"] if (r["random"] or 0) < CHANCE])]
+    arrived = [row for start in preset.get("convergence") or [] if (row := arrival(start)) is not None]
     neurons = sum(root["neurons"] for root in roots)
     last = cascading[-1] if cascading else {}
     found = {
         "passes": sum(root["passes"] * root["neurons"] for root in roots) / neurons if neurons else None,
-        "classes": (preset.get("class_sensitivity") or {}).get("cosine"),
+        **{name: value for name, value in (preset.get("means") or {}).items() if name in GLANCE},
         "randomised": last.get("ssim") if last.get("ssim") is not None else last.get("spearman"),
         "convergence": _gap(arrived[0]["cosine"]) if arrived else None,
         "gradient": (similarity.get("gradient-x-input") or {}).get("cosine"),
@@ -95,7 +103,7 @@ def _roots(result: Json) -> Section | None:
             small_print = f"{root['rule']}, {counted(root['neurons'], 'neuron')}"
             rows.append((str(root["layer"]), small_print, plain(root.get(name) for name in ROOTS)))
         if rows:
-            tables.append(Table(str(preset["preset"]), [measure.title for measure in ROOTS.values()], rows))
+            tables.append(Table(str(preset["preset"]), [measure.head for measure in ROOTS.values()], rows))
     if not tables:
         return None
     text = (
@@ -139,7 +147,7 @@ def _randomised(result: Json) -> Section | None:
     for kind, title in RANDOMISED.items():
         lines = [(i, [layer.get(shown) for layer in p.get(kind) or []]) for i, p in enumerate(result["presets"])]
         drawn: list[Line] = [(style(i), range(1, len(ys) + 1), ys) for i, ys in lines if len(ys) > 1]
-        if drawn:
+        if any(y is not None for _, _, ys in drawn for y in ys):
             least = min((y for _, _, ys in drawn for y in ys if y is not None), default=0.0)
             limits = (min(-0.05, least - 0.05), 1.05)
             charts.append(chart(f"Random: {title}", drawn, "layer, as numbered below", ALIKE[shown].title, limits, whole=True))

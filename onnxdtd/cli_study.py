@@ -202,11 +202,12 @@ def audit_command(
     writable(report)
     chosen = tuple(dict.fromkeys(presets)) or PRESETS
     subject = Subject(model, replace(request, preset=chosen[0]), data, bgr)
-    items, left_out = measurable(subject, model.parent, samples)
+    items, left_out, right = measurable(subject, model.parent, samples)
     xs = np.stack([item.x for item in items]).astype(np.float32)
     job = Job(model, subject.planned.request, chosen, xs, neurons, seed)
     result = assemble(job, list(units(job, workers, engine, journal)))
     result["settings"]["data"] = data.name
+    result |= {"labelled": len(right), "right": sum(right)}
     result["skipped"] = [{"name": name, "reason": reason} for name, reason in left_out.items()]
     result["pictures"] = pictures(job, items, subject.scale, class_names(labels))
     skipped(result)
@@ -222,9 +223,14 @@ def audit_command(
 
 def _print_audit(result: dict[str, Any]) -> None:
     """What was found, preset by preset, in words."""
+    from onnxdtd.choice import standing
+    from onnxdtd.page import counted
+
+    right = f"; the model is right on {result['right']} of {result['labelled']} with a label" if result["labelled"] else ""
+    many = counted(result["settings"]["samples"], "sample")
+    out.print(f"{result['model']}: {many}{right}; explained is the class that it predicts", markup=False)
     for preset in result["presets"]:
         out.print(preset["preset"], style="bold", markup=False)
         for sentence in preset["verdict"]:
             out.print(f"  {sentence}", markup=False)
-    if result["best"] is not None:
-        out.print(f"Fares best: {result['best']['preset']}. {result['best']['why']}", markup=False)
+    out.print(" ".join(standing(result["best"])), markup=False)

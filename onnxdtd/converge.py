@@ -7,6 +7,7 @@ heatmap tells nothing but a size (Sixt, Granz, Landgraf: When explanations lie, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -46,11 +47,13 @@ def convergence(
 
     Returns:
         A row for each start layer, from the top down: convolutions and dense layers, all of them or, where there are more than
-        six, the top one and one at each quarter of the depth. ``start`` is its name, ``layers`` has a row for each convolution
+        six, the top one and one at each quarter of the depth; none for a layer with one output or channel, whose random
+        relevance is multiples of one pattern from the start. ``start`` is its name, ``layers`` has a row for each convolution
         and dense layer from there on down: ``layer``, ``cosine``, the median |cos| of the relevance at its input over pairs of
-        draws, positions (along the channels of a convolution, the last axis of a dense layer) and samples, and ``random``, the
-        median |cos| of normal vectors with as many entries. Positions without relevance are left out; ``cosine`` is None
-        where there are no others.
+        draws, positions (along the channels of a convolution, the last axis of a dense layer) and samples, ``positions``, how
+        many a sample has, and ``random``, the median |cos| of normal vectors with as many entries, or as many as the start
+        layer has outputs if these are fewer. Positions without relevance are left out; ``cosine`` is None where there are no
+        others.
 
     Raises:
         OnnxdtdError: as ``onnxdtd.compile``.
@@ -62,6 +65,8 @@ def convergence(
     shapes = _shapes(prepare(model, replace(request, keep=[step.outputs[0].name for step in starts])), samples[0])
     found = []
     for i, start in enumerate(starts):
+        if shapes[start.outputs[0].name][channel_axis(start)] == 1:
+            continue
         source, lower = start.outputs[0].name, inputs_below(job.plan, start)
         explainer = _explainer(prepare(model, replace(request, keep=list(lower))), source)
         layers = _layers(explainer, lower, samples, shapes[source], draws, np.random.default_rng([seed, i]))
@@ -127,7 +132,7 @@ def _layers(
     """How alike random relevance becomes at the inputs of the layers ``lower``."""
     (injected,) = explainer.inputs.keys() - samples[0].feeds.keys()
     cosines: dict[str, list[np.ndarray]] = {name: [] for name in lower}
-    channels = {}
+    sizes = {}
     for batch in samples:
         n = len(batch.rows)
         noise = (rng.normal(size=(shape[0] * n, *shape[1:])) for _ in range(draws))
@@ -135,20 +140,27 @@ def _layers(
         for name, step in lower.items():
             vectors = np.stack([positions(step, relevance[name], n)[: batch.count] for relevance in found])
             cosines[name].append(pairwise(vectors, rng))
-            channels[name] = vectors.shape[-1]
+            sizes[name] = vectors.shape[2:]
     rows = []
     for name, step in lower.items():
         values = np.concatenate(cosines[name])
         median = float(np.median(values)) if values.size else None
-        rows.append({"layer": step.name, "cosine": median, "random": median_of_random(channels[name])})
+        count, channels = sizes[name]
+        chance = median_of_random(min(channels, math.prod(shape)))
+        rows.append({"layer": step.name, "cosine": median, "random": chance, "positions": count})
     return rows
 
 
 def positions(step: Step, relevance: np.ndarray, n: int) -> np.ndarray:
     """The relevance of a layer's input as vectors [n, positions, channels]."""
-    assert step.layer is not None
-    channels = np.moveaxis(relevance, 1 if step.layer.family == "conv" else -1, -1)
+    channels = np.moveaxis(relevance, channel_axis(step), -1)
     return channels.reshape(n, -1, channels.shape[-1])
+
+
+def channel_axis(step: Step) -> int:
+    """Along which axis the channels of a layer lie, in its input and its output."""
+    assert step.layer is not None
+    return 1 if step.layer.family == "conv" else -1
 
 
 def pairwise(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:

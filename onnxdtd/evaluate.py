@@ -179,7 +179,9 @@ class Sessions:
         for name, r in relevance.items():
             finite(r, f"entries of the heatmap of {name}")
         rng = np.random.default_rng([self._settings.seed, i])
-        curves = perturbation(self._scores, item.x, target, relevance, self._settings, self._patch, self._bounds, rng)
+        fill = filler(self._settings.fill, item.x, self._patch, *self._bounds, rng)
+        places = regions(item.x.shape, self._patch)
+        curves = perturbation(self._scores, item.x, target, relevance, fill, places, self._settings, rng)
         row: dict[str, Any] = {
             "name": item.name,
             "class": target,
@@ -219,13 +221,14 @@ def perturbation(
     x: np.ndarray,
     target: int,
     relevance: Mapping[str, np.ndarray],
+    fill: np.ndarray,
+    places: np.ndarray,
     settings: Settings,
-    patch: int,
-    bounds: tuple[Any, Any],
     rng: np.random.Generator,
 ) -> dict[Any, np.ndarray]:
-    """The score of ``target`` after each step, [steps + 1], by (preset, order) and for a random order; all in one go."""
-    fill, places = filler(settings.fill, x, patch, *bounds, rng), regions(x.shape, patch)
+    """The score of ``target`` after each step of replacing regions, ``places``, by ``fill``: [steps + 1] by (preset, order) and
+    for a random order; all in one go.
+    """
     chance = rng.permutation(places.max() + 1)
     orders: dict[Any, np.ndarray] = {"random": chance}
     for name, r in relevance.items():

@@ -72,6 +72,7 @@ PRECONDITIONS = {
     "positive_biases": Measure("positive biases", "share of the neurons with a bias above zero; the theory has none.", LOWEST),
     "bias_share": Measure("kept by biases", "share of the score that ends on biases instead of inputs (median).", NEAR_ZERO),
     "outside": Measure("outside the bounds", "share of the inputs that lie outside the bounds given for them.", LOWEST),
+    "negative_inputs": Measure("negative inputs", "share of the inputs of z+ layers that are below zero.", LOWEST),
     "negative_logits": Measure("negative logits", "share of the samples whose explained score is below zero.", LOWEST),
     "dead": Measure("lost", "share of the score lost on neurons without a positive input (median).", NEAR_ZERO),
 }
@@ -101,15 +102,33 @@ ALIKE = {
 }
 GLANCE = {
     "passes": Measure("root points in order", "share of the root points, over all layers, that pass all three tests.", HIGHEST),
+    "gain": Measure("AOPC over random", "AOPC less that of a random order.", HIGHEST),
+    "abpc": Measure("ABPC", "as in an evaluation; a random order has 0.", HIGHEST),
     "classes": Measure(
         "blindness to the class",
-        "cosine between the heatmaps of the predicted and of other classes; at 1 the class plays no part.",
+        "cosine between the heatmaps of the predicted and of other classes, signs aside; at 1 the class plays no part.",
         LOWEST,
+    ),
+    "upper": Measure(
+        "blindness to upper layers",
+        "rank correlation, signs aside, of the heatmap with that of the same network with new weights in the upper half of its "
+        "layers; at 1 they play no part.",
+        LOWEST,
+    ),
+    "input": Measure(
+        "likeness of a class",
+        "cosine between the heatmaps of different samples of one predicted class, signs aside; at 1 the sample plays no part. "
+        "Samples that are alike have like heatmaps.",
+    ),
+    "stability": Measure(
+        "change under noise",
+        "how far noise on the input moves the heatmap, as a part of its length; the settings tell how much noise. A heatmap "
+        "that ignores the input is steady too.",
     ),
     "randomised": Measure(
         "left after randomising",
         "SSIM, or rank correlation where inputs are no pictures, of the heatmap with that of the same network with all weights "
-        "random. High means that training hardly matters to it.",
+        "random, signs aside. High means that training hardly matters to it.",
         LOWEST,
     ),
     "convergence": Measure(
@@ -125,6 +144,7 @@ SETTINGS = {
     "data": "data",
     "samples": "samples",
     "neurons": "neurons tested in each layer",
+    "noise": "noise on the input, as a share of the data's spread",
     "patch": "side of a region, in pixels",
     "steps": "steps of the perturbation",
     "share": "share of the input replaced in the last step",

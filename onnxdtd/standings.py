@@ -11,16 +11,17 @@ from typing import Any
 
 from onnxdtd.measures import METRICS
 from onnxdtd.page import SENSITIVITY, counted, listed, mean_text, number
-from onnxdtd.tally import AREAS, RANDOM, apart
+from onnxdtd.tally import RANDOM, apart, side
 
 Json = Mapping[str, Any]
+SHOWN = ("aopc", "abpc")
 
 
 def standings(model: Json) -> list[str]:
     """What the numbers of one model of an evaluation say."""
     if not model["samples"]:
         return ["Nothing could be measured on it."]
-    return [*_accuracy(model), *_empty(model), *(sentence for key in AREAS for sentence in _standing(model, key))]
+    return [*_accuracy(model), *_empty(model), *(sentence for key in SHOWN for sentence in _standing(model, key))]
 
 
 def _accuracy(model: Json) -> Iterator[str]:
@@ -75,9 +76,8 @@ def _lead(ranked: Sequence[str], has: Mapping[str, str], between: Any) -> Iterat
 
 def _chance(against: Mapping[str, Json], chance: Json) -> str:
     """Which presets are better than a random order, no better, or worse."""
-    groups: dict[str, list[str]] = {"better": [], "worse": [], "not told from it": []}
-    for name, pair in against.items():
-        groups[("better" if pair["mean"] > 0 else "worse") if apart(pair) else "not told from it"].append(name)
+    words = {"better": (1,), "worse": (-1,), "not told from it": (0, None)}
+    groups = {word: [name for name, pair in against.items() if side(pair) in sides] for word, sides in words.items()}
     parts = [f"{word}: {', '.join(names)}" for word, names in groups.items() if names]
     return f"{mean_text(chance) if chance['error'] is not None else number(chance['mean'])}; {'; '.join(parts)}."
 

@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 from onnxdtd.measures import BADNESS, METRICS
 
 RANDOM = "random order"
-AREAS = ("aopc", "abpc")  # in units of the score; the other metrics are shares
+AREAS = ("aopc", "abpc", "gain")  # in units of the score; the other metrics are shares
 ROUNDING = 1e-5  # differences below that, of an area or of 1, are rounding: rules that agree on a model do so up to that
 CONFIDENCE = 0.95
 
@@ -22,6 +22,12 @@ def apart(difference: Mapping[str, Any]) -> bool | None:
     if difference["error"] is None:
         return None
     return bool(abs(difference["mean"]) > stdtrit(difference["n"] - 1, (1 + CONFIDENCE) / 2) * difference["error"])
+
+
+def side(difference: Mapping[str, Any]) -> int | None:
+    """1 where a mean difference is more than chance and above 0, -1 where below, 0 where it is not told from 0."""
+    known = apart(difference)
+    return None if known is None else 0 if not known else 1 if difference["mean"] > 0 else -1
 
 
 def told(differences: Iterable[Mapping[str, Any]]) -> dict[Any, bool | None]:
@@ -56,13 +62,33 @@ class Mean:
         return {"mean": float(self.mean), "error": error, "n": self.n}
 
 
+class Pairs:
+    """Of the differences between the values that two have of one sample, for all pairs and ``metrics``."""
+
+    def __init__(self, metrics: Iterable[str]):
+        self._metrics = list(metrics)
+        self._means: dict[tuple[str, str, str], Mean] = {}
+
+    def add(self, known: Mapping[str, Mapping[str, float | None]]) -> None:
+        """One sample: the metrics by name."""
+        for a, b in combinations(known, 2):
+            for metric in self._metrics:
+                first, second = (known[name].get(metric) for name in (a, b))
+                if first is not None and second is not None:
+                    self._means.setdefault((metric, a, b), Mean()).add(paired(metric, first, second))
+
+    def as_data(self) -> list[dict[str, Any]]:
+        """A row for each metric and pair: that of ``preset`` less that of ``other``."""
+        return [{"metric": metric, "preset": a, "other": b, **mean.as_data()} for (metric, a, b), mean in self._means.items()]
+
+
 class Tally:
     """What the rows of one model add up to."""
 
     def __init__(self) -> None:
         self.rules: dict[str, Any] = {}
         self._means: dict[Any, Mean] = {}
-        self._differences: dict[tuple[str, str, str], Mean] = {}
+        self._pairs = Pairs(name for name, measure in METRICS.items() if measure.best in BADNESS)
 
     def add(self, row: dict[str, Any]) -> None:
         """One sample."""
@@ -76,12 +102,8 @@ class Tally:
                 self._note((name, "curves", order), np.asarray(found[order]))
             self._note((name, "classes", row["class"]), found["metrics"].get("outside_inside"))
             self._note((name, "empty"), found["empty"])
-        known = {name: found["metrics"] for name, found in row["presets"].items()} | {RANDOM: {"aopc": row["random"]["aopc"]}}
-        for a, b in combinations(known, 2):
-            for metric, measure in METRICS.items():
-                if measure.best in BADNESS and known[a].get(metric) is not None and known[b].get(metric) is not None:
-                    pair = self._differences.setdefault((metric, a, b), Mean())
-                    pair.add(paired(metric, known[a][metric], known[b][metric]))
+        known = {name: found["metrics"] for name, found in row["presets"].items()}
+        self._pairs.add(known | {RANDOM: {"aopc": row["random"]["aopc"]}})
 
     def _note(self, key: Any, value: Any) -> None:
         if value is not None:
@@ -110,8 +132,5 @@ class Tally:
             "samples": samples,
             "random": {"aopc": means[("random", "aopc")].as_data()} if samples else {},
             "presets": presets,
-            "differences": [
-                {"metric": metric, "preset": a, "other": b, **mean.as_data()}
-                for (metric, a, b), mean in self._differences.items()
-            ],
+            "differences": self._pairs.as_data(),
         }

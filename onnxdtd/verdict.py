@@ -1,9 +1,16 @@
-"""An audit in words: what the explanations of a preset depend on and what they do not, each with the number behind it."""
+"""An audit in words: what the explanations of a preset depend on and what they do not, each with the number behind it.
+
+Whoever reads these sentences may have to sign them: each says no more than its number does, and what could not be measured, or
+would have come out the same whatever was explained, is named with the reason instead.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from onnxdtd.page import mean_text
+from onnxdtd.tally import side
 
 # Similarities are at most 1. "Independent" needs a heatmap that nobody could tell from the other; "little" is where what
 # the heatmaps share outweighs how they differ: at a cosine of 0.8 the part along the other is 4/3 as long as that across.
@@ -15,7 +22,8 @@ NOISE = 0.3  # rank correlation so low that a map of noise would have done as we
 ALL, MOST = 0.99, 0.5  # shares of root points
 CHANCE = 0.3  # cosine of random vectors from which on two that agree tell nothing: a pixel's three colours have 0.5
 LIKELY = 0.15  # rank correlation of unrelated heatmaps, that of 29 entries, from which on the reader must know
-NOTABLE = 0.01  # shares of the logit and of neurons below this go unsaid
+NOTABLE = 0.01  # shares of the logit and of neurons, and differences of correlations, below this go unsaid
+STEADY, UNSTEADY = 0.1, 0.5  # change of a heatmap under small noise, as a part of its length
 DEEP_TAYLOR = ("w2", "z+", "zB")  # the rules whose conditions the ledger counts
 
 NOISY = "noise-like heatmaps get as low (Binder et al. 2023)"
@@ -25,24 +33,92 @@ Entry = Mapping[str, Any]
 
 def verdict(entry: Entry) -> list[str]:
     """What the numbers of one preset (an entry of ``presets`` in an audit) say, a sentence each."""
-    parts = (_class, _upper, _weights, _chance, _converged, _equal, _roots, _conditions)
+    measured = (_class, _input, _stability, _upper, _weights, _chance, _converged, _perturbed, _equal)
+    nothing = entry["silent"]["empty"] + entry["silent"]["broken"] == entry["silent"]["n"]
+    parts = (_heatmaps, *(() if nothing else measured), _roots, _conditions)
     return [sentence for part in parts for sentence in part(entry)]
+
+
+def _left_out(entry: Entry, topic: str, measure: str) -> Iterator[str]:
+    """Why there is no number."""
+    if measure in entry["left_out"]:
+        yield f"{topic}: left out, since {entry['left_out'][measure]}."
+
+
+def _heatmaps(entry: Entry) -> Iterator[str]:
+    """Heatmaps that say nothing."""
+    found = entry["silent"]
+    words = {
+        "empty": "zero everywhere: nothing is explained there",
+        "broken": "NaN or infinite somewhere",
+        "flat": "of one value everywhere: no entry is more relevant than another",
+    }
+    for name, text in words.items():
+        count, n = found[name], found["n"]
+        if count == n:
+            yield f"Heatmaps: {'all' if n > 1 else 'the only one'}{f' {n}' if n > 1 else ''} {_are(n)} {text}."
+        elif count:
+            yield f"Heatmaps: {count} of {n} {_are(count)} {text}; similarities are over those that have one."
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _class(entry: Entry) -> Iterator[str]:
     """Does it depend on the class?"""
+    yield from _left_out(entry, "Class", "class_sensitivity")
     found = entry["class_sensitivity"]
-    value = found["cosine"]
+    value = found.get("cosine")
     if value is None:
-        yield "Class: not measured, since the model has one score only or its heatmaps are zero."
         return
-    numbers = f"mean cosine {value:.3f}{_also('rank correlation', found['spearman'])}"
+    numbers = f"mean cosine {value:.3f}{_also('rank correlation', found['spearman'])}, signs aside"
     if value >= INDEPENDENT:
         yield f"Class: independent of it; heatmaps of other classes show the same pattern up to size and sign ({numbers})."
     elif value >= LITTLE:
-        yield f"Class: depends on it little; heatmaps of other classes are much alike ({numbers})."
+        yield f"Class: depends on it little; heatmaps of other classes are much alike up to size and sign ({numbers})."
     else:
         yield f"Class: depends on it; heatmaps of other classes differ ({numbers})."
+
+
+def _input(entry: Entry) -> Iterator[str]:
+    """Does it depend on the sample, or only on its class?"""
+    yield from _left_out(entry, "Input", "input_dependence")
+    found = entry["input_dependence"]
+    value = found.get("cosine")
+    if value is None:
+        return
+    numbers = (
+        f"heatmaps of different samples of one class have a mean cosine of {value:.3f}, signs aside; the samples, "
+        f"standardised, have {found['samples']:.3f}"
+    )
+    if found["samples"] >= INDEPENDENT:
+        yield f"Input: cannot be told, since the samples are alike; {numbers}."
+    elif value >= INDEPENDENT:
+        yield f"Input: independent of it; {numbers}. It is a picture of the model, not of a sample."
+    elif value >= LITTLE and value > found["samples"]:
+        yield f"Input: depends on it little; {numbers}."
+    else:
+        yield f"Input: depends on it; {numbers}."
+
+
+def _stability(entry: Entry) -> Iterator[str]:
+    """Does it change more than the score where the input hardly changes?"""
+    yield from _left_out(entry, "Stability", "stability")
+    found = entry["stability"]
+    value = found.get("heatmap")
+    if value is None:
+        return
+    numbers = (
+        f"noise of {_percent(found['noise'])} of the data's spread changes the heatmap by {_percent(value)} of its length and "
+        f"the explained score by {_percent(found['score'])} (medians)"
+    )
+    if value >= UNSTEADY:
+        yield f"Stability: unsteady; {numbers}."
+    elif value > STEADY:
+        yield f"Stability: moves; {numbers}."
+    else:
+        yield f"Stability: steady; {numbers}."
 
 
 def upper(rows: Sequence[Entry]) -> Entry | None:
@@ -52,14 +128,14 @@ def upper(rows: Sequence[Entry]) -> Entry | None:
 
 def _upper(entry: Entry) -> Iterator[str]:
     """Does it depend on the upper layers, and on what was learned at all?"""
+    yield from _left_out(entry, "Upper layers", "randomised")
     rows = entry["cascading"]
     row = upper(rows)
     value = None if row is None else row["spearman"]
     if row is None or value is None:
-        yield "Upper layers: not measured, since no layer has weights to draw anew or a heatmap is constant."
         return
-    many = "the top layer" if row is rows[0] else "the upper half of the layers"
-    new = f"with the weights of {many} (down to {row['layer']}) drawn anew, the rank correlation with the trained heatmap is"
+    many = f"of the top layer ({row['layer']})" if row is rows[0] else f"from the top layer down to {row['layer']}"
+    new = f"with the weights {many} drawn anew, the rank correlation with the trained heatmap, signs aside, is"
     numbers = f"{value:.3f}{_also('SSIM', row['ssim'])}"
     if value >= INDEPENDENT:
         yield f"Upper layers: independent of them; {new} still {numbers}."
@@ -71,52 +147,101 @@ def _upper(entry: Entry) -> Iterator[str]:
     last = rows[-1]["spearman"]
     if len(rows) > 1 and last is not None and last >= UNLEARNED:
         yield (
-            f"Training: with all weights drawn anew the rank correlation is still {last:.3f}; that much of the heatmap comes "
-            "from the input and the architecture, not from what was learned."
+            f"Training: with all weights drawn anew the rank correlation is still {last:.3f}; what the heatmaps share then "
+            "comes from the input and the architecture, not from what was learned."
         )
 
 
 def _weights(entry: Entry) -> Iterator[str]:
     """Which layers' weights matter?"""
     changes = {row["layer"]: 1 - row["spearman"] for row in entry["independent"] if row["spearman"] is not None}
-    if len(changes) < 2:
-        return
-    most, least = (choose(changes, key=lambda name: changes[name]) for choose in (max, min))
-    yield (
-        f"Layers: the weights of {most} matter most and those of {least} least (drawn anew alone, they lower the rank "
-        f"correlation by {changes[most]:.3f} and {changes[least]:.3f})."
-    )
-    idle = [name for name, change in changes.items() if change <= 1 - INDEPENDENT]
+    if len(changes) > 1 and max(changes.values()) - min(changes.values()) >= NOTABLE:
+        most, least = (choose(changes, key=lambda name: changes[name]) for choose in (max, min))
+        yield (
+            f"Layers: drawn anew alone, the weights of {most} lower the rank correlation most, by {changes[most]:.3f}, and "
+            f"those of {least} least, by {changes[least]:.3f}."
+        )
+    still = [name for name, change in changes.items() if change <= 1 - INDEPENDENT]
+    if still:
+        of = f"{len(still)} of {len(changes)} layers measured" if len(still) > 1 else still[0]
+        yield f"Layers: independent of the weights of {of} (drawn anew alone, they lower it by {1 - INDEPENDENT:.2f} at most)."
+    idle = [row["layer"] for row in entry["independent"] if row.get("idle")]
     if idle:
-        of = f"{len(idle)} of {len(changes)} layers measured" if len(idle) > 1 else idle[0]
-        yield f"Layers: independent of the weights of {of} (each lowers it by {1 - INDEPENDENT:.2f} at most)."
+        yield f"Layers: left out {', '.join(idle)}, whose weights change no output of the model on these samples either."
 
 
 def _chance(entry: Entry) -> Iterator[str]:
     """How alike are unrelated heatmaps that small?"""
-    if entry["chance"] >= LIKELY:
+    yield from _left_out(entry, "Rank correlations", "spearman")
+    if entry["chance"] >= LIKELY and "spearman" not in entry["left_out"]:
         yield (
             "Size: the heatmaps have so few entries that unrelated ones have a rank correlation of about "
             f"{entry['chance']:.2f}, signs aside."
         )
 
 
+def arrival(start: Entry) -> Entry | None:
+    """The lowest layer at which relevance from a start layer arrives in vectors so long that chance tells them apart."""
+    rows = [row for row in start["layers"] if row["cosine"] is not None and row["random"] < CHANCE]
+    return rows[-1] if rows else None
+
+
 def _converged(entry: Entry) -> Iterator[str]:
-    """Does relevance from the top arrive at the bottom as one pattern?"""
-    for start in entry["convergence"][:1]:
-        rows = [row for row in start["layers"] if row["cosine"] is not None and (row["random"] or 0) < CHANCE]
-        if rows:
-            yield _arrival(start["start"], rows[-1])
+    """Does relevance from above arrive at the bottom as one pattern?"""
+    yield from _left_out(entry, "Convergence", "convergence")
+    for start in entry["convergence"]:
+        row = arrival(start)
+        if row is not None:
+            yield _arrived(start["start"], row)
+            return
 
 
-def _arrival(start: str, row: Entry) -> str:
-    chance = "" if row["random"] is None else f"; random vectors: {row['random']:.3f}"
-    numbers = f"random relevance injected at {start} arrives at {row['layer']} with a cosine of {row['cosine']:.3f}{chance}"
+def _arrived(start: str, row: Entry) -> str:
+    numbers = (
+        f"random relevance injected at {start} arrives at {row['layer']} with a median cosine of {row['cosine']:.3f}, signs "
+        f"aside; random vectors: {row['random']:.3f}"
+    )
+    if row["cosine"] >= INDEPENDENT and row["positions"] > 1:
+        return f"Convergence: {numbers}; whatever the layers above say, every position gets its one mix of channels."
     if row["cosine"] >= INDEPENDENT:
         return f"Convergence: {numbers}; whatever the layers above say, the same pattern arrives."
     if row["cosine"] >= LITTLE:
         return f"Convergence: {numbers}; most of what the layers above say is lost on the way."
     return f"Convergence: {numbers}; what the layers above say still shows."
+
+
+def beats_chance(entry: Entry) -> bool | None:
+    """Do AOPC and ABPC exceed those of a random order? False where both fall behind it or chance explains one of them, None
+    where that is not known.
+    """
+    found = entry["perturbation"]
+    sides = [side(found[name]) for name in ("gain", "abpc")] if found else [None]
+    return None if None in sides else sides == [1, 1]
+
+
+def _perturbed(entry: Entry) -> Iterator[str]:
+    """Does the score fall where it says that it must?"""
+    yield from _left_out(entry, "Perturbation", "perturbation")
+    found = entry["perturbation"]
+    if not found:
+        return
+    gain, area = (side(found[name]) for name in ("gain", "abpc"))
+    words = {
+        (None, None): "on one sample nothing is told from chance",
+        (1, 1): "better than a random order",
+        (0, 0): "not told from a random order",
+        (-1, -1): "worse than a random order",
+        (1, 0): "better than a random order in AOPC, not told from it in ABPC",
+        (0, 1): "better than a random order in ABPC, not told from it in AOPC",
+        (-1, 0): "worse than a random order in AOPC, not told from it in ABPC",
+        (0, -1): "worse than a random order in ABPC, not told from it in AOPC",
+        (1, -1): "better than a random order in AOPC, worse in ABPC",
+        (-1, 1): "worse than a random order in AOPC, better in ABPC",
+    }
+    yield (
+        f"Perturbation: {words[gain, area]}; with regions replaced by {found['fill']}, AOPC less that of a random order is "
+        f"{mean_text(found['gain'])}, and ABPC, 0 for a random order, is {mean_text(found['abpc'])}."
+    )
 
 
 def _equal(entry: Entry) -> Iterator[str]:
@@ -125,10 +250,11 @@ def _equal(entry: Entry) -> Iterator[str]:
     known = {name: value for name, value in cosines.items() if value is not None}
     for name, value in known.items():
         if value > EQUAL:
-            yield f"Same as {name}: equals it on this model (cosine {value:.6f}), so it shows nothing that {name} does not."
-    apart = [f"{value:.3f} with {name}" for name, value in known.items() if value <= EQUAL]
-    if apart:
-        yield f"Other methods: mean cosine {', '.join(apart)}."
+            same = f"equals it on these samples up to size (cosine {value:.6f})"
+            yield f"Same as {name}: {same}, and shows nothing that {name} does not."
+    others = [f"{value:.3f} with {name}" for name, value in known.items() if value <= EQUAL]
+    if others:
+        yield f"Other methods: mean cosine {', '.join(others)}."
 
 
 def _roots(entry: Entry) -> Iterator[str]:
@@ -144,12 +270,14 @@ def _roots(entry: Entry) -> Iterator[str]:
     names = {"hinge": "on the hinge", "domain": "in the domain", "region": "in the linear region of the input"}
     parts = [f"{_percent(value)} {words}" for name, words in names.items() if (value := share[name]) is not None]
     text = f"{_percent(passed)} of {count} root points pass ({', '.join(parts)})"
-    if passed >= ALL:
-        yield f"Root points: {text}; the expansions describe this model."
+    if passed == 1:
+        yield f"Root points: {text}; the expansion behind the rules holds for all neurons tested."
+    elif passed >= ALL:
+        yield f"Root points: {text}; the expansion behind the rules holds for nearly all neurons tested."
     elif passed >= MOST:
-        yield f"Root points: {text}; for the others the expansion behind the rule does not hold."
+        yield f"Root points: {text}; for the other neurons tested the expansion behind the rules does not hold."
     else:
-        yield f"Root points: {text}; for most neurons the expansion behind the rule does not hold."
+        yield f"Root points: {text}; for most neurons tested the expansion behind the rules does not hold."
 
 
 def _weighted(rows: Sequence[Entry], name: str) -> float | None:
@@ -159,25 +287,29 @@ def _weighted(rows: Sequence[Entry], name: str) -> float | None:
     return sum(value * neurons for value, neurons in known) / total if total else None
 
 
+CONDITIONS = {  # what is counted, how a breach reads, and what holds where there is none
+    "positive_biases": ("{} of the neurons have a positive bias", "no positive bias"),
+    "outside": ("{} of the first layer's inputs lie outside of their bounds", "no input outside of its bounds"),
+    "negative_inputs": ("{} of the inputs of z+ layers are negative", "no negative input of z+"),
+    "negative_logits": ("{} of the explained logits are negative", "no negative logit"),
+}
+
+
 def _conditions(entry: Entry) -> Iterator[str]:
     """What deep Taylor decomposition asks for, and what of the logit did not arrive."""
     found = entry["preconditions"]
     if found is None:
         return
     taylor = any(str(rule).startswith(DEEP_TAYLOR) for rule in entry["rules"].values())
-    words = {
-        "positive_biases": "{} of the neurons have a positive bias",
-        "outside": "{} of the first layer's inputs lie outside of their bounds",
-        "negative_logits": "{} of the explained logits are negative",
-    }
-    broken = [text.format(_percent(found[name])) for name, text in words.items() if found[name]]
+    broken = [text.format(_percent(found[name])) for name, (text, _) in CONDITIONS.items() if found[name]]
+    kept = [text for name, (_, text) in CONDITIONS.items() if found[name] == 0]
     if taylor and broken:
         yield f"Conditions of deep Taylor decomposition: broken, {', '.join(broken)}."
     elif taylor:
-        yield "Conditions of deep Taylor decomposition: hold for these samples."
+        yield f"Conditions of deep Taylor decomposition: those counted hold for these samples ({', '.join(kept)})."
     bias = "biases kept {} of the logit" if (found["bias_share"] or 0) > 0 else "biases added {} of the logit"
-    kept = {"bias_share": bias, "dead": "{} of the logit was lost where no input has a share"}
-    parts = [text.format(_percent(abs(found[name]))) for name, text in kept.items() if abs(found[name] or 0) >= NOTABLE]
+    words = {"bias_share": bias, "dead": "{} of the logit was lost where no input has a share"}
+    parts = [text.format(_percent(abs(found[name]))) for name, text in words.items() if abs(found[name] or 0) >= NOTABLE]
     if parts:
         yield f"Balance: {', '.join(parts)} (medians)."
 
@@ -187,47 +319,13 @@ def _also(name: str, value: float | None) -> str:
 
 
 def _percent(share: float) -> str:
-    """In per cent, with a digit more where that would read 0 % or 100 % and is not."""
-    return f"{share:.1%}" if 0 < abs(share) < 0.01 or 0.99 < share < 1 else f"{share:.0%}"
+    """In per cent, with digits more where that would read 0 % or 100 % and is not.
 
-
-# --------------------------------------------------------------------------------------------------------------- which one
-
-
-def blindness(entry: Entry) -> float | None:
-    """How little a preset depends on class and upper layers, from 0 to 1: the mean of the cosine with other classes' heatmaps
-    and of the rank correlation left when the upper half of the layers is drawn anew.
+    >>> _percent(0.5), _percent(0.004), _percent(0.99999), _percent(1e-6), _percent(1)
+    ('50%', '0.4%', '99.999%', '0.0001%', '100%')
     """
-    row = upper(entry["cascading"])
-    found = [entry["class_sensitivity"]["cosine"], None if row is None else row["spearman"]]
-    values = [value for value in found if value is not None]
-    return sum(values) / len(values) if values else None
-
-
-def best(entries: Sequence[Entry]) -> dict[str, str] | None:
-    """The preset that depends most on class and upper layers, and why; None where nothing could be measured."""
-    known = {entry["preset"]: value for entry in entries if (value := blindness(entry)) is not None}
-    if not known:
-        return None
-    first = min(known, key=lambda name: known[name])
-    why = (
-        "It depends most on the class and on the upper layers: the mean of its cosine with other classes' heatmaps and of the "
-        f"rank correlation left with new weights in the upper half of the layers is {known[first]:.3f}"
-    )
-    others = sorted((value, name) for name, value in known.items() if name != first)
-    why += f" (next: {others[0][1]}, {others[0][0]:.3f})." if others else " (no other preset was measured)."
-    why += " Even so it depends on them little." if known[first] >= LITTLE else ""
-    entry = next(entry for entry in entries if entry["preset"] == first)
-    row = upper(entry["cascading"])
-    if row is not None and row["spearman"] is not None and row["spearman"] < NOISE:
-        why += f" That alone is no merit: {NOISY}."
-    derivatives = {entry["preset"] for entry in entries if not entry["rules"]}
-    if first in derivatives:
-        rest = [f"{name} ({value:.3f})" for value, name in others if name not in derivatives]
-        why += " As a derivative it shows where the score reacts, not what it is made of."
-        why += f" Of the presets that share out the score, {rest[0]} fares best." if rest else ""
-    close = {name: row["cosine"] for name, row in entry["similarity"].items()}
-    close |= {other["preset"]: other["similarity"].get(first, {}).get("cosine") for other in entries if other is not entry}
-    same = [name for name, value in close.items() if name != first and (value or 0.0) > EQUAL]
-    why += f" On this model it equals {' and '.join(same)}." if same else ""
-    return {"preset": first, "why": why}
+    for digits in (0, 1, 2, 3, 4, 5):
+        text = f"{share:.{digits}%}"
+        if float(text[:-1]) not in (0, 100) or share in (0, 1):
+            return text
+    return "under 0.00001%" if share < 0.5 else "over 99.99999%"

@@ -29,7 +29,7 @@ from onnxdtd import audit, engine, evaluate, measures
 from onnxdtd.measures import ARROWS, LOWEST
 from onnxdtd.request import Request
 from onnxdtd.subject import Subject
-from onnxdtd.verdict import CHANCE, upper
+from onnxdtd.verdict import arrival, upper
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = Path(os.environ.get("ONNXDTD_ASSETS", ""))
@@ -128,7 +128,7 @@ def quality(name: str, study: dict[str, Any]) -> list[str]:
     for measured, audited in zip(model["presets"], study["audit"]["presets"], strict=True):
         cells = [_mean(measured["metrics"].get(metric)) for metric in METRICS]
         row = upper(audited["cascading"]) or {}
-        cells += [_number(audited["class_sensitivity"]["cosine"]), _number(row.get("ssim") or row.get("spearman"))]
+        cells += [_number(audited["class_sensitivity"].get("cosine")), _number(row.get("ssim") or row.get("spearman"))]
         rows.append(f"| {name} | `{measured['preset']}` | {' | '.join(cells)} |")
     return [*rows, f"| {name} | random order | {_mean(model['random']['aopc'])} | 0 |" + " - |" * (len(COLUMNS) - 2)]
 
@@ -143,8 +143,8 @@ def theory(name: str, study: dict[str, Any]) -> list[str]:
         count = sum(row["neurons"] for row in roots)
         share = lambda check, roots=roots, count=count: sum(row[check] * row["neurons"] for row in roots) / count
         cells = [f"{share(check):.1%}" if count else "-" for check in ("hinge", "domain", "region", "passes")]
-        arrived = [row for row in preset["convergence"][0]["layers"] if row["random"] < CHANCE and row["cosine"] is not None]
-        cells += [f"{arrived[-1]['cosine']:.4f} ({arrived[-1]['random']:.2f})" if arrived else "-"]
+        arrived = next((row for start in preset["convergence"][:1] if (row := arrival(start))), None)
+        cells += [f"{arrived['cosine']:.4f} ({arrived['random']:.2f})" if arrived else "-"]
         cells += [_number((preset["similarity"].get("gradient-x-input") or {}).get("cosine"))]
         rows.append(f"| {name} | `{preset['preset']}` | {' | '.join(cells)} |")
     return rows

@@ -18,9 +18,25 @@ from PIL import Image
 
 import onnxdtd
 from onnxdtd import audit
-from onnxdtd.audit import MOST_LAYERS, OTHERS, Auditor, Job, alike, assemble, chance, kept, measurable
+from onnxdtd.audit import (
+    MOST_LAYERS,
+    NUDGE,
+    OTHERS,
+    WHOLE,
+    Auditor,
+    Job,
+    alike,
+    assemble,
+    chance,
+    kept,
+    measurable,
+    neutral,
+    partners,
+    standardised,
+)
 from onnxdtd.errors import OnnxdtdError, RequestError
-from onnxdtd.metrics import spearman
+from onnxdtd.evaluate import Evaluation, Settings
+from onnxdtd.metrics import cosine, spearman
 from onnxdtd.request import Request
 from onnxdtd.subject import Subject
 from onnxdtd.verdict import verdict
@@ -66,6 +82,11 @@ def test_whole_audit() -> None:
     for entry in (taylor, sensitivity):
         assert [row["layer"] for row in entry["cascading"]] == [row["layer"] for row in entry["independent"]] == names
         assert set(entry["similarity"]) == {"gradient-x-input", "sensitivity"}
+        assert entry["silent"] == {"n": 4, "empty": 0, "broken": 0, "flat": 0}
+        assert entry["left_out"] == {"input_dependence": "no two different samples have one predicted class"}
+        assert set(entry["samples"]) == {"classes", "stability", "aopc", "abpc", "gain", "upper", "blindness"}
+        assert entry["means"]["classes"]["mean"] == pytest.approx(entry["class_sensitivity"]["cosine"])
+        assert entry["means"]["upper"]["mean"] == pytest.approx(entry["cascading"][1]["spearman"])
         assert entry["verdict"] == verdict(entry)
         assert entry["cascading"][0] == entry["independent"][0], "the top layer alone, both times"
         assert entry["convergence"]
@@ -76,13 +97,17 @@ def test_whole_audit() -> None:
     assert found["settings"] == {
         "samples": 4,
         "neurons": 4,
+        "noise": 0.02,
         "seed": 0,
         "low": 0,
         "high": 1,
         "presets": ["dtd", "sensitivity"],
     }
-    assert found["best"]["preset"] == "sensitivity"
-    assert work.units() == 2 * (3 + 2 * 4) + 2
+    pair = next(one for one in found["differences"] if one["metric"] == "abpc")
+    gaps = np.subtract(*(by_preset(found)[name]["samples"]["abpc"] for name in ("dtd", "sensitivity")))
+    assert pair["mean"] == pytest.approx(gaps.mean())
+    assert pair["error"] == pytest.approx(gaps.std(ddof=1) / 2)
+    assert work.units() == 2 * (len(WHOLE) + 2 * 4) + 2
 
 
 def test_identity_tells_jobs_apart() -> None:
@@ -107,11 +132,11 @@ def test_units_in_any_order() -> None:
 
 @pytest.mark.parametrize("preset", ["dtd", "gradient-x-input"])
 def test_nothing_drawn_changes_nothing(tmp_path: Path, preset: str) -> None:
-    found = Auditor(job(tmp_path, mlp(), preset)).redrawn(preset, [])
+    found = Auditor(job(tmp_path, mlp(), preset)).redrawn(preset, []).found
     assert found["spearman"] == pytest.approx(1, abs=1e-12)
     assert found["spearman_abs"] == pytest.approx(1, abs=1e-12)
-    found = Auditor(Job(MODELS / "digits_cnn.onnx", Request(), (preset,), DIGITS)).redrawn(preset, [])
-    assert found == {name: pytest.approx(1, abs=1e-12) for name in ("ssim", "spearman", "spearman_abs")}
+    found = Auditor(Job(MODELS / "digits_cnn.onnx", Request(), (preset,), DIGITS)).redrawn(preset, []).found
+    assert found == {name: pytest.approx(1, abs=1e-12) for name in ("ssim", "spearman", "spearman_abs")} | {"idle": False}
 
 
 def test_top_layer_and_class_that_cannot_matter(tmp_path: Path) -> None:
@@ -208,12 +233,28 @@ def test_other_classes(tmp_path: Path) -> None:
 
 def test_one_score_has_no_other_classes(tmp_path: Path) -> None:
     """Also where its sign tells two classes apart."""
-    unknown = {"cosine": None, "spearman": None, "ssim": None}
     two = Auditor(job(tmp_path, mlp(w2=W2[:, 2:], tail=[node("Sigmoid", "y", "p")]), "lrp-epsilon"))
     np.testing.assert_array_equal(two.predicted, (np.maximum(X @ W1, 0) @ W2[:, 2]) > 0)
-    assert two.class_sensitivity("lrp-epsilon") == unknown
     one = Auditor(job(tmp_path, mlp(w2=W2[:, :1]), "lrp-epsilon"))
-    assert one.class_sensitivity("lrp-epsilon") == unknown
+    for auditor in (one, two):
+        part = auditor.class_sensitivity("lrp-epsilon")
+        assert (part.found, part.samples) == ({}, {})
+        assert "one score" in part.left_out
+
+
+@pytest.mark.parametrize("preset", ["lrp-epsilon", "excitation-backprop", "sensitivity"])
+def test_two_opposite_scores_cannot_tell_classes_apart(preset: str, tmp_path: Path) -> None:
+    """-z and z: whatever the heatmaps are, that says nothing of how they depend on the class."""
+    opposite = Auditor(job(tmp_path, mlp(w2=np.concatenate([-W2[:, :1], W2[:, :1]], axis=1)), preset))
+    assert "each other's negatives" in opposite.class_sensitivity(preset).left_out
+    assert not Auditor(job(tmp_path, mlp(w2=W2[:, :2]), preset)).class_sensitivity(preset).left_out
+
+
+def test_two_opposite_heatmaps_are_no_blindness(tmp_path: Path) -> None:
+    """Of a softmax over two logits that are nearly -z and z, but for a bias."""
+    w2 = np.stack([-W2[:, 0], 1.25 * W2[:, 0]], axis=1)
+    auditor = Auditor(job(tmp_path, mlp(w2=w2, tail=[node("Softmax", "y", "p")]), "gradient"))
+    assert "opposites (mean cosine -1.000)" in auditor.class_sensitivity("gradient").left_out
 
 
 def test_no_weights_to_draw(tmp_path: Path) -> None:
@@ -236,8 +277,8 @@ def test_deep_models_are_sampled(tmp_path: Path) -> None:
     last = {task.measure: n for n, task in enumerate(work.tasks) if task.layer == depth - 1}
     whole, alone = (measure.redrawn("gradient", chosen) for chosen in (work.facts.layers, [bottom]))
     assert whole != alone
-    assert measure(last["cascading"])["found"] == {"layer": "a0_node", **whole}
-    assert measure(last["independent"])["found"] == {"layer": "a0_node", **alone}
+    assert measure(last["cascading"])["found"] == {"layer": "a0_node", **whole.found}
+    assert measure(last["independent"])["found"] == {"layer": "a0_node", **alone.found}
 
 
 def test_wrong_requests(tmp_path: Path) -> None:
@@ -301,6 +342,136 @@ def test_samples_of_another_size_are_left_out(tmp_path: Path) -> None:
     for name, side in (("a", 8), ("b", 9), ("c", 8)):
         Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(tmp_path / "pictures" / f"{name}.png")
     subject = Subject(tmp_path / "net.onnx", Request("dtd", low=0.0, high=1.0), tmp_path / "pictures")
-    items, left_out = measurable(subject, tmp_path, 5)
+    items, left_out, right = measurable(subject, tmp_path, 5)
+    assert right == [], "there are no labels"
     assert [item.name for item in items] == ["a.png", "c.png"]
     assert left_out == {"b.png": "is [3, 9, 9], the first sample [3, 8, 8]; an audit takes samples of one size"}
+
+
+# ------------------------------------------------------------------------- the sample, noise, perturbation, silence
+
+
+def test_a_heatmap_of_the_weights_does_not_depend_on_the_sample(tmp_path: Path) -> None:
+    """w² of a linear layer: one pattern, whatever the values are. LRP-0 of it is x w."""
+    weights = eighths(RNG, 6, 2) + 1 / 16
+    linear = model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": weights})
+    xs = eighths(RNG, 9, 6)
+    for preset, same in (("dtd-w2", True), ("lrp-0", False)):
+        auditor = Auditor(job(tmp_path, linear, preset, xs=xs))
+        part = auditor.input_dependence(preset)
+        pairs = partners(xs, auditor.predicted)
+        own = auditor.heatmaps(auditor.proto, preset, auditor.predicted)
+        cosines = [[abs(float(cosine(own[i], own[j]) or 0)) for j in js] for i, js in enumerate(pairs)]
+        assert part.found["cosine"] == pytest.approx(np.mean([np.mean(row) for row in cosines if row]))
+        assert (part.found["cosine"] > 1 - 1e-6) is same
+        z = standardised(xs)
+        between = [np.mean([cosine(z[i], z[j]) for j in js]) for i, js in enumerate(pairs) if js]
+        assert part.found["samples"] == pytest.approx(np.mean(between))
+        (entry,) = audited(job(tmp_path, linear, preset, xs=xs))["presets"]
+        assert any(sentence.startswith("Input: independent") for sentence in entry["verdict"]) is same
+
+
+def test_samples_of_one_class_each_cannot_be_compared(tmp_path: Path) -> None:
+    weights = np.eye(6, dtype=np.float32)
+    linear = model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": weights})
+    for xs in (np.eye(6, dtype=np.float32), np.ones((5, 6), np.float32)):
+        part = Auditor(job(tmp_path, linear, "lrp-0", xs=xs)).input_dependence("lrp-0")
+        assert part.left_out == "no two different samples have one predicted class"
+
+
+def test_noise_on_the_input_moves_what_it_must(tmp_path: Path) -> None:
+    """Of y = x w: the heatmap x w moves by noise w, the score by the sum of that, the gradient not at all."""
+    weights = eighths(RNG, 6, 2) + 1 / 16
+    linear = model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": weights})
+    xs = eighths(RNG, 8, 6)
+    work = job(tmp_path, linear, "lrp-0", "gradient", xs=xs)
+    auditor = Auditor(work)
+    noisy = np.stack([auditor._nudged(np.random.default_rng([0, i])) for i in range(4)])
+    w = weights[:, auditor.predicted].T
+    moved = np.linalg.norm((noisy - xs) * w, axis=-1) / np.linalg.norm(xs * w, axis=-1)
+    part = auditor.stability("lrp-0")
+    assert part.samples["stability"] == pytest.approx(moved.mean(axis=0), rel=1e-4)
+    assert part.found["heatmap"] == pytest.approx(np.median(moved.mean(axis=0)), rel=1e-4)
+    score = np.abs(((noisy - xs) * w).sum(-1)).mean(0) / np.abs((xs * w).sum(-1))
+    assert part.found["score"] == pytest.approx(np.median(score), rel=1e-4)
+    assert auditor.stability("gradient").found["heatmap"] == 0
+    spread = np.std((noisy - xs) / xs.std(axis=0))
+    assert spread == pytest.approx(NUDGE, rel=0.15), "192 numbers"
+    inside = Auditor(replace(work, request=Request(low=-0.5, high=0.5)))._nudged(np.random.default_rng(0))
+    assert (inside.min(), inside.max()) == (-0.5, 0.5)
+    assert "no spread" in Auditor(replace(work, xs=xs[:1])).stability("lrp-0").left_out
+
+
+def test_perturbation_is_that_of_an_evaluation(tmp_path: Path) -> None:
+    """Of pictures, which become 0."""
+    work = Job(MODELS / "digits_mlp.onnx", Request(low=0, high=1), ("lrp-epsilon",), DIGITS[:4].astype(np.float32))
+    part = Auditor(work).perturbation("lrp-epsilon")
+    np.savez(tmp_path / "four.npz", image=DIGITS[:4])
+    evaluation = Evaluation([work.model], ["lrp-epsilon"], tmp_path / "four.npz", work.request, Settings())
+    rows = evaluation.prepare()(0)["rows"]
+    for name in ("aopc", "abpc"):
+        assert part.samples[name] == pytest.approx([r["presets"]["lrp-epsilon"]["metrics"][name] for r in rows], rel=1e-4)
+    gain = [r["presets"]["lrp-epsilon"]["metrics"]["aopc"] - r["random"]["aopc"] for r in rows]
+    assert part.samples["gain"] == pytest.approx(gain, rel=1e-4)
+    assert part.found["gain"]["mean"] == pytest.approx(np.mean(gain), rel=1e-4)
+    assert part.found["fill"] == "0"
+
+
+def test_features_become_their_mean() -> None:
+    """0 is no neutral value of a table, where it may lie far outside of the data."""
+    assert neutral(X).tolist() == pytest.approx(X.mean(axis=0).tolist())
+    signal = eighths(RNG, 3, 1, 50)
+    assert neutral(signal) == pytest.approx(np.full((1, 50), signal.mean()))
+    assert not neutral(DIGITS).any()
+
+
+def test_what_cannot_be_perturbed(tmp_path: Path) -> None:
+    one = model([node("MatMul", "x w", "y")], {"x": ["n", 1]}, ["y"], {"w": W2[:1]})
+    part = Auditor(job(tmp_path, one, "lrp-0", xs=X[:, :1])).perturbation("lrp-0")
+    assert part.left_out == "the input is one region, and all orders are the same"
+    part = Auditor(job(tmp_path, mlp(), "lrp-0", xs=X[:1])).perturbation("lrp-0")
+    assert part.left_out == "the samples are what their regions would be replaced by"
+
+
+def test_heatmaps_that_say_nothing_are_counted(tmp_path: Path) -> None:
+    """z⁺ without a positive weight gives zero, the gradient of a sum one value everywhere."""
+    negative = mlp(w1=-np.abs(W1))
+    (entry,) = audited(job(tmp_path, negative, "excitation-backprop"))["presets"]
+    assert entry["silent"]["empty"] == entry["silent"]["n"] == 7
+    assert entry["verdict"][0] == "Heatmaps: all 7 are zero everywhere: nothing is explained there."
+    assert not [sentence for sentence in entry["verdict"] if sentence.startswith(("Class", "Input", "Upper", "Perturb"))]
+    summing = model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": np.ones((6, 2), np.float32)})
+    assert Auditor(job(tmp_path, summing, "gradient")).silent("gradient") == {"n": 7, "empty": 0, "broken": 0, "flat": 7}
+
+
+def test_weights_that_change_no_score_are_left_out(tmp_path: Path) -> None:
+    """A branch that is multiplied by 0 (which has no spread to draw with) has weights on which no heatmap could depend."""
+    nodes = [node("MatMul", "x w1", "a"), node("Relu", "a", "h"), node("MatMul", "x u", "b"), node("Mul", "b zero", "c")]
+    nodes += [node("Add", "h c", "s"), node("MatMul", "s w2", "y")]
+    weights = {"w1": W1, "u": W1, "w2": W2, "zero": np.zeros((1, 2), np.float32)}
+    work = job(tmp_path, model(nodes, {"x": ["n", 6]}, ["y"], weights), "gradient")
+    idle = {row["layer"]: row["idle"] for row in audited(work)["presets"][0]["independent"]}
+    assert [name for name, known in idle.items() if known] == ["c_node", "b_node"]
+
+
+def test_four_features_have_no_rank_correlation(tmp_path: Path) -> None:
+    four = model([node("MatMul", "x w", "y")], {"x": ["n", 4]}, ["y"], {"w": eighths(RNG, 4, 3)})
+    (entry,) = audited(job(tmp_path, four, "lrp-0", xs=eighths(RNG, 6, 4)))["presets"]
+    assert entry["similarity"]["sensitivity"]["spearman"] is None
+    assert "only 4 entries" in entry["left_out"]["spearman"]
+    assert any(s.startswith("Rank correlations: left out") for s in entry["verdict"])
+    assert not any(s.startswith(("Upper layers", "Layers", "Training", "Size")) for s in entry["verdict"])
+
+
+def test_one_sample_of_one_class(tmp_path: Path) -> None:
+    """Nothing falls over, and nothing is concluded from a single number."""
+    found = audited(job(tmp_path, mlp(w2=W2[:, :1]), "dtd", "lrp-0", "gradient", xs=X[:1]))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["best"] == {
+        "preset": None,
+        "tied": [],
+        "why": "Whether any preset is better than a random order is not known for these samples.",
+    }
+    for entry in found["presets"]:
+        for topic in ("Class", "Input", "Stability", "Perturbation"):
+            assert any(s.startswith(f"{topic}: left out, since") for s in entry["verdict"])

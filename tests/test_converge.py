@@ -141,15 +141,31 @@ def test_pairs_by_position_without_dead_ones() -> None:
 
 
 def test_along_the_channels_of_a_convolution() -> None:
-    """One output channel: at every position all relevance is a multiple of one vector, though not over all positions."""
-    proto = model(
+    """Two channels of one kernel: at every position all relevance is a multiple of one vector, but not over all positions."""
+    kernel = eighths(RNG, 1, 9, 1, 1)
+    flat = [node("Conv", "x w", "c"), node("Flatten", "c", "y")]
+    proto = model(flat, {"x": ["n", 9, 2, 2]}, ["y"], {"w": np.concatenate([kernel, -2 * kernel])})
+    (row,) = convergence(proto, Request("gradient"), np.ones((2, 9, 2, 2), np.float32))
+    expected = {"layer": "c_node", "cosine": pytest.approx(1), "random": median_of_random(8), "positions": 4}
+    assert row == {"start": "c_node", "layers": [expected]}, "of 8 numbers injected, 9 come"
+
+
+def test_one_output_is_no_start() -> None:
+    """All that could be injected there is a multiple of one number."""
+    proto = chain(6, [RNG.normal(size=(6, 5)), RNG.normal(size=(5, 1))])
+    assert [row["start"] for row in convergence(proto, Request("gradient"), np.ones((2, 6), np.float32))] == ["m0_node"]
+    single = model(
         [node("Conv", "x w", "c"), node("Flatten", "c", "y")], {"x": ["n", 3, 2, 2]}, ["y"], {"w": eighths(RNG, 1, 3, 1, 1)}
     )
-    (row,) = convergence(proto, Request("gradient"), np.ones((2, 3, 2, 2), np.float32))
-    assert row == {
-        "start": "c_node",
-        "layers": [{"layer": "c_node", "cosine": pytest.approx(1), "random": median_of_random(3)}],
-    }
+    assert convergence(single, Request("gradient"), np.ones((2, 3, 2, 2), np.float32)) == []
+
+
+def test_few_outputs_agree_by_chance() -> None:
+    """Orthogonal rows keep two random numbers random: their median |cos| is that of two entries, however many come out."""
+    matrix = np.linalg.qr(RNG.normal(size=(30, 30)))[0][:, :2]
+    (row,) = convergence(chain(30, [matrix]), Request("gradient"), np.ones((300, 30), np.float32))
+    assert row["layers"][0]["random"] == median_of_random(2)
+    assert row["layers"][0]["cosine"] == pytest.approx(median_of_random(2), rel=0.05)
 
 
 def test_no_relevance_at_all_has_no_cosine() -> None:
@@ -162,7 +178,8 @@ def test_several_inputs() -> None:
     nodes = [node("Concat", "a b", "j", axis=1), node("MatMul", "j w", "y")]
     proto = model(nodes, {"a": ["n", 2], "b": ["n", 3]}, ["y"], {"w": np.ones((5, 2), np.float32)})
     (row,) = convergence(proto, Request("gradient"), {"a": np.ones((3, 2), np.float32), "b": np.ones((3, 3), np.float32)})
-    assert row["layers"] == [{"layer": "y_node", "cosine": pytest.approx(1), "random": median_of_random(5)}]
+    expected = {"layer": "y_node", "cosine": pytest.approx(1), "random": median_of_random(2), "positions": 1}
+    assert row["layers"] == [expected]
     with pytest.raises(RequestError, match="several inputs"):
         convergence(proto, Request("gradient"), np.ones((3, 2), np.float32))
 

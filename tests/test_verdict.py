@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
 from typing import Any
 
 import pytest
 
-from onnxdtd.verdict import best, blindness, verdict
+from onnxdtd import verdict as module
+from onnxdtd.verdict import verdict
 
-HOLD = {"positive_biases": 0.0, "bias_share": 0.0, "outside": 0.0, "negative_logits": 0.0, "dead": 0.0}
+HOLD = {"positive_biases": 0.0, "bias_share": 0.0, "outside": 0.0, "negative_inputs": 0.0, "negative_logits": 0.0, "dead": 0.0}
+BETTER, LEVEL, WORSE = ({"mean": value, "error": 0.1, "n": 20} for value in (1.0, 0.1, -1.0))
 
 
 def row(layer: str, value: float | None) -> dict[str, Any]:
@@ -40,12 +43,17 @@ def entry(**changes: Any) -> dict[str, Any]:
         "rules": {"a": "zB", "b": "z+"},
         "preconditions": HOLD,
         "chance": 0.1,
+        "silent": {"n": 20, "empty": 0, "broken": 0, "flat": 0},
+        "left_out": {},
+        "input_dependence": {"cosine": 0.5, "samples": 0.3},
+        "stability": {"noise": 0.02, "heatmap": 0.05, "score": 0.01},
+        "perturbation": {"gain": BETTER, "abpc": BETTER, "aopc": BETTER, "fill": "0"},
         "roots": [],
         "similarity": {"gradient-x-input": similarity(0.5)},
         "class_sensitivity": similarity(0.5),
         "cascading": [row("d", 0.7), row("c", 0.6), row("b", 0.5), row("a", 0.4)],
         "independent": [row("b", 0.4), row("a", 0.6)],
-        "convergence": [{"start": "d", "layers": [{"layer": "a", "cosine": 0.5, "random": 0.1}]}],
+        "convergence": [{"start": "d", "layers": [{"layer": "a", "cosine": 0.5, "random": 0.1, "positions": 1}]}],
     }
     return made | changes
 
@@ -62,13 +70,12 @@ def said(topic: str, **changes: Any) -> list[str]:
         (0.8, "depends on it little"),
         (0.799, "depends on it;"),
         (0.0, "depends on it;"),
-        (None, "not measured"),
     ],
 )
 def test_class(value: float | None, words: str) -> None:
     (sentence,) = said("Class", class_sensitivity=similarity(value))
     assert words in sentence
-    assert value is None or f"{value:.3f}" in sentence
+    assert f"{value:.3f}" in sentence
 
 
 @pytest.mark.parametrize(
@@ -80,7 +87,6 @@ def test_class(value: float | None, words: str) -> None:
         (0.799, "depends on them;", False),
         (0.3, "depends on them;", False),
         (0.299, "depends on them;", True),
-        (None, "not measured", False),
     ],
 )
 def test_upper_layers(value: float | None, words: str, noise: bool) -> None:
@@ -89,12 +95,86 @@ def test_upper_layers(value: float | None, words: str, noise: bool) -> None:
     (sentence,) = said("Upper layers", cascading=rows)
     assert words in sentence
     assert ("Binder" in sentence) is noise
-    assert value is None or ("down to c" in sentence and f"{value:.3f}" in sentence)
+    assert "down to c" in sentence
+    assert f"{value:.3f}" in sentence
 
 
-def test_no_layers_to_draw() -> None:
-    (sentence,) = said("Upper layers", cascading=[])
-    assert "not measured" in sentence
+@pytest.mark.parametrize(
+    ("topic", "measure", "absent"),
+    [
+        ("Class", "class_sensitivity", {"class_sensitivity": {}}),
+        ("Input", "input_dependence", {"input_dependence": {}}),
+        ("Stability", "stability", {"stability": {}}),
+        ("Upper layers", "randomised", {"cascading": []}),
+        ("Rank correlations", "spearman", {"chance": 0.46}),
+        ("Convergence", "convergence", {"convergence": []}),
+        ("Perturbation", "perturbation", {"perturbation": {}}),
+    ],
+)
+def test_what_is_left_out_has_its_reason(topic: str, measure: str, absent: dict[str, Any]) -> None:
+    assert said(topic, **absent, left_out={measure: "of something"}) == [f"{topic}: left out, since of something."]
+
+
+@pytest.mark.parametrize(
+    ("value", "samples", "words"),
+    [
+        (0.99, 0.5, "independent of it"),
+        (0.989, 0.5, "depends on it little"),
+        (0.8, 0.799, "depends on it little"),
+        (0.8, 0.8, "depends on it;"),
+        (0.799, 0.1, "depends on it;"),
+        (0.999, 0.99, "cannot be told"),
+    ],
+)
+def test_the_sample(value: float, samples: float, words: str) -> None:
+    (sentence,) = said("Input", input_dependence={"cosine": value, "samples": samples})
+    assert sentence.startswith(f"Input: {words}")
+    assert f"{value:.3f}" in sentence
+    assert f"{samples:.3f}" in sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.1, "steady"), (0.11, "moves"), (0.499, "moves"), (0.5, "unsteady"), (7, "unsteady")]
+)
+def test_noise(value: float, words: str) -> None:
+    (sentence,) = said("Stability", stability={"noise": 0.02, "heatmap": value, "score": 0.013})
+    assert sentence.startswith(f"Stability: {words}; noise of 2%")
+    assert f"the heatmap by {value:.0%}" in sentence
+    assert "score by 1%" in sentence
+
+
+@pytest.mark.parametrize(
+    ("gain", "abpc", "words"),
+    [
+        (BETTER, BETTER, "better than a random order;"),
+        (LEVEL, LEVEL, "not told from a random order;"),
+        (WORSE, WORSE, "worse than a random order;"),
+        (BETTER, LEVEL, "better than a random order in AOPC, not told from it in ABPC;"),
+        (LEVEL, WORSE, "worse than a random order in ABPC, not told from it in AOPC;"),
+        (WORSE, BETTER, "worse than a random order in AOPC, better in ABPC;"),
+        (BETTER | {"error": None}, BETTER | {"error": None}, "on one sample nothing is told from chance;"),
+    ],
+)
+def test_perturbation(gain: dict[str, Any], abpc: dict[str, Any], words: str) -> None:
+    (sentence,) = said("Perturbation", perturbation={"gain": gain, "abpc": abpc, "fill": "0"})
+    assert sentence.startswith(f"Perturbation: {words}")
+    assert "replaced by 0" in sentence
+
+
+def test_silent_heatmaps() -> None:
+    assert not said("Heatmaps")
+    some = {"n": 20, "empty": 1, "broken": 2, "flat": 0}
+    zero, broken = said("Heatmaps", silent=some)
+    assert zero.startswith("Heatmaps: 1 of 20 is zero everywhere")
+    assert broken.startswith("Heatmaps: 2 of 20 are NaN or infinite")
+    (sentence,) = said("Heatmaps", silent=some | {"empty": 20, "broken": 0})
+    assert sentence == "Heatmaps: all 20 are zero everywhere: nothing is explained there."
+    (sentence,) = said("Heatmaps", silent={"n": 1, "empty": 1, "broken": 0, "flat": 0})
+    assert sentence.startswith("Heatmaps: the only one is zero")
+    nothing = verdict(entry(silent=some | {"empty": 18}))
+    assert [sentence.partition(":")[0] for sentence in nothing] == ["Heatmaps"] * 2 + [
+        "Conditions of deep Taylor decomposition"
+    ]
 
 
 @pytest.mark.parametrize(("value", "mentioned"), [(0.5, True), (0.499, False), (None, False)])
@@ -105,35 +185,43 @@ def test_what_was_not_learned(value: float | None, mentioned: bool) -> None:
 def test_layers_that_matter() -> None:
     rows = [row("c", 0.99), row("b", 0.25), row("a", 0.75)]
     matter, idle = said("Layers", independent=rows)
-    assert "of b matter most and those of c least" in matter
-    assert "0.750 and 0.010" in matter
+    assert "of b lower the rank correlation most, by 0.750, and those of c least, by 0.010" in matter
     assert "independent of the weights of c" in idle
     assert len(said("Layers", independent=[row("c", 0.989), *rows[1:]])) == 1
-    assert not said("Layers", independent=rows[:1])
+    (idle,) = said("Layers", independent=rows[:1])
+    assert "independent of the weights of c" in idle
+    assert not said("Layers", independent=rows[1:2])
+    assert not said("Layers", independent=[row("b", 0.25), row("a", 0.255)]), "no one of them matters more"
+    (left,) = said("Layers", independent=[row("b", None) | {"idle": True}, row("a", 0.5)])
+    assert left.startswith("Layers: left out b, whose weights change no output")
 
 
 @pytest.mark.parametrize(
     ("value", "words"), [(0.99, "same pattern"), (0.98, "most of"), (0.8, "most of"), (0.79, "still shows")]
 )
 def test_convergence(value: float, words: str) -> None:
-    layers = [{"layer": "b", "cosine": 0.1, "random": 0.1}, {"layer": "a", "cosine": value, "random": 0.25}]
+    layers = [{"layer": "b", "cosine": 0.1, "random": 0.1}, {"layer": "a", "cosine": value, "random": 0.25, "positions": 1}]
     (sentence,) = said("Convergence", convergence=[{"start": "d", "layers": layers}, {"start": "c", "layers": layers[:1]}])
     assert words in sentence
     assert "at d arrives at a" in sentence
-    assert f"{value:.3f}; random vectors: 0.250" in sentence
+    assert f"{value:.3f}, signs aside; random vectors: 0.250" in sentence
+    layers[1]["positions"] = 9
+    (sentence,) = said("Convergence", convergence=[{"start": "d", "layers": layers}])
+    assert ("every position gets its one mix" in sentence) is (value == 0.99)
 
 
 def test_convergence_where_it_means_something() -> None:
     """Along a single channel every cosine is 1, and along three many are large."""
     layers = [{"layer": name, "cosine": cos, "random": chance} for name, cos, chance in [("b", 0.5, 0.299), ("a", 1.0, 0.3)]]
-    (sentence,) = said("Convergence", convergence=[{"start": "d", "layers": layers}])
-    assert "arrives at b with a cosine of 0.500" in sentence
+    below = [{"start": "e", "layers": layers[1:]}, {"start": "d", "layers": layers}]
+    (sentence,) = said("Convergence", convergence=below)
+    assert "injected at d arrives at b with a median cosine of 0.500" in sentence
     assert not said("Convergence", convergence=[{"start": "d", "layers": layers[1:]}])
 
 
 def test_convergence_unknown() -> None:
     assert not said("Convergence", convergence=[])
-    assert not said("Convergence", convergence=[{"start": "d", "layers": [{"layer": "a", "cosine": None, "random": None}]}])
+    assert not said("Convergence", convergence=[{"start": "d", "layers": [{"layer": "a", "cosine": None, "random": 0.1}]}])
 
 
 def test_same_as_another_method() -> None:
@@ -164,7 +252,14 @@ def test_root_points_are_counted_by_neurons() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(0.99, "describe"), (0.98, "the others"), (0.5, "the others"), (0.49, "most neurons")]
+    ("value", "words"),
+    [
+        (1.0, "holds for all neurons tested"),
+        (0.99, "nearly all"),
+        (0.98, "the other neurons tested"),
+        (0.5, "the other neurons tested"),
+        (0.49, "most neurons tested"),
+    ],
 )
 def test_root_points(value: float, words: str) -> None:
     (sentence,) = said("Root points", roots=[checked(passes=value)])
@@ -173,13 +268,16 @@ def test_root_points(value: float, words: str) -> None:
 
 def test_conditions() -> None:
     (sentence,) = said("Conditions of deep Taylor decomposition")
-    assert "hold" in sentence
+    held = "no positive bias, no input outside of its bounds, no negative input of z+, no negative logit"
+    assert f"those counted hold for these samples ({held})" in sentence
     broken = HOLD | {"positive_biases": 0.43, "outside": 0.004, "negative_logits": 0.1}
     (sentence,) = said("Conditions of deep Taylor decomposition", preconditions=broken)
     for words in ("43% of the neurons", "0.4% of the first", "10% of the explained"):
         assert words in sentence
     (sentence,) = said("Conditions of deep Taylor decomposition", preconditions=HOLD | {"outside": None})
-    assert "hold" in sentence
+    assert "(no positive bias, no negative input of z+, no negative logit)" in sentence, "what was not counted does not hold"
+    (sentence,) = said("Conditions of deep Taylor decomposition", preconditions=HOLD | {"negative_inputs": 0.3})
+    assert "broken, 30% of the inputs of z+ layers are negative" in sentence
     assert not said("Conditions of deep Taylor decomposition", preconditions=broken, rules={"a": "epsilon"})
     assert not said("Conditions of deep Taylor decomposition", preconditions=None)
 
@@ -194,46 +292,7 @@ def test_balance() -> None:
     assert not said("Balance", preconditions=HOLD | {"bias_share": None, "dead": None})
 
 
-def test_blindness_is_a_mean() -> None:
-    assert blindness(entry()) == pytest.approx((0.5 + 0.6) / 2)
-    assert blindness(entry(cascading=[])) == 0.5
-    assert blindness(entry(cascading=[], class_sensitivity=similarity(None))) is None
-
-
-def test_best_is_the_least_blind() -> None:
-    plain, blind = entry(preset="plain"), entry(preset="blind", class_sensitivity=similarity(0.9))
-    found = best([blind, plain])
-    assert found is not None
-    assert found["preset"] == "plain"
-    assert "is 0.550 (next: blind, 0.750)" in found["why"]
-    assert "Binder" not in found["why"]
-    assert "little" not in found["why"]
-    assert best([entry(cascading=[], class_sensitivity=similarity(None))]) is None
-
-
-@pytest.mark.parametrize(("value", "little"), [(0.8, True), (0.79, False)])
-def test_best_of_the_blind(value: float, little: bool) -> None:
-    found = best([entry(class_sensitivity=similarity(value), cascading=[row("a", value)])])
-    assert found is not None
-    assert "no other preset" in found["why"]
-    assert ("depends on them little" in found["why"]) is little
-
-
-def test_best_may_be_a_derivative_or_equal_one() -> None:
-    low = {"cascading": [row("a", 0.2)], "class_sensitivity": similarity(0.1)}
-    found = best([entry(), entry(preset="sensitivity", rules={}, **low)])
-    assert found is not None
-    assert found["preset"] == "sensitivity"
-    for words in ("As a derivative", "dtd (0.550) fares best", "Binder"):
-        assert words in found["why"]
-    found = best([entry(preset="lrp-0", similarity={"gradient-x-input": similarity(1.0)})])
-    assert found is not None
-    assert "equals gradient-x-input" in found["why"]
-    twins = [
-        entry(preset="gradient-x-input", rules={}, **low),
-        entry(preset="lrp-0", similarity={"gradient-x-input": similarity(1.0)}),
-    ]
-    found = best(twins)
-    assert found is not None
-    assert found["preset"] == "gradient-x-input"
-    assert "equals lrp-0" in found["why"]
+def test_shares_in_words() -> None:
+    failed, attempted = doctest.testmod(module)
+    assert attempted
+    assert not failed
