@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import onnx_graphsurgeon as gs
 
-from onnxdtd.emit import Tensor, dims
+from onnxdtd.emit import Tensor, dims, label
 from onnxdtd.linear import NotLinear, constant_value, optional, reduced_axes
 
 SIZES = ("Shape", "Size")  # the same for all samples
@@ -84,7 +84,7 @@ def parts(axis: Axis) -> list[Factor]:
 
 
 class Axes:
-    """The axes of all tensors that depend on ``inputs``, by way of ``nodes``; operators in ``allow`` go entry by entry.
+    """The axes of all tensors that depend on ``inputs``, by way of ``nodes``; what ``allow`` names goes entry by entry.
 
     ``inputs`` become those that the nodes read.
     """
@@ -99,8 +99,9 @@ class Axes:
             self._enter(tensor, None if sizes is None else [self.new(size) for size in sizes])
         for node in nodes:
             if node.op not in SIZES and any(t.name in self._of for t in node.inputs):
-                function = SPREAD["Identity"] if node.op in allow else SPREAD.get(node.op, _unknown)
-                found = function(self, node)
+                alike = node.op in allow or label(node) in allow
+                found = (SPREAD["Identity"] if alike else SPREAD.get(node.op, _unknown))(self, node)
+                found = [*found] * len(node.outputs) if alike else found
                 for tensor, axes in zip(node.outputs, [*found, *[None] * len(node.outputs)], strict=False):
                     self._enter(tensor, None if axes is None else [self.own(entry) for entry in axes])
         for node in nodes:

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 import onnxdtd
 from onnxdtd import model as files
+from onnxdtd.advice import advised
 from onnxdtd.bounds import Bounds, as_data, by_input, with_bytes
 from onnxdtd.chained import chained
 from onnxdtd.emit import Emit, Tensor, label, wide
@@ -24,7 +25,7 @@ from onnxdtd.flow import is_float
 from onnxdtd.ledger import COLUMNS, OUTPUT, Ledger
 from onnxdtd.library import Library
 from onnxdtd.linear import NotLinear
-from onnxdtd.plan import Plan, Step, explainable, plan, problem
+from onnxdtd.plan import NoScores, Plan, Step, explainable, plan, problem
 from onnxdtd.rectified import rectified
 from onnxdtd.request import Request
 from onnxdtd.residual import shared_out
@@ -50,6 +51,22 @@ class Job:
 
 def prepare(model: files.ModelLike, request: Request) -> Job:
     """Read a model and plan its explanation."""
+    try:
+        return _prepare(model, request)
+    except (NoScores, Unsupported) as error:
+        source = files.read(model)
+        files.normalise(source.proto)
+        raise advised(error, source.proto, request, _tried) from None
+
+
+def _tried(proto: onnx.ModelProto, request: Request) -> Plan:
+    """The plan of what could be built."""
+    job = _prepare(proto, request)
+    _build(job)
+    return job.plan
+
+
+def _prepare(model: files.ModelLike, request: Request) -> Job:
     source = files.read(model)
     if any(entry.key.startswith(PREFIX) for entry in source.proto.metadata_props):
         raise ModelError("this model was compiled by onnxdtd already; give the model that it was compiled from")
@@ -86,7 +103,7 @@ def prepare(model: files.ModelLike, request: Request) -> Job:
 def _check_allow(allow: Mapping[str, str]) -> None:
     for op, flow in allow.items():
         if flow != "pass" or not op:
-            raise RequestError(f"--allow {op}={flow}: write OP=pass, to let relevance through unchanged")
+            raise RequestError(f"--allow {op}={flow}: write OP=pass or NODE=pass, to let relevance through unchanged")
 
 
 def compile(
@@ -118,7 +135,8 @@ def compile(
         contrast: explain the logit minus that of the runner-up, the highest of the other classes.
         output: the output (or inner tensor) to explain, where the model has several.
         keep: inner tensors whose relevance becomes an output ``relevance/<tensor>``.
-        allow: operators without a rule that relevance shall pass unchanged, ``{"Op": "pass"}``; recorded in the metadata.
+        allow: operators without a rule, or nodes by name, that relevance shall pass unchanged, ``{"Op": "pass"}``; recorded in
+            the metadata. Only where input and output have one shape.
         ledger: also output ``ledger``, float64 [batch, steps, columns]: what every layer took in, handed on and kept
             (``onnxdtd.ledger.COLUMNS``; ``Explainer`` gives it names).
         explain: the inputs that relevance is given to, by default all of floating-point numbers; the others, such as masks,
@@ -146,6 +164,13 @@ def build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.M
     With ``inject``, the name of what a step of the plan gives, relevance starts there instead of at the logits: as the input
     ``injected/<inject>`` of the shape of that tensor. Without ``shortcuts`` every step is taken by its definition.
     """
+    try:
+        return _build(job, inject, shortcuts)
+    except Unsupported as error:
+        raise advised(error, job.source.proto, job.request, _tried) from None
+
+
+def _build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.ModelProto:
     e, made = job.emit, job.plan
     e.scope = "target"
     source = made.logits if inject is None else _given_by_step(made, inject)

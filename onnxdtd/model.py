@@ -5,10 +5,12 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,6 +22,7 @@ from onnx import TensorProto, ValueInfoProto, helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from onnxdtd import fits
 from onnxdtd.branches import take_constant_branches
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.views import float_nodes
@@ -29,6 +32,20 @@ EMITTED_OPSET = 17  # the operators that the relevance pass uses mean the same f
 CEIL_OPSET = 22  # the first one in which shape inference counts the windows of a padded ceil_mode pool as runtimes do
 EMITTED_IR = 8  # the IR version of opset 17; from 4 on, initializers need not be inputs
 SMALL_BYTES = 4096  # tensors up to this size (shapes, pads, scalars) are kept for shape inference
+
+REMOVED = {  # experimental operators that older exporters wrote, and what does the same
+    "Affine": "Mul and Add",
+    "ConstantFill": "ConstantOfShape",
+    "Crop": "Slice",
+    "DynamicSlice": "Slice",
+    "GivenTensorFill": "an initializer",
+    "ImageScaler": "Mul and Add",
+    "ParametricSoftplus": "Mul, Softplus and Mul",
+    "Scale": "Mul",
+    "ScaledTanh": "Mul, Tanh and Mul",
+    "Scatter": "ScatterElements",
+    "Upsample": "Resize",
+}
 
 ModelLike: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -93,8 +110,46 @@ def opset(proto: onnx.ModelProto) -> int:
     """The version of the default operator set."""
     versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
     if not versions:
-        raise ModelError("the model imports no default operator set")
+        raise ModelError("the model imports no default operator set, though it has operators of it; export it again")
     return max(versions)
+
+
+def _imports_default(proto: onnx.ModelProto) -> bool:
+    return any(entry.domain in ("", "ai.onnx") for entry in proto.opset_import)
+
+
+def _is_default(node: onnx.NodeProto) -> bool:
+    """Is it of the default operator set?"""
+    return node.domain in ("", "ai.onnx")
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those inside of branches and loops too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            yield from _nodes(attribute.g)
+
+
+def _called(node: onnx.NodeProto) -> str:
+    """A node as a message names it."""
+    name = node.name or next(iter(node.output), "")
+    return f"node {name!r} ({node.op_type})"
+
+
+def _check_operators(proto: onnx.ModelProto, version: int) -> None:
+    """Raise ``ModelError`` for a node that the default operator set does not have in this version."""
+    for node in filter(_is_default, _nodes(proto.graph)):
+        if onnx.defs.has(node.op_type, version, "") and not onnx.defs.get_schema(node.op_type, version, "").deprecated:
+            continue
+        schemas = (s for s in onnx.defs.get_all_schemas_with_history() if not s.domain and s.name == node.op_type)
+        later = [s.since_version for s in schemas if s.since_version > version and not s.deprecated]
+        way = "export the model again without it"
+        if node.op_type in REMOVED:
+            way = f"write it as {REMOVED[node.op_type]}, or {way}"
+        elif later:
+            way = f"export the model again with operator set {min(later)}, which has it"
+        raise ModelError(f"{_called(node)}: operator set {version} has no such operator; {way}")
 
 
 def normalise(proto: onnx.ModelProto) -> list[str]:
@@ -104,6 +159,9 @@ def normalise(proto: onnx.ModelProto) -> list[str]:
     below 8 is raised. A model that needs none of this stays as it is, node for node.
     """
     changes = []
+    if not (proto.functions or _imports_default(proto) or any(map(_is_default, _nodes(proto.graph)))):
+        proto.opset_import.add(domain="", version=EMITTED_OPSET)
+        changes.append(f"operator set {EMITTED_OPSET} imported")
     version = opset(proto)
     if version < OLDEST_OPSET:
         raise ModelError(f"operator set {version} is older than {OLDEST_OPSET}; export the model again with a newer one")
@@ -122,6 +180,7 @@ def normalise(proto: onnx.ModelProto) -> list[str]:
         inputs = [value for value in proto.graph.input if value.name not in weights]
         del proto.graph.input[:]
         proto.graph.input.extend(inputs)
+    _check_operators(proto, version)
     wanted = CEIL_OPSET if any(map(_pads_with_ceil, proto.graph.node)) else EMITTED_OPSET
     lowest = EMITTED_IR if wanted == EMITTED_OPSET else 10
     if proto.ir_version < lowest and (version < wanted or proto.ir_version < EMITTED_IR):
@@ -149,8 +208,11 @@ def _convert(proto: onnx.ModelProto, version: int, wanted: int) -> None:
     try:
         converted = version_converter.convert_version(bare, wanted)
     except Exception as error:  # the converter raises bare RuntimeErrors from C++
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"operator set {version} cannot be converted to {wanted} ({reason}); export the model again") from None
+        culprit = next((f"{_called(node)}: " for node in bare.graph.node if _fails_alone(bare, node, wanted, str(error))), "")
+        reason = re.sub(r".* failed: ", "", str(error).strip().splitlines()[0])
+        raise ModelError(
+            f"{culprit}operator set {version} cannot be converted to {wanted} ({reason}); export the model again with {wanted}"
+        ) from None
     known = {tensor.name for tensor in proto.graph.initializer}
     del proto.graph.node[:]
     proto.graph.node.extend(converted.graph.node)
@@ -158,6 +220,26 @@ def _convert(proto: onnx.ModelProto, version: int, wanted: int) -> None:
     for entry in proto.opset_import:
         if entry.domain in ("", "ai.onnx"):
             entry.version = wanted
+
+
+def _fails_alone(bare: onnx.ModelProto, node: onnx.NodeProto, wanted: int, reason: str) -> bool:
+    """Does the conversion of one node fail in the same way?"""
+    from onnx import version_converter
+
+    alone = onnx.ModelProto(ir_version=bare.ir_version, opset_import=bare.opset_import)
+    alone.graph.name = "alone"
+    alone.graph.node.append(node)
+    alone.graph.initializer.extend(t for t in bare.graph.initializer if t.name in node.input)
+    given = {t.name for t in alone.graph.initializer}
+    for names, place in ((node.input, alone.graph.input), (node.output, alone.graph.output)):
+        place.extend(
+            helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in dict.fromkeys(names) if n and n not in given
+        )
+    try:
+        version_converter.convert_version(alone, wanted)
+    except Exception as error:
+        return str(error) == reason
+    return False
 
 
 def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -182,6 +264,21 @@ def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
+def hollow(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A model to try things on: the same with every weight above 4 KiB left out, as if it were in a file elsewhere."""
+    bare, kept = skeleton(proto), {t.name for t in proto.graph.initializer}
+    bare.graph.sparse_initializer.extend(proto.graph.sparse_initializer)
+    del bare.graph.input[:]
+    bare.graph.input.extend(proto.graph.input)
+    kept -= {t.name for t in bare.graph.initializer}
+    for tensor in proto.graph.initializer:
+        if tensor.name in kept:
+            away = bare.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            away.data_location = TensorProto.EXTERNAL
+            away.external_data.add(key="location", value="elsewhere")
+    return bare
+
+
 def graph(proto: onnx.ModelProto) -> gs.Graph:
     """The structure of ``proto`` as a graph to plan on, with inferred shapes. Raises ``ModelError`` on an invalid graph."""
     bare = skeleton(proto)
@@ -192,11 +289,13 @@ def graph(proto: onnx.ModelProto) -> gs.Graph:
         raise ModelError(f"not a valid ONNX graph: {str(error).strip().splitlines()[0]}") from None
     severity, G_LOGGER.severity = G_LOGGER.severity, G_LOGGER.CRITICAL
     try:
-        return gs.import_onnx(bare)
+        found = gs.import_onnx(bare)
     except (KeyError, TypeError, ValueError) as error:  # data types of the future, or of a damaged file
         raise ModelError(f"not a valid ONNX graph: {error}") from None
     finally:
         G_LOGGER.severity = severity
+    fits.check(found)
+    return found
 
 
 def _declared(bare: onnx.ModelProto) -> onnx.ModelProto:
@@ -251,15 +350,45 @@ def _infer_shapes(bare: onnx.ModelProto) -> None:
     spelled = onnx.ModelProto()
     spelled.CopyFrom(bare)
     del spelled.graph.node[:]
-    spelled.graph.node.extend(float_nodes(bare.graph.node))
+    named = [onnx.NodeProto.FromString(node.SerializeToString()) for node in bare.graph.node]
+    for node in named:
+        node.name = node.name or next(iter(node.output), "")
+    spelled.graph.node.extend(float_nodes(named))
     for value in spelled.graph.output:
         if value.type.WhichOneof("value") == "tensor_type":
             value.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(spelled, data_prop=True)
+    inferred = _inferred(spelled)
     for kept, found in ((bare.graph.value_info, inferred.graph.value_info), (bare.graph.output, inferred.graph.output)):
         told = {value.name: value for value in kept}
         del kept[:]
         kept.extend(_merged(value, told.get(value.name, value)) for value in found)
+
+
+def _inferred(spelled: onnx.ModelProto) -> onnx.ModelProto:
+    """With inferred shapes. Where what is declared of an inner tensor contradicts them, they count, as they do for runtimes.
+
+    Raises ``ModelError`` for a node whose inputs do not fit together, which no runtime runs.
+    """
+    infer = partial(onnx.shape_inference.infer_shapes, data_prop=True)
+    try:
+        return infer(spelled, strict_mode=True)
+    except onnx.shape_inference.InferenceError:
+        told = list(spelled.graph.value_info)
+    del spelled.graph.value_info[:]
+    try:
+        found = infer(spelled, strict_mode=True)
+    except onnx.shape_inference.InferenceError as error:
+        # "Inference error(s)" once more is one inside of the body of a function, which runtimes do not look into.
+        match = re.search(r"\(op_type:(\S+), node name: (.*)\): \[ShapeInferenceError\] (?!Inference error)(.*)", str(error))
+        if match:
+            raise ModelError(
+                f"node {match[2]!r} ({match[1]}): its inputs do not fit together ({match[3]}), so no runtime runs it; "
+                "export the model again"
+            ) from None
+        found = infer(spelled)
+    known = {value.name for value in found.graph.value_info if _is_declared(value)}
+    spelled.graph.value_info.extend(value for value in told if value.name not in known)
+    return infer(spelled)
 
 
 def names(proto: onnx.ModelProto) -> set[str]:

@@ -71,7 +71,9 @@ def select(
     contrast: Annotated[bool, option("--contrast", "Explain the logit minus that of the runner-up.")] = False,
     output: Annotated[str | None, option("--output", "The output or inner tensor to explain.", "NAME")] = None,
     keep: Annotated[list[str], option("--keep", "Also output the relevance of this inner tensor.", "TENSOR")] = [],
-    allow: Annotated[list[str], option("--allow", "Let relevance pass an operator without a rule.", "OP=pass")] = [],
+    allow: Annotated[
+        list[str], option("--allow", "Let relevance pass an operator or a node without a rule.", "OP|NODE=pass")
+    ] = [],
     ledger: Annotated[bool, option("--ledger", "Also output what every layer took in, handed on and kept.")] = False,
     explain: Annotated[
         list[str], option("--explain", "An input to explain; the others count as constants. Default: all of floats.", "INPUT")
@@ -82,7 +84,7 @@ def select(
     chosen: int | str | None = int(target) if target and re.fullmatch(r"-?[0-9]+", target) else target
     if chosen not in (None, "argmax") and not isinstance(chosen, int):
         raise RequestError(f"target {target!r}: give 'argmax' or the index of a class")
-    waivers = dict(entry.partition("=")[::2] for entry in allow)
+    waivers = dict(entry.rpartition("=")[::2] if "=" in entry else (entry, "") for entry in allow)
     return Request(
         preset, tuple(settings), bounds.low, bounds.high, chosen, contrast, output, tuple(keep), waivers, ledger, tuple(explain)
     )

@@ -37,8 +37,21 @@ TRANSPARENT = ("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "
 LABELS = ("ArgMax", "LinearClassifier")  # heads that choose a class
 STRAIGHT = ("Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear")  # derivative 1
 SIGMOID = {"Add": "Reciprocal", "Exp": "Add"}  # which operator is before which in 1 / (1 + exp(-x))
+KERNEL_SHAP = "KernelSHAP (shap.KernelExplainer), which takes any function"
+TREES = ("trees, which are constant almost everywhere", "TreeSHAP (shap.TreeExplainer) on the model that was exported")
+UNDEFINED = {  # what relevance is not defined on, and what people use instead
+    **dict.fromkeys(("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"), TREES),
+    **dict.fromkeys(("SVMClassifier", "SVMRegressor"), ("support vector machines", KERNEL_SHAP)),
+    "CDist": ("distances to neighbours", KERNEL_SHAP),
+}
+MOVERS = {"ArrayFeatureExtractor", "Compress", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "TopK"}
+MOVERS |= {"ReverseSequence", *MOVE}  # their results are not where they came from
 NO_RELEVANCE = ("Shape", "Size", "ConstantOfShape", "ArgMax", "ArgMin")
 MONOTONE = ("Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "Elu", "Selu", "Celu", "Softplus", "Erf", *STRAIGHT)  # keep bounds
+
+
+class NoScores(ModelError):
+    """No output is the score of a classifier, but an inner tensor may be."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +150,8 @@ def plan(
     """Plan the explanation of ``output`` in terms of the inputs ``explained``; all else that goes in counts as constant.
 
     ``inputs`` are all that a caller feeds, ``keep`` names tensors whose relevance is wanted too, ``bounded`` are the inputs
-    whose bounds are known, ``allow`` maps operators to ``"pass"``. Raises ``Unsupported`` with every problem, ``ModelError``
-    where there is nothing to explain, ``RequestError`` for an unknown name.
+    whose bounds are known, ``allow`` maps operators and nodes to ``"pass"``. Raises ``Unsupported`` with every problem,
+    ``ModelError`` where there is nothing to explain, ``RequestError`` for an unknown name.
     """
     if not explained:
         raise ModelError("the model has no floating-point input; only those can be explained" + _bfloat16(graph))
@@ -153,12 +166,12 @@ def plan(
     carriers = _carriers(nodes, logits, facts, producer, derivative)
     explained = [t for t in explained if t.name in carriers]
     if not explained:
-        raise ModelError(f"the output {start.output!r} does not depend on a floating-point input")
+        raise NoScores(f"the output {start.output!r} does not depend on a floating-point input")
     _check_keep(keep, carriers)
     facts.raw |= {t.name for t in explained}
     facts.bounded |= facts.raw & {*bounded}
     pinned = {*keep, logits.name, *(t.name for t in graph.outputs)}
-    steps = _Stepper(e, facts, producer, allow or {}, derivative).steps(nodes, carriers, pinned)
+    steps = _Stepper(e, facts, producer, allow or {}, derivative, carriers).steps(nodes, pinned)
     if start.samples.doubt is not None:
         raise ModelError(f"{start.samples.doubt}; export the model with a batch of one sample in front")
     steps = _with_rules(steps, preset)
@@ -258,6 +271,10 @@ def _start(
     if output is not None:
         if output not in tensors:
             raise RequestError(f"no tensor {output!r} in the model{suggestion(output, tensors)}")
+        if any(t.name == output for t in graph.inputs):
+            raise RequestError(
+                f"--output {output!r}: is an input of the model; give an output, or a tensor computed from inputs"
+            )
         candidates = [tensors[output]]
     else:
         candidates = sorted(graph.outputs, key=lambda t: not is_float(t.dtype))  # scores rather than labels
@@ -274,12 +291,12 @@ def _start(
         return found[next(iter(labelled or found))]
     shapes = "; ".join(f"{t.name} {_shape_text(t)}" for t in candidates)
     if not found:
-        raise ModelError(
+        raise NoScores(
             f"no output is the score of a classifier, [batch, classes], that depends on a floating-point input: {shapes}"
-            + ("" if output else "; name an inner tensor with --output if it is one")
             + _bfloat16(graph)
         )
-    raise RequestError(f"the model has several outputs, choose one with --output: {shapes}")
+    choices = "; ".join(f"{s.output} {_shape_text(tensors[s.output])}" for s in reversed(found.values()))
+    raise RequestError(f"the model has several outputs, choose one with --output: {choices}")
 
 
 def _bfloat16(graph: gs.Graph) -> str:
@@ -380,10 +397,20 @@ def _check_keep(keep: Sequence[str], carriers: set[str]) -> None:
 class _Stepper:
     """Makes the steps: one for each node, or fused chain of nodes, that carries relevance."""
 
-    def __init__(self, e: Emit, facts: Facts, producer: Mapping[str, gs.Node], allow: Mapping[str, str], derivative: bool):
-        self.e, self.facts, self.producer, self.allow, self.derivative = e, facts, producer, allow, derivative
+    def __init__(
+        self,
+        e: Emit,
+        facts: Facts,
+        producer: Mapping[str, gs.Node],
+        allow: Mapping[str, str],
+        derivative: bool,
+        carriers: set[str],
+    ):
+        self.e, self.facts, self.producer, self.derivative, self.carriers = e, facts, producer, derivative, carriers
+        self.idle = dict(allow)  # what nothing has needed yet
+        self.allow = allow
 
-    def steps(self, nodes: Sequence[gs.Node], carriers: set[str], pinned: set[str]) -> list[Step]:
+    def steps(self, nodes: Sequence[gs.Node], pinned: set[str]) -> list[Step]:
         """All steps in the order of the graph. Raises ``Unsupported`` with every problem.
 
         ``pinned`` tensors are looked at by somebody: nothing is fused over them.
@@ -396,7 +423,7 @@ class _Stepper:
         problems: list[Problem] = []
         done: set[int] = set()
         for node in nodes:
-            if id(node) in done or not any(t.name in carriers for t in node.outputs):
+            if id(node) in done or not any(t.name in self.carriers for t in node.outputs):
                 continue
             self.e.scope = label(node)
             try:
@@ -404,22 +431,23 @@ class _Stepper:
                 if step.kind == "linear" and not self.derivative:
                     step = self.fused(step, consumers, pinned)
             except NotLinear as error:
-                problems.append(problem(node, str(error)))
+                problems.append(problem(node, str(error), self.obstacle(node)))
                 continue
             done.update(id(n) for n in step.nodes)
             steps.append(step)
         if problems:
             raise Unsupported(problems)
-        for op in self.allow:
-            if not any(node.op == op for step in steps for node in step.nodes):
-                raise RequestError(f"--allow {op}=pass: relevance meets no operator {op!r} in this model")
+        for key in self.idle:
+            met = {name for step in steps for node in step.nodes for name in (node.op, label(node))}
+            raise RequestError(f"--allow {key}=pass: relevance meets no operator or node {key!r}{suggestion(key, met)}")
         return steps
 
     def step(self, node: gs.Node) -> Step:
         """The step for a node. Raises ``NotLinear`` where there is none. Notes which outputs are raw."""
         active, raw = self.facts.is_active, self.facts.raw
-        if node.op in self.allow:
-            return self.flow("pass", node, PASS["Identity"])
+        key = self.allowance(node)
+        if key is not None:
+            return self.allowed(key, node)
         if node.domain not in (None, "", "ai.onnx"):
             raise NotLinear("there is no rule for operators of this domain")
         if len(factors(node, active)) > 1:
@@ -442,6 +470,46 @@ class _Stepper:
         if node.op in PASS and (not self.derivative or node.op in STRAIGHT):
             return self.flow("pass", node, PASS[node.op])
         raise NotLinear("there is no derivative of this operator" if self.derivative else "there is no rule for this operator")
+
+    def allowance(self, node: gs.Node) -> str | None:
+        """By which operator or name it was said that relevance passes this node, if it was."""
+        return next((key for key in (node.op, label(node)) if key in self.allow), None)
+
+    def ends(self, node: gs.Node) -> tuple[list[Tensor], list[Tensor]]:
+        """What relevance would leave a node by, and what it comes to it by."""
+        sources = {t.name: t for t in reads(node) if self.facts.is_active(t)}
+        return list(sources.values()), [t for t in node.outputs if t.name in self.carriers]
+
+    def obstacle(self, node: gs.Node) -> str:
+        """Why relevance cannot pass a node as it is; nothing where it can."""
+        if node.op in UNDEFINED:
+            return undefined(*UNDEFINED[node.op])
+        if node.op in MOVERS:
+            return "it moves entries, so that relevance would end in the wrong place"
+        sources, results = self.ends(node)
+        if len(sources) > 1:
+            return "several of its inputs depend on the explained one: " + ", ".join(repr(t.name) for t in sources[:3])
+        if len(results) > 1:
+            return "several of its outputs have relevance: " + ", ".join(repr(t.name) for t in results[:3])
+        (x,), (y,) = sources, results
+        if all(t is not x for t in node.inputs):
+            given = node.op == "If" and node.inputs[0].name not in self.producer
+            way = f"; make its condition {node.inputs[0].name!r} a constant, and the branch taken replaces it" if given else ""
+            return f"it reads {x.name!r} from inside of its branches{way}"
+        if y.shape is None:
+            return f"the shape of its output {y.name!r} is not known; declare it in the model if it is that of {x.name!r}"
+        if x.shape != y.shape or not all(isinstance(size, str | int) for size in y.shape):
+            return f"its input {x.name!r} is {_shape_text(x)} and its output {y.name!r} is {_shape_text(y)}"
+        return ""
+
+    def allowed(self, key: str, node: gs.Node) -> Step:
+        """A step that somebody decided on. Raises ``RequestError`` where relevance would not be that of the input."""
+        obstacle = self.obstacle(node)
+        if obstacle:
+            raise RequestError(f"--allow {key}=pass: {label(node)!r} ({node.op}) cannot be passed, since {obstacle}")
+        self.idle.pop(key, None)
+        (x,), (y,) = self.ends(node)
+        return Step("pass", (View(node.op, label(node), [x], [y]),), (y,), (x,), flow=PASS["Identity"])
 
     def linear(self, node: gs.Node, layer: Layer, kind: str) -> Step:
         """A step by a rule, or of preprocessing, which passes relevance as it is."""
@@ -466,7 +534,7 @@ class _Stepper:
                 raise NotLinear("several of its inputs depend on the explained one")
             sources = tuple(known)
         keeps_bounds = kind == "move" or (node.op in MONOTONE and node.attrs.get("alpha", 1.0) >= 0)
-        if keeps_bounds and node.op not in self.allow and all(t.name in self.facts.raw for t in known):
+        if keeps_bounds and all(t.name in self.facts.raw for t in known):
             self.facts.stay_raw(known, node.outputs)
         return Step(kind, (node,), tuple(node.outputs), sources, flow=flow)
 
@@ -476,7 +544,8 @@ class _Stepper:
         assert layer is not None
         while len(consumers.get(layer.y.name, ())) == 1 and layer.y.name not in pinned:
             (node,) = consumers[layer.y.name]
-            whole = followed_by(self.e, layer, node, self.facts.is_active) if not node.domain else None
+            alone = node.domain or self.allowance(node) is not None
+            whole = None if alone else followed_by(self.e, layer, node, self.facts.is_active)
             if whole is None:
                 break
             layer = whole
@@ -484,11 +553,15 @@ class _Stepper:
         return replace(step, nodes=tuple(nodes), outputs=(layer.y,), layer=layer)
 
 
-def problem(node: gs.Node, reason: str) -> Problem:
-    """Why a node cannot carry relevance, with the ways out."""
+def undefined(what: str, instead: str) -> str:
+    """That no rule of this family is for such a model."""
+    return f"relevance is not defined on {what}; people use {instead}"
+
+
+def problem(node: gs.Node, reason: str, obstacle: str = "") -> Problem:
+    """Why a node cannot carry relevance, and why it cannot be allowed to pass either; the ways out come later."""
     op = f"{node.domain}.{node.op}" if node.domain else node.op
-    way_out = f"explain a tensor before it with --output, or let relevance pass unchanged with --allow {node.op}=pass"
-    return Problem(op, label(node), reason, way_out)
+    return Problem(op, label(node), reason, f"--allow does not help, since {obstacle}" if obstacle else "")
 
 
 def _with_rules(steps: Sequence[Step], preset: Preset) -> list[Step]:

@@ -208,6 +208,100 @@ def test_without_a_default_operator_set() -> None:
         onnxdtd.compile(proto)
 
 
+def test_a_model_of_other_operator_sets_only() -> None:
+    """Runtimes do without an import that no node needs; the relevance pass brings it along."""
+    value = helper.make_tensor_value_info
+    classifier = helper.make_node(
+        "LinearClassifier", ["x"], ["label", "s"], "lc", domain="ai.onnx.ml", classlabels_ints=[0, 1, 2],
+        coefficients=[1.0, 2.0, -1.0, 0.5, 0.0, 1.0, -1.0, 2.0, 0.5], intercepts=[0.0, 0.25, 0.5], post_transform="SOFTMAX",
+    )  # fmt: skip
+    outputs = [value("label", TensorProto.INT64, ["n"]), value("s", TensorProto.FLOAT, ["n", 3])]
+    graph = helper.make_graph([classifier], "net", [value("x", TensorProto.FLOAT, ["n", 3])], outputs)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 1)], ir_version=4)
+    compiled = onnxdtd.compile(proto, "gradient-x-input")
+    x = eighths(np.random.default_rng(0), 4, 3)
+    before, after = run(proto, x=x), run(compiled, x=x)
+    np.testing.assert_array_equal(after["label"], before["label"])
+    np.testing.assert_array_equal(after["s"], before["s"])
+    weights = np.reshape([1.0, 2.0, -1.0, 0.5, 0.0, 1.0, -1.0, 2.0, 0.5], (3, 3))
+    np.testing.assert_array_equal(after["relevance"], x * weights[before["label"]])
+    changes = next(e.value for e in compiled.metadata_props if e.key == "onnxdtd.changes")
+    assert "operator set 17 imported" in changes
+
+
+def old(op: str, opset: int, **attributes: Any) -> ModelProto:
+    """Gemm, the operator, Gemm, of an operator set."""
+    nodes = [node("Gemm", "x w c", "a"), helper.make_node(op, ["a"], ["h"], "odd", **attributes), node("Gemm", "h v c", "y")]
+    value = helper.make_tensor_value_info
+    weights = {
+        "w": eighths(np.random.default_rng(0), 6, 3),
+        "v": eighths(np.random.default_rng(1), 3, 3),
+        "c": np.zeros(3, np.float32),
+    }
+    initializers = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "net", [value("x", 1, ["n", 6])], [value("y", 1, ["n", 3])], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("op", "opset", "way"),
+    [
+        ("ImageScaler", 7, "write it as Mul and Add, or export the model again without it"),
+        ("ScaledTanh", 9, "write it as Mul, Tanh and Mul, or export the model again without it"),
+        ("Upsample", 10, "write it as Resize, or export the model again without it"),
+        ("Gelu", 13, "export the model again with operator set 20, which has it"),
+        ("Mish", 17, "export the model again with operator set 18, which has it"),
+        ("Frobnicate", 9, "export the model again without it"),
+        ("Frobnicate", 17, "export the model again without it"),
+    ],
+)
+def test_an_operator_that_its_operator_set_does_not_have(op: str, opset: int, way: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        onnxdtd.compile(old(op, opset))
+    assert str(caught.value) == f"node 'odd' ({op}): operator set {opset} has no such operator; {way}"
+
+
+@pytest.mark.parametrize(
+    ("op", "opset", "instead"),
+    [
+        ("ImageScaler", 7, [("Mul", "a two", "t"), ("Add", "t one", "h")]),
+        ("ScaledTanh", 9, [("Mul", "a two", "t"), ("Tanh", "t", "u"), ("Mul", "u one", "h")]),
+        ("Frobnicate", 9, [("Identity", "a", "h")]),
+    ],
+)
+def test_its_replacement_compiles(op: str, opset: int, instead: list[tuple[str, str, str]]) -> None:
+    """As the message says: in other words, or without it."""
+    proto = old(op, opset)
+    kept = [proto.graph.node[0], *(node(*words) for words in instead), proto.graph.node[2]]
+    nodes = [onnx.NodeProto.FromString(item.SerializeToString()) for item in kept]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    proto.graph.initializer.extend(numpy_helper.from_array(np.float32(v), k) for k, v in (("one", 1), ("two", 2)))
+    assert np.isfinite(run(onnxdtd.compile(proto), x=eighths(np.random.default_rng(7), 3, 6))["relevance"]).all()
+
+
+@pytest.mark.parametrize(("op", "opset"), [("Gelu", 20), ("Mish", 18)])
+def test_a_newer_operator_set_compiles(op: str, opset: int) -> None:
+    onnxdtd.compile(old(op, opset))
+
+
+def test_what_cannot_be_converted_is_named() -> None:
+    vectors = {name: np.ones((3, 2, 2), np.float32) for name in ("g", "b", "m", "s")}
+    bad = helper.make_node("BatchNormalization", ["c", *vectors], ["n"], "odd", spatial=0)
+    value = helper.make_tensor_value_info
+    arrays = {"k": eighths(np.random.default_rng(0), 3, 2, 3, 3), "v": eighths(np.random.default_rng(1), 12, 3), **vectors}
+    initializers = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    nodes = [node("Conv", "x k", "c"), bad, node("Flatten", "n", "f"), node("MatMul", "f v", "y")]
+    graph = helper.make_graph(nodes, "net", [value("x", 1, [1, 2, 4, 4])], [value("y", 1, [1, 3])], initializers)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 7)], ir_version=3)
+    with pytest.raises(ModelError) as caught:
+        onnxdtd.compile(proto)
+    assert str(caught.value) == (
+        "node 'odd' (BatchNormalization): operator set 7 cannot be converted to 17 (Attribute spatial must have value 1); "
+        "export the model again with 17"
+    )
+
+
 @pytest.mark.parametrize("opset", [11, 17])
 def test_the_default_operator_set_by_its_long_name(opset: int) -> None:
     proto = classifier(opset)

@@ -1,0 +1,430 @@
+"""Every way out that a refusal advises is followed here and leads to a model that runs; without one, none is advised."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from nets import eighths, model, node, run
+from onnx import ModelProto, TensorProto, helper
+
+import onnxdtd
+from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, Unsupported
+
+RNG = np.random.default_rng(0)
+
+
+def refusal(proto: ModelProto, **request: Any) -> OnnxdtdError:
+    with pytest.raises(OnnxdtdError) as caught:
+        onnxdtd.compile(proto, **request)
+    return caught.value
+
+
+def advised(text: str) -> tuple[list[str], list[str]]:
+    """The tensors and the allowances that a message advises, each once."""
+    words = r"('[^']+'|[^\s;,]+)"
+    found = ([shlex.split(word)[0] for word in re.findall(f"{option} {words}", text)] for option in ("--output", "--allow"))
+    outputs, allowances = (list(dict.fromkeys(words)) for words in found)
+    return outputs, [word.removesuffix("=pass") for word in allowances if word.endswith("=pass")]
+
+
+def followed(proto: ModelProto, error: OnnxdtdError, **request: Any) -> Iterator[ModelProto]:
+    """The models that compile when the advice is taken: each output by itself, all allowances at once."""
+    outputs, allowances = advised(str(error))
+    for name in outputs:
+        yield onnxdtd.compile(proto, output=name, **request)
+    if allowances:
+        yield onnxdtd.compile(proto, allow=dict.fromkeys(allowances, "pass"), **request)
+
+
+# ------------------------------------------------------------------------------------------------------- models refused
+
+
+def dense(*more: onnx.NodeProto, **weights: np.ndarray) -> ModelProto:
+    """Gemm, whatever comes in between, Gemm."""
+    nodes = [node("Gemm", "x w", "a"), *more, node("Gemm", "h v", "y")]
+    return model(nodes, {"x": ["n", 4]}, ["y"], {"w": eighths(RNG, 4, 4), "v": eighths(RNG, 4, 3), **weights})
+
+
+def sine() -> ModelProto:
+    return dense(node("Sin", "a", "h"))
+
+
+def two_of_one_operator() -> ModelProto:
+    """x · x is refused, the gate x · sigmoid(x) is not: the advice is about the node, not about all products."""
+    return dense(node("Sigmoid", "a", "s"), node("Mul", "a s", "b"), node("Mul", "b b", "h"))
+
+
+def one_kind_twice() -> ModelProto:
+    return dense(node("Sin", "a", "b"), node("Cos", "b", "c"), node("Sin", "c", "h"))
+
+
+def lstm(front: bool = True, sequence: str = "Y_h") -> ModelProto:
+    """A recurrent layer over five steps, behind a dense layer, or first."""
+    nodes = [node("Gemm", "x w0", "a"), node("Reshape", "a steps", "s")] if front else [node("Reshape", "x steps", "s")]
+    nodes.append(node("LSTM", "s w r", "all last", hidden_size=3))
+    if sequence == "Y_h":
+        nodes.append(node("Squeeze", "last zero", "h"))
+    else:
+        nodes += [node("Squeeze", "all one", "t"), node("Gather", "t end", "h", axis=0)]
+    weights = {
+        "w0": eighths(RNG, 10, 10), "steps": np.asarray([5, -1, 2]), "w": eighths(RNG, 1, 12, 2), "r": eighths(RNG, 1, 12, 3),
+        "zero": np.asarray([0]), "one": np.asarray([1]), "end": np.asarray(-1), "v": eighths(RNG, 3, 3),
+    }  # fmt: skip
+    return model([*nodes, node("Gemm", "h v", "y")], {"x": [4, 10]}, ["y"], weights)
+
+
+def threshold() -> ModelProto:
+    """The class, or -1 where no probability is high."""
+    nodes = [
+        node("Gemm", "x w", "z"), node("Softmax", "z", "p", axis=1), node("ReduceMax", "p", "m", axes=[1], keepdims=0),
+        node("ArgMax", "p", "a", axis=1, keepdims=0), node("Less", "m t", "l"), node("Where", "l minus a", "y"),
+    ]  # fmt: skip
+    constants = {"w": eighths(RNG, 4, 3), "t": np.float32(0.5), "minus": np.asarray(-1)}
+    return model(nodes, {"x": ["n", 4]}, ["y"], constants)
+
+
+def scores_inside() -> ModelProto:
+    """A feature map as output, and scores that only a branch inside of the model has."""
+    nodes = [
+        node("Conv", "x k", "y"),
+        node("GlobalAveragePool", "y", "g"),
+        node("Flatten", "g", "f"),
+        node("Gemm", "f v", "unused"),
+    ]
+    return model(nodes, {"x": ["n", 2, 4, 4]}, ["y"], {"k": eighths(RNG, 3, 2, 3, 3), "v": eighths(RNG, 3, 2)})
+
+
+def spaces_in_names() -> ModelProto:
+    proto = sine()
+    for item in proto.graph.node:
+        for names in (item.input, item.output):
+            names[:] = ["my tensor" if name == "a" else name for name in names]
+    return proto
+
+
+def forest(features: str = "x", front: Sequence[onnx.NodeProto] = ()) -> ModelProto:
+    """A stump with two features and two classes, so that even the shapes agree."""
+    where = {"nodes_treeids": [0] * 3, "nodes_nodeids": [0, 1, 2], "nodes_featureids": [0] * 3, "nodes_values": [0.5, 0.0, 0.0]}
+    split = {"nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0]}
+    votes = {"class_treeids": [0, 0], "class_nodeids": [1, 2], "class_ids": [0, 1], "class_weights": [1.0, 1.0]}
+    stump = node(
+        "TreeEnsembleClassifier", f"{features} label", "y", domain="ai.onnx.ml", classlabels_int64s=[0, 1],
+        post_transform="NONE", **where, **split, **votes,
+    )  # fmt: skip
+    stump.input.pop()
+    stump.output[:] = ["label", "y"]
+    return of_ml([*front, stump])
+
+
+def support_vectors() -> ModelProto:
+    vectors = {"support_vectors": [0.0, 1.0, 1.0, 0.0], "vectors_per_class": [1, 1], "coefficients": [1.0, -1.0], "rho": [0.0]}
+    machine = helper.make_node(
+        "SVMClassifier", ["x"], ["label", "y"], "machine", domain="ai.onnx.ml", kernel_type="LINEAR",
+        kernel_params=[0.0, 0.0, 0.0], classlabels_ints=[0, 1], post_transform="NONE", **vectors,
+    )  # fmt: skip
+    return of_ml([machine])
+
+
+def of_ml(nodes: Sequence[onnx.NodeProto], rows: int = 2) -> ModelProto:
+    """A model [n, 2] → y [n, 2] with a weight [rows, 2]."""
+    value = helper.make_tensor_value_info
+    inputs, outputs = [value("x", TensorProto.FLOAT, ["n", 2])], [value("y", TensorProto.FLOAT, ["n", 2])]
+    weights = [onnx.numpy_helper.from_array(eighths(RNG, rows, 2), "w")]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(helper.make_graph(nodes, "ml", inputs, outputs, weights), opset_imports=opsets, ir_version=8)
+
+
+def choice() -> ModelProto:
+    """One-hot of the nearest of three points: scores that depend on the input by a choice."""
+    nodes = [
+        node("Unsqueeze", "x one", "u"), node("Sub", "u points", "d"), node("ReduceL2", "d", "far", axes=[2], keepdims=0),
+        node("ArgMin", "far", "near", axis=1, keepdims=0), node("OneHot", "near depth values", "y"),
+    ]  # fmt: skip
+    constants = {
+        "one": np.asarray([1]), "points": eighths(RNG, 1, 3, 4), "depth": np.asarray(3),
+        "values": np.asarray([0, 1], np.float32),
+    }  # fmt: skip
+    return model(nodes, {"x": ["n", 4]}, ["y"], constants)
+
+
+def pooled(keepdims: int) -> ModelProto:
+    """Log-sum-exp pooling, which changes the shape."""
+    nodes = [
+        node("Conv", "x k", "c"), node("ReduceLogSumExp", "c", "p", axes=[2, 3], keepdims=keepdims),
+        node("Flatten", "p", "f"), node("Gemm", "f v", "y"),
+    ]  # fmt: skip
+    return model(nodes, {"x": ["n", 1, 4, 4]}, ["y"], {"k": eighths(RNG, 3, 1, 3, 3), "v": eighths(RNG, 3, 2)})
+
+
+def columns(order: Sequence[int]) -> ModelProto:
+    """Columns picked as scikit-learn's exporter does it."""
+    pick = helper.make_node("ArrayFeatureExtractor", ["x", "order"], ["c"], "pick", domain="ai.onnx.ml")
+    value = helper.make_tensor_value_info
+    proto = of_ml([pick, node("MatMul", "c w", "y")], len(order))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(order), "order"))
+    proto.graph.value_info.append(value("c", TensorProto.FLOAT, ["n", len(order)]))
+    return proto
+
+
+def switch() -> ModelProto:
+    """Two whole classifiers, and an input that chooses one of them."""
+    value = helper.make_tensor_value_info
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node("Gemm", ["x", f"w{name}"], [f"y{name}"])],
+            name,
+            [],
+            [value(f"y{name}", TensorProto.FLOAT, ["n", 3])],
+        )
+        for name in ("then", "else")
+    }
+    inputs = [value("x", TensorProto.FLOAT, ["n", 4]), value("flag", TensorProto.BOOL, [])]
+    weights = [onnx.numpy_helper.from_array(eighths(RNG, 4, 3), f"w{name}") for name in ("then", "else")]
+    nodes = [helper.make_node("If", ["flag"], ["y"], "switch", **branches)]
+    graph = helper.make_graph(nodes, "net", inputs, [value("y", TensorProto.FLOAT, ["n", 3])], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def custom(declared: bool = False, opset: int = 17) -> ModelProto:
+    """An operator of somebody's own."""
+    value = helper.make_tensor_value_info
+    nodes = [
+        node("Gemm", "x w", "a"),
+        helper.make_node("Shift", ["a"], ["q"], "shift", domain="my.ops"),
+        node("Gemm", "q v", "y"),
+    ]
+    weights = [onnx.numpy_helper.from_array(eighths(RNG, *shape), name) for name, shape in (("w", (4, 5)), ("v", (5, 3)))]
+    inputs, outputs = [value("x", TensorProto.FLOAT, ["n", 4])], [value("y", TensorProto.FLOAT, ["n", 3])]
+    graph = helper.make_graph(nodes, "net", inputs, outputs, weights)
+    graph.value_info.extend([value("q", TensorProto.FLOAT, ["n", 5])] if declared else [])
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("my.ops", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+Case = tuple[Callable[[], ModelProto], list[str], list[str], str]
+HELPED: list[Case] = [  # the tensors that can be explained instead, what can be allowed, why nothing can
+    (sine, ["a"], ["Sin"], ""),
+    (two_of_one_operator, ["b", "a"], ["h_node"], ""),
+    (one_kind_twice, ["a"], ["Sin", "Cos"], ""),
+    (spaces_in_names, ["my tensor"], ["Sin"], ""),
+    (lstm, ["a"], [], "--allow does not help, since its input 's' is [5, 4, 2] and its output 'last' is [1, 4, 3]"),
+    (threshold, ["z"], [], "inner tensors that can be explained: --output z"),
+    (scores_inside, ["unused", "f", "g"], [], "inner tensors that can be explained"),
+    (lambda: forest("h", [node("MatMul", "x w", "h")]), ["h"], [], "trees"),
+    (lambda: custom(declared=True), ["a"], ["Shift"], ""),
+]
+
+
+@pytest.mark.parametrize(("make", "outputs", "allowances", "reason"), HELPED, ids=lambda value: getattr(value, "__name__", ""))
+def test_what_is_advised_works(make: Callable[[], ModelProto], outputs: list[str], allowances: list[str], reason: str) -> None:
+    proto = make()
+    error = refusal(proto)
+    assert advised(str(error)) == (outputs, allowances)
+    assert reason in str(error)
+    made = list(followed(proto, error))
+    assert len(made) == len(outputs) + bool(allowances)
+    if "my.ops" in {entry.domain for entry in proto.opset_import}:
+        return  # no runtime here has that operator
+    x = proto.graph.input[0]
+    shape = [d.dim_value or 2 for d in x.type.tensor_type.shape.dim]
+    values = eighths(RNG, *shape)
+    for compiled in made:
+        relevance = run(compiled, **{x.name: values})["relevance"]
+        assert relevance.shape == tuple(shape)
+        assert np.isfinite(relevance).all()
+        assert relevance.any()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: lstm(front=False), "its input 's' is [5, 4, 2] and its output 'last' is [1, 4, 3]"),
+        (lambda: lstm(front=False, sequence="Y"), "its output 'all' is [5, 1, 4, 3]"),
+        (lambda: pooled(keepdims=1), "its input 'c' is [n, 3, 2, 2] and its output 'p' is [n, 3, 1, 1]"),
+        (lambda: pooled(keepdims=0), "its output 'p' is [n, 3]"),
+        (lambda: columns([1]), "it moves entries"),
+        (lambda: columns([1, 0]), "it moves entries"),
+        (forest, "relevance is not defined on trees, which are constant almost everywhere; people use TreeSHAP"),
+        (support_vectors, "relevance is not defined on support vector machines; people use KernelSHAP"),
+        (choice, "relevance is not defined on what ArgMin chooses; people use KernelSHAP"),
+        (switch, "it reads 'x' from inside of its branches; make its condition 'flag' a constant"),
+    ],
+    ids=[
+        "lstm",
+        "lstm over all steps",
+        "pooling",
+        "pooling to a row",
+        "columns",
+        "all columns",
+        "trees",
+        "svm",
+        "choice",
+        "if",
+    ],
+)
+def test_where_nothing_helps_nothing_is_advised(make: Callable[[], ModelProto], reason: str) -> None:
+    """And what cannot be advised is refused when asked for, with the same reason."""
+    proto = make()
+    error = refusal(proto)
+    assert advised(str(error)) == ([], [])
+    assert reason in str(error)
+    if isinstance(error, Unsupported):
+        (problem,) = error.problems
+        for key in (problem.op.rpartition(".")[2], problem.node):
+            with pytest.raises(RequestError, match=re.escape(f"--allow {key}=pass: ")) as caught:
+                onnxdtd.compile(proto, allow={key: "pass"})
+            assert reason in str(caught.value)
+
+
+def test_what_may_pass_and_what_may_not() -> None:
+    """If one of two nodes has no way out, a way around the other leads nowhere."""
+    proto = dense(node("Sin", "a", "b"), node("TopK", "b k", "h where"), k=np.asarray([4]))
+    error = refusal(proto)
+    assert advised(str(error)) == (["a"], [])
+    list(followed(proto, error))
+
+
+def test_an_operator_of_ones_own_may_pass_once_its_shape_is_declared() -> None:
+    for opset in (13, 17):
+        text = str(refusal(custom(opset=opset)))
+        assert "my.ops.Shift x1 (shift)" in text
+        assert "the shape of its output 'q' is not known; declare it in the model if it is that of 'a'" in text
+        assert advised(text) == (["a"], [])
+    assert onnxdtd.compile(custom(declared=True), allow={"shift": "pass"}).graph.output[-1].name
+
+
+def test_an_if_on_a_constant_is_the_branch_taken() -> None:
+    """As the refusal of one on an input advises."""
+    proto = switch()
+    flag = next(value for value in proto.graph.input if value.name == "flag")
+    proto.graph.input.remove(flag)
+    proto.graph.initializer.append(helper.make_tensor("flag", TensorProto.BOOL, [], [True]))
+    x = eighths(RNG, 2, 4)
+    weight = onnx.numpy_helper.to_array(proto.graph.initializer[0])
+    result = run(onnxdtd.compile(proto, "gradient"), x=x)
+    np.testing.assert_array_equal(result["relevance"], weight.T[result["y"].argmax(1)])
+
+
+def test_advice_keeps_to_the_request() -> None:
+    """A class that the other tensor does not have, a tensor to keep behind the obstacle: there following would fail."""
+    assert advised(str(refusal(threshold(), target=7))) == ([], [])
+    assert advised(str(refusal(sine(), keep=["h"]))) == ([], ["Sin"])
+    assert advised(str(refusal(one_kind_twice(), allow={"Cos": "pass"}))) == ([], ["Sin"])
+
+
+def test_large_weights_take_part_in_trying() -> None:
+    """What is tried has them left out, and computes shapes from small ones all the same."""
+    nodes = [node("Gemm", "x w", "a"), node("Sin", "a", "h"), node("Reshape", "h flat", "r"), node("Gemm", "r v", "y")]
+    weights = {"w": eighths(RNG, 64, 64), "flat": np.asarray([-1, 64]), "v": eighths(RNG, 64, 32)}
+    proto = model(nodes, {"x": ["n", 64]}, ["y"], weights)
+    error = refusal(proto)
+    assert advised(str(error)) == (["a"], ["Sin"])
+    list(followed(proto, error))
+
+
+# ------------------------------------------------------------------------------------------------------------- allowances
+
+
+def rules(proto: ModelProto) -> dict[str, Any]:
+    return {entry.key.removeprefix("onnxdtd."): json.loads(entry.value) for entry in proto.metadata_props}
+
+
+def test_a_node_may_pass_by_its_name() -> None:
+    """And no other of its operator."""
+    proto = one_kind_twice()
+    error = refusal(proto, allow={"b_node": "pass", "Cos": "pass"})
+    assert [(problem.op, problem.node) for problem in error.problems] == [("Sin", "h_node")]
+    allowed = {"b_node": "pass", "c_node": "pass", "h_node": "pass"}
+    compiled = onnxdtd.compile(proto, allow=allowed)
+    assert rules(compiled)["allow"] == allowed
+    x = eighths(RNG, 2, 4)
+    by_operator = onnxdtd.compile(proto, allow={"Sin": "pass", "Cos": "pass"})
+    np.testing.assert_array_equal(run(compiled, x=x)["relevance"], run(by_operator, x=x)["relevance"])
+
+
+def test_what_may_pass_is_part_of_no_layer() -> None:
+    """A BatchNormalization behind a layer is merged with it, unless somebody decides on it."""
+    vectors = {name: np.ones(4, np.float32) for name in ("g", "b", "m", "s")}
+    proto = dense(node("BatchNormalization", "a g b m s", "h"), **vectors)
+    x = eighths(RNG, 2, 4)
+    passed = run(onnxdtd.compile(proto, "lrp-0", allow={"h_node": "pass"}, keep=["a"]), x=x)
+    merged = rules(onnxdtd.compile(proto, "lrp-0", allow={"BatchNormalization": "pass"}))
+    assert list(merged["rules"]) == ["a_node", "y_node"]
+    np.testing.assert_array_equal(passed["relevance/a"].shape, (2, 4))
+    above = run(onnxdtd.compile(proto, "lrp-0", allow={"h_node": "pass"}, keep=["h", "a"]), x=x)
+    np.testing.assert_array_equal(above["relevance/a"], above["relevance/h"])
+
+
+def test_relevance_may_come_by_a_later_output() -> None:
+    """An LSTM over one step whose last state, its second output, has the shape of its input."""
+    weights = {"w": eighths(RNG, 1, 12, 3), "r": eighths(RNG, 1, 12, 3), "zero": np.asarray([0]), "v": eighths(RNG, 3, 2)}
+    nodes = [node("LSTM", "x w r", "all last", hidden_size=3), node("Squeeze", "last zero", "h"), node("Gemm", "h v", "y")]
+    proto = model(nodes, {"x": [1, 4, 3]}, ["y"], weights)
+    error = refusal(proto, preset="lrp-0")
+    assert advised(str(error)) == ([], ["LSTM"])
+    for compiled in followed(proto, error, preset="lrp-0", keep=["h"]):
+        result = run(compiled, x=eighths(RNG, 1, 4, 3))
+        np.testing.assert_array_equal(result["relevance"][0], result["relevance/h"])
+
+
+def test_several_inputs_or_outputs_cannot_pass() -> None:
+    several = dense(node("Tanh", "a", "b"), node("Mod", "a b", "h", fmod=1))
+    with pytest.raises(RequestError, match="several of its inputs depend on the explained one: 'a', 'b'"):
+        onnxdtd.compile(several, allow={"Mod": "pass"})
+    nodes = [node("Split", "x", "a b", axis=1, num_outputs=2), node("Concat", "b a", "h", axis=1), node("Gemm", "h v", "y")]
+    proto = model(nodes, {"x": ["n", 4]}, ["y"], {"v": eighths(RNG, 4, 2)}, opset=18)
+    with pytest.raises(RequestError, match="it moves entries"):
+        onnxdtd.compile(proto, allow={"Split": "pass"})
+    proto = model(
+        [node("LSTM", "x w r", "all last", hidden_size=3), node("Squeeze", "all one", "s"), node("Add", "s last", "h"),
+         node("Squeeze", "h zero", "f"), node("Gemm", "f v", "y")],
+        {"x": [1, 4, 3]}, ["y"],
+        {"w": eighths(RNG, 1, 12, 3), "r": eighths(RNG, 1, 12, 3), "zero": np.asarray([0]), "one": np.asarray([1]),
+         "v": eighths(RNG, 3, 2)},
+    )  # fmt: skip
+    with pytest.raises(RequestError, match="several of its outputs have relevance: 'all', 'last'"):
+        onnxdtd.compile(proto, allow={"LSTM": "pass"})
+
+
+def test_an_allowance_that_nothing_needs_comes_with_a_suggestion() -> None:
+    with pytest.raises(
+        RequestError, match=r"--allow h_nod=pass: relevance meets no operator or node 'h_nod'; did you mean 'h_node'"
+    ):
+        onnxdtd.compile(sine(), allow={"Sin": "pass", "h_nod": "pass"})
+    onnxdtd.compile(sine(), allow={"h_node": "pass"})
+
+
+# -------------------------------------------------------------------------------------------------------- what is explained
+
+
+def test_an_input_is_no_output() -> None:
+    for proto, name in ((sine(), "x"), (switch(), "flag")):
+        with pytest.raises(RequestError, match=f"--output '{name}': is an input of the model"):
+            onnxdtd.compile(proto, output=name)
+
+
+def test_only_outputs_that_can_be_explained_are_offered() -> None:
+    nodes = [node("Gemm", "x w", "y"), node("Gemm", "x v", "z"), node("Reshape", "x s", "map"), node("Relu", "c", "fixed")]
+    weights = {"w": eighths(RNG, 4, 3), "v": eighths(RNG, 4, 2), "s": np.asarray([-1, 1, 2, 2]), "c": eighths(RNG, 1, 2)}
+    proto = model(nodes, {"x": ["n", 4]}, ["y", "z", "map", "fixed"], weights)
+    error = refusal(proto)
+    assert str(error).endswith("choose one with --output: y [n, 3]; z [n, 2]")
+    for name in ("y", "z"):
+        onnxdtd.compile(proto, output=name)
+
+
+def test_an_inner_tensor_that_cannot_be_explained_comes_with_others() -> None:
+    proto = scores_inside()
+    error = refusal(proto, output="y")
+    assert isinstance(error, ModelError)
+    outputs, _ = advised(str(error))
+    assert outputs == ["unused", "f", "g"]
+    for name in outputs:
+        onnxdtd.compile(proto, output=name)
