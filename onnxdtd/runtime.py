@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,10 @@ import numpy as np
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
 
 NO_RUNTIME = "ONNX Runtime is not installed: pip install 'onnxdtd[cpu]', or 'onnxdtd[gpu]' for NVIDIA GPUs (never both)"
+CUDA = "CUDAExecutionProvider"
 ONLY_ERRORS = 3  # ONNX Runtime warns about every optional input; ``target`` is one, and meant to be
+
+Provider = str | tuple[str, Mapping[str, Any]]  # a name, or a name and the options that ONNX Runtime takes for it
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class Explainer:
 
     Args:
         model: a path, bytes or ``onnx.ModelProto``.
-        providers: ONNX Runtime execution providers; by default CUDA where it can run, then CPU.
+        providers: ONNX Runtime execution providers, by name or with options as ``("CUDAExecutionProvider", {"use_tf32": 0})``;
+            by default CUDA where it can run, then CPU.
         folder: where the external weights of a model given as bytes or proto lie.
         threads: how many threads one run may use; by default as many as there are cores.
         optimise: whether ONNX Runtime may rewrite the graph, by default as far as it can.
@@ -79,7 +84,7 @@ class Explainer:
     def __init__(
         self,
         model: Any,
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Provider] | None = None,
         folder: str | os.PathLike[str] | None = None,
         threads: int | None = None,
         optimise: bool = True,
@@ -174,7 +179,7 @@ class Explainer:
 
 def session(
     model: Any,
-    providers: Sequence[str] | None = None,
+    providers: Sequence[Provider] | None = None,
     folder: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     optimise: bool = True,
@@ -194,9 +199,12 @@ def session(
     if folder is not None and not isinstance(model, str | os.PathLike):
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.fspath(folder))
     chosen = list(providers or default_providers())
-    unknown = [name for name in chosen if name not in ort.get_available_providers()]
+    names = [given if isinstance(given, str) else given[0] for given in chosen]
+    unknown = [name for name in names if name not in ort.get_available_providers()]
     if unknown:
         raise RequestError(f"no provider {unknown[0]!r} here; there are {', '.join(ort.get_available_providers())}")
+    if CUDA in names:
+        load_cuda()
     serialised = model if isinstance(model, bytes | str) else None
     if serialised is None:
         serialised = os.fspath(model) if isinstance(model, os.PathLike) else model.SerializeToString()
@@ -204,10 +212,20 @@ def session(
         loaded = ort.InferenceSession(serialised, options, providers=chosen)
     except Exception as error:  # ONNX Runtime's own exceptions share no base class
         raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from None
-    if providers and loaded.get_providers()[0] != chosen[0]:
-        raise RequestError(f"the provider {chosen[0]!r} cannot run here, although it is installed")
+    if providers and loaded.get_providers()[0] != names[0]:
+        raise RequestError(f"the provider {names[0]!r} cannot run here, although it is installed")
     _give_back()
     return loaded
+
+
+def load_cuda() -> None:
+    """Load NVIDIA's libraries from where pip puts them: ONNX Runtime by itself finds them on the system only. Says on stderr
+    what is missing.
+    """
+    import onnxruntime as ort
+
+    with redirect_stdout(sys.stderr):
+        getattr(ort, "preload_dlls", lambda: None)()  # from 1.21 on
 
 
 def _give_back() -> None:
@@ -224,8 +242,7 @@ def default_providers() -> list[str]:
         ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:
         return ["CPUExecutionProvider"]
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    return [name for name in wanted if name in ort.get_available_providers()]
+    return [name for name in (CUDA, "CPUExecutionProvider") if name in ort.get_available_providers()]
 
 
 def _dtype(onnx_type: str) -> np.dtype:

@@ -5,8 +5,9 @@ forward pass and the compiled models) lives in one process, PyTorch (zennit and 
 take turns, run by run, so that whatever else the machine does meets all of them alike. Shown are medians: the forward pass
 in milliseconds, ours as multiples of it, theirs as multiples of ours.
 
-Where there is a GPU, both sides run on it, given and giving arrays in the computer's memory, and a further table says where
-ONNX Runtime has put the nodes and how often it copies between the two memories.
+Where there is a GPU, both sides run on it as they come (with TF32), given and giving arrays in the computer's memory; memory
+is that of the GPU (with everything: context, libraries, weights), and a further table says where ONNX Runtime has put the
+nodes and how often it copies between the two memories. ``scripts/gpu.py`` calls this.
 
     scripts/bench.py                                     everything, half an hour or so
     scripts/bench.py --models vgg16 --batches 1 --readme
@@ -37,7 +38,7 @@ import coverage
 import numpy as np
 
 import onnxdtd
-from onnxdtd.runtime import Explainer, default_providers, session
+from onnxdtd.runtime import CUDA, Explainer, Provider, default_providers, load_cuda, session
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -52,7 +53,15 @@ KINDS = {  # of operators; all others are element-wise
     "pooling": {"MaxPool", "AveragePool", "GlobalAveragePool", "ScatterElements"},
     "joining": {"Concat", "Split", "Slice", "Pad", "Expand"},
 }
-PAUSE = 0.25  # seconds; the threads of one tool spin on for up to 0.2 and would be in the way of the next
+HALF = "_half"  # behind the name of a model: in float16, which the peers are not asked about
+HALVES = tuple(f"{name}{HALF}" for name in ("vgg16", "resnet50", "vit_b_16"))
+ON_GPU = CUDA in default_providers()
+PAUSE = 0.0 if ON_GPU else 0.25  # seconds; the threads of one tool spin on for up to 0.2 and would be in the way of the next
+LOADS = 3  # of which the median is shown
+TURN = 0.1 if ON_GPU else 0.0  # seconds at least, in as many runs as it takes: a GPU that has rested runs slowly at first
+FRUGAL: Sequence[Provider] = (  # as much of the GPU as is needed, not the next power of two
+    [(CUDA, {"arena_extend_strategy": "kSameAsRequested"}), "CPUExecutionProvider"] if ON_GPU else default_providers()
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Weight:
     load_source: float
     size: int
     size_source: int
-    peak: dict[int, float] = field(default_factory=dict)  # relative to the source's, by batch size
+    peak: dict[int, tuple[float, float]] = field(default_factory=dict)  # kilobytes, and the source's, by batch size
     kernels: dict[str, float] = field(default_factory=dict)  # share of the time in each kind of operator (batch 1)
     placed: dict[str, float] = field(default_factory=dict)  # nodes by provider, and copies between them
 
@@ -94,11 +103,18 @@ def compiled(path: Path, preset: str) -> bytes:
 
 def of_onnx(path: Path, x: np.ndarray) -> dict[str, Callable[[], object]]:
     """The forward pass, as ONNX Runtime does it by itself, and the compiled models, as ``Explainer`` does it; by name."""
-    import onnxruntime as ort
-
-    sessions = {"forward": ort.InferenceSession(str(path), providers=default_providers())}
+    sessions = {"forward": plain(path, default_providers())}
     sessions |= {preset: session(compiled(path, preset)) for preset in PRESETS}
     return {name: lambda s=s: s.run(None, {s.get_inputs()[0].name: x}) for name, s in sessions.items()}  # type: ignore[misc]
+
+
+def plain(path: Path, providers: Sequence[Provider]) -> Any:
+    """A session as ONNX Runtime makes it by itself."""
+    import onnxruntime as ort
+
+    if ON_GPU:
+        load_cuda()
+    return ort.InferenceSession(str(path), providers=providers)
 
 
 def of_torch(name: str, path: Path, x: np.ndarray) -> dict[str, Callable[[], object]]:
@@ -116,6 +132,8 @@ def of_torch(name: str, path: Path, x: np.ndarray) -> dict[str, Callable[[], obj
     device = "cuda" if torch.cuda.is_available() else "cpu"
     made = coverage.built(network(name))
     canonizer = next((c for prefix, c in peers.CANONIZERS.items() if name.startswith(prefix)), None)
+    if device == "cuda":  # where PyTorch refuses the ε of 0 that the canonizers leave in a merged BatchNormalization
+        canonizer = None
     proto, logits = peers.predictor(path)
     module = (made if canonizer else Rebuilt(proto, logits, peers.Added)).to(device)
     setting = peers.Setting(-coverage.BOUND, coverage.BOUND, (canonizer(),) if canonizer else ())
@@ -159,7 +177,12 @@ def of_torch(name: str, path: Path, x: np.ndarray) -> dict[str, Callable[[], obj
 def network(name: str) -> coverage.Network:
     """With the input size that it was designed for; BatchNormalization is calibrated on smaller pictures."""
     own = [coverage.Network(name, SIZE) for name in ("vgg16", "vit_b_16")]
-    return next(n for n in (*own, *coverage.ZOO) if n.name == name)
+    return next(n for n in (*own, *coverage.ZOO) if n.name == name.removesuffix(HALF))
+
+
+def pictures(name: str, batch: int) -> np.ndarray:
+    """Inputs of a model, in its type."""
+    return coverage.inputs(SIZE, batch, seed=2).astype(np.float16 if name.endswith(HALF) else np.float32)
 
 
 def worker(make: Callable[..., dict[str, Callable[[], object]]], arguments: Sequence[Any], pipe: Connection) -> None:
@@ -173,22 +196,24 @@ def worker(make: Callable[..., dict[str, Callable[[], object]]], arguments: Sequ
     pipe.send(list(runs))
     while name := pipe.recv():
         time.sleep(PAUSE)
-        start = time.perf_counter()
+        start, count = time.perf_counter(), 0
         try:
-            runs[name]()
+            while not count or time.perf_counter() - start < TURN:
+                runs[name]()
+                count += 1
         except Exception as error:  # a peer that cannot
             print(f"{name}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
             pipe.send(None)
             continue
-        pipe.send(time.perf_counter() - start)
+        pipe.send((time.perf_counter() - start) / count)
 
 
 def timed(name: str, path: Path, batch: int, rounds: int, with_peers: bool) -> Row:
     """All runs, taking turns; the first of each is not counted."""
-    x = coverage.inputs(SIZE, batch, seed=2)
+    x = pictures(name, batch)
     context = multiprocessing.get_context("spawn")
     sides: list[tuple[Callable[..., Any], list[Any]]] = [(of_onnx, [path, x])]
-    if with_peers:
+    if with_peers and not name.endswith(HALF):
         sides.append((of_torch, [name, path, x]))
     pipes, processes = [], []
     for make, arguments in sides:
@@ -225,12 +250,12 @@ def weighed(name: str, path: Path, folder: Path, batches: Sequence[int]) -> Weig
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "onnxdtd", "compile", path, "-o", out, *bounds], check=True, capture_output=True)
     seconds = time.perf_counter() - start
-    load, load_source = (median(_told(model, 1)["load"] for _ in range(5)) for model in (out, path))
-    peaks = {b: _told(out, b)["peak"] / _told(path, b)["peak"] for b in batches}
-    spent = _told(out, 1, "--kernels")
+    load, load_source = (median(_told(model, 1)["load"] for _ in range(LOADS)) for model in (out, path))
+    peaks = {b: (_told(out, b)["peak"], _told(path, b)["peak"]) for b in batches}
+    spent = {} if ON_GPU else _told(out, 1, "--kernels")  # which works in parallel with the program that starts its nodes
     shares = {kind: seconds / sum(spent.values()) for kind, seconds in spent.items()}
     sizes = out.stat().st_size, path.stat().st_size
-    placed = _told(out, 1, "--placed") if len(default_providers()) > 1 else {}
+    placed = _told(out, 1, "--placed") if ON_GPU else {}
     return Weight(name, seconds, load, load_source, *sizes, peaks, shares, placed)
 
 
@@ -240,17 +265,19 @@ def _told(path: Path, batch: int, what: str = "--one") -> dict[str, float]:
     return found
 
 
-def profiled(path: Path, batch: int, providers: Sequence[str], runs: int) -> list[dict[str, Any]]:
+def profiled(
+    model: str | bytes, x: np.ndarray, providers: Sequence[Provider], runs: int, threads: int = 0
+) -> list[dict[str, Any]]:
     """What ONNX Runtime's own profile says of every node in each of several runs, and in one before them."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.log_severity_level, options.enable_profiling = 3, True
+    options.log_severity_level, options.enable_profiling, options.intra_op_num_threads = 3, True, threads
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder, "profile"))
-        loaded = ort.InferenceSession(str(path), options, providers=providers)
+        loaded = ort.InferenceSession(model, options, providers=providers)
         for _ in range(runs + 1):
-            loaded.run(None, {loaded.get_inputs()[0].name: coverage.inputs(SIZE, batch, seed=2)})
+            loaded.run(None, {loaded.get_inputs()[0].name: x})
         events = json.loads(Path(loaded.end_profiling()).read_text(encoding="utf-8"))
     return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
 
@@ -259,7 +286,7 @@ def kernels(path: Path, batch: int) -> dict[str, float]:
     """Seconds that a run spends in each kind of operator."""
     runs, warm = 10, set()
     found = dict.fromkeys([*KINDS, "element-wise"], 0.0)
-    for event in profiled(path, batch, ["CPUExecutionProvider"], runs):
+    for event in profiled(str(path), pictures(name_of(path), batch), ["CPUExecutionProvider"], runs):
         operator, first = event["args"]["op_name"], event["name"] not in warm
         warm.add(event["name"])
         if first:
@@ -271,28 +298,40 @@ def kernels(path: Path, batch: int) -> dict[str, float]:
 def placed(path: Path, batch: int) -> Counter[str]:
     """How many nodes run where, and how many copy between the memories."""
     found: Counter[str] = Counter()
-    for event in profiled(path, batch, default_providers(), 0):
+    load_cuda()
+    for event in profiled(str(path), pictures(name_of(path), batch), default_providers(), 0):
         copies = event["args"]["op_name"].startswith("Memcpy")
         found["copies" if copies else event["args"]["provider"].removesuffix("ExecutionProvider")] += 1
     return found
 
 
 def one(path: Path, batch: int) -> dict[str, float]:
-    """Seconds to load a model, and by how many kilobytes the peak of this process grew until it had run twice.
+    """Seconds to load a model, and by how many kilobytes memory grew until it had run twice.
 
     A compiled model is loaded as ``Explainer`` does it, any other as ONNX Runtime does it by itself.
     """
-    import onnxruntime as ort
-
     explains = path.name.endswith(COMPILED)
-    x = coverage.inputs(SIZE, batch, seed=2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    x = pictures(name_of(path), batch)
+    before = memory()
     start = time.perf_counter()
-    loaded = Explainer(path).session if explains else ort.InferenceSession(str(path), providers=default_providers())
+    loaded = Explainer(path, FRUGAL).session if explains else plain(path, FRUGAL)
     seconds = time.perf_counter() - start
     for _ in range(2):
         loaded.run(None, {loaded.get_inputs()[0].name: x})
-    return {"load": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before}
+    return {"load": seconds, "peak": memory() - before}
+
+
+def memory() -> int:
+    """Kilobytes: what is taken of the GPU, where ONNX Runtime gives nothing back, or the peak of this process."""
+    if not ON_GPU:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    query = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    return 1024 * int(subprocess.run(query, check=True, capture_output=True, text=True).stdout)
+
+
+def name_of(path: Path) -> str:
+    """Of the model in a file of ours."""
+    return path.name.split(".")[0]
 
 
 TOLD: dict[str, Callable[[Path, int], Mapping[str, float]]] = {"one": one, "kernels": kernels, "placed": placed}
@@ -307,29 +346,34 @@ def tables(rows: Sequence[Row], weights: Sequence[Weight]) -> str:
     for row in rows:
         for preset, seconds in row.ours.items():
             theirs = [f"{t[preset] / seconds:.1f} × ours" if preset in t else "-" for t in (row.zennit, row.captum)]
-            cells = [row.model, str(row.batch), f"{row.forward * 1e3:.0f} ms", f"`{preset}`", f"{seconds / row.forward:.2f} ×"]
+            cells = [row.model, str(row.batch), f"{_ms(row.forward)} ms", f"`{preset}`", f"{seconds / row.forward:.2f} ×"]
             lines.append("| " + " | ".join(cells + theirs) + " |")
     if not weights:
         return "\n".join(lines)
     lines += ["", "| model | compile | file | load | peak memory |", "|---|---|---|---|---|"]
     for w in weights:
-        peaks = ", ".join(f"{share:.2f} × (batch {batch})" for batch, share in w.peak.items())
+        peaks = ", ".join(f"{ours / its:.2f} × ({ours / 1e6:.2f} GB, batch {b})" for b, (ours, its) in w.peak.items())
         size = f"{w.size / w.size_source:.3f} × ({(w.size - w.size_source) / 1e3:+.0f} kB)"
         load = f"{w.load / w.load_source:.1f} × ({w.load:.2f} s)"
         lines.append(f"| {w.model} | {w.compile:.2f} s | {size} | {load} | {peaks} |")
-    kinds = [*KINDS, "element-wise"]
-    lines += ["", f"| time in | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
-    lines += [f"| {w.model} | {' | '.join(f'{w.kernels[kind]:.0%}' for kind in kinds)} |" for w in weights]
+    if any(w.kernels for w in weights):
+        kinds = [*KINDS, "element-wise"]
+        lines += ["", f"| time in | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+        lines += [f"| {w.model} | {' | '.join(f'{w.kernels[kind]:.0%}' for kind in kinds)} |" for w in weights]
     if any(w.placed for w in weights):
         lines += ["", "| nodes on | CUDA | CPU | copies between |", "|---|---|---|---|"]
         lines += [f"| {w.model} | {' | '.join(str(w.placed.get(k, 0)) for k in ('CUDA', 'CPU', 'copies'))} |" for w in weights]
     return "\n".join(lines)
 
 
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.0f}" if seconds >= 0.01 else f"{seconds * 1e3:.2g}"
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS + HALVES, default=MODELS + HALVES * ON_GPU)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-peers", action="store_true", help="without PyTorch")
@@ -343,18 +387,7 @@ def main() -> None:
             path, batch = getattr(given, measure)
             print(json.dumps(function(Path(path), int(batch))))
             return
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)  # the exporter talks a lot
-    rows, weights = [], []
-    with tempfile.TemporaryDirectory() as temporary:
-        for name in given.models:
-            path = Path(temporary) / f"{name}.onnx"
-            _export(name, path)
-            for batch in given.batches:
-                rows.append(timed(name, path, batch, given.rounds, not given.no_peers))
-                print(tables(rows[-1:], []), file=sys.stderr, flush=True)
-            weights.append(weighed(name, path, Path(temporary), given.batches))
-            path.unlink()
+    rows, weights = measured(given.models, given.batches, given.rounds, not given.no_peers)
     text = tables(rows, weights)
     print(text)
     if given.json:
@@ -363,6 +396,21 @@ def main() -> None:
     if given.readme:
         before, rest = README.read_text(encoding="utf-8").split(BEGIN)
         README.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def measured(models: Sequence[str], batches: Sequence[int], rounds: int, with_peers: bool) -> tuple[list[Row], list[Weight]]:
+    """All rows, with progress on stderr."""
+    rows, weights = [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in models:
+            path = Path(temporary) / f"{name}.onnx"
+            _export(name, path)
+            for batch in batches:
+                rows.append(timed(name, path, batch, rounds, with_peers))
+                print(tables(rows[-1:], []), file=sys.stderr, flush=True)
+            weights.append(weighed(name, path, Path(temporary), batches))
+            path.unlink()
+    return rows, weights
 
 
 def _export(name: str, path: Path) -> None:
@@ -376,12 +424,24 @@ def _export(name: str, path: Path) -> None:
 def _exported(name: str, path: Path) -> None:
     import torch
 
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    example = torch.from_numpy(coverage.inputs(SIZE, 1, seed=2))
+    quiet()
+    x = pictures(name, 1)
+    export(coverage.built(network(name)).to(torch.from_numpy(x).dtype), x, path)
+
+
+def export(module: Any, x: np.ndarray, path: Path) -> None:
+    """By tracing, for any number of samples, operator set 17."""
+    import torch
+
     axes = {"input": {0: "batch"}, "logits": {0: "batch"}}
     names: dict[str, Any] = {"input_names": ["input"], "output_names": ["logits"], "dynamic_axes": axes}
-    torch.onnx.export(coverage.built(network(name)), (example,), path, dynamo=False, opset_version=17, **names)
+    torch.onnx.export(module, (torch.from_numpy(x[:1]),), path, dynamo=False, opset_version=17, **names)
+
+
+def quiet() -> None:
+    """The exporters talk a lot."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
 
 
 if __name__ == "__main__":

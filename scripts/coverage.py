@@ -275,13 +275,13 @@ def export_old(module: Any, x: np.ndarray, path: Path) -> None:
     torch.onnx.export(module, (torch.from_numpy(x[:1]),), path, dynamo=False, opset_version=17)
 
 
-def export_new(module: Any, x: np.ndarray, path: Path) -> None:
+def export_new(module: Any, x: np.ndarray, path: Path, opset: int | None = None) -> None:
     """By torch.export, for any number of samples."""
     import torch
 
-    shapes = ({0: torch.export.Dim("batch")},)
+    options: dict[str, Any] = {"dynamic_shapes": ({0: torch.export.Dim("batch")},), "opset_version": opset}
     example = (torch.from_numpy(x[:2]),)
-    torch.onnx.export(module, example, path, dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False)
+    torch.onnx.export(module, example, path, dynamo=True, external_data=False, verbose=False, **options)
 
 
 EXPORTERS: dict[str, Callable[[Any, np.ndarray, Path], None]] = {"old": export_old, "new": export_new}

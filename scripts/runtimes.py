@@ -40,7 +40,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import onnxdtd
-from onnxdtd.runtime import default_providers
+from onnxdtd.runtime import CUDA, Provider, default_providers, load_cuda
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -124,7 +124,7 @@ class Row:
 
 
 def onnxruntime(
-    model: ModelProto, output: str, level: ort.GraphOptimizationLevel, providers: Sequence[Any] = ("CPUExecutionProvider",)
+    model: ModelProto, output: str, level: ort.GraphOptimizationLevel, providers: Sequence[Provider] = ("CPUExecutionProvider",)
 ) -> Explain:
     """ONNX Runtime at an optimisation level."""
     options = ort.SessionOptions()
@@ -225,9 +225,10 @@ def runtimes(size: int) -> dict[str, Runtime]:
     found: dict[str, Runtime] = {}
     for name, level in LEVELS.items():
         found[f"ORT {name}"] = partial(onnxruntime, level=level)
-    if "CUDAExecutionProvider" in default_providers():
+    if CUDA in default_providers():
+        load_cuda()
         for name, tf32 in (("CUDA", "0"), ("CUDA, TF32", "1")):
-            providers = [("CUDAExecutionProvider", {"use_tf32": tf32}), "CPUExecutionProvider"]
+            providers: list[Provider] = [(CUDA, {"use_tf32": tf32}), "CPUExecutionProvider"]
             found[name] = partial(onnxruntime, level=LEVELS["all"], providers=providers)
     if find_spec("openvino"):
         found["OpenVINO"] = openvino

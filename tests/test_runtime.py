@@ -290,6 +290,26 @@ def test_a_provider_that_was_asked_for_is_used_or_refused() -> None:
     assert outcome in ("refused", "CUDAExecutionProvider")
 
 
+def test_providers_with_options() -> None:
+    given = [("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})]
+    found = Explainer(compiled(), given)(samples())
+    np.testing.assert_array_equal(found.relevance["image"], Explainer(compiled(), CPU)(samples()).relevance["image"])
+    with pytest.raises(RequestError, match="no provider 'Abacus'"):
+        Explainer(compiled(), [("Abacus", {}), *CPU])
+
+
+def test_what_cuda_lacks_is_told_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """NVIDIA's libraries are loaded from where pip puts them, only where CUDA is asked for; stdout is for results."""
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", *CPU])
+    monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load libcudnn"), raising=False)
+    Explainer(compiled(), CPU)
+    assert capsys.readouterr() == ("", "")
+    with suppress(OnnxdtdError):
+        Explainer(compiled(), [("CUDAExecutionProvider", {"use_tf32": "0"}), *CPU])
+    said = capsys.readouterr()
+    assert (said.out, "Failed to load libcudnn" in said.err) == ("", True)
+
+
 def test_the_default_providers_end_with_the_cpu() -> None:
     assert default_providers()[-1] == "CPUExecutionProvider"
     assert Explainer(compiled()).session.get_providers()

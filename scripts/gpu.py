@@ -1,0 +1,382 @@
+"""Do compiled models work on an NVIDIA GPU, and how fast? One report in Markdown.
+
+Every model is compiled under several presets, with and without a ledger, and runs on ONNX Runtime's CUDA provider without
+TF32: bundled models, those that ``ONNXDTD_ASSETS`` points to, and networks of torchvision with seeded weights, exported on the
+spot, a few of them once more in newer operator sets or in float16. The yardstick is the same file on the CPU. A difference is
+that of the relevance, relative to the largest of the sample, in the worst of a few samples; in brackets, what moving the input
+to neighbouring floats does on the CPU. Bits are counted by preset: do runs of a session give the same, and two sessions? If
+runs do not, the operators are named whose output changes while their inputs do not. The profile says which nodes run on the
+CPU. ONNX Runtime wants the arithmetic of sizes there; of all others we say so.
+
+Then come the tables of ``bench.py``: time beside zennit and captum on the same GPU, memory, half precision.
+
+    scripts/gpu.py -o scripts/results/gpu.md
+    scripts/gpu.py --only check --models resnet18 digits_cnn
+    scripts/gpu.py --cpu --only check --models digits_cnn        a rehearsal, where everything agrees with itself
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import bench
+import coverage
+import numpy as np
+import onnx
+import onnxruntime as ort
+import runtimes
+from assets import ASSETS, MISSING  # in tests/, which runtimes.py adds to the path
+from onnx import ModelProto
+
+import onnxdtd
+from onnxdtd.runtime import CUDA, Provider, default_providers, load_cuda
+
+PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient", "epsilon-plus", "lrp-gamma")
+UNBALANCED = {"gradient"}  # presets that have no ledger
+NETWORKS = (
+    *("alexnet", "vgg11_bn", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "googlenet", "squeezenet1_1"),
+    *("mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x1_0", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t"),
+    *(f"{name}{bench.HALF}" for name in ("resnet18", "densenet121", "vit_b_16")),
+)
+OLDER = 17  # the operator set of all
+NEWER = dict.fromkeys(("resnet18", "googlenet", "mobilenet_v3_small", "vit_b_16"), (21, 22))  # besides
+SAMPLES, RUNS = 4, 5
+LIMIT = 1e-4  # of the difference of the median sample in float32
+WORKERS, THREADS = max(os.cpu_count() or 1, 2) // 2, 2
+CPU: list[Provider] = ["CPUExecutionProvider"]
+GPU: list[Provider] = [(CUDA, {"use_tf32": "0"}), *CPU]
+TF32: list[Provider] = [(CUDA, {"use_tf32": "1"}), *CPU]
+SIZES = {"int64", "int32", "bool"}  # types of tensors that ONNX Runtime wants on the CPU
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Check:
+    """One compiled model on the GPU. Differences are of each sample."""
+
+    model: str
+    opset: int
+    preset: str = ""
+    ledger: bool = False
+    limit: float = LIMIT
+    differences: list[float] = field(default_factory=list)
+    neighbours: list[float] = field(default_factory=list)
+    tf32: list[float] = field(default_factory=list)
+    unaccounted: float = 0.0  # the largest in the ledger, relative to the logit
+    runs: int = 0  # different results of one session
+    sessions: int = 0  # ... of two, where one gives one
+    spread: float = 0.0  # between two runs, in the worst sample
+    unsteady: dict[str, int] = field(default_factory=dict)  # operators that give different results for the same inputs
+    nodes: int = 0  # on the GPU
+    sizes: int = 0  # on the CPU, for the arithmetic of sizes
+    fallen: dict[str, int] = field(default_factory=dict)  # ... for want of a kernel
+    copies: int = 0  # between the two
+    trouble: str = ""
+
+    def failure(self) -> str:
+        """What is wrong with it."""
+        if self.trouble:
+            return self.trouble
+        middle = statistics.median(self.differences)
+        return "" if middle <= max(self.limit, statistics.median(self.neighbours)) else f"differs by {middle:.0e} in the median"
+
+
+# ------------------------------------------------------------------------------------------------------------------ models
+
+
+def jobs(names: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Models by name, and the operator set to export them in, 0 for files that are there."""
+    files = [*runtimes.BUNDLED, *(() if MISSING else (asset.name for asset in ASSETS))]
+    found = [*((name, opset) for name in NETWORKS for opset in (OLDER, *NEWER.get(name, ()))), *((name, 0) for name in files)]
+    return ((name, opset) for name, opset in found if not names or name in names)
+
+
+def case(name: str, opset: int, folder: Path) -> runtimes.Case:
+    """A model with a few inputs."""
+    if not opset:
+        return next(case for case in runtimes.cases() if case.name == name)
+    network = next(network for network in coverage.ZOO if network.name == name.removesuffix(bench.HALF))
+    module, x, path = coverage.built(network), coverage.inputs(network.size, SAMPLES, seed=2), folder / f"{name}.onnx"
+    if name.endswith(bench.HALF):
+        module, x = module.half(), x.astype(np.float16)
+    if opset == OLDER:
+        bench.export(module, x, path)
+    else:
+        coverage.export_new(module, x, path, opset)
+    model = onnx.load(path)
+    return runtimes.Case(name, model, model.graph.input[0].name, x, -coverage.BOUND, coverage.BOUND, False, path.stat().st_size)
+
+
+# ------------------------------------------------------------------------------------------------------------------ checks
+
+
+def session(model: ModelProto, providers: Sequence[Provider]) -> ort.InferenceSession:
+    """With few threads, as several of them run side by side. Raises ``RuntimeError`` where the GPU cannot be used."""
+    options = ort.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, THREADS
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    made = ort.InferenceSession(model.SerializeToString(), options, providers=list(providers))
+    if len(made.get_providers()) != len(providers):
+        raise RuntimeError("CUDA cannot run here, although it is installed")
+    return made
+
+
+def outputs(running: ort.InferenceSession, given: runtimes.Case, x: Array, names: Sequence[str]) -> list[Array]:
+    """Of all samples, in as many runs as the model needs."""
+    batches = np.split(x, len(x)) if given.one else [x]
+    parts = [running.run(names, {given.input: batch}) for batch in batches]
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def checked(given: runtimes.Case, preset: str, ledger: bool, providers: Sequence[Provider] = GPU) -> Check:
+    """One preset of one model."""
+    compiled = onnxdtd.compile(given.model, preset, low=given.low, high=given.high, ledger=ledger, target="argmax")
+    names, x = ["relevance", *["ledger"] * ledger], given.samples[:SAMPLES]
+    found = Check(given.name, opset_of(given.model), preset, ledger, max(LIMIT, given.limit))
+    yardstick, running = session(compiled, CPU), session(compiled, providers)
+    difference = lambda a, b: runtimes.difference(a.astype(np.float64), b.astype(np.float64))
+    expected = outputs(yardstick, given, x, names)
+    if not expected[0].any():
+        raise ValueError("its relevance is zero everywhere, which shows nothing")
+    results = [outputs(running, given, x, names) for _ in range(RUNS)]
+    found.differences = difference(results[0][0], expected[0])
+    moved = runtimes.neighbour(x, np.random.default_rng(0)) if x.dtype.kind == "f" else x
+    found.neighbours = difference(outputs(yardstick, given, moved, names)[0], expected[0])
+    if ledger:
+        found.unaccounted = unaccounted(compiled, results[0][1])
+    else:
+        found.runs = len({result[0].tobytes() for result in results})
+        if found.runs > 1:
+            found.spread = max(max(difference(result[0], results[0][0])) for result in results)
+            found.unsteady = dict(unsteady(compiled, given, x, providers))
+        else:
+            again = outputs(session(compiled, providers), given, x, names)
+            found.sessions = len({result[0].tobytes() for result in (results[0], again)})
+        if providers is GPU:
+            found.tf32 = difference(outputs(session(compiled, TF32), given, x, names)[0], expected[0])
+    place(found, bench.profiled(compiled.SerializeToString(), x[:1] if given.one else x, providers, runs=0, threads=1))
+    return found
+
+
+def unaccounted(compiled: ModelProto, table: Array) -> float:
+    """The largest residue of a ledger [batch, steps, columns], relative to the largest logit."""
+    entry = json.loads(next(e.value for e in compiled.metadata_props if e.key == "onnxdtd.ledger"))
+    columns = {name: table[..., i] for i, name in enumerate(entry["columns"])}
+    kept = onnxdtd.runtime.Ledger(entry["steps"], columns)
+    return float(np.abs(kept.unaccounted).max() / np.abs(kept["in"][:, 0]).max())
+
+
+def opset_of(model: ModelProto) -> int:
+    """Of the default domain."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+
+
+def place(found: Check, events: Sequence[dict[str, Any]]) -> None:
+    """Count the nodes of a profile by where they run, and why there."""
+    fallen: Counter[str] = Counter()
+    for event in events:
+        told = event["args"]
+        types = {kind for tensor in (*told["input_type_shape"], *told["output_type_shape"]) for kind in tensor}
+        if told["op_name"].startswith("Memcpy"):
+            found.copies += 1
+        elif told["provider"] != CPU[0]:
+            found.nodes += 1
+        elif types <= SIZES:
+            found.sizes += 1
+        else:
+            fallen[told["op_name"]] += 1
+    found.fallen = dict(fallen)
+
+
+def unsteady(compiled: ModelProto, given: runtimes.Case, x: Array, providers: Sequence[Provider]) -> Counter[str]:
+    """Operators whose outputs differ between runs while all their inputs are the same."""
+    bare = ModelProto()
+    bare.CopyFrom(compiled)
+    known = {value.name for value in bare.graph.output}
+    names = [name for node in bare.graph.node for name in node.output if name]
+    bare.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    running = session(bare, providers)
+    first, second = (dict(zip(names, running.run(names, {given.input: x}), strict=True)) for _ in range(2))
+    apart = {name for name in names if np.asarray(first[name]).tobytes() != np.asarray(second[name]).tobytes()}
+    return Counter(n.op_type for n in bare.graph.node if apart & set(n.output) and not apart & set(n.input))
+
+
+def job(name: str, opset: int, presets: Sequence[str], cpu: bool) -> list[Check]:
+    """All checks of one model."""
+    if not cpu:
+        load_cuda()
+    found = []
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            given = case(name, opset, Path(folder))
+    except Exception as error:  # a table is no place to stop
+        return [Check(name, opset, trouble=_one_line(error))]
+    opset = opset_of(given.model)
+    for preset in presets:
+        for ledger in (False,) if preset in UNBALANCED else (False, True):
+            try:
+                found.append(checked(given, preset, ledger, CPU if cpu else GPU))
+            except Exception as error:
+                found.append(Check(name, opset, preset, ledger, trouble=_one_line(error)))
+    return found
+
+
+def checks(names: Sequence[str], presets: Sequence[str], cpu: bool) -> list[Check]:
+    """Of all models, several at a time, with progress on stderr."""
+    found: dict[tuple[str, int], list[Check]] = {}
+    wanted = list(jobs(names))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        running = {pool.submit(apart, *one, presets, cpu): one for one in wanted}
+        for done in as_completed(running):
+            found[running[done]] = done.result()
+            print(check_table(done.result()).splitlines()[-1], file=sys.stderr, flush=True)
+    return [check for one in wanted for check in found[one]]
+
+
+def apart(name: str, opset: int, presets: Sequence[str], cpu: bool) -> list[Check]:
+    """All checks of one model in a process of its own, which may crash."""
+    command = [sys.executable, "-X", "faulthandler", __file__, "--one", name, str(opset), "--presets", *presets]
+    threads = {"OMP_NUM_THREADS": str(THREADS)}  # for PyTorch
+    ran = subprocess.run([*command, *["--cpu"] * cpu], capture_output=True, text=True, env=os.environ | threads, check=False)
+    if said := ran.stderr.strip():
+        print(f"{name}, {opset}: {said[-2000:]}", file=sys.stderr)
+    if ran.returncode:
+        return [Check(name, opset, trouble=f"exit status {ran.returncode}")]
+    return [Check(**check) for check in json.loads(ran.stdout.splitlines()[-1])]
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+# ------------------------------------------------------------------------------------------------------------------ tables
+
+
+def check_table(found: Sequence[Check]) -> str:
+    """A row for each model and operator set, and the reasons below."""
+    presets = list(dict.fromkeys(check.preset for check in found if check.preset))
+    groups: dict[tuple[str, int], list[Check]] = {}
+    for check in found:
+        groups.setdefault((check.model, check.opset), []).append(check)
+    heads = ["model", "opset", *(f"`{p}`" for p in presets), "with TF32", "ledger", "unaccounted", "same bits"]
+    heads += ["nodes on GPU", "for sizes on CPU", "without kernel", "copies"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for (model, opset), group in groups.items():
+        right = [check for check in group if not check.trouble]
+        plain, ledgers = ([c for c in right if c.ledger is wanted] for wanted in (False, True))
+        worst = {c.preset: f"{max(c.differences):.0e} ({max(c.neighbours):.0e})" for c in plain}
+        cells = [model, str(opset), *(worst.get(preset, "no") for preset in presets)]
+        cells += [_span([max(c.tf32) for c in plain if c.tf32]), _span([max(c.differences) for c in ledgers])]
+        cells += [_span([c.unaccounted for c in ledgers]), _bits(plain)]
+        cells += [_range([c.nodes for c in right]), _range([c.sizes for c in right])]
+        cells += [_fallen(right), _range([c.copies for c in right])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _span(numbers: Sequence[float]) -> str:
+    """From the smallest to the largest."""
+    ends = list(dict.fromkeys(f"{n:.0e}" for n in (min(numbers), max(numbers)))) if numbers else ["-"]
+    return " to ".join(ends)
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return "–".join(str(n) for n in sorted({min(numbers), max(numbers)})) if numbers else "-"
+
+
+def _bits(found: Sequence[Check]) -> str:
+    """In how many presets runs give the same, and sessions; the operators to blame."""
+    blamed = Counter(op for check in found for op in check.unsteady)
+    runs, sessions = sum(c.runs == 1 for c in found), sum(c.sessions == 1 for c in found)
+    spread = f" (apart by {max(c.spread for c in found):.0e})" if blamed else ""
+    return f"runs {runs}, sessions {sessions} of {len(found)}{spread}" + "".join(f", {op}" for op in sorted(blamed))
+
+
+def _fallen(found: Sequence[Check]) -> str:
+    worst: Counter[str] = Counter()
+    for check in found:
+        worst |= Counter(check.fallen)
+    return ", ".join(f"{count} {op}" for op, count in sorted(worst.items())) or "0"
+
+
+def failures(found: Sequence[Check]) -> list[str]:
+    """In words."""
+    return [f"{c.model}, opset {c.opset}, {c.preset}{', ledger' * c.ledger}: {c.failure()}" for c in found if c.failure()]
+
+
+def machine() -> str:
+    """What it was measured on and with."""
+    query = ["nvidia-smi", "--id=0", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        card = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip().replace(", ", ", driver ")
+    except (OSError, subprocess.CalledProcessError):
+        card = "no NVIDIA GPU"
+    packages = ("onnxruntime-gpu", "onnx", "torch", "zennit", "captum")
+    return ", ".join([card, *(f"{p} {v}" for p in packages if (v := _version(p))), date.today().isoformat()])
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def main() -> int:
+    """Check, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("check", "bench"))
+    parser.add_argument("--models", nargs="+", metavar="NAME", default=[], help="only these")
+    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=PRESETS, help="check only these")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cpu", action="store_true", help="rehearse without a GPU")
+    parser.add_argument("--one", nargs=2, metavar=("MODEL", "OPSET"), help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the report there; else print it")
+    given = parser.parse_args()
+    if not given.cpu and CUDA not in default_providers():
+        parser.error("no NVIDIA GPU here, or no onnxruntime-gpu; --cpu rehearses without")
+    bench.quiet()
+    if given.one:
+        print(json.dumps([asdict(check) for check in job(given.one[0], int(given.one[1]), given.presets, given.cpu)]))
+        return 0
+    text = [f"# On a GPU\n\n{machine()}. Written by `scripts/gpu.py`, which says what is what."]
+    found: list[Check] = []
+    rows: list[bench.Row] = []
+    weights: list[bench.Weight] = []
+    if given.only != "bench":
+        found = checks(given.models, given.presets, given.cpu)
+        text += ["## Checks", check_table(found), "\n".join(f"- {failure}" for failure in failures(found)) or "No failure."]
+    if given.only != "check":
+        models = [name for name in (*bench.MODELS, *bench.HALVES) if not given.models or name in given.models]
+        rows, weights = bench.measured(models, given.batches, given.rounds, with_peers=True)
+        text += ["## Time and memory", bench.tables(rows, weights)]
+    report = "\n\n".join(text) + "\n"
+    if given.json:
+        numbers = {"checks": [*map(asdict, found)], "rows": [*map(asdict, rows)], "weights": [*map(asdict, weights)]}
+        given.json.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    if given.output:
+        given.output.write_text(report, encoding="utf-8")
+    else:
+        print(report)
+    return int(bool(failures(found)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
