@@ -29,6 +29,7 @@ from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.evaluate import Settings, perturbation
 from onnxdtd.images import heat
 from onnxdtd.inputs import Layout, Scaling
+from onnxdtd.labels import Index, Labels
 from onnxdtd.ledger import COLUMNS
 from onnxdtd.library import Library, definitions
 from onnxdtd.metrics import abpc, aopc, cosine, spearman, ssim
@@ -251,23 +252,30 @@ def measurable(subject: Subject, folder: Path, most: int) -> tuple[list[Item], d
     left_out |= dict.fromkeys(
         (name for name, row in rows.items() if not np.isfinite(row).all()), "the scores of the model are NaN or infinite"
     )
+    truths = {}
+    for item in items:
+        if item.label is None or logits.shape[1] < 2:
+            continue
+        try:
+            truths[item.name] = subject.planned.labels.labelled(item.label)
+        except RequestError as error:
+            left_out[item.name] = str(error)
     items = [item for item in items if item.name not in left_out]
-    right = [int(rows[item.name].argmax()) == item.label for item in items if item.label is not None and logits.shape[1] > 1]
+    right = [int(rows[item.name].argmax()) == truths[item.name] for item in items if item.name in truths]
     if not items:
         raise RequestError(f"none of the samples could be measured ({'; '.join(list(left_out.values())[:3])})")
     return items, left_out, right
 
 
-def pictures(job: Job, items: Sequence[Item], scale: Scaling | None, labels: Sequence[str]) -> dict[str, Any]:
+def pictures(job: Job, items: Sequence[Item], scale: Scaling | None, labels: Labels) -> dict[str, Any]:
     """The first samples of the job, which are ``items``, with the heatmap of each preset for the predicted class."""
     few = Auditor(replace(job, xs=job.xs[:PICTURES]))
     maps = {preset: few.heatmaps(few.proto, preset, few.predicted) for preset in job.presets}
     shown = []
     for i, (item, predicted) in enumerate(zip(items, few.predicted.tolist(), strict=False)):
         pairs = {preset: thumbnail(item.x, heatmaps[i], scale) for preset, heatmaps in maps.items()}
-        label = labels[predicted] if predicted < len(labels) else str(predicted)
         small = {preset: heatmap for preset, (_, heatmap) in pairs.items()}
-        shown.append({"name": item.name, "class": label, "input": next(iter(pairs.values()))[0], "heatmaps": small})
+        shown.append({"name": item.name, "class": labels[predicted], "input": next(iter(pairs.values()))[0], "heatmaps": small})
     return {"samples": shown}
 
 
@@ -298,7 +306,7 @@ class Auditor:
     def explained(self, made: compiler.Job, xs: np.ndarray, classes: np.ndarray, wanted: Wanted) -> np.ndarray:
         """What is ``wanted`` of the explanation of every sample for one class each, [n, ...], in batches."""
         running = Explainer(compiler.build(made), folder=self.job.model.parent, threads=1)
-        run = lambda rows: wanted(running(xs[rows], classes[rows].tolist()))
+        run = lambda rows: wanted(running(xs[rows], [Index(c) for c in np.atleast_1d(classes[rows])]))
         return in_batches(np.arange(len(xs)), self.layout, self.batch, run, BATCH)
 
     def heatmaps(

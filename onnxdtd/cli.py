@@ -20,12 +20,14 @@ import typer
 import onnxdtd
 import onnxdtd.cli_study  # adds its commands
 from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
-from onnxdtd.options import AsJson, Model, app, err, option, out, print_table, selects
-from onnxdtd.request import Request
+from onnxdtd.options import AsJson, Model, app, err, option, out, print_table, say, selects
+from onnxdtd.request import NO_CLASSES, Request
 
 if TYPE_CHECKING:
     from onnxdtd.compiler import Job
     from onnxdtd.explain import Result
+    from onnxdtd.labels import Index
+    from onnxdtd.runtime import Explainer
     from onnxdtd.verify import Report
 
 
@@ -72,13 +74,7 @@ def compile_command(
     path = out_path or model.with_name(f"{model.stem}.{Path(request.preset).stem}.onnx")
     save(compiled, path, model, weights)
     err.print(f"{path}: {', '.join(_headline(job))}", markup=False)
-    _print_notes(job)
-
-
-def _print_notes(job: Job) -> None:
-    """What the caller ought to know about the request."""
-    for note in job.plan.notes:
-        err.print(f"note: {note}", markup=False)
+    say(job.plan.notes)
 
 
 def _headline(job: Job) -> list[str]:
@@ -105,7 +101,7 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
         else:
             err.print(f"onnxdtd: {error}", markup=False)
         raise typer.Exit(1) from None
-    _print_notes(job)
+    say(job.plan.notes)
     rows = [_row(job, step) for step in job.plan.steps]
     predict, explain = (sum(row[key] for row in rows) for key in ("prediction", "explanation"))
     summary: dict[str, Any] = {
@@ -171,7 +167,6 @@ def explain_command(
     inputs: Annotated[list[Path], typer.Argument(help="Image files, folders, .npy or .npz.", metavar="INPUT...")],
     request: Request,
     out_path: Annotated[Path, option("-o", "The folder for heatmaps and results.json.", "DIR")] = Path("explanations"),
-    labels: Annotated[Path | None, option("--labels", "Names of the classes, one a line.", "FILE")] = None,
     bgr: Annotated[bool, option("--bgr", "The model takes blue first, as Caffe models do.")] = False,
     save_path: Annotated[
         Path | None, option("--save", "Also write the relevance itself, with samples, classes and logits.", "FILE.npz")
@@ -187,13 +182,14 @@ def explain_command(
     from onnxdtd.runtime import Explainer
 
     found = reading.files(inputs)
-    names = reading.labels(labels) if labels else []
     record = explain.Record(save_path) if save_path else None
-    compiled, target = _compiled(model, request)
+    compiled = _compiled(model, request)
     running = partial(Explainer, providers=[provider] if provider else None, folder=model.parent)
+    explainer = running(compiled)
+    target = _target(explainer, request) if isinstance(compiled, str) else None
     bounds = None if request.low is None else (request.low, request.high)
     ledgered = None if isinstance(compiled, str) else lambda: running(_ledgered(model, request))
-    job = explain.Job(running(compiled), names, bounds, bgr, ledgered)
+    job = explain.Job(explainer, request.labels, bounds, bgr, ledgered)
     folder = explain.Folder(out_path)
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("explaining", total=len(found))
@@ -206,7 +202,7 @@ def explain_command(
         return
     columns = ["input", "predicted", "score", "explained", "logit", "Σ relevance", "flags"]
     cells = [
-        (r.name, r.predicted_label, f"{r.score:.4g}", r.target_label, _number(r.logit), _number(r.relevance_sum), _codes(r))
+        (r.name, r.predicted_label, _number(r.score), r.target_label, _number(r.logit), _number(r.relevance_sum), _codes(r))
         for r in results[:50]
     ]
     shown = len(columns) if any(r.flags for r in results) else -1
@@ -223,8 +219,20 @@ def _codes(result: Result) -> str:
     return ", ".join(flag.code for flag in result.flags)
 
 
-def _compiled(model: Path, request: Request) -> tuple[Any, int | None]:
-    """A compiled model that also gives the explained logit, and the class to ask it for at run time."""
+def _target(explainer: Explainer, request: Request) -> Index | None:
+    """The class to ask a compiled model for at run time; None for the arg-max."""
+    if request.target is not None and explainer.metadata["target_input"] is None:
+        raise RequestError("the target of this model was fixed when it was compiled")
+    labels = explainer.labels.named(request.labels)
+    say(labels.replaced())
+    if request.target in (None, *NO_CLASSES):
+        return None
+    say([labels.understood(request.target)])
+    return labels.index(request.target)
+
+
+def _compiled(model: Path, request: Request) -> Any:
+    """A compiled model that also gives the explained logit; the path where it was compiled already."""
     from onnxdtd import model as files
     from onnxdtd.compiler import PREFIX, build, prepare
 
@@ -234,10 +242,10 @@ def _compiled(model: Path, request: Request) -> tuple[Any, int | None]:
             raise RequestError(
                 f"{model} is compiled already: its rules are fixed; compile the source model again to change them"
             )
-        return str(model), request.target if isinstance(request.target, int) else -1 if request.target else None
+        return str(model)
     job = prepare(model, request)
-    _print_notes(job)
-    return build(replace(job, request=replace(request, keep=(*request.keep, job.plan.logits.name)))), None
+    say(job.plan.notes)
+    return build(replace(job, request=replace(job.request, keep=(*request.keep, job.plan.logits.name))))
 
 
 def _ledgered(model: Path, request: Request) -> Any:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Models = Annotated[list[Path], typer.Argument(help="Exported classifiers, .onnx.", metavar="MODEL...")]
 Data = Annotated[Path, option("--data", "An .npz with samples, labels, boxes; or pictures with a labels.csv.", "PATH")]
 Presets = Annotated[list[str], option("--preset", "A preset or a TOML file with one; several times for several.", "NAME|FILE")]
-Labels = Annotated[Path | None, option("--labels", "Names of the classes, one a line.", "FILE")]
 Bgr = Annotated[bool, option("--bgr", "The model takes blue first, as Caffe models do.")]
 Seed = Annotated[int, option("--seed", "Of everything that is drawn at random.", "N")]
 Report = Annotated[Path | None, option("--report", "Also write a page to read, one file without a network.", "OUT.html")]
@@ -81,13 +80,6 @@ def _is_page(path: Path) -> bool:
     return not start or start.startswith(b"<!doctype html")
 
 
-def class_names(path: Path | None) -> list[str]:
-    """The names in a file of labels."""
-    from onnxdtd.inputs import labels
-
-    return labels(path) if path else []
-
-
 def skipped(result: dict[str, Any]) -> None:
     """Name what was left out, on standard error."""
     for entry in result["skipped"][:20]:
@@ -103,7 +95,6 @@ def evaluate_command(
     data: Data,
     request: Request,
     presets: Presets = [],
-    labels: Labels = None,
     target: Annotated[Literal["predicted", "label"], option("--explain", "Which class is explained.")] = "predicted",
     score: Annotated[Literal["logit", "probability"], option("--score", "What the perturbation curves show.")] = "logit",
     fill: Annotated[
@@ -129,7 +120,7 @@ def evaluate_command(
     writable(report)
     settings = Settings(patch, steps, share, fill, score, target, samples, seed)
     job = Evaluation(tuple(dict.fromkeys(models)), tuple(dict.fromkeys(presets)) or PRESETS, data, request, settings, bgr)
-    result = assemble(job, units(job, workers, engine, journal), class_names(labels))
+    result = assemble(job, units(job, workers, engine, journal))
     skipped(result)
     if as_json:
         print(json.dumps(result, indent=1, ensure_ascii=False))
@@ -176,7 +167,6 @@ def audit_command(
     data: Data,
     request: Request,
     presets: Presets = [],
-    labels: Labels = None,
     samples: Annotated[int, option("--samples", "Only the first N.", "N")] = 20,
     neurons: Annotated[int, option("--neurons", "How many of each layer to find root points of.", "N")] = 16,
     seed: Seed = 0,
@@ -209,7 +199,7 @@ def audit_command(
     result["settings"]["data"] = data.name
     result |= {"labelled": len(right), "right": sum(right)}
     result["skipped"] = [{"name": name, "reason": reason} for name, reason in left_out.items()]
-    result["pictures"] = pictures(job, items, subject.scale, class_names(labels))
+    result["pictures"] = pictures(job, items, subject.scale, subject.planned.labels)
     skipped(result)
     if as_json:
         print(json.dumps(result, indent=1, ensure_ascii=False))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,17 @@ from onnxdtd import model as files
 from onnxdtd.advice import advised
 from onnxdtd.bounds import Bounds, as_data, by_input, with_bytes
 from onnxdtd.chained import chained
+from onnxdtd.classlabels import Said, said
 from onnxdtd.emit import Emit, Tensor, label, wide
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
 from onnxdtd.flow import is_float
+from onnxdtd.labels import Index, Labels
 from onnxdtd.ledger import COLUMNS, OUTPUT, Ledger
 from onnxdtd.library import Library
 from onnxdtd.linear import NotLinear
 from onnxdtd.plan import NoScores, Plan, Step, explainable, plan, problem
 from onnxdtd.rectified import rectified
-from onnxdtd.request import Request
+from onnxdtd.request import NO_CLASSES, Request
 from onnxdtd.residual import shared_out
 from onnxdtd.rules import Context, propagate
 from onnxdtd.target import classes, start
@@ -38,7 +40,7 @@ PARTS = ("node", "initializer", "input", "output", "value_info")  # of a graph, 
 
 @dataclass(frozen=True)
 class Job:
-    """A model with its plan, before anything has been appended to it."""
+    """A model with its plan, before anything has been appended to it; ``request`` has the index of the target."""
 
     source: files.Source
     changes: list[str]
@@ -47,6 +49,8 @@ class Job:
     plan: Plan
     bounds: Bounds | None
     request: Request
+    said: Said
+    labels: Labels
 
 
 def prepare(model: files.ModelLike, request: Request) -> Job:
@@ -97,7 +101,13 @@ def _prepare(model: files.ModelLike, request: Request) -> Job:
         if name not in [t.name for t in made.inputs]:
             raise RequestError(f"--explain {name!r}: the output {made.output!r} does not depend on it")
     bounds = Bounds(emit, made, bounded) if bounded else None
-    return Job(source, changes, graph, emit, made, bounds, request)
+    own = said(source.proto, made)
+    labels = Labels(own.labels, None, classes(made)).named(request.labels)
+    made.notes.extend(labels.replaced())
+    if request.target is not None and request.target not in NO_CLASSES:
+        made.notes.extend(filter(None, [labels.understood(request.target)]))
+        request = replace(request, target=labels.index(request.target))
+    return Job(source, changes, graph, emit, made, bounds, request, own, labels)
 
 
 def _check_allow(allow: Mapping[str, str]) -> None:
@@ -120,6 +130,7 @@ def compile(
     allow: Mapping[str, str] | None = None,
     ledger: bool = False,
     explain: Sequence[str] = (),
+    labels: Sequence[str] | None = None,
 ) -> onnx.ModelProto:
     """Compile a classifier into a model that also computes the relevance of its input.
 
@@ -131,7 +142,8 @@ def compile(
             that broadcast against the input; where the model has several inputs also by their names, ``{"image": 0.0}``: the
             others then have none.
         target: None for an optional runtime input ``target`` (int64, [batch] or [1], -1 for the arg-max), ``"argmax"``
-            for the arg-max without such an input, or the index of a class.
+            for the arg-max without such an input, or the label or the index of a class. An integer that is a label of the
+            model is that label; ``onnxdtd.labels.Index(3)`` is an index whatever the labels are.
         contrast: explain the logit minus that of the runner-up, the highest of the other classes.
         output: the output (or inner tensor) to explain, where the model has several.
         keep: inner tensors whose relevance becomes an output ``relevance/<tensor>``.
@@ -141,6 +153,7 @@ def compile(
             (``onnxdtd.ledger.COLUMNS``; ``Explainer`` gives it names).
         explain: the inputs that relevance is given to, by default all of floating-point numbers; the others, such as masks,
             count as constants.
+        labels: names of the classes, in the order of the logits, in place of the model's own labels.
 
     Returns:
         The source model with all of its nodes and outputs, and the further output ``relevance`` (``relevance/<input>`` where
@@ -151,10 +164,11 @@ def compile(
         OnnxdtdError: see ``onnxdtd.errors``.
     """
     if isinstance(target, bool) or not (target is None or isinstance(target, str) or hasattr(target, "__index__")):
-        raise RequestError(f"target {target!r}: give 'argmax' or the index of a class")
-    chosen = target if target is None or isinstance(target, str) else int(target)
+        raise RequestError(f"target {target!r}: give 'argmax', or the label or the index of a class")
+    chosen = target if target is None or isinstance(target, str | Index) else int(target)
     words = (os.fspath(preset), tuple(settings), low, high, chosen, contrast, output, tuple(keep), allow, ledger)
-    request = Request(*words, explain=(explain,) if isinstance(explain, str) else tuple(explain))
+    names = None if labels is None else tuple(map(str, labels))
+    request = Request(*words, explain=(explain,) if isinstance(explain, str) else tuple(explain), labels=names)
     return build(prepare(model, request))
 
 
@@ -317,6 +331,10 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, boo
         "logits": made.logits.name,
         "stepped_back": [label(node) for node in made.stepped_back],
         "classes": classes(made),
+        "labels": job.said.labels,
+        "names": job.labels.names,
+        "label_output": job.said.label_output,
+        "score_output": job.said.score_output,
         "target": "input" if target_input else request.target,
         "target_input": target_input,
         "contrast": request.contrast,

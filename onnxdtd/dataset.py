@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 
 from onnxdtd.errors import RequestError
 from onnxdtd.inputs import Scaling, Shape, channel_axis, files, opened, samples, scaled, stacked
+from onnxdtd.labels import INTEGER
 
 LABEL_NAMES = ("label", "labels", "y", "target", "targets", "class", "classes")
 BOX_NAMES = ("box", "boxes", "bbox", "bboxes")
@@ -38,7 +39,7 @@ class Item:
 
     name: str
     x: np.ndarray
-    label: int | None = None
+    label: int | str | None = None
     box: Box | None = None
     remark: str = ""
 
@@ -58,7 +59,7 @@ class Item:
 class Truth:
     """What a file of labels says of one picture."""
 
-    label: int | None
+    label: int | str | None
     box: tuple[float, ...] | None
 
 
@@ -101,7 +102,7 @@ class Dataset:
             box = truth.box and fitted(truth.box, ImageOps.exif_transpose(picture).size, (width, height))
         return self._item(path.name, sample.x, truth.label, box)
 
-    def _item(self, name: str, x: np.ndarray, label: int | None, box: Sequence[float] | None) -> Item:
+    def _item(self, name: str, x: np.ndarray, label: int | str | None, box: Sequence[float] | None) -> Item:
         if not np.isfinite(x).all():
             raise RequestError("has values that are NaN or infinite")
         item = Item(name, x, label)
@@ -165,9 +166,9 @@ def _truth_arrays(path: Path, count: int) -> dict[str, np.ndarray]:
                 found[key] = np.atleast_1d(archive[name])
                 if len(found[key]) != count:
                     raise RequestError(f"{path}: has {count} samples, but {len(found[key])} entries in {name!r}")
-    if "label" in found and (found["label"].dtype.kind not in "iu" or found["label"].ndim != 1):
+    if "label" in found and (found["label"].dtype.kind not in "iuU" or found["label"].ndim != 1):
         raise RequestError(
-            f"{path}: the labels are {found['label'].dtype}, shape {list(found['label'].shape)}, not [n] integers"
+            f"{path}: the labels are {found['label'].dtype}, shape {list(found['label'].shape)}, not [n] integers or strings"
         )
     if "box" in found and (found["box"].dtype.kind not in "iuf" or found["box"].shape[1:] != (4,)):
         raise RequestError(f"{path}: the boxes have the shape {list(found['box'].shape)}, not [n, 4]: x0, y0, x1, y1")
@@ -208,8 +209,11 @@ def _labels(path: Path) -> tuple[dict[str, Truth], dict[str, str]]:
         try:
             if box is not None and len(box) != 4:
                 raise ValueError(f"its box has {len(box)} numbers, not 4")
-            number = int(label) if isinstance(label, str) else operator.index(label)
-            truths[name] = Truth(number, None if box is None else tuple(map(float, box)))
+            if isinstance(label, str) and not label.strip():
+                raise ValueError("it has no label")
+            text = label.strip() if isinstance(label, str) else str(operator.index(label))
+            truth = int(text) if INTEGER.fullmatch(text) else text
+            truths[name] = Truth(truth, None if box is None else tuple(map(float, box)))
         except (ValueError, TypeError) as error:
             bad[name] = f"{path.name}: {error}"
     return truths, bad

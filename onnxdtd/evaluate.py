@@ -20,6 +20,7 @@ from onnxdtd.compiler import build, prepare
 from onnxdtd.dataset import Item
 from onnxdtd.errors import RequestError
 from onnxdtd.images import heat
+from onnxdtd.labels import Index
 from onnxdtd.library import definitions
 from onnxdtd.perturb import default_patch, filler, perturbed, ranking, regions
 from onnxdtd.report import thumbnail
@@ -173,8 +174,9 @@ class Sessions:
     def measured(self, i: int, item: Item) -> dict[str, Any]:
         """One sample: curves and metrics of every preset. Raises ``RequestError`` where it does not fit the model."""
         logits = finite(self._scores.logits(item.x[None]), "the scores of the model")
-        classes, predicted = logits.shape[1], int(logits[0].argmax())
-        target = self._target(item, classes, predicted)
+        labels, predicted = self.subject.planned.labels, int(logits[0].argmax())
+        truth = None if item.label is None or logits.shape[1] < 2 else labels.labelled(item.label)
+        target = self._target(truth, predicted, logits.shape[1])
         relevance = {name: self._relevance(e, item.x, target) for name, e in self._explainers.items()}
         for name, r in relevance.items():
             finite(r, f"entries of the heatmap of {name}")
@@ -185,7 +187,8 @@ class Sessions:
         row: dict[str, Any] = {
             "name": item.name,
             "class": target,
-            "correct": None if item.label is None or classes < 2 else item.label == predicted,
+            "label": labels[target],
+            "correct": None if truth is None else truth == predicted,
             "random": {"curve": curves["random"].tolist(), "aopc": metrics.aopc(curves["random"])},
             "presets": {},
         }
@@ -200,18 +203,16 @@ class Sessions:
             row["pictures"] = {name: thumbnail(item.x, r, self.subject.scale) for name, r in relevance.items()}
         return row
 
-    def _target(self, item: Item, classes: int, predicted: int) -> int:
-        if classes > 1 and item.label is not None and not 0 <= item.label < classes:
-            raise RequestError(f"label {item.label} is no class of this model, which has classes 0 to {classes - 1}")
+    def _target(self, truth: Index | None, predicted: int, classes: int) -> Index:
         if self._settings.target == "predicted":
-            return predicted
+            return Index(predicted)
         if classes < 2:
             raise RequestError("the model has one score and no classes to choose from; use --explain predicted")
-        if item.label is None:
+        if truth is None:
             raise RequestError("has no label")
-        return item.label
+        return truth
 
-    def _relevance(self, explainer: Explainer, x: np.ndarray, target: int) -> np.ndarray:
+    def _relevance(self, explainer: Explainer, x: np.ndarray, target: Index) -> np.ndarray:
         (found,) = explainer(self.subject.layout.feed(x), target).relevance.values()
         return found if self.subject.layout.batch is None else found[0]
 
@@ -261,7 +262,7 @@ def placement(item: Item, relevance: np.ndarray) -> dict[str, float | None]:
     }
 
 
-def assemble(job: Evaluation, units: Iterable[dict[str, Any]], labels: Sequence[str] = ()) -> dict[str, Any]:
+def assemble(job: Evaluation, units: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """All units, in order, as one result; only sums are kept in memory. Raises ``RequestError`` where nothing was measured."""
     tallies, names = [Tally() for _ in job.models], job.names()
     skipped = dict.fromkeys(job.subject(job.models[0]).data.skipped.items())
@@ -273,15 +274,14 @@ def assemble(job: Evaluation, units: Iterable[dict[str, Any]], labels: Sequence[
         skipped |= dict.fromkeys((name, of + reason) for name, reason in unit["skipped"])
         for row in unit["rows"]:
             tallies[number].add(row)
-            label = labels[row["class"]] if row["class"] < len(labels) else str(row["class"])
             for preset, (picture, heatmap) in row.get("pictures", {}).items():
                 shown = pictures.setdefault(
-                    row["name"], {"name": row["name"], "class": label, "input": picture, "heatmaps": {}}
+                    row["name"], {"name": row["name"], "class": row["label"], "input": picture, "heatmaps": {}}
                 )
                 key = preset if len(job.models) == 1 else f"{Path(names[number]).stem}: {preset}"
                 shown["heatmaps"][key] = heatmap
     models = [
-        {"model": name, "sha256": digest, **tally.as_data(labels)}
+        {"model": name, "sha256": digest, **tally.as_data()}
         for name, digest, tally in zip(names, job.digests(), tallies, strict=True)
     ]
     if not any(model["samples"] for model in models):

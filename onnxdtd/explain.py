@@ -17,6 +17,7 @@ from onnxdtd.channels import ends
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.images import Caption, draw
 from onnxdtd.inputs import Layout, Sample, Scaling, samples, scaling
+from onnxdtd.labels import Index
 from onnxdtd.notes import Alike, Flag, of_amount, of_values
 from onnxdtd.runtime import Explainer, Explanation
 
@@ -25,14 +26,16 @@ MANY_CLASSES = 32  # of so many the first heatmap is kept, to compare others wit
 
 @dataclass(frozen=True)
 class Result:
-    """One explained sample. ``logit`` is the explained score before any Softmax, where the compiled model gives it."""
+    """One explained sample. ``predicted`` and ``target`` are indices; ``score`` is what the model gives the predicted class and
+    ``logit`` the explained score before any Softmax. None is what the model does not tell.
+    """
 
     name: str
     picture: str
-    predicted: int
+    predicted: int | None
     predicted_label: str
-    score: float
-    target: int
+    score: float | None
+    target: int | None
     target_label: str
     logit: float | None
     relevance_sum: float
@@ -80,13 +83,13 @@ class Job:
     def __init__(
         self,
         explainer: Explainer,
-        labels: Sequence[str] = (),
+        labels: Sequence[str] | None = None,
         bounds: tuple[object, object] | None = None,
         bgr: bool = False,
         ledgered: Callable[[], Explainer] | None = None,
     ):
         self.explainer = explainer
-        self.labels = labels
+        self.labels = explainer.labels.named(labels)
         self._make_ledgered = ledgered
         names = [name for name in explainer.metadata["relevance"] if name in explainer.inputs]
         if len(explainer.inputs) != 1:
@@ -107,7 +110,7 @@ class Job:
         """The samples in a file."""
         return samples(file, self.layout.shape, self.input, self.scale)
 
-    def explain(self, sample: Sample, target: int | None = None) -> tuple[Result, np.ndarray]:
+    def explain(self, sample: Sample, target: Index | None = None) -> tuple[Result, np.ndarray]:
         """One sample: the numbers, and its relevance without the batch axis. ``picture`` is filled in by ``run``."""
         feed = self.layout.feed(sample.x)
         try:
@@ -116,10 +119,10 @@ class Job:
             raise RequestError(f"{sample.name}: {error}") from None
         relevance = explanation.relevance[self.input]
         relevance = relevance if self.layout.batch is None else relevance[0]
-        predicted, chosen, score, logit = self._classes(explanation, target)
+        predicted, score, chosen, logit = self._classes(explanation, target)
         sums = (float(relevance.sum(dtype=np.float64)), float(relevance.min()), float(relevance.max()))
         preset = self.explainer.metadata["preset"]
-        words = (predicted, self.label(predicted), score, chosen, self.label(chosen), logit)
+        words = (predicted, self._label(predicted), score, chosen, self._label(chosen), logit)
         ledger = explanation.ledger
         balance = None if ledger is None else {name: float(values[0]) for name, values in ledger.totals().items()}
         result = Result(sample.name, "", *words, *sums, preset, balance)
@@ -136,40 +139,59 @@ class Job:
         except OnnxdtdError:  # nothing of a derivative is kept, or samples cannot be told apart
             return None
 
-    def _classes(self, explanation: Explanation, target: int | None) -> tuple[int, int, float, float | None]:
-        """Predicted class, explained class, score of the prediction, explained logit."""
+    def _classes(
+        self, explanation: Explanation, target: Index | None
+    ) -> tuple[int | None, float | None, int | None, float | None]:
+        """Predicted class, its score, explained class, explained logit; None where the model does not tell."""
         metadata = self.explainer.metadata
-        start = explanation.kept.get(metadata["logits"])
-        output = explanation.outputs.get(metadata["output"])
-        if isinstance(output, list):  # a ZipMap: one dictionary of scores for each sample
-            output = np.asarray([list(scores.values()) for scores in output], np.float64)
-        scores = output if output is not None and output.dtype.kind == "f" else start
-        first = self._row(scores) if scores is not None else np.zeros(1)
-        if metadata["classes"] == 2 and first.size == 1 and scores is output:  # the probability of class 1
-            first = np.asarray([1 - first[0], first[0]])
-        predicted = int(first.argmax())
-        if output is not None and output.dtype.kind in "iu":  # the number of the class itself
-            predicted = int(self._row(output)[0])
-            first = np.resize(first, max(first.size, predicted + 1))
-        elif scores is start and scores is not None:  # zero but at the explained class
-            predicted = int(np.abs(first).argmax())
-        fixed = metadata["target"] if isinstance(metadata["target"], int) else None
-        chosen = fixed if fixed is not None else predicted if target in (None, -1) else target
-        logit = float(self._row(start).sum(dtype=np.float64)) if start is not None else None
-        if start is None and metadata["output"] == metadata["logits"] and not metadata["contrast"] and first.size > 1:
-            logit = float(first[chosen])
-        return predicted, chosen, float(first[predicted]), None if metadata["derivative"] else logit
+        scores, predicted = self._scores(explanation), self._labelled(explanation)
+        if predicted is None and scores is not None:
+            predicted = max(scores, key=lambda index: scores[index])
+        asked = metadata["target"] if isinstance(metadata["target"], int) else target
+        chosen = predicted if asked is None else asked
+        start, plain = explanation.kept.get(metadata["logits"]), not metadata["contrast"]
+        logit = None if start is None else float(self._row(start).sum(dtype=np.float64))
+        if logit is None and metadata["output"] == metadata["logits"] and plain and scores is not None and chosen in scores:
+            logit = scores[chosen]
+        logit = None if metadata["derivative"] else logit
+        score = None if scores is None or predicted is None else scores.get(predicted)
+        if scores is None and plain and chosen == predicted:
+            score = logit
+        return predicted, score, chosen, logit
+
+    def _labelled(self, explanation: Explanation) -> int | None:
+        """The class that the model itself names, where it does."""
+        metadata = self.explainer.metadata
+        output = explanation.outputs.get(metadata.get("label_output", metadata["output"]))
+        if not isinstance(output, np.ndarray) or output.dtype.kind == "f":
+            return None
+        return self.labels.own_index(output.ravel()[0])
+
+    def _scores(self, explanation: Explanation) -> dict[int, float] | None:
+        """The model's score of each class, where it gives them. Raises ``RequestError`` where there are not as many labels."""
+        metadata = self.explainer.metadata
+        output = explanation.outputs.get(metadata.get("score_output", metadata["output"]))
+        if isinstance(output, list):  # of a ZipMap: a dictionary of scores by label for each sample, in the order of the labels
+            found = {self.labels.own_index(label): float(score) for label, score in output[0].items()}
+            return None if None in found else {index: score for index, score in found.items() if index is not None}
+        if output is None or output.dtype.kind != "f":
+            return None
+        row = self._row(output.astype(np.float64))
+        if row.size == 1 and self.labels.count == 2:  # the probability of class 1
+            row = np.asarray([1 - row[0], row[0]])
+        replace(self.labels, count=row.size).named(self.labels.names)
+        return dict(enumerate(row.tolist()))
 
     def _row(self, scores: np.ndarray) -> np.ndarray:
         return (scores[0] if scores.ndim > 1 else scores).ravel()
 
-    def label(self, index: int) -> str:
-        """The name of a class, or its number."""
-        return self.labels[index] if index < len(self.labels) else f"class {index}"
+    def _label(self, index: int | None) -> str:
+        return "" if index is None else self.labels[index]
 
     def caption(self, result: Result) -> Caption:
         """What stands above and below a picture."""
-        title = f"{result.name}: {result.predicted_label} (score {result.score:.3g})"
+        score = "" if result.score is None else f" (score {result.score:.3g})"
+        title = f"{result.name}: {result.predicted_label or 'no prediction'}{score}"
         if result.target != result.predicted:
             title += f", explained: {result.target_label}"
         subtitle = f"{result.preset}   Σ relevance = {result.relevance_sum:.4g}"
@@ -196,11 +218,10 @@ class Record:
 
     def finish(self, results: Sequence[Result], input_name: str) -> None:
         """Write all, or nothing: ``relevance/<input>`` [n, ...], a sample's ``relevance/<input>/<sample>`` where they differ in
-        size, and ``sample``, ``predicted``, ``target`` and ``logit`` (NaN where unknown), each [n].
+        size, and ``sample``, ``predicted``, ``target`` (-1 where unknown) and ``logit`` (NaN where unknown), each [n].
         """
-        arrays: dict[str, np.ndarray] = {
-            name: np.asarray([getattr(r, name) for r in results]) for name in ("predicted", "target")
-        }
+        classes = {"predicted": [r.predicted for r in results], "target": [r.target for r in results]}
+        arrays = {name: np.asarray([-1 if c is None else c for c in found]) for name, found in classes.items()}
         arrays["sample"] = np.asarray([Path(r.picture).stem for r in results], np.str_)
         arrays["logit"] = np.asarray([np.nan if r.logit is None else r.logit for r in results])
         name = f"relevance/{input_name}"
@@ -219,11 +240,11 @@ class Run:
 
     job: Job
     folder: Folder
-    target: int | None = None
+    target: Index | None = None
     record: Record | None = None
     results: list[Result] = field(default_factory=list)
     _used: set[str] = field(default_factory=set)
-    _firsts: dict[int, tuple[int, Sample, Alike]] = field(default_factory=dict)
+    _firsts: dict[int | None, tuple[int, Sample, Alike]] = field(default_factory=dict)
 
     def add(self, sample: Sample) -> None:
         """Explain a sample and draw it."""
@@ -263,7 +284,7 @@ def run(
     job: Job,
     found: Sequence[Path],
     folder: Folder,
-    target: int | None = None,
+    target: Index | None = None,
     tick: Callable[[], object] = lambda: None,
     skip: Callable[[str], object] | None = None,
     record: Record | None = None,

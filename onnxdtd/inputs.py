@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 import zipfile
 import zlib
@@ -19,7 +18,6 @@ from onnxdtd.errors import RequestError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz")
 CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
-MOST_CLASSES = 1_000_000
 SIDES = (224, 32, 8, 1)
 ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
 
@@ -252,19 +250,3 @@ def open_size(declared: Mapping[str, Sequence[Any]], run: Callable[[dict[str, np
             continue
         return side
     raise RequestError("the model takes no input of a size that could be guessed; give real ones with --inputs")
-
-
-def labels(path: Path) -> list[str]:
-    """The names of the classes: one a line, or a JSON list or object of index to name."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() != ".json":
-            return [line.strip() for line in text.splitlines()]
-        data = json.loads(text)
-        if isinstance(data, dict):
-            if max(map(int, data), default=0) > MOST_CLASSES:
-                raise ValueError(f"an index above {MOST_CLASSES}")
-            return [str(data.get(str(i), i)) for i in range(max(map(int, data), default=-1) + 1)]
-        return [str(name) for name in data]
-    except (OSError, ValueError, TypeError) as error:
-        raise RequestError(f"{path}: no labels can be read from it ({error})") from None

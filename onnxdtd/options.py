@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from onnxdtd.errors import RequestError
+from onnxdtd.labels import read
 from onnxdtd.request import Request
 
 app = typer.Typer(
@@ -65,7 +65,9 @@ def select(
     target: Annotated[
         str | None,
         option(
-            "--target", "The class to explain. Default: what an optional input `target` says, or the arg-max.", "argmax|INDEX"
+            "--target",
+            "The class to explain. Default: what an optional input `target` says, or the arg-max.",
+            "argmax|LABEL|INDEX",
         ),
     ] = None,
     contrast: Annotated[bool, option("--contrast", "Explain the logit minus that of the runner-up.")] = False,
@@ -78,16 +80,16 @@ def select(
     explain: Annotated[
         list[str], option("--explain", "An input to explain; the others count as constants. Default: all of floats.", "INPUT")
     ] = [],
+    labels: Annotated[
+        Path | None, option("--labels", "Names of the classes, one a line; shown instead of the model's own labels.", "FILE")
+    ] = None,
 ) -> Request:
     """What to explain and how: the options that commands share."""
     bounds = domain(low, high, span, mean, std)
-    chosen: int | str | None = int(target) if target and re.fullmatch(r"-?[0-9]+", target) else target
-    if chosen not in (None, "argmax") and not isinstance(chosen, int):
-        raise RequestError(f"target {target!r}: give 'argmax' or the index of a class")
     waivers = dict(entry.rpartition("=")[::2] if "=" in entry else (entry, "") for entry in allow)
-    return Request(
-        preset, tuple(settings), bounds.low, bounds.high, chosen, contrast, output, tuple(keep), waivers, ledger, tuple(explain)
-    )
+    names = None if labels is None else read(labels)
+    words = (preset, tuple(settings), bounds.low, bounds.high, target, contrast, output, tuple(keep), waivers, ledger)
+    return Request(*words, tuple(explain), names)
 
 
 def selects(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -151,6 +153,12 @@ def _numbers(option: str, text: str) -> float | list[float]:
     except ValueError:
         raise RequestError(f"{option} {text!r}: write a number, or numbers separated by commas") from None
     return values[0] if len(values) == 1 else values
+
+
+def say(notes: Iterable[str]) -> None:
+    """What a user should know, on standard error."""
+    for note in filter(None, notes):
+        err.print(f"note: {note}", markup=False)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -91,7 +91,7 @@ class Plan:
     producer: Mapping[str, gs.Node]
     active: Callable[[Tensor], bool]
     nonnegative: Callable[[Tensor], bool]
-    notes: list[str]  # what the caller ought to know: entries of a rule file that fit nothing
+    notes: list[str]  # what the caller ought to know: entries of a rule file that fit nothing, how a target was understood
     samples: Samples
 
 

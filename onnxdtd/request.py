@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+NO_CLASSES = ("argmax", "input", "optional")  # targets that leave the class to the run time
+
 
 @dataclass(frozen=True)
 class Request:
@@ -22,3 +24,4 @@ class Request:
     allow: Mapping[str, str] | None = None
     ledger: bool = False
     explain: Sequence[str] = ()
+    labels: Sequence[str] | None = None

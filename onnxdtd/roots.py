@@ -19,6 +19,7 @@ from onnx import TensorProto
 
 from onnxdtd.compiler import Job, build, prepare
 from onnxdtd.emit import Tensor, wide
+from onnxdtd.labels import Index
 from onnxdtd.linear import Slot
 from onnxdtd.model import ModelLike
 from onnxdtd.parts import Arrays, Batch, Part, batches, behind, cut, declared, folder, kind
@@ -181,7 +182,7 @@ class Network:
     def cotangent(self, batch: Batch, targets: Sequence[int]) -> np.ndarray:
         """What to multiply the logits by to get the explained one: 1 at the class, -1 at that contrasted with it, else 0."""
         batch.feeds.update(self._explainer.feeds(batch.feeds))
-        explanation = self._explainer(batch.feeds, [targets[row] for row in batch.rows])
+        explanation = self._explainer(batch.feeds, [Index(targets[row]) for row in batch.rows])
         return explanation.kept[self.logits.name].astype(wide(self.logits.dtype))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
+from onnxdtd.labels import Index, Labels
 
 NO_RUNTIME = "ONNX Runtime is not installed: pip install 'onnxdtd[cpu]', or 'onnxdtd[gpu]' for NVIDIA GPUs (never both)"
 CUDA = "CUDAExecutionProvider"
@@ -95,13 +96,18 @@ class Explainer:
         if "relevance" not in self.metadata:
             raise ModelError("this model was not compiled by onnxdtd: run `onnxdtd compile` on it first")
         self.inputs = {node.name: node for node in self.session.get_inputs()}
+        known = [self.metadata.get(name) for name in ("labels", "names", "classes")]  # older files have the last one only
+        self.labels = Labels(*known)
 
-    def __call__(self, x: np.ndarray | Mapping[str, np.ndarray], target: int | Sequence[int] | None = None) -> Explanation:
+    def __call__(
+        self, x: np.ndarray | Mapping[str, np.ndarray], target: int | str | Sequence[int | str] | None = None
+    ) -> Explanation:
         """Predict and explain.
 
         Args:
             x: the input, or one array for each input by name; cast to the type that the model takes.
-            target: the class to explain, one for all samples or one each; None explains the arg-max.
+            target: the class to explain, one for all samples or one each: its label, or its index (an integer that is a label
+                of the model is that label; ``labels.Index`` is an index whatever the labels are). None explains the arg-max.
 
         Raises:
             RequestError: arrays that do not fit, NaN or infinite values, a target that the model does not take.
@@ -161,20 +167,23 @@ class Explainer:
             raise RequestError(f"the array for {name!r} has values that are NaN or infinite")
         return value
 
-    def _target(self, target: int | Sequence[int], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _target(self, target: int | str | Sequence[int | str], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         name = self.metadata["target_input"]
         if name is None:
             raise RequestError("the target of this model was fixed when it was compiled")
-        values, classes = np.atleast_1d(np.asarray(target)), self.metadata["classes"]
-        if values.dtype.kind not in "iu" or values.ndim > 1:
-            raise RequestError(f"target {target!r} is neither the index of a class nor a list of them")
-        if (values < -1).any() or (classes is not None and (values >= classes).any()):
-            known = "" if classes is None else f", which has classes 0 to {classes - 1}"
-            raise RequestError(f"target {target} is no class of this model{known}")
+        given = np.atleast_1d(np.asarray(target))
+        if given.dtype.kind not in "iuU" or given.ndim > 1:
+            raise RequestError(f"target {target!r} is neither a class, its label or its index, nor a list of them")
+        listed = target if isinstance(target, list | tuple) else [target] if isinstance(target, Index) else given.tolist()
+        values = np.asarray([self._index(entry) for entry in listed])
         samples = max((len(array) for array in feeds.values() if array.ndim), default=1)
         if values.size not in (1, samples):
             raise RequestError(f"target has {values.size} classes for {samples} samples; give one for all, or one each")
         return {name: values.astype(np.int64)}
+
+    def _index(self, target: int | str) -> int:
+        """The class that is meant; -1 is the arg-max, where it is no label."""
+        return -1 if target == -1 and -1 not in (self.labels.own or ()) else self.labels.index(target)
 
 
 def session(

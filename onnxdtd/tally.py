@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Any
 
@@ -89,9 +89,11 @@ class Tally:
         self.rules: dict[str, Any] = {}
         self._means: dict[Any, Mean] = {}
         self._pairs = Pairs(name for name, measure in METRICS.items() if measure.best in BADNESS)
+        self._labels: dict[int, str] = {}
 
     def add(self, row: dict[str, Any]) -> None:
         """One sample."""
+        self._labels[row["class"]] = row["label"]
         self._note(("correct",), row["correct"])
         self._note(("random", "aopc"), row["random"]["aopc"])
         self._note(("random", "curve"), np.asarray(row["random"]["curve"]))
@@ -109,7 +111,7 @@ class Tally:
         if value is not None:
             self._means.setdefault(key, Mean()).add(value)
 
-    def as_data(self, labels: Sequence[str]) -> dict[str, Any]:
+    def as_data(self) -> dict[str, Any]:
         """Without the model's name."""
         means, correct = self._means, self._means.get(("correct",))
         of = lambda name, kind: {key[2]: mean for key, mean in means.items() if key[:2] == (name, kind)}
@@ -117,7 +119,7 @@ class Tally:
         presets = []
         for name, rules in self.rules.items():
             classes = [
-                {"class": c, "label": labels[c] if c < len(labels) else str(c), "n": m.n, "outside_inside": float(m.mean)}
+                {"class": c, "label": self._labels[c], "n": m.n, "outside_inside": float(m.mean)}
                 for c, m in sorted(of(name, "classes").items())
             ]
             curves = {order: mean.mean.tolist() for order, mean in of(name, "curves").items()}

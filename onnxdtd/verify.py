@@ -27,6 +27,7 @@ from onnxdtd.channels import ends
 from onnxdtd.compiler import PARTS, PREFIX, Job, build, predictor, prepare
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
 from onnxdtd.inputs import Layout, drawn, open_size, samples, scaling, sized
+from onnxdtd.labels import Index
 from onnxdtd.request import Request
 from onnxdtd.runtime import Explainer, Ledger
 from onnxdtd.trial import Run, Trial, by_definition, tolerance
@@ -158,18 +159,20 @@ def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | Non
     """What was asked for when the model was compiled."""
     inputs = {value.name for value in have.graph.input}
     low, high = as_given(facts["bounds"])
+    fixed = isinstance(facts["target"], int)
     return Request(
         preset=str(preset or facts["preset"]),
         settings=tuple(facts["settings"]),
         low=low,
         high=high,
-        target=None if facts["target"] == "input" else facts["target"],
+        target=None if facts["target"] == "input" else Index(facts["target"]) if fixed else facts["target"],
         contrast=facts["contrast"] is True,
         output=facts["output"],
         keep=tuple(name for name in facts["relevance"] if name not in inputs),
         allow=facts["allow"],
         ledger=facts["ledger"] is not None,
         explain=tuple(facts.get("explain", ())),
+        labels=facts.get("names"),
     )
 
 

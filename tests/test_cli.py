@@ -458,13 +458,42 @@ def test_explain_shows_the_first_50_rows(run: Callable[..., Ran], tmp_path: Path
 
 def test_labels(run: Callable[..., Ran], tmp_path: Path) -> None:
     np.save(tmp_path / "zeros.npy", digits()[:1])
-    (tmp_path / "names.txt").write_text("null\nEins\n", encoding="utf-8")
-    (tmp_path / "names.json").write_text('{"0": "ноль"}', encoding="utf-8")
+    (tmp_path / "names.txt").write_text("null\nEins\n2\n3\n4\n5\n6\n7\nacht\n9\n\n", encoding="utf-8")
+    (tmp_path / "names.json").write_text('{"0": "ноль", "9": "девять"}', encoding="utf-8")
     for file, name in (("names.txt", "null"), ("names.json", "ноль")):
         (result,) = explained(run, tmp_path, CNN, tmp_path / "zeros.npy", *BOUNDS, "--labels", tmp_path / file)
         assert result["predicted_label"] == name
-    (result,) = explained(run, tmp_path, CNN, tmp_path / "zeros.npy", "--labels", tmp_path / "names.txt", "--target", 8)
-    assert result["target_label"] == "class 8"
+    options = ("--labels", tmp_path / "names.txt", "--target", "acht", "-o", tmp_path / "out", "--json")
+    done = run("explain", CNN, tmp_path / "zeros.npy", *options)
+    assert [(r["target"], r["target_label"]) for r in done.json] == [(8, "acht")]
+    assert done.err == "note: target acht: taken for a label, 'acht', of the class with the index 8\n"
+
+
+def test_labels_of_the_model(run: Callable[..., Ran], tmp_path: Path) -> None:
+    """They are shown and taken for targets, of source and compiled model alike; it is said how one was understood."""
+    source = model(
+        "label, s = ai.onnx.ml.LinearClassifier <classlabels_ints = [3, 7, 9], coefficients = [1.0, 2.0, 0.0, 1.0, -1.0, 0.5], "
+        'intercepts = [0.1, 0.2, 0.3], post_transform = "SOFTMAX"> (x)',
+        "(float[n, 2] x) => (int64[n] label, float[n, 3] s)",
+        '"" : 17, "ai.onnx.ml" : 3',
+    )
+    onnx.save(source, tmp_path / "net.onnx")
+    np.save(tmp_path / "x.npy", np.array([[1, 1], [-1, 0.5], [-1, -1]], np.float32))
+    assert run("compile", tmp_path / "net.onnx", "-o", tmp_path / "made.onnx").code == 0
+    for path in (tmp_path / "net.onnx", tmp_path / "made.onnx"):
+        shown = [r["predicted_label"] for r in explained(run, tmp_path, path, tmp_path / "x.npy")]
+        assert shown == [str(label) for label in predict(source, np.load(tmp_path / "x.npy"))[0]]
+        for target, words in {"7": "a label, '7', of the class with the index 1", "1": "an index, that of '7'"}.items():
+            done = run("explain", path, tmp_path / "x.npy", "--target", target, "-o", tmp_path / "out", "--json")
+            assert {(r["target"], r["target_label"]) for r in done.json} == {(1, "7")}
+            assert done.err == f"note: target {target}: taken for {words}\n"
+        (tmp_path / "names.txt").write_text("three\nseven\nnine\n")
+        done = run("explain", path, tmp_path / "x.npy", "--labels", tmp_path / "names.txt", "-o", tmp_path / "out", "--json")
+        assert {r["predicted_label"] for r in done.json} <= {"three", "seven", "nine"}
+        assert done.err == "note: the labels given are shown in place of the model's own, 3, 7, 9\n"
+    done = run("compile", tmp_path / "net.onnx", "--target", "9", "-o", tmp_path / "nine.onnx")
+    assert "note: target 9: taken for a label, '9', of the class with the index 2" in done.err
+    assert metadata(tmp_path / "nine.onnx")["target"] == 2
 
 
 @pytest.mark.parametrize("label", ["[red]", "[/b]", "ca$h", "$\\frac$", "猫", "a_b^{c", "line\u2028break", "100 %", "  "])
@@ -868,6 +897,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (yard / "labels.bin").write_bytes(b"\xff\xfe\xfd")
     (yard / "labels_number.json").write_text("7")
     (yard / "labels_words.json").write_text('{"cat": "dog"}')
+    (yard / "labels_few.txt").write_text("cat\ndog\n")
     return yard
 
 
@@ -1044,6 +1074,8 @@ BAD = [
     Bad(f"explain {GOOD} {{y}}/x.npy --labels {{y}}/labels.json -o {{y}}/sub/out", "labels.json", "labels"),
     Bad(f"explain {GOOD} {{y}}/x.npy --labels {{y}}/labels_number.json -o {{y}}/sub/out", "labels_number.json"),
     Bad(f"explain {GOOD} {{y}}/x.npy --labels {{y}}/labels_words.json -o {{y}}/sub/out", "labels_words.json"),
+    Bad(f"explain {GOOD} {{y}}/x.npy --labels {{y}}/labels_few.txt -o {{y}}/sub/out", "2 labels for 10 classes"),
+    Bad("explain {y}/done.onnx {y}/x.npy --labels {y}/labels_few.txt -o {y}/sub/out", "2 labels for 10 classes"),
     Bad(f"explain {GOOD} {{y}}/x.npy --provider Abacus -o {{y}}/sub/out", "'Abacus'", "CPUExecutionProvider"),
     Bad(f"explain {GOOD} {{y}}/x.npy -o {{y}}/notes.txt", "notes.txt", "cannot write"),
     Bad(f"explain {GOOD} {{y}}/x.npy -o {{y}}/notes.txt/out", "notes.txt", "cannot write"),

@@ -134,7 +134,7 @@ def test_a_report_takes_the_place_of_no_other_file(command: str, what: str) -> N
     files = {"model": Path("model.onnx"), "data": Path("data.npz"), "labels": Path("labels.txt")}
     files["model"].write_bytes(Path(MODEL).read_bytes())
     files["data"].write_bytes(Path(DATA).read_bytes())
-    files["labels"].write_text("zero\none\n")
+    files["labels"].write_text("\n".join(map(str, range(10))))
     before = files[what].read_bytes()
     for option in ("--report", "--journal"):
         result = invoke(

@@ -119,6 +119,25 @@ def test_what_one_of_several_models_cannot_take_is_said_of_that_model(tmp_path: 
     assert result["skipped"] == [{"name": "some_5", "reason": reason}]
 
 
+def test_labels_of_data_are_those_of_the_model(tmp_path: Path) -> None:
+    """Strings, or integers that are no indices, in the order that the model has them."""
+    truth, box = (X @ WEIGHTS).argmax(1), np.tile([0, 0, 1, 1], (9, 1))
+    truth[0] = (truth[0] + 1) % 3
+    for names in (["eel", "cat", "dog"], [2, 3, 1]):
+        path = linear(tmp_path)
+        made = onnx.load(path)
+        made.metadata_props.add(key="classes", value=str(names))
+        onnx.save(made, path)
+        found = data(tmp_path, label=np.asarray(names)[truth], box=box)
+        job = Evaluation([path], ["lrp-0"], found, Request(), Settings(steps=2, target="label"))
+        result = evaluated(job, tmp_path)
+        assert result["models"][0]["accuracy"] == pytest.approx(8 / 9)
+        assert [row["class"] for row in result["pictures"]["samples"]] == [str(names[c]) for c in truth[:8]]
+    job = Evaluation([path], ["lrp-0"], data(tmp_path, label=np.arange(9) % 4), Request(), Settings(steps=2))
+    skipped = {entry["name"]: entry["reason"] for entry in evaluated(job, tmp_path)["skipped"]}
+    assert skipped["some_4"] == "label 0 is none of the model's, 2, 3, 1"
+
+
 def test_nothing_left_to_measure(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"none of the samples could be measured \(some_0: label 9"):
         of_linear(tmp_path, Settings(steps=2), label=np.full(9, 9))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from onnxdtd.errors import RequestError
-from onnxdtd.inputs import Scaling, Shape, batched, channel_axis, files, labels, samples, scaling
+from onnxdtd.inputs import Scaling, Shape, batched, channel_axis, files, samples, scaling
 
 UNIT = scaling(0, 1)
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -370,7 +370,7 @@ def test_a_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         read(path, [3, 6, 8])
 
 
-# ---------------------------------------------------------------------------------------------------- folders and labels
+# ---------------------------------------------------------------------------------------------------- folders
 
 
 def test_files(tmp_path: Path) -> None:
@@ -385,29 +385,3 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "deep/d.png").unlink()
     with pytest.raises(RequestError, match="deep: no images"):
         files([tmp_path / "deep"])
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "names"),
-    [
-        ("labels.txt", "cat\n dog \n\nfish\n", ["cat", "dog", "", "fish"]),
-        ("labels.txt", "cat\r\ndog", ["cat", "dog"]),
-        ("labels.txt", "猫\nñandú\n", ["猫", "ñandú"]),
-        ("labels.txt", "\ufeffcat\ndog\n", ["cat", "dog"]),
-        ("labels.txt", "", []),
-        ("labels.json", '["cat", "dog", 3]', ["cat", "dog", "3"]),
-        ("labels.json", '{"0": "cat", "2": "dog"}', ["cat", "1", "dog"]),
-        ("labels.json", "{}", []),
-        ("labels.JSON", "[]", []),
-    ],
-)
-def test_labels(name: str, text: str, names: list[str], tmp_path: Path) -> None:
-    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
-    assert labels(tmp_path / name) == names
-
-
-@pytest.mark.parametrize("text", ["", "{", "7", "null", '{"cat": 1}'])
-def test_labels_that_are_none(text: str, tmp_path: Path) -> None:
-    (tmp_path / "labels.json").write_text(text)
-    with pytest.raises(RequestError, match=r"labels\.json: no labels"):
-        labels(tmp_path / "labels.json")

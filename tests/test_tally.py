@@ -43,7 +43,14 @@ def test_few_pairs_must_differ_by_more(n: int, quantile: float) -> None:
 def row(**aopc: float) -> dict[str, Any]:
     curve = {"morf": [0.0], "lerf": [0.0], "empty": False}
     presets = {name: {"metrics": {"aopc": value, "gini": 0.5}, **curve} for name, value in aopc.items()}
-    return {"name": "", "class": 0, "correct": None, "random": {"curve": [0.0], "aopc": 1.0}, "presets": presets}
+    return {
+        "name": "",
+        "class": 0,
+        "label": "class 0",
+        "correct": None,
+        "random": {"curve": [0.0], "aopc": 1.0},
+        "presets": presets,
+    }
 
 
 def test_differences_are_taken_sample_by_sample() -> None:
@@ -53,7 +60,7 @@ def test_differences_are_taken_sample_by_sample() -> None:
     base, gap = rng.normal(0, 100, 12), rng.normal(1, 0.1, 12)
     for value, lead in zip(base, gap, strict=True):
         tally.add(row(a=value + lead, b=value, c=value * (1 + 1e-7)))
-    found = tally.as_data([])["differences"]
+    found = tally.as_data()["differences"]
     pair = next(one for one in found if (one["preset"], one["other"]) == ("a", "b"))
     assert pair["metric"] == "aopc", "Gini has no better and worse"
     assert pair["mean"] == pytest.approx(gap.mean())

@@ -1,0 +1,190 @@
+"""What the classes of a model are called, and which one is meant by a label or an index."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from onnxdtd.errors import RequestError
+
+BACKGROUND = ("background", "__background__", "dummy", "none")
+INTEGER = re.compile(r"[+-]?[0-9]+")
+WORDNET = re.compile(r"n\d{8}\s+")  # what stands before a name in the lists of ImageNet
+FEW = 12  # labels that a message lists
+MOST = 1_000_000
+LARGEST = 2**63  # and no int64
+
+
+class Index(int):
+    """The position of a class among the logits; a plain number may be a label."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """``own`` labels of a model, strings or integers, ``names`` that a user gives the classes instead; both in the order of the
+    logits, those of a binary model with one logit for class 0 and class 1. ``count`` is the number of classes, None where it is
+    known at run time only.
+    """
+
+    own: Sequence[str | int] | None = None
+    names: Sequence[str] | None = None
+    count: int | None = None
+
+    def named(self, names: Sequence[str] | None) -> Labels:
+        """The same with other names. Raises ``RequestError`` where there are more or fewer than classes."""
+        if names is None:
+            return self
+        if self.count is not None and len(names) != self.count:
+            raise RequestError(f"{len(names)} labels for {self.count} classes{_off_by_one(names, self.count)}")
+        return replace(self, names=tuple(names))
+
+    def replaced(self) -> Iterator[str]:
+        """Says that names stand for other labels of the model's own."""
+        if self.names and self.own and list(self.names) != [str(label) for label in self.own]:
+            yield f"the labels given are shown in place of the model's own, {_listed(self.own)}"
+
+    def __getitem__(self, index: int) -> str:
+        """What to call a class: its name, its label, or its number."""
+        known = self.names or self.own
+        return str(known[index]) if known and 0 <= index < len(known) else f"class {index}"
+
+    def index(self, target: int | str, what: str = "target") -> Index:
+        """The class that a label or an index means; what could be either is the label. Raises ``RequestError`` for no class."""
+        for matches in () if isinstance(target, Index) else self._matches(target):
+            if len(matches) > 1:
+                raise RequestError(f"{what} {target!r}: the classes {_listed(matches)} are called so; give the index of one")
+            if matches:
+                return Index(matches[0])
+        if isinstance(target, str) and not INTEGER.fullmatch(target):
+            ways = "" if self.names or self.own else "; it has no labels: give an index, or 'argmax', or names with --labels"
+            raise RequestError(f"{what} {target!r} is no class of this model{self._instead(target)}{ways}")
+        if not 0 <= int(target) < (LARGEST if self.count is None else self.count):
+            raise RequestError(f"{what} {target} is no class of this model{self._instead(target)}")
+        return Index(target)
+
+    def own_index(self, label: Any) -> int | None:
+        """The class of a label that the model gave; None where it is not among those known."""
+        if self.own is not None and label in self.own:
+            return list(self.own).index(label)
+        return None if isinstance(label, str) else int(label)
+
+    def labelled(self, label: int | str) -> Index:
+        """The class of a label in a data set: where the model has integers for labels, these are no indices."""
+        numbers = self.own is not None and all(isinstance(known, int) for known in self.own)
+        if numbers and INTEGER.fullmatch(str(label)) and int(label) not in (self.own or ()):
+            raise RequestError(f"label {label} is none of the model's, {_listed(self.own or ())}")
+        return self.index(str(label), "label")
+
+    def understood(self, target: int | str) -> str:
+        """Which class a target was taken for, in words; nothing where there are no labels that it could have been."""
+        if isinstance(target, Index) or not (self.names or self.own):
+            return ""
+        index = self.index(target)
+        if not any(index in matches for matches in self._matches(target)):
+            return f"target {target}: taken for an index, that of {self[index]!r}"
+        number = int(target) if re.fullmatch(r"[0-9]+", str(target)) else index
+        other = number != index and number < (self.count or 0)
+        words = f"target {target}: taken for a label, {self[index]!r}, of the class with the index {index}"
+        return words + (f"; the one with the index {number} is {self[number]!r}" if other else "")
+
+    def _matches(self, target: int | str) -> Iterator[list[int]]:
+        """The classes that are called so, in ever looser senses."""
+        if not isinstance(target, str):
+            yield _places(target, (label if isinstance(label, int) else None for label in self.own or ()))
+            return
+        for known in (self.names or (), self.own or ()):
+            words = [str(label) for label in known]
+            yield _places(target, words)
+            yield _places(target, map(first_synonym, words))
+            yield _places(target.strip().casefold(), (first_synonym(word).casefold() for word in words))
+
+    def _instead(self, target: int | str) -> str:
+        """What there is, and what is called nearly so."""
+        words = [str(label) for label in self.names or self.own or ()]
+        close = difflib.get_close_matches(str(target), [*words, *map(first_synonym, words)], 3, 0.6)
+        if close:
+            return f"; did you mean {', '.join(map(repr, dict.fromkeys(close)))}?"
+        classes = "" if self.count is None else f", which has classes 0 to {self.count - 1}"
+        return classes + (f", called {_listed(words)}" if words else "")
+
+
+def first_synonym(name: str) -> str:
+    """A name without its synonyms and its WordNet number.
+
+    >>> first_synonym("tabby, tabby cat"), first_synonym("n02123045 tabby, tabby cat")
+    ('tabby', 'tabby')
+    """
+    return WORDNET.sub("", name.partition(",")[0].strip(), count=1)
+
+
+def read(path: Path) -> tuple[str, ...]:
+    """The names of the classes: one a line, or a list or an object of index to name, as JSON or as Python writes it."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: no labels can be read from it ({error})") from None
+    found = parsed(text)
+    if found is None and path.suffix.lower() == ".json":
+        raise RequestError(f"{path}: no labels can be read from it; give a list of names, or an object of index to name")
+    lines = text.rstrip().splitlines() if found is None else map(str, found)
+    return tuple(line.strip() for line in lines)
+
+
+def parsed(text: str) -> list[str | int] | None:
+    """A list of labels, or what maps indices to labels or labels to indices, written in JSON or as Python writes it; None for
+    any other text. Classes that are left out have their index for a label.
+
+    >>> parsed("{0: 'cat', 2: 'dog'}"), parsed('{"dog": 1, "cat": 0}'), parsed("cat\\ndog")
+    (['cat', '1', 'dog'], ['cat', 'dog'], None)
+    """
+    if text.lstrip()[:1] not in ("[", "{", "("):
+        return None
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            data = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return None
+    if isinstance(data, dict):
+        turned = data if all(map(_is_index, data)) else {str(value): key for key, value in data.items()}  # as in torchvision
+        pairs = {int(key): value for key, value in turned.items() if _is_index(key)}
+        if len(pairs) < len(data) or max(pairs, default=0) > MOST:
+            return None
+        data = [pairs.get(i, str(i)) for i in range(max(pairs, default=-1) + 1)]
+    return [_label(entry) for entry in data] if isinstance(data, list | tuple) else None
+
+
+def _is_index(value: Any) -> bool:
+    return re.fullmatch(r"[0-9]+", str(value)) is not None
+
+
+def _label(entry: Any) -> str | int:
+    """A label; of several names for a class the last, as in Keras' list of ImageNet's."""
+    if isinstance(entry, list | tuple) and entry:
+        return _label(entry[-1])
+    return entry if isinstance(entry, int) and not isinstance(entry, bool) else str(entry)
+
+
+def _places(wanted: Any, words: Iterable[Any]) -> list[int]:
+    return [i for i, word in enumerate(words) if word == wanted]
+
+
+def _off_by_one(names: Sequence[str], count: int) -> str:
+    """What is probably the matter with a list that has one label too many or too few."""
+    if len(names) == count + 1 and names[0].casefold() in BACKGROUND:
+        return f"; take out the first one, {names[0]!r}, which this model does not have"
+    if len(names) == count - 1:
+        return "; some models, such as TensorFlow's of ImageNet, have a class 0 for the background: put a name for it in front"
+    return ""
+
+
+def _listed(values: Sequence[Any]) -> str:
+    more = f" and {len(values) - FEW} more" if len(values) > FEW else ""
+    return ", ".join(map(str, values[:FEW])) + more
