@@ -6,7 +6,8 @@ gives is compared with the same rules step by step as they are defined, whose le
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from onnxdtd.plan import step_back
 from onnxdtd.runtime import Explainer, Explanation, Ledger, session
 
 # How far rounding may go: of the largest output of a run, the largest relevance of a sample, or all of a sample's relevance.
-# The bundled models and seventeen trained ones under every preset show 1e-6, 4e-7 and 7e-7; in half precision, where a CPU
-# rounds at other places once other nodes read a tensor as well, 1e-2, 0 and 6e-6.
+# The bundled models and seventeen trained ones under every preset show 6e-7, 5e-7 and 4e-6 at most; in half precision, where a
+# CPU rounds at other places once other nodes read a tensor as well, 3e-3, 0 and 2e-6.
 ROUNDING, HALF = 1e-4, 2e-2
 PROBABILITIES = ("Softmax", "Sigmoid", "Reciprocal", "Normalizer", "LinearClassifier")
 
+Feeds = Mapping[str, np.ndarray]
 Outputs = Mapping[str, Any]
 
 
@@ -33,7 +35,8 @@ Outputs = Mapping[str, Any]
 class Run:
     """What one input showed: what relevance has another shape or type than what it explains; whether it is finite; how far
     the outputs are from those of the predictor alone; how far relevance is from the definition, entry by entry and as a sum
-    (None without a ledger); how much of it has another sign than the logit, how much there is, and the ledger.
+    (None without a ledger); how much of it has another sign than the logit, how much there is, and the ledger; how far it
+    depends on another sample in its batch (None where that was not tried).
     """
 
     misshapen: list[str]
@@ -44,6 +47,7 @@ class Run:
     opposite: float
     whole: float
     ledger: Ledger | None
+    mixing: float | None = None
 
     @property
     def off(self) -> float:
@@ -63,16 +67,49 @@ class Trial:
         self.file = Explainer(compiled, providers, optimise=optimise)
         self.plain = session(model, providers, folder, optimise=optimise)
         self._defined = Explainer(defined, providers, folder, optimise=optimise)
-        self._probable = probabilities(job)
+        self._probable, self._axes = probabilities(job), job.plan.samples.axes
 
-    def __call__(self, feeds: Mapping[str, np.ndarray]) -> Run:
+    def mixing(self, one: Feeds, other: Feeds) -> float | None:
+        """How far the relevance of a sample depends on another one in its batch, as a share of the largest; None where the
+        model takes one at a time.
+
+        It is compared with that in a batch of nothing but itself: of the same size, so that the runtime rounds alike.
+        """
+        axes = {name: self._axes.get(name) for name in one}
+        fixed = [axis is None or isinstance(self.file.inputs[name].shape[axis], int) for name, axis in axes.items()]
+        if any(fixed) or any(one[name].shape != other[name].shape for name in one):
+            return None
+        batch = lambda a, b: {name: np.concatenate([a[name], b[name]], axis) for name, axis in axes.items()}
+        both = batch(one, other)
+        try:
+            self.plain.run(None, both)
+        except Exception:  # ONNX Runtime's own exceptions share no base class
+            return None
+        with _running():
+            found = self.file(both)
+            apart = [
+                distance(rows(self.file(batch(x, x)).relevance[name], axis)[row], rows(found.relevance[name], axis)[row])
+                for row, x in enumerate((one, other))
+                for name, axis in axes.items()
+                if name in found.relevance
+            ]
+        return float(np.max(apart))
+
+    def __call__(self, feeds: Feeds) -> Run:
         """What an input shows. Raises ``ModelError`` where a model does not run on it."""
         names = [node.name for node in self.plain.get_outputs()]
-        try:
+        with _running():
             outputs = dict(zip(names, self.plain.run(names, feeds), strict=True))
-            return compared(feeds, outputs, self.file(feeds), self._defined(feeds), self._probable)
-        except Exception as error:  # ONNX Runtime's own exceptions share no base class
-            raise ModelError(str(error) if isinstance(error, OnnxdtdError) else f"{type(error).__name__}: {error}") from None
+            return compared(feeds, outputs, self.file(feeds), self._defined(feeds), self._probable, self._axes)
+
+
+@contextmanager
+def _running() -> Iterator[None]:
+    """Whatever goes wrong is the model's fault."""
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's own exceptions share no base class
+        raise ModelError(str(error) if isinstance(error, OnnxdtdError) else f"{type(error).__name__}: {error}") from None
 
 
 def tolerance(job: Job) -> float:
@@ -99,7 +136,12 @@ def probabilities(job: Job) -> set[str]:
 
 
 def compared(
-    feeds: Mapping[str, np.ndarray], outputs: Outputs, file: Explanation, defined: Explanation, probable: Collection[str]
+    feeds: Feeds,
+    outputs: Outputs,
+    file: Explanation,
+    defined: Explanation,
+    probable: Collection[str],
+    axes: Mapping[str, int | None],
 ) -> Run:
     """Compare what the file gives for ``feeds`` with the ``outputs`` of the predictor alone, and with the definition."""
     found = {**file.relevance, **file.kept}
@@ -110,9 +152,10 @@ def compared(
     if wrong:
         return Run(wrong, True, float(np.max(prediction)), 0.0, None, 0.0, 0.0, None)
     ledger = defined.ledger
-    samples = 1 if ledger is None else len(ledger["in"])
     heatmaps = [
-        distance(a, b) for name in expected for a, b in zip(*(rows(r[name], samples) for r in (expected, found)), strict=True)
+        distance(a, b)
+        for name in expected
+        for a, b in zip(*(rows(r[name], axes.get(name)) for r in (expected, found)), strict=True)
     ]
     relevance = [np.asarray(r, np.float64) for r in file.relevance.values()]
     sign = 1.0 if ledger is None else np.sign(ledger["in"][:, 0].sum())
@@ -121,7 +164,7 @@ def compared(
         all(np.isfinite(np.asarray(r, np.float64)).all() for r in found.values()),
         float(np.max(prediction)),  # NaN if one is
         float(np.max(heatmaps)),
-        None if ledger is None else missing(ledger, np.concatenate([rows(r, samples) for r in relevance], axis=1)),
+        None if ledger is None else missing(ledger, [rows(r, axes.get(name)) for name, r in file.relevance.items()]),
         sum(float(np.maximum(-r * sign, 0).sum()) for r in relevance),
         sum(float(np.abs(r).sum()) for r in relevance),
         ledger,
@@ -140,17 +183,23 @@ def misshapen(name: str, explained: np.ndarray, relevance: np.ndarray | None) ->
     return "that of {0!r} is {1}, and {0!r} is {2}".format(name, *texts)
 
 
-def rows(value: np.ndarray, samples: int) -> np.ndarray:
-    """Relevance as float64, [samples, entries]."""
-    return np.asarray(value, np.float64).reshape([samples, -1])
+def rows(value: np.ndarray, axis: int | None) -> np.ndarray:
+    """Relevance as float64, [samples, entries], from the axis of the samples; one row where it has none."""
+    wide = np.asarray(value, np.float64)
+    return wide.reshape([1, -1]) if axis is None else np.moveaxis(wide, axis, 0).reshape([wide.shape[axis], -1])
 
 
-def missing(ledger: Ledger, relevance: np.ndarray) -> float:
-    """How far Σ ``relevance`` [batch, entries] is from what the ledger says arrives, as a share of all that is there."""
-    totals, amount = ledger.totals(), np.abs(relevance).sum(axis=1)
-    scale = np.maximum(amount, 1e-6 * np.abs(totals["logit"]))  # where nearly all got lost, the ledger's own rounding shows
-    off = np.abs(relevance.sum(axis=1) - totals["relevance"])
-    return float(np.max(off / np.where(scale > 0, scale, 1.0), initial=0))
+def missing(ledger: Ledger, relevance: Sequence[np.ndarray]) -> float:
+    """How far Σ ``relevance``, [samples, entries] of each input, is from what the ledger says arrives, as a share of all that
+    is there.
+    """
+    totals = ledger.totals()
+    if any(len(r) != len(ledger["in"]) for r in relevance):  # all samples share an input
+        relevance = [r.reshape([1, -1]) for r in relevance]
+        totals = {name: values.sum(keepdims=True) for name, values in totals.items()}
+    found = np.concatenate(relevance, axis=1)
+    scale = np.maximum(np.abs(found).sum(axis=1), 1e-6 * np.abs(totals["logit"]))  # or the ledger's own rounding shows
+    return float(np.max(np.abs(found.sum(axis=1) - totals["relevance"]) / np.where(scale > 0, scale, 1.0), initial=0))
 
 
 def distance(a: Any, b: Any, probable: bool = False) -> float:

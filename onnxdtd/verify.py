@@ -312,7 +312,17 @@ def _runs(trial: Callable[..., Trial], most: float, inputs: Path | None) -> tupl
 
 
 def _tried(trial: Trial, inputs: Path | None) -> list[Run]:
-    return [trial(trial.file.feeds(feeds)) for feeds in _inputs(trial.file, trial.plain, inputs)]
+    """What every input shows; what two of them show in one batch is noted with the first."""
+    runs: list[Run] = []
+    first: Mapping[str, np.ndarray] = {}
+    for feeds in _inputs(trial.file, trial.plain, inputs):
+        fitting = trial.file.feeds(feeds)
+        runs.append(trial(fitting))
+        if len(runs) == 1:
+            first = fitting
+        elif len(runs) == 2 and not runs[0].misshapen:
+            runs[0] = replace(runs[0], mixing=trial.mixing(first, fitting))
+    return runs
 
 
 def _most(runs: Sequence[Run], what: str) -> float:
@@ -356,6 +366,8 @@ def _ran(runs: Sequence[Run], most: float, firm: bool) -> Iterator[Check]:
         return
     finite = all(run.finite for run in runs)
     yield Check("finite", finite, "relevance has " + ("no NaN and no infinite value" if finite else "NaN or infinite values"))
+    if runs[0].mixing is not None:
+        yield _agreement("samples", "the same whatever else is in the batch", runs[0].mixing, "the largest", most, firm=True)
     yield _agreement("relevance", "what the rules give without shortcuts", _most(runs, "heatmap"), "the largest", most, firm)
 
 

@@ -9,7 +9,7 @@ from nets import eighths, model, node
 from onnxdtd.compiler import prepare
 from onnxdtd.request import Request
 from onnxdtd.runtime import Ledger
-from onnxdtd.trial import HALF, ROUNDING, distance, misshapen, missing, probabilities, tolerance
+from onnxdtd.trial import HALF, ROUNDING, distance, misshapen, missing, probabilities, rows, tolerance
 
 RNG = np.random.default_rng(9)
 
@@ -54,10 +54,26 @@ def test_missing() -> None:
         "bias": np.asarray([[0.0, 2.0]]),
     }
     book = Ledger(["y", "step"], columns)
-    assert missing(book, np.asarray([[3.0, 4.0]])) == 0
-    assert missing(book, np.asarray([[9.0, 1.0]])) == pytest.approx(0.3)
-    assert missing(book, np.asarray([[-8.0, 15.0]])) == 0
-    assert missing(book, np.asarray([[0.0, 0.0]])) == pytest.approx(7e5)
+    assert missing(book, [np.asarray([[3.0, 4.0]])]) == 0
+    assert missing(book, [np.asarray([[9.0]]), np.asarray([[1.0]])]) == pytest.approx(0.3)
+    assert missing(book, [np.asarray([[-8.0, 15.0]])]) == 0
+    assert missing(book, [np.asarray([[0.0, 0.0]])]) == pytest.approx(7e5)
+
+
+def test_missing_sample_by_sample() -> None:
+    """What one has too much of does not make up for what another lacks."""
+    columns = dict.fromkeys((*Ledger.KEPT, "negative"), np.zeros((2, 1)))
+    book = Ledger(["y"], columns | dict.fromkeys(("in", "out"), np.asarray([[1.0], [3.0]])))
+    assert missing(book, [np.asarray([[1.0], [3.0]])]) == 0
+    assert missing(book, [np.asarray([[3.0], [1.0]])]) == pytest.approx(2)
+    assert missing(book, [np.asarray([[3.0, 1.0]])]) == 0, "one input for both"
+
+
+def test_rows() -> None:
+    value = np.arange(6.0).reshape(2, 3)
+    assert rows(value, 0).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert rows(value, 1).tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert rows(value, None).tolist() == [[0, 1, 2, 3, 4, 5]]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +88,8 @@ def test_missing() -> None:
 )
 def test_probabilities(nodes: str, found: set[str]) -> None:
     names = ["z", *(f"t{i}" for i in range(1, len(nodes.split()))), "y"]
-    made = [node(op, a, b) for op, a, b in zip(nodes.split(), names, names[1:], strict=False)]
+    axis = {"ArgMax": {"axis": 1}}
+    made = [node(op, a, b, **axis.get(op, {})) for op, a, b in zip(nodes.split(), names, names[1:], strict=False)]
     proto = model([node("MatMul", "x w", "z"), *made], {"x": ["n", 4]}, ["y"], {"w": eighths(RNG, 4, 3)})
     assert probabilities(prepare(proto, Request())) == found
 

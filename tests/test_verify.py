@@ -253,6 +253,16 @@ def test_a_model_that_does_not_run(source: Path, compiled: Path) -> None:
     assert {"relevance pass", "runs"} <= failed(verify(tampered(compiled, change), source))
 
 
+def test_deep(tmp_path: Path) -> None:
+    """Deeper than Python's stack."""
+    deep = [node("Relu", f"t{i}", f"t{i + 1}") for i in range(2000)]
+    nodes = [node("MatMul", "x w", "t0"), *deep, node("MatMul", "t2000 v", "y")]
+    path, source = of(model(nodes, {"x": ["n", 4]}, ["y"], {"w": eighths(RNG, 4, 4), "v": eighths(RNG, 4, 3)}), tmp_path)
+    report = verify(path, source)
+    assert report.passed, report.checks
+    assert [step["step"] for step in report.steps] == ["y", "y_node", "t0_node"]
+
+
 def test_own_preset(source: Path, tmp_path: Path) -> None:
     rules, path = tmp_path / "mine.toml", tmp_path / "out.onnx"
     rules.write_text(OWN_RULES)
@@ -479,6 +489,11 @@ def flattened(job: Any, *args: Any) -> Any:
     return {name: job.emit("Reshape", r, [1, -1, 1]) for name, r in accumulate(job, *args).items()}
 
 
+def mean_of_the_batch(job: Any, *args: Any) -> Any:
+    e = job.emit
+    return {name: e("Expand", e("ReduceMean", r, axes=[0]), e("Shape", r)) for name, r in accumulate(job, *args).items()}
+
+
 def more_at_one_layer(e: Any, layer: Any, rule: Any, *args: Any) -> Any:
     found = rules_module.propagate(e, layer, rule, *args)
     return [e("Mul", share, 1.5) for share in found] if layer.y.name == "z" else found
@@ -489,6 +504,7 @@ WRONG: list[tuple[str, Any, set[str]]] = [
     ("shared_out", from_skip_to_branch, {"relevance"}),
     ("accumulate", twice, {"sum"}),
     ("accumulate", flattened, {"shapes"}),
+    ("accumulate", mean_of_the_batch, {"samples"}),
     ("is_float", lambda dtype: False, {"shapes"}),
     ("propagate", more_at_one_layer, {"balance"}),
 ]
