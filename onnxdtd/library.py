@@ -95,7 +95,10 @@ class Preset:
                         + ("give --low and --high" if layer.first else "only the first layer has them; choose another rule")
                     )
                 return selector.rule
-        raise RuleError(f"preset {self.name}: no entry matches the layer {layer.name!r} ({layer.op})")
+        raise RuleError(
+            f"preset {self.name}: no entry matches the layer {layer.name!r} ({layer.op}); "
+            "write an entry without conditions, { rule = ... }, as its last"
+        )
 
     def unused(self, layers: Sequence[LayerFacts]) -> list[str]:
         """The entries by name or operator that decide on none of ``layers``, in words.

@@ -90,7 +90,7 @@ def shape_of(tensor: Tensor) -> list[int | None]:
     """The shape, whose rank at least must be known."""
     sizes = dims(tensor)
     if sizes is None:
-        raise NotLinear(f"the rank of {tensor.name!r} is unknown")
+        raise NotLinear(f"the rank of {tensor.name!r} is unknown; declare its shape in the model")
     return sizes
 
 
@@ -299,7 +299,7 @@ def resize(e: Emit, node: gs.Node, active: Active) -> Layer:
     x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
     before, after = known(shape_of(x)[2:]), known(shape_of(y)[2:])
     if before is None or after is None:
-        raise NotLinear("the sizes before and after are not known at compile time")
+        raise NotLinear("the sizes before and after are not known at compile time; export the model with fixed ones")
     if node.attrs.get("mode", "nearest") == "cubic":
         raise NotLinear("cubic interpolation has negative weights")
     if node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize" or node.attrs.get("antialias"):
@@ -341,7 +341,7 @@ def batch_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
     """y = γ (x − μ)/√(σ²+ε) + β with the statistics of training; diagonal where it is not part of the layer before it."""
     x, y = only_first(node, active), node.outputs[0]
     if node.attrs.get("training_mode"):
-        raise NotLinear("it normalises by the statistics of the batch (training_mode=1)")
+        raise NotLinear("it normalises by the statistics of the batch (training_mode=1); export the model in evaluation mode")
     factor, shift = (column(e, vector, len(shape_of(x))) for vector in batch_norm(e, node))
     return Layer("affine", [Slot(x, factor, e.mul, e.mul, elementwise=True)], y, shift, one_to_one=True)
 

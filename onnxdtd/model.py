@@ -167,7 +167,10 @@ def normalise(proto: onnx.ModelProto) -> list[str]:
         raise ModelError(f"operator set {version} is older than {OLDEST_OPSET}; export the model again with a newer one")
     if version > onnx.defs.onnx_opset_version():
         newest = onnx.defs.onnx_opset_version()
-        raise ModelError(f"operator set {version} is newer than {newest}, the newest that this onnx {onnx.__version__} knows")
+        raise ModelError(
+            f"operator set {version} is newer than {newest}, the newest that this onnx {onnx.__version__} knows; "
+            f"export the model again with {newest}, or install a newer onnx"
+        )
     if proto.functions:
         from onnx import inliner  # not imported by onnx itself
 
@@ -479,7 +482,7 @@ def _places(origins: Mapping[str, Path], path: Path, weights: str) -> dict[str, 
         for origin in origins.values():
             if not origin.resolve().is_relative_to(folder):
                 raise ModelError(
-                    f"{origin}: runtimes read weights in or below the folder of a model only; copy them, or write there"
+                    f"{origin}: runtimes read weights in or below the folder of a model only; --weights copy copies them"
                 )
         return {location: origin.resolve().relative_to(folder).as_posix() for location, origin in origins.items()}
     taken = {location for location, origin in origins.items() if origin.resolve() == (folder / location).resolve()}

@@ -65,7 +65,9 @@ def filler(kind: str, x: np.ndarray, patch: int, low: Any, high: Any, rng: np.ra
     if kind in ("low", "high") and low is None:
         raise RequestError(f"--fill {kind} needs the bounds of the input: --low and --high, or --range")
     if kind in ("mean", "blur") and not axes:
-        raise RequestError(f"--fill {kind} is for pictures and signals; use zero, noise, low or high")
+        raise RequestError(
+            f"--fill {kind} is for pictures and signals; use zero or noise" + (", low or high" if low is not None else "")
+        )
     if kind == "zero":
         return np.zeros_like(x)
     if kind == "mean":

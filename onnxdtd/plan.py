@@ -270,7 +270,8 @@ def _start(
     tensors = graph.tensors()
     if output is not None:
         if output not in tensors:
-            raise RequestError(f"no tensor {output!r} in the model{suggestion(output, tensors)}")
+            scores = [t.name for t in tensors.values() if t.inputs and facts.is_active(t) and _is_classifier(t)]
+            raise RequestError(f"no tensor {output!r} in the model{suggestion(output, scores)}")
         if any(t.name == output for t in graph.inputs):
             raise RequestError(
                 f"--output {output!r}: is an input of the model; give an output, or a tensor computed from inputs"

@@ -428,3 +428,84 @@ def test_an_inner_tensor_that_cannot_be_explained_comes_with_others() -> None:
     assert outputs == ["unused", "f", "g"]
     for name in outputs:
         onnxdtd.compile(proto, output=name)
+
+
+# --------------------------------------------------------------------------------------------------------- other refusals
+
+
+def test_names_like_the_one_asked_for_can_be_explained() -> None:
+    """Never a weight or an input, though their names may be more alike."""
+    proto = sine()
+    for old, new in (("x", "score_x"), ("w", "score_w")):
+        for item in proto.graph.node:
+            item.input[:] = [new if name == old else name for name in item.input]
+        for value in (*proto.graph.input, *proto.graph.initializer):
+            value.name = new if value.name == old else value.name
+    proto.graph.node[0].output[0] = proto.graph.node[1].input[0] = "scores"
+    text = str(refusal(proto, output="score"))
+    assert text.endswith("; did you mean 'scores'?")
+    onnxdtd.compile(proto, output="scores")
+
+
+def test_an_entry_for_what_no_other_matches(tmp_path: Any) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[preset.p]\nlayers = [{ name = 'a_*', rule = 'z' }]\n")
+    text = str(refusal(dense(node("Relu", "a", "h")), preset=str(file)))
+    assert text.endswith("; write an entry without conditions, { rule = ... }, as its last")
+    file.write_text("[preset.p]\nlayers = [{ name = 'a_*', rule = 'z' }, { rule = 'z+' }]\n")
+    onnxdtd.compile(dense(node("Relu", "a", "h")), str(file))
+
+
+def test_a_normalisation_in_evaluation_mode() -> None:
+    vectors = {name: np.ones(4, np.float32) for name in ("g", "b", "m", "s")}
+    training = dense(node("BatchNormalization", "a g b m s", "h rm rs", training_mode=1), **vectors)
+    assert "export the model in evaluation mode" in str(refusal(training))
+    onnxdtd.compile(dense(node("BatchNormalization", "a g b m s", "h"), **vectors))
+
+
+def test_a_resize_of_fixed_sizes() -> None:
+    nodes = [node("Resize", "x _ half", "r", mode="linear"), node("GlobalAveragePool", "r", "g"), node("Flatten", "g", "f")]
+    nodes.append(node("MatMul", "f v", "y"))
+    weights = {"half": np.asarray([1, 1, 0.5, 0.5], np.float32), "v": eighths(RNG, 2, 3)}
+    text = str(refusal(model(nodes, {"x": ["n", 2, "h", "w"]}, ["y"], weights)))
+    assert "export the model with fixed ones" in text
+    onnxdtd.compile(model(nodes, {"x": ["n", 2, 4, 4]}, ["y"], weights))
+
+
+def test_a_shape_that_is_declared() -> None:
+    """What an operator of another domain gives has none that could be inferred."""
+    proto = custom(declared=True)
+    proto.graph.node[1].input[0] = "x"
+    proto.graph.node[1].output[0] = "a"
+    proto.graph.node[0].input[0], proto.graph.node[0].output[0] = "a", "q"
+    nodes = [onnx.NodeProto.FromString(proto.graph.node[i].SerializeToString()) for i in (1, 0, 2)]
+    del proto.graph.node[:], proto.graph.value_info[:]
+    proto.graph.node.extend(nodes)
+    assert "the shape of its output 'a' is not known; declare it in the model if it is that of 'x'" in str(refusal(proto))
+    proto.graph.value_info.append(helper.make_tensor_value_info("a", TensorProto.FLOAT, ["n", 4]))
+    onnxdtd.compile(proto, allow={"Shift": "pass"})
+
+
+def test_a_rank_that_is_declared() -> None:
+    """A shape computed at run time, and one that is declared."""
+    nodes = [node("Reshape", "x s", "r"), node("ReduceMean", "r", "m", axes=[1], keepdims=0), node("MatMul", "m v", "y")]
+    value = helper.make_tensor_value_info
+    inputs = [value("x", TensorProto.FLOAT, ["n", 8]), value("s", TensorProto.INT64, ["rank"])]
+    weights = [onnx.numpy_helper.from_array(eighths(RNG, 4, 3), "v")]
+    graph = helper.make_graph(nodes, "net", inputs, [value("y", TensorProto.FLOAT, ["n", 3])], weights)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert "the rank of 'r' is unknown; declare its shape in the model" in str(refusal(proto))
+    proto.graph.value_info.append(value("r", TensorProto.FLOAT, ["n", 2, 4]))
+    result = run(onnxdtd.compile(proto), x=eighths(RNG, 3, 8), s=np.asarray([-1, 2, 4]))
+    assert result["relevance"].shape == (3, 8)
+
+
+def test_a_tensor_with_a_name_of_ours_renamed() -> None:
+    proto = dense(node("Relu", "a", "h"))
+    for old, new in (("a", "relevance"), ("relevance", "other")):
+        for item in proto.graph.node:
+            for names in (item.input, item.output):
+                names[:] = [new if name == old else name for name in names]
+        if new == "relevance":
+            assert "rename it" in str(refusal(proto))
+    onnxdtd.compile(proto)

@@ -1188,3 +1188,41 @@ def test_a_device_is_no_file_to_write(
         cli.main()
     assert (ended.value.code, fifo.is_fifo()) == (2, True)
     assert "is not a regular file" in capsys.readouterr().err
+
+
+FOLLOWED = [  # a request, the advice in its refusal, and the request again with the advice taken
+    (f"compile {GOOD} --low 0", "give both --low and --high", "--high 1"),
+    (f"compile {GOOD} --preset epsilon-gamma-box", "give --low and --high", "--low 0 --high 1"),
+    ("compile {y}/two_outputs.onnx", "choose one with --output: y [batch, 3]; z [batch, 2]", "--output z"),
+    (
+        f"explain {GOOD} {{y}}/shot.png",
+        "needs --range (with --mean and --std) or --low and --high",
+        "--range 0 1 --mean 0.5 --std 0.5",
+    ),
+    (f"explain {GOOD} {{y}}/shot.png", "needs --range (with --mean and --std) or --low and --high", "--low 0 --high 1"),
+]
+INSTEAD = [  # ... with part of it replaced
+    (f"compile {GOOD} --output logit", "did you mean 'logits'", "--output logit", "--output logits"),
+    (f"compile {GOOD} --keep relu_12", "'relu_1'", "relu_12", "relu_1"),
+    (f"compile {GOOD} --set node_conv=z", "did you mean 'node_conv2d'", "node_conv=", "node_conv2d="),
+    (f"compile {GOOD} --preset {{y}}/two_presets.toml", "two_presets.toml:NAME", "presets.toml", "presets.toml:b"),
+    ("compile {y}/done.onnx", "give the model that it was compiled from", "done.onnx", "good.onnx"),
+    ("explain {y}/folder.onnx {y}/x.npy", "give the .onnx file in it", "folder.onnx", "good.onnx"),
+    (f"compile {GOOD} --set *=gamma(0.5)", "write parameters as name=number", "(0.5)", "(gamma=0.5)"),
+    (f"compile {GOOD} --set z", "write NODE-GLOB=RULE", "--set z", "--set node_conv2d=z"),
+]
+
+
+@pytest.mark.parametrize(
+    ("request_", "advice", "taken"),
+    [(bad, advice, f"{bad} {more}") for bad, advice, more in FOLLOWED]
+    + [(bad, advice, bad.replace(old, new)) for bad, advice, old, new in INSTEAD],
+)
+def test_a_request_that_follows_the_advice_is_served(
+    request_: str, advice: str, taken: str, yard: Path, run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    refused = run(*Bad(f"{request_} -o {tmp_path}/out").args(yard))
+    assert refused.code == 2
+    assert advice in refused.err
+    done = run(*Bad(f"{taken} -o {tmp_path}/out").args(yard))
+    assert done.code == 0, done.err

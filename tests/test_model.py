@@ -598,6 +598,7 @@ def test_weights_elsewhere_cannot_be_referred_to(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"net\.data: runtimes read weights in or below the folder"):
         onnxdtd.save(onnxdtd.compile(path), tmp_path / "out/net.onnx", path, weights="reference")
     assert not list((tmp_path / "out").iterdir())
+    onnxdtd.save(onnxdtd.compile(path), tmp_path / "out/net.onnx", path, weights="copy")  # as the message advises
     with pytest.raises(onnxdtd.RequestError, match="weights 'link'"):
         onnxdtd.save(onnxdtd.compile(path), tmp_path / "out/net.onnx", path, weights="link")
 
