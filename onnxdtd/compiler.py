@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
@@ -23,6 +24,7 @@ from onnxdtd.classlabels import Said, said
 from onnxdtd.emit import Emit, Tensor, label, wide
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
 from onnxdtd.flow import is_float
+from onnxdtd.imputed import imputed
 from onnxdtd.labels import Index, Labels
 from onnxdtd.ledger import COLUMNS, OUTPUT, Ledger
 from onnxdtd.library import Library
@@ -51,6 +53,7 @@ class Job:
     request: Request
     said: Said
     labels: Labels
+    imputed: dict[str, np.ndarray]
 
 
 def prepare(model: files.ModelLike, request: Request) -> Job:
@@ -107,7 +110,17 @@ def _prepare(model: files.ModelLike, request: Request) -> Job:
     if request.target is not None and request.target not in NO_CLASSES:
         made.notes.extend(filter(None, [labels.understood(request.target)]))
         request = replace(request, target=labels.index(request.target))
-    return Job(source, changes, graph, emit, made, bounds, request, own, labels)
+    made.notes.extend(_left_out(graph, names, made))
+    return Job(source, changes, graph, emit, made, bounds, request, own, labels, imputed(graph.nodes, made.inputs))
+
+
+def _left_out(graph: gs.Graph, inputs: Sequence[str], made: Plan) -> Iterator[str]:
+    """Names the inputs that relevance is not given to."""
+    explained = {t.name for t in made.inputs}
+    kinds = {t.name: "strings" if t.dtype == object else str(np.dtype(t.dtype)) for t in graph.inputs if t.name in inputs}
+    words = [f"{name} ({kind})" for name, kind in kinds.items() if name not in explained]
+    if words:
+        yield f"not explained: {', '.join(words)}"
 
 
 def _check_allow(allow: Mapping[str, str]) -> None:
@@ -195,7 +208,8 @@ def _build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.
     relevance = accumulate(job, source, seed, book, shortcuts)
     for tensor in made.inputs:
         if made.derivative and tensor.name in relevance:
-            relevance[tensor.name] = of_gradient(e, made.derivative, tensor, relevance[tensor.name])
+            x = seen(e, tensor, job.imputed.get(tensor.name))
+            relevance[tensor.name] = of_gradient(e, made.derivative, x, relevance[tensor.name])
     outputs = {t.name: "relevance" if len(made.inputs) == 1 else f"relevance/{t.name}" for t in made.inputs}
     outputs |= {name: f"relevance/{name}" for name in job.request.keep if name not in outputs}
     proto = job.source.proto
@@ -244,6 +258,11 @@ def _given_by_step(made: Plan, name: str) -> Tensor:
 
 def _injected(e: Emit, tensor: Tensor) -> Tensor:
     return gs.Variable(e.unique(f"injected/{tensor.name}"), dtype=wide(tensor.dtype), shape=tensor.shape)
+
+
+def seen(e: Emit, x: Tensor, missing: np.ndarray | None) -> Tensor:
+    """An input with what the model takes for missing values, where it does."""
+    return x if missing is None else e("Where", e("IsNaN", x), e.constant(missing.astype(x.dtype)), x)
 
 
 def of_gradient(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
@@ -335,6 +354,7 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, boo
         "names": job.labels.names,
         "label_output": job.said.label_output,
         "score_output": job.said.score_output,
+        "imputed": list(job.imputed),
         "target": "input" if target_input else request.target,
         "target_input": target_input,
         "contrast": request.contrast,

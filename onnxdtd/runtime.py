@@ -152,9 +152,9 @@ class Explainer:
         if not fits:
             raise RequestError(f"the input {name!r} is {node.shape}, the array given is {list(value.shape)}")
         try:
-            if value.dtype.kind == "c":
-                raise TypeError
             dtype = _dtype(node.type)
+            if value.dtype.kind == "c" or (dtype.kind == "O" and not all(isinstance(text, str) for text in value.flat)):
+                raise TypeError
             if dtype.kind in "iu" and value.dtype.kind == "f":  # pixels that were scaled and scaled back
                 value = np.rint(value)
                 if not ((value >= np.iinfo(dtype).min) & (value <= np.iinfo(dtype).max)).all():
@@ -163,8 +163,9 @@ class Explainer:
                 value = value.astype(dtype)
         except (TypeError, ValueError):
             raise RequestError(f"the input {name!r} takes {node.type}, not an array of {value.dtype}") from None
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise RequestError(f"the array for {name!r} has values that are NaN or infinite")
+        missing = name in self.metadata.get("imputed", ())  # the model itself replaces NaN
+        if value.dtype.kind == "f" and not (np.isfinite(value) | (missing & np.isnan(value))).all():
+            raise RequestError(f"the array for {name!r} has values that are {'' if missing else 'NaN or '}infinite")
         return value
 
     def _target(self, target: int | str | Sequence[int | str], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -257,7 +258,7 @@ def default_providers() -> list[str]:
 def _dtype(onnx_type: str) -> np.dtype:
     """``tensor(float16)`` and so on, as numpy's."""
     name = onnx_type.removeprefix("tensor(").removesuffix(")")
-    return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
+    return np.dtype({"float": "float32", "double": "float64", "string": "object"}.get(name, name))
 
 
 def _first_line(error: Exception) -> str:

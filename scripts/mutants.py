@@ -208,6 +208,13 @@ FAULTS = [
     ),
     Fault("verify believes a shortcut", "compiler.py", "    if shortcuts:", "    if True:", "verify"),
     Fault("ledger forgets ε", "ledger.py", 'yield "stabiliser", e.mul(stab', 'yield "dead", e.mul(stab', "ledger"),
+    Fault(
+        "labels that are numbers taken for indices",
+        "labels.py",
+        "(label if isinstance(label, int) else None for label",
+        "(None for label",
+        "labels classlabels",
+    ),
     Fault("verify trusts the metadata", "verify.py", "if mine.get(key) != theirs.get(key))", "if False)", "verify"),
     Fault(
         "injected relevance not where it is 0",
