@@ -24,11 +24,11 @@ from onnxdtd.options import AsJson, Model, app, err, option, out, print_table, s
 from onnxdtd.request import NO_CLASSES, Request
 
 if TYPE_CHECKING:
+    from onnxdtd.checks import Report
     from onnxdtd.compiler import Job
     from onnxdtd.explain import Result
     from onnxdtd.labels import Index
     from onnxdtd.runtime import Explainer
-    from onnxdtd.verify import Report
 
 
 def _version(wanted: bool) -> None:

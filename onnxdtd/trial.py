@@ -151,23 +151,22 @@ def compared(
     prediction = [distance(value, file.outputs[name], name in probable) for name, value in outputs.items()]
     if wrong:
         return Run(wrong, True, float(np.max(prediction)), 0.0, None, 0.0, 0.0, None)
-    ledger = defined.ledger
     heatmaps = [
         distance(a, b)
         for name in expected
         for a, b in zip(*(rows(r[name], axes.get(name)) for r in (expected, found)), strict=True)
     ]
-    relevance = [np.asarray(r, np.float64) for r in file.relevance.values()]
-    sign = 1.0 if ledger is None else np.sign(ledger["in"][:, 0].sum())
+    relevance = [rows(r, axes.get(name)) for name, r in file.relevance.items()]
+    total, opposite = (None, 0.0) if defined.ledger is None else against(defined.ledger, relevance)
     return Run(
         wrong,
         all(np.isfinite(np.asarray(r, np.float64)).all() for r in found.values()),
         float(np.max(prediction)),  # NaN if one is
         float(np.max(heatmaps)),
-        None if ledger is None else missing(ledger, [rows(r, axes.get(name)) for name, r in file.relevance.items()]),
-        sum(float(np.maximum(-r * sign, 0).sum()) for r in relevance),
+        total,
+        opposite,
         sum(float(np.abs(r).sum()) for r in relevance),
-        ledger,
+        defined.ledger,
     )
 
 
@@ -189,17 +188,19 @@ def rows(value: np.ndarray, axis: int | None) -> np.ndarray:
     return wide.reshape([1, -1]) if axis is None else np.moveaxis(wide, axis, 0).reshape([wide.shape[axis], -1])
 
 
-def missing(ledger: Ledger, relevance: Sequence[np.ndarray]) -> float:
+def against(ledger: Ledger, relevance: Sequence[np.ndarray]) -> tuple[float, float]:
     """How far Σ ``relevance``, [samples, entries] of each input, is from what the ledger says arrives, as a share of all that
-    is there.
+    is there; and how much relevance has another sign than its logit.
     """
     totals = ledger.totals()
     if any(len(r) != len(ledger["in"]) for r in relevance):  # all samples share an input
         relevance = [r.reshape([1, -1]) for r in relevance]
         totals = {name: values.sum(keepdims=True) for name, values in totals.items()}
-    found = np.concatenate(relevance, axis=1)
-    scale = np.maximum(np.abs(found).sum(axis=1), 1e-6 * np.abs(totals["logit"]))  # or the ledger's own rounding shows
-    return float(np.max(np.abs(found.sum(axis=1) - totals["relevance"]) / np.where(scale > 0, scale, 1.0), initial=0))
+    found, logit = np.concatenate(relevance, axis=1), totals["logit"]
+    scale = np.maximum(np.abs(found).sum(axis=1), 1e-6 * np.abs(logit))  # or the ledger's own rounding shows
+    off = np.abs(found.sum(axis=1) - totals["relevance"]) / np.where(scale > 0, scale, 1.0)
+    signed = found * np.where(logit < 0, -1.0, 1.0)[:, None]
+    return float(np.max(off, initial=0)), float(np.maximum(-signed, 0).sum())
 
 
 def distance(a: Any, b: Any, probable: bool = False) -> float:

@@ -10,7 +10,7 @@ import filecmp
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -22,58 +22,21 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 import onnxdtd
 from onnxdtd import model as files
+from onnxdtd.accounts import checked, joined, table
 from onnxdtd.bounds import as_given
 from onnxdtd.channels import ends
+from onnxdtd.checks import Check, Report
 from onnxdtd.compiler import PARTS, PREFIX, Job, build, predictor, prepare
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
 from onnxdtd.inputs import Layout, drawn, open_size, samples, scaling, sized
 from onnxdtd.labels import Index
 from onnxdtd.request import Request
-from onnxdtd.runtime import Explainer, Ledger
+from onnxdtd.runtime import Explainer
 from onnxdtd.trial import Run, Trial, by_definition, tolerance
 
-BALANCE = 1e-4  # of the relevance in the layer
-NEGATIVE = 1e-6  # of all relevance, under rules that give none
-POSITIVE_RULES = ("w2", "z+", "zB", "flat")
 GENERATED = 4  # random inputs
 
 Feeds = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Check:
-    """A question with its answer, passed or failed or None for a remark, and what was found."""
-
-    name: str
-    passed: bool | None
-    finding: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """All checks, and the balance of every step: means over the inputs, relevance as shares of the explained logit."""
-
-    checks: list[Check]
-    steps: list[dict[str, Any]]
-
-    @property
-    def failed(self) -> list[str]:
-        """The names of the checks that failed."""
-        return [check.name for check in self.checks if check.passed is False]
-
-    @property
-    def passed(self) -> bool:
-        """Did no check fail?"""
-        return not self.failed
-
-    @property
-    def verdict(self) -> str:
-        """What to say of the file, in a few words."""
-        if self.failed == ["version"]:
-            return "NOT VERIFIED: another version compiled it; what this one can check is as it must be"
-        alone = any(check.name == "source" and check.passed is None for check in self.checks)
-        told = "is what it says it is" + (", as far as the file alone can tell" if alone else "")
-        return f"FAILED: {', '.join(self.failed)}" if self.failed else told
 
 
 def verify(compiled: Path, source: Path | None = None, inputs: Path | None = None, preset: Path | None = None) -> Report:
@@ -117,15 +80,12 @@ def verify(compiled: Path, source: Path | None = None, inputs: Path | None = Non
     except ModelError as error:
         return Report([*checks, Check("runs", False, str(error))], [])
     firm = all(check.name != "version" or check.passed is not False for check in checks)
-    ledgers = [run.ledger for run in runs if run.ledger is not None]
-    checks += [
-        *_ran(runs, tolerance(job), firm),
-        *remarks,
-        *(_booked(job, runs, ledgers, tolerance(job), firm) if ledgers else ()),
-    ]
-    if unbooked:
-        checks.append(Check("balance", None, unbooked))
-    return Report(checks, _balance(job, ledgers))
+    checks += [*_ran(runs, tolerance(job), firm), *remarks]
+    if unbooked or not all(run.ledger for run in runs):
+        return Report([*checks, *([Check("balance", None, unbooked)] if unbooked else ())], [])
+    ledger = joined([run.ledger for run in runs if run.ledger is not None])
+    opposite = sum(run.opposite for run in runs) / (sum(run.whole for run in runs) or 1.0)
+    return Report([*checks, *checked(job, ledger, opposite)], table(job, ledger))
 
 
 def _text(error: Exception) -> str:
@@ -368,90 +328,15 @@ def _ran(runs: Sequence[Run], most: float, firm: bool) -> Iterator[Check]:
     yield Check("finite", finite, "relevance has " + ("no NaN and no infinite value" if finite else "NaN or infinite values"))
     if runs[0].mixing is not None:
         yield _agreement("samples", "the same whatever else is in the batch", runs[0].mixing, "the largest", most, firm=True)
+    if not any(run.whole or run.heatmap for run in runs):
+        yield Check("relevance", None, "zero everywhere, so that there was nothing to compare; give other --inputs")
+        return
     yield _agreement("relevance", "what the rules give without shortcuts", _most(runs, "heatmap"), "the largest", most, firm)
+    if runs[0].total is not None:
+        yield _agreement("sum", "what the ledger says that arrives", _most(runs, "total"), "all relevance", most, firm)
 
 
 def _agreement(name: str, what: str, far: float, of: str, most: float, firm: bool) -> Check:
     if far <= most:
         return Check(name, True, f"{what}, " + (f"within {far:.1e} of {of}" if far else "exactly"))
     return Check(name, False if firm else None, f"not {what}, but {far:.1e} of {of} apart")
-
-
-def _booked(job: Job, runs: Sequence[Run], ledgers: Sequence[Ledger], most: float, firm: bool) -> Iterator[Check]:
-    """What the ledgers say."""
-    far = float(np.max([run.total for run in runs if run.total is not None]))
-    yield _agreement("sum", "what the ledger says that arrives", far, "all relevance", most, firm)
-    off = np.max([_relative(ledger).max(axis=0, initial=0) for ledger in ledgers], axis=0)
-    words = (
-        f"in = out + kept within {off.max():.1e} of the relevance in every layer, most off in {ledgers[0].steps[off.argmax()]}"
-    )
-    yield Check("balance", bool(off.max() <= BALANCE), words)
-    yield Check("logit", None, _composition(ledgers))
-    yield _positivity(job, runs, ledgers)
-    yield from _conditions(job, ledgers)
-
-
-def _composition(ledgers: Sequence[Ledger]) -> str:
-    """What became of the logit."""
-    totals = [ledger.totals() for ledger in ledgers]
-    sums = {key: sum(float(t[key].sum()) for t in totals) for key in totals[0]}
-    logit = sums.pop("logit") or 1.0
-    parts = [f"{key} {amount / logit:.2%}" for key, amount in sums.items() if key == "relevance" or abs(amount / logit) >= 5e-5]
-    return "100 % = " + " + ".join(parts)
-
-
-def _relative(ledger: Ledger) -> np.ndarray:
-    """What is unaccounted for in each step, as a share of the relevance there, signs aside: [batch, steps]."""
-    there = np.maximum(np.abs(ledger["in"]), ledger["out"] - 2 * ledger["negative"])
-    share: np.ndarray = np.abs(ledger.unaccounted) / np.where(there > 0, there, 1.0)
-    return share
-
-
-def _positivity(job: Job, runs: Sequence[Run], ledgers: Sequence[Ledger]) -> Check:
-    """Relevance of the other sign than the logit's, which the rules of deep Taylor decomposition do not give."""
-    rules = {step.rule.name for step in job.plan.steps if step.rule is not None}
-    inside = not any(ledger["outside"].any() for ledger in ledgers)
-    promised = rules <= set(POSITIVE_RULES) and inside and not job.request.contrast
-    share = sum(run.opposite for run in runs) / (sum(run.whole for run in runs) or 1.0)
-    words = f"{share:.2%} of all relevance has the other sign than the logit"
-    return Check("positive", share <= NEGATIVE if promised else None, words)
-
-
-def _conditions(job: Job, ledgers: Sequence[Ledger]) -> Iterator[Check]:
-    """What deep Taylor decomposition asks of a model and its inputs."""
-    rules = {step.name: step.rule for step in job.plan.steps}
-    steps = ledgers[0].steps
-    mean = {name: np.concatenate([ledger[name] for ledger in ledgers]).mean(axis=0) for name in ledgers[0].columns}
-    below = sum(int((ledger["in"][:, 0] <= 0).sum()) for ledger in ledgers)
-    yield Check("logits", None, f"{below} of {sum(len(ledger['in']) for ledger in ledgers)} explained logits are 0 or below")
-    biased = [name for name, count in zip(steps, mean["positive_biases"], strict=True) if count]
-    layers = sum(rule is not None for rule in rules.values())
-    yield Check(
-        "biases", None, f"{len(biased)} of {layers} layers have positive biases{_worst(steps, mean['positive_biases'])}"
-    )
-    plus = [i for i, name in enumerate(steps) if (rule := rules.get(name)) is not None and rule.for_nonnegative]
-    signed = [i for i in plus if mean["negative_inputs"][i]]
-    words = f"{len(signed)} of {len(plus)} layers under z+ have negative inputs" if plus else "no layer is under z+"
-    yield Check("inputs of z+", None, words)
-    outside = mean["outside"].sum()
-    yield Check("bounds", None, f"{outside:.3g} entries of an input lie outside of them" if job.bounds else "none were given")
-
-
-def _worst(steps: Sequence[str], counts: np.ndarray) -> str:
-    return f", most of them {steps[int(counts.argmax())]} ({counts.max():.0f} neurons)" if counts.any() else ""
-
-
-def _balance(job: Job, ledgers: Sequence[Ledger]) -> list[dict[str, Any]]:
-    """The ledger of all inputs together, a row for each step: relevance as shares of the logit, counts as means."""
-    if not ledgers:
-        return []
-    rules = {step.name: str(step.rule or step.kind) for step in job.plan.steps}
-    means = {name: np.concatenate([ledger[name] for ledger in ledgers]).mean(axis=0) for name in ledgers[0].columns}
-    means["unaccounted"] = np.concatenate([ledger.unaccounted for ledger in ledgers]).mean(axis=0)
-    logit = means["in"][0] or 1.0
-    for name in ("in", "out", *Ledger.KEPT, "negative", "unaccounted"):
-        means[name] = means[name] / logit
-    return [
-        {"step": step, "rule": rules.get(step, "logit"), **{name: float(values[i]) for name, values in means.items()}}
-        for i, step in enumerate(ledgers[0].steps)
-    ]

@@ -9,7 +9,7 @@ from nets import eighths, model, node
 from onnxdtd.compiler import prepare
 from onnxdtd.request import Request
 from onnxdtd.runtime import Ledger
-from onnxdtd.trial import HALF, ROUNDING, distance, misshapen, missing, probabilities, rows, tolerance
+from onnxdtd.trial import HALF, ROUNDING, against, distance, misshapen, probabilities, rows, tolerance
 
 RNG = np.random.default_rng(9)
 
@@ -46,7 +46,7 @@ def test_relevance_of_bytes_is_a_fraction(dtype: type, fits: bool) -> None:
     assert (misshapen("x", np.ones(3, np.uint8), np.zeros(3, dtype)) is None) == fits
 
 
-def test_missing() -> None:
+def test_sum_and_signs_against_a_ledger() -> None:
     """Of 10 one step kept 2 as bias, and 1 got lost."""
     columns = dict.fromkeys((*Ledger.KEPT, "negative"), np.zeros((1, 2))) | {
         "in": np.asarray([[10.0, 10.0]]),
@@ -54,19 +54,19 @@ def test_missing() -> None:
         "bias": np.asarray([[0.0, 2.0]]),
     }
     book = Ledger(["y", "step"], columns)
-    assert missing(book, [np.asarray([[3.0, 4.0]])]) == 0
-    assert missing(book, [np.asarray([[9.0]]), np.asarray([[1.0]])]) == pytest.approx(0.3)
-    assert missing(book, [np.asarray([[-8.0, 15.0]])]) == 0
-    assert missing(book, [np.asarray([[0.0, 0.0]])]) == pytest.approx(7e5)
+    assert against(book, [np.asarray([[3.0, 4.0]])]) == (0, 0)
+    assert against(book, [np.asarray([[9.0]]), np.asarray([[1.0]])]) == (pytest.approx(0.3), 0)
+    assert against(book, [np.asarray([[-8.0, 15.0]])]) == (0, 8)
+    assert against(book, [np.asarray([[0.0, 0.0]])]) == (pytest.approx(7e5), 0)
 
 
-def test_missing_sample_by_sample() -> None:
-    """What one has too much of does not make up for what another lacks."""
+def test_sums_sample_by_sample() -> None:
+    """What one has too much of does not make up for what another lacks, and each has the sign of its own logit."""
     columns = dict.fromkeys((*Ledger.KEPT, "negative"), np.zeros((2, 1)))
-    book = Ledger(["y"], columns | dict.fromkeys(("in", "out"), np.asarray([[1.0], [3.0]])))
-    assert missing(book, [np.asarray([[1.0], [3.0]])]) == 0
-    assert missing(book, [np.asarray([[3.0], [1.0]])]) == pytest.approx(2)
-    assert missing(book, [np.asarray([[3.0, 1.0]])]) == 0, "one input for both"
+    book = Ledger(["y"], columns | dict.fromkeys(("in", "out"), np.asarray([[-1.0], [3.0]])))
+    assert against(book, [np.asarray([[-1.0], [3.0]])]) == (0, 0)
+    assert against(book, [np.asarray([[3.0], [-1.0]])]) == (pytest.approx(4), 4)
+    assert against(book, [np.asarray([[3.0, -1.0]])]) == (0, 1), "one input for both"
 
 
 def test_rows() -> None:
