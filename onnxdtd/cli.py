@@ -71,7 +71,7 @@ def compile_command(
 
     job = prepare(model, request)
     compiled = build(job)
-    path = out_path or model.with_name(f"{model.stem}.{Path(request.preset).stem}.onnx")
+    path = out_path or model.with_name(f"{model.stem}.{Path(str(job.request.preset)).stem}.onnx")
     save(compiled, path, model, weights)
     err.print(f"{path}: {', '.join(_headline(job))}", markup=False)
     say(job.plan.notes)
@@ -112,13 +112,13 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
         "stepped_back": [node.op for node in job.plan.stepped_back],
         "changes": job.changes,
         "notes": job.plan.notes,
-        "preset": request.preset,
+        "preset": job.request.preset,
         "multiply_adds": {"prediction": predict, "explanation": explain},
     }
     if as_json:
         print(json.dumps({**summary, "steps": rows}, indent=1))
         return
-    out.print(f"{model}, preset {request.preset}", markup=False)
+    out.print(f"{model}, preset {job.request.preset}", markup=False)
     cells = [
         (
             r["node"],
@@ -210,7 +210,7 @@ def explain_command(
     more = f" (the first 50 of {len(results)} shown)" if len(results) > 50 else ""
     for remark in (*notes.summary(results), *notes.remarks(results)):
         out.print(f"note: {remark}", markup=False)
-    out.print(f"{len(results)} heatmaps and results.json are in {out_path}{more}", markup=False)
+    out.print(f"{len(results)} heatmaps (preset {results[0].preset}) and results.json are in {out_path}{more}", markup=False)
     if save_path:
         out.print(f"their relevance is in {save_path}", markup=False)
 
@@ -238,14 +238,15 @@ def _compiled(model: Path, request: Request) -> Any:
 
     source = files.read(model)
     if any(entry.key.startswith(PREFIX) for entry in source.proto.metadata_props):
-        if request.preset != "dtd" or any((request.settings, request.contrast, request.output, request.keep, request.allow)):
+        if request.preset is not None or any((request.settings, request.contrast, request.output, request.keep, request.allow)):
             raise RequestError(
                 f"{model} is compiled already: its rules are fixed; compile the source model again to change them"
             )
         return str(model)
     job = prepare(model, request)
+    compiled = build(replace(job, request=replace(job.request, keep=(*request.keep, job.plan.logits.name))))
     say(job.plan.notes)
-    return build(replace(job, request=replace(job.request, keep=(*request.keep, job.plan.logits.name))))
+    return compiled
 
 
 def _ledgered(model: Path, request: Request) -> Any:

@@ -27,7 +27,7 @@ from onnxdtd.flow import is_float
 from onnxdtd.imputed import imputed
 from onnxdtd.labels import Index, Labels
 from onnxdtd.ledger import COLUMNS, OUTPUT, Ledger
-from onnxdtd.library import Library
+from onnxdtd.library import DEFAULTS, Library
 from onnxdtd.linear import NotLinear
 from onnxdtd.plan import NoScores, Plan, Step, explainable, plan, problem
 from onnxdtd.rectified import rectified
@@ -78,7 +78,8 @@ def _prepare(model: files.ModelLike, request: Request) -> Job:
     if any(entry.key.startswith(PREFIX) for entry in source.proto.metadata_props):
         raise ModelError("this model was compiled by onnxdtd already; give the model that it was compiled from")
     library = Library()
-    preset = library.overridden(library.preset(request.preset), request.settings)
+    choice = DEFAULTS if request.preset is None else (request.preset,)
+    presets = [library.overridden(library.preset(name), request.settings) for name in choice]
     _check_allow(request.allow or {})
     inputs = files.real_inputs(source.proto)
     changes = files.normalise(source.proto)
@@ -93,7 +94,7 @@ def _prepare(model: files.ModelLike, request: Request) -> Job:
         emit,
         graph,
         explained,
-        preset,
+        presets,
         inputs=names,
         output=request.output,
         keep=request.keep,
@@ -111,6 +112,7 @@ def _prepare(model: files.ModelLike, request: Request) -> Job:
         made.notes.extend(filter(None, [labels.understood(request.target)]))
         request = replace(request, target=labels.index(request.target))
     made.notes.extend(_left_out(graph, names, made))
+    request = replace(request, preset=request.preset or made.preset)
     return Job(source, changes, graph, emit, made, bounds, request, own, labels, imputed(graph.nodes, made.inputs))
 
 
@@ -131,7 +133,7 @@ def _check_allow(allow: Mapping[str, str]) -> None:
 
 def compile(
     model: files.ModelLike,
-    preset: str | os.PathLike[str] = "dtd",
+    preset: str | os.PathLike[str] | None = None,
     *,
     settings: Sequence[str] = (),
     low: Any = None,
@@ -149,7 +151,9 @@ def compile(
 
     Args:
         model: path, bytes or ``onnx.ModelProto`` of a classifier.
-        preset: the name of a preset or a TOML file with one (``onnxdtd rules`` lists them).
+        preset: the name of a preset or a TOML file with one (``onnxdtd rules`` lists them). By default ``"dtd"``, deep Taylor
+            decomposition, but ``"lrp-epsilon"`` where its first layer would share relevance out by weights alone, whatever the
+            values: for feature vectors and signals without bounds. The metadata ``preset`` says which it was.
         settings: ``"NODE-GLOB=RULE"`` overrides, for example ``"conv1=gamma(gamma=0.1)"``; the last match wins.
         low, high: bounds of the input domain in the model's own input units: numbers, one number a channel, or arrays
             that broadcast against the input; where the model has several inputs also by their names, ``{"image": 0.0}``: the
@@ -179,7 +183,8 @@ def compile(
     if isinstance(target, bool) or not (target is None or isinstance(target, str) or hasattr(target, "__index__")):
         raise RequestError(f"target {target!r}: give 'argmax', or the label or the index of a class")
     chosen = target if target is None or isinstance(target, str | Index) else int(target)
-    words = (os.fspath(preset), tuple(settings), low, high, chosen, contrast, output, tuple(keep), allow, ledger)
+    named = None if preset is None else os.fspath(preset)
+    words = (named, tuple(settings), low, high, chosen, contrast, output, tuple(keep), allow, ledger)
     names = None if labels is None else tuple(map(str, labels))
     request = Request(*words, explain=(explain,) if isinstance(explain, str) else tuple(explain), labels=names)
     return build(prepare(model, request))
@@ -359,6 +364,7 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, boo
         "target_input": target_input,
         "contrast": request.contrast,
         "derivative": made.derivative,
+        "by_weights": made.by_weights,
         "relevance": dict(outputs),
         "allow": dict(request.allow or {}),
         "samples": dict(made.samples.axes),

@@ -18,7 +18,7 @@ from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.images import Caption, draw
 from onnxdtd.inputs import Layout, Sample, Scaling, samples, scaling
 from onnxdtd.labels import Index
-from onnxdtd.notes import Alike, Flag, of_amount, of_values
+from onnxdtd.notes import Alike, Flag, of_amount, of_rules, of_values
 from onnxdtd.runtime import Explainer, Explanation
 
 MANY_CLASSES = 32  # of so many the first heatmap is kept, to compare others with
@@ -129,7 +129,8 @@ class Job:
         if ledger is None and not relevance.any() and self._ledgered is not None:
             ledger = self._ledgered(feed, target).ledger
         flags = of_amount(result, ledger, self.explainer.metadata["derivative"] is not None)
-        return replace(result, flags=flags + of_values(sample.x, self.scale)), relevance
+        flags += of_rules(self.explainer.metadata) + of_values(sample.x, self.scale)
+        return replace(result, flags=flags), relevance
 
     @cached_property
     def _ledgered(self) -> Explainer | None:

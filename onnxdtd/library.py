@@ -19,6 +19,7 @@ from onnxdtd.frozen import FROZEN
 from onnxdtd.linear import FAMILIES, LINEAR
 from onnxdtd.rules import BIASES, INPUTS, WEIGHTS, Branch, Rule, Term
 
+DEFAULTS = ("dtd", "lrp-epsilon")  # the first that looks at the values of the inputs; the second always does
 DERIVATIVES = ("g", "x g", "g g")
 LAYERS = tuple(LINEAR | FROZEN)  # the operators that a rule can be for, and in a derivative ...
 SLOPES = tuple(LINEAR | DERIVATIVE)

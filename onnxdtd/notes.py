@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 LOST = 0.5  # a sample is flagged where Σ relevance is off the logit by more than this share of it,
 FAR = 0.1  # where a value is further outside of its bounds than this share of their span,
 SAME = 0.14  # and where its heatmap is no further from another than this, both scaled to length 1 (a cosine of 0.99),
-LIKE = 0.2  # and than this times their inputs, scaled alike
+LIKE = 0.2  # and than this times their inputs, scaled alike, of which those that are
+CLOSE = 0.05  # no further apart than this do not count as different
 SHOWN = 3  # how many samples with one flag are described at the terminal
 KEPT = {  # the columns of the ledger that take relevance away
     "bias": "biases kept {:.1%}",
@@ -37,7 +38,7 @@ REASONS = {
 class Flag:
     """Something about a heatmap that a reader must know: a code for machines and a sentence."""
 
-    code: str  # zero, lost, outside or same
+    code: str  # zero, lost, outside, same or weights
     text: str
 
 
@@ -72,6 +73,16 @@ def stayed(ledger: Ledger) -> str:
     return f"{kept[kind, step] / logit:.1%} of the logit stayed at {ledger.steps[step]!r}, {list(REASONS.values())[kind]}"
 
 
+def of_rules(metadata: Mapping[str, Any]) -> list[Flag]:
+    """Whether the first layers of a compiled model never look at the values of the input."""
+    blind = [f"{name!r} ({metadata['rules'][name]})" for name in metadata.get("by_weights") or ()]
+    return (
+        [Flag("weights", f"shared out by weights alone at {', '.join(blind)}, whatever the values of the input")]
+        if blind
+        else []
+    )
+
+
 def of_values(x: np.ndarray, scale: Scaling | None) -> list[Flag]:
     """Whether the values of a sample [...] lie where the bounds say, or far outside."""
     if scale is None:
@@ -104,7 +115,7 @@ class Alike:
         if x.shape != self.x.shape:
             return []
         apart, inputs = _apart(relevance, self.relevance), _apart(x, self.x)
-        if apart >= min(SAME, LIKE * inputs):
+        if inputs <= CLOSE or apart > min(SAME, LIKE * inputs):
             return []
         cosine = 1 - apart * apart / 2
         return [Flag("same", f"the same heatmap as that of {self.name} (cosine {cosine:.4f}), though the inputs differ")]
@@ -118,15 +129,18 @@ def _apart(a: np.ndarray, b: np.ndarray) -> float:
 
 def summary(results: Sequence[Result]) -> list[str]:
     """The flags of a run for the terminal: those of a few samples in full, of the others how many there are."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     for result in results:
         for flag in result.flags:
-            found.setdefault(flag.code, []).append(f"{result.name}: {flag.text}")
+            found.setdefault(flag.code, []).append((result.name, flag.text))
     lines = []
-    for code, texts in found.items():
-        lines += texts[:SHOWN]
-        if len(texts) > SHOWN:
-            lines.append(f"{len(texts)} of {len(results)} inputs have the flag {code!r}; results.json says of each why")
+    for code, flags in found.items():
+        if len(flags) == len(results) > 1 and len({text for _, text in flags}) == 1:
+            lines.append(f"all inputs: {flags[0][1]}")
+            continue
+        lines += [f"{name}: {text}" for name, text in flags[:SHOWN]]
+        if len(flags) > SHOWN:
+            lines.append(f"{len(flags)} of {len(results)} inputs have the flag {code!r}; results.json says of each why")
     return lines
 
 

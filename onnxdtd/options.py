@@ -49,7 +49,14 @@ class Domain:
 
 
 def select(
-    preset: Annotated[str, option("--preset", "A preset (see `onnxdtd rules`), or a TOML file with one.", "NAME|FILE")] = "dtd",
+    preset: Annotated[
+        str | None,
+        option(
+            "--preset",
+            "A preset (see `onnxdtd rules`) or a TOML file. Default: dtd; lrp-epsilon for tables and signals without bounds.",
+            "NAME|FILE",
+        ),
+    ] = None,
     settings: Annotated[list[str], option("--set", "A rule for the nodes whose name matches.", "NODE-GLOB=RULE")] = [],
     low: Annotated[
         list[str],

@@ -47,6 +47,7 @@ UNDEFINED = {  # what relevance is not defined on, and what people use instead
 MOVERS = {"ArrayFeatureExtractor", "Compress", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "TopK"}
 MOVERS |= {"ReverseSequence", *MOVE}  # their results are not where they came from
 NO_RELEVANCE = ("Shape", "Size", "ConstantOfShape", "ArgMax", "ArgMin")
+MIXING = ("conv", "dense", "average")  # families of layers that add up entries of one input
 MONOTONE = ("Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "Elu", "Selu", "Celu", "Softplus", "Erf", *STRAIGHT)  # keep bounds
 
 
@@ -91,8 +92,12 @@ class Plan:
     producer: Mapping[str, gs.Node]
     active: Callable[[Tensor], bool]
     nonnegative: Callable[[Tensor], bool]
-    notes: list[str]  # what the caller ought to know: entries of a rule file that fit nothing, how a target was understood
+    notes: list[
+        str
+    ]  # what the caller ought to know: entries of a rule file that fit nothing, first layers by weights alone, ...
     samples: Samples
+    preset: str
+    by_weights: list[str]  # first layers that share relevance out by their weights alone
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def plan(
     e: Emit,
     graph: gs.Graph,
     explained: Sequence[Tensor],
-    preset: Preset,
+    presets: Sequence[Preset],
     *,
     inputs: Collection[str] = (),
     output: str | None = None,
@@ -149,8 +154,9 @@ def plan(
 ) -> Plan:
     """Plan the explanation of ``output`` in terms of the inputs ``explained``; all else that goes in counts as constant.
 
-    ``inputs`` are all that a caller feeds, ``keep`` names tensors whose relevance is wanted too, ``bounded`` are the inputs
-    whose bounds are known, ``allow`` maps operators and nodes to ``"pass"``. Raises ``Unsupported`` with every problem,
+    Of several ``presets``, none of them a derivative, the first is taken that does not share relevance out by weights alone, or
+    the last. ``inputs`` are all that a caller feeds, ``keep`` names tensors whose relevance is wanted too, ``bounded`` are the
+    inputs whose bounds are known, ``allow`` maps operators and nodes to ``"pass"``. Raises ``Unsupported`` with every problem,
     ``ModelError`` where there is nothing to explain, ``RequestError`` for an unknown name.
     """
     if not explained:
@@ -162,7 +168,7 @@ def plan(
     follow = lambda candidate, logits: Samples(Axes(before(nodes, candidate), fed, allow or ()), fed, logits)
     start = _start(graph, output, facts, producer, follow)
     logits = start.logits
-    derivative = preset.derivative is not None
+    derivative = presets[0].derivative is not None
     carriers = _carriers(nodes, logits, facts, producer, derivative)
     explained = [t for t in explained if t.name in carriers]
     if not explained:
@@ -174,7 +180,7 @@ def plan(
     steps = _Stepper(e, facts, producer, allow or {}, derivative, carriers).steps(nodes, pinned)
     if start.samples.doubt is not None:
         raise ModelError(f"{start.samples.doubt}; export the model with a batch of one sample in front")
-    steps = _with_rules(steps, preset)
+    preset, steps, notes = _with_rules(steps, presets)
     return Plan(
         explained,
         start.output,
@@ -185,8 +191,10 @@ def plan(
         producer,
         facts.is_active,
         facts.is_nonnegative,
-        preset.unused([step.facts for step in steps if step.facts is not None]),
+        notes,
         start.samples,
+        preset.name,
+        by_weights(steps),
     )
 
 
@@ -565,6 +573,40 @@ def problem(node: gs.Node, reason: str, obstacle: str = "") -> Problem:
     return Problem(op, label(node), reason, f"--allow does not help, since {obstacle}" if obstacle else "")
 
 
-def _with_rules(steps: Sequence[Step], preset: Preset) -> list[Step]:
+def _with_rules(steps: Sequence[Step], presets: Sequence[Preset]) -> tuple[Preset, list[Step], list[str]]:
+    """The preset that is taken, the steps with a rule for every layer, and what the caller ought to know about that."""
+    tried = [_ruled(steps, preset) for preset in presets]
+    place = next((i for i, ruled in enumerate(tried) if not by_weights(ruled)), len(presets) - 1)
+    preset, ruled = presets[place], tried[place]
+    notes = preset.unused([step.facts for step in ruled if step.facts is not None])
+    if place:
+        notes.insert(0, f"the preset is {preset.name}, since {presets[0].name}, without bounds, {_blindly(tried[0])}")
+    elif by_weights(ruled):
+        notes.append(f"the preset {preset.name} {_blindly(ruled)}; give --low and --high, or choose another --preset")
+    return preset, ruled, notes
+
+
+def _ruled(steps: Sequence[Step], preset: Preset) -> list[Step]:
     """The steps with a rule for every layer."""
     return [step if step.facts is None else replace(step, rule=preset.rule(step.facts)) for step in steps]
+
+
+def by_weights(steps: Sequence[Step]) -> list[str]:
+    """The first layers whose rule never looks at the values of the input. Those that slide over pictures are none of them: they
+    see few pixels at once, and behind them relevance lies where its reasons are.
+    """
+    blind = [s for s in steps if s.rule is not None and s.rule.blind and s.facts is not None and s.facts.first]
+    return [s.name for s in blind if s.layer is not None and s.layer.family in MIXING and not _over_pictures(s.layer)]
+
+
+def _over_pictures(layer: Layer) -> bool:
+    """Does it slide over at least two axes?"""
+    sizes = [dims(slot.x) for slot in layer.slots]
+    return layer.family != "dense" and all(size is not None and sum(d != 1 for d in size[2:]) > 1 for size in sizes)
+
+
+def _blindly(steps: Sequence[Step]) -> str:
+    """What is to be said of a preset by weights alone."""
+    first, *others = by_weights(steps)
+    more = f" and {len(others)} more" if others else ""
+    return f"shares relevance out by weights alone at {first!r}{more}, whatever the values of the input"

@@ -13,7 +13,7 @@ NO_CLASSES = ("argmax", "input", "optional")  # targets that leave the class to 
 class Request:
     """What to explain and how; see ``onnxdtd.compile``."""
 
-    preset: str = "dtd"
+    preset: str | None = None  # the first of ``library.DEFAULTS`` that looks at the values of the inputs
     settings: Sequence[str] = ()
     low: Any = None
     high: Any = None

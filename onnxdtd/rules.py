@@ -61,6 +61,11 @@ class Rule:
         return any(set(term.x) & {"l", "h"} for branch in self.branches for term in branch.terms)
 
     @property
+    def blind(self) -> bool:
+        """Does it share out by the weights alone, whatever the values?"""
+        return self.divide and all(term.x == "1" for branch in self.branches for term in branch.terms)
+
+    @property
     def for_nonnegative(self) -> bool:
         """Is it z+, whose theory knows inputs ≥ 0 only?"""
         return all(branch.bias is None and any(term.x == "x+" for term in branch.terms) for branch in self.branches)

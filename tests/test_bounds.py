@@ -583,17 +583,17 @@ def test_bounds_by_input():
     rng = np.random.default_rng(0)
     feeds = {"image": rng.uniform(0, 1, (2, 3, 8, 8)).astype(FLOAT), "clinical": normal(2, 5, seed=5) * 40}
     low, high = [-2.0, -1.0, 0.0], [1.0, 2.0, 3.0]
-    compiled = onnxdtd.compile(patient(), target=1, low={"image": low}, high={"image": high})
+    compiled = onnxdtd.compile(patient(), "dtd", target=1, low={"image": low}, high={"image": high})
     facts = metadata(compiled)
     assert facts["rules"]["c_node"] == "zB"
     assert facts["rules"]["t_node"] == "w2"
     assert facts["bounds"] == {"image": {"low": low, "high": high}}
     found = Session(compiled)(**feeds)
-    free = Session(onnxdtd.compile(patient(), target=1))(**feeds)
+    free = Session(onnxdtd.compile(patient(), "dtd", target=1))(**feeds)
     np.testing.assert_array_equal(found["relevance/clinical"], free["relevance/clinical"])
     whole = {"image": (COLUMN(low), COLUMN(high)), "clinical": (np.full(5, -100.0), np.full(5, 100.0))}
     both = {end: {name: pair[i] for name, pair in whole.items()} for i, end in enumerate(("low", "high"))}
-    boxed = Session(onnxdtd.compile(patient(), target=1, **both))(**feeds)
+    boxed = Session(onnxdtd.compile(patient(), "dtd", target=1, **both))(**feeds)
     np.testing.assert_array_equal(found["relevance/image"], boxed["relevance/image"])
     assert np.abs(boxed["relevance/clinical"] - found["relevance/clinical"]).max() > 1e-3
     assert verified(compiled, patient()) == []
@@ -611,7 +611,7 @@ def verified(compiled: ModelProto, source: ModelProto) -> list[str]:
 def test_a_layer_on_two_inputs_has_bounds_if_both_have():
     nodes = [node("Concat", "a b", "ab", axis=1), node("MatMul", "ab w", "y")]
     proto = model(nodes, {"a": ["n", 2], "b": ["n", 3]}, ["y"], {"w": normal(5, 3)})
-    rule = lambda low, high: metadata(onnxdtd.compile(proto, low=low, high=high))["rules"]["y_node"]
+    rule = lambda low, high: metadata(onnxdtd.compile(proto, "dtd", low=low, high=high))["rules"]["y_node"]
     assert rule({"a": 0, "b": -1}, {"a": 1, "b": 1}) == "zB"
     assert rule({"a": 0}, {"a": 1}) == "w2"
 

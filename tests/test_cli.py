@@ -441,7 +441,7 @@ def test_explain_prints_a_table_and_where_the_files_are(
     assert (done.code, done.err) == (0, "")
     for word in ("predicted", "score", "explained", "logit", "Σ relevance", "few_002", "class 1"):
         assert word in done.out
-    assert done.out.splitlines()[-1] == "3 heatmaps and results.json are in explanations"
+    assert done.out.splitlines()[-1] == "3 heatmaps (preset dtd) and results.json are in explanations"
     names = sorted(path.name for path in Path("explanations").iterdir())
     assert names == ["few_000.png", "few_001.png", "few_002.png", "results.json"]
 
@@ -516,7 +516,7 @@ def test_names_of_nodes_and_files_are_printed_as_they_are(run: Callable[..., Ran
     assert shown.code == 0
     assert "[bold]/layer[/bold]" in shown.out
     assert "[red]net.onnx" in shown.out
-    (result,) = explained(run, tmp_path, source, tmp_path / "$x$ [i].npy")
+    (result,) = explained(run, tmp_path, source, tmp_path / "$x$ [i].npy", "--preset", "lrp-epsilon")
     assert result["picture"] == "$x$ [i].png"
     assert "$x$ [i]" in run("explain", source, tmp_path / "$x$ [i].npy", "-o", tmp_path / "out").out
 

@@ -316,6 +316,19 @@ def test_bounds_of_a_channel_are_those_of_its_own_values() -> None:
     assert codes(made.explain(Sample("s", x[::-1]))[0]) == ["outside"]
 
 
+def test_a_heatmap_by_weights_alone_says_so() -> None:
+    """In the file itself, so that the compiled model tells as well."""
+    sample = Sample("s", weights(6, seed=3))
+    made = job(preset="dtd", low=None, high=None)
+    result = made.explain(sample)[0]
+    assert codes(result) == ["weights"]
+    assert result.flags[0].text == "shared out by weights alone at 'y_node' (w2), whatever the values of the input"
+    assert codes(job(preset="dtd").explain(sample)[0]) == []
+    del made.explainer.metadata["by_weights"]  # a file of an older version
+    assert codes(made.explain(sample)[0]) == []
+    assert job(low=None, high=None).explain(sample)[0].preset == "lrp-epsilon"
+
+
 def test_one_heatmap_for_all_inputs_is_said(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
     """The gradient of a linear model is its weights, whatever the input."""
     x = np.random.default_rng(3).normal(size=(4, 6))

@@ -31,6 +31,13 @@ def test_remarks() -> None:
     assert words in itemised
 
 
+def test_what_holds_for_all_inputs_is_said_once() -> None:
+    flagged = [replace(RESULT, name=f"s: {i}", flags=[Flag("weights", "by weights alone")]) for i in range(3)]
+    assert summary(flagged) == ["all inputs: by weights alone"]
+    assert summary(flagged[:1]) == ["s: 0: by weights alone"]
+    assert summary([*flagged, RESULT])[0] == "s: 0: by weights alone"
+
+
 def test_the_flags_of_many_samples_are_counted() -> None:
     flagged = [replace(RESULT, name=f"s{i}", flags=[Flag("lost", "1% arrived")]) for i in range(SHOWN + 2)]
     assert summary([RESULT]) == []

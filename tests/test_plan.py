@@ -72,6 +72,60 @@ def test_without_bounds_the_first_layer_gets_w2(net: onnx.ModelProto) -> None:
     assert rules == ["w2", "z+", "z+"]
 
 
+FIRST = {  # the first layer of a classifier: its text, the shape of x, the preset that is chosen without bounds
+    "dense": ("h = MatMul(x, w)", "N,6", "float[6,4] w", "lrp-epsilon"),
+    "dense on a picture": ("f = Flatten(x) h = MatMul(f, w)", "N,1,2,3", "float[6,4] w", "lrp-epsilon"),
+    "scaled": ("s = Div(x, d) h = MatMul(s, w)", "N,6", "float[6,4] w, float[6] d", "lrp-epsilon"),
+    "dense on each row": ("m = MatMul(x, w) h = Flatten(m)", "N,2,6", "float[6,2] w", "lrp-epsilon"),
+    "signal": ("c = Conv(x, w) h = Flatten(c)", "N,2,8", "float[1,2,5] w", "lrp-epsilon"),
+    "signal as a picture": ("c = Conv(x, w) h = Flatten(c)", "N,2,1,8", "float[1,2,1,5] w", "lrp-epsilon"),
+    "mean of a signal": ("c = ReduceMean<axes=[2]>(x) h = Flatten(c)", "N,4,8", "float[1] w", "lrp-epsilon"),
+    "picture": ("c = Conv(x, w) h = Flatten(c)", "N,1,6,6", "float[1,1,5,5] w", "dtd"),
+    "picture of any size": ("c = Conv(x, w) p = GlobalAveragePool(c) h = Flatten(p)", "N,3,H,W", "float[4,3,5,5] w", "dtd"),
+    "clip": ("c = Conv(x, w) h = Flatten(c)", "N,1,4,4,4", "float[1,1,3,3,4] w", "dtd"),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_the_default_preset_looks_at_the_values(name: str) -> None:
+    """Deep Taylor's first layer without bounds, w², does not, but for a Conv that slides over a picture."""
+    first, shape, weights, expected = FIRST[name]
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> net (float[{shape}] x) => (float[N,3] y) <{weights}, float[4,3] v>
+    {{ {first} r = Relu(h) y = MatMul(r, v) }}"""
+    made = text_model(text)
+    job = prepare(made, Request())
+    assert job.request.preset == job.plan.preset == expected
+    chosen = [
+        note for note in job.plan.notes if note.startswith("the preset is lrp-epsilon, since dtd, without bounds, shares")
+    ]
+    assert len(chosen) == len(job.plan.notes) == (expected != "dtd")
+    bounded = prepare(made, Request(low=0.0, high=1.0))
+    assert (bounded.request.preset, bounded.plan.notes, bounded.plan.by_weights) == ("dtd", [], [])
+    asked = prepare(made, Request("dtd"))
+    assert asked.request.preset == "dtd"
+    assert len(asked.plan.notes) == len(asked.plan.by_weights) == (expected != "dtd")
+    for note in asked.plan.notes:
+        assert note.startswith(f"the preset dtd shares relevance out by weights alone at {asked.plan.by_weights[0]!r}")
+        assert "--low and --high" in note
+    assert all(prepare(made, Request(preset)).plan.by_weights == [] for preset in ("lrp-epsilon", "gradient", "dtd-z"))
+    assert onnxdtd.compile(made).SerializeToString() == onnxdtd.compile(made, expected).SerializeToString()
+
+
+def test_rules_set_by_hand_count_for_the_default_preset(net: onnx.ModelProto) -> None:
+    dense = text_model("""<ir_version: 8, opset_import: ["" : 17]> net (float[N,6] x) => (float[N,3] y)
+    <float[6,4] w, float[4,3] v> { h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }""")
+    assert planned(dense, settings=["h=z"]).preset == "dtd"
+    assert planned(dense, settings=["h=flat"]).by_weights == ["h"]
+    assert planned(net, settings=["h1=flat"]).by_weights == []
+
+
+def test_one_of_two_inputs_without_bounds() -> None:
+    made = text_model("""<ir_version: 8, opset_import: ["" : 17]> net (float[N,6] a, float[N,6] b) => (float[N,3] y)
+    <float[6,3] w, float[6,3] v> { p = MatMul(a, w) q = MatMul(b, v) y = Add(p, q) }""")
+    assert planned(made, low={"a": 0.0}, high={"a": 1.0}).preset == "lrp-epsilon"
+    assert planned(made, preset="dtd", low={"a": 0.0}, high={"a": 1.0}).by_weights == ["q"]
+
+
 def test_softmax_is_stepped_back_over(net: onnx.ModelProto) -> None:
     plan = planned(net)
     assert (plan.logits.name, [node.op for node in plan.stepped_back]) == ("logits", ["Softmax"])

@@ -588,7 +588,7 @@ def test_a_setting_in_the_shadow_of_others_is_a_note():
 def test_what_matches_is_not_noted(tmp_path):
     path = write(tmp_path, "[preset.p]\nlayers = [{ rule = 'w2', name = 'y_*' }, { rule = 'z+', op = 'Gemm' }]")
     assert compiler.prepare(NET, Request(str(path))).plan.notes == []
-    assert compiler.prepare(NET, Request("dtd")).plan.notes == []
+    assert compiler.prepare(NET, Request("dtd", low=0.0, high=1.0)).plan.notes == []
 
 
 @pytest.mark.parametrize(

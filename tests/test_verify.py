@@ -473,7 +473,7 @@ def of(proto: onnx.ModelProto, tmp_path: Path, **options: Any) -> tuple[Path, Pa
 
 
 def test_shortcuts_give_what_the_rules_give(tmp_path: Path) -> None:
-    path, source = of(residual(), tmp_path)
+    path, source = of(residual(), tmp_path, preset="dtd")
     report = verify(path, source)
     assert report.passed, report.checks
     assert "what the rules give without shortcuts" in found(report, "relevance")
@@ -529,7 +529,7 @@ def test_a_wrong_compiler_is_found(
 ) -> None:
     """Compiled anew it makes the same mistake, so that no byte differs; what comes out tells."""
     monkeypatch.setattr(compiler, name, wrong)
-    path, source = of(residual(np.float16 if name == "is_float" else np.float32), tmp_path)
+    path, source = of(residual(np.float16 if name == "is_float" else np.float32), tmp_path, preset="dtd")
     for given in (source, None):
         report = verify(path, given)
         assert found(report, "compiled anew") == "gives the same bytes"
