@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,16 +34,18 @@ from onnxdtd.ledger import COLUMNS
 from onnxdtd.library import Library, definitions
 from onnxdtd.metrics import abpc, aopc, cosine, spearman, ssim
 from onnxdtd.perturb import default_patch, filler, regions, space_axes
-from onnxdtd.plan import Step
+from onnxdtd.plan import Plan
 from onnxdtd.randomise import Weights, layers, randomised, spread
 from onnxdtd.report import thumbnail
 from onnxdtd.request import Request
 from onnxdtd.roots import roots
 from onnxdtd.runtime import Explainer, Explanation, Ledger
+from onnxdtd.samples import Samples
 from onnxdtd.scores import Scores, fixed_batch, in_batches
 from onnxdtd.subject import Subject
 from onnxdtd.tally import Mean, Pairs, paired
-from onnxdtd.verdict import LITTLE, arrival, upper, verdict
+from onnxdtd.target import classes
+from onnxdtd.verdict import LITTLE, arrival, deep_taylor, upper, verdict
 
 BATCH = 16
 PICTURES = 8  # samples in the report
@@ -53,6 +55,7 @@ PARTNERS = 4  # samples of its class that each sample is compared with
 FEWEST = 5  # entries of a heatmap, below which a rank correlation is left out: four have 24 orders
 NUDGE, NUDGES = 0.02, 4  # noise on the input as a part of the data's spread, and how often it is drawn
 NEUTRAL = {False: "0", True: "the mean of the samples"}  # what regions are replaced by
+ALONE = "the heatmaps have one entry, and all are multiples of each other"
 SAME = 1e-6  # of the largest score: what changes by less is the same
 REFERENCES = ("gradient-x-input", "sensitivity")
 BIASED = ("conv", "dense", "affine")  # families of layers that may have a bias
@@ -94,6 +97,7 @@ class Facts:
     sha256: str
     rules: dict[str, dict[str, str] | None]
     layers: list[Weights]
+    classes: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +151,7 @@ class Job:
             raise RequestError("the model has several inputs; an audit takes models with one")
         if not made.plan.inputs[0].shape:
             raise RequestError("the model does not declare the shape of its input")
-        return Facts(made.source.sha256, rules, layers(made))
+        return Facts(made.source.sha256, rules, layers(made), classes(made.plan))
 
     @cached_property
     def tasks(self) -> list[Task]:
@@ -178,6 +182,8 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for entry in found.values():
         entry["chance"] = chance(math.prod(job.xs.shape[1:]))
         entry["left_out"] |= _not_drawn(entry, math.prod(job.xs.shape[1:]))
+        if entry["preconditions"] is not None and deep_taylor(entry) and not entry["roots"]:
+            entry["left_out"]["roots"] = "no root point could be looked for"
         entry["samples"] |= _blindness(entry, len(job.xs))
         entry["means"] = {name: summed(values) for name, values in entry["samples"].items() if mean(values) is not None}
         entry["verdict"] = verdict(entry)
@@ -191,6 +197,7 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "settings": {**settings, "presets": list(job.presets)},
         "model": job.model.name,
         "sha256": job.facts.sha256,
+        "classes": job.facts.classes,
         "presets": entries,
         "differences": differences,
         "best": best(entries, differences),
@@ -200,10 +207,10 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _not_drawn(entry: dict[str, Any], entries: int) -> dict[str, str]:
     """Why the weights of upper layers tell nothing, where they do not."""
     row = upper(entry["cascading"])
+    if entries == 1:
+        return {"spearman": ALONE}
     if entries < FEWEST:
-        rests = "and with them what rests on drawing weights anew"
-        why = f"the heatmaps have only {entries} entries, of which unrelated ones have a rank correlation of about "
-        return {"spearman": f"{why}{chance(entries):.2f} by chance, {rests}"}
+        return {"spearman": f"heatmaps of {entries} entries are much alike by chance, in cosine too"}
     if row is None:
         return {"randomised": "no layer has weights to draw anew"}
     if row["idle"]:
@@ -290,6 +297,7 @@ class Auditor:
         self.scores = Scores(made, job.model.parent, threads=1)
         self.logits, self.binary = self.scores.logits(job.xs), self.scores.binary
         self.predicted = self.logits.argmax(axis=1)
+        self.alone = job.xs[0].size == 1
         self._trained = lru_cache(maxsize=1)(lambda preset: self.heatmaps(self.proto, preset, self.predicted))
 
     def __call__(self, number: int) -> dict[str, Any]:
@@ -333,7 +341,7 @@ class Auditor:
             return None
         made = compiler.prepare(_sized(self.proto, self.job.xs), self.job.asked(preset))
         ledger = Ledger(steps, {name: table[..., i] for i, name in enumerate(COLUMNS)})
-        return _broken(ledger, [step for step in made.plan.steps if step.rule is not None])
+        return _broken(ledger, made.plan)
 
     def roots(self, preset: str) -> list[dict[str, Any]]:
         """See ``onnxdtd.roots``; nothing where the model has no derivative."""
@@ -348,7 +356,7 @@ class Auditor:
         found = convergence(self.job.model, self.job.asked(preset), self.job.xs, seed=self.job.seed)
         why = ""
         if not any(arrival(start) for start in found):
-            why = "no layer has so many outputs, and so many inputs below it, that random vectors tell one pattern from many"
+            why = "the layers are so small that random vectors are alike too"
         return Part(found, left_out=why)
 
     def silent(self, preset: str) -> dict[str, int]:
@@ -362,7 +370,7 @@ class Auditor:
     def similarity(self, preset: str) -> dict[str, Row]:
         """How alike the heatmaps are to those of the derivatives; nothing where the model has no derivative."""
         own, found = self._trained(preset), {}
-        for name in REFERENCES:
+        for name in REFERENCES if not self.alone else ():
             try:
                 found[name] = _mean(map(alike, own, self.heatmaps(self.proto, name, self.predicted)))
             except Unsupported:
@@ -371,7 +379,7 @@ class Auditor:
 
     def class_sensitivity(self, preset: str) -> Part:
         """How alike the heatmaps of the predicted class are to those of others, up to the sign: 1 is blind to the class."""
-        why = self._one_score()
+        why = ALONE if self.alone else self._one_score()
         if why:
             return Part({}, left_out=why)
         own = self._trained(preset)
@@ -390,8 +398,11 @@ class Auditor:
         """Why no heatmap of another class could differ, where none could."""
         if self.binary or self.logits.shape[1] == 1:
             return "the model has one score, and that of another class could only be its negative"
-        opposite = np.abs(self.logits.sum(axis=1)).max() <= SAME * np.abs(self.logits).max()
-        return "the two scores of the model are each other's negatives" if self.logits.shape[1] == 2 and opposite else ""
+        least = SAME * np.abs(self.logits).max()
+        if np.ptp(self.logits, axis=1).max() <= least:
+            return "the scores of all classes are the same"
+        opposite = self.logits.shape[1] == 2 and np.abs(self.logits.sum(axis=1)).max() <= least
+        return "the two scores of the model are each other's negatives" if opposite else ""
 
     def others(self) -> list[np.ndarray]:
         """Classes other than the predicted ones, an array [n] for each comparison: first the runner-up, then drawn ones. None
@@ -408,6 +419,8 @@ class Auditor:
         """How alike the heatmaps of different samples of one class are, up to the sign, beside the samples, standardised."""
         own, xs = self._trained(preset), self.job.xs
         pairs = partners(xs, self.predicted)
+        if self.alone:
+            return Part({}, left_out=ALONE)
         if not any(pairs):
             return Part({}, left_out="no two different samples have one predicted class")
         between = lambda values: [[cosine(_finite(values[i]), _finite(values[j])) for j in js] for i, js in enumerate(pairs)]
@@ -485,11 +498,12 @@ class Auditor:
 # ------------------------------------------------------------------------------------------------------- preconditions
 
 
-def _broken(ledger: Ledger, steps: Sequence[Step]) -> Row:
-    """How often the conditions are broken in ``steps``, those with a rule."""
-    biased = {step.name: _size(step.outputs[0]) for step in steps if step.layer and step.layer.family in BIASED}
-    bounded = {step.name: _size(*step.inputs) for step in steps if step.rule and step.rule.needs_bounds}
-    positive = {step.name: _size(*step.inputs) for step in steps if step.rule and step.rule.for_nonnegative}
+def _broken(ledger: Ledger, plan: Plan) -> Row:
+    """How often the conditions are broken in the steps with a rule."""
+    steps, size = [step for step in plan.steps if step.rule is not None], partial(_size, plan.samples)
+    biased = {step.name: size(step.outputs[0]) for step in steps if step.layer and step.layer.family in BIASED}
+    bounded = {step.name: size(*step.inputs) for step in steps if step.rule and step.rule.needs_bounds}
+    positive = {step.name: size(*step.inputs) for step in steps if step.rule and step.rule.for_nonnegative}
     totals = ledger.totals()
     logit = totals["logit"]
     share = lambda name: float(np.median(totals[name][logit != 0] / logit[logit != 0])) if logit.any() else None
@@ -509,10 +523,19 @@ def _share(ledger: Ledger, column: str, sizes: Mapping[str, int | None]) -> floa
     return float(ledger[column].mean(axis=0)[list(there)].sum() / sum(there.values())) if there else None
 
 
-def _size(*tensors: Tensor | None) -> int | None:
+def _size(samples: Samples, *tensors: Tensor | None) -> int | None:
     """How many entries tensors have for each sample; None where that is not known."""
-    shapes = [known((dims(tensor) or [None])[1:]) for tensor in tensors if tensor is not None]
-    return None if None in shapes else sum(math.prod(shape) for shape in shapes if shape is not None)
+    total = 0
+    for tensor in (tensor for tensor in tensors if tensor is not None):
+        try:
+            axis, sizes = samples.of(tensor), dims(tensor)
+        except ModelError:
+            return None
+        own = None if sizes is None else known([size for i, size in enumerate(sizes) if i != axis])
+        if own is None:
+            return None
+        total += math.prod(own)
+    return total
 
 
 def _sized(proto: onnx.ModelProto, xs: np.ndarray) -> onnx.ModelProto:

@@ -17,6 +17,7 @@ from onnxdtd.page import (
     Table,
     compared,
     counted,
+    explained,
     grids,
     lead_line,
     names,
@@ -39,8 +40,8 @@ def audit_page(result: Json) -> Page:
     lead = lead_line(settings, len(presets))
     headline, why = standing(result["best"])
     right = f"The model is right on {result['right']} of {counted(result['labelled'], 'sample')} with a label. "
-    explained = f"{right if result.get('labelled') else ''}Explained is the class that it predicts."
-    summary = [(headline.removesuffix("."), [why, explained])]
+    of = explained(result.get("classes"))
+    summary = [(headline.removesuffix("."), [why, f"{right if result.get('labelled') else ''}{of[0].upper()}{of[1:]}."])]
     summary += [(str(preset["preset"]), [str(sentence) for sentence in preset["verdict"]]) for preset in presets]
     parts = [_glance(result), _preconditions(result), _roots(result), _similarity(result), _randomised(result)]
     parts += [_convergence(result), skipped(result), rules([result]), settings_section(result, [result])]

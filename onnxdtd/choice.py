@@ -41,12 +41,13 @@ def best(entries: Sequence[Entry], differences: Sequence[Entry]) -> dict[str, An
     level = {name: _level(name, values, pairs) for name, values in means.items()}
     winners = [entry for entry in left if all(entry["preset"] in tied for tied in level.values())]
     names = [entry["preset"] for entry in winners]
-    standing = "; ".join(f"{TITLES[name]}: {', '.join(_numbers(means[name], tied))}" for name, tied in level.items())
-    first = f"First or level with the first, of those better than a random order: by {standing}. {out}"
+    places = "; ".join(f"{TITLES[name]}: {', '.join(_numbers(means[name], tied))}" for name, tied in level.items())
+    better = listed([entry["preset"] for entry in left])
+    first = f"Better than a random order in AOPC and ABPC: {better}. First among these, or level with it: {places}. {out}"
     if len(left) == 1:
-        first = f"Of all presets only {names[0]} is in question ({standing}). {out}"
+        first = f"It is the only preset in question ({places}). {out}"
     if not winners:
-        return _none(f"No preset is ahead or level in everything. {first}")
+        return _none(f"No preset is first or level with the first in everything. {first}")
     remarks = " ".join([first.strip(), *(_remark(entry, entries) for entry in winners)]).strip()
     if len(winners) > 1:
         return {"preset": None, "tied": names, "why": f"Paired differences do not tell {listed(names)} apart. {remarks}"}

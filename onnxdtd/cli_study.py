@@ -136,18 +136,20 @@ def evaluate_command(
 def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
     """A row for each preset, a column for each metric that there is, and what may be concluded."""
     from onnxdtd.measures import METRICS
+    from onnxdtd.page import counted
     from onnxdtd.standings import standings
     from onnxdtd.tally import RANDOM
 
     shown = [name for name in METRICS if any(name in preset["metrics"] for preset in model["presets"])]
-    out.print(f"{model['model']}: {model['samples']} samples", markup=False)
+    out.print(f"{model['model']}: {counted(model['samples'], 'sample')}", markup=False)
     rows = [[p["preset"], *(_mean(p["metrics"].get(name)) for name in shown)] for p in model["presets"]]
     if model["random"]:
         rows.append([RANDOM, _mean(model["random"]["aopc"]), *[""] * (len(shown) - 1)])
     print_table(("preset", *(METRICS[name].head for name in shown)), rows)
+    of = "the only score" if model["scores"] == 1 else f"{settings['score']} of the {settings['target']} class"
     out.print(
-        f"mean ± standard error; {settings['score']} of the {settings['target']} class while regions of {settings['patch']} "
-        f"become {settings['fill']}, in {settings['steps']} steps"
+        f"mean ± standard error; {of} while regions with a side of {settings['patch']} become {settings['fill']}, "
+        f"in {settings['steps']} steps"
     )
     for sentence in standings(model):
         out.print(sentence, markup=False)
@@ -214,11 +216,11 @@ def audit_command(
 def _print_audit(result: dict[str, Any]) -> None:
     """What was found, preset by preset, in words."""
     from onnxdtd.choice import standing
-    from onnxdtd.page import counted
+    from onnxdtd.page import counted, explained
 
     right = f"; the model is right on {result['right']} of {result['labelled']} with a label" if result["labelled"] else ""
     many = counted(result["settings"]["samples"], "sample")
-    out.print(f"{result['model']}: {many}{right}; explained is the class that it predicts", markup=False)
+    out.print(f"{result['model']}: {many}{right}; {explained(result['classes'])}", markup=False)
     for preset in result["presets"]:
         out.print(preset["preset"], style="bold", markup=False)
         for sentence in preset["verdict"]:

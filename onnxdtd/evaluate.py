@@ -188,6 +188,7 @@ class Sessions:
             "name": item.name,
             "class": target,
             "label": labels[target],
+            "scores": logits.shape[1],
             "correct": None if truth is None else truth == predicted,
             "random": {"curve": curves["random"].tolist(), "aopc": metrics.aopc(curves["random"])},
             "presets": {},

@@ -200,6 +200,11 @@ def lead_line(settings: Json, presets: int) -> str:
     return f"{counted(settings['samples'], 'sample')}{data}, {counted(presets, 'preset')}"
 
 
+def explained(classes: int | None) -> str:
+    """What an audit explains."""
+    return "explained is its only score" if classes == 1 else "explained is the class that it predicts"
+
+
 def counted(n: int, word: str) -> str:
     """A number of things.
 

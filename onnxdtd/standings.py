@@ -34,11 +34,13 @@ def _accuracy(model: Json) -> Iterator[str]:
 def _empty(model: Json) -> Iterator[str]:
     """Heatmaps that say nothing: what has no value for them is a mean over the other samples."""
     for preset in model["presets"]:
-        if preset.get("empty"):
+        empty, n = preset.get("empty"), model["samples"]
+        if empty == n:
+            yield f"{preset['preset']}: {f'all {n} heatmaps are' if n > 1 else 'the only heatmap is'} zero everywhere."
+        elif empty:
             yield (
-                f"{preset['preset']}: {preset['empty']} of {counted(model['samples'], 'heatmap')} "
-                f"{'is' if preset['empty'] == 1 else 'are'} zero everywhere; in AOPC and ABPC they count as a random order, "
-                "and the means of other numbers are over the other samples where a zero heatmap has none."
+                f"{preset['preset']}: {empty} of {n} heatmaps {'is' if empty == 1 else 'are'} zero everywhere; in AOPC and "
+                "ABPC a zero heatmap counts as a random order, in Gini, positivity and the like not at all."
             )
 
 

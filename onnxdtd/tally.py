@@ -87,6 +87,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.rules: dict[str, Any] = {}
+        self._scores: int | None = None
         self._means: dict[Any, Mean] = {}
         self._pairs = Pairs(name for name, measure in METRICS.items() if measure.best in BADNESS)
         self._labels: dict[int, str] = {}
@@ -94,6 +95,7 @@ class Tally:
     def add(self, row: dict[str, Any]) -> None:
         """One sample."""
         self._labels[row["class"]] = row["label"]
+        self._scores = row["scores"]
         self._note(("correct",), row["correct"])
         self._note(("random", "aopc"), row["random"]["aopc"])
         self._note(("random", "curve"), np.asarray(row["random"]["curve"]))
@@ -132,6 +134,7 @@ class Tally:
             "accuracy": None if correct is None else float(correct.mean),
             "labelled": 0 if correct is None else correct.n,
             "samples": samples,
+            "scores": self._scores,
             "random": {"aopc": means[("random", "aopc")].as_data()} if samples else {},
             "presets": presets,
             "differences": self._pairs.as_data(),

@@ -48,17 +48,18 @@ def _left_out(entry: Entry, topic: str, measure: str) -> Iterator[str]:
 def _heatmaps(entry: Entry) -> Iterator[str]:
     """Heatmaps that say nothing."""
     found = entry["silent"]
+    apart = "similarities are over the others, and in the perturbation it is a random order"
     words = {
-        "empty": "zero everywhere: nothing is explained there",
-        "broken": "NaN or infinite somewhere",
-        "flat": "of one value everywhere: no entry is more relevant than another",
+        "empty": ("zero everywhere: nothing is explained there", apart),
+        "broken": ("NaN or infinite somewhere", apart),
+        "flat": ("of one value everywhere: no entry is more relevant than another", "rank correlations are over the others"),
     }
-    for name, text in words.items():
+    for name, (text, rest) in words.items():
         count, n = found[name], found["n"]
         if count == n:
             yield f"Heatmaps: {'all' if n > 1 else 'the only one'}{f' {n}' if n > 1 else ''} {_are(n)} {text}."
         elif count:
-            yield f"Heatmaps: {count} of {n} {_are(count)} {text}; similarities are over those that have one."
+            yield f"Heatmaps: {count} of {n} {_are(count)} {text}; {rest}."
 
 
 def _are(count: int) -> str:
@@ -72,7 +73,7 @@ def _class(entry: Entry) -> Iterator[str]:
     value = found.get("cosine")
     if value is None:
         return
-    numbers = f"mean cosine {value:.3f}{_also('rank correlation', found['spearman'])}, signs aside"
+    numbers = f"mean cosine {value:.3f}{_also('rank correlation', found['spearman'])}, signs aside{_on(entry, 'classes')}"
     if value >= INDEPENDENT:
         yield f"Class: independent of it; heatmaps of other classes show the same pattern up to size and sign ({numbers})."
     elif value >= LITTLE:
@@ -90,7 +91,7 @@ def _input(entry: Entry) -> Iterator[str]:
         return
     numbers = (
         f"heatmaps of different samples of one class have a mean cosine of {value:.3f}, signs aside; the samples, "
-        f"standardised, have {found['samples']:.3f}"
+        f"standardised, have {found['samples']:.3f}{_on(entry, 'input')}"
     )
     if found["samples"] >= INDEPENDENT:
         yield f"Input: cannot be told, since the samples are alike; {numbers}."
@@ -136,7 +137,7 @@ def _upper(entry: Entry) -> Iterator[str]:
         return
     many = f"of the top layer ({row['layer']})" if row is rows[0] else f"from the top layer down to {row['layer']}"
     new = f"with the weights {many} drawn anew, the rank correlation with the trained heatmap, signs aside, is"
-    numbers = f"{value:.3f}{_also('SSIM', row['ssim'])}"
+    numbers = f"{value:.3f}{_also('SSIM', row['ssim'])}{_on(entry, 'upper')}"
     if value >= INDEPENDENT:
         yield f"Upper layers: independent of them; {new} still {numbers}."
     elif value >= LITTLE:
@@ -172,10 +173,10 @@ def _weights(entry: Entry) -> Iterator[str]:
 
 def _chance(entry: Entry) -> Iterator[str]:
     """How alike are unrelated heatmaps that small?"""
-    yield from _left_out(entry, "Rank correlations", "spearman")
+    yield from _left_out(entry, "Rank correlations, and what rests on them", "spearman")
     if entry["chance"] >= LIKELY and "spearman" not in entry["left_out"]:
         yield (
-            "Size: the heatmaps have so few entries that unrelated ones have a rank correlation of about "
+            "Size: the heatmaps have so few entries that unrelated ones have a rank correlation, or a cosine, of about "
             f"{entry['chance']:.2f}, signs aside."
         )
 
@@ -259,6 +260,7 @@ def _equal(entry: Entry) -> Iterator[str]:
 
 def _roots(entry: Entry) -> Iterator[str]:
     """Do the root points lie where the expansion holds?"""
+    yield from _left_out(entry, "Root points", "roots")
     rows = [row for row in entry["roots"] if row["neurons"]]
     count = sum(row["neurons"] for row in rows)
     if not count:
@@ -295,12 +297,17 @@ CONDITIONS = {  # what is counted, how a breach reads, and what holds where ther
 }
 
 
+def deep_taylor(entry: Entry) -> bool:
+    """Are there rules of deep Taylor decomposition among those of the preset?"""
+    return any(str(rule).startswith(DEEP_TAYLOR) for rule in entry["rules"].values())
+
+
 def _conditions(entry: Entry) -> Iterator[str]:
     """What deep Taylor decomposition asks for, and what of the logit did not arrive."""
     found = entry["preconditions"]
     if found is None:
         return
-    taylor = any(str(rule).startswith(DEEP_TAYLOR) for rule in entry["rules"].values())
+    taylor = deep_taylor(entry)
     broken = [text.format(_percent(found[name])) for name, (text, _) in CONDITIONS.items() if found[name]]
     kept = [text for name, (_, text) in CONDITIONS.items() if found[name] == 0]
     if taylor and broken:
@@ -316,6 +323,12 @@ def _conditions(entry: Entry) -> Iterator[str]:
 
 def _also(name: str, value: float | None) -> str:
     return "" if value is None else f", {name} {value:.3f}"
+
+
+def _on(entry: Entry, name: str) -> str:
+    """On how many samples, where these are not all."""
+    count, n = entry["means"][name]["n"], entry["silent"]["n"]
+    return "" if count == n else f", on {count} of {n} samples"
 
 
 def _percent(share: float) -> str:

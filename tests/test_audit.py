@@ -186,6 +186,18 @@ def test_preconditions_by_hand(tmp_path: Path) -> None:
     assert unbounded["outside"] is None
 
 
+def test_neurons_are_counted_without_a_batch_axis(tmp_path: Path) -> None:
+    nodes = [node("MatMul", "x w1", "u"), node("Add", "u b1", "a"), node("Relu", "a", "h"), node("MatMul", "h w2", "y")]
+    weights = {"w1": W1, "w2": W2, "b1": np.asarray([1, -1], np.float32)}
+    alone, batch = (
+        Auditor(job(tmp_path, model(nodes, {"x": shape}, ["y"], weights), "dtd")).preconditions("dtd")
+        for shape in ([6], ["n", 6])
+    )
+    assert alone == batch
+    assert alone is not None
+    assert alone["positive_biases"] == 1 / 5
+
+
 def test_negative_logits_and_open_sizes(tmp_path: Path) -> None:
     """Neurons are counted where only the samples tell how many there are: 2 positive of 3 channels, and 4 of 4 at the top."""
     nodes = [
@@ -248,6 +260,19 @@ def test_two_opposite_scores_cannot_tell_classes_apart(preset: str, tmp_path: Pa
     opposite = Auditor(job(tmp_path, mlp(w2=np.concatenate([-W2[:, :1], W2[:, :1]], axis=1)), preset))
     assert "each other's negatives" in opposite.class_sensitivity(preset).left_out
     assert not Auditor(job(tmp_path, mlp(w2=W2[:, :2]), preset)).class_sensitivity(preset).left_out
+
+
+def test_equal_scores_cannot_tell_classes_apart(tmp_path: Path) -> None:
+    auditor = Auditor(job(tmp_path, mlp(w2=np.repeat(W2[:, :1], 3, axis=1)), "lrp-epsilon"))
+    assert auditor.class_sensitivity("lrp-epsilon").left_out == "the scores of all classes are the same"
+
+
+def test_one_entry_is_a_multiple_of_any_other(tmp_path: Path) -> None:
+    one = model([node("MatMul", "x w", "y")], {"x": ["n", 1]}, ["y"], {"w": W2[:1]})
+    (entry,) = audited(job(tmp_path, one, "lrp-0", xs=X[:, :1]))["presets"]
+    assert entry["similarity"] == {}
+    for measure in ("class_sensitivity", "input_dependence", "spearman"):
+        assert "one entry" in entry["left_out"][measure]
 
 
 def test_two_opposite_heatmaps_are_no_blindness(tmp_path: Path) -> None:
@@ -458,8 +483,8 @@ def test_four_features_have_no_rank_correlation(tmp_path: Path) -> None:
     four = model([node("MatMul", "x w", "y")], {"x": ["n", 4]}, ["y"], {"w": eighths(RNG, 4, 3)})
     (entry,) = audited(job(tmp_path, four, "lrp-0", xs=eighths(RNG, 6, 4)))["presets"]
     assert entry["similarity"]["sensitivity"]["spearman"] is None
-    assert "only 4 entries" in entry["left_out"]["spearman"]
-    assert any(s.startswith("Rank correlations: left out") for s in entry["verdict"])
+    assert "of 4 entries" in entry["left_out"]["spearman"]
+    assert any(s.startswith("Rank correlations, and what rests on them: left out") for s in entry["verdict"])
     assert not any(s.startswith(("Upper layers", "Layers", "Training", "Size")) for s in entry["verdict"])
 
 

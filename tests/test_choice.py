@@ -48,7 +48,7 @@ def test_level_with_the_first_is_enough() -> None:
     assert chosen(preset("a", 0.3, 8.91, 9), preset("b", 0.6, 9, 8))["preset"] == "a"
     found = chosen(preset("a", 0.3, 8.88, 9), preset("b", 0.6, 9, 8))
     assert (found["preset"], found["tied"]) == (None, [])
-    assert found["why"].startswith("No preset is ahead or level in everything")
+    assert found["why"].startswith("No preset is first or level with the first in everything")
     assert standing(found)[0] == "No winner."
 
 
@@ -64,6 +64,7 @@ def test_no_better_than_a_random_order_is_never_best(aopc: float, abpc: float) -
     """However much it depends on everything, as noise does."""
     found = chosen(preset("noise", 0.0, aopc, abpc), preset("a", 0.6, 8, 8))
     assert found["preset"] == "a"
+    assert found["why"].startswith("It is the only preset in question")
     assert "noise (not better than a random order in both AOPC and ABPC)" in found["why"]
     found = chosen(preset("noise", 0.0, aopc, abpc), preset("more", 0.6, aopc, abpc))
     assert (found["preset"], found["tied"]) == (None, [])

@@ -525,6 +525,8 @@ def test_empty_heatmaps_are_counted() -> None:
     assert "zero everywhere" not in summary(result)
     result["models"][0]["presets"][0]["empty"] = 7
     assert "dtd: 7 of 300 heatmaps are zero everywhere" in summary(result)
+    result["models"][0]["presets"][0]["empty"] = 300
+    assert "dtd: all 300 heatmaps are zero everywhere." in summary(result)
 
 
 @pytest.mark.parametrize(("gap", "words"), [(0.279, "is best"), (0.278, "no single best")])

@@ -47,6 +47,7 @@ def row(**aopc: float) -> dict[str, Any]:
         "name": "",
         "class": 0,
         "label": "class 0",
+        "scores": 2,
         "correct": None,
         "random": {"curve": [0.0], "aopc": 1.0},
         "presets": presets,

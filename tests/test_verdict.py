@@ -44,6 +44,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         "preconditions": HOLD,
         "chance": 0.1,
         "silent": {"n": 20, "empty": 0, "broken": 0, "flat": 0},
+        "means": {name: {"n": 20} for name in ("classes", "input", "upper")},
         "left_out": {},
         "input_dependence": {"cosine": 0.5, "samples": 0.3},
         "stability": {"noise": 0.02, "heatmap": 0.05, "score": 0.01},
@@ -106,7 +107,8 @@ def test_upper_layers(value: float | None, words: str, noise: bool) -> None:
         ("Input", "input_dependence", {"input_dependence": {}}),
         ("Stability", "stability", {"stability": {}}),
         ("Upper layers", "randomised", {"cascading": []}),
-        ("Rank correlations", "spearman", {"chance": 0.46}),
+        ("Rank correlations, and what rests on them", "spearman", {"chance": 0.46}),
+        ("Root points", "roots", {}),
         ("Convergence", "convergence", {"convergence": []}),
         ("Perturbation", "perturbation", {"perturbation": {}}),
     ],
@@ -159,6 +161,14 @@ def test_perturbation(gain: dict[str, Any], abpc: dict[str, Any], words: str) ->
     (sentence,) = said("Perturbation", perturbation={"gain": gain, "abpc": abpc, "fill": "0"})
     assert sentence.startswith(f"Perturbation: {words}")
     assert "replaced by 0" in sentence
+
+
+def test_numbers_of_some_samples_say_so() -> None:
+    """Where the others' heatmaps are zero, say."""
+    some = {"classes": {"n": 3}, "input": {"n": 4}, "upper": {"n": 5}}
+    for topic, count in (("Class", 3), ("Input", 4), ("Upper layers", 5)):
+        assert "samples" not in "".join(said(topic)).replace("different samples", "").replace("the samples,", "")
+        assert f", on {count} of 20 samples" in "".join(said(topic, means=some))
 
 
 def test_silent_heatmaps() -> None:
