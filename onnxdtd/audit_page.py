@@ -56,7 +56,7 @@ def _glance(result: Json) -> Section:
     return Section(
         "The presets side by side",
         [
-            "Means over the samples ± standard error, where there are several. ★ marks the best of a row, ≈ what paired "
+            "Means over the samples ± standard error, where there are several. ★ marks the best mean of a row, ≈ what paired "
             "differences do not tell from it (Student's t at 95 %); nothing is marked where no difference is more than chance, "
             "or where it is not known. The sections below have the numbers behind these."
         ],

@@ -7,7 +7,8 @@ random order, which no preset changes, goes through once for all presets.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,13 @@ from onnxdtd.errors import RequestError
 from onnxdtd.images import heat
 from onnxdtd.labels import Index
 from onnxdtd.library import definitions
-from onnxdtd.perturb import default_patch, filler, perturbed, ranking, regions
+from onnxdtd.perturb import default_patch, filler, perturbed, ranking, regions, space_axes
 from onnxdtd.report import thumbnail
 from onnxdtd.request import Request
 from onnxdtd.runtime import Explainer
 from onnxdtd.scores import Scores
 from onnxdtd.subject import Subject
-from onnxdtd.tally import Tally
+from onnxdtd.tally import Mean, Tally
 
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")
 CHUNK = 8  # samples in a unit
@@ -158,6 +159,8 @@ class Sessions:
         request = self.subject.planned.request
         self._bounds, self._patch = (request.low, request.high), job.patch(self.subject)
         self._scores = Scores(self.subject.planned, model.parent, threads=1)
+        table = job.settings.fill == "mean" and not space_axes(self.subject.sizes())
+        self._mean = feature_means(self.subject) if table else None
         self._refuse(np.zeros(self.subject.sizes()))
         self._explainers = {}
         for preset in job.presets:
@@ -167,7 +170,7 @@ class Sessions:
 
     def _refuse(self, x: np.ndarray) -> None:
         """Raises ``RequestError`` where the settings do not fit the model, which no sample is to blame for."""
-        filler(self._settings.fill, x, self._patch, *self._bounds, np.random.default_rng(0))
+        self._fill(x, np.random.default_rng(0))
         if self._settings.score == "probability":
             self._scores.probabilities(np.zeros([1, 2]))
 
@@ -181,8 +184,7 @@ class Sessions:
         for name, r in relevance.items():
             finite(r, f"entries of the heatmap of {name}")
         rng = np.random.default_rng([self._settings.seed, i])
-        fill = filler(self._settings.fill, item.x, self._patch, *self._bounds, rng)
-        places = regions(item.x.shape, self._patch)
+        fill, places = self._fill(item.x, rng), regions(item.x.shape, self._patch)
         curves = perturbation(self._scores, item.x, target, relevance, fill, places, self._settings, rng)
         row: dict[str, Any] = {
             "name": item.name,
@@ -203,6 +205,10 @@ class Sessions:
         if i < PICTURES:
             row["pictures"] = {name: thumbnail(item.x, r, self.subject.scale) for name, r in relevance.items()}
         return row
+
+    def _fill(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What takes the place of the entries of a sample: features have a mean over the samples, no neighbours to blur."""
+        return filler(self._settings.fill, x, self._patch, *self._bounds, rng) if self._mean is None else self._mean
 
     def _target(self, truth: Index | None, predicted: int, classes: int) -> Index:
         if self._settings.target == "predicted":
@@ -240,6 +246,41 @@ def perturbation(
     logits = finite(scores.logits(np.concatenate(copies)), "the scores of the model, with regions replaced,")
     shown = logits if settings.score == "logit" else scores.probabilities(logits)
     return dict(zip(orders, shown[:, target].reshape(len(orders), -1), strict=True))
+
+
+def readable(subject: Subject) -> Iterator[np.ndarray]:
+    """The samples that can be read."""
+    for i in range(len(subject.data)):
+        with suppress(RequestError):
+            yield subject.data[i].x
+
+
+def feature_means(subject: Subject) -> np.ndarray:
+    """Of all samples. Raises ``RequestError`` where there is none."""
+    whole = Mean()
+    for x in readable(subject):
+        whole.add(x)
+    if not whole.n:
+        raise RequestError("none of the samples can be read")
+    return whole.mean
+
+
+def far_from_zero(subject: Subject) -> list[str]:
+    """A remark where 0 is no value that features, or channels of signals, have in the data; pictures are not looked at."""
+    axes = space_axes(subject.sizes())
+    if len(axes) > 1:
+        return []
+    low, high = np.asarray(np.inf), np.asarray(-np.inf)
+    for x in readable(subject):
+        low, high = np.minimum(low, x.min(axis=tuple(axes))), np.maximum(high, x.max(axis=tuple(axes)))
+    outside, n = int(((low > 0) | (high < 0)).sum()), np.size(low)
+    if not outside:
+        return []
+    kind = "channels" if axes else "features"
+    return [
+        f"0, which regions become, lies outside of all values that the data has in {outside} of {n} {kind}: AOPC and ABPC show "
+        "what the model says of inputs unlike the data. --fill mean takes the mean instead."
+    ]
 
 
 def finite(values: np.ndarray, what: str) -> np.ndarray:
@@ -281,8 +322,9 @@ def assemble(job: Evaluation, units: Iterable[dict[str, Any]]) -> dict[str, Any]
                 )
                 key = preset if len(job.models) == 1 else f"{Path(names[number]).stem}: {preset}"
                 shown["heatmaps"][key] = heatmap
+    remarks = far_from_zero(job.subject(job.models[0])) if job.settings.fill == "zero" else []
     models = [
-        {"model": name, "sha256": digest, **tally.as_data()}
+        {"model": name, "sha256": digest, "remarks": remarks, **tally.as_data()}
         for name, digest, tally in zip(names, job.digests(), tallies, strict=True)
     ]
     if not any(model["samples"] for model in models):

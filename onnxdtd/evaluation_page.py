@@ -87,9 +87,9 @@ def _metrics(models: Sequence[Json]) -> Section:
         if any(one)
     ]
     text = [
-        "Means over the samples ± standard error; ↑ and ↓ point to the good values. ★ marks the best, ≈ what is not told from "
-        "it: presets are compared sample by sample, and the mean difference must be more than chance by Student's t at 95 %. "
-        "Nothing is marked where no difference is.",
+        "Means over the samples ± standard error; ↑ and ↓ point to the good values. ★ marks the best mean, ≈ what is not told "
+        "from it: presets are compared sample by sample, and the mean difference must be more than chance by Student's t at "
+        "95 %. Nothing is marked where no difference is.",
     ]
     return Section("Metrics", text, used(METRICS, [metrics for one in found for metrics in one]), tables=tables)
 

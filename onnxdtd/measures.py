@@ -33,7 +33,7 @@ METRICS = {
     "abpc": Measure(
         "ABPC",
         "the area between two curves: the score while the least relevant regions are replaced first, and while the most "
-        "relevant are. A random order has 0.",
+        "relevant are. A random order has 0 on average.",
         HIGHEST,
     ),
     "gini": Measure(
@@ -103,7 +103,7 @@ ALIKE = {
 GLANCE = {
     "passes": Measure("root points in order", "share of the root points, over all layers, that pass all three tests.", HIGHEST),
     "gain": Measure("AOPC over random", "AOPC less that of a random order.", HIGHEST),
-    "abpc": Measure("ABPC", "as in an evaluation; a random order has 0.", HIGHEST),
+    "abpc": Measure("ABPC", "as in an evaluation; a random order has 0 on average.", HIGHEST),
     "classes": Measure(
         "blindness to the class",
         "cosine between the heatmaps of the predicted and of other classes, signs aside; at 1 the class plays no part.",

@@ -66,7 +66,7 @@ def filler(kind: str, x: np.ndarray, patch: int, low: Any, high: Any, rng: np.ra
         raise RequestError(f"--fill {kind} needs the bounds of the input: --low and --high, or --range")
     if kind in ("mean", "blur") and not axes:
         raise RequestError(
-            f"--fill {kind} is for pictures and signals; use zero or noise" + (", low or high" if low is not None else "")
+            f"--fill {kind} is for pictures and signals; use zero, mean or noise" + (", low or high" if low is not None else "")
         )
     if kind == "zero":
         return np.zeros_like(x)

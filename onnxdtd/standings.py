@@ -21,7 +21,8 @@ def standings(model: Json) -> list[str]:
     """What the numbers of one model of an evaluation say."""
     if not model["samples"]:
         return ["Nothing could be measured on it."]
-    return [*_accuracy(model), *_empty(model), *(sentence for key in SHOWN for sentence in _standing(model, key))]
+    said = [*_accuracy(model), *model.get("remarks", ()), *_empty(model)]
+    return said + [sentence for key in SHOWN for sentence in _standing(model, key)]
 
 
 def _accuracy(model: Json) -> Iterator[str]:

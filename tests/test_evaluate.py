@@ -234,7 +234,7 @@ def test_numbers_that_overflow_cost_one_sample(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"), [({"fill": "high"}, "^--fill high needs the bounds"), ({"fill": "mean"}, "^--fill mean is for")]
+    ("settings", "words"), [({"fill": "high"}, "^--fill high needs the bounds"), ({"fill": "blur"}, "^--fill blur is for")]
 )
 def test_settings_that_do_not_fit_are_refused_once(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=words):
@@ -311,3 +311,19 @@ def test_one_sample_without_a_batch_axis(tmp_path: Path) -> None:
     batch = of_linear(tmp_path, Settings(steps=3))["models"][0]
     np.testing.assert_allclose(alone["presets"][0]["curves"]["morf"], batch["presets"][0]["curves"]["morf"], atol=1e-6)
     assert alone["samples"] == 9
+
+
+def test_features_far_from_zero(tmp_path: Path) -> None:
+    """0 says nothing of a table that never has it; the mean of each feature does."""
+    x = np.abs(X).astype(np.float32)
+    x[:, :2] *= -1
+    x[0, 3] = 0
+    result = of_linear(tmp_path, Settings(steps=6), x=x)
+    (remark,) = result["models"][0]["remarks"]
+    assert "0, which regions become, lies outside of all values that the data has in 5 of 6 features" in remark
+    assert of_linear(tmp_path, Settings(steps=6), x=X.astype(np.float32))["models"][0]["remarks"] == []
+    mean = of_linear(tmp_path, Settings(steps=6, fill="mean"), x=x)["models"][0]
+    assert mean["remarks"] == []
+    chosen = (x @ WEIGHTS).argmax(1)
+    last = (x.mean(0) @ WEIGHTS)[chosen].mean()
+    assert mean["presets"][0]["curves"]["morf"][-1] == pytest.approx(last, abs=1e-5)
