@@ -132,7 +132,7 @@ class Job:
     def asked(self, preset: str) -> Request:
         """The request for a preset, with the target left open; none of the rules set by hand for a derivative."""
         settings = () if Library().preset(preset).derivative else self.request.settings
-        return replace(self.request, preset=preset, settings=settings, target=None, ledger=False, keep=())
+        return replace(self.request, preset=preset, settings=settings, target="input", ledger=False, keep=())
 
     @cached_property
     def facts(self) -> Facts:

@@ -20,7 +20,7 @@ import typer
 import onnxdtd
 import onnxdtd.cli_study  # adds its commands
 from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
-from onnxdtd.options import AsJson, Model, app, err, option, out, print_table, say, selects
+from onnxdtd.options import AsJson, Model, app, err, option, out, print_table, say, selects, spelled
 from onnxdtd.request import NO_CLASSES, Request
 
 if TYPE_CHECKING:
@@ -221,14 +221,17 @@ def _codes(result: Result) -> str:
 
 def _target(explainer: Explainer, request: Request) -> Index | None:
     """The class to ask a compiled model for at run time; None for the arg-max."""
-    if request.target is not None and explainer.metadata["target_input"] is None:
-        raise RequestError("the target of this model was fixed when it was compiled")
+    from onnxdtd.runtime import fixed_target
+
     labels = explainer.labels.named(request.labels)
     say(labels.replaced())
     if request.target in (None, *NO_CLASSES):
         return None
     say([labels.understood(request.target)])
-    return labels.index(request.target)
+    index, fixed = labels.index(request.target), explainer.metadata["target"]
+    if explainer.metadata["target_input"] is None and index != fixed:
+        raise RequestError(fixed_target(fixed))
+    return index
 
 
 def _compiled(model: Path, request: Request) -> Any:
@@ -244,7 +247,7 @@ def _compiled(model: Path, request: Request) -> Any:
             )
         return str(model)
     job = prepare(model, request)
-    compiled = build(replace(job, request=replace(job.request, keep=(*request.keep, job.plan.logits.name))))
+    compiled = build(job)
     say(job.plan.notes)
     return compiled
 
@@ -355,7 +358,7 @@ def main() -> None:
     if hasattr(signal, "SIGPIPE") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may stop reading
     try:
-        app()
+        app(spelled(sys.argv[1:]))
     except OnnxdtdError as error:
         err.print(f"onnxdtd: {error}", markup=False)
     except Exception as error:

@@ -29,12 +29,13 @@ from onnxdtd.labels import Index, Labels
 from onnxdtd.ledger import COLUMNS, OUTPUT, Ledger
 from onnxdtd.library import DEFAULTS, Library
 from onnxdtd.linear import NotLinear
+from onnxdtd.neuron import Start, neurons
 from onnxdtd.plan import NoScores, Plan, Step, explainable, plan, problem
 from onnxdtd.rectified import rectified
-from onnxdtd.request import NO_CLASSES, Request
+from onnxdtd.request import CONTRASTS, NO_CLASSES, Request
 from onnxdtd.residual import shared_out
 from onnxdtd.rules import Context, propagate
-from onnxdtd.target import classes, start
+from onnxdtd.target import Score, classes, score
 
 PREFIX = "onnxdtd."
 PARTS = ("node", "initializer", "input", "output", "value_info")  # of a graph, to which the compiler appends
@@ -139,7 +140,7 @@ def compile(
     low: Any = None,
     high: Any = None,
     target: int | str | None = None,
-    contrast: bool = False,
+    contrast: bool | str | None = None,
     output: str | None = None,
     keep: Sequence[str] = (),
     allow: Mapping[str, str] | None = None,
@@ -158,10 +159,12 @@ def compile(
         low, high: bounds of the input domain in the model's own input units: numbers, one number a channel, or arrays
             that broadcast against the input; where the model has several inputs also by their names, ``{"image": 0.0}``: the
             others then have none.
-        target: None for an optional runtime input ``target`` (int64, [batch] or [1], -1 for the arg-max), ``"argmax"``
-            for the arg-max without such an input, or the label or the index of a class. An integer that is a label of the
-            model is that label; ``onnxdtd.labels.Index(3)`` is an index whatever the labels are.
-        contrast: explain the logit minus that of the runner-up, the highest of the other classes.
+        target: None or ``"argmax"`` for the arg-max, the label or the index of a class for that, ``"input"`` for a required
+            input ``target`` (int64, [batch], -1 for the arg-max), ``"optional"`` for one that may be left out, which only some
+            of the runtimes understand. An integer that is a label of the model is that label; ``onnxdtd.labels.Index(3)`` is an
+            index whatever the labels are.
+        contrast: explain the logit minus that of the runner-up, the highest of the other classes (True or ``"runner-up"``), or
+            minus the mean of all others (``"rest"``).
         output: the output (or inner tensor) to explain, where the model has several.
         keep: inner tensors whose relevance becomes an output ``relevance/<tensor>``.
         allow: operators without a rule, or nodes by name, that relevance shall pass unchanged, ``{"Op": "pass"}``; recorded in
@@ -173,18 +176,19 @@ def compile(
         labels: names of the classes, in the order of the logits, in place of the model's own labels.
 
     Returns:
-        The source model with all of its nodes and outputs, and the further output ``relevance`` (``relevance/<input>`` where
-        several inputs are explained) of the shape and type of the input. Σ relevance is the explained logit up to what
-        biases and vanishing denominators absorb.
+        The source model with all of its nodes and outputs, and the further outputs ``relevance`` (``relevance/<input>`` where
+        several inputs are explained), of the shape and type of the input, and ``logit``, [batch], the score that is explained.
+        Σ relevance is that score up to what biases and vanishing denominators absorb.
 
     Raises:
         OnnxdtdError: see ``onnxdtd.errors``.
     """
     if isinstance(target, bool) or not (target is None or isinstance(target, str) or hasattr(target, "__index__")):
-        raise RequestError(f"target {target!r}: give 'argmax', or the label or the index of a class")
+        raise RequestError(f"target {target!r}: give 'argmax', 'input', 'optional', or the label or the index of a class")
     chosen = target if target is None or isinstance(target, str | Index) else int(target)
     named = None if preset is None else os.fspath(preset)
-    words = (named, tuple(settings), low, high, chosen, contrast, output, tuple(keep), allow, ledger)
+    against = (CONTRASTS[0] if contrast else None) if isinstance(contrast, bool) else contrast
+    words = (named, tuple(settings), low, high, chosen, against, output, tuple(keep), allow, ledger)
     names = None if labels is None else tuple(map(str, labels))
     request = Request(*words, explain=(explain,) if isinstance(explain, str) else tuple(explain), labels=names)
     return build(prepare(model, request))
@@ -203,66 +207,79 @@ def build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.M
 
 
 def _build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.ModelProto:
-    e, made = job.emit, job.plan
+    e, made, request = job.emit, job.plan, job.request
     e.scope = "target"
-    source = made.logits if inject is None else _given_by_step(made, inject)
-    seed, target_input = start(e, made, job.request) if inject is None else (_injected(e, source), None)
-    if made.derivative and job.request.ledger:
-        raise RequestError(f"--ledger: the preset {job.request.preset!r} is a derivative, of which nothing is conserved")
-    book = Ledger(e, made, job.bounds.of if job.bounds else None) if job.request.ledger else None
-    relevance = accumulate(job, source, seed, book, shortcuts)
+    if made.derivative and request.ledger:
+        raise RequestError(f"--ledger: the preset {request.preset!r} is a derivative, of which nothing is conserved")
+    book = Ledger(e, made, job.bounds.of if job.bounds else None) if request.ledger else None
+    scored = score(e, made, request) if inject is None else None
+    seed = injected(e, made, str(inject)) if scored is None else scored.seed(made.derivative is not None)
+    relevance = accumulate(job, _begin(job, seed, inject, scored), book, shortcuts)
     for tensor in made.inputs:
         if made.derivative and tensor.name in relevance:
             x = seen(e, tensor, job.imputed.get(tensor.name))
             relevance[tensor.name] = of_gradient(e, made.derivative, x, relevance[tensor.name])
-    outputs = {t.name: "relevance" if len(made.inputs) == 1 else f"relevance/{t.name}" for t in made.inputs}
-    outputs |= {name: f"relevance/{name}" for name in job.request.keep if name not in outputs}
-    proto = job.source.proto
-    tensors = job.graph.tensors() | {t.name: t for node in made.producer.values() for t in node.outputs}
-    taken = {value.name for value in [*proto.graph.input, *proto.graph.output]} | set(tensors)
-    results, added = [], []
-    for name, result in outputs.items():
-        if result in taken:
-            raise ModelError(f"the model has a tensor {result!r} already, the name of the relevance; rename it")
-        if name not in relevance:  # the rules give this branch no share
-            relevance[name] = e.full(0.0, e.shape(tensors[name]), wide(tensors[name].dtype))
-        dtype = tensors[name].dtype if is_float(tensors[name].dtype) else relevance[name].dtype
-        results.append(e.named(e.cast(relevance[name], dtype), result))
-        shape = None if tensors[name].shape is None else list(tensors[name].shape)
-        added.append(helper.make_tensor_value_info(result, helper.np_dtype_to_tensor_dtype(dtype), shape))
+    names = {t.name: "relevance" if len(made.inputs) == 1 else f"relevance/{t.name}" for t in made.inputs}
+    names |= {name: f"relevance/{name}" for name in request.keep if name not in names}
+    results = [_relevance(job, name, result, relevance) for name, result in names.items()]
+    entries = metadata(job, names, scored, book)
+    if scored is not None:
+        results.append(e.named(scored.total, entries["logit"]))
+        results[-1].shape = scored.total.shape
     if book is not None:
-        if OUTPUT in taken:
-            raise ModelError(f"the model has a tensor {OUTPUT!r} already, the name of the ledger; rename it")
         e.scope = OUTPUT
         results.append(e.named(book.output(), OUTPUT))
-        shape = [book.batch, len(book.steps), len(COLUMNS)]
-        added.append(helper.make_tensor_value_info(OUTPUT, TensorProto.DOUBLE, shape))
-    entries = metadata(job, outputs, target_input, book)
-    nodes, constants = e.live(results, seed)
-    proto.graph.output.extend(added)
-    proto.graph.node.extend(nodes)
-    proto.graph.initializer.extend(constants)
-    proto.graph.value_info.extend(e.declared(proto.graph.node))
+        results[-1].shape = [book.batch, len(book.steps), len(COLUMNS)]
+    _append(job, results, seed)
     if inject is not None:
-        shape = None if source.shape is None else list(source.shape)
-        proto.graph.input.append(helper.make_tensor_value_info(seed.name, helper.np_dtype_to_tensor_dtype(seed.dtype), shape))
-    if target_input is not None:
-        proto.graph.input.append(helper.make_tensor_value_info(target_input, TensorProto.INT64, ["dtd/targets"]))
-        proto.graph.initializer.append(helper.make_tensor(target_input, TensorProto.INT64, [1], [-1]))
+        job.source.proto.graph.input.append(_declared(seed))
+    elif scored is not None and scored.target is not None:
+        job.source.proto.graph.input.append(_declared(scored.target))
+        if request.target == "optional":
+            job.source.proto.graph.initializer.append(helper.make_tensor(scored.target.name, TensorProto.INT64, [1], [-1]))
     for key, value in entries.items():
-        proto.metadata_props.add(key=PREFIX + key, value=value)
-    return proto
+        job.source.proto.metadata_props.add(key=PREFIX + key, value=json.dumps(value, ensure_ascii=False))
+    return job.source.proto
 
 
-def _given_by_step(made: Plan, name: str) -> Tensor:
+def injected(e: Emit, made: Plan, name: str) -> Tensor:
+    """The input for the relevance of what a step of the plan gives."""
     found = next((t for step in made.steps for t in step.outputs if t.name == name), None)
     if found is None:
         raise RequestError(f"relevance cannot be injected at {name!r}: no step gives it")
+    return gs.Variable(e.unique(f"injected/{name}"), dtype=wide(found.dtype), shape=found.shape)
+
+
+def _relevance(job: Job, name: str, result: str, relevance: dict[str, Tensor]) -> Tensor:
+    """The relevance of a tensor as the output ``result``."""
+    e, tensors = job.emit, job.graph.tensors()
+    tensor = tensors.get(name) or next(t for node in job.plan.producer.values() for t in node.outputs if t.name == name)
+    if name not in relevance:  # the rules give this branch no share
+        relevance[name] = e.full(0.0, e.shape(tensor), wide(tensor.dtype))
+    dtype = tensor.dtype if is_float(tensor.dtype) else relevance[name].dtype
+    found = e.named(e.cast(relevance[name], dtype), result)
+    found.shape = tensor.shape
     return found
 
 
-def _injected(e: Emit, tensor: Tensor) -> Tensor:
-    return gs.Variable(e.unique(f"injected/{tensor.name}"), dtype=wide(tensor.dtype), shape=tensor.shape)
+def _append(job: Job, results: Sequence[Tensor], seed: Tensor) -> None:
+    """Add ``results`` and all that they need to the model. What depends on ``seed`` comes last."""
+    graph = job.source.proto.graph
+    taken = {value.name for value in (*graph.input, *graph.output)} | set(job.graph.tensors())
+    for tensor in results:
+        if tensor.name in taken:
+            raise ModelError(f"the model has a tensor {tensor.name!r} already, the name of an output of ours; rename it")
+    nodes, constants = job.emit.live(results, seed)
+    graph.output.extend(map(_declared, results))
+    graph.node.extend(nodes)
+    graph.initializer.extend(constants)
+    graph.value_info.extend(job.emit.declared(graph.node))
+
+
+def _declared(tensor: Tensor) -> onnx.ValueInfoProto:
+    """A tensor as an input or output is declared."""
+    shape = None if tensor.shape is None else list(tensor.shape)
+    return helper.make_tensor_value_info(tensor.name, helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)), shape)
 
 
 def seen(e: Emit, x: Tensor, missing: np.ndarray | None) -> Tensor:
@@ -277,21 +294,30 @@ def of_gradient(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
     return e("Mul", e.cast(x, g.dtype) if derivative == "x g" else g, g)
 
 
-def accumulate(job: Job, source: Tensor, seed: Tensor, book: Ledger | None = None, shortcuts: bool = True) -> dict[str, Tensor]:
-    """Walk the steps backwards from ``source``, whose relevance is ``seed``; what arrives at a tensor from several consumers
-    adds up. Returns relevance by tensor name.
+def _begin(job: Job, seed: Tensor, inject: str | None, scored: Score | None) -> Start:
+    """Where the walk starts: where ``seed`` is injected, at the logits, or at the neurons of the score."""
+    if scored is None or scored.one_hot or job.plan.derivative:
+        return Start(seed, {job.plan.logits.name if inject is None else inject: seed})
+    return neurons(job.emit, job.plan, scored.coefficients, seed)
+
+
+def accumulate(job: Job, begin: Start, book: Ledger | None = None, shortcuts: bool = True) -> dict[str, Tensor]:
+    """Walk the steps backwards from where relevance starts; what arrives at a tensor from several consumers adds up.
+
+    Returns relevance by tensor name.
     """
     e = job.emit
     context = Context(job.plan.nonnegative, job.bounds.of if job.bounds else _no_bounds)
-    arrived: dict[str, list[Tensor]] = {source.name: [seed]}
+    arrived = {name: [r] for name, r in begin.arrived.items()}
     total: dict[str, Tensor] = {}
     problems: list[Problem] = []
     if book is not None:
-        book.seed(seed)
-    end = next((i for i, step in enumerate(job.plan.steps, 1) if any(t.name == source.name for t in step.outputs)), 0)
-    steps = job.plan.steps[:end]
+        book.seed(begin.seed)
+    steps = [*job.plan.steps, *begin.steps]
+    last = max((i for i, step in enumerate(steps, 1) if any(t.name in begin.arrived for t in step.outputs)), default=0)
+    steps = steps[:last]
     if shortcuts:
-        steps = rectified(steps, source)
+        steps = rectified(steps, begin.arrived)
     if shortcuts and book is None:  # which has a row for what each of them took in
         steps = chained(steps, job.request.keep)
     for step in reversed(steps):
@@ -307,13 +333,13 @@ def accumulate(job: Job, source: Tensor, seed: Tensor, book: Ledger | None = Non
             except NotLinear as error:
                 problems.append(problem(step.nodes[0], str(error)))
                 continue
-            for source, share in handed:
-                arrived.setdefault(source.name, []).append(share)
+            for given, share in handed:
+                arrived.setdefault(given.name, []).append(share)
             if book is not None:
                 book.enter(step, [(t, r) for t, r in zip(step.outputs, relevance, strict=True) if r is not None], handed)
     if problems:
         raise Unsupported(problems[::-1])
-    return total | {name: e.sum(parts) for name, parts in arrived.items()}
+    return begin.total | total | {name: e.sum(parts) for name, parts in arrived.items()}
 
 
 def shares(
@@ -338,10 +364,10 @@ def _no_bounds(tensor: Tensor) -> tuple[Tensor, Tensor]:
     raise AssertionError("a rule that needs bounds was planned without")
 
 
-def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, book: Ledger | None) -> dict[str, str]:
-    """What an auditor wants to know, as JSON values by key."""
+def metadata(job: Job, outputs: Mapping[str, str], scored: Score | None, book: Ledger | None) -> dict[str, Any]:
+    """What an auditor wants to know, by key; all of it plain data."""
     request, made = job.request, job.plan
-    entries: dict[str, Any] = {
+    return {
         "version": onnxdtd.__version__,
         "source_sha256": job.source.sha256,
         "changes": job.changes,
@@ -360,17 +386,17 @@ def metadata(job: Job, outputs: Mapping[str, str], target_input: str | None, boo
         "label_output": job.said.label_output,
         "score_output": job.said.score_output,
         "imputed": list(job.imputed),
-        "target": "input" if target_input else request.target,
-        "target_input": target_input,
+        "target": "argmax" if request.target is None else request.target,
+        "target_input": scored.target.name if scored is not None and scored.target is not None else None,
         "contrast": request.contrast,
         "derivative": made.derivative,
         "by_weights": made.by_weights,
+        "logit": None if scored is None else job.emit.unique("logit"),
         "relevance": dict(outputs),
         "allow": dict(request.allow or {}),
         "samples": dict(made.samples.axes),
         "ledger": {"steps": book.steps, "columns": COLUMNS} if book else None,
     }
-    return {key: json.dumps(value, ensure_ascii=False) for key, value in entries.items()}
 
 
 def predictor(proto: onnx.ModelProto) -> dict[str, Any]:

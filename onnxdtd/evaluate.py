@@ -164,7 +164,7 @@ class Sessions:
         self._refuse(np.zeros(self.subject.sizes()))
         self._explainers = {}
         for preset in job.presets:
-            compiled = build(prepare(model, replace(request, preset=preset)))
+            compiled = build(prepare(model, replace(request, preset=preset, target="input")))
             self._explainers[preset] = Explainer(compiled, folder=model.parent, threads=1)
         self.rules = {preset: e.metadata["rules"] for preset, e in self._explainers.items()}
 

@@ -152,6 +152,8 @@ class Job:
         chosen = predicted if asked is None else asked
         start, plain = explanation.kept.get(metadata["logits"]), not metadata["contrast"]
         logit = None if start is None else float(self._row(start).sum(dtype=np.float64))
+        if explanation.logit is not None:
+            logit = float(explanation.logit[0])
         if logit is None and metadata["output"] == metadata["logits"] and plain and scores is not None and chosen in scores:
             logit = scores[chosen]
         logit = None if metadata["derivative"] else logit

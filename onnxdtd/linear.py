@@ -33,6 +33,7 @@ class Slot:
     ``batched``: axis 0 is a batch of independent samples, so an x that is the same for all may have size 1 there.
     ``elementwise``: A(w) only multiplies and repeats entries, so a number may stand for an x or a w of equal entries.
     ``few``: x has so few channels (axis 1) that the adjoint of several w joined along that axis costs no more than that of one.
+    ``one``: what a rule means by a weight of 1, where that is not a 1 for each entry of w.
     """
 
     x: Tensor
@@ -42,6 +43,7 @@ class Slot:
     batched: bool = False
     elementwise: bool = False
     few: int = 0
+    one: Tensor | None = None
 
 
 @dataclass(frozen=True)

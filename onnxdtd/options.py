@@ -16,7 +16,7 @@ from rich.text import Text
 
 from onnxdtd.errors import RequestError
 from onnxdtd.labels import read
-from onnxdtd.request import Request
+from onnxdtd.request import CONTRASTS, Request
 
 app = typer.Typer(
     help="Write the relevance pass of an ONNX classifier into its own file.",
@@ -73,11 +73,16 @@ def select(
         str | None,
         option(
             "--target",
-            "The class to explain. Default: what an optional input `target` says, or the arg-max.",
-            "argmax|LABEL|INDEX",
+            "The class to explain; `input` adds a required input `target` [batch], `optional` one with a default.",
+            "argmax|LABEL|INDEX|input|optional",
         ),
     ] = None,
-    contrast: Annotated[bool, option("--contrast", "Explain the logit minus that of the runner-up.")] = False,
+    contrast: Annotated[
+        str | None,
+        option(
+            "--contrast", "Explain the logit minus that of the runner-up, or minus the mean of the rest.", "[runner-up|rest]"
+        ),
+    ] = None,
     output: Annotated[str | None, option("--output", "The output or inner tensor to explain.", "NAME")] = None,
     keep: Annotated[list[str], option("--keep", "Also output the relevance of this inner tensor.", "TENSOR")] = [],
     allow: Annotated[
@@ -166,6 +171,14 @@ def say(notes: Iterable[str]) -> None:
     """What a user should know, on standard error."""
     for note in filter(None, notes):
         err.print(f"note: {note}", markup=False)
+
+
+def spelled(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the value of a --contrast that stands alone, which click insists on."""
+    return [
+        f"--contrast={CONTRASTS[0]}" if word == "--contrast" and after not in CONTRASTS else word
+        for word, after in zip(arguments, [*arguments[1:], ""], strict=True)
+    ]
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -8,7 +8,7 @@ looked for, and the runtime may compute layer and Relu in one go, as it does in 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from onnxdtd.emit import Tensor
@@ -18,24 +18,24 @@ from onnxdtd.plan import Step
 KEEP_ZEROS = {*MOVE, "MaxPool", "GlobalMaxPool", "ReduceMax", "Relu", "LeakyRelu", "PRelu", "Identity", "Dropout", "Cast"}
 
 
-def rectified(steps: Sequence[Step], source: Tensor) -> list[Step]:
+def rectified(steps: Sequence[Step], sources: Iterable[str]) -> list[Step]:
     """The steps, with the Relu's result as the output of layers that feed only a Relu, where that makes no difference.
 
-    ``source`` is where relevance starts, of any amount and also where it is 0.
+    ``sources`` are the tensors where relevance starts, of any amount and also where they are 0.
     """
     readers = Counter(t.name for step in steps for t in step.inputs if t is not None)
-    loose = {source.name}  # tensors that may get relevance where they are 0
+    loose = set(sources)  # tensors that may get relevance where they are 0
     behind: dict[str, Tensor] = {}  # the Relu's result by what goes into it
     found = []
     for step in reversed(steps):
         firm = not any(t.name in loose for t in step.outputs)
-        sources = [t for t in step.inputs if t is not None]
-        if step.op == "Relu" and firm and readers[sources[0].name] == 1:
-            behind[sources[0].name] = step.outputs[0]
+        read = [t for t in step.inputs if t is not None]
+        if step.op == "Relu" and firm and readers[read[0].name] == 1:
+            behind[read[0].name] = step.outputs[0]
         if step.rule is not None and step.layer is not None and step.layer.y.name in behind:
             step = replace(step, layer=replace(step.layer, y=behind[step.layer.y.name]))
         if not _keeps_zeros(step, firm):
-            loose.update(t.name for t in sources)
+            loose.update(t.name for t in read)
         found.append(step)
     return found[::-1]
 

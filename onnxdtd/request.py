@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-NO_CLASSES = ("argmax", "input", "optional")  # targets that leave the class to the run time
+CONTRASTS = ("runner-up", "rest")  # what a score can be compared with
+AT_RUN_TIME = ("input", "optional")  # targets that are an input of the compiled model
+NO_CLASSES = ("argmax", *AT_RUN_TIME)  # targets that leave the class to the run time
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Request:
     low: Any = None
     high: Any = None
     target: int | str | None = None
-    contrast: bool = False
+    contrast: str | None = None
     output: str | None = None
     keep: Sequence[str] = ()
     allow: Mapping[str, str] | None = None

@@ -169,7 +169,7 @@ class Network:
         plain = Request(
             "gradient", output=job.plan.output, contrast=request.contrast, allow=request.allow, explain=request.explain
         )
-        seeded = build(prepare(model, replace(plain, keep=[self.logits.name])))
+        seeded = build(prepare(model, replace(plain, target="input", keep=[self.logits.name])))
         self._explainer = Explainer(seeded, folder=folder(job), threads=1)
         keep = list(dict.fromkeys(t.name for t in sources))
         made = prepare(model, replace(plain, keep=keep))

@@ -276,6 +276,8 @@ def weight_term(e: Emit, slot: Slot, symbol: str, params: Mapping[str, float]) -
     """The weight that a symbol stands for."""
     w = slot.w if isinstance(slot.w, float) else e.cast(slot.w, wide(slot.w.dtype))
     if symbol == "1":
+        if slot.one is not None:
+            return slot.one
         return 1.0 if slot.elementwise or isinstance(w, float) else e.full(1.0, e.shape(slot.w), w.dtype)
     return e.mul(w, w) if symbol == "w2" else part_of(e, w, symbol, params)
 

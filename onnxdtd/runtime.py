@@ -58,13 +58,14 @@ class Ledger:
 @dataclass(frozen=True)
 class Explanation:
     """What one run gives: the predictor's outputs by name, the relevance by input, the relevance of tensors kept; the ledger
-    where the model was compiled with one.
+    where the model was compiled with one; ``logit``, [batch], the explained score (files of version 0.1 have none).
     """
 
     outputs: dict[str, np.ndarray]
     relevance: dict[str, np.ndarray]
     kept: dict[str, np.ndarray]
     ledger: Ledger | None = None
+    logit: np.ndarray | None = None
 
 
 class Explainer:
@@ -95,7 +96,7 @@ class Explainer:
         self.metadata = {k.removeprefix("onnxdtd."): json.loads(v) for k, v in entries.items() if k.startswith("onnxdtd.")}
         if "relevance" not in self.metadata:
             raise ModelError("this model was not compiled by onnxdtd: run `onnxdtd compile` on it first")
-        self.inputs = {node.name: node for node in self.session.get_inputs()}
+        self.inputs = {node.name: node for node in self.session.get_inputs() if node.name != self.metadata.get("target_input")}
         known = [self.metadata.get(name) for name in ("labels", "names", "classes")]  # older files have the last one only
         self.labels = Labels(*known)
 
@@ -110,11 +111,11 @@ class Explainer:
                 of the model is that label; ``labels.Index`` is an index whatever the labels are). None explains the arg-max.
 
         Raises:
-            RequestError: arrays that do not fit, NaN or infinite values, a target that the model does not take.
+            RequestError: arrays that do not fit, NaN or infinite values, a target that the file does not take.
         """
         feeds = self.feeds(x)
-        if target is not None:
-            feeds |= self._target(target, feeds)
+        if target is not None or self.metadata.get("target") == "input":
+            feeds |= self._target(-1 if target is None else target, feeds)
         names = [node.name for node in self.session.get_outputs()]
         try:
             values = dict(zip(names, self.session.run(names, feeds), strict=True))
@@ -127,7 +128,8 @@ class Explainer:
         if entry is not None:
             table = values.pop("ledger")
             ledger = Ledger(entry["steps"], {name: table[..., i] for i, name in enumerate(entry["columns"])})
-        return Explanation({n: v for n, v in values.items() if n not in found.values()}, relevance, kept, ledger)
+        logit = values.pop(self.metadata.get("logit"), None)
+        return Explanation({n: v for n, v in values.items() if n not in found.values()}, relevance, kept, ledger, logit)
 
     def feeds(self, x: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The input as ONNX Runtime takes it. Raises ``RequestError`` where it does not fit."""
@@ -169,22 +171,35 @@ class Explainer:
         return value
 
     def _target(self, target: int | str | Sequence[int | str], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        name = self.metadata["target_input"]
-        if name is None:
-            raise RequestError("the target of this model was fixed when it was compiled")
+        name, fixed = self.metadata["target_input"], self.metadata["target"]
         given = np.atleast_1d(np.asarray(target))
         if given.dtype.kind not in "iuU" or given.ndim > 1:
             raise RequestError(f"target {target!r} is neither a class, its label or its index, nor a list of them")
         listed = target if isinstance(target, list | tuple) else [target] if isinstance(target, Index) else given.tolist()
         values = np.asarray([self._index(entry) for entry in listed])
-        samples = max((len(array) for array in feeds.values() if array.ndim), default=1)
+        if name is None:
+            if set(values.tolist()) == {-1 if fixed == "argmax" else fixed}:
+                return {}
+            raise RequestError(fixed_target(fixed))
+        axes = self.metadata.get("samples") or dict.fromkeys(feeds, 0)  # which files of version 0.1 do not say
+        placed = [(array, axes[name]) for name, array in feeds.items() if axes.get(name) is not None]
+        samples = max((array.shape[axis] for array, axis in placed if array.ndim), default=1)
         if values.size not in (1, samples):
             raise RequestError(f"target has {values.size} classes for {samples} samples; give one for all, or one each")
-        return {name: values.astype(np.int64)}
+        return {name: np.broadcast_to(values, [samples]).astype(np.int64)}
 
     def _index(self, target: int | str) -> int:
         """The class that is meant; -1 is the arg-max, where it is no label."""
         return -1 if target == -1 and -1 not in (self.labels.own or ()) else self.labels.index(target)
+
+
+def fixed_target(target: int | str) -> str:
+    """What to say to somebody who asks a file for another target than the one that it has."""
+    what = "the arg-max" if target == "argmax" else f"class {target}"
+    return (
+        f"this file explains {what}, whatever target is asked for; compile the source model with --target input for a file "
+        "that is told the class at run time"
+    )
 
 
 def session(

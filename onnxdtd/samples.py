@@ -26,6 +26,7 @@ class Samples:
 
     def __init__(self, axes: Axes, inputs: Sequence[Tensor], logits: Tensor):
         self._axes, self._logits = axes, logits
+        self._noted: dict[str, int | None] = {}
         sizes, held = dims(logits), axes.of(logits)
         front = held[0] if held else None
         self.column = sizes is not None and len(sizes) == 1 and _is_column(front, axes)
@@ -78,12 +79,18 @@ class Samples:
 
         Raises ``ModelError`` where that is not known, or where samples share an axis with something else.
         """
+        if tensor.name in self._noted:
+            return self._noted[tensor.name]
         if self.size == 1:
             return next((i for i, axis in enumerate(self._axes.of(tensor) or ()) if self._is(axis)), None)
         axis, outer, inner = self._place(tensor)
         if (outer, inner) != ([], []):
             raise ModelError(f"{tensor.name!r} has samples and something else on axis {axis}")
         return axis
+
+    def note(self, tensor: Tensor, axis: int | None) -> None:
+        """Of a tensor that the model does not have: the axis along which its samples lie."""
+        self._noted[tensor.name] = axis
 
     def rows(self, e: Emit, value: Tensor, like: Tensor) -> Tensor:
         """``value``, which is laid out like the tensor ``like``, as [samples, entries]. Raises ``ModelError`` as ``of`` does,
@@ -92,7 +99,7 @@ class Samples:
         if self.size == 1:
             return e("Reshape", value, [1, -1])
         axis, outer, inner = self._place(like)
-        rank = len(self._axes.of(like) or ())
+        rank = len(self._axes.of(like) or like.shape or ())
         if axis:
             value = e("Transpose", value, perm=[axis, *(i for i in range(rank) if i != axis)])
         if not outer and not inner:
@@ -121,6 +128,9 @@ class Samples:
 
     def _place(self, tensor: Tensor) -> tuple[int, list[Factor], list[Factor]]:
         """The axis of the samples, and the factors of that axis before and behind them."""
+        noted = self._noted.get(tensor.name)
+        if noted is not None:
+            return noted, [], []
         axes, factor = self._axes.of(tensor), None if self._factor is None else whole(self._factor)
         if axes is None and not any(self.axes.values()):  # of unknown rank, and nothing has been seen to move the samples
             return 0, [], []

@@ -120,13 +120,14 @@ def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | Non
     inputs = {value.name for value in have.graph.input}
     low, high = as_given(facts["bounds"])
     fixed = isinstance(facts["target"], int)
+    optional = facts["target"] == "input" and facts["target_input"] in {tensor.name for tensor in have.graph.initializer}
     return Request(
         preset=str(preset or facts["preset"]),
         settings=tuple(facts["settings"]),
         low=low,
         high=high,
-        target=None if facts["target"] == "input" else Index(facts["target"]) if fixed else facts["target"],
-        contrast=facts["contrast"] is True,
+        target="optional" if optional else Index(facts["target"]) if fixed else facts["target"],
+        contrast="runner-up" if facts["contrast"] is True else facts["contrast"] or None,
         output=facts["output"],
         keep=tuple(name for name in facts["relevance"] if name not in inputs),
         allow=facts["allow"],

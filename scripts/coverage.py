@@ -173,7 +173,7 @@ def coverage(path: Path) -> tuple[int, list[str]]:
 
 
 def session(model: Path | ModelProto, level: ort.GraphOptimizationLevel = ALL) -> ort.InferenceSession:
-    """A session on the CPU, silent about the optional input ``target``."""
+    """A session on the CPU, silent but for errors."""
     options = ort.SessionOptions()
     options.graph_optimization_level, options.log_severity_level = level, 3
     given = str(model) if isinstance(model, Path) else model.SerializeToString()
@@ -301,7 +301,7 @@ def autograd(module: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def gradient_errors(path: Path, x: np.ndarray, best: np.ndarray, wanted: np.ndarray) -> list[float]:
     """How far the compiled gradient is from the one that is wanted, relative to its norm, for each sample."""
-    running = session(onnxdtd.compile(path, "gradient"))
+    running = session(onnxdtd.compile(path, "gradient", target="input"))
     step = 1 if isinstance(running.get_inputs()[0].shape[0], int) else len(x)
     pieces = [run(running, x[i : i + step], target=best[i : i + step])["relevance"] for i in range(0, len(x), step)]
     error, size = (np.linalg.norm(g.reshape(len(x), -1), axis=1) for g in (np.concatenate(pieces) - wanted, wanted))
@@ -370,23 +370,23 @@ def slope_errors(path: Path, x: np.ndarray) -> list[float]:
     """How far the central difference along the gradient g is from |g|, relative to it; at the best of several step sizes. None
     where the predictor keeps its logits to itself.
     """
-    compiled = onnxdtd.compile(path, "gradient")
+    compiled = onnxdtd.compile(path, "gradient", target="input")
     logits = json.loads(next(e.value for e in compiled.metadata_props if e.key == "onnxdtd.logits"))
     if logits.startswith("dtd/"):
         return []
-    values = session(onnxdtd.compile(path, "lrp-epsilon", keep=[logits]))
+    values = session(onnxdtd.compile(path, "lrp-epsilon", keep=[logits], target="input"))
 
-    def scores(x: np.ndarray, **target: np.ndarray) -> np.ndarray:  # all zero but for the explained class
-        return run(values, x, **target)[f"relevance/{logits}"].astype(np.float64)
+    def scores(x: np.ndarray, target: np.ndarray) -> np.ndarray:  # all zero but for the explained class
+        return run(values, x, target=target)[f"relevance/{logits}"].astype(np.float64)
 
-    target = np.abs(scores(x)).reshape(1, -1).argmax(1)
+    target = np.abs(scores(x, np.asarray([-1]))).reshape(1, -1).argmax(1)
     g = run(session(compiled), x, target=target)["relevance"].astype(np.float64)
     size, found = np.linalg.norm(g), []
     for length in (3e-4, 1e-3, 3e-3, 1e-2):
         step = (g / size * length * np.linalg.norm(x.astype(np.float64))).astype(np.float32)
         above, below = ((x + s).astype(x.dtype) for s in (step, -step))
         moved = (above.astype(np.float64) - below).ravel() @ g.ravel()
-        gap = scores(above, target=target).sum() - scores(below, target=target).sum()
+        gap = scores(above, target).sum() - scores(below, target).sum()
         found.append(float(abs(gap / moved - 1)))
     return [min(found)]
 

@@ -47,7 +47,7 @@ def _double(tensor: TensorProto) -> None:
 
 def relevance(path: Any, preset: str, x: np.ndarray, target: int, **options: Any) -> np.ndarray:
     """What a model says of ``x`` when it is compiled and run in float64."""
-    compiled = onnxdtd.compile(doubled(onnx.load(path)), preset, **options)
+    compiled = onnxdtd.compile(doubled(onnx.load(path)), preset, target="input", **options)
     running = ReferenceEvaluator(compiled, new_ops=[Conv, ConvTranspose, MaxPool, ScatterElements])
     name = compiled.graph.input[0].name
     outputs = [value.name for value in compiled.graph.output]

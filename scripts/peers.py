@@ -435,7 +435,7 @@ def compared(
         with torch.no_grad():
             logits = module(x).numpy().ravel()
         target = int(logits.argmax())
-        ours = relevance(onnxdtd.compile(subject.path, preset, **bounds), subject.x, target)
+        ours = relevance(onnxdtd.compile(subject.path, preset, target="input", **bounds), subject.x, target)
         theirs = explain(module, x, target)
     except Exception as error:  # a table is no place to stop
         return Row(subject.name, short, peer, trouble=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")

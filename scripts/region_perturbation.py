@@ -51,7 +51,7 @@ def theirs(path: Path, x: np.ndarray, rows: list[dict[str, Any]], patch: int) ->
     proto, logits = peers.predictor(path)
     module = Rebuilt(proto, logits, peers.Added)
     target = np.array([row["class"] for row in rows])
-    heatmaps = onnxdtd.Explainer(onnxdtd.compile(path, PRESET))(x, target.tolist()).relevance.popitem()[1]
+    heatmaps = onnxdtd.Explainer(onnxdtd.compile(path, PRESET, target="input"))(x, target.tolist()).relevance.popitem()[1]
     regions = -(-x.shape[2] // patch) * -(-x.shape[3] // patch)
     found, seconds = {}, 0.0
     for order in ("morf", "lerf", "random"):

@@ -148,7 +148,7 @@ def reference(model: ModelProto, output: str) -> Explain:
 
 
 def openvino(model: ModelProto, output: str) -> Explain:
-    """OpenVINO on the CPU, in float32 throughout. It takes the optional input ``target`` for its default, the constant -1."""
+    """OpenVINO on the CPU, in float32 throughout."""
     import openvino as ov
 
     core = ov.Core()

@@ -186,7 +186,8 @@ def compiled(source: ModelProto, *args: Any, **options: Any) -> ModelProto:
     assert list(proto.opset_import) == list(source.opset_import)
     metadata = {entry.key: json.loads(entry.value) for entry in proto.metadata_props}
     assert all(key.startswith("onnxdtd.") for key in metadata)
-    assert set(metadata["onnxdtd.relevance"].values()) == {o.name for o in proto.graph.output[len(source.graph.output) :]}
+    ours = {*metadata["onnxdtd.relevance"].values(), metadata["onnxdtd.logit"]}
+    assert ours == {o.name for o in proto.graph.output[len(source.graph.output) :]}
     return proto
 
 
@@ -508,7 +509,7 @@ def test_another_runtime_gives_the_same(network):
     made = network()
     proto, x = compiled(made.model(), "dtd", low=LOW, high=HIGH), samples(made, 1)
     names = [output.name for output in proto.graph.output]
-    reference = dict(zip(names, ReferenceEvaluator(proto).run(None, x | {"target": np.array([-1])}), strict=True))
+    reference = dict(zip(names, ReferenceEvaluator(proto).run(None, x), strict=True))
     for name, value in Session(proto)(**x).items():
         assert_near(reference[name], value, 1e-4)
 
@@ -631,9 +632,9 @@ def test_target_at_run_time_and_fixed(target):
     network = chain()
     x = samples(network)
     expected = network.expected(PRESETS["lrp-0"], x, of_class(target))["x"]
-    session = Session(compiled(network.model(), "lrp-0"))
-    for given in ([target], [target] * 3):
-        assert_near(session(**x, target=np.array(given))["relevance"], expected, 1e-9)
+    for how, given in (("input", [target] * 3), ("optional", [target]), ("optional", [target] * 3)):
+        found = Session(compiled(network.model(), "lrp-0", target=how))(**x, target=np.array(given))
+        assert_near(found["relevance"], expected, 1e-9)
     fixed = compiled(network.model(), "lrp-0", target=target)
     assert [value.name for value in fixed.graph.input] == ["x"]
     assert_near(Session(fixed)(**x)["relevance"], expected, 1e-9)
@@ -642,14 +643,17 @@ def test_target_at_run_time_and_fixed(target):
 def test_a_target_for_each_sample():
     network = chain()
     x = samples(network, 4)
-    session = Session(compiled(network.model(), "lrp-0"))
+    session = Session(compiled(network.model(), "lrp-0", target="optional"))
     argmax, *each = (network.expected(PRESETS["lrp-0"], x, of_class(target))["x"] for target in (None, 0, 1, 2))
     expected = np.stack([each[2][0], argmax[1], each[0][2], each[1][3]])
     assert_near(session(**x, target=np.array([2, -1, 0, 1]))["relevance"], expected, 1e-9)
     for feeds in ({}, {"target": np.array([-1])}, {"target": np.full(4, -1)}):
         assert_near(session(**x, **feeds)["relevance"], argmax, 1e-9)
+    required = Session(compiled(network.model(), "lrp-0", target="input"))
+    assert_near(required(**x, target=np.array([2, -1, 0, 1]))["relevance"], expected, 1e-9)
     fixed = compiled(network.model(), "lrp-0", target="argmax")
     assert [value.name for value in fixed.graph.input] == ["x"]
+    assert fixed == compiled(network.model(), "lrp-0")
     assert_near(Session(fixed)(**x)["relevance"], argmax, 1e-9)
 
 
@@ -721,7 +725,7 @@ def test_relevance_starts_before_the_head(head):
     x = samples(network)
     headed = replace(network, more=HEADS[head], outputs=("p",))
     found = Session(compiled(headed.model(), "lrp-0"))(**x)
-    assert set(found) == {"p", "relevance"}
+    assert set(found) == {"p", "relevance", "logit"}
     assert_near(found["relevance"], network.expected(PRESETS["lrp-0"], x, of_class())["x"], 1e-9)
 
 
@@ -739,7 +743,7 @@ def test_logits_of_one_sample_without_a_batch_axis():
     batch, single = ({"x": shape} for shape in (["n", 4], [4]))
     x = rng.normal(size=4)
     found = [
-        Session(compiled(model(nodes, shape, ["y"], made, DOUBLE), preset, contrast=contrast))
+        Session(compiled(model(nodes, shape, ["y"], made, DOUBLE), preset, contrast=contrast, target="input"))
         for shape in (single, batch)
         for preset, contrast in (("lrp-0", False), ("dtd", True))
     ]
@@ -801,7 +805,7 @@ def test_relevance_of_inner_tensors(keep):
     x = samples(network)
     found = Session(compiled(network.model(), "lrp-0", keep=keep))(**x)
     expected = network.expected(PRESETS["lrp-0"], x, of_class())
-    assert set(found) == {"y", "relevance"} | {f"relevance/{name}" for name in keep if name != "x"}
+    assert set(found) == {"y", "relevance", "logit"} | {f"relevance/{name}" for name in keep if name != "x"}
     for name in {"x", *keep}:
         assert_near(found["relevance" if name == "x" else f"relevance/{name}"], expected[name], 1e-9)
 
@@ -827,7 +831,8 @@ def test_metadata():
     assert metadata["rules"] == {"c1_node": "zB", "c2_node": "gamma(gamma=0.1)", "g_node": "z+", "y_node": "z+"}
     assert metadata["bounds"] == {"low": 0.0, "high": [1.0, 2.0, 3.0]}
     assert (metadata["output"], metadata["logits"], metadata["classes"]) == ("y", "y", 4)
-    assert (metadata["target"], metadata["target_input"], metadata["contrast"]) == ("input", "target", False)
+    assert (metadata["target"], metadata["target_input"], metadata["contrast"]) == ("argmax", None, None)
+    assert metadata["logit"] == "logit"
     assert metadata["relevance"] == {"x": "relevance", "r1": "relevance/r1"}
 
 
@@ -853,7 +858,7 @@ def test_names_that_are_taken():
         onnxdtd.compile(net)
     nodes = [node("Gemm", "target w", "dtd/target/ArgMax"), node("Relu", "dtd/target/ArgMax", "y")]
     net = model(nodes, {"target": ["n", 2]}, ["y"], {"w": np.float32([[1, 2], [3, 4]])})
-    found = Session(compiled(net, "lrp-0"))(target=np.float32([[1, 1]]), target_1=np.array([0]))
+    found = Session(compiled(net, "lrp-0", target="input"))(target=np.float32([[1, 1]]), target_1=np.array([0]))
     assert found["relevance"].tolist() == [[1, 3]]
 
 

@@ -35,7 +35,7 @@ def test_the_sign_of_one_logit_chooses_the_class() -> None:
 def test_a_class_of_two_can_be_asked_for(chosen: list[int]) -> None:
     logits = X @ WEIGHT[:, 0]
     signs = [np.sign(z) if c < 0 else 2 * c - 1 for z, c in zip(logits, chosen * (3 // len(chosen)), strict=True)]
-    found = Session(onnxdtd.compile(sigmoid_net(), "lrp-0"))(x=X, target=np.asarray(chosen))["relevance"]
+    found = Session(onnxdtd.compile(sigmoid_net(), "lrp-0", target="optional"))(x=X, target=np.asarray(chosen))["relevance"]
     np.testing.assert_allclose(found, X * WEIGHT[:, 0] * np.asarray(signs)[:, None], rtol=1e-6)
 
 
@@ -57,12 +57,47 @@ def test_a_single_output_without_a_sigmoid_is_explained_as_it_is() -> None:
     np.testing.assert_allclose(run(compiled, x=X)["relevance"].sum(1), [2, -5, 6], rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "net", [sigmoid_net, lambda: model([node("MatMul", "x w", "y")], {"x": ["n", 3]}, ["y"], {"w": WEIGHT})]
-)
-def test_one_logit_has_no_runner_up(net) -> None:
+def test_one_score_has_no_runner_up() -> None:
+    net = model([node("MatMul", "x w", "y")], {"x": ["n", 3]}, ["y"], {"w": WEIGHT})
     with pytest.raises(onnxdtd.RequestError, match="at least two classes"):
-        onnxdtd.compile(net(), contrast=True)
+        onnxdtd.compile(net, contrast=True)
+
+
+def test_an_unknown_contrast_is_refused() -> None:
+    with pytest.raises(onnxdtd.RequestError, match="runner-up, rest"):
+        onnxdtd.compile(sigmoid_net(), contrast="all")
+
+
+@pytest.mark.parametrize(("target", "shape"), [("input", ["n"]), ("optional", ["dtd/targets"])])
+def test_the_target_is_an_input_only_where_asked_for(target: str, shape: list[str]) -> None:
+    """A required one has the symbol of the batch, by which a server may join requests."""
+    plain, compiled = onnxdtd.compile(sigmoid_net()), onnxdtd.compile(sigmoid_net(), target=target)
+    assert [value.name for value in plain.graph.input] == ["x"]
+    assert [value.name for value in compiled.graph.input] == ["x", "target"]
+    assert [d.dim_param for d in compiled.graph.input[1].type.tensor_type.shape.dim] == shape
+    assert ("target" in {t.name for t in compiled.graph.initializer}) == (target == "optional")
+    assert metadata(compiled, "target") == target
+
+
+def test_one_sample_takes_one_target() -> None:
+    weight = np.float32([[1, 2, 3], [-1, 0, 1]])
+    net = model([node("MatMul", "x w", "y")], {"x": [2]}, ["y"], {"w": weight})
+    explainer = onnxdtd.Explainer(onnxdtd.compile(net, "lrp-0", target="input"))
+    assert explainer([3.0, 4.0], target=0).relevance["x"].tolist() == [3, -4]
+    assert explainer([3.0, 4.0]).relevance["x"].tolist() == [9, 4]
+    assert explainer([3.0, 4.0]).logit.tolist() == [13]
+
+
+@pytest.mark.parametrize("head", ["Sigmoid", "Identity"])
+@pytest.mark.parametrize("preset", ["lrp-0", "gradient"])
+def test_the_logit_is_the_explained_score(head: str, preset: str) -> None:
+    weight = np.float32([[1.0, 3], [-2.0, 1], [3.0, 0]])[:, : 1 if head == "Sigmoid" else 2]
+    net = model([node("MatMul", "x w", "z"), node(head, "z", "y")], {"x": ["n", 3]}, ["y"], {"w": weight})
+    z = X @ weight
+    scores = np.concatenate([-z, z], axis=1) if head == "Sigmoid" else z
+    best, other = scores.max(1), scores.min(1)
+    for options, expected in (({}, best), ({"target": 1}, scores[:, 1]), ({"contrast": True}, best - other)):
+        np.testing.assert_allclose(run(onnxdtd.compile(net, preset, **options), x=X)["logit"], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("head", ["Sigmoid", "Identity"])
@@ -77,7 +112,7 @@ def test_one_logit_for_each_sample_without_an_axis_of_classes(head: str) -> None
 def test_a_name_that_only_an_unused_initializer_has_is_left_alone() -> None:
     net = sigmoid_net()
     net.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.float32), "target"))
-    compiled = onnxdtd.compile(net)
+    compiled = onnxdtd.compile(net, target="input")
     onnx.checker.check_model(compiled, full_check=True)
     assert metadata(compiled, "target_input") == "target_1"
 
@@ -89,5 +124,5 @@ def test_any_integer_is_a_target(target: object) -> None:
 
 @pytest.mark.parametrize("target", [True, 1.5, [1]])
 def test_what_is_no_integer_is_no_target(target: object) -> None:
-    with pytest.raises(onnxdtd.RequestError, match="give 'argmax' or the index of a class"):
+    with pytest.raises(onnxdtd.RequestError, match="give 'argmax', 'input', 'optional' or the index"):
         onnxdtd.compile(sigmoid_net(), target=target)
