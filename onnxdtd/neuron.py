@@ -147,12 +147,12 @@ class _Writer:
         """Σ c y"""
         self.e.scope = step.name
         y = _layer(step).y
-        return self.summed(self.e("Mul", c, self.wide(y)), y)
+        return self.summed(self.times(c, y), y)
 
     def bias(self, step: Step, c: Tensor) -> Tensor | None:
         """Σ c b"""
         layer = _layer(step)
-        return None if layer.b is None else self.summed(self.e("Mul", c, self.wide(layer.b)), layer.y)
+        return None if layer.b is None else self.summed(self.times(c, layer.b), layer.y)
 
     def summed(self, values: Tensor, like: Tensor) -> Tensor:
         """The sum over all entries of each sample, [batch, 1], of values that lie as those of ``like``."""
@@ -209,7 +209,7 @@ class _Writer:
             slot = self.mixed(layer.slots[0], c)
         else:
             return None
-        b = None if layer.b is None else _over(self.e, self.e("Mul", c, self.wide(layer.b)), [axis])
+        b = None if layer.b is None else _over(self.e, self.times(c, layer.b), [axis])
         return self.note(step, Layer(layer.family, [slot], u, b, exact=layer.exact))
 
     def moved(self, step: Step, tensor: Tensor, c: Tensor, axis: int, u: Tensor) -> Tensor | None:
@@ -267,7 +267,7 @@ class _Writer:
 
     def channel(self, tensor: Tensor, c: Tensor, axis: int) -> Tensor:
         """Σ c t over the channels, a tensor with one."""
-        found = _over(self.e, self.e("Mul", c, self.wide(tensor)), [axis])
+        found = _over(self.e, self.times(c, tensor), [axis])
         found.shape = [1 if i == axis else size for i, size in enumerate(tensor.shape)]
         self.plan.samples.note(found, self.samples(tensor))
         return found
@@ -286,6 +286,11 @@ class _Writer:
         sources = tuple(slot.x for slot in layer.slots)
         self.start.steps.append(replace(step, outputs=(layer.y,), inputs=sources, layer=layer))
         return layer.y
+
+    def times(self, c: Tensor, values: Tensor) -> Tensor:
+        """c t, and 0 where c is, also for a t of -inf, which rules a class out."""
+        e = self.e
+        return e("Where", e("Equal", c, 0.0), e.constant(np.asarray(0.0, c.dtype)), e("Mul", c, self.wide(values)))
 
     def wide(self, value: Value) -> Any:
         """In the type that relevance has."""

@@ -224,7 +224,7 @@ def test_any_batch(tmp_path: Path, shape: Sequence[Any]) -> None:
     weights = {"w2": W2} if len(shape) > 1 else {}
     auditor = Auditor(job(tmp_path, mlp(shape, **weights), "lrp-epsilon", xs=xs))
     classes = np.arange(len(xs)) % 3
-    explainer = onnxdtd.Explainer(onnxdtd.compile(mlp((1, 6)), "lrp-epsilon"))
+    explainer = onnxdtd.Explainer(onnxdtd.compile(mlp((1, 6)), "lrp-epsilon", target="input"))
     expected = np.concatenate([explainer(x[None], int(c)).relevance["x"] for x, c in zip(xs, classes, strict=True)])
     np.testing.assert_allclose(auditor.heatmaps(auditor.proto, "lrp-epsilon", classes), expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(auditor.logits, np.maximum(xs @ W1, 0) @ W2, rtol=1e-5, atol=1e-6)

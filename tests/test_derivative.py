@@ -226,7 +226,7 @@ def check_numeric(
     scores = forward(**{name: value.astype(np.float64) for name, value in x.items()})
     rows = np.arange(len(scores))
     target = (rows + 1) % scores.shape[1]
-    found = Session(onnxdtd.compile(proto, "gradient"))(**x, target=target)
+    found = Session(onnxdtd.compile(proto, "gradient", target="input"))(**x, target=target)
     assert_near(found["y"], scores, rtol or TIGHT[dtype])
     expected = numeric(lambda **point: forward(**point)[rows, target].sum(), x)
     for name in x:
@@ -727,7 +727,7 @@ def test_what_is_made_of_the_gradient(options):
 
 def test_target_given_at_run_time():
     proto, x = preprocessed()
-    session = Session(onnxdtd.compile(proto, "gradient"))
+    session = Session(onnxdtd.compile(proto, "gradient", target="optional"))
     each = [session(x=x, target=np.array([c]))["relevance"] for c in range(3)]
     mixed = session(x=x, target=np.array([2, 0, 1]))["relevance"]
     np.testing.assert_array_equal(mixed, np.stack([each[2][0], each[0][1], each[1][2]]))

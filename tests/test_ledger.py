@@ -342,7 +342,7 @@ def test_relevance_is_the_same_with_a_ledger() -> None:
 
 def test_without_a_ledger_there_is_none() -> None:
     compiled = onnxdtd.compile(mlp())
-    assert [o.name for o in compiled.graph.output] == ["y", "relevance"]
+    assert [o.name for o in compiled.graph.output] == ["y", "relevance", "logit"]
     assert onnxdtd.Explainer(compiled)(X).ledger is None
 
 
@@ -354,7 +354,7 @@ def test_a_derivative_has_no_ledger(preset: str) -> None:
 
 def test_name_is_taken() -> None:
     proto = model([node("Gemm", "ledger w1 b1", "y")], {"ledger": ["n", 6]}, ["y"], {"w1": W1, "b1": B1})
-    with pytest.raises(ModelError, match="'ledger' already, the name of the ledger"):
+    with pytest.raises(ModelError, match="'ledger' already, the name of an output of ours"):
         onnxdtd.compile(proto, ledger=True)
 
 

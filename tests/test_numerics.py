@@ -241,8 +241,8 @@ def test_a_class_that_is_ruled_out(preset, contrast, fused):
 def test_of_equal_logits_the_first_is_explained(preset, dtype):
     w = np.asarray([[-1, 2, 1, 0], [1, 1, 2, 0]], dtype)
     net = model([node("MatMul", "x w", "y")], {"x": ["n", 2]}, ["y"], {"w": w}, dtype)
-    running, x = Session(compiled(net, preset)), np.asarray([[1, 1], [0, 0], [2, 2]], dtype)
-    best, first, second = (running(x=x, target=np.asarray(t))["relevance"] for t in ([-1], [1, 0, 1], [2, 1, 2]))
+    running, x = Session(compiled(net, preset, target="input")), np.asarray([[1, 1], [0, 0], [2, 2]], dtype)
+    best, first, second = (running(x=x, target=np.asarray(t))["relevance"] for t in ([-1, -1, -1], [1, 0, 1], [2, 1, 2]))
     np.testing.assert_array_equal(best, first)
     if "flat" not in preset:  # which shares out evenly whatever the class
         assert not np.isclose(best[0], second[0]).any()
@@ -253,19 +253,19 @@ def test_of_equal_logits_the_first_is_explained(preset, dtype):
 @EVERY
 def test_a_class_that_does_not_exist(preset, contrast, wrong):
     """The graph cannot raise an error: the relevance of that sample is NaN, the others are what they were."""
-    running, x = Session(compiled(convolutional(), preset, contrast=contrast)), pictures(3)
+    running, x = Session(compiled(convolutional(), preset, contrast=contrast, target="input")), pictures(3)
     right = running(x=x, target=np.asarray([0, 4, -1]))["relevance"]
     found = running(x=x, target=np.asarray([0, wrong, -1]))["relevance"]
     assert np.isnan(found[1].sum())
     for i in (0, 2):
         assert found[i].tobytes() == right[i].tobytes()
-    assert np.isnan(running(x=x, target=np.asarray([wrong]))["relevance"].sum((1, 2, 3))).all()
+    assert np.isnan(running(x=x, target=np.asarray([wrong] * 3))["relevance"].sum((1, 2, 3))).all()
 
 
 @pytest.mark.parametrize("wrong", [2, 7, -2])
 def test_a_third_class_of_two(wrong):
     net = model([node("MatMul", "x w", "h"), node("Sigmoid", "h", "y")], {"x": ["n", 2]}, ["y"], {"w": np.float32([[1], [2]])})
-    compiled_net, x = onnxdtd.compile(net, "lrp-0"), np.float32([[1, 1], [1, 1], [1, 1]])
+    compiled_net, x = onnxdtd.compile(net, "lrp-0", target="input"), np.float32([[1, 1], [1, 1], [1, 1]])
     found = Session(compiled_net)(x=x, target=np.asarray([1, wrong, 0]))["relevance"]
     np.testing.assert_array_equal(found, [[1, 2], [np.nan, np.nan], [-1, -2]])
     with pytest.raises(RequestError, match="no class of this model"):
@@ -372,7 +372,7 @@ def test_the_largest_of_no_samples(attrs, known):
 
 
 def test_the_explainer_takes_no_samples():
-    explainer = Explainer(compiled(convolutional(), "dtd"), ["CPUExecutionProvider"])
+    explainer = Explainer(compiled(convolutional(), "dtd", target="input"), ["CPUExecutionProvider"])
     for target in (None, 2):
         found = explainer(pictures(0), target)
         assert found.relevance["x"].shape == (0, 2, 9, 9)

@@ -310,7 +310,7 @@ def test_captum_is_our_rule_on_positive_inputs(peers: ModuleType, tmp_path: Path
     target = int(net.for_captum(x).argmax())
 
     def ours(*settings: str) -> np.ndarray:
-        compiled = onnxdtd.compile(net.path, "excitation-backprop", settings=list(settings), low=0.0, high=3.0)
+        compiled = onnxdtd.compile(net.path, "excitation-backprop", settings=list(settings), low=0.0, high=3.0, target="input")
         return peers.relevance(compiled, net.x, target)
 
     zeroed = peers.by_captum(net.for_captum, x, target, rule, 1e-9)
@@ -328,7 +328,7 @@ def test_ties_in_max_pooling(peers: ModuleType, tmp_path: Path) -> None:
     first = ("dtd", "dtd-w2", "epsilon-plus-flat", "epsilon-alpha2beta1-flat")  # for us no layer behind a pooling is the first
     found = [row for row in peers.rows(net) if row.preset not in first]
     assert [row.verdict for row in found] == ["same"] * 11
-    compiled = onnxdtd.compile(net.path, "lrp-epsilon")
+    compiled = onnxdtd.compile(net.path, "lrp-epsilon", target="input")
     relevance = peers.relevance(compiled, net.x, 0)[0]
     corner = np.zeros((4, 4), bool)
     corner[::2, ::2] = True

@@ -130,7 +130,7 @@ def test_a_float_input_goes_first() -> None:
     proto = model(nodes, {"x": ["n", 4], "m": ["n", 4]}, ["y"], {"w": eighths(np.random.default_rng(0), 4, 3)})
     proto.graph.input[1].type.tensor_type.elem_type = TensorProto.UINT8
     compiled = onnxdtd.compile(proto, "lrp-epsilon")
-    assert [o.name for o in compiled.graph.output] == ["y", "relevance"]
+    assert [o.name for o in compiled.graph.output] == ["y", "relevance", "logit"]
 
 
 def test_arithmetic_with_integers_is_refused() -> None:

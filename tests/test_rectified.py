@@ -45,7 +45,7 @@ def net(name: str) -> onnx.ModelProto:
 def moved(name: str, preset: str = "lrp-epsilon", settings: tuple[str, ...] = ()) -> dict[str, str]:
     """The layers that take another tensor for their output, and which."""
     job = prepare(net(name), Request(preset, settings))
-    pairs = zip(job.plan.steps, rectified(job.plan.steps, job.plan.logits), strict=True)
+    pairs = zip(job.plan.steps, rectified(job.plan.steps, [job.plan.logits.name]), strict=True)
     return {a.name: b.layer.y.name for a, b in pairs if a.layer and b.layer and a.layer.y is not b.layer.y}
 
 
@@ -63,7 +63,7 @@ def test_not_where_an_activation_cuts_off() -> None:
     assert moved("relu6") == {}
 
 
-@pytest.mark.parametrize("rule", ["flat", "w2", "gradient"])
+@pytest.mark.parametrize("rule", ["flat", "w2"])
 def test_not_where_a_rule_above_gives_relevance_to_zeros(rule: str) -> None:
     assert moved("chain", settings=(f"c_node={rule}",)) == {"c_node": "r"}
     assert moved("pool", settings=(f"c_node={rule}",)) == {"c_node": "r"}, "nor through a pooling"
@@ -71,8 +71,7 @@ def test_not_where_a_rule_above_gives_relevance_to_zeros(rule: str) -> None:
 
 def test_not_where_the_walk_starts() -> None:
     job = prepare(net("chain"), Request("lrp-epsilon"))
-    tensors = {t.name: t for step in job.plan.steps for t in step.outputs}
-    ends = [[step.layer.y.name for step in rectified(job.plan.steps, tensors[name])[:3:2] if step.layer] for name in "yrh"]
+    ends = [[step.layer.y.name for step in rectified(job.plan.steps, [name])[:3:2] if step.layer] for name in "yrh"]
     assert ends == [["h", "r"], ["h", "c"], ["a", "r"]]
 
 

@@ -328,7 +328,7 @@ def test_half_precision() -> None:
 
 def test_contrast_and_targets_change_the_logit_only() -> None:
     table = [
-        roots(residual_net(), Request("dtd", contrast=c), XS, t, neurons=6) for c, t in ((False, [0] * 6), (True, [1] * 6))
+        roots(residual_net(), Request("dtd", contrast=c), XS, t, neurons=6) for c, t in ((None, [0] * 6), ("rest", [1] * 6))
     ]
     assert [row["hinge"] for row in table[0][:3]] == [row["hinge"] for row in table[1][:3]] == [1, 1, 1]
     assert table[0][1]["residual"] != table[1][1]["residual"]
