@@ -225,10 +225,13 @@ def _target(explainer: Explainer, request: Request) -> Index | None:
 
     labels = explainer.labels.named(request.labels)
     say(labels.replaced())
+    fixed = explainer.metadata["target"]
     if request.target in (None, *NO_CLASSES):
+        if request.target == "argmax" and isinstance(fixed, int):
+            raise RequestError(fixed_target(fixed))
         return None
     say([labels.understood(request.target)])
-    index, fixed = labels.index(request.target), explainer.metadata["target"]
+    index = labels.index(request.target)
     if explainer.metadata["target_input"] is None and index != fixed:
         raise RequestError(fixed_target(fixed))
     return index

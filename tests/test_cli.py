@@ -145,9 +145,10 @@ def test_compile_writes_a_model_that_predicts_the_same(name: str, run: Callable[
     actual = predict(out, x)
     for want, have in zip(expected, actual, strict=False):
         np.testing.assert_allclose(have, want, rtol=1e-6, atol=1e-6)
-    assert len(actual) == len(expected) + 1
-    assert actual[-1].shape == x.shape
-    assert np.isfinite(actual[-1]).all()
+    relevance, logit = actual[len(expected) :]
+    assert relevance.shape == x.shape
+    assert logit.shape == x.shape[:1]
+    assert np.isfinite(relevance).all()
 
 
 @pytest.mark.parametrize("weights", ["reference", "copy"])
@@ -200,7 +201,7 @@ def compiled(run: Callable[..., Ran], tmp_path: Path, *options: object, source: 
 
 def test_target(run: Callable[..., Ran], tmp_path: Path) -> None:
     x = digits()
-    by_input = Explainer(compiled(run, tmp_path, *BOUNDS))
+    by_input = Explainer(compiled(run, tmp_path, *BOUNDS, "--target", "input"))
     fixed = compiled(run, tmp_path, *BOUNDS, "--target", 3)
     highest = compiled(run, tmp_path, *BOUNDS, "--target", "argmax")
     for path, meant, target in ((fixed, 3, 3), (highest, None, "argmax")):
@@ -219,7 +220,9 @@ def test_contrast(run: Callable[..., Ran], tmp_path: Path) -> None:
     ranked = np.sort(logits)
     np.testing.assert_allclose(start.sum(1), ranked[:, -1] - ranked[:, -2], rtol=1e-6)
     np.testing.assert_array_equal((start != 0).sum(1), 2)
-    assert explainer.metadata["contrast"] is True
+    assert explainer.metadata["contrast"] == "runner-up"
+    rest = Explainer(compiled(run, tmp_path, *BOUNDS, "--contrast", "rest"))(digits()).logit
+    np.testing.assert_allclose(rest, ranked[:, -1] - ranked[:, :-1].mean(1), rtol=1e-5)
 
 
 def test_keep_and_output(run: Callable[..., Ran], tmp_path: Path) -> None:
@@ -227,7 +230,7 @@ def test_keep_and_output(run: Callable[..., Ran], tmp_path: Path) -> None:
     result = Explainer(path)(digits())
     assert sorted(result.kept) == ["relu", "relu_1"]
     names = [o.name for o in onnx.load(path).graph.output]
-    assert names == ["logits", "relevance", "relevance/relu", "relevance/relu_1"]
+    assert names == ["logits", "relevance", "relevance/relu", "relevance/relu_1", "logit"]
     inner = compiled(run, tmp_path, "--output", "linear")
     assert metadata(inner)["output"] == metadata(inner)["logits"] == "linear"
 
@@ -406,11 +409,11 @@ def test_explain_gives_the_same_from_source_and_from_a_compiled_model(
 def test_explain_takes_a_target_for_a_compiled_model(run: Callable[..., Ran], tmp_path: Path) -> None:
     few = tmp_path / "few.npy"
     np.save(few, digits()[::10])
-    path = compiled(run, tmp_path, *BOUNDS)
+    path = compiled(run, tmp_path, *BOUNDS, "--target", "input")
     chosen = explained(run, tmp_path, path, few, "--target", 4)
     assert {r["target"] for r in chosen} == {4}
     assert {r["predicted"] for r in chosen} != {4}
-    close(chosen, explained(run, tmp_path, CNN, few, *BOUNDS, "--target", 4), but=["logit"])
+    close(chosen, explained(run, tmp_path, CNN, few, *BOUNDS, "--target", 4))
 
 
 def test_the_prediction_does_not_depend_on_what_is_explained(run: Callable[..., Ran], tmp_path: Path) -> None:
@@ -479,7 +482,7 @@ def test_labels_of_the_model(run: Callable[..., Ran], tmp_path: Path) -> None:
     )
     onnx.save(source, tmp_path / "net.onnx")
     np.save(tmp_path / "x.npy", np.array([[1, 1], [-1, 0.5], [-1, -1]], np.float32))
-    assert run("compile", tmp_path / "net.onnx", "-o", tmp_path / "made.onnx").code == 0
+    assert run("compile", tmp_path / "net.onnx", "--target", "input", "-o", tmp_path / "made.onnx").code == 0
     for path in (tmp_path / "net.onnx", tmp_path / "made.onnx"):
         shown = [r["predicted_label"] for r in explained(run, tmp_path, path, tmp_path / "x.npy")]
         assert shown == [str(label) for label in predict(source, np.load(tmp_path / "x.npy"))[0]]
@@ -1084,8 +1087,8 @@ BAD = [
     # a compiled model is what it is
     Bad("explain {y}/done.onnx {y}/x.npy --target 10 -o {y}/sub/out", "target 10", "0 to 9"),
     Bad("explain {y}/done.onnx {y}/x.npy --target foo -o {y}/sub/out", "'foo'"),
-    Bad("explain {y}/fixed.onnx {y}/x.npy --target 4 -o {y}/sub/out", "fixed"),
-    Bad("explain {y}/fixed.onnx {y}/x.npy --target argmax -o {y}/sub/out", "fixed"),
+    Bad("explain {y}/fixed.onnx {y}/x.npy --target 4 -o {y}/sub/out", "explains class 3, whatever"),
+    Bad("explain {y}/fixed.onnx {y}/x.npy --target argmax -o {y}/sub/out", "explains class 3, whatever"),
     Bad("explain {y}/done.onnx {y}/shot.png --low 1 --high 0 -o {y}/sub/out", "below"),
     Bad("explain {y}/done.onnx {y}/shot.png --low 1 --high 1 -o {y}/sub/out", "below"),
     Bad("explain {y}/done.onnx {y}/shot.png --low nan --high 1 -o {y}/sub/out", "finite"),

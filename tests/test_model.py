@@ -154,7 +154,7 @@ def test_conversion_keeps_the_outputs(opset: int) -> None:
     x = eighths(np.random.default_rng(7), 3, 3, 4, 4)
     compiled = onnxdtd.compile(proto, low=-1, high=1)
     assert files.opset(compiled) == 17
-    prediction, relevance = values(compiled, x)
+    prediction, relevance, _ = values(compiled, x)
     np.testing.assert_allclose(prediction, values(proto, x)[0], rtol=1e-6, atol=1e-7)
     assert relevance.shape == x.shape
     assert np.isfinite(relevance).all()
@@ -174,7 +174,7 @@ def test_conversion_keeps_weights_and_metadata(opset: int) -> None:
     assert compiled.metadata_props[0] == proto.metadata_props[0]
     assert compiled.producer_name == "tests"
     assert list(compiled.graph.input)[:1] == list(proto.graph.input)
-    assert [o.name for o in compiled.graph.output] == ["y", "relevance"]
+    assert [o.name for o in compiled.graph.output] == ["y", "relevance", "logit"]
 
 
 @pytest.mark.parametrize("version", [1, 6])
@@ -320,7 +320,7 @@ def test_ir_version_3_lists_initializers_as_inputs() -> None:
     assert [value.name for value in files.real_inputs(proto)] == ["x"]
     compiled = onnxdtd.compile(proto)
     assert compiled.ir_version == 8
-    assert [value.name for value in compiled.graph.input] == ["x", "target"]
+    assert [value.name for value in compiled.graph.input] == ["x"]
     x = eighths(np.random.default_rng(7), 2, 3, 4, 4)
     np.testing.assert_allclose(values(compiled, x)[0], values(of_its_time(8), x)[0], rtol=1e-6)
 
@@ -365,7 +365,7 @@ def test_a_model_of_today_is_contained_verbatim(name: str) -> None:
         assert list(new)[: len(old)] == list(old)
     assert list(compiled.opset_import) == list(source.opset_import)
     assert list(compiled.metadata_props)[: len(source.metadata_props)] == list(source.metadata_props)
-    assert [o.name for o in compiled.graph.output][len(source.graph.output) :] == ["relevance"]
+    assert [o.name for o in compiled.graph.output][len(source.graph.output) :] == ["relevance", "logit"]
     for field in ("ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string"):
         assert getattr(compiled, field) == getattr(source, field)
     assert {n.domain for n in list(compiled.graph.node)[len(source.graph.node) :]} <= {""}
@@ -445,7 +445,7 @@ def test_a_tensor_that_is_called_relevance_already() -> None:
 def test_an_input_that_is_called_target_already() -> None:
     proto = classifier()
     proto.graph.input[0].name = proto.graph.node[0].input[0] = "target"
-    compiled = onnxdtd.compile(proto)
+    compiled = onnxdtd.compile(proto, target="input")
     assert [value.name for value in compiled.graph.input] == ["target", "target_1"]
     assert Session(compiled)(target=np.ones((1, 6), np.float32), target_1=np.array([2]))["relevance"].shape == (1, 6)
 

@@ -124,5 +124,5 @@ def test_any_integer_is_a_target(target: object) -> None:
 
 @pytest.mark.parametrize("target", [True, 1.5, [1]])
 def test_what_is_no_integer_is_no_target(target: object) -> None:
-    with pytest.raises(onnxdtd.RequestError, match="give 'argmax', 'input', 'optional' or the index"):
+    with pytest.raises(onnxdtd.RequestError, match="give 'argmax', 'input', 'optional', or the label or the index"):
         onnxdtd.compile(sigmoid_net(), target=target)
