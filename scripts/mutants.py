@@ -186,9 +186,9 @@ FAULTS = [
     Fault(
         "runner-up not subtracted",
         "target.py",
-        'e("Sub", seed, e("Where", runner_up, value, 0.0))',
-        "seed",
-        "target compiler_nets",
+        'e("Sub", own, e("Where", runner_up, of, 0.0))',
+        "own",
+        "neuron",
     ),
     Fault(
         "Relu's result though zeros get relevance",
@@ -219,11 +219,32 @@ FAULTS = [
     Fault(
         "injected relevance not where it is 0",
         "rectified.py",
-        "loose = {source.name}",
+        "loose = set(sources)",
         "loose: set[str] = set()",
         "rectified converge",
     ),
-    Fault("layers above an injection count", "compiler.py", "job.plan.steps[:end]", "job.plan.steps", "rectified converge"),
+    Fault("layers above an injection count", "compiler.py", "steps = steps[:last]", "pass", "rectified converge"),
+    Fault(
+        "minus z explained by the rule of z",
+        "compiler.py",
+        "if scored is None or scored.one_hot or job.plan.derivative:",
+        "if True:",
+        "neuron",
+    ),
+    Fault(
+        "coefficients without their sign below a sum",
+        "neuron.py",
+        "slot.adjoint(c, slot.w))",
+        "slot.adjoint(c, 1.0))",
+        "neuron",
+    ),
+    Fault(
+        "a filter for all samples",
+        "neuron.py",
+        "filters(c, self.wide(slot.w))",
+        'filters(e("Abs", c), self.wide(slot.w))',
+        "neuron",
+    ),
     Fault(
         "root looked for beside the line",
         "roots.py",

@@ -483,15 +483,16 @@ def test_labels_of_the_model(run: Callable[..., Ran], tmp_path: Path) -> None:
     onnx.save(source, tmp_path / "net.onnx")
     np.save(tmp_path / "x.npy", np.array([[1, 1], [-1, 0.5], [-1, -1]], np.float32))
     assert run("compile", tmp_path / "net.onnx", "--target", "input", "-o", tmp_path / "made.onnx").code == 0
-    for path in (tmp_path / "net.onnx", tmp_path / "made.onnx"):
-        shown = [r["predicted_label"] for r in explained(run, tmp_path, path, tmp_path / "x.npy")]
+    for path, *preset in ((tmp_path / "net.onnx", "--preset", "lrp-epsilon"), (tmp_path / "made.onnx",)):
+        shown = [r["predicted_label"] for r in explained(run, tmp_path, path, tmp_path / "x.npy", *preset)]
         assert shown == [str(label) for label in predict(source, np.load(tmp_path / "x.npy"))[0]]
         for target, words in {"7": "a label, '7', of the class with the index 1", "1": "an index, that of '7'"}.items():
-            done = run("explain", path, tmp_path / "x.npy", "--target", target, "-o", tmp_path / "out", "--json")
+            done = run("explain", path, tmp_path / "x.npy", "--target", target, "-o", tmp_path / "out", "--json", *preset)
             assert {(r["target"], r["target_label"]) for r in done.json} == {(1, "7")}
             assert done.err == f"note: target {target}: taken for {words}\n"
         (tmp_path / "names.txt").write_text("three\nseven\nnine\n")
-        done = run("explain", path, tmp_path / "x.npy", "--labels", tmp_path / "names.txt", "-o", tmp_path / "out", "--json")
+        names = ("--labels", tmp_path / "names.txt")
+        done = run("explain", path, tmp_path / "x.npy", *names, "-o", tmp_path / "out", "--json", *preset)
         assert {r["predicted_label"] for r in done.json} <= {"three", "seven", "nine"}
         assert done.err == "note: the labels given are shown in place of the model's own, 3, 7, 9\n"
     done = run("compile", tmp_path / "net.onnx", "--target", "9", "-o", tmp_path / "nine.onnx")
