@@ -368,9 +368,9 @@ class Auditor:
         return {"n": len(own), "empty": int(empty.sum()), "broken": int((~finite).sum()), "flat": int(flat.sum())}
 
     def similarity(self, preset: str) -> dict[str, Row]:
-        """How alike the heatmaps are to those of the derivatives; nothing where the model has no derivative."""
+        """How alike the heatmaps are to those of other presets, derivatives; nothing where the model has no derivative."""
         own, found = self._trained(preset), {}
-        for name in REFERENCES if not self.alone else ():
+        for name in () if self.alone else [name for name in REFERENCES if name != preset]:
             try:
                 found[name] = _mean(map(alike, own, self.heatmaps(self.proto, name, self.predicted)))
             except Unsupported:
@@ -457,7 +457,10 @@ class Auditor:
         noisy = xs + NUDGE * spread_of(xs) * rng.normal(size=xs.shape)
         if request.low is not None and request.high is not None:
             noisy = np.clip(noisy, *(filler(end, xs[0], 1, request.low, request.high, rng) for end in ("low", "high")))
-        return (np.rint(noisy) if self.scores.dtype.kind in "iu" else noisy).astype(xs.dtype)
+        if self.scores.dtype.kind in "iu":
+            ends = np.iinfo(self.scores.dtype)
+            noisy = np.clip(np.rint(noisy), ends.min, ends.max)
+        return noisy.astype(xs.dtype)
 
     def perturbation(self, preset: str) -> Part:
         """What the scores do when regions are replaced, as ``onnxdtd.evaluate`` measures it, and in a random order."""

@@ -116,7 +116,7 @@ def _roots(result: Json) -> Section | None:
 
 def _similarity(result: Json) -> Section | None:
     """How like other heatmaps a preset's are."""
-    pairs = {"gradient-x-input": "gradient × input", SENSITIVITY: "sensitivity", "classes": "another class"}
+    pairs = {"gradient-x-input": "gradient × input", SENSITIVITY: "sensitivity", "classes": "another class, signs aside"}
     columns = [{**(p.get("similarity") or {}), "classes": p.get("class_sensitivity")} for p in result["presets"]]
     rows = []
     for key, title in pairs.items():
@@ -153,8 +153,8 @@ def _randomised(result: Json) -> Section | None:
             limits = (min(-0.05, least - 0.05), 1.05)
             charts.append(chart(f"Random: {title}", drawn, "layer, as numbered below", ALIKE[shown].title, limits, whole=True))
     text = (
-        "Weights are replaced by random ones, and the heatmap is compared with that of the trained model. Where it stays the "
-        "same, it does not depend on what those layers have learned."
+        "Weights are replaced by random ones, and the heatmap is compared with that of the trained model, signs aside. Where "
+        "it stays the same, it does not depend on what those layers have learned."
     )
     legend = [(style(i), preset["preset"]) for i, preset in enumerate(result["presets"]) if preset in presets]
     tables = [_randomised_table(preset) for preset in presets]
@@ -196,8 +196,8 @@ def _convergence(result: Json) -> Section | None:
     text = (
         "Random relevance is put in at an upper layer, several times, and followed down. Where "
         f"{GAP} of what arrives "
-        "falls towards zero, all of it arrives as the same picture, and the layers above have no say any more. Random vectors "
-        "show what no relation looks like."
+        "falls towards zero, all of it arrives as the same pattern, in convolutions as the same mix of channels at each "
+        "position, and the layers above have no say in that any more. Random vectors show what no relation looks like."
     )
     legend = [*((style(i), f"from {start}") for i, start in enumerate(starts)), (BASELINE, "random vectors")]
     return Section("Convergence of relevance", [text], legend=legend, charts=charts, tables=tables)

@@ -99,8 +99,8 @@ def _remark(entry: Entry, entries: Sequence[Entry]) -> str:
         said.append(f"that little of it is left with new upper layers is no merit alone, {NOISY}")
     if not entry["rules"]:
         said.append("as a derivative it shows where the score reacts, not what it is made of")
-    close = {other: found["cosine"] for other, found in entry["similarity"].items() if other != name}
+    close = {other: found["cosine"] for other, found in entry["similarity"].items()}
     close |= {other["preset"]: other["similarity"][name]["cosine"] for other in entries if name in other["similarity"]}
-    same = [other for other, value in close.items() if other != name and (value or 0.0) > EQUAL]
+    same = [other for other, value in close.items() if (value or 0.0) > EQUAL]
     said += [f"it equals {listed(same)} on these samples"] if same else []
     return f"{name}: {'; '.join(said)}." if said else ""

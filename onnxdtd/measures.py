@@ -74,7 +74,7 @@ PRECONDITIONS = {
     "outside": Measure("outside the bounds", "share of the inputs that lie outside the bounds given for them.", LOWEST),
     "negative_inputs": Measure("negative inputs", "share of the inputs of z+ layers that are below zero.", LOWEST),
     "negative_logits": Measure("negative logits", "share of the samples whose explained score is below zero.", LOWEST),
-    "dead": Measure("lost", "share of the score lost on neurons without a positive input (median).", NEAR_ZERO),
+    "dead": Measure("lost", "share of the score lost where no input of a neuron has a share (median).", NEAR_ZERO),
 }
 ROOTS = {
     "hinge": Measure("on the hinge", "share of the root points at which the neuron is exactly zero.", HIGHEST),
@@ -96,12 +96,12 @@ ROOTS = {
 }
 ALIKE = {
     "ssim": Measure("SSIM", "structural similarity of two heatmaps: 1 is the same picture, 0 is unrelated ones."),
-    "spearman": Measure("rank correlation", "Spearman's: 1 is the same order of the pixels by relevance, 0 is no relation."),
+    "spearman": Measure("rank correlation", "Spearman's: 1 is the same order of the entries by relevance, 0 is no relation."),
     "spearman_abs": Measure("rank correlation of sizes", "the same without the signs of the relevance."),
     "cosine": Measure("cosine", "1 is the same heatmap up to a factor, 0 is no relation, −1 is its negative."),
 }
 GLANCE = {
-    "passes": Measure("root points in order", "share of the root points, over all layers, that pass all three tests.", HIGHEST),
+    "passes": Measure("root points in order", "share of the root points tested in all layers that pass all three.", HIGHEST),
     "gain": Measure("AOPC over random", "AOPC less that of a random order.", HIGHEST),
     "abpc": Measure("ABPC", "as in an evaluation; a random order has 0 on average.", HIGHEST),
     "classes": Measure(
@@ -134,7 +134,8 @@ GLANCE = {
     "convergence": Measure(
         "say of the upper layers",
         "1\u00a0−\u00a0cosine, in the lowest layer where chance tells vectors apart, between the effects of different random "
-        "relevance above; near 0, the upper layers have no say.",
+        "relevance above; near 0, the upper layers have no say in the pattern, or in the mix of channels at a position of a "
+        "convolution.",
         HIGHEST,
     ),
     "gradient": Measure("like gradient × input", "cosine with gradient × input; at 1 the rules add nothing to it."),

@@ -247,8 +247,7 @@ def _perturbed(entry: Entry) -> Iterator[str]:
 
 def _equal(entry: Entry) -> Iterator[str]:
     """Is it another method by another name?"""
-    cosines = {name: row["cosine"] for name, row in entry["similarity"].items() if name != entry["preset"]}
-    known = {name: value for name, value in cosines.items() if value is not None}
+    known = {name: row["cosine"] for name, row in entry["similarity"].items() if row["cosine"] is not None}
     for name, value in known.items():
         if value > EQUAL:
             same = f"equals it on these samples up to size (cosine {value:.6f})"

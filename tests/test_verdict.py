@@ -242,7 +242,6 @@ def test_same_as_another_method() -> None:
     assert "gradient-x-input" not in others
     assert "0.400 with sensitivity" in others
     assert not said("Same as gradient-x-input", similarity={"gradient-x-input": similarity(0.9999)})
-    assert not said("Same as sensitivity", preset="sensitivity", similarity={"sensitivity": similarity(1.0)})
 
 
 def test_small_heatmaps() -> None:
