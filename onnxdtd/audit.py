@@ -45,7 +45,7 @@ from onnxdtd.scores import Scores, fixed_batch, in_batches
 from onnxdtd.subject import Subject
 from onnxdtd.tally import Mean, Pairs, paired
 from onnxdtd.target import classes
-from onnxdtd.verdict import LITTLE, arrival, deep_taylor, upper, verdict
+from onnxdtd.verdict import LITTLE, arrival, deep_taylor, shows_nothing, upper, verdict
 
 BATCH = 16
 PICTURES = 8  # samples in the report
@@ -179,15 +179,15 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             entry["left_out"] |= {task.measure: part["left_out"]} if part["left_out"] else {}
         else:
             entry[task.measure].append({**part["found"], **part["samples"]})
-    for entry in found.values():
+    entries = list(found.values())
+    blind_to = _blindness(entries, len(job.xs))
+    for entry in entries:
         entry["chance"] = chance(math.prod(job.xs.shape[1:]))
         entry["left_out"] |= _not_drawn(entry, math.prod(job.xs.shape[1:]))
         if entry["preconditions"] is not None and deep_taylor(entry) and not entry["roots"]:
             entry["left_out"]["roots"] = "no root point could be looked for"
-        entry["samples"] |= _blindness(entry, len(job.xs))
         entry["means"] = {name: summed(values) for name, values in entry["samples"].items() if mean(values) is not None}
         entry["verdict"] = verdict(entry)
-    entries = list(found.values())
     differences = _differences(entries, len(job.xs))
     low, high = (None if bound is None else np.asarray(bound).tolist() for bound in (job.request.low, job.request.high))
     settings = {"samples": len(job.xs), "neurons": job.neurons, "noise": NUDGE, "seed": job.seed, "low": low, "high": high}
@@ -200,7 +200,7 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "classes": job.facts.classes,
         "presets": entries,
         "differences": differences,
-        "best": best(entries, differences),
+        "best": best(entries, differences, blind_to),
     }
 
 
@@ -220,20 +220,24 @@ def _not_drawn(entry: dict[str, Any], entries: int) -> dict[str, str]:
     return {}
 
 
-def _blindness(entry: dict[str, Any], n: int) -> dict[str, list[float | None]]:
-    """How little the heatmap of each sample depends on class and upper layers, from 0 to 1: the mean of the cosine with other
-    classes' heatmaps, where that tells anything, and of the rank correlation left when the upper layers are drawn anew. The
-    rows of the cascade give up the numbers of single samples.
+def _blindness(entries: Sequence[dict[str, Any]], n: int) -> tuple[str, ...]:
+    """What the presets can be blind to, of the class and the upper layers: what was measured for all whose heatmaps show
+    anything. Notes for each sample how blind its heatmap is to that, from 0 to 1: the mean of the cosine with other classes'
+    heatmaps and of the rank correlation left when the upper layers are drawn anew. The rows of the cascade give up the numbers
+    of single samples.
     """
     nothing: list[float | None] = [None] * n
-    row = upper(entry["cascading"])
-    above = nothing if row is None else row["samples"]
-    for one in (*entry["cascading"], *entry["independent"]):
-        del one["samples"]
-    classes = entry["samples"].get("classes", nothing)
-    parts = [values for values in (classes, above) if any(value is not None for value in values)]
-    whole = [mean(values) if None not in values else None for values in zip(*parts, strict=True)] if parts else nothing
-    return {"upper": above, "blindness": whole}
+    for entry in entries:
+        row = upper(entry["cascading"])
+        entry["samples"]["upper"] = nothing if row is None else row["samples"]
+        for one in (*entry["cascading"], *entry["independent"]):
+            del one["samples"]
+    showing = [entry["samples"] for entry in entries if not shows_nothing(entry)]
+    parts = tuple(p for p in ("classes", "upper") if all(mean(s.get(p, ())) is not None for s in showing) and showing)
+    for entry in entries:
+        rows = zip(*(entry["samples"].get(part, nothing) for part in parts), strict=True) if parts else ()
+        entry["samples"]["blindness"] = [mean(values) if None not in values else None for values in rows] or nothing
+    return parts
 
 
 def _differences(entries: Sequence[Mapping[str, Any]], n: int) -> list[dict[str, Any]]:

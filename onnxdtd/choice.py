@@ -17,35 +17,35 @@ from onnxdtd.verdict import EQUAL, INDEPENDENT, LITTLE, NOISE, NOISY, beats_chan
 
 Entry = Mapping[str, Any]
 CONTESTS = {"blindness": min, "aopc": max, "abpc": max}  # in each: how the first is found
-TITLES = {
-    "blindness": f"blindness to class and upper layers{ARROWS[LOWEST]}",
-    "aopc": METRICS["aopc"].head,
-    "abpc": METRICS["abpc"].head,
-}
+BLIND_TO = {"classes": "the class", "upper": "upper layers"}
 
 
-def best(entries: Sequence[Entry], differences: Sequence[Entry]) -> dict[str, Any]:
-    """``preset``, the one that fares best, or None; ``tied``, where several do; and ``why``, in sentences."""
+def best(entries: Sequence[Entry], differences: Sequence[Entry], blind_to: Sequence[str]) -> dict[str, Any]:
+    """``preset``, the one that fares best, or None; ``tied``, where several do; and ``why``, in sentences. ``blind_to`` says
+    what the blindness of the presets is about: "classes", "upper".
+    """
     if len(entries) < 2:
         return _none("One preset was measured, and there is nothing to compare it with.")
     if all(beats_chance(entry) is None for entry in entries):
         return _none("Whether any preset is better than a random order is not known for these samples.")
     left = [entry for entry in entries if beats_chance(entry) and not _one_picture(entry)]
-    out = _not_in_question(entries, left)
+    out = _out(entries, left)
     if not left:
         return _none(out)
     means = {name: {e["preset"]: e["means"][name]["mean"] for e in left if name in e["means"]} for name in CONTESTS}
     if len(means["blindness"]) < len(left):
-        return _none(f"How much a preset depends on class and upper layers was not measured. {out}")
+        return _none(f"How much presets depend on class and upper layers was not measured for all in the running. {out}")
     pairs = told(differences)
     level = {name: _level(name, values, pairs) for name, values in means.items()}
     winners = [entry for entry in left if all(entry["preset"] in tied for tied in level.values())]
     names = [entry["preset"] for entry in winners]
-    places = "; ".join(f"{TITLES[name]}: {', '.join(_numbers(means[name], tied))}" for name, tied in level.items())
+    blindness = f"blindness to {listed([BLIND_TO[part] for part in blind_to])}{ARROWS[LOWEST]}"
+    titles = {"blindness": blindness, "aopc": METRICS["aopc"].head, "abpc": METRICS["abpc"].head}
+    places = "; ".join(f"{titles[name]}: {', '.join(_numbers(means[name], tied))}" for name, tied in level.items())
     better = listed([entry["preset"] for entry in left])
     first = f"Better than a random order in AOPC and ABPC: {better}. First among these, or level with it: {places}. {out}"
     if len(left) == 1:
-        first = f"It is the only preset in question ({places}). {out}"
+        first = f"It is the only preset in the running ({places}). {out}"
     if not winners:
         return _none(f"No preset is first or level with the first in everything. {first}")
     remarks = " ".join([first.strip(), *(_remark(entry, entries) for entry in winners)]).strip()
@@ -81,20 +81,20 @@ def _one_picture(entry: Entry) -> bool:
     return found.get("cosine") is not None and found["cosine"] >= INDEPENDENT > found["samples"]
 
 
-def _not_in_question(entries: Sequence[Entry], left: Sequence[Entry]) -> str:
+def _out(entries: Sequence[Entry], left: Sequence[Entry]) -> str:
     """Who is not, and why."""
     same = [entry["preset"] for entry in entries if _one_picture(entry)]
     level = [entry["preset"] for entry in entries if entry not in left and entry["preset"] not in same]
     parts = {"not better than a random order in both AOPC and ABPC": level, "the same for every input": same}
     said = "; ".join(f"{', '.join(presets)} ({reason})" for reason, presets in parts.items() if presets)
-    return f"Not in question: {said}." if said else ""
+    return f"Out of the running: {said}." if said else ""
 
 
 def _remark(entry: Entry, entries: Sequence[Entry]) -> str:
     """What to know of a preset that is ahead."""
     name, said, row = entry["preset"], [], upper(entry["cascading"])
     if entry["means"]["blindness"]["mean"] >= LITTLE:
-        said.append("even so it depends on class and upper layers little")
+        said.append("even so it depends little on what it could be blind to")
     if row is not None and row["spearman"] is not None and row["spearman"] < NOISE:
         said.append(f"that little of it is left with new upper layers is no merit alone, {NOISY}")
     if not entry["rules"]:

@@ -34,9 +34,13 @@ Entry = Mapping[str, Any]
 def verdict(entry: Entry) -> list[str]:
     """What the numbers of one preset (an entry of ``presets`` in an audit) say, a sentence each."""
     measured = (_class, _input, _stability, _upper, _weights, _chance, _converged, _perturbed, _equal)
-    nothing = entry["silent"]["empty"] + entry["silent"]["broken"] == entry["silent"]["n"]
-    parts = (_heatmaps, *(() if nothing else measured), _roots, _conditions)
+    parts = (_heatmaps, *(() if shows_nothing(entry) else measured), _roots, _conditions)
     return [sentence for part in parts for sentence in part(entry)]
+
+
+def shows_nothing(entry: Entry) -> bool:
+    """Is every heatmap zero, or not finite?"""
+    return bool(entry["silent"]["empty"] + entry["silent"]["broken"] == entry["silent"]["n"])
 
 
 def _left_out(entry: Entry, topic: str, measure: str) -> Iterator[str]:
@@ -270,7 +274,8 @@ def _roots(entry: Entry) -> Iterator[str]:
         return
     names = {"hinge": "on the hinge", "domain": "in the domain", "region": "in the linear region of the input"}
     parts = [f"{_percent(value)} {words}" for name, words in names.items() if (value := share[name]) is not None]
-    text = f"{_percent(passed)} of {count} root points pass ({', '.join(parts)})"
+    where = f"in {len(rows)} of {len(entry['rules'])} layers with a rule"
+    text = f"{_percent(passed)} of {count} root points {where} pass ({', '.join(parts)})"
     if passed == 1:
         yield f"Root points: {text}; the expansion behind the rules holds for all neurons tested."
     elif passed >= ALL:
@@ -297,8 +302,9 @@ CONDITIONS = {  # what is counted, how a breach reads, and what holds where ther
 
 
 def deep_taylor(entry: Entry) -> bool:
-    """Are there rules of deep Taylor decomposition among those of the preset?"""
-    return any(str(rule).startswith(DEEP_TAYLOR) for rule in entry["rules"].values())
+    """Are the rules of the preset those of deep Taylor decomposition, most of them at least?"""
+    rules = [str(rule).startswith(DEEP_TAYLOR) for rule in entry["rules"].values()]
+    return 2 * sum(rules) >= max(len(rules), 1)
 
 
 def _conditions(entry: Entry) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import doctest
 import json
 import pickle
@@ -478,6 +479,20 @@ def test_heatmaps_that_say_nothing_are_counted(tmp_path: Path) -> None:
     assert not [sentence for sentence in entry["verdict"] if sentence.startswith(("Class", "Input", "Upper", "Perturb"))]
     summing = model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": np.ones((6, 2), np.float32)})
     assert Auditor(job(tmp_path, summing, "gradient")).silent("gradient") == {"n": 7, "empty": 0, "broken": 0, "flat": 7}
+
+
+def test_presets_are_compared_in_what_all_of_them_have(tmp_path: Path) -> None:
+    """A preset that has no heatmap of other classes would else be compared by its upper layers alone."""
+    work = job(tmp_path, mlp(), "excitation-backprop", "gradient-x-input")
+    measure = work.prepare()
+    parts = [measure(number) for number in range(work.units())]
+    whole = by_preset(assemble(work, copy.deepcopy(parts)))["gradient-x-input"]["samples"]
+    both = [(a + b) / 2 for a, b in zip(whole["classes"], whole["upper"], strict=True)]
+    assert whole["blindness"] == pytest.approx(both)
+    place = next(n for n, task in enumerate(work.tasks) if task.measure == "class_sensitivity")
+    parts[place] = {"found": {}, "samples": {}, "left_out": "of something"}
+    found = by_preset(assemble(work, parts))["gradient-x-input"]["samples"]
+    assert found["blindness"] == found["upper"]
 
 
 def test_weights_that_change_no_score_are_left_out(tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_small_heatmaps() -> None:
 def test_root_points_are_counted_by_neurons() -> None:
     rows = [checked(neurons=30, passes=0.0, region=0.0), checked(neurons=10, passes=1.0)]
     (sentence,) = said("Root points", roots=rows)
-    assert "25% of 40 root points pass" in sentence
+    assert "25% of 40 root points in 2 of 2 layers with a rule pass" in sentence
     assert "25% in the linear region" in sentence
     assert "100% on the hinge" in sentence
     assert not said("Root points", roots=[])
@@ -288,6 +288,9 @@ def test_conditions() -> None:
     (sentence,) = said("Conditions of deep Taylor decomposition", preconditions=HOLD | {"negative_inputs": 0.3})
     assert "broken, 30% of the inputs of z+ layers are negative" in sentence
     assert not said("Conditions of deep Taylor decomposition", preconditions=broken, rules={"a": "epsilon"})
+    pooled = {"a": "alphabeta(alpha=2, beta=1)", "b": "alphabeta(alpha=2, beta=1)", "pool": "z+"}
+    assert not said("Conditions of deep Taylor decomposition", preconditions=broken, rules=pooled), "a mean is no theory"
+    assert said("Conditions of deep Taylor decomposition", preconditions=broken, rules={"a": "zB", "b": "z+", "c": "epsilon"})
     assert not said("Conditions of deep Taylor decomposition", preconditions=None)
 
 
