@@ -47,6 +47,10 @@ REMOVED = {  # experimental operators that older exporters wrote, and what does 
     "Upsample": "Resize",
 }
 
+# What is wrong with a node, in the words of shape inference. An error inside of an error is in the body of a function, which
+# no runtime looks into; a type that is null is that of an operator of another domain.
+MISFIT = re.compile(r"\(op_type:(\S+), node name: (.*)\): (?:\[\w+Error\] )?(?!.*Inference error|.*but instead is null)(.*)")
+
 ModelLike: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 
@@ -288,8 +292,10 @@ def graph(proto: onnx.ModelProto) -> gs.Graph:
     try:
         onnx.checker.check_model(_declared(bare))
         _infer_shapes(bare)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
-        raise ModelError(f"not a valid ONNX graph: {str(error).strip().splitlines()[0]}") from None
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        where = re.search(r"Bad node spec for node\. Name: (.*) OpType: (\S+)", str(error))
+        node = f"node {where[1]!r} ({where[2]}): " if where else ""
+        raise ModelError(f"not a valid ONNX graph: {node}{str(error).strip().splitlines()[0]}") from None
     severity, G_LOGGER.severity = G_LOGGER.severity, G_LOGGER.CRITICAL
     try:
         found = gs.import_onnx(bare)
@@ -373,19 +379,19 @@ def _inferred(spelled: onnx.ModelProto) -> onnx.ModelProto:
     Raises ``ModelError`` for a node whose inputs do not fit together, which no runtime runs.
     """
     infer = partial(onnx.shape_inference.infer_shapes, data_prop=True)
+    strictly = partial(infer, strict_mode=True, check_type=True)
     try:
-        return infer(spelled, strict_mode=True)
+        return strictly(spelled)
     except onnx.shape_inference.InferenceError:
         told = list(spelled.graph.value_info)
     del spelled.graph.value_info[:]
     try:
-        found = infer(spelled, strict_mode=True)
+        found = strictly(spelled)
     except onnx.shape_inference.InferenceError as error:
-        # "Inference error(s)" once more is one inside of the body of a function, which runtimes do not look into.
-        match = re.search(r"\(op_type:(\S+), node name: (.*)\): \[ShapeInferenceError\] (?!Inference error)(.*)", str(error))
+        match = MISFIT.search(str(error))
         if match:
             raise ModelError(
-                f"node {match[2]!r} ({match[1]}): its inputs do not fit together ({match[3]}), so no runtime runs it; "
+                f"node {match[2]!r} ({match[1]}): its inputs do not fit ({match[3]}), so no runtime runs it; "
                 "export the model again"
             ) from None
         found = infer(spelled)

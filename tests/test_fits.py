@@ -62,6 +62,31 @@ MISFITS: dict[str, ModelProto] = {
 }
 
 
+TYPES = {
+    "a Not of floats": [node("Not", "x", "h"), node("Cast", "h", "y", to=1)],
+    "a Sigmoid of integers": [node("ArgMax", "x", "a", axis=1), node("Sigmoid", "a", "h")],
+    "a sum of two types": [node("Cast", "x", "d", to=11), node("Add", "d x", "h")],
+    "a permutation of other axes": [node("Transpose", "x", "h", perm=[0, 1, 2])],
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_types_that_do_not_fit(name: str) -> None:
+    value = helper.make_tensor_value_info
+    nodes = [*TYPES[name], node("Identity", "h", "y")] if name != "a Not of floats" else TYPES[name]
+    graph = helper.make_graph(nodes, "net", [value("x", 1, ["n", 4])], [value("y", 1, None)])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert not runs(proto)
+    with pytest.raises(ModelError, match=r"^node 'h_node' \(\w+\): its inputs do not fit \(.*\), so no runtime runs it"):
+        onnxdtd.compile(proto)
+
+
+def test_an_attribute_that_there_is_not_is_said_of_its_node() -> None:
+    proto = net("Gemm", ["n", 4], {"w": (4, 3)}, slope=2)
+    with pytest.raises(ModelError, match=r"^not a valid ONNX graph: node 'h_node' \(Gemm\): Unrecognized attribute: slope"):
+        onnxdtd.compile(proto)
+
+
 def runs(proto: ModelProto) -> bool:
     """In ONNX Runtime."""
     options = ort.SessionOptions()
