@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxdtd.inputs import CHANNELS, channel_axis
+from onnxdtd.forms import MODES, SMALLEST_PICTURE, colour_axis
 
 MANY_TRACES = 64  # more rows cannot be told apart
 LONG = 4  # how many times as long as wide a matrix is taken for a signal of several channels
 SHORT = 20  # ... if it is longer than this
-SMALLEST_PICTURE = 4  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Arrangement:
 
 
 def arrangement(shape: Sequence[int], slides: Sequence[int] = ()) -> Arrangement:
-    """How a sample of ``shape`` is drawn. ``slides`` are the axes over which the model's first convolutions slide, as far as
+    """How a sample of ``shape`` is drawn. ``slides`` are the axes over which the model's first layer slides, as far as
     that is known: one makes a signal, two a picture, three a clip or a volume. Without them the shape decides.
     """
     long = tuple(axis for axis, size in enumerate(shape) if size > 1)
@@ -56,7 +55,7 @@ def arrangement(shape: Sequence[int], slides: Sequence[int] = ()) -> Arrangement
 
 def _guessed(shape: Sequence[int], long: tuple[int, ...]) -> Arrangement:
     """By the shape alone."""
-    channel = channel_axis(shape)
+    channel = colour_axis(shape)
     space = tuple(axis for axis in range(len(shape)) if axis != channel)
     if channel is not None and min(shape[axis] for axis in space) >= SMALLEST_PICTURE:
         return _planes(shape, (channel,), space)
@@ -68,7 +67,7 @@ def _guessed(shape: Sequence[int], long: tuple[int, ...]) -> Arrangement:
         return Arrangement("image", ((long[0],), (long[1],), ())) if alike else _rows(shape, (short,), (longer,))
     channels: tuple[int, ...] = ()
     if len(long) == 4:
-        channels = (next((axis for axis in (long[0], long[-1], long[1]) if shape[axis] in CHANNELS), long[0]),)
+        channels = (next((axis for axis in (long[0], long[-1], long[1]) if shape[axis] in MODES), long[0]),)
     left = tuple(axis for axis in long if axis not in channels)
     if len(left) == 3:
         frames = left[2] if shape[left[2]] < shape[left[0]] and not channels else left[0]  # bands may be last
@@ -87,6 +86,6 @@ def _rows(shape: Sequence[int], channels: tuple[int, ...], steps: tuple[int, ...
 
 def _planes(shape: Sequence[int], channels: tuple[int, ...], space: tuple[int, ...]) -> Arrangement:
     """A picture, or a frame for each channel where they are no colours."""
-    if np.prod([shape[axis] for axis in channels], dtype=int) in CHANNELS:
+    if np.prod([shape[axis] for axis in channels], dtype=int) in MODES:
         return Arrangement("image", ((space[0],), (space[1],), channels))
     return Arrangement("frames", (channels, (space[0],), (space[1],), ()))

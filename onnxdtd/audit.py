@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache, partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,19 +22,21 @@ import onnx
 import onnxdtd
 from onnxdtd import compiler
 from onnxdtd import model as files
+from onnxdtd.bounds import as_data, as_given, form_of
 from onnxdtd.choice import best
 from onnxdtd.converge import convergence
 from onnxdtd.dataset import Item
 from onnxdtd.emit import Tensor, dims, known
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.evaluate import Settings, perturbation
+from onnxdtd.forms import Form, space_axes
 from onnxdtd.images import heat
-from onnxdtd.inputs import Layout, Scaling
+from onnxdtd.inputs import Layout
 from onnxdtd.labels import Index, Labels
 from onnxdtd.ledger import COLUMNS
 from onnxdtd.library import Library, definitions
 from onnxdtd.metrics import abpc, aopc, cosine, spearman, ssim
-from onnxdtd.perturb import default_patch, filler, regions, space_axes
+from onnxdtd.perturb import default_patch, regions
 from onnxdtd.plan import Plan
 from onnxdtd.randomise import Weights, layers, randomised, spread
 from onnxdtd.report import thumbnail
@@ -189,8 +192,9 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         entry["means"] = {name: summed(values) for name, values in entry["samples"].items() if mean(values) is not None}
         entry["verdict"] = verdict(entry)
     differences = _differences(entries, len(job.xs))
-    low, high = (None if bound is None else np.asarray(bound).tolist() for bound in (job.request.low, job.request.high))
-    settings = {"samples": len(job.xs), "neurons": job.neurons, "noise": NUDGE, "seed": job.seed, "low": low, "high": high}
+    low, high = as_given(as_data(job.request))
+    asked = {"low": low, "high": high} | ({"preprocessing": job.request.preprocessing} if job.request.preprocessing else {})
+    settings = {"samples": len(job.xs), "neurons": job.neurons, "noise": NUDGE, "seed": job.seed, **asked}
     return {
         "kind": "audit",
         "version": onnxdtd.__version__,
@@ -278,13 +282,13 @@ def measurable(subject: Subject, folder: Path, most: int) -> tuple[list[Item], d
     return items, left_out, right
 
 
-def pictures(job: Job, items: Sequence[Item], scale: Scaling | None, labels: Labels) -> dict[str, Any]:
+def pictures(job: Job, items: Sequence[Item], form: Form, labels: Labels) -> dict[str, Any]:
     """The first samples of the job, which are ``items``, with the heatmap of each preset for the predicted class."""
     few = Auditor(replace(job, xs=job.xs[:PICTURES]))
     maps = {preset: few.heatmaps(few.proto, preset, few.predicted) for preset in job.presets}
     shown = []
     for i, (item, predicted) in enumerate(zip(items, few.predicted.tolist(), strict=False)):
-        pairs = {preset: thumbnail(item.x, heatmaps[i], scale) for preset, heatmaps in maps.items()}
+        pairs = {preset: thumbnail(item.x, heatmaps[i], form) for preset, heatmaps in maps.items()}
         small = {preset: heatmap for preset, (_, heatmap) in pairs.items()}
         shown.append({"name": item.name, "class": labels[predicted], "input": next(iter(pairs.values()))[0], "heatmaps": small})
     return {"samples": shown}
@@ -298,6 +302,7 @@ class Auditor:
         made = compiler.prepare(job.model, job.asked(job.presets[0]))
         self.proto = made.source.proto  # normalised, as the layers were found in it
         self.layout, self.batch = Layout.of(list(made.plan.inputs[0].shape)), fixed_batch(list(made.plan.inputs[0].shape))
+        self.form = form_of(made.plan.inputs[0], made.request)
         self.scores = Scores(made, job.model.parent, threads=1)
         self.logits, self.binary = self.scores.logits(job.xs), self.scores.binary
         self.predicted = self.logits.argmax(axis=1)
@@ -376,7 +381,7 @@ class Auditor:
         own, found = self._trained(preset), {}
         for name in () if self.alone else [name for name in REFERENCES if name != preset]:
             try:
-                found[name] = _mean(map(alike, own, self.heatmaps(self.proto, name, self.predicted)))
+                found[name] = _mean(map(alike, own, self.heatmaps(self.proto, name, self.predicted), repeat(self.form.channel)))
             except Unsupported:
                 continue
         return found
@@ -388,7 +393,7 @@ class Auditor:
             return Part({}, left_out=why)
         own = self._trained(preset)
         others = [self.heatmaps(self.proto, preset, classes) for classes in self.others()]
-        rows = [[kept(own[i], other[i]) for other in others] for i in range(len(own))]
+        rows = [[kept(own[i], other[i], self.form.channel) for other in others] for i in range(len(own))]
         if self.logits.shape[1] == 2:
             signed = mean([cosine(_finite(a), _finite(b)) for a, b in zip(own, others[0], strict=True)])
             if signed is not None and signed <= -LITTLE:
@@ -431,7 +436,7 @@ class Auditor:
         found = [mean([size(value) for value in row]) for row in between(own)]
         if mean(found) is None:
             return Part({}, {"input": found}, "no two samples of one class have heatmaps other than zero")
-        samples = mean([mean(row) for row in between(standardised(xs))])
+        samples = mean([mean(row) for row in between(standardised(xs, self.form.channel))])
         return Part({"cosine": mean(found), "samples": samples or 0.0}, {"input": found})
 
     def stability(self, preset: str) -> Part:
@@ -439,7 +444,7 @@ class Auditor:
         job, n = self.job, len(self.job.xs)
         noisy = np.concatenate([self._nudged(np.random.default_rng([job.seed, i])) for i in range(NUDGES)])
         if (noisy.reshape(NUDGES, n, -1) == job.xs.reshape(n, -1)).all():
-            spreads = spread_of(job.xs).any()
+            spreads = spread_of(job.xs, self.form.channel).any()
             return Part({}, left_out="noise so small is rounded away" if spreads else "the samples have no spread")
         classes = np.tile(self.predicted, NUDGES)
         own, new = self._trained(preset), self.heatmaps(self.proto, preset, classes, noisy).reshape(NUDGES, *job.xs.shape)
@@ -457,10 +462,10 @@ class Auditor:
 
     def _nudged(self, rng: np.random.Generator) -> np.ndarray:
         """The samples with noise, within their bounds, and in whole numbers where the model takes such."""
-        xs, request = self.job.xs, self.job.request
-        noisy = xs + NUDGE * spread_of(xs) * rng.normal(size=xs.shape)
-        if request.low is not None and request.high is not None:
-            noisy = np.clip(noisy, *(filler(end, xs[0], 1, request.low, request.high, rng) for end in ("low", "high")))
+        xs, form = self.job.xs, self.form
+        noisy = xs + NUDGE * spread_of(xs, form.channel) * rng.normal(size=xs.shape)
+        if form.low is not None and form.high is not None:
+            noisy = np.clip(noisy, form.low, form.high)
         if self.scores.dtype.kind in "iu":
             ends = np.iinfo(self.scores.dtype)
             noisy = np.clip(np.rint(noisy), ends.min, ends.max)
@@ -468,8 +473,8 @@ class Auditor:
 
     def perturbation(self, preset: str) -> Part:
         """What the scores do when regions are replaced, as ``onnxdtd.evaluate`` measures it, and in a random order."""
-        job, shape = self.job, self.job.xs.shape[1:]
-        fill, places = neutral(job.xs), regions(shape, default_patch(shape))
+        job, shape, channel = self.job, self.job.xs.shape[1:], self.form.channel
+        fill, places = neutral(job.xs, channel), regions(shape, channel, default_patch(shape, channel))
         if not places.any():
             return Part({}, left_out="the input is one region, and all orders are the same")
         if (fill == job.xs).all():
@@ -498,7 +503,7 @@ class Auditor:
         moved = np.abs(Scores(made, self.job.model.parent, threads=1).logits(self.job.xs) - self.logits).max()
         if chosen and moved <= SAME * np.abs(self.logits).max():
             return Part({**dict.fromkeys(LEFT), "idle": True}, {"samples": [None] * len(self.job.xs)})
-        rows = list(map(kept, self._trained(preset), self.heatmaps(made, preset, self.predicted)))
+        rows = list(map(kept, self._trained(preset), self.heatmaps(made, preset, self.predicted), repeat(self.form.channel)))
         return Part({**_mean(rows, LEFT), "idle": False}, {"samples": [row["spearman"] for row in rows]})
 
 
@@ -561,10 +566,10 @@ def _sized(proto: onnx.ModelProto, xs: np.ndarray) -> onnx.ModelProto:
 # ---------------------------------------------------------------------------------------------------------- comparing
 
 
-def alike(a: np.ndarray, b: np.ndarray) -> Row:
-    """How alike two heatmaps of one sample and class are."""
+def alike(a: np.ndarray, b: np.ndarray, channel: int | None) -> Row:
+    """How alike two heatmaps of one sample and class are, whose channels lie along ``channel``."""
     a, b = _finite(a), _finite(b)
-    return {"cosine": cosine(a, b), "spearman": ranks(a, b), "ssim": ssim(heat(a), heat(b))}
+    return {"cosine": cosine(a, b), "spearman": ranks(a, b), "ssim": ssim(heat(a, channel), heat(b, channel))}
 
 
 def ranks(a: np.ndarray, b: np.ndarray) -> float | None:
@@ -578,13 +583,13 @@ def _finite(heatmap: np.ndarray) -> np.ndarray:
     return wide if np.isfinite(wide).all() else np.zeros_like(wide)
 
 
-def kept(a: np.ndarray, b: np.ndarray) -> Row:
+def kept(a: np.ndarray, b: np.ndarray, channel: int | None) -> Row:
     """How much of a heatmap is left in another of other classes or weights, where the logit may well be negative: one that only
     has the other sign, or another size, is the same. SSIM as in Sixt et al. 2020, rank correlations as in Adebayo et al. 2018.
     """
     a, b = _finite(a), _finite(b)
-    found = alike(a, b)
-    flipped = [value for value in (found["ssim"], ssim(heat(a), -heat(b))) if value is not None]
+    found = alike(a, b, channel)
+    flipped = [value for value in (found["ssim"], ssim(heat(a, channel), -heat(b, channel))) if value is not None]
     either = {name: None if value is None else abs(value) for name, value in found.items()}
     return either | {"ssim": max(flipped, default=None), "spearman_abs": ranks(np.abs(a), np.abs(b))}
 
@@ -619,24 +624,24 @@ def partners(xs: np.ndarray, classes: np.ndarray) -> list[list[int]]:
     return found
 
 
-def spread_of(xs: np.ndarray) -> np.ndarray:
+def spread_of(xs: np.ndarray, channel: int | None) -> np.ndarray:
     """The standard deviation of each feature over samples [n, ...], in pictures and signals that of each channel."""
-    axes = (0, *(axis + 1 for axis in space_axes(xs.shape[1:])))
+    axes = (0, *(axis + 1 for axis in space_axes(xs.shape[1:], channel)))
     return xs.std(axis=axes, keepdims=True, dtype=np.float64)
 
 
-def neutral(xs: np.ndarray) -> np.ndarray:
+def neutral(xs: np.ndarray, channel: int | None) -> np.ndarray:
     """What takes the place of a region of samples [n, ...]: 0 in pictures, elsewhere the mean of each feature or channel."""
-    axes = space_axes(xs.shape[1:])
+    axes = space_axes(xs.shape[1:], channel)
     if len(axes) > 1:
         return np.zeros(xs.shape[1:])
     mean = xs.mean(axis=(0, *(axis + 1 for axis in axes)), keepdims=True, dtype=np.float64)
     return np.broadcast_to(mean[0], xs.shape[1:])
 
 
-def standardised(xs: np.ndarray) -> np.ndarray:
+def standardised(xs: np.ndarray, channel: int | None) -> np.ndarray:
     """Samples [n, ...] less the mean of each feature or channel, in units of its spread."""
-    axes, spread = (0, *(axis + 1 for axis in space_axes(xs.shape[1:]))), spread_of(xs)
+    axes, spread = (0, *(axis + 1 for axis in space_axes(xs.shape[1:], channel))), spread_of(xs, channel)
     less = xs - xs.mean(axis=axes, keepdims=True, dtype=np.float64)
     return np.divide(less, spread, out=np.zeros_like(less), where=spread > 0)
 

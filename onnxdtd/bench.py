@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 
 from onnxdtd.bounds import as_data
-from onnxdtd.channels import ends
+from onnxdtd.channels import channel_axis, ends
 from onnxdtd.compiler import build, prepare
 from onnxdtd.errors import RequestError
 from onnxdtd.inputs import drawn, open_size, sized
@@ -48,7 +48,7 @@ def bench(model: Path, request: Request, batches: Sequence[int], provider: str |
     if any(batch < 1 for batch in batches) or rounds < 1:
         raise RequestError("batches and rounds are at least 1")
     job = prepare(model, request)
-    bounds = as_data(job.request)
+    bounds, channels = as_data(job.request), {t.name: channel_axis(t) for t in job.plan.inputs}
     providers = [provider] if provider else None
     explainer, plain = Explainer(build(job), providers, folder=model.parent), session(str(model), providers)
     declared = {name: node.shape for name, node in explainer.inputs.items()}
@@ -60,7 +60,7 @@ def bench(model: Path, request: Request, batches: Sequence[int], provider: str |
     for batch in sorted(fixed) or dict.fromkeys(batches):
         rng = np.random.default_rng(0)
         try:
-            x = {n: drawn(rng, sized(shape, side, batch), *ends(bounds, n)) for n, shape in declared.items()}
+            x = {n: drawn(rng, sized(shape, side, batch), *ends(bounds, n), channels.get(n)) for n, shape in declared.items()}
         except MemoryError:
             raise RequestError(f"there is no memory for a batch of {batch}") from None
         feeds = explainer.feeds(x)

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.channels import channel_axis, spread
+from onnxdtd.channels import channel_axis, ends, spread
 from onnxdtd.emit import Emit, Tensor
 from onnxdtd.errors import RequestError
 from onnxdtd.flow import PASS, is_byte, is_float
+from onnxdtd.forms import Form
 from onnxdtd.plan import STRAIGHT, Plan
+from onnxdtd.preprocessing import byte_ends, checked
 from onnxdtd.request import Request
 
+ENDS = ("low", "high")
+PICTURE = 4  # axes of an input that takes pictures, that of the samples among them
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Sum", *PASS}  # broadcast: a bound may stay smaller than its tensor
 
 
@@ -27,6 +31,25 @@ def with_bytes(request: Request, explained: Sequence[Tensor]) -> Request:
         return replace(request, low=0.0, high=255.0)
     low, high = ({**dict.fromkeys(names, byte), **(given or {})} for byte, given in ((0.0, request.low), (255.0, request.high)))
     return replace(request, low=low, high=high)
+
+
+def with_preprocessing(request: Request, explained: Sequence[Tensor]) -> Request:
+    """The request with its preprocessing checked, and the bounds that this gives to the pictures among ``explained`` inputs."""
+    asked = checked(request.preprocessing)
+    low, high = byte_ends(asked)
+    if low is None:
+        return replace(request, preprocessing=asked)
+    pictures = [t.name for t in explained if t.shape is not None and len(t.shape) == PICTURE]
+    if len(explained) > 1 and not pictures:
+        raise RequestError(
+            "range, mean and std are those of a picture, and none of the inputs is one; give low and high by input"
+        )
+    if len(explained) > 1 and len(pictures) < len(explained):
+        low, high = dict.fromkeys(pictures, low), dict.fromkeys(pictures, high)
+    found = replace(request, low=low, high=high, preprocessing=asked)
+    if (request.low is not None or request.high is not None) and as_data(request) != as_data(found):
+        raise RequestError("give either low and high, or range, mean and std of the preprocessing")
+    return found
 
 
 def by_input(request: Request, explained: Sequence[str]) -> dict[str, tuple[Any, Any]]:
@@ -51,7 +74,7 @@ def by_input(request: Request, explained: Sequence[str]) -> dict[str, tuple[Any,
 def as_data(request: Request) -> dict[str, Any] | None:
     """Numbers and lists, for the metadata: ``low`` and ``high``, or these by input where they were given so."""
     low, high = request.low, request.high
-    if low is None:
+    if low is None or high is None:
         return None
     listed = lambda bound: np.asarray(bound, np.float64).tolist()
     if isinstance(low, Mapping):
@@ -69,6 +92,13 @@ def as_given(entry: Mapping[str, Any] | None) -> tuple[Any, Any]:
     return entry["low"], entry["high"]
 
 
+def form_of(tensor: Tensor, request: Request) -> Form:
+    """The form of the samples of a planned input. Raises ``RequestError`` where the preprocessing asked for does not fit it."""
+    shape, samples = list(tensor.shape), 0 if len(tensor.shape) > 1 else None
+    given = ends(as_data(request), tensor.name)
+    return Form.of(tensor.name, shape, samples, channel_axis(tensor), given, request.preprocessing)
+
+
 class Bounds:
     """l and h of every tensor before the first layer."""
 
@@ -77,12 +107,22 @@ class Bounds:
         self._known: dict[str, tuple[Tensor, Tensor]] = {}
         for tensor in plan.inputs:
             if tensor.name in given:
-                low, high = (
-                    _fitted(bound, tensor, name) for bound, name in zip(given[tensor.name], ("low", "high"), strict=True)
-                )
+                low, high = (self._fitted(bound, tensor, end) for bound, end in zip(given[tensor.name], ENDS, strict=True))
                 if not np.all(low < high):
                     raise RequestError("low {} must be below high {} everywhere".format(*given[tensor.name]))
                 self._known[tensor.name] = e.constant(low), e.constant(high)
+
+    def _fitted(self, bound: Any, tensor: Tensor, end: str) -> np.ndarray:
+        """A bound as an array that broadcasts against the input; a list has one number a channel."""
+        array = _finite(bound, tensor, end)
+        if tensor.shape is not None:
+            where = f"{end} of the input {tensor.name!r} {tensor.shape}"
+            try:
+                array = spread(array, tensor.shape, channel_axis(tensor), where, self._plan.samples.axes.get(tensor.name))
+            except RequestError as error:
+                one = f"; --{end} INPUT=... is that of one input" if len(self._plan.inputs) > 1 else ""
+                raise RequestError(f"{error}{one}") from None
+        return (array.reshape(()) if array.size == 1 else array).astype(tensor.dtype)
 
     def of(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bound of a tensor that is an input up to a one-to-one transformation."""
@@ -112,8 +152,8 @@ class Bounds:
         return bound if op in ELEMENTWISE else self._emit("Expand", bound, self._emit.shape(tensor))
 
 
-def _fitted(bound: Any, tensor: Tensor, name: str) -> np.ndarray:
-    """A bound as an array that broadcasts against the input; a list has one number a channel."""
+def _finite(bound: Any, tensor: Tensor, name: str) -> np.ndarray:
+    """A bound as an array of numbers that the type of the input has."""
     try:
         array = np.asarray(bound, np.float64)
     except (TypeError, ValueError):
@@ -124,7 +164,4 @@ def _fitted(bound: Any, tensor: Tensor, name: str) -> np.ndarray:
         raise RequestError(f"{name} {bound} must be finite")
     if is_byte(tensor.dtype) and not np.array_equal(array, np.clip(np.rint(array), 0, 255)):
         raise RequestError(f"{name} {bound}: the input {tensor.name!r} is uint8, its bounds are integers from 0 to 255")
-    if tensor.shape is not None:
-        where = f"{name} of the input {tensor.name!r} {tensor.shape}"
-        array = spread(array, tensor.shape, channel_axis(tensor), where, 0 if len(tensor.shape) > 1 else None)
-    return (array.reshape(()) if array.size == 1 else array).astype(tensor.dtype)
+    return array

@@ -94,7 +94,7 @@ def spread(numbers: Any, sizes: Sizes, channel: int | None, what: str, samples: 
     """
     array = np.asarray(numbers, np.float64)
     if array.ndim == 1 and array.size > 1:
-        axis = _axis(array.size, sizes, channel, what, samples)
+        axis = listed_axis(array.size, sizes, channel, what, samples)
         return array.reshape([-1 if i == axis else 1 for i in range(len(sizes))])
     if array.size == 1:
         return array.reshape(())
@@ -104,7 +104,8 @@ def spread(numbers: Any, sizes: Sizes, channel: int | None, what: str, samples: 
     return array
 
 
-def _axis(count: int, sizes: Sizes, channel: int | None, what: str, samples: int | None) -> int:
+def listed_axis(count: int, sizes: Sizes, channel: int | None, what: str, samples: int | None = None) -> int:
+    """The axis that a list of ``count`` numbers belongs to; see ``spread``."""
     if channel is not None and (sizes[channel] == count or not isinstance(sizes[channel], int)):
         return channel
     if channel is not None and sizes[channel] != 1:

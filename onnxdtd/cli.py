@@ -167,7 +167,6 @@ def explain_command(
     inputs: Annotated[list[Path], typer.Argument(help="Image files, folders, .npy or .npz.", metavar="INPUT...")],
     request: Request,
     out_path: Annotated[Path, option("-o", "The folder for heatmaps and results.json.", "DIR")] = Path("explanations"),
-    bgr: Annotated[bool, option("--bgr", "The model takes blue first, as Caffe models do.")] = False,
     save_path: Annotated[
         Path | None, option("--save", "Also write the relevance itself, with samples, classes and logits.", "FILE.npz")
     ] = None,
@@ -183,13 +182,13 @@ def explain_command(
 
     found = reading.files(inputs)
     record = explain.Record(save_path) if save_path else None
-    compiled = _compiled(model, request)
+    compiled, said = _compiled(model, request)
     running = partial(Explainer, providers=[provider] if provider else None, folder=model.parent)
     explainer = running(compiled)
+    explainer.metadata |= said
     target = _target(explainer, request) if isinstance(compiled, str) else None
-    bounds = None if request.low is None else (request.low, request.high)
     ledgered = None if isinstance(compiled, str) else lambda: running(_ledgered(model, request))
-    job = explain.Job(explainer, request.labels, bounds, bgr, ledgered)
+    job = explain.Job(explainer, request.labels, ledgered)
     folder = explain.Folder(out_path)
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("explaining", total=len(found))
@@ -237,22 +236,22 @@ def _target(explainer: Explainer, request: Request) -> Index | None:
     return index
 
 
-def _compiled(model: Path, request: Request) -> Any:
-    """A compiled model that also gives the explained logit; the path where it was compiled already."""
+def _compiled(model: Path, request: Request) -> tuple[Any, dict[str, Any]]:
+    """A compiled model that also gives the explained logit; where it was compiled already its path, and what the request says
+    that its metadata does not.
+    """
     from onnxdtd import model as files
     from onnxdtd.compiler import PREFIX, build, prepare
+    from onnxdtd.settled import settled
 
     source = files.read(model)
-    if any(entry.key.startswith(PREFIX) for entry in source.proto.metadata_props):
-        if request.preset is not None or any((request.settings, request.contrast, request.output, request.keep, request.allow)):
-            raise RequestError(
-                f"{model} is compiled already: its rules are fixed; compile the source model again to change them"
-            )
-        return str(model)
+    have = {e.key.removeprefix(PREFIX): json.loads(e.value) for e in source.proto.metadata_props if e.key.startswith(PREFIX)}
+    if have:
+        return str(model), settled(have, request, next(iter(have["relevance"])))
     job = prepare(model, request)
     compiled = build(job)
     say(job.plan.notes)
-    return compiled
+    return compiled, {}
 
 
 def _ledgered(model: Path, request: Request) -> Any:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Models = Annotated[list[Path], typer.Argument(help="Exported classifiers, .onnx.", metavar="MODEL...")]
 Data = Annotated[Path, option("--data", "An .npz with samples, labels, boxes; or pictures with a labels.csv.", "PATH")]
 Presets = Annotated[list[str], option("--preset", "A preset or a TOML file with one; several times for several.", "NAME|FILE")]
-Bgr = Annotated[bool, option("--bgr", "The model takes blue first, as Caffe models do.")]
 Seed = Annotated[int, option("--seed", "Of everything that is drawn at random.", "N")]
 Report = Annotated[Path | None, option("--report", "Also write a page to read, one file without a network.", "OUT.html")]
 Workers = Annotated[int | None, option("--workers", "Processes, of one thread each. Default: one a core.", "N")]
@@ -105,7 +104,6 @@ def evaluate_command(
     share: Annotated[float, option("--share", "Of the regions, replaced in the end.", "0..1")] = 1.0,
     samples: Annotated[int | None, option("--samples", "Only the first N.", "N")] = None,
     seed: Seed = 0,
-    bgr: Bgr = False,
     report: Report = None,
     workers: Workers = None,
     engine: Engine = "processes",
@@ -119,7 +117,7 @@ def evaluate_command(
 
     writable(report)
     settings = Settings(patch, steps, share, fill, score, target, samples, seed)
-    job = Evaluation(tuple(dict.fromkeys(models)), tuple(dict.fromkeys(presets)) or PRESETS, data, request, settings, bgr)
+    job = Evaluation(tuple(dict.fromkeys(models)), tuple(dict.fromkeys(presets)) or PRESETS, data, request, settings)
     result = assemble(job, units(job, workers, engine, journal))
     skipped(result)
     if as_json:
@@ -172,7 +170,6 @@ def audit_command(
     samples: Annotated[int, option("--samples", "Only the first N.", "N")] = 20,
     neurons: Annotated[int, option("--neurons", "How many of each layer to find root points of.", "N")] = 16,
     seed: Seed = 0,
-    bgr: Bgr = False,
     report: Report = None,
     workers: Workers = None,
     engine: Engine = "processes",
@@ -193,7 +190,7 @@ def audit_command(
             raise RequestError(f"--{name} {value}: give at least {least}")
     writable(report)
     chosen = tuple(dict.fromkeys(presets)) or PRESETS
-    subject = Subject(model, replace(request, preset=chosen[0]), data, bgr)
+    subject = Subject(model, replace(request, preset=chosen[0]), data)
     items, left_out, right = measurable(subject, model.parent, samples)
     xs = np.stack([item.x for item in items]).astype(np.float32)
     job = Job(model, subject.planned.request, chosen, xs, neurons, seed)
@@ -201,7 +198,7 @@ def audit_command(
     result["settings"]["data"] = data.name
     result |= {"labelled": len(right), "right": sum(right)}
     result["skipped"] = [{"name": name, "reason": reason} for name, reason in left_out.items()]
-    result["pictures"] = pictures(job, items, subject.scale, subject.planned.labels)
+    result["pictures"] = pictures(job, items, subject.form, subject.planned.labels)
     skipped(result)
     if as_json:
         print(json.dumps(result, indent=1, ensure_ascii=False))

@@ -18,8 +18,9 @@ from onnx import TensorProto, helper
 import onnxdtd
 from onnxdtd import model as files
 from onnxdtd.advice import advised
-from onnxdtd.bounds import Bounds, as_data, by_input, with_bytes
+from onnxdtd.bounds import PICTURE, Bounds, as_data, by_input, form_of, with_bytes, with_preprocessing
 from onnxdtd.chained import chained
+from onnxdtd.channels import channel_axis
 from onnxdtd.classlabels import Said, said
 from onnxdtd.emit import Emit, Tensor, label, wide
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
@@ -89,7 +90,7 @@ def _prepare(model: files.ModelLike, request: Request) -> Job:
     names = [value.name for value in inputs]
     emit = Emit(graph, files.names(source.proto), names)
     explained = explainable(graph, names, request.explain)
-    request = with_bytes(request, explained)
+    request = with_bytes(with_preprocessing(request, explained), explained)
     bounded = by_input(request, [t.name for t in explained])
     made = plan(
         emit,
@@ -106,6 +107,9 @@ def _prepare(model: files.ModelLike, request: Request) -> Job:
         if name not in [t.name for t in made.inputs]:
             raise RequestError(f"--explain {name!r}: the output {made.output!r} does not depend on it")
     bounds = Bounds(emit, made, bounded) if bounded else None
+    for tensor in made.inputs if request.preprocessing else ():
+        if tensor.shape is not None and (len(made.inputs) == 1 or len(tensor.shape) == PICTURE):
+            form_of(tensor, request)  # does it fit?
     own = said(source.proto, made)
     labels = Labels(own.labels, None, classes(made)).named(request.labels)
     made.notes.extend(labels.replaced())
@@ -147,6 +151,7 @@ def compile(
     ledger: bool = False,
     explain: Sequence[str] = (),
     labels: Sequence[str] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
 ) -> onnx.ModelProto:
     """Compile a classifier into a model that also computes the relevance of its input.
 
@@ -171,6 +176,10 @@ def compile(
             the metadata. Only where input and output have one shape.
         ledger: also output ``ledger``, float64 [batch, steps, columns]: what every layer took in, handed on and kept
             (``onnxdtd.ledger.COLUMNS``; ``Explainer`` gives it names).
+        preprocessing: how pictures become inputs, recorded in the metadata for whoever reads them: ``range`` (what the bytes 0
+            and 255 become first), ``mean``, ``std``, ``colours`` (``"rgb"``, ``"bgr"``), ``resize`` (the shorter side, or
+            height and width), ``crop`` (a side, height and width, or ``"none"``). The first three give the bounds instead of
+            ``low`` and ``high``.
         explain: the inputs that relevance is given to, by default all of floating-point numbers; the others, such as masks,
             count as constants.
         labels: names of the classes, in the order of the logits, in place of the model's own labels.
@@ -190,7 +199,8 @@ def compile(
     against = (CONTRASTS[0] if contrast else None) if isinstance(contrast, bool) else contrast
     words = (named, tuple(settings), low, high, chosen, against, output, tuple(keep), allow, ledger)
     names = None if labels is None else tuple(map(str, labels))
-    request = Request(*words, explain=(explain,) if isinstance(explain, str) else tuple(explain), labels=names)
+    chosen_inputs = (explain,) if isinstance(explain, str) else tuple(explain)
+    request = Request(*words, explain=chosen_inputs, labels=names, preprocessing=preprocessing)
     return build(prepare(model, request))
 
 
@@ -376,6 +386,8 @@ def metadata(job: Job, outputs: Mapping[str, str], scored: Score | None, book: L
         "settings": list(request.settings),
         "rules": {step.name: str(step.rule) for step in made.steps if step.rule is not None},
         "bounds": as_data(request),
+        "channels": {t.name: channel_axis(t) for t in made.inputs},
+        "preprocessing": request.preprocessing,
         "explain": list(request.explain),
         "output": made.output,
         "logits": made.logits.name,

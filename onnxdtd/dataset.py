@@ -11,15 +11,15 @@ import hashlib
 import json
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from onnxdtd.errors import RequestError
-from onnxdtd.inputs import Scaling, Shape, channel_axis, files, opened, samples, scaled, stacked
+from onnxdtd.forms import Form
+from onnxdtd.inputs import files, opened, samples, scaled, stacked
 from onnxdtd.labels import INTEGER
 
 LABEL_NAMES = ("label", "labels", "y", "target", "targets", "class", "classes")
@@ -33,20 +33,20 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Item:
-    """A sample without its batch axis, float64; where they are known its true class and the box around the object, x0 <= x < x1
-    and y0 <= y < y1 in pixels of ``x``. ``remark`` says what was wrong with it.
+    """A sample without its batch axis, float64, with its channels along ``channel``; where they are known its true class and
+    the box around the object, x0 <= x < x1 and y0 <= y < y1 in pixels of ``x``. ``remark`` says what was wrong with it.
     """
 
     name: str
     x: np.ndarray
+    channel: int | None
     label: int | str | None = None
     box: Box | None = None
     remark: str = ""
 
     def mask(self) -> np.ndarray | None:
         """The pixels in the box, bool [height, width]."""
-        axis = channel_axis(self.x.shape)
-        space = [size for i, size in enumerate(self.x.shape) if i != axis]
+        space = [size for i, size in enumerate(self.x.shape) if i != self.channel]
         if self.box is None or len(space) != 2:
             return None
         inside = np.zeros(space, bool)
@@ -65,16 +65,14 @@ class Truth:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples of one shape, read when they are asked for. ``skipped`` has what is missing, by name."""
+    """Samples of one form, read when they are asked for. ``skipped`` has what is missing, by name."""
 
-    shape: Shape
-    scale: Scaling | None
+    form: Form
     digest: str
     arrays: Mapping[str, np.ndarray] | None = None
     pictures: Sequence[Path] = ()
     truths: Mapping[str, Truth] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
-    input_name: str = ""
     stem: str = ""
 
     def __len__(self) -> int:
@@ -90,53 +88,37 @@ class Dataset:
         if self.arrays is None:
             return self._picture(self.pictures[i])
         label, box = (self.arrays[key][i].tolist() if key in self.arrays else None for key in ("label", "box"))
-        x = scaled(self.arrays["x"][i], self.shape, self.scale)
+        x = scaled(self.arrays["x"][i], self.form)
         return self._item(self.name(i), x, label, box)
 
     def _picture(self, path: Path) -> Item:
-        (sample,) = samples(path, self.shape, self.input_name, self.scale)
+        (sample,) = samples(path, self.form)
         truth = self.truths.get(path.name, Truth(None, None))
-        axis = channel_axis(sample.x.shape)
-        height, width = (size for i, size in enumerate(sample.x.shape) if i != axis)
-        with Image.open(path) as picture:
-            box = truth.box and fitted(truth.box, ImageOps.exif_transpose(picture).size, (width, height))
+        box: Sequence[float] | None = truth.box
+        if box is not None and sample.placing is not None and sample.size is not None:
+            height, width = sample.size
+            inside = 0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height
+            box = sample.placing.box(box, sample.size) if inside else [-1.0, *box[1:]]  # and refused as such
         return self._item(path.name, sample.x, truth.label, box)
 
     def _item(self, name: str, x: np.ndarray, label: int | str | None, box: Sequence[float] | None) -> Item:
         if not np.isfinite(x).all():
             raise RequestError("has values that are NaN or infinite")
-        item = Item(name, x, label)
+        item = Item(name, x, self.form.channel, label)
         if box is None:
             return item
-        mask = Item(name, x, label, (0, 0, 1, 1)).mask()
+        mask = replace(item, box=(0, 0, 1, 1)).mask()
         if mask is None:
-            return Item(name, x, label, remark="its box is left out: it is no picture")
+            return replace(item, remark="its box is left out: it is no picture")
         x0, y0, x1, y1 = (round(edge) if np.isfinite(edge) else -1 for edge in box)
         if not (0 <= x0 < x1 <= mask.shape[1] and 0 <= y0 < y1 <= mask.shape[0]):
             size = f"{mask.shape[1]}x{mask.shape[0]}"
-            return Item(
-                name, x, label, remark=f"its box {[x0, y0, x1, y1]} is left out: it does not lie in the picture ({size})"
-            )
-        return Item(name, x, label, (x0, y0, x1, y1))
+            return replace(item, remark=f"its box {[x0, y0, x1, y1]} is left out: it does not lie in the picture ({size})")
+        return replace(item, box=(x0, y0, x1, y1))
 
 
-def fitted(box: Sequence[float], size: tuple[int, int], target: tuple[int, int]) -> list[float]:
-    """A box in a picture of ``size`` (width, height), after the picture was scaled to cover ``target`` and cut to its centre.
-
-    >>> fitted([0, 0, 200, 100], (400, 200), (100, 100))
-    [0.0, 0.0, 50.0, 50.0]
-    """
-    (w, h), (tw, th) = size, target
-    if not (0 <= box[0] < box[2] <= w and 0 <= box[1] < box[3] <= h):
-        return [-1.0, *box[1:]]  # outside of the picture, and refused as such
-    factor = max(tw / w, th / h)
-    moved = [box[0] * factor - (w * factor - tw) / 2, box[1] * factor - (h * factor - th) / 2]
-    moved += [box[2] * factor - (w * factor - tw) / 2, box[3] * factor - (h * factor - th) / 2]
-    return [float(np.clip(edge, 0, limit)) for edge, limit in zip(moved, (tw, th, tw, th), strict=True)]
-
-
-def dataset(path: Path, shape: Shape, input_name: str, scale: Scaling | None) -> Dataset:
-    """The samples under ``path`` for an input of ``shape`` (without batch).
+def dataset(path: Path, form: Form) -> Dataset:
+    """The samples under ``path`` as the ``form`` of an input asks.
 
     An ``.npz`` has them in one array, their classes in ``label`` and boxes [n, 4] in ``box``. A folder has pictures, and a
     ``labels.csv`` (file, label, and perhaps x0, y0, x1, y1 in pixels of the file; in another order if the first line has these
@@ -146,15 +128,15 @@ def dataset(path: Path, shape: Shape, input_name: str, scale: Scaling | None) ->
     if not path.exists():
         raise RequestError(f"{path}: no such file or folder")
     if path.is_dir():
-        return _folder(path, shape, input_name, scale)
+        return _folder(path, form)
     if path.suffix.lower() not in (".npz", ".npy"):
         raise RequestError(f"{path}: give an .npz with samples and labels, or a folder of pictures with a labels.csv")
-    arrays = {"x": stacked(path, shape, input_name)}
+    arrays = {"x": stacked(path, form)}
     if path.suffix.lower() == ".npz":
         arrays |= _truth_arrays(path, len(arrays["x"]))
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Dataset(shape, scale, digest, arrays, stem=path.stem)
+    return Dataset(form, digest, arrays, stem=path.stem)
 
 
 def _truth_arrays(path: Path, count: int) -> dict[str, np.ndarray]:
@@ -175,7 +157,7 @@ def _truth_arrays(path: Path, count: int) -> dict[str, np.ndarray]:
     return found
 
 
-def _folder(path: Path, shape: Shape, input_name: str, scale: Scaling | None) -> Dataset:
+def _folder(path: Path, form: Form) -> Dataset:
     found = [file for file in files([path]) if file.suffix.lower() not in (".npy", ".npz")]
     if not found:
         raise RequestError(f"{path}: has no pictures; give an .npz as the file itself")
@@ -194,7 +176,7 @@ def _folder(path: Path, shape: Shape, input_name: str, scale: Scaling | None) ->
     kept = [file for file in found if file.name not in bad]
     if not kept:
         raise RequestError(f"{path}: none of its {len(found)} pictures has a label in {listed and listed.name}")
-    return Dataset(shape, scale, digest.hexdigest(), None, kept, truths, bad, input_name)
+    return Dataset(form, digest.hexdigest(), None, kept, truths, bad)
 
 
 def _labels(path: Path) -> tuple[dict[str, Truth], dict[str, str]]:

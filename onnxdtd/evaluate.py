@@ -17,13 +17,16 @@ import numpy as np
 
 import onnxdtd
 from onnxdtd import metrics
+from onnxdtd.bounds import as_data
+from onnxdtd.channels import ends
 from onnxdtd.compiler import build, prepare
 from onnxdtd.dataset import Item
 from onnxdtd.errors import RequestError
+from onnxdtd.forms import space_axes
 from onnxdtd.images import heat
 from onnxdtd.labels import Index
 from onnxdtd.library import definitions
-from onnxdtd.perturb import default_patch, filler, perturbed, ranking, regions, space_axes
+from onnxdtd.perturb import default_patch, filler, perturbed, ranking, regions
 from onnxdtd.report import thumbnail
 from onnxdtd.request import Request
 from onnxdtd.runtime import Explainer
@@ -72,11 +75,10 @@ class Evaluation:
     data: Path
     request: Request = field(default_factory=Request)
     settings: Settings = field(default_factory=Settings)
-    bgr: bool = False
 
     def subject(self, model: Path) -> Subject:
         """One of the models with the data."""
-        return Subject(model, replace(self.request, preset=self.presets[0]), self.data, self.bgr)
+        return Subject(model, replace(self.request, preset=self.presets[0]), self.data)
 
     def count(self, subject: Subject) -> int:
         """How many samples are measured."""
@@ -84,7 +86,7 @@ class Evaluation:
 
     def patch(self, subject: Subject) -> int:
         """The side of a region."""
-        return self.settings.patch or default_patch(subject.sizes())
+        return self.settings.patch or default_patch(subject.sizes(), subject.form.channel)
 
     def names(self) -> list[str]:
         """What the models are called: their files, with their place in front where two have one name."""
@@ -117,7 +119,8 @@ class Evaluation:
         """The settings as JSON."""
         subject = self.subject(self.models[0])
         chosen = {**asdict(self.settings), "patch": self.patch(subject), "samples": self.count(subject)}
-        asked = {name: getattr(self.request, name) for name in ("low", "high", "output")}
+        low, high = ends(as_data(subject.planned.request), subject.form.name)
+        asked = {"low": low, "high": high, "preprocessing": subject.form.preprocessing, "output": self.request.output}
         given = {name: value for name, value in asked.items() if value is not None}
         rules = {"settings": list(self.request.settings)} if self.request.settings else {}
         return {"data": self.data.name, "presets": list(self.presets), **chosen, **given, **rules}
@@ -157,9 +160,9 @@ class Sessions:
     def __init__(self, job: Evaluation, model: Path):
         self.subject, self._settings = job.subject(model), job.settings
         request = self.subject.planned.request
-        self._bounds, self._patch = (request.low, request.high), job.patch(self.subject)
+        self._patch = job.patch(self.subject)
         self._scores = Scores(self.subject.planned, model.parent, threads=1)
-        table = job.settings.fill == "mean" and not space_axes(self.subject.sizes())
+        table = job.settings.fill == "mean" and not space_axes(self.subject.sizes(), self.subject.form.channel)
         self._mean = feature_means(self.subject) if table else None
         self._refuse(np.zeros(self.subject.sizes()))
         self._explainers = {}
@@ -184,7 +187,7 @@ class Sessions:
         for name, r in relevance.items():
             finite(r, f"entries of the heatmap of {name}")
         rng = np.random.default_rng([self._settings.seed, i])
-        fill, places = self._fill(item.x, rng), regions(item.x.shape, self._patch)
+        fill, places = self._fill(item.x, rng), regions(item.x.shape, item.channel, self._patch)
         curves = perturbation(self._scores, item.x, target, relevance, fill, places, self._settings, rng)
         row: dict[str, Any] = {
             "name": item.name,
@@ -203,12 +206,12 @@ class Sessions:
                 found["missing"] = metrics.missing(r, float(logits[0, target]))
             row["presets"][name] = {"metrics": found, "morf": morf.tolist(), "lerf": lerf.tolist(), "empty": not r.any()}
         if i < PICTURES:
-            row["pictures"] = {name: thumbnail(item.x, r, self.subject.scale) for name, r in relevance.items()}
+            row["pictures"] = {name: thumbnail(item.x, r, self.subject.form) for name, r in relevance.items()}
         return row
 
     def _fill(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """What takes the place of the entries of a sample: features have a mean over the samples, no neighbours to blur."""
-        return filler(self._settings.fill, x, self._patch, *self._bounds, rng) if self._mean is None else self._mean
+        return filler(self._settings.fill, x, self._patch, self.subject.form, rng) if self._mean is None else self._mean
 
     def _target(self, truth: Index | None, predicted: int, classes: int) -> Index:
         if self._settings.target == "predicted":
@@ -267,7 +270,7 @@ def feature_means(subject: Subject) -> np.ndarray:
 
 def far_from_zero(subject: Subject) -> list[str]:
     """A remark where 0 is no value that features, or channels of signals, have in the data; pictures are not looked at."""
-    axes = space_axes(subject.sizes())
+    axes = space_axes(subject.sizes(), subject.form.channel)
     if len(axes) > 1:
         return []
     low, high = np.asarray(np.inf), np.asarray(-np.inf)
@@ -295,7 +298,7 @@ def placement(item: Item, relevance: np.ndarray) -> dict[str, float | None]:
     mask = item.mask()
     if mask is None:
         return {}
-    picture = heat(relevance)
+    picture = heat(relevance, item.channel)
     return {
         "mass_accuracy": metrics.mass_accuracy(picture, mask),
         "rank_accuracy": metrics.rank_accuracy(picture, mask),

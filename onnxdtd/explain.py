@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from onnxdtd import atomic
-from onnxdtd.channels import ends
 from onnxdtd.errors import OnnxdtdError, RequestError
+from onnxdtd.forms import recorded
 from onnxdtd.images import Caption, draw
-from onnxdtd.inputs import Layout, Sample, Scaling, samples, scaling
+from onnxdtd.inputs import Layout, Sample, samples
 from onnxdtd.labels import Index
 from onnxdtd.notes import Alike, Flag, of_amount, of_rules, of_values
 from onnxdtd.runtime import Explainer, Explanation
@@ -84,8 +84,6 @@ class Job:
         self,
         explainer: Explainer,
         labels: Sequence[str] | None = None,
-        bounds: tuple[object, object] | None = None,
-        bgr: bool = False,
         ledgered: Callable[[], Explainer] | None = None,
     ):
         self.explainer = explainer
@@ -97,18 +95,17 @@ class Job:
                 f"the model has several inputs ({', '.join(explainer.inputs)}); use the Python API to explain it"
             )
         (self.input,) = names
-        low, high = ends(explainer.metadata["bounds"], self.input) if bounds is None else bounds
-        self.scale: Scaling | None = scaling(low, high, bgr)
         shape = explainer.inputs[self.input].shape
         if not shape:
             raise RequestError(
                 f"the model does not declare the shape of its input {self.input!r}; use the Python API to explain it"
             )
         self.layout = Layout.of(shape)
+        self.form = recorded(explainer.metadata, self.input, shape)
 
     def read(self, file: Path) -> Iterator[Sample]:
         """The samples in a file."""
-        return samples(file, self.layout.shape, self.input, self.scale)
+        return samples(file, self.form)
 
     def explain(self, sample: Sample, target: Index | None = None) -> tuple[Result, np.ndarray]:
         """One sample: the numbers, and its relevance without the batch axis. ``picture`` is filled in by ``run``."""
@@ -129,7 +126,7 @@ class Job:
         if ledger is None and not relevance.any() and self._ledgered is not None:
             ledger = self._ledgered(feed, target).ledger
         flags = of_amount(result, ledger, self.explainer.metadata["derivative"] is not None)
-        flags += of_rules(self.explainer.metadata) + of_values(sample.x, self.scale)
+        flags += of_rules(self.explainer.metadata) + of_values(sample.x, self.form)
         return replace(result, flags=flags), relevance
 
     @cached_property
@@ -278,7 +275,7 @@ class Run:
     def _draw(self, result: Result, sample: Sample, relevance: np.ndarray) -> None:
         picture = self.folder.path / result.picture
         try:
-            draw(picture, sample.x, relevance, self.job.caption(result), self.job.scale)
+            draw(picture, sample.x, relevance, self.job.caption(result), self.job.form)
         except OSError as error:  # no fault of this sample: the next would fail as well
             raise OnnxdtdError(f"{picture}: cannot be written ({error.strerror})") from None
 

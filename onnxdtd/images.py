@@ -23,7 +23,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from onnxdtd.arrangement import arrangement
-from onnxdtd.inputs import Scaling, channel_axis
+from onnxdtd.forms import Form
 
 COLOURS = "seismic"  # white is zero, red speaks for the class, blue against it
 FEW_FEATURES = 40
@@ -32,6 +32,7 @@ FEW_TRACES = 16
 STRETCHES = 400  # of a long signal; the relevance of the steps in one is added up
 FRAMES = 16  # of a long clip; the relevance of the frames between two is added up
 ACROSS = 8  # frames in a row
+PICTURES = ("image", "frames")  # kinds that are drawn as the picture that went in
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,15 @@ class Caption:
     notes: tuple[str, ...] = ()
 
 
-def draw(
-    path: Path,
-    x: np.ndarray,
-    relevance: np.ndarray,
-    caption: Caption,
-    scale: Scaling | None = None,
-    slides: Sequence[int] = (),
-) -> None:
-    """Write a PNG of one sample and its relevance, both of one shape, as that and ``slides`` suggest (see ``arrangement``)."""
-    form = arrangement(x.shape, slides)
-    values, shares = form.of(x), form.of(relevance)
-    kind = {"image": _image, "traces": _traces, "frames": _frames, "bars": _bars}[form.kind]
-    size = SIZES[form.kind](values.shape)
+def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, form: Form) -> None:
+    """Write a PNG of one sample and its relevance, both of one ``form``, as that suggests (see ``arrangement``)."""
+    arranged = arrangement(x.shape, form.slides)
+    kind = {"image": _image, "traces": _traces, "frames": _frames, "bars": _bars}[arranged.kind]
+    values, shares = arranged.of(form.shown(x) if arranged.kind in PICTURES else x), arranged.of(relevance)
+    size = SIZES[arranged.kind](values.shape)
     figure = Figure(figsize=size, layout="constrained")
     _fit(figure, figure.suptitle(_wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
-    kind(figure, values, shares, scale)
+    kind(figure, values, shares)
     below = [_wrapped(text, size[0] * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
     _fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
@@ -90,16 +84,14 @@ def _is_wide(shape: Sequence[int]) -> bool:
     return shape[1] > 1.5 * shape[0]
 
 
-def pixels(x: np.ndarray, scale: Scaling | None = None) -> np.ndarray:
-    """Pictures [..., H, W, C] with values from 0 to 1: [..., H, W], or [..., H, W, 3]."""
-    picture = scale.undo(x) if scale is not None else (x - x.min()) / (np.ptp(x) or 1)
-    return picture[..., 0] if picture.shape[-1] < 3 else picture[..., :3]
+def pixels(pictures: np.ndarray) -> np.ndarray:
+    """Pictures [..., H, W, C] as they are shown: [..., H, W], or [..., H, W, 3]."""
+    return pictures[..., 0] if pictures.shape[-1] < 3 else pictures[..., :3]
 
 
-def heat(relevance: np.ndarray) -> np.ndarray:
-    """Relevance [C, H, W], [H, W, C] or [H, W], summed over channels."""
-    axis = channel_axis(relevance.shape)
-    return relevance if axis is None else relevance.sum(axis)
+def heat(relevance: np.ndarray, channel: int | None) -> np.ndarray:
+    """Relevance of a sample, summed over its channels."""
+    return relevance if channel is None else relevance.sum(channel)
 
 
 def colour_limit(values: np.ndarray) -> float:
@@ -130,11 +122,11 @@ def _shown(axes: Axes, values: np.ndarray, limit: float, aspect: Literal["auto",
     return axes.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest", aspect=aspect)
 
 
-def _image(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
-    """[H, W, C]; where there are no colours, rows and columns are numbered."""
+def _image(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
+    """[H, W, C], x from 0 to 1; where there are no colours, rows and columns are numbered."""
     left, right = figure.subplots(2, 1) if _is_wide(x.shape) else figure.subplots(1, 2)
     aspect: Literal["auto", "equal"] = "auto" if max(x.shape[:2]) > ACROSS * min(x.shape[:2]) else "equal"
-    left.imshow(pixels(x, scale), cmap="gray", vmin=0, vmax=1, aspect=aspect)
+    left.imshow(pixels(x), cmap="gray", vmin=0, vmax=1, aspect=aspect)
     left.set_title("input", fontsize=10)
     values = relevance.sum(axis=-1)
     shown = _shown(right, values, colour_limit(values), aspect)
@@ -149,7 +141,7 @@ def _image(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling 
             axes.set(xticks=[], yticks=[])
 
 
-def _traces(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
+def _traces(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
     """[C, T]: each channel a line over its relevance in colours, and the sum of that; where there is one, that of each step."""
     shares, width = stretches(relevance, STRETCHES), -(-x.shape[1] // STRETCHES)
     ends = np.arange(shares.shape[1] + 1) * width - 0.5
@@ -197,11 +189,11 @@ def _sums(axes: Axes, sums: np.ndarray) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(2, symmetric=True))
 
 
-def _frames(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
-    """[F, H, W, C]: rows of frames, each with its heatmap below it; of a long clip some, each with the relevance around it."""
+def _frames(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
+    """[F, H, W, C], x from 0 to 1: rows of frames, each over its heatmap; of a long clip some with what is around them."""
     count, width = x.shape[0], -(-x.shape[0] // FRAMES)
     shares = stretches(relevance.sum(axis=-1), FRAMES, axis=0)
-    limit, pictures = colour_limit(shares), pixels(x, scale)
+    limit, pictures = colour_limit(shares), pixels(x)
     across = min(len(shares), ACROSS)
     grid = figure.subplots(2 * -(-len(shares) // across), across, squeeze=False)
     for axes in grid.flat:
@@ -220,7 +212,7 @@ def _frames(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling
     figure.colorbar(shown, ax=grid, shrink=0.8, format="%.2g", label="relevance")
 
 
-def _bars(figure: Figure, x: np.ndarray, relevance: np.ndarray, scale: Scaling | None) -> None:
+def _bars(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
     axes = figure.subplots()
     values, shares = x.ravel(), relevance.ravel()
     order = np.argsort(-np.abs(shares), kind="stable")[:FEW_FEATURES]

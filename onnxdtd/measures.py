@@ -155,6 +155,7 @@ SETTINGS = {
     "seed": "seed",
     "low": "lower bound of the input",
     "high": "upper bound of the input",
+    "preprocessing": "preprocessing of pictures",
     "output": "explained output",
     "settings": "rules set by hand",
     "presets": "presets",

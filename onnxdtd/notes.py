@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxdtd.inputs import Scaling, channel_axis
+from onnxdtd.forms import Form
 from onnxdtd.runtime import Ledger
 
 if TYPE_CHECKING:
@@ -83,21 +83,19 @@ def of_rules(metadata: Mapping[str, Any]) -> list[Flag]:
     )
 
 
-def of_values(x: np.ndarray, scale: Scaling | None) -> list[Flag]:
+def of_values(x: np.ndarray, form: Form) -> list[Flag]:
     """Whether the values of a sample [...] lie where the bounds say, or far outside."""
-    if scale is None:
+    if form.low is None or form.high is None:
         return []
-    axis = channel_axis(x.shape)
-    values = x[..., None] if axis is None else np.moveaxis(x, axis, -1)
-    margin = FAR * (scale.high - scale.low)
-    far = int(((values < scale.low - margin) | (values > scale.high + margin)).sum())
+    margin = FAR * (form.high - form.low)
+    far = int(((x < form.low - margin) | (x > form.high + margin)).sum())
     if not far:
         return []
     return [
         Flag(
             "outside",
             f"its values reach from {x.min():.4g} to {x.max():.4g}, {far} of {x.size} lie far outside of the bounds, "
-            f"{scale.low.min():.4g} to {scale.high.max():.4g}: is this how the model wants its inputs prepared?",
+            f"{form.low.min():.4g} to {form.high.max():.4g}: is this how the model wants its inputs prepared?",
         )
     ]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,14 +40,6 @@ def option(flags: str, text: str, metavar: str | None = None) -> Any:
 Bound = float | list[float]
 
 
-@dataclass(frozen=True)
-class Domain:
-    """The bounds of the input as given on the command line."""
-
-    low: Bound | dict[str, Bound] | None
-    high: Bound | dict[str, Bound] | None
-
-
 def select(
     preset: Annotated[
         str | None,
@@ -69,6 +61,15 @@ def select(
     ] = None,
     mean: Annotated[str | None, option("--mean", "What preprocessing subtracts: a number, or one a channel.", "M,M,M")] = None,
     std: Annotated[str | None, option("--std", "What it then divides by.", "S,S,S")] = None,
+    bgr: Annotated[bool, option("--bgr", "The model takes blue first, as Caffe models do.")] = False,
+    resize: Annotated[
+        str | None,
+        option("--resize", "Pixels of a picture's shorter side, or its size. Default: 256/224 of the model's.", "N|WxH"),
+    ] = None,
+    crop: Annotated[
+        str | None,
+        option("--crop", "What is then cut out of the centre; none squashes instead. Default: the model's size.", "N|WxH|none"),
+    ] = None,
     target: Annotated[
         str | None,
         option(
@@ -97,11 +98,24 @@ def select(
     ] = None,
 ) -> Request:
     """What to explain and how: the options that commands share."""
-    bounds = domain(low, high, span, mean, std)
+    if (low or high) and (span or mean or std):
+        raise RequestError("give either --low and --high, or --range, --mean and --std")
+    if bool(low) != bool(high):
+        raise RequestError("give both --low and --high")
+    low_, high_ = (_bound(flag, texts) if texts else None for flag, texts in (("--low", low), ("--high", high)))
+    pictures = {
+        "range": span,
+        "mean": None if mean is None else _numbers("--mean", mean),
+        "std": None if std is None else _numbers("--std", std),
+        "colours": "bgr" if bgr else None,
+        "resize": None if resize is None else _size("--resize", resize),
+        "crop": crop if crop in (None, "none") else _size("--crop", crop),
+    }
+    preprocessing = {key: value for key, value in pictures.items() if value is not None} or None
     waivers = dict(entry.rpartition("=")[::2] if "=" in entry else (entry, "") for entry in allow)
     names = None if labels is None else read(labels)
-    words = (preset, tuple(settings), bounds.low, bounds.high, target, contrast, output, tuple(keep), waivers, ledger)
-    return Request(*words, tuple(explain), names)
+    words = (preset, tuple(settings), low_, high_, target, contrast, output, tuple(keep), waivers, ledger)
+    return Request(*words, explain=tuple(explain), labels=names, preprocessing=preprocessing)
 
 
 def selects(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -125,30 +139,6 @@ def selects(*without: str) -> Callable[[Callable[..., None]], Callable[..., None
     return decorate
 
 
-def domain(
-    low: Sequence[str], high: Sequence[str], span: tuple[float, float] | None, mean: str | None, std: str | None
-) -> Domain:
-    """Bounds from ``--low --high``, or from preprocessing: (range - mean) / std."""
-    if low or high:
-        if span or mean or std:
-            raise RequestError("give either --low and --high, or --range, --mean and --std")
-        if not low or not high:
-            raise RequestError("give both --low and --high")
-        return Domain(_bound("--low", low), _bound("--high", high))
-    if span is None and mean is None and std is None:
-        return Domain(None, None)
-    import numpy as np
-
-    middle, spread = np.asarray(_numbers("--mean", mean or "0")), np.asarray(_numbers("--std", std or "1"))
-    if (spread <= 0).any():
-        raise RequestError("--std must be positive")
-    try:
-        ends = [((end - middle) / spread).tolist() for end in span or (0.0, 1.0)]
-    except ValueError:
-        raise RequestError("--mean and --std have different numbers of channels") from None
-    return Domain(*ends)
-
-
 def _bound(option: str, texts: Sequence[str]) -> Bound | dict[str, Bound]:
     """A bound for all inputs, or ``INPUT=BOUND`` for some."""
     named = [text.rpartition("=") for text in texts]
@@ -165,6 +155,15 @@ def _numbers(option: str, text: str) -> float | list[float]:
     except ValueError:
         raise RequestError(f"{option} {text!r}: write a number, or numbers separated by commas") from None
     return values[0] if len(values) == 1 else values
+
+
+def _size(option: str, text: str) -> int | list[int]:
+    """A side in pixels, or width by height, as [height, width]."""
+    if not re.fullmatch(r"[0-9]+(x[0-9]+)?", text):
+        more = ", or none" if option == "--crop" else ""
+        raise RequestError(f"{option} {text!r}: write a number of pixels, or WIDTHxHEIGHT{more}")
+    sides = [int(side) for side in text.split("x")][::-1]
+    return sides if len(sides) == 2 else sides[0]
 
 
 def say(notes: Iterable[str]) -> None:

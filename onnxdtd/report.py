@@ -15,7 +15,7 @@ from onnxdtd import atomic
 from onnxdtd.audit_page import audit_page
 from onnxdtd.charts import LINES
 from onnxdtd.evaluation_page import evaluation_page
-from onnxdtd.inputs import Scaling
+from onnxdtd.forms import Form
 from onnxdtd.page import Json
 from onnxdtd.thumbnails import small
 
@@ -38,7 +38,7 @@ def write(path: Path, result: Json) -> None:
     atomic.write(path, report(result).encode("utf-8", "replace"))
 
 
-def thumbnail(x: np.ndarray, relevance: np.ndarray, scale: Scaling | None = None) -> tuple[str, str]:
+def thumbnail(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[str, str]:
     """One sample without its batch axis and its relevance as small PNGs in base64: images as they are, else charts."""
-    first, second = (base64.b64encode(png).decode() for png in small(x, relevance, scale))
+    first, second = (base64.b64encode(png).decode() for png in small(x, relevance, form))
     return first, second

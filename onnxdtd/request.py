@@ -27,3 +27,4 @@ class Request:
     ledger: bool = False
     explain: Sequence[str] = ()
     labels: Sequence[str] | None = None
+    preprocessing: Mapping[str, Any] | None = None

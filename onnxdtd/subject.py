@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from onnxdtd.bounds import form_of
 from onnxdtd.compiler import prepare
 from onnxdtd.dataset import Item, dataset
 from onnxdtd.errors import RequestError
-from onnxdtd.inputs import Layout, scaling
+from onnxdtd.inputs import Layout
 from onnxdtd.request import Request
 
 
 class Subject:
     """What is measured. Raises ``OnnxdtdError`` where model and data cannot be brought together."""
 
-    def __init__(self, model: Path, request: Request, data: Path, bgr: bool = False):
+    def __init__(self, model: Path, request: Request, data: Path):
         self.planned = prepare(model, request)
-        inputs, bounds = self.planned.plan.inputs, self.planned.request
+        inputs = self.planned.plan.inputs
         if len(inputs) != 1 or not inputs[0].shape:
             raise RequestError(f"{model}: needs a single input of declared shape")
         self.layout = Layout.of(list(inputs[0].shape))
-        self.scale = scaling(bounds.low, bounds.high, bgr)
-        self.data = dataset(data, self.layout.shape, inputs[0].name, self.scale)
+        self.form = form_of(inputs[0], self.planned.request)
+        self.data = dataset(data, self.form)
 
     def items(self, most: int) -> tuple[list[Item], dict[str, str]]:
         """The first samples that can be read, and why others cannot. Raises ``RequestError`` where there is none."""

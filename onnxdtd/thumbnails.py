@@ -9,28 +9,29 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from onnxdtd.arrangement import arrangement
-from onnxdtd.images import FRAMES, colours, pixels, stretches
-from onnxdtd.inputs import Scaling
+from onnxdtd.forms import Form
+from onnxdtd.images import FRAMES, PICTURES, colours, pixels, stretches
 
 SMALL = 160  # pixels on the longer side
 CHART = 100  # ... on the shorter one of a chart
 
 
-def small(x: np.ndarray, relevance: np.ndarray, scale: Scaling | None = None) -> tuple[bytes, bytes]:
+def small(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[bytes, bytes]:
     """Two PNGs, of one sample and of its relevance, both of one shape: at most ``SMALL`` pixels wide and high."""
-    form = arrangement(x.shape)
-    values, shares = form.of(x), form.of(relevance)
-    if form.kind in ("image", "frames"):
-        picture, heatmap = pixels(values, scale), shares.sum(axis=-1)
-        if form.kind == "frames":
+    arranged = arrangement(x.shape, form.slides)
+    kind, shares = arranged.kind, arranged.of(relevance)
+    if kind in PICTURES:
+        picture, heatmap = pixels(arranged.of(form.shown(x))), shares.sum(axis=-1)
+        if kind == "frames":
             picture, heatmap = _sheet(picture[:: -(-len(picture) // FRAMES)]), _sheet(stretches(heatmap, FRAMES, axis=0))
         return _png(_resized(picture)), _png(colours(_resized(heatmap))[..., :3])
-    if form.kind == "traces" and len(values) > 1:
+    values = arranged.of(x)
+    if kind == "traces" and len(values) > 1:
         strips = colours(stretches(shares, SMALL))[..., :3]
         rows, columns = (np.arange(size) * had // size for size, had in zip((CHART, SMALL), strips.shape[:2], strict=True))
         return _plotted(_stacked(values), True, "0.3"), _png(strips[rows][:, columns])
     shares = stretches(shares.ravel(), SMALL)
-    return _plotted(values.ravel(), form.kind == "traces", "0.3"), _plotted(shares, False, colours(shares))
+    return _plotted(values.ravel(), kind == "traces", "0.3"), _plotted(shares, False, colours(shares))
 
 
 def _sheet(frames: np.ndarray) -> np.ndarray:

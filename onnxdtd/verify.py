@@ -28,8 +28,10 @@ from onnxdtd.channels import ends
 from onnxdtd.checks import Check, Report
 from onnxdtd.compiler import PARTS, PREFIX, Job, build, predictor, prepare
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
-from onnxdtd.inputs import Layout, drawn, open_size, samples, scaling, sized
+from onnxdtd.forms import recorded
+from onnxdtd.inputs import Layout, drawn, open_size, samples, sized
 from onnxdtd.labels import Index
+from onnxdtd.preprocessing import gives_bounds
 from onnxdtd.request import Request
 from onnxdtd.runtime import Explainer
 from onnxdtd.trial import Run, Trial, by_definition, tolerance
@@ -66,7 +68,7 @@ def verify(compiled: Path, source: Path | None = None, inputs: Path | None = Non
         origin = stripped(have, facts["predictor"]) if original is None else original.proto
         request = _request(have, facts, preset)
         job = prepare(origin, request)
-        job = replace(job, request=replace(request, preset=facts["preset"]))
+        job = replace(job, request=replace(job.request, preset=facts["preset"]))
         fresh = _placed(build(job), have)
     except (OnnxdtdError, LookupError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         return Report([_not_compiled(facts.get("version"), error)], [])
@@ -118,7 +120,8 @@ def _placed(fresh: onnx.ModelProto, have: onnx.ModelProto) -> onnx.ModelProto:
 def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | None) -> Request:
     """What was asked for when the model was compiled."""
     inputs = {value.name for value in have.graph.input}
-    low, high = as_given(facts["bounds"])
+    preprocessing = facts.get("preprocessing")
+    low, high = as_given(None if preprocessing and gives_bounds(preprocessing) else facts["bounds"])
     fixed = isinstance(facts["target"], int)
     optional = facts["target"] == "input" and facts["target_input"] in {tensor.name for tensor in have.graph.initializer}
     return Request(
@@ -134,6 +137,7 @@ def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | Non
         ledger=facts["ledger"] is not None,
         explain=tuple(facts.get("explain", ())),
         labels=facts.get("names"),
+        preprocessing=preprocessing,
     )
 
 
@@ -304,17 +308,18 @@ def _inputs(explainer: Explainer, plain: Any, file: Path | None) -> Iterator[Fee
     else:
         ((name, node),) = explainer.inputs.items()
         layout = Layout.of(node.shape)
-        for sample in samples(file, layout.shape, name, scaling(*ends(bounds, name))):
+        for sample in samples(file, recorded(explainer.metadata, name, node.shape)):
             yield {name: layout.feed(sample.x)}
 
 
 def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any] | None) -> Iterator[Feeds]:
     """Random inputs of a size that the model takes."""
     declared = {name: node.shape for name, node in explainer.inputs.items()}
+    channels = explainer.metadata.get("channels", {})
     side = open_size(declared, lambda x: plain.run(None, explainer.feeds(x)))
     rng = np.random.default_rng(0)
     for _ in range(GENERATED):
-        yield {n: drawn(rng, sized(shape, side), *ends(bounds, n)) for n, shape in declared.items()}
+        yield {n: drawn(rng, sized(shape, side), *ends(bounds, n), channels.get(n)) for n, shape in declared.items()}
 
 
 def _ran(runs: Sequence[Run], most: float, firm: bool) -> Iterator[Check]:

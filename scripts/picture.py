@@ -25,7 +25,7 @@ def main() -> None:
         for axes, preset in zip(row[1:], PRESETS, strict=True):
             explainer = onnxdtd.Explainer(onnxdtd.compile(MODELS / f"{model}.onnx", preset, low=0.0, high=1.0))
             result = explainer(image)
-            values = heat(result.relevance["image"][0])
+            values = heat(result.relevance["image"][0], 0)
             axes.imshow(values, cmap=COLOURS, vmin=-colour_limit(values), vmax=colour_limit(values))
         row[0].set_ylabel(f"{model}\nsays {next(iter(result.outputs.values()))[0].argmax()}", fontsize=8)
     for axes, title in zip(grid[0], ("input", *PRESETS), strict=True):

@@ -50,7 +50,6 @@ class Case:
     settings: evaluate.Settings
     samples: int
     neurons: int
-    bgr: bool = False
 
 
 def pairs(folder: Path) -> Path:
@@ -87,13 +86,13 @@ def cases() -> dict[str, Case]:
     ends = [[float(end - m) for m in CAFFE] for end in (0, 255)]
     low, high = (((end - MEAN) / STD).tolist() for end in (0, 1))
     settings = evaluate.Settings(steps=14, fill="mean")
-    for name, request, bgr in (
-        ("imagenet_squeezenet11_fp32", Request(low=ends[0], high=ends[1]), True),
-        ("imagenet_mobilenetv2_fp32", Request(low=low, high=high), False),
+    for name, request in (
+        ("imagenet_squeezenet11_fp32", Request(low=ends[0], high=ends[1], preprocessing={"colours": "bgr"})),
+        ("imagenet_mobilenetv2_fp32", Request(low=low, high=high)),
     ):
         path = ASSETS / "models" / f"{name}.onnx"
         if path.exists():
-            found[name] = Case(path, photos, request, settings, 10, 4, bgr)
+            found[name] = Case(path, photos, request, settings, 10, 4)
     return found
 
 
@@ -105,9 +104,9 @@ def studied(case: Case, workers: int, progress: Progress) -> dict[str, Any]:
         data = case.data(folder / "data")
         task = progress.add_task(case.model.stem)
         tick = lambda done, total: progress.update(task, completed=done, total=total)
-        job = evaluate.Evaluation([case.model], evaluate.PRESETS, data, case.request, case.settings, case.bgr)
+        job = evaluate.Evaluation([case.model], evaluate.PRESETS, data, case.request, case.settings)
         evaluation = evaluate.assemble(job, engine.run(job, workers, "processes", folder / "evaluation", tick))
-        subject = Subject(case.model, replace(case.request, preset=evaluate.PRESETS[0]), data, case.bgr)
+        subject = Subject(case.model, replace(case.request, preset=evaluate.PRESETS[0]), data)
         xs = np.stack([item.x for item in subject.items(case.samples)[0]]).astype(np.float32)
         audited = audit.Job(case.model, case.request, evaluate.PRESETS, xs, case.neurons)
         parts = list(engine.run(audited, workers, "processes", folder / "audit", tick))

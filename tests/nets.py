@@ -18,8 +18,20 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from onnxdtd import model as files
 from onnxdtd.emit import Emit
+from onnxdtd.forms import Form
+from onnxdtd.preprocessing import checked
 
 Shape = Sequence[int | str | None]
+
+
+def form(
+    shape: Sequence[Any], low: Any = None, high: Any = None, name: str = "x", channel: int | None = None, **preprocessing: Any
+) -> Form:
+    """The form of samples of ``shape``, whose channels are where the shape says, or along the axis ``channel``."""
+    known = None if channel is None else channel + 1
+    return Form.of(name, ["n", *shape], 0, known, (low, high), checked(preprocessing))
+
+
 FLOAT = np.dtype(np.float32)
 DOUBLE = np.dtype(np.float64)
 

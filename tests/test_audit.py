@@ -339,12 +339,12 @@ def test_chance() -> None:
 
 def test_kept_is_blind_to_sign_and_size() -> None:
     a = np.abs(RNG.normal(size=(1, 8, 8))).astype(np.float32)
-    assert kept(a, -3 * a) == {name: pytest.approx(1) for name in ("cosine", "spearman", "ssim", "spearman_abs")}
+    assert kept(a, -3 * a, 0) == {name: pytest.approx(1) for name in ("cosine", "spearman", "ssim", "spearman_abs")}
     b = RNG.normal(size=(1, 8, 8)).astype(np.float32)
-    signed, found = alike(a, b), kept(a, b)
+    signed, found = alike(a, b, 0), kept(a, b, 0)
     assert found["cosine"] == abs(signed["cosine"] or 0) < 0.5
     assert found["spearman"] == abs(signed["spearman"] or 0) < 0.5
-    assert alike(a, -a)["cosine"] == pytest.approx(-1)
+    assert alike(a, -a, 0)["cosine"] == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -352,7 +352,7 @@ def test_broken_heatmaps_are_like_nothing(bad: float) -> None:
     a = np.abs(RNG.normal(size=(1, 8, 8)))
     b = a.copy()
     b[0, 0, 0] = bad
-    assert set(alike(a, b).values()) == set(kept(b, a).values()) == {None}
+    assert set(alike(a, b, 0).values()) == set(kept(b, a, 0).values()) == {None}
 
 
 def test_samples_of_another_size_are_left_out(tmp_path: Path) -> None:
@@ -390,7 +390,7 @@ def test_a_heatmap_of_the_weights_does_not_depend_on_the_sample(tmp_path: Path) 
         cosines = [[abs(float(cosine(own[i], own[j]) or 0)) for j in js] for i, js in enumerate(pairs)]
         assert part.found["cosine"] == pytest.approx(np.mean([np.mean(row) for row in cosines if row]))
         assert (part.found["cosine"] > 1 - 1e-6) is same
-        z = standardised(xs)
+        z = standardised(xs, None)
         between = [np.mean([cosine(z[i], z[j]) for j in js]) for i, js in enumerate(pairs) if js]
         assert part.found["samples"] == pytest.approx(np.mean(between))
         (entry,) = audited(job(tmp_path, linear, preset, xs=xs))["presets"]
@@ -456,10 +456,10 @@ def test_perturbation_is_that_of_an_evaluation(tmp_path: Path) -> None:
 
 def test_features_become_their_mean() -> None:
     """0 is no neutral value of a table, where it may lie far outside of the data."""
-    assert neutral(X).tolist() == pytest.approx(X.mean(axis=0).tolist())
+    assert neutral(X, None).tolist() == pytest.approx(X.mean(axis=0).tolist())
     signal = eighths(RNG, 3, 1, 50)
-    assert neutral(signal) == pytest.approx(np.full((1, 50), signal.mean()))
-    assert not neutral(DIGITS).any()
+    assert neutral(signal, 0) == pytest.approx(np.full((1, 50), signal.mean()))
+    assert not neutral(DIGITS, 0).any()
 
 
 def test_what_cannot_be_perturbed(tmp_path: Path) -> None:

@@ -21,8 +21,6 @@ from nets import DOUBLE, FLOAT, Session, assert_near, model, node
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 import onnxdtd
-from onnxdtd import model as files
-from onnxdtd.channels import channel_axis, spread
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.verify import verify
 
@@ -657,13 +655,27 @@ def test_pixels_are_explained_where_they_are_named():
     assert facts["bounds"] == {"low": 0.0, "high": 255.0}
 
 
+def test_range_mean_and_std_are_those_of_the_picture():
+    """Of a picture and a vector: clinical data are no pixels. Where no input is a picture, it is asked which is meant."""
+    compiled = onnxdtd.compile(patient(), "dtd", preprocessing={"range": [0, 1], "mean": [0.5, 0.4, 0.3], "std": 0.5})
+    facts = metadata(compiled)
+    assert list(facts["bounds"]) == ["image"]
+    assert facts["bounds"]["image"] == {"low": [-1.0, -0.8, -0.6], "high": [1.0, 1.2, 1.4]}
+    assert (facts["rules"]["c_node"], facts["rules"]["t_node"]) == ("zB", "w2")
+    assert verified(compiled, patient()) == []
+    nodes = [node("Concat", "a b", "ab", axis=1), node("MatMul", "ab w", "y")]
+    proto = model(nodes, {"a": ["n", 2], "b": ["n", 3]}, ["y"], {"w": normal(5, 3)})
+    with pytest.raises(RequestError, match="none of the inputs is one; give low and high by input"):
+        onnxdtd.compile(proto, preprocessing={"mean": 0.5})
+
+
 CHOICES = [
     ({"low": {"picture": 0}, "high": {"picture": 1}}, r"bounds of 'picture': .*image, clinical"),
     ({"low": {"image": 0}, "high": {"clinical": 1}}, "both bounds of the input 'image'"),
     ({"low": {"image": 0}, "high": 1}, "both by the names"),
     ({"low": {"image": 1}, "high": {"image": 0}}, "must be below"),
     ({"low": {"image": [0, 1]}, "high": {"image": 2}}, "low of the input 'image'.*2 values"),
-    ({"low": [0, 0, 0], "high": 1}, "low of the input 'clinical'.*3 values"),
+    ({"low": [0, 0, 0], "high": 1}, "low of the input 'clinical'.*3 values.*--low INPUT="),
     ({"explain": ["imago"]}, "--explain 'imago': .*did you mean 'image'"),
     ({"explain": ["image"], "low": {"clinical": 0}, "high": {"clinical": 1}}, "bounds of 'clinical': .* image"),
 ]
@@ -673,58 +685,3 @@ CHOICES = [
 def test_bounds_by_input_refused(options, message):
     with pytest.raises(RequestError, match=message):
         onnxdtd.compile(patient(), **options)
-
-
-# ---- a number a channel ------------------------------------------------------------------------------------------------
-
-
-def after(*nodes: NodeProto, shape: Sequence[Any], **weights: Array) -> int | None:
-    proto = model(list(nodes), {"x": shape}, ["y"], weights)
-    (x,) = files.graph(proto).inputs
-    return channel_axis(x)
-
-
-CONV1, CONV2 = normal(2, 3, 2), normal(2, 3, 2, 2)
-
-
-@pytest.mark.parametrize(
-    ("nodes", "shape", "axis"),
-    [
-        ([node("Conv", "x k", "y")], ["n", 3, 12], 1),
-        ([node("Transpose", "x", "t", perm=[0, 2, 1]), node("Conv", "t k", "y")], ["n", 3, 3], 2),
-        ([node("Unsqueeze", "x zero", "t"), node("Conv", "t k", "y")], [3, 12], 0),
-        ([node("Sub", "x c", "t"), node("Relu", "t", "u"), node("Conv", "u k", "y")], ["n", 3, "t"], 1),
-        ([node("Reshape", "x to", "t"), node("Conv", "t kk", "y")], [5, 3, 12], 1),
-        ([node("MatMul", "x w", "y")], ["n", 12, 4], 2),
-        ([node("MatMul", "x w", "y")], ["n", 3, 12, 4], None),
-        ([node("Flatten", "x", "t"), node("MatMul", "t f", "y")], ["n", 3, 4], None),
-        ([node("Relu", "x", "y")], ["n", 3, 4], None),
-    ],
-    ids=str,
-)
-def test_the_axis_of_channels(nodes, shape, axis):
-    weights = {"k": CONV1, "kk": CONV2[..., :1, :], "zero": np.array([0]), "to": np.array([5, 3, 1, 12])}
-    weights |= {"w": normal(4, 2), "f": normal(12, 2), "c": normal(3, 1)}
-    used = {name for n in nodes for name in n.input}
-    assert after(*nodes, shape=shape, **{name: value for name, value in weights.items() if name in used}) == axis
-
-
-def test_numbers_along_an_axis():
-    where = lambda numbers, sizes, channel=None: spread(numbers, sizes, channel, "low", 0).shape
-    twelve = np.arange(12.0)
-    assert where(twelve, ["n", 12, "t"], 1) == (1, 12, 1)
-    assert where(twelve, ["n", "t", 12], 2) == (1, 1, 12)
-    assert where(twelve, ["n", 12, 12], 2) == (1, 1, 12)
-    assert where(twelve, ["n", 1, 12, 500], 1) == (1, 1, 12, 1), "a Conv over the leads themselves"
-    assert where(twelve, ["n", 12, 500]) == (1, 12, 1), "of a flattened signal only one axis has twelve entries"
-    assert where(twelve, [12, 12]) == (1, 12), "samples are no channels"
-    assert where(twelve, ["n", "c", 12], 1) == (1, 12, 1)
-    assert where(7, ["n", 12]) == where([7], ["n", 12]) == ()
-    assert where(twelve[:, None], ["n", 12, 5]) == (12, 1)
-    for sizes, channel, message in (
-        (["n", 12, 12], None, "2 axes of that size"),
-        (["n", 6, 12], 1, "12 values, one a channel, but 6 channels"),
-        (["n", 6, 13], None, "no axis of that size"),
-    ):
-        with pytest.raises(RequestError, match=f"^low: .*{message}"):
-            spread(twelve, sizes, channel, "low", 0)

@@ -287,12 +287,18 @@ def test_allow_is_recorded(run: Callable[..., Ran], tmp_path: Path) -> None:
 def test_bounds_from_preprocessing(
     preprocessing: tuple[object, ...], low: str, high: str, run: Callable[..., Ran], tmp_path: Path
 ) -> None:
-    """--range, --mean and --std write the same bytes as the --low and --high that they amount to."""
+    """--range, --mean and --std give the same model as the --low and --high that they amount to, and are recorded besides."""
     source = tmp_path / "rgb.onnx"
     onnx.save(rgb(), source)
     direct = compiled(run, tmp_path, "--low", low, "--high", high, source=source)
     derived = compiled(run, tmp_path, *preprocessing, source=source)
-    assert direct.read_bytes() == derived.read_bytes()
+    given, amount = onnx.load(derived), onnx.load(direct)
+    assert given.graph == amount.graph
+    assert metadata(direct)["preprocessing"] is None
+    assert metadata(derived) == {**metadata(direct), "preprocessing": metadata(derived)["preprocessing"]}
+    asked = {str(option).removeprefix("--") for option in preprocessing if str(option).startswith("--")}
+    found = metadata(derived)["preprocessing"]
+    assert {key for key, value in found.items() if value is not None} == {*asked, "colours"}
     assert metadata(direct)["bounds"]["high"] == json.loads(f"[{high}]" if "," in high else high)
 
 
@@ -543,7 +549,7 @@ def test_pictures_of_any_size_arrays_and_folders(run: Callable[..., Ran], tmp_pa
     np.save(folder / "bytes.npy", pixels)
     np.savez(folder / "named.npz", image=scaled[None, None], other=np.zeros(3))
     (folder / "ignored.txt").write_text("not an input")
-    results = explained(run, tmp_path, CNN, folder, *BOUNDS)
+    results = explained(run, tmp_path, CNN, folder, *BOUNDS, "--resize", 8)
     names = ["bytes", "colour", "float", "gray", "named", "wide"]
     assert [r["name"] for r in results] == names
     (first, *others) = results
@@ -1000,12 +1006,12 @@ BAD = [
     Bad(f"compile {GOOD} --low 1e-60 --high 2e-60", "below"),
     Bad(f"compile {GOOD} --low 0 --high 1 --mean 0.5", "either"),
     Bad(f"compile {GOOD} --low 0 --high 1 --range 0 1", "either"),
-    Bad(f"compile {GOOD} --std 0", "--std"),
-    Bad(f"compile {GOOD} --std -1", "--std"),
-    Bad(f"compile {GOOD} --std nan", "--std|finite"),
+    Bad(f"compile {GOOD} --std 0", "std must be positive"),
+    Bad(f"compile {GOOD} --std -1", "std must be positive"),
+    Bad(f"compile {GOOD} --std nan", "std nan"),
     Bad(f"compile {GOOD} --mean a", "--mean 'a'"),
-    Bad(f"compile {GOOD} --range 1 0", "must be below"),
-    Bad("compile {y}/rgb.onnx --mean 1,2,3 --std 1,2", "--mean and --std"),
+    Bad(f"compile {GOOD} --range 1 0", "give two numbers"),
+    Bad("compile {y}/rgb.onnx --mean 1,2,3 --std 1,2", "mean and std"),
     Bad("compile {y}/rgb.onnx --mean 1,2", "values"),
     # target, output, keep, allow
     Bad(f"compile {GOOD} --target 10", "target 10", "0 to 9"),
@@ -1090,15 +1096,15 @@ BAD = [
     Bad("explain {y}/done.onnx {y}/x.npy --target foo -o {y}/sub/out", "'foo'"),
     Bad("explain {y}/fixed.onnx {y}/x.npy --target 4 -o {y}/sub/out", "explains class 3, whatever"),
     Bad("explain {y}/fixed.onnx {y}/x.npy --target argmax -o {y}/sub/out", "explains class 3, whatever"),
-    Bad("explain {y}/done.onnx {y}/shot.png --low 1 --high 0 -o {y}/sub/out", "below"),
-    Bad("explain {y}/done.onnx {y}/shot.png --low 1 --high 1 -o {y}/sub/out", "below"),
-    Bad("explain {y}/done.onnx {y}/shot.png --low nan --high 1 -o {y}/sub/out", "finite"),
-    Bad("explain {y}/done.onnx {y}/shot.png --low 0,0 --high 1,1 -o {y}/sub/out", "values|channels|given"),
-    Bad("explain {y}/done_rgb.onnx {y}/shot.png --low 0,0 --high 1,1 -o {y}/sub/out", "values|channels|given"),
+    Bad("explain {y}/done.onnx {y}/shot.png --low 1 --high 0 -o {y}/sub/out", "compiled already"),
+    Bad("explain {y}/done.onnx {y}/shot.png --low 1 --high 1 -o {y}/sub/out", "compiled already"),
+    Bad("explain {y}/done.onnx {y}/shot.png --low nan --high 1 -o {y}/sub/out", "compiled already"),
+    Bad("explain {y}/done.onnx {y}/shot.png --low 0,0 --high 1,1 -o {y}/sub/out", "compiled already"),
+    Bad("explain {y}/done_rgb.onnx {y}/shot.png --low 0,0 --high 1,1 -o {y}/sub/out", "compiled already"),
     Bad("explain {y}/done.onnx {y}/x.npy --preset lrp-0 -o {y}/sub/out", "compiled already"),
     Bad("explain {y}/done.onnx {y}/x.npy --contrast -o {y}/sub/out", "compiled already"),
     Bad("explain {y}/done.onnx {y}/x.npy --set *=z -o {y}/sub/out", "compiled already"),
-    Bad("explain {y}/done.onnx {y}/x.npy --output logits -o {y}/sub/out", "compiled already"),
+    Bad("explain {y}/done.onnx {y}/x.npy --output relu -o {y}/sub/out", "compiled already"),
     Bad("explain {y}/done.onnx {y}/x.npy --keep relu -o {y}/sub/out", "compiled already"),
     Bad("explain {y}/done.onnx {y}/x.npy --allow Sin=pass -o {y}/sub/out", "compiled already"),
 ]

@@ -408,12 +408,12 @@ def test_run_explains_every_sample_of_every_file(tmp_path: Path, undrawn: list[t
     assert len(ticks) == 2
     assert json.loads((tmp_path / "out/results.json").read_text()) == [asdict(r) for r in results]
     want = made.explainer(x).relevance["x"]
-    for (path, shown, relevance, caption, scale), result, i in zip(undrawn, results, (0, 1, 2, 0), strict=True):
+    for (path, shown, relevance, caption, form), result, i in zip(undrawn, results, (0, 1, 2, 0), strict=True):
         assert path == tmp_path / "out" / result.picture
         np.testing.assert_array_equal(shown, x[i])
         np.testing.assert_allclose(relevance, want[i], rtol=1e-5, atol=1e-7)
         assert caption == made.caption(result)
-        assert scale is made.scale
+        assert form is made.form
     assert replace(results[3], name="some_000", picture="some_000.png") == results[0]
 
 
@@ -424,14 +424,12 @@ def test_run_draws(tmp_path: Path) -> None:
     assert (tmp_path / "out/x.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_bounds_of_the_compiled_model_scale_pictures_unless_others_are_given(tmp_path: Path) -> None:
+def test_bounds_of_the_compiled_model_scale_pictures(tmp_path: Path) -> None:
     compiled = onnxdtd.compile(MODELS / "digits_cnn.onnx", low=-2, high=3)
     explainer = Explainer(compiled, CPU)
-    for made, low, high in ((Job(explainer), -2, 3), (Job(explainer, bounds=(0, 1)), 0, 1)):
-        assert made.scale is not None
-        assert (made.scale.low, made.scale.high) == (low, high)
-    assert Job(explainer, bgr=True).scale.bgr
-    assert Job(Explainer(onnxdtd.compile(MODELS / "digits_cnn.onnx"), CPU)).scale is None
+    form = Job(explainer).form
+    assert (form.low, form.high, form.channel) == (-2, 3, 0)
+    assert Job(Explainer(onnxdtd.compile(MODELS / "digits_cnn.onnx"), CPU)).form.low is None
 
 
 def test_a_bundled_model_from_end_to_end(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:

@@ -12,12 +12,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from nets import form
 from PIL import Image
 
 from onnxdtd import images
 from onnxdtd.arrangement import arrangement
+from onnxdtd.forms import Form, colour_axis
 from onnxdtd.images import COLOURS, FEW_FEATURES, FRAMES, MANY_PIXELS, STRETCHES, Caption, colour_limit, draw, heat, stretches
-from onnxdtd.inputs import Scaling, scaling
 
 CAPTION = Caption("cat_001: class 3 (0.912)", "dtd   Σ relevance = 12.3   logit = 12.4")
 SOME = [(3, 32, 32), (8, 16), (4, 9, 9), (1, 64, 16), (1, 100), (28, 1), (1,), (2, 5), (3, 3, 3, 3), (12, 500), (3, 8, 16, 16)]
@@ -35,8 +36,8 @@ class Studio:
         self.path = folder / "picture.png"
         self.figures: list[Figure] = []
 
-    def draw(self, x: np.ndarray, relevance: np.ndarray, caption: Caption = CAPTION, scale: Scaling | None = None) -> Figure:
-        draw(self.path, x, relevance, caption, scale)
+    def draw(self, x: np.ndarray, relevance: np.ndarray, caption: Caption = CAPTION, like: Form | None = None) -> Figure:
+        draw(self.path, x, relevance, caption, like or form(x.shape))
         return self.figures[-1]
 
     def pixels(self) -> np.ndarray:
@@ -78,7 +79,7 @@ def test_the_frame_suits_the_kind(studio: Studio) -> None:
 @pytest.mark.parametrize("shape", [(3, 32, 32), (4,), (2, 3), (1, 90), (3, 128), (3, 8, 16, 16)], ids=str)
 def test_nothing_at_all_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> None:
     studio.draw(np.zeros(shape), np.zeros(shape))
-    studio.draw(np.full(shape, 7.0), np.full(shape, 1e-40), scale=scaling(0, 1))
+    studio.draw(np.full(shape, 7.0), np.full(shape, 1e-40), like=form(shape, 0, 1))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (4,), (1, 90), (3, 128)], ids=str)
@@ -92,9 +93,9 @@ def test_very_small_and_very_large_relevance(shape: tuple[int, ...], size: float
 
 def test_heat_adds_up_the_channels() -> None:
     relevance = random((3, 5, 6))
-    np.testing.assert_allclose(heat(relevance), relevance.sum(0))
-    np.testing.assert_allclose(heat(np.moveaxis(relevance, 0, -1)), relevance.sum(0))
-    np.testing.assert_array_equal(heat(relevance[0]), relevance[0])
+    np.testing.assert_allclose(heat(relevance, 0), relevance.sum(0))
+    np.testing.assert_allclose(heat(np.moveaxis(relevance, 0, -1), 2), relevance.sum(0))
+    np.testing.assert_array_equal(heat(relevance[0], None), relevance[0])
 
 
 def test_colour_limit() -> None:
@@ -118,8 +119,8 @@ def test_the_colour_scale_is_symmetric_and_zero_is_neutral(shape: tuple[int, ...
     figure = studio.draw(random(shape), relevance)
     (shown,) = figure.axes[1].images
     assert shown.norm.vmin == -shown.norm.vmax
-    assert shown.norm.vmax == pytest.approx(colour_limit(heat(relevance)))
-    np.testing.assert_array_equal(shown.get_array(), heat(relevance))
+    assert shown.norm.vmax == pytest.approx(colour_limit(heat(relevance, colour_axis(shape))))
+    np.testing.assert_array_equal(shown.get_array(), heat(relevance, colour_axis(shape)))
     assert shown.cmap.name == COLOURS
     assert (shown.to_rgba(np.zeros(1))[0, :3] > 0.98).all(), "zero is white"
     for values, axes in ((1, 0), (-1, 2)):  # red for, blue against
@@ -191,8 +192,7 @@ def test_the_colour_of_a_small_share_is_pale(studio: Studio) -> None:
 @pytest.mark.parametrize("shape", [(12, 5000), (5000, 12), (3, 128), (64, 400), (1, 12, 900)], ids=str)
 def test_a_trace_a_channel_in_the_colours_of_its_relevance(shape: tuple[int, ...], studio: Studio) -> None:
     x, relevance = random(shape), random(shape, 1)
-    slides = (2,) if len(shape) == 3 else ()
-    draw(studio.path, x, relevance, CAPTION, slides=slides)
+    draw(studio.path, x, relevance, CAPTION, form(shape, channel=1 if len(shape) == 3 else None))
     traces, sums = studio.figures[-1].axes[:2]
     along = np.argmax(shape)
     channels, amounts = (np.moveaxis(values, along, -1).reshape(-1, max(shape)) for values in (x, relevance))
@@ -260,17 +260,15 @@ def test_rows_and_columns_of_a_matrix_have_numbers(studio: Studio) -> None:
 @pytest.mark.parametrize("shape", [(3, 8, 8), (8, 8, 3)], ids=str)
 def test_the_input_is_shown_as_the_picture_it_was(shape: tuple[int, ...], studio: Studio) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (8, 8, 3), np.uint8)
-    for scale in (scaling([-1, -2, -3], [1, 2, 4]), scaling(-1, 1, bgr=True)):
-        assert scale is not None
-        x = scale.apply(pixels)
-        x = np.moveaxis(x, -1, 0) if shape[0] == 3 else x
-        shown = studio.draw(x, random(shape), scale=scale).axes[0].images[0].get_array()
+    for like in (form(shape, [-1, -2, -3], [1, 2, 4]), form(shape, -1, 1, colours="bgr")):
+        x = like.numbers(np.moveaxis(pixels, -1, 0) if shape[0] == 3 else pixels)
+        shown = studio.draw(x, random(shape), like=like).axes[0].images[0].get_array()
         np.testing.assert_allclose(shown, pixels / 255, atol=1e-6)
 
 
 def test_gray_pictures_are_gray(studio: Studio) -> None:
     x = np.linspace(0, 1, 64).reshape(1, 8, 8)
-    (shown,) = studio.draw(x, random((1, 8, 8)), scale=scaling(0, 1)).axes[0].images
+    (shown,) = studio.draw(x, random((1, 8, 8)), like=form((1, 8, 8), 0, 1)).axes[0].images
     np.testing.assert_allclose(shown.get_array(), x[0])
     assert shown.cmap.name == "gray"
     assert (shown.norm.vmin, shown.norm.vmax) == (0, 1)
@@ -281,6 +279,17 @@ def test_without_bounds_the_input_is_stretched_to_its_own_range(studio: Studio) 
     shown = studio.draw(x, random((3, 8, 8), 1)).axes[0].images[0].get_array()
     assert shown.min() == 0
     assert shown.max() == 1
+
+
+def test_bands_are_shown_within_bounds_of_their_own(studio: Studio) -> None:
+    """Six bands, of which each has bounds, one picture for each."""
+    low = np.arange(6.0)
+    x = np.linspace(0, 1, 64).reshape(8, 8) * (low + 1)[:, None, None] + low[:, None, None]
+    figure = studio.draw(x, random((6, 8, 8)), like=form((6, 8, 8), low, 2 * low + 1, channel=0))
+    bands = [axes.images[0].get_array() for axes in figure.axes if axes.images and axes.images[0].cmap.name == "gray"]
+    assert len(bands) == 6
+    for band in bands:
+        np.testing.assert_allclose(band, np.linspace(0, 1, 64).reshape(8, 8), atol=1e-12)
 
 
 def test_four_channels_are_shown_without_the_last(studio: Studio) -> None:

@@ -11,18 +11,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nets import form
 from PIL import Image
 
 from onnxdtd.errors import RequestError
-from onnxdtd.inputs import Scaling, Shape, batched, channel_axis, files, samples, scaling
+from onnxdtd.forms import Form, Shape, colour_axis
+from onnxdtd.inputs import batched, files, samples
 
-UNIT = scaling(0, 1)
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 GRAY = PIXELS[..., 0]
 
 
-def read(path: Path, shape: Shape, scale: Scaling | None = UNIT, name: str = "x") -> list[np.ndarray]:
-    return [sample.x for sample in samples(path, shape, name, scale)]
+def read(path: Path, shape: Shape | Form, low: Any = 0, high: Any = 1, **more: Any) -> list[np.ndarray]:
+    like = shape if isinstance(shape, Form) else form(shape, low, high, **more)
+    return [sample.x for sample in samples(path, like)]
 
 
 def picture(folder: Path, pixels: np.ndarray = PIXELS, name: str = "shot.png", **options: Any) -> Path:
@@ -52,8 +54,8 @@ def picture(folder: Path, pixels: np.ndarray = PIXELS, name: str = "shot.png", *
         ([], None),
     ],
 )
-def test_channel_axis(shape: Shape, axis: int | None) -> None:
-    assert channel_axis(shape) == axis
+def test_colour_axis(shape: Shape, axis: int | None) -> None:
+    assert colour_axis(shape) == axis
 
 
 @pytest.mark.parametrize("height", [6, "height", None])
@@ -115,47 +117,46 @@ def test_the_camera_was_turned(tmp_path: Path) -> None:
 
 
 def test_scaling() -> None:
-    assert scaling(None, None) is None
-    assert scaling(0, None) is None
-    assert scaling(None, 1) is None
-    assert scaling(np.zeros((1, 3, 1, 1)), np.ones((1, 3, 1, 1))) is not None
-    assert scaling(np.zeros((3, 6, 8)), np.ones((3, 6, 8))) is None, "bounds for every pixel say nothing about bytes"
-    for low, high in ((0, 1), (-1, 1), ([-1, -2, -3], [1, 2, 3]), (np.array([[0.5]]), 7)):
-        scale = scaling(low, high)
-        assert scale is not None
-        ends = scale.apply(np.array([[0, 0, 0], [255, 255, 255]], np.uint8))
-        np.testing.assert_allclose(
-            ends, np.broadcast_arrays(np.stack([np.ravel(low) * np.ones(3), np.ravel(high) * np.ones(3)]))[0]
-        )
+    """Bounds are numbers, one a channel, or what broadcasts over a sample, with an axis of samples or without."""
+    for low, high in ((0, 1), (-1, 1), ([-1, -2, -3], [1, 2, 3]), (np.array([[0.5]]), 7), (np.zeros((1, 3, 1, 1)), 1)):
+        like = form((3, 1, 2), low, high)
+        ends = like.numbers(np.array([[[0, 255]]] * 3, np.uint8))
+        for i, bound in enumerate((low, high)):
+            np.testing.assert_allclose(ends[:, 0, i], np.ravel(bound) * np.ones(3))
+    each = form((3, 6, 8), np.zeros((3, 6, 8)), np.arange(1, 145).reshape(3, 6, 8))
+    np.testing.assert_array_equal(each.numbers(np.full((3, 6, 8), 255, np.uint8)), np.arange(1, 145).reshape(3, 6, 8))
+    assert form((3, 6, 8)).low is form((3, 6, 8), 0).low is form((3, 6, 8), None, 1).low is None
 
 
 @given(
     pixels=st.lists(st.integers(0, 255), min_size=3, max_size=3),
     low=st.lists(st.floats(-200, 200), min_size=3, max_size=3),
     span=st.lists(st.floats(0.01, 300), min_size=3, max_size=3),
-    bgr=st.booleans(),
+    colours=st.sampled_from(["rgb", "bgr"]),
+    last=st.booleans(),
 )
-def test_undo_is_the_inverse_of_apply(pixels: list[int], low: list[float], span: list[float], bgr: bool) -> None:
-    scale = scaling(low, np.add(low, span), bgr)
-    assert scale is not None
-    picture = np.asarray([[pixels]], np.uint8)
-    np.testing.assert_allclose(scale.undo(scale.apply(picture)), picture / 255, atol=1e-9)
+def test_shown_is_the_inverse_of_numbers(
+    pixels: list[int], low: list[float], span: list[float], colours: str, last: bool
+) -> None:
+    shape = (1, 1, 3) if last else (3, 1, 1)
+    like = form(shape, low, np.add(low, span), channel=2 if last else 0, colours=colours)
+    picture = np.asarray(pixels, np.uint8).reshape(shape)
+    np.testing.assert_allclose(like.shown(like.numbers(picture)), picture / 255, atol=1e-9)
 
 
-def test_undo_stays_within_a_picture() -> None:
-    scale = Scaling(np.float64(-1), np.float64(1))
-    np.testing.assert_array_equal(scale.undo(np.array([[-5.0], [0.0], [5.0]])), [[0], [0.5], [1]])
+def test_shown_stays_within_a_picture() -> None:
+    np.testing.assert_array_equal(form((1, 3), -1, 1).shown(np.array([[-5.0, 0.0, 5.0]])), [[0, 0.5, 1]])
 
 
 def test_bgr(tmp_path: Path) -> None:
     path = picture(tmp_path)
     low, high = [0, 10, 20], [1, 11, 21]
-    (straight,) = read(path, [3, 6, 8], scaling(low, high))
-    (turned,) = read(path, [3, 6, 8], scaling(low, high, bgr=True))
+    (straight,) = read(path, [3, 6, 8], low, high)
+    (turned,) = read(path, [3, 6, 8], low, high, colours="bgr")
     np.testing.assert_allclose(straight - np.reshape(low, (3, 1, 1)), np.moveaxis(PIXELS, -1, 0) / 255)
     np.testing.assert_allclose(turned - np.reshape(low, (3, 1, 1)), np.moveaxis(PIXELS[..., ::-1], -1, 0) / 255)
-    gray = scaling(0, 1, bgr=True)
-    np.testing.assert_array_equal(read(picture(tmp_path, GRAY), [1, 6, 8], gray)[0][0], GRAY / 255)
+    with pytest.raises(RequestError, match=r"--bgr: .*no three channels"):
+        form([1, 6, 8], 0, 1, colours="bgr")
 
 
 # ----------------------------------------------------------------------------------------------------------------- arrays
@@ -189,7 +190,7 @@ def test_bgr(tmp_path: Path) -> None:
 )
 def test_arrays_that_are_what_the_model_takes_up_to_their_axes(have: tuple[int, ...], shape: Shape) -> None:
     array = np.arange(np.prod(have)).reshape(have)
-    batch = batched(array, shape)
+    batch = batched(array, form(shape))
     assert batch is not None
     assert batch.ndim == len(shape) + 1
     assert all(not isinstance(want, int) or want == size for want, size in zip(shape, batch.shape[1:], strict=True))
@@ -217,7 +218,7 @@ def test_arrays_that_are_what_the_model_takes_up_to_their_axes(have: tuple[int, 
     ids=str,
 )
 def test_arrays_that_do_not_fit(have: tuple[int, ...], shape: Shape, tmp_path: Path) -> None:
-    assert batched(np.zeros(have), shape) is None
+    assert batched(np.zeros(have), form(shape)) is None
     np.save(tmp_path / "x.npy", np.zeros(have))
     with pytest.raises(RequestError, match=r"the array is .*, the model takes samples of"):
         read(tmp_path / "x.npy", shape)
@@ -235,8 +236,8 @@ def test_numbers_of_arrays_are_taken_as_they_are(dtype: str, tmp_path: Path) -> 
     """Only bytes are pixels."""
     array = (GRAY > 127).astype(dtype)
     np.save(tmp_path / "x.npy", array)
-    for scale in (UNIT, None, scaling(-1, 1)):
-        (x,) = read(tmp_path / "x.npy", [1, 6, 8], scale)
+    for ends in ((0, 1), (None, None), (-1, 1)):
+        (x,) = read(tmp_path / "x.npy", [1, 6, 8], *ends)
         np.testing.assert_array_equal(x, array[None].astype(np.float64), strict=True)
 
 
@@ -244,19 +245,19 @@ def test_numbers_of_arrays_are_taken_as_they_are(dtype: str, tmp_path: Path) -> 
 def test_bytes_in_arrays_are_pixels(shape: list[int], tmp_path: Path) -> None:
     path = picture(tmp_path)
     np.save(tmp_path / "x.npy", np.stack([PIXELS] * 2))
-    scale = scaling([0, 10, 20], [1, 12, 23], bgr=True)
-    for x in read(tmp_path / "x.npy", shape, scale):
-        np.testing.assert_array_equal(x, read(path, shape, scale)[0])
+    like = form(shape, [0, 10, 20], [1, 12, 23], colours="bgr")
+    for x in read(tmp_path / "x.npy", like):
+        np.testing.assert_array_equal(x, read(path, like)[0])
     np.save(tmp_path / "gray.npy", GRAY)
-    np.testing.assert_array_equal(read(tmp_path / "gray.npy", [6, 8], UNIT)[0], GRAY / 255)
+    np.testing.assert_array_equal(read(tmp_path / "gray.npy", [6, 8])[0], GRAY / 255)
     np.testing.assert_array_equal(read(tmp_path / "gray.npy", [6, 8], None)[0], GRAY)
 
 
 def test_samples_are_named_after_their_file(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros((1, 6, 8)))
     np.save(tmp_path / "two.npy", np.zeros((2, 6, 8)))
-    assert [s.name for s in samples(tmp_path / "one.npy", [6, 8], "x", None)] == ["one"]
-    assert [s.name for s in samples(tmp_path / "two.npy", [6, 8], "x", None)] == ["two_000", "two_001"]
+    assert [s.name for s in samples(tmp_path / "one.npy", form([6, 8]))] == ["one"]
+    assert [s.name for s in samples(tmp_path / "two.npy", form([6, 8]))] == ["two_000", "two_001"]
 
 
 def test_npz_takes_the_array_named_like_the_input(tmp_path: Path) -> None:
@@ -333,11 +334,9 @@ def test_models_that_take_no_pictures(shape: list[int], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("bounds", "channels"), [(3, 1), (2, 3)])
-def test_scaling_by_channels_that_the_model_does_not_have(bounds: int, channels: int, tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", PIXELS[..., :channels])
-    for path in (picture(tmp_path), tmp_path / "x.npy"):
-        with pytest.raises(RequestError):
-            read(path, [channels, 6, 8], scaling([0] * bounds, [1] * bounds))
+def test_bounds_of_channels_that_the_model_does_not_have(bounds: int, channels: int) -> None:
+    with pytest.raises(RequestError, match=f"there are {bounds} values, one a channel"):
+        form([channels, 6, 8], [0] * bounds, [1] * bounds)
 
 
 @pytest.mark.parametrize("content", [b"", b"Dear artist,", b"\x89PNG\r\n\x1a\n", b"GIF89a"])

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nets import form
 from PIL import Image
 
 from onnxdtd.errors import RequestError
-from onnxdtd.inputs import scaling
 from onnxdtd.measures import BADNESS, METRICS
 from onnxdtd.page import number
 from onnxdtd.report import AUDIT, EVALUATION, report, thumbnail, write
@@ -67,8 +67,10 @@ def pictures(names: tuple[str, ...], n: int = 3) -> dict[str, Any]:
     samples = []
     for k in range(n):
         x, maps = rng.random((1, 8, 8)), rng.normal(size=(len(names), 1, 8, 8))
-        made = {name: thumbnail(x, relevance, scaling(0, 1))[1] for name, relevance in zip(names, maps, strict=True)}
-        samples.append({"name": f"digit_{k:03d}", "class": str(k), "input": thumbnail(x, maps[0])[0], "heatmaps": made})
+        made = {name: thumbnail(x, relevance, form(x.shape, 0, 1))[1] for name, relevance in zip(names, maps, strict=True)}
+        samples.append(
+            {"name": f"digit_{k:03d}", "class": str(k), "input": thumbnail(x, maps[0], form(x.shape))[0], "heatmaps": made}
+        )
     return {"samples": samples}
 
 
@@ -647,7 +649,7 @@ def opened(png: str) -> np.ndarray:
 )
 def test_the_size_of_a_thumbnail(shape: tuple[int, ...], size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
-    for png in thumbnail(rng.random(shape), rng.normal(size=shape)):
+    for png in thumbnail(rng.random(shape), rng.normal(size=shape), form(shape)):
         assert opened(png).shape[:2] == size
         assert len(png) < 100_000
 
@@ -655,7 +657,7 @@ def test_the_size_of_a_thumbnail(shape: tuple[int, ...], size: tuple[int, int]) 
 def test_a_thumbnail_has_hard_pixels_and_the_colours_of_the_heatmap() -> None:
     x, relevance = np.zeros((1, 8, 8)), np.zeros((1, 8, 8))
     x[0, 2, 3], relevance[0, 2, 3], relevance[0, 5, 6] = 0.5, 2.0, -1.0
-    first, second = (opened(png) for png in thumbnail(x, relevance, scaling(0, 1)))
+    first, second = (opened(png) for png in thumbnail(x, relevance, form(x.shape, 0, 1)))
     assert np.unique(first[40:60, 60:80]) == 128
     assert np.count_nonzero(first) == 400
     assert (second[40:60, 60:80] == (128, 0, 0)).all()
@@ -667,7 +669,7 @@ def test_a_large_heatmap_is_averaged() -> None:
     relevance = np.zeros((320, 320))
     relevance[::2], relevance[1::2] = 1.0, -1.0  # cancels in every pixel of the small picture
     relevance[:160] = 1.0
-    _, second = thumbnail(np.zeros((320, 320)), relevance)
+    _, second = thumbnail(np.zeros((320, 320)), relevance, form((320, 320)))
     assert (opened(second)[85:] >= 253).all()
     assert (opened(second)[:75] == (128, 0, 0)).all()
 
