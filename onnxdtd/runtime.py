@@ -20,6 +20,8 @@ NO_RUNTIME = "ONNX Runtime is not installed: pip install 'onnxdtd[cpu]', or 'onn
 CUDA = "CUDAExecutionProvider"
 ONLY_ERRORS = 3  # ONNX Runtime warns about every optional input; ``target`` is one, and meant to be
 
+EXACT = {"use_tf32": "0"}  # for CUDA where no options are given: relevance is then the CPU's up to rounding
+
 Provider = str | tuple[str, Mapping[str, Any]]  # a name, or a name and the options that ONNX Runtime takes for it
 
 
@@ -73,8 +75,8 @@ class Explainer:
 
     Args:
         model: a path, bytes or ``onnx.ModelProto``.
-        providers: ONNX Runtime execution providers, by name or with options as ``("CUDAExecutionProvider", {"use_tf32": 0})``;
-            by default CUDA where it can run, then CPU.
+        providers: ONNX Runtime execution providers, by name or with options as ``("CUDAExecutionProvider", {"device_id": 1})``;
+            by default CUDA where it can run, then CPU. CUDA computes in TF32 only where options are given that leave it on.
         folder: where the external weights of a model given as bytes or proto lie.
         threads: how many threads one run may use; by default as many as there are cores.
         optimise: whether ONNX Runtime may rewrite the graph, by default as far as it can.
@@ -223,7 +225,7 @@ def session(
     options.enable_mem_reuse = False  # where sizes are unknown, planning it takes as long as all else, for a few per cent
     if folder is not None and not isinstance(model, str | os.PathLike):
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.fspath(folder))
-    chosen = list(providers or default_providers())
+    chosen = [(given, EXACT) if given == CUDA else given for given in providers or default_providers()]
     names = [given if isinstance(given, str) else given[0] for given in chosen]
     unknown = [name for name in names if name not in ort.get_available_providers()]
     if unknown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,8 +38,8 @@ def small(gpu: ModuleType, *nodes: Any) -> Any:
     return gpu.runtimes.Case("small", net, "x", eighths(rng, 4, 3), -2, 2, False, 0)
 
 
-def event(op: str, provider: str, kind: str) -> dict[str, Any]:
-    shapes = {"input_type_shape": [{kind: [1]}], "output_type_shape": [{kind: [1]}]}
+def event(op: str, provider: str, kind: str, *shape: int) -> dict[str, Any]:
+    shapes = {"input_type_shape": [{kind: shape}], "output_type_shape": [{kind: shape}]}
     return {"args": {"op_name": op, "provider": f"{provider}ExecutionProvider", **shapes}}
 
 
@@ -75,15 +76,25 @@ def test_nothing_to_compare(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_operator_to_blame(gpu: ModuleType) -> None:
     """One that draws numbers, and not the sum behind it."""
     given = small(gpu, node("RandomUniformLike", "x", "r", dtype=TensorProto.FLOAT), node("Add", "x r", "h"))
-    assert gpu.unsteady(given.model, given, given.samples, gpu.CPU) == {"RandomUniformLike": 1}
+    assert gpu.unsteady(given.model, given, gpu.CPU) == {"RandomUniformLike": 1}
+
+
+def test_the_operator_to_blame_in_a_model_of_one_sample(gpu: ModuleType) -> None:
+    given = small(gpu, node("RandomUniformLike", "x", "r", dtype=TensorProto.FLOAT), node("Add", "x r", "h"))
+    given.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    assert gpu.unsteady(given.model, replace(given, one=True), gpu.CPU) == {"RandomUniformLike": 1}
 
 
 def test_where_nodes_run(gpu: ModuleType) -> None:
     found = gpu.Check("net", 22)
-    events = [event("Conv", "CUDA", "float"), event("Conv", "CUDA", "float"), event("Gather", "CPU", "int64")]
-    events += [event("MaxPool", "CPU", "float"), event("MemcpyToHost", "CUDA", "float")]
+    events = [event("Conv", "CUDA", "float", 4, 3), event("Conv", "CUDA", "float", 4, 3), event("Gather", "CPU", "int64", 4)]
+    events += [
+        event("Sqrt", "CPU", "float", 1),
+        event("MaxPool", "CPU", "float", 4, 3),
+        event("MemcpyToHost", "CUDA", "float"),
+    ]
     gpu.place(found, events)
-    assert (found.nodes, found.sizes, found.fallen, found.copies) == (2, 1, {"MaxPool": 1}, 1)
+    assert (found.nodes, found.sizes, found.fallen, found.copies) == (2, 2, {"MaxPool": 1}, 1)
 
 
 def test_the_table(gpu: ModuleType) -> None:

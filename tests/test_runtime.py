@@ -302,6 +302,25 @@ def test_providers_with_options() -> None:
         Explainer(compiled(), [("Abacus", {}), *CPU])
 
 
+def test_cuda_computes_in_float32_unless_options_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def refuse(model: Any, options: Any, providers: Any) -> None:
+        asked.append(providers)
+        raise RuntimeError("no GPU")
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", *CPU])
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setattr(ort, "InferenceSession", refuse)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: None)
+    options = {"device_id": 1}
+    for given in (None, ["CUDAExecutionProvider"], [("CUDAExecutionProvider", options)]):
+        with pytest.raises(ModelError, match="no GPU"):
+            Explainer(compiled(), given)
+    exact = ("CUDAExecutionProvider", {"use_tf32": "0"})
+    assert asked == [[exact, *CPU], [exact], [("CUDAExecutionProvider", options)]]
+
+
 def test_what_cuda_lacks_is_told_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """NVIDIA's libraries are loaded from where pip puts them, only where CUDA is asked for; stdout is for results."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", *CPU])
