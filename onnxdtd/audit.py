@@ -43,8 +43,7 @@ from onnxdtd.report import thumbnail
 from onnxdtd.request import Request
 from onnxdtd.roots import roots
 from onnxdtd.runtime import Explainer, Explanation, Ledger
-from onnxdtd.samples import Samples
-from onnxdtd.scores import Scores, fixed_batch, in_batches
+from onnxdtd.scores import Scores, in_batches
 from onnxdtd.subject import Subject
 from onnxdtd.tally import Mean, Pairs, paired
 from onnxdtd.target import classes
@@ -301,8 +300,9 @@ class Auditor:
         self.job = job
         made = compiler.prepare(job.model, job.asked(job.presets[0]))
         self.proto = made.source.proto  # normalised, as the layers were found in it
-        self.layout, self.batch = Layout.of(list(made.plan.inputs[0].shape)), fixed_batch(list(made.plan.inputs[0].shape))
-        self.form = form_of(made.plan.inputs[0], made.request)
+        (tensor,) = made.plan.inputs
+        axis = made.plan.samples.axes[tensor.name]
+        self.layout, self.form = Layout.of(list(tensor.shape), axis), form_of(tensor, made.request, axis)
         self.scores = Scores(made, job.model.parent, threads=1)
         self.logits, self.binary = self.scores.logits(job.xs), self.scores.binary
         self.predicted = self.logits.argmax(axis=1)
@@ -323,15 +323,15 @@ class Auditor:
     def explained(self, made: compiler.Job, xs: np.ndarray, classes: np.ndarray, wanted: Wanted) -> np.ndarray:
         """What is ``wanted`` of the explanation of every sample for one class each, [n, ...], in batches."""
         running = Explainer(compiler.build(made), folder=self.job.model.parent, threads=1)
-        run = lambda rows: wanted(running(xs[rows], [Index(c) for c in np.atleast_1d(classes[rows])]))
-        return in_batches(np.arange(len(xs)), self.layout, self.batch, run, BATCH)
+        run = lambda rows: wanted(running(self.layout.put(xs[rows]), [Index(c) for c in classes[rows]]))
+        return in_batches(np.arange(len(xs)), self.layout, run, BATCH)
 
     def heatmaps(
         self, proto: onnx.ModelProto | compiler.Job, preset: str, classes: np.ndarray, xs: np.ndarray | None = None
     ) -> np.ndarray:
         """The relevance of every sample for one class each, [n, ...]."""
         made = compiler.prepare(proto, self.job.asked(preset)) if isinstance(proto, onnx.ModelProto) else proto
-        wanted = lambda explanation: next(iter(explanation.relevance.values())).reshape(-1, *self.job.xs.shape[1:])
+        wanted = lambda explanation: self.layout.take(next(iter(explanation.relevance.values())))
         return self.explained(made, self.job.xs if xs is None else xs, classes, wanted)
 
     def preconditions(self, preset: str) -> Row | None:
@@ -348,7 +348,7 @@ class Auditor:
             table = self.explained(compiler.prepare(self.proto, request), self.job.xs, self.predicted, columns)
         except ModelError:
             return None
-        made = compiler.prepare(_sized(self.proto, self.job.xs), self.job.asked(preset))
+        made = compiler.prepare(_sized(self.proto, self.layout.feed(self.job.xs[0]).shape), self.job.asked(preset))
         ledger = Ledger(steps, {name: table[..., i] for i, name in enumerate(COLUMNS)})
         return _broken(ledger, made.plan)
 
@@ -512,7 +512,7 @@ class Auditor:
 
 def _broken(ledger: Ledger, plan: Plan) -> Row:
     """How often the conditions are broken in the steps with a rule."""
-    steps, size = [step for step in plan.steps if step.rule is not None], partial(_size, plan.samples)
+    steps, size = [step for step in plan.steps if step.rule is not None], partial(_size, plan.samples.size)
     biased = {step.name: size(step.outputs[0]) for step in steps if step.layer and step.layer.family in BIASED}
     bounded = {step.name: size(*step.inputs) for step in steps if step.rule and step.rule.needs_bounds}
     positive = {step.name: size(*step.inputs) for step in steps if step.rule and step.rule.for_nonnegative}
@@ -535,30 +535,23 @@ def _share(ledger: Ledger, column: str, sizes: Mapping[str, int | None]) -> floa
     return float(ledger[column].mean(axis=0)[list(there)].sum() / sum(there.values())) if there else None
 
 
-def _size(samples: Samples, *tensors: Tensor | None) -> int | None:
-    """How many entries tensors have for each sample; None where that is not known."""
-    total = 0
-    for tensor in (tensor for tensor in tensors if tensor is not None):
-        try:
-            axis, sizes = samples.of(tensor), dims(tensor)
-        except ModelError:
-            return None
-        own = None if sizes is None else known([size for i, size in enumerate(sizes) if i != axis])
-        if own is None:
-            return None
-        total += math.prod(own)
-    return total
+def _size(samples: object, *tensors: Tensor | None) -> int | None:
+    """How many entries tensors have for each of so many samples; None where that is not known."""
+    shapes = [known(dims(tensor)) for tensor in tensors if tensor is not None]
+    if None in shapes or not isinstance(samples, int):
+        return None
+    return sum(math.prod(shape) for shape in shapes if shape is not None) // samples
 
 
-def _sized(proto: onnx.ModelProto, xs: np.ndarray) -> onnx.ModelProto:
-    """The model with the size of a sample declared, so that the neurons can be counted."""
+def _sized(proto: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
+    """The model with the shape of its input declared, so that the neurons can be counted."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(proto)
     names = [value.name for value in files.real_inputs(fixed)]
     for value in fixed.graph.input:
         declared = value.type.tensor_type.shape.dim
-        if value.name in names and len(declared) == xs.ndim:
-            for size, number in zip(declared[1:], xs.shape[1:], strict=True):
+        if value.name in names and len(declared) == len(shape):
+            for size, number in zip(declared, shape, strict=True):
                 size.dim_value = number
     return fixed
 

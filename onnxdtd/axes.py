@@ -256,8 +256,6 @@ class Axes:
         while size != ONE and left:
             factor = left.pop()
             rest, more = _divided(size, _product([factor])), _divided(_product([factor]), size)
-            if factor.size == 1:
-                continue
             if rest is not None and rest[0].denominator == 1:
                 axis.append(factor)
                 size = rest
@@ -532,7 +530,7 @@ def _flattened(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
         return [None]
     axis = node.attrs.get("axis", 1)
     halves = (held[: axis % len(held) if axis < 0 else axis], held[axis % len(held) if axis < 0 else axis :])
-    return [[tuple(factor for part in half for factor in parts(part)) or (half[0] if half else 1) for half in halves]]
+    return [[tuple(factor for axis in half for factor in axis) or 1 for half in halves]]
 
 
 @spread("Squeeze")

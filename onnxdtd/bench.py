@@ -52,15 +52,22 @@ def bench(model: Path, request: Request, batches: Sequence[int], provider: str |
     providers = [provider] if provider else None
     explainer, plain = Explainer(build(job), providers, folder=model.parent), session(str(model), providers)
     declared = {name: node.shape for name, node in explainer.inputs.items()}
-    side = open_size(declared, lambda x: plain.run(None, explainer.feeds(x)))
-    fixed = {shape[0] for shape in declared.values() if len(shape) > 1 and isinstance(shape[0], int)}
-    if not all(len(shape) > 1 for shape in declared.values()):
-        fixed = {1}
+    side = open_size(declared, explainer.samples, lambda x: plain.run(None, explainer.feeds(x)))
+    size = job.plan.samples.size
     found = []
-    for batch in sorted(fixed) or dict.fromkeys(batches):
+    for batch in [size] if isinstance(size, int) else dict.fromkeys(batches):
         rng = np.random.default_rng(0)
         try:
-            x = {n: drawn(rng, sized(shape, side, batch), *ends(bounds, n), channels.get(n)) for n, shape in declared.items()}
+            x = {
+                n: drawn(
+                    rng,
+                    sized(shape, explainer.samples[n], side, batch),
+                    *ends(bounds, n),
+                    channels.get(n),
+                    explainer.samples[n],
+                )
+                for n, shape in declared.items()
+            }
         except MemoryError:
             raise RequestError(f"there is no memory for a batch of {batch}") from None
         feeds = explainer.feeds(x)

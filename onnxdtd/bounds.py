@@ -92,11 +92,12 @@ def as_given(entry: Mapping[str, Any] | None) -> tuple[Any, Any]:
     return entry["low"], entry["high"]
 
 
-def form_of(tensor: Tensor, request: Request) -> Form:
-    """The form of the samples of a planned input. Raises ``RequestError`` where the preprocessing asked for does not fit it."""
-    shape, samples = list(tensor.shape), 0 if len(tensor.shape) > 1 else None
+def form_of(tensor: Tensor, request: Request, axis: int | None) -> Form:
+    """The form of the samples, along ``axis`` of a planned input. Raises ``RequestError`` where the preprocessing asked for
+    does not fit it.
+    """
     given = ends(as_data(request), tensor.name)
-    return Form.of(tensor.name, shape, samples, channel_axis(tensor), given, request.preprocessing)
+    return Form.of(tensor.name, list(tensor.shape), axis, channel_axis(tensor), given, request.preprocessing)
 
 
 class Bounds:

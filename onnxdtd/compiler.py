@@ -109,7 +109,7 @@ def _prepare(model: files.ModelLike, request: Request) -> Job:
     bounds = Bounds(emit, made, bounded) if bounded else None
     for tensor in made.inputs if request.preprocessing else ():
         if tensor.shape is not None and (len(made.inputs) == 1 or len(tensor.shape) == PICTURE):
-            form_of(tensor, request)  # does it fit?
+            form_of(tensor, request, made.samples.axes[tensor.name])  # does it fit?
     own = said(source.proto, made)
     labels = Labels(own.labels, None, classes(made)).named(request.labels)
     made.notes.extend(labels.replaced())

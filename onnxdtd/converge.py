@@ -18,7 +18,7 @@ from scipy.special import betaincinv
 
 from onnxdtd.compiler import Job, build, prepare
 from onnxdtd.model import ModelLike
-from onnxdtd.parts import Arrays, Batch, batches, folder
+from onnxdtd.parts import Arrays, Batch, batches, folder, told_apart
 from onnxdtd.plan import Plan, Step
 from onnxdtd.request import Request
 from onnxdtd.runtime import Explainer
@@ -53,13 +53,15 @@ def convergence(
         draws, positions (along the channels of a convolution, the last axis of a dense layer) and samples, ``positions``, how
         many a sample has, and ``random``, the median |cos| of normal vectors with as many entries, or as many as the start
         layer has outputs if these are fewer. Positions without relevance are left out; ``cosine`` is None where there are no
-        others.
+        others. No row where a model takes several samples at once and lays them out in another order inside.
 
     Raises:
         OnnxdtdError: as ``onnxdtd.compile``.
     """
     request = replace(request, ledger=False, keep=(), target=None)
     job = prepare(model, request)
+    if not told_apart(job):
+        return []
     samples = list(batches(job, xs))
     starts = spread([step for step in job.plan.steps if mixes(step)])
     shapes = _shapes(prepare(model, replace(request, keep=[step.outputs[0].name for step in starts])), samples[0])

@@ -224,7 +224,7 @@ class Sessions:
 
     def _relevance(self, explainer: Explainer, x: np.ndarray, target: Index) -> np.ndarray:
         (found,) = explainer(self.subject.layout.feed(x), target).relevance.values()
-        return found if self.subject.layout.batch is None else found[0]
+        return np.asarray(self.subject.layout.take(found)[0])
 
 
 def perturbation(

@@ -100,7 +100,7 @@ class Job:
             raise RequestError(
                 f"the model does not declare the shape of its input {self.input!r}; use the Python API to explain it"
             )
-        self.layout = Layout.of(shape)
+        self.layout = Layout.of(shape, explainer.samples[self.input])
         self.form = recorded(explainer.metadata, self.input, shape)
 
     def read(self, file: Path) -> Iterator[Sample]:
@@ -114,8 +114,7 @@ class Job:
             explanation = self.explainer(feed, target)
         except RequestError as error:
             raise RequestError(f"{sample.name}: {error}") from None
-        relevance = explanation.relevance[self.input]
-        relevance = relevance if self.layout.batch is None else relevance[0]
+        relevance = self.layout.take(explanation.relevance[self.input])[0]
         predicted, score, chosen, logit = self._classes(explanation, target)
         sums = (float(relevance.sum(dtype=np.float64)), float(relevance.min()), float(relevance.max()))
         preset = self.explainer.metadata["preset"]
@@ -183,7 +182,9 @@ class Job:
         return dict(enumerate(row.tolist()))
 
     def _row(self, scores: np.ndarray) -> np.ndarray:
-        return (scores[0] if scores.ndim > 1 else scores).ravel()
+        """The first of several samples, of all of which one is the copy of the other."""
+        several = scores.ndim > 1 or (self.layout.batch or 1) > 1
+        return (scores[0] if several else scores).ravel()
 
     def _label(self, index: int | None) -> str:
         return "" if index is None else self.labels[index]

@@ -147,5 +147,6 @@ class Form:
 
 def recorded(metadata: Mapping[str, Any], name: str, declared: Shape) -> Form:
     """The form of the samples of an input, of shape ``declared``, of a compiled model with this ``metadata``."""
-    samples, channel = 0 if len(declared) > 1 else None, metadata.get("channels", {}).get(name)
+    before = {name: 0 if len(declared) > 1 else None}  # what older files mean
+    samples, channel = metadata.get("samples", before)[name], metadata.get("channels", {}).get(name)
     return Form.of(name, declared, samples, channel, ends(metadata["bounds"], name), metadata.get("preprocessing"))

@@ -36,21 +36,33 @@ class Sample:
 
 @dataclass(frozen=True)
 class Layout:
-    """How an input takes samples: the shape of one, and how many at once; None where there is no batch axis."""
+    """How an input takes samples: the shape of one, the axis along which several lie, None where the input is one sample, and
+    how many it takes at once, None where that is open.
+    """
 
     shape: Shape
-    batch: int | None
+    axis: int | None
+    batch: int | None = None
 
     @classmethod
-    def of(cls, shape: Shape) -> Layout:
-        """That of an input of ``shape``; a batch of unknown size is one sample."""
-        if len(shape) <= 1:
-            return cls(shape, None)
-        return cls(shape[1:], shape[0] if isinstance(shape[0], int) else 1)
+    def of(cls, shape: Shape, axis: int | None) -> Layout:
+        """That of an input of ``shape`` with its samples along ``axis``."""
+        if axis is None:
+            return cls(shape, None, 1)
+        size = shape[axis]
+        return cls([*shape[:axis], *shape[axis + 1 :]], axis, size if isinstance(size, int) else None)
 
     def feed(self, x: np.ndarray) -> np.ndarray:
         """A sample as the input takes it; a fixed batch is filled with it."""
-        return x if self.batch is None else np.repeat(x[None], self.batch, axis=0)
+        return self.put(np.repeat(x[None], self.batch or 1, axis=0))
+
+    def put(self, xs: np.ndarray) -> np.ndarray:
+        """Samples [n, ...] as the input takes them."""
+        return xs[0] if self.axis is None else np.moveaxis(xs, 0, self.axis)
+
+    def take(self, values: np.ndarray) -> np.ndarray:
+        """What is laid out like the input as [n, ...], samples first."""
+        return values[None] if self.axis is None else np.moveaxis(values, self.axis, 0)
 
 
 def files(paths: Sequence[Path]) -> list[Path]:
@@ -184,9 +196,9 @@ def _picture(path: Path, form: Form) -> Sample:
 # Random inputs, for those who have none at hand.
 
 
-def sized(declared: Sequence[Any], side: int, batch: int = 1) -> list[int]:
-    """``declared`` with a number for every size: ``batch`` on axis 0, ``side`` for others that are open."""
-    return [size if isinstance(size, int) else side if axis else batch for axis, size in enumerate(declared)]
+def sized(declared: Sequence[Any], axis: int | None, side: int, batch: int = 1) -> list[int]:
+    """``declared`` with a number for every size: ``batch`` on the ``axis`` of samples, ``side`` for others that are open."""
+    return [size if isinstance(size, int) else batch if i == axis else side for i, size in enumerate(declared)]
 
 
 def drawn(
@@ -199,11 +211,13 @@ def drawn(
     return rng.uniform(low, high, shape)
 
 
-def open_size(declared: Mapping[str, Sequence[Any]], run: Callable[[dict[str, np.ndarray]], object]) -> int:
+def open_size(
+    declared: Mapping[str, Sequence[Any]], axes: Mapping[str, int | None], run: Callable[[dict[str, np.ndarray]], object]
+) -> int:
     """The first of some usual heights and widths that a model takes where it leaves them open. Raises ``RequestError``."""
     for side in SIDES:
         try:
-            run({name: np.zeros(sized(shape, side)) for name, shape in declared.items()})
+            run({name: np.zeros(sized(shape, axes[name], side)) for name, shape in declared.items()})
         except Exception:  # ONNX Runtime's own exceptions share no base class
             continue
         return side

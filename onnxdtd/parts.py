@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from onnxdtd import model as files
 from onnxdtd.compiler import Job
 from onnxdtd.emit import Tensor
 from onnxdtd.errors import RequestError
@@ -106,23 +105,29 @@ class Batch:
 
 def batches(job: Job, xs: np.ndarray | Mapping[str, np.ndarray], chosen: Collection[int] | None = None) -> Iterator[Batch]:
     """The samples ``xs`` [n, ...] (by name where there are several inputs), or the ``chosen`` ones, as the model takes them."""
-    inputs = {value.name: job.graph.tensors()[value.name] for value in files.real_inputs(job.source.proto)}
-    if not isinstance(xs, Mapping) and len(inputs) != 1:
-        raise RequestError(f"the model has several inputs, give a dictionary of {', '.join(inputs)}")
-    arrays = dict(xs) if isinstance(xs, Mapping) else dict.fromkeys(inputs, xs)
+    axes, fixed = job.plan.samples.axes, job.plan.samples.size
+    if not isinstance(xs, Mapping) and len(axes) != 1:
+        raise RequestError(f"the model has several inputs, give a dictionary of {', '.join(axes)}")
+    arrays = dict(xs) if isinstance(xs, Mapping) else dict.fromkeys(axes, xs)
     rows = np.arange(len(next(iter(arrays.values())))) if chosen is None else np.asarray(sorted(chosen))
-    front = {name: t.shape[0] for name, t in inputs.items() if t.shape is not None and len(t.shape) > 1}
-    sizes = {size for size in front.values() if isinstance(size, int)}
-    size = max(sizes, default=BATCH if front and _in_front(job, set(front.values())) else 1)
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        filled = np.resize(some, size) if sizes else some
-        feeds = {name: array[filled] if name in front else array[filled[0]] for name, array in arrays.items()}
+    size = fixed if isinstance(fixed, int) else BATCH if separable(job) else 1
+    step = 1 if None in axes.values() else size  # an input that all samples of a batch share is that of one
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        filled = np.resize(some, size) if isinstance(fixed, int) else some
+        feeds = {
+            name: array[filled[0]] if axes[name] is None else np.moveaxis(array[filled], 0, axes[name] or 0)
+            for name, array in arrays.items()
+        }
         yield Batch(filled, len(some), feeds)
 
 
-def _in_front(job: Job, names: set[str | int | None]) -> bool:
-    """Does every tensor on the way have the batch on axis 0? Otherwise samples are told apart only if there is one."""
+def told_apart(job: Job) -> bool:
+    """Can the samples of a batch be told apart everywhere? One alone can."""
+    return separable(job) or job.plan.samples.size == 1 or not isinstance(job.plan.samples.size, int)
+
+
+def separable(job: Job) -> bool:
+    """Does every tensor on the way have the samples in front? Otherwise they are told apart only if there is one."""
     tensors = [t for step in job.plan.steps for t in (*step.inputs, *step.outputs) if t is not None]
-    (name,) = names if len(names) == 1 else (None,)
-    return isinstance(name, str) and all(t.shape is not None and len(t.shape) > 0 and t.shape[0] == name for t in tensors)
+    return all(map(job.plan.samples.in_front, tensors))

@@ -22,7 +22,7 @@ from onnxdtd.emit import Tensor, wide
 from onnxdtd.labels import Index
 from onnxdtd.linear import Slot
 from onnxdtd.model import ModelLike
-from onnxdtd.parts import Arrays, Batch, Part, batches, behind, cut, declared, folder, kind
+from onnxdtd.parts import Arrays, Batch, Part, batches, behind, cut, declared, folder, kind, told_apart
 from onnxdtd.plan import Step
 from onnxdtd.request import Request
 from onnxdtd.rules import Branch, Rule, weight_term
@@ -67,12 +67,15 @@ def roots(
         all neurons stay on or off, all winners of pools win, and the gradient of the logit stays the same), ``passes`` (all
         three). ``residual`` is the median of |f(x̃) + ∇f(x̃) (x - x̃) - f(x)| / |f(x)|, taken just before x̃, where f is the
         explained logit as a function of the layer's input, all other tensors held; None where f is 0. A neuron without a root
-        on its line (w v = 0) fails all three and has no residual.
+        on its line (w v = 0) fails all three and has no residual. No row where a model takes several samples at once and lays
+        them out in another order inside.
 
     Raises:
         OnnxdtdError: as ``onnxdtd.compile``, also where an operator has no derivative.
     """
     job = prepare(model, replace(request, ledger=False, keep=()))
+    if not told_apart(job):
+        return []
     predictor = job.graph.tensors()
     layers = [s for s in job.plan.steps if has_roots(s) and s.layer is not None and s.layer.slots[0].x.name in predictor]
     count = len(next(iter(xs.values())) if isinstance(xs, Mapping) else xs)

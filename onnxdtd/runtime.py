@@ -101,6 +101,9 @@ class Explainer:
         self.inputs = {node.name: node for node in self.session.get_inputs() if node.name != self.metadata.get("target_input")}
         known = [self.metadata.get(name) for name in ("labels", "names", "classes")]  # older files have the last one only
         self.labels = Labels(*known)
+        before = {name: 0 if len(node.shape) != 1 else None for name, node in self.inputs.items()}  # what older files mean
+        # The axis of samples of each input, None where it has none: the input is one sample.
+        self.samples: dict[str, int | None] = self.metadata.get("samples", before)
 
     def __call__(
         self, x: np.ndarray | Mapping[str, np.ndarray], target: int | str | Sequence[int | str] | None = None
@@ -172,6 +175,11 @@ class Explainer:
             raise RequestError(f"the array for {name!r} has values that are {'' if missing else 'NaN or '}infinite")
         return value
 
+    def count(self, feeds: Mapping[str, np.ndarray]) -> int:
+        """How many samples there are in what is fed."""
+        axes = {name: axis for name, axis in self.samples.items() if axis is not None and feeds[name].ndim > axis}
+        return max((feeds[name].shape[axis] for name, axis in axes.items()), default=1)
+
     def _target(self, target: int | str | Sequence[int | str], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         name, fixed = self.metadata["target_input"], self.metadata["target"]
         given = np.atleast_1d(np.asarray(target))
@@ -183,9 +191,7 @@ class Explainer:
             if set(values.tolist()) == {-1 if fixed == "argmax" else fixed}:
                 return {}
             raise RequestError(fixed_target(fixed))
-        axes = self.metadata.get("samples") or dict.fromkeys(feeds, 0)  # which files of version 0.1 do not say
-        placed = [(array, axes[name]) for name, array in feeds.items() if axes.get(name) is not None]
-        samples = max((array.shape[axis] for array, axis in placed if array.ndim), default=1)
+        samples = self.count(feeds)
         if values.size not in (1, samples):
             raise RequestError(f"target has {values.size} classes for {samples} samples; give one for all, or one each")
         return {name: np.broadcast_to(values, [samples]).astype(np.int64)}

@@ -47,7 +47,7 @@ class Samples:
             return _meant(axes, Factor(None)) or Factor(None)
         own = parts(front)
         if not own:
-            return whole(front[0]) if _is_input(axes, front[0]) else None
+            return next((factor for factor in map(whole, front) if _is_input(axes, factor)), None)
         factor = own[0]
         meant = factor if _is_input(axes, factor) else _meant(axes, factor)
         if meant is None:
@@ -91,6 +91,14 @@ class Samples:
     def note(self, tensor: Tensor, axis: int | None) -> None:
         """Of a tensor that the model does not have: the axis along which its samples lie."""
         self._noted[tensor.name] = axis
+
+    def in_front(self, tensor: Tensor) -> bool:
+        """Do samples come one behind the other, each as a block of rows?"""
+        try:
+            axis, outer, _ = self._place(tensor)
+        except ModelError:
+            return False
+        return axis == 0 and not outer
 
     def rows(self, e: Emit, value: Tensor, like: Tensor) -> Tensor:
         """``value``, which is laid out like the tensor ``like``, as [samples, entries]. Raises ``ModelError`` as ``of`` does,

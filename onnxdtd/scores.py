@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -28,22 +27,21 @@ class Scores:
         self.column = is_column(job.plan)
         (tensor,) = job.plan.inputs
         self.dtype = np.dtype(tensor.dtype)
-        self.layout = Layout.of(list(tensor.shape))
-        self.batch = fixed_batch(list(tensor.shape))
+        self.layout = Layout.of(list(tensor.shape), job.plan.samples.axes[tensor.name])
         self._session = session(of_logits(job), folder=folder, threads=threads)
         self._input = self._session.get_inputs()[0].name
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """float64 [n, classes] of samples x [n, ...]; -z and z where z is the logit of a sigmoid."""
-        rows = in_batches(x, self.layout, self.batch, self._run)
+        rows = in_batches(x, self.layout, self._run)
         return np.concatenate([-rows, rows], axis=1) if self.binary else rows
 
     def _run(self, x: np.ndarray) -> np.ndarray:
-        fitting = np.rint(x) if self.dtype.kind in "iu" else x
+        fitting = self.layout.put(np.rint(x) if self.dtype.kind in "iu" else x)
         with np.errstate(over="ignore"):  # the scores will tell
             cast = fitting.astype(self.dtype)
         (found,) = self._session.run(None, {self._input: cast})
-        one = self.layout.batch is None or (found.ndim == 1 and not self.column)
+        one = self.layout.axis is None or (found.ndim == 1 and not self.column)
         return found.reshape([1 if one else len(found), -1]).astype(np.float64)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -63,21 +61,12 @@ def _one_against_rest(job: Job) -> bool:
     return not is_binary(job.plan) and (bool(heads & {"Normalizer", "Sigmoid"}) or b"LOGISTIC" in transforms)
 
 
-def fixed_batch(shape: Sequence[Any]) -> int | None:
-    """How many samples an input of ``shape`` takes at once; None where it is open."""
-    return 1 if len(shape) <= 1 else shape[0] if isinstance(shape[0], int) else None
-
-
-def in_batches(
-    x: np.ndarray, layout: Layout, fixed: int | None, run: Callable[[np.ndarray], np.ndarray], most: int = BATCH
-) -> np.ndarray:
+def in_batches(x: np.ndarray, layout: Layout, run: Callable[[np.ndarray], np.ndarray], most: int = BATCH) -> np.ndarray:
     """``run`` on samples x [n, ...], as many at a time as the model takes; a fixed batch is filled up with the last sample."""
-    if layout.batch is None:
-        return np.concatenate([run(sample) for sample in x])
-    size, found = fixed or most, []
+    size, found = layout.batch or most, []
     for start in range(0, len(x), size):
         part = x[start : start + size]
-        missing = size - len(part) if fixed else 0
+        missing = size - len(part) if layout.batch else 0
         found.append(run(np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part)[: len(part)])
     return np.concatenate(found)
 

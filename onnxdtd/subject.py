@@ -20,8 +20,9 @@ class Subject:
         inputs = self.planned.plan.inputs
         if len(inputs) != 1 or not inputs[0].shape:
             raise RequestError(f"{model}: needs a single input of declared shape")
-        self.layout = Layout.of(list(inputs[0].shape))
-        self.form = form_of(inputs[0], self.planned.request)
+        axis = self.planned.plan.samples.axes[inputs[0].name]
+        self.layout = Layout.of(list(inputs[0].shape), axis)
+        self.form = form_of(inputs[0], self.planned.request, axis)
         self.data = dataset(data, self.form)
 
     def items(self, most: int) -> tuple[list[Item], dict[str, str]]:

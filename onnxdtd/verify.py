@@ -307,7 +307,7 @@ def _inputs(explainer: Explainer, plain: Any, file: Path | None) -> Iterator[Fee
             raise RequestError(f"{file}: has no array for each input, {', '.join(explainer.inputs)} ({error})") from None
     else:
         ((name, node),) = explainer.inputs.items()
-        layout = Layout.of(node.shape)
+        layout = Layout.of(node.shape, explainer.samples[name])
         for sample in samples(file, recorded(explainer.metadata, name, node.shape)):
             yield {name: layout.feed(sample.x)}
 
@@ -316,10 +316,13 @@ def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any] | Non
     """Random inputs of a size that the model takes."""
     declared = {name: node.shape for name, node in explainer.inputs.items()}
     channels = explainer.metadata.get("channels", {})
-    side = open_size(declared, lambda x: plain.run(None, explainer.feeds(x)))
+    side = open_size(declared, explainer.samples, lambda x: plain.run(None, explainer.feeds(x)))
     rng = np.random.default_rng(0)
     for _ in range(GENERATED):
-        yield {n: drawn(rng, sized(shape, side), *ends(bounds, n), channels.get(n)) for n, shape in declared.items()}
+        yield {
+            n: drawn(rng, sized(shape, explainer.samples[n], side), *ends(bounds, n), channels.get(n), explainer.samples[n])
+            for n, shape in declared.items()
+        }
 
 
 def _ran(runs: Sequence[Run], most: float, firm: bool) -> Iterator[Check]:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
 from nets import eighths, model, node, run
 
 import onnxdtd
+from onnxdtd import audit, engine, explain
 from onnxdtd.axes import SPREAD
+from onnxdtd.bench import bench
 from onnxdtd.compiler import prepare
 from onnxdtd.derivative import DERIVATIVE
-from onnxdtd.errors import ModelError
+from onnxdtd.errors import ModelError, RequestError
+from onnxdtd.evaluate import Evaluation, Settings, assemble
 from onnxdtd.flow import MOVE, PASS, ROUTE
 from onnxdtd.frozen import FROZEN
+from onnxdtd.inputs import Layout
 from onnxdtd.linear import LINEAR
 from onnxdtd.request import Request
 from onnxdtd.samples import Samples
+from onnxdtd.verify import verify
 
 RNG = np.random.default_rng(12)
 Weights = Mapping[str, np.ndarray]
@@ -187,3 +195,165 @@ def test_a_net_of_10000_nodes() -> None:
     proto = net([*nodes, node("MatMul", "t10000 v", "y")], {"w": eighths(RNG, 6, 6), "v": eighths(RNG, 6, 3)}, x=["n", 6])
     job = prepare(proto, Request("lrp-epsilon"))
     assert [job.plan.samples.of(step.outputs[0]) for step in job.plan.steps] == [0] * len(job.plan.steps)
+
+
+# ------------------------------------------------------------------------------- whoever takes samples, along any axis
+
+W, V = eighths(RNG, 6, 5), eighths(RNG, 5, 3)
+XS = eighths(RNG, 5, 4, 6)
+LAYOUTS = {"last": (2, "n"), "second of three at once": (1, 3), "one sample": (None, 1), "one sample at once": (0, 1)}
+
+
+def twin(axis: int | None, count: int | str) -> onnx.ModelProto:
+    """Samples [4, 6] along an axis of the input, or one without; inside they lie in front."""
+    perm = [(axis or 0), *(i for i in range(3) if i != (axis or 0))]
+    front = node("Unsqueeze", "x zero", "f") if axis is None else node("Transpose", "x", "f", perm=perm)
+    last = [node("ReduceMean", "r", "p", axes=[1], keepdims=0), node("MatMul", "p v", "z")]
+    nodes = [front, node("MatMul", "f w", "h"), node("Relu", "h", "r"), *last]
+    nodes += [node("Squeeze", "z zero", "y")] if axis is None else [node("Identity", "z", "y")]
+    shape: list[int | str] = [4, 6]
+    if axis is not None:
+        shape.insert(axis, count)
+    return net(nodes, {"w": W, "v": V, "zero": np.array([0])}, x=shape)
+
+
+@pytest.fixture(params=LAYOUTS)
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, int | None, int | None]:
+    """Two files of one model, the second with the samples elsewhere: along which axis, and how many at once."""
+    axis, count = LAYOUTS[request.param]
+    for name, made in (("front", twin(0, "n")), ("other", twin(axis, count))):
+        onnx.save(made, tmp_path / f"{name}.onnx")
+    return tmp_path / "front.onnx", tmp_path / "other.onnx", axis, count if isinstance(count, int) else None
+
+
+Pair = tuple[Path, Path, int | None, int | None]
+
+
+def test_an_explainer_counts_them(pair: Pair) -> None:
+    front, other, axis, count = pair
+    first, second = (onnxdtd.Explainer(onnxdtd.compile(path, "lrp-epsilon", target="input")) for path in (front, other))
+    xs = XS[: count or len(XS)]
+    layout = Layout.of(second.inputs["x"].shape, second.samples["x"])
+    assert second.samples == {"x": axis}
+    assert second.count({"x": layout.put(xs)}) == len(xs)
+    target = [i % 3 for i in range(len(xs))]
+    got, want = second(layout.put(xs), target).relevance["x"], first(xs, target).relevance["x"]
+    np.testing.assert_allclose(layout.take(got), want, rtol=1e-6, atol=1e-7)
+    with pytest.raises(RequestError, match=f"target has 7 classes for {len(xs)} samples"):
+        second(layout.put(xs), [0] * 7)
+
+
+@pytest.mark.parametrize("name", ["several", "one"])
+def test_explain_reads_them(pair: Pair, name: str, tmp_path: Path) -> None:
+    """A file has its samples in front, however the model takes them; one sample needs no axis for that."""
+    front, other, _, _ = pair
+    np.save(tmp_path / f"{name}.npy", XS if name == "several" else XS[0])
+    jobs = [explain.Job(onnxdtd.Explainer(onnxdtd.compile(path, "lrp-epsilon", low=-1, high=1))) for path in (front, other)]
+    want, got = ([made.explain(sample) for sample in made.read(tmp_path / f"{name}.npy")] for made in jobs)
+    assert len(got) == len(want) == (len(XS) if name == "several" else 1)
+    for (result, relevance), (wanted, expected) in zip(got, want, strict=True):
+        assert (result.predicted, result.target) == (wanted.predicted, wanted.target)
+        assert result.score == pytest.approx(wanted.score, rel=1e-6)
+        np.testing.assert_allclose(relevance, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_scores_and_evaluations_are_the_same(pair: Pair, tmp_path: Path) -> None:
+    np.savez(tmp_path / "some.npz", x=XS, label=np.arange(5) % 3)
+    results = []
+    for path in pair[:2]:
+        job = Evaluation([path], ["lrp-epsilon"], tmp_path / "some.npz", settings=Settings(steps=2, target="label"))
+        results.append(assemble(job, engine.run(job, 1, "processes", tmp_path / "journal"))["models"][0])
+    front, other = results
+    assert other["samples"] == front["samples"] == len(XS)
+    assert other["accuracy"] == front["accuracy"]
+    for order in ("morf", "lerf", "random"):
+        np.testing.assert_allclose(*(m["presets"][0]["curves"][order] for m in (other, front)), atol=1e-6)
+
+
+def near(found: Any, wanted: Any) -> bool:
+    """Are two tables of numbers and words equal up to rounding?"""
+    if isinstance(found, dict):
+        return found.keys() == wanted.keys() and all(near(found[key], wanted[key]) for key in found)
+    return bool(found == (pytest.approx(wanted, rel=1e-4, abs=1e-6) if isinstance(wanted, float) else wanted))
+
+
+def test_audits_are_the_same(pair: Pair) -> None:
+    """But for the random relevance of convergence, and for root points where a batch is laid out in another order inside."""
+    found = []
+    for path in pair[:2]:
+        job = audit.Job(path, Request(), ("lrp-epsilon",), XS, neurons=5)
+        measure = job.prepare()
+        parts = [measure(number) for number in range(job.units())]
+        found.append(audit.assemble(job, parts)["presets"][0])
+    front, other = found
+    for name in ("preconditions", "similarity", "class_sensitivity"):
+        assert near(other[name], front[name]), name
+    several = pair[3] is not None and pair[3] > 1
+    assert bool(other["roots"]) == bool(other["convergence"]) == (not several)
+    if not several:
+        assert [row["start"] for row in other["convergence"]] == [row["start"] for row in front["convergence"]]
+        for row, wanted in zip(other["roots"], front["roots"], strict=True):
+            assert near(row, wanted)
+
+
+def test_verify_and_bench_run_them(pair: Pair) -> None:
+    _, other, _, count = pair
+    compiled = other.with_name("compiled.onnx")
+    onnxdtd.save(onnxdtd.compile(other, "lrp-epsilon"), compiled)
+    report = verify(compiled, other)
+    assert report.passed, report
+    assert any(check.name == "balance" and check.passed for check in report.checks)
+    assert [timing.batch for timing in bench(other, Request(), [2], rounds=1)] == [count or 2]
+
+
+def test_files_that_do_not_say_where_they_lie() -> None:
+    """Those of before: along axis 0, but not along that of features."""
+    for shape, axis in ((["n", 6], 0), ([6], None)):
+        compiled = onnxdtd.compile(dense(*shape), "gradient")
+        (entry,) = (entry for entry in compiled.metadata_props if entry.key == "onnxdtd.samples")
+        compiled.metadata_props.remove(entry)
+        assert onnxdtd.Explainer(compiled).samples == {"x": axis}
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_random_nets_with_a_moved_axis(data: st.DataObject) -> None:
+    """Each sample gets the same relevance, and the same ledger, as where the samples lie in front."""
+    inner = data.draw(st.sampled_from([[4, 6], [3, 4, 6], [6]]))
+    rank, count = len(inner) + 1, data.draw(st.integers(1, 3))
+    fixed, axis = data.draw(st.booleans()), data.draw(st.integers(0, rank - 1))
+    layers, weights, current = [], {"v": V + 2, "w": W + 2}, "f"  # positive: no denominator is near 0
+    for i, kind in enumerate(data.draw(st.lists(st.sampled_from(["dense", "swap", "merge", "maximum"]), max_size=4))):
+        weights[f"w{i}"] = eighths(np.random.default_rng(i), 6, 6) + 2
+        if kind == "dense":
+            layers += [node("MatMul", f"{current} w{i}", f"d{i}"), node("Relu", f"d{i}", f"h{i}")]
+        elif kind == "swap":  # compute with the samples on another axis
+            perm = [*range(1, rank - 1), 0, rank - 1]
+            back = [int(k) for k in np.argsort(perm)]
+            layers += [node("Transpose", current, f"a{i}", perm=perm), node("MatMul", f"a{i} w{i}", f"d{i}")]
+            layers += [node("Transpose", f"d{i}", f"h{i}", perm=back)]
+        elif kind == "merge":  # samples and positions on one axis
+            weights |= {f"to{i}": np.array([-1, 6]), f"from{i}": np.array([-1, *inner])}
+            layers += [node("Reshape", f"{current} to{i}", f"a{i}"), node("MatMul", f"a{i} w{i}", f"d{i}")]
+            layers += [node("Reshape", f"d{i} from{i}", f"h{i}")]
+        else:
+            layers += [node("ReduceMax", current, f"m{i}", axes=[-1]), node("Add", f"{current} m{i}", f"h{i}")]
+        current = f"h{i}"
+    tail = [node("MatMul", f"{current} w", "l")]
+    tail += [node("ReduceMean", "l", "p", axes=list(range(1, rank - 1)), keepdims=0)] if rank > 2 else []
+    tail.append(node("MatMul", "p v" if rank > 2 else "l v", "y"))
+    moved: list[int | str] = [*inner]
+    moved.insert(axis, count if fixed else "n")
+    perm = [axis, *(i for i in range(rank) if i != axis)]
+    front = model([node("Identity", "x", "f"), *layers, *tail], {"x": ["n", *inner]}, ["y"], weights)
+    other = model([node("Transpose", "x", "f", perm=perm), *layers, *tail], {"x": moved}, ["y"], weights)
+    xs = eighths(np.random.default_rng(3), count, *inner, low=0.25)
+    want, got = (onnxdtd.Explainer(onnxdtd.compile(proto, "lrp-epsilon", ledger=True)) for proto in (front, other))
+    assert got.samples == {"x": axis}
+    wanted, result = want(xs), got(np.ascontiguousarray(np.moveaxis(xs, 0, axis)))
+    np.testing.assert_allclose(np.moveaxis(result.relevance["x"], axis, 0), wanted.relevance["x"], rtol=1e-5, atol=1e-6)
+    assert result.ledger is not None
+    assert wanted.ledger is not None
+    assert result.ledger.steps == wanted.ledger.steps
+    for name in ("in", "out"):
+        np.testing.assert_allclose(result.ledger[name], wanted.ledger[name], rtol=1e-5, atol=1e-6)

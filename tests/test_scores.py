@@ -57,8 +57,8 @@ def test_what_runs_is_what_fits(tmp_path: Path) -> None:
         return x
 
     x = np.arange(10.0).reshape(5, 2)
-    np.testing.assert_array_equal(in_batches(x, Layout([2], 1), None, note, most=2), x)
-    np.testing.assert_array_equal(in_batches(x, Layout([2], 3), 3, note), x)
+    np.testing.assert_array_equal(in_batches(x, Layout([2], 0), note, most=2), x)
+    np.testing.assert_array_equal(in_batches(x, Layout([2], 0, 3), note), x)
     assert sizes == [2, 2, 1, 3, 3]
 
 
