@@ -25,12 +25,13 @@ Table: TypeAlias = list[Any]  # the label of each class, a string or an integer
 @dataclass(frozen=True)
 class Said:
     """``labels`` in the order of the logits, None where they are 0, 1, 2 ...; the outputs that give the label and the scores of
-    each class (or the probability of class 1 of two), None where there are none.
+    each class, None where there are none. ``squashed``: the only score is the probability of class 1 of two.
     """
 
     labels: Table | None
     label_output: str | None
     score_output: str | None
+    squashed: bool
 
 
 def said(proto: onnx.ModelProto, made: Plan) -> Said:
@@ -47,7 +48,8 @@ def said(proto: onnx.ModelProto, made: Plan) -> Said:
     by_label = [name for name in outputs if name in tables and tables[name] in ([own] if numbers else [own, plain])]
     by_score = [name for name in outputs if leads(name) and name not in tables and _has_scores(tensors[name], made)]
     by_score.sort(key=lambda name: name != made.output)
-    return Said(None if own == plain else own, next(iter(by_label), None), next(iter(by_score), None))
+    chosen = next(iter(by_score), None)
+    return Said(None if own == plain else own, next(iter(by_label), None), chosen, chosen is not None and is_binary(made))
 
 
 def _has_scores(tensor: Tensor, made: Plan) -> bool:

@@ -397,6 +397,7 @@ def metadata(job: Job, outputs: Mapping[str, str], scored: Score | None, book: L
         "names": job.labels.names,
         "label_output": job.said.label_output,
         "score_output": job.said.score_output,
+        "squashed": job.said.squashed,
         "imputed": list(job.imputed),
         "target": "argmax" if request.target is None else request.target,
         "target_input": scored.target.name if scored is not None and scored.target is not None else None,

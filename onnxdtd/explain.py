@@ -152,11 +152,10 @@ class Job:
             logit = float(explanation.logit[0])
         if logit is None and metadata["output"] == metadata["logits"] and plain and scores is not None and chosen in scores:
             logit = scores[chosen]
-        logit = None if metadata["derivative"] else logit
         score = None if scores is None or predicted is None else scores.get(predicted)
-        if scores is None and plain and chosen == predicted:
+        if scores is None and plain and predicted is not None and chosen == predicted:
             score = logit
-        return predicted, score, chosen, logit
+        return predicted, score, chosen, None if metadata["derivative"] else logit
 
     def _labelled(self, explanation: Explanation) -> int | None:
         """The class that the model itself names, where it does."""
@@ -176,8 +175,10 @@ class Job:
         if output is None or output.dtype.kind != "f":
             return None
         row = self._row(output.astype(np.float64))
-        if row.size == 1 and self.labels.count == 2:  # the probability of class 1
-            row = np.asarray([1 - row[0], row[0]])
+        if row.size == 1 and self.labels.count == 2:
+            if not metadata.get("squashed", True):  # a decision value, whatever shape the model declares
+                return None
+            row = np.asarray([1 - row[0], row[0]])  # the probability of class 1
         replace(self.labels, count=row.size).named(self.labels.names)
         return dict(enumerate(row.tolist()))
 

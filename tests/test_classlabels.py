@@ -27,6 +27,7 @@ CPU = ["CPUExecutionProvider"]
 ML = "ai.onnx.ml"
 LABELS = [["cat", "dog", "eel"], [3, 7, 9], [1, 2, 3], ["eel", "cat", "dog"]]  # the last not in the order of the alphabet
 COEFFICIENTS = [1.0, 2.0, -1.0, 0.5, 0.0, 1.0, -1.0, 2.0, 0.25]
+W = np.array(COEFFICIENTS, np.float32).reshape(3, 3).T
 
 
 def attribute(labels: list[Any], kind: str) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def network(
     """Dense, Softmax, ArgMax, and a table of labels, as skl2onnx writes them."""
     strings = isinstance(labels[0], str)
     table = numpy_helper.from_array(np.array(labels, object if strings else np.int32), "classes")
-    weight = numpy_helper.from_array(np.array(COEFFICIENTS, np.float32).reshape(3, 3).T, "w")
+    weight = numpy_helper.from_array(W, "w")
     flat = numpy_helper.from_array(np.array([-1]), "flat")
     nodes = [helper.make_node("Constant", [], ["classes"], value=table)] if constant else []
     nodes += [
@@ -77,7 +78,7 @@ def network(
 
 def encoded(labels: list[Any]) -> ModelProto:
     """The number of the class, looked up by a LabelEncoder."""
-    weight = numpy_helper.from_array(np.array(COEFFICIENTS, np.float32).reshape(3, 3).T, "w")
+    weight = numpy_helper.from_array(W, "w")
     values = {"values_strings" if isinstance(labels[0], str) else "values_int64s": [labels[2], labels[0], labels[1]]}
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["z"], "dense"),
@@ -123,7 +124,7 @@ def x(seed: int = 0, n: int = 8) -> np.ndarray:
 
 
 def compiled(proto: ModelProto, **options: Any) -> ModelProto:
-    return onnxdtd.compile(proto, "lrp-epsilon", **options)
+    return onnxdtd.compile(proto, "lrp-epsilon", **{"target": "input"} | options)
 
 
 @pytest.mark.parametrize("labels", LABELS, ids=str)
@@ -134,13 +135,13 @@ def test_labels_are_found_shown_and_taken_for_targets(kind: str, labels: list[An
     run = Explainer(compiled(made), CPU)
     assert run.metadata["labels"] == labels
     job, rows = Job(run), x()
-    logits = rows @ np.array(COEFFICIENTS, np.float32).reshape(3, 3).T
+    logits = rows @ W
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     for row, p in zip(rows, probabilities, strict=True):
         (result, _), outputs = job.explain(Sample("s", row)), run(row[None]).outputs
         assert result.predicted == p.argmax()
         assert result.predicted_label == result.target_label == str(labels[p.argmax()]) == str(outputs["label"].ravel()[0])
-        assert result.score == (None if kind == "no ZipMap" else pytest.approx(p.max(), rel=1e-5))
+        assert result.score == pytest.approx(float(row @ W[:, p.argmax()]) if kind == "no ZipMap" else p.max(), rel=1e-5)
         json.dumps(asdict(result))
     for place, label in enumerate(labels):
         by_label, by_index = run(rows, label), run(rows, Index(place))
@@ -167,17 +168,24 @@ def test_one_logit_has_two_labels() -> None:
     np.testing.assert_allclose(run(x(), "no").relevance["x"].sum(axis=1), -z, rtol=1e-4, atol=1e-6)
 
 
-def test_a_decision_value_is_no_probability() -> None:
-    """Of the one column that scikit-learn's LinearSVC has for two classes, no other score is made up."""
-    svc = pytest.importorskip("sklearn.svm", reason="scikit-learn is not installed: pip install 'onnxdtd[peers]'")
+@pytest.mark.parametrize("name", ["LinearSVC", "RidgeClassifier"])
+def test_a_decision_value_is_no_probability(name: str) -> None:
+    """Of the one column that scikit-learn has for two classes (declared as two by one of them), no other score is made up."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'onnxdtd[peers]'")
     skl2onnx = pytest.importorskip("skl2onnx", reason="skl2onnx is not installed: pip install 'onnxdtd[peers]'")
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.svm import LinearSVC
+
     rows = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
-    trained = svc.LinearSVC().fit(rows, np.where(rows[:, 0] > 0, "right", "left"))
+    kind = LinearSVC if name == "LinearSVC" else RidgeClassifier
+    trained = kind().fit(rows, np.where(rows[:, 0] > 0, "right", "left"))
     job = Job(Explainer(compiled(skl2onnx.to_onnx(trained, rows[:1])), CPU))
     for row in rows[:10]:
         result, _ = job.explain(Sample("s", row))
         assert result.predicted_label == trained.predict(row[None])[0]
-        assert result.score is None
+        assert result.score == pytest.approx(abs(float(trained.decision_function(row[None])[0])), rel=1e-4)
+    other, _ = job.explain(Sample("s", row), Index(1 - result.predicted))
+    assert other.score is None, "of the class that is not explained there is none"
 
 
 # ---------------------------------------------------------------------------------------------------------------- metadata
