@@ -51,7 +51,7 @@ def _with_ways_out(problem: Problem, names: Sequence[str], key: str | None) -> P
     ways = ["explain what comes before it with " + " or ".join(map(_output, names))] if names else []
     if key is not None:
         ways.append(f"let relevance pass unchanged with --allow {shlex.quote(f'{key}=pass')}")
-    told = [", or ".join(ways), problem.way_out] if ways or problem.way_out else ["there is no way around it in this model"]
+    told = [", or ".join(ways), problem.way_out] if ways or problem.way_out else ["there is no way around it for what is asked"]
     return replace(problem, way_out="; ".join(filter(None, told)))
 
 

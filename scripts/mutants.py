@@ -302,6 +302,16 @@ FAULTS = [
         "if True:",
         "converge",
     ),
+    Fault("relevance passes where shapes differ", "plan.py", "if x.shape != y.shape or not all(", "if not all(", "advice"),
+    Fault("advice taken on trust", "advice.py", "and tried(replace(request, allow=passes)) is not None", "", "advice"),
+    Fault("weights of any size fit", "fits.py", "for a, b in zip(is_so, must, strict=True)", "for a, b in ()", "fits"),
+    Fault(
+        "a derivative takes rules that divide",
+        "library.py",
+        "if selector.rule.divide and derivative is not None:",
+        "if False:",
+        "rules",
+    ),
 ]
 
 

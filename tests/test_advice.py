@@ -313,7 +313,10 @@ def test_an_if_on_a_constant_is_the_branch_taken() -> None:
 
 
 def test_advice_keeps_to_the_request() -> None:
-    """A class that the other tensor does not have, a tensor to keep behind the obstacle: there following would fail."""
+    """A class that there is not, a tensor to keep behind the obstacle: there following would fail."""
+    text = str(refusal(sine(), target=7))
+    assert advised(text) == ([], [])
+    assert "there is no way around it for what is asked" in text
     assert advised(str(refusal(threshold(), target=7))) == ([], [])
     assert advised(str(refusal(sine(), keep=["h"]))) == ([], ["Sin"])
     assert advised(str(refusal(one_kind_twice(), allow={"Cos": "pass"}))) == ([], ["Sin"])
