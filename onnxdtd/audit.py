@@ -201,6 +201,7 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "model": job.model.name,
         "sha256": job.facts.sha256,
         "classes": job.facts.classes,
+        "copies": len(job.xs) - len(np.unique(job.xs.reshape(len(job.xs), -1), axis=0)),
         "presets": entries,
         "differences": differences,
         "best": best(entries, differences, blind_to),
@@ -405,8 +406,10 @@ class Auditor:
 
     def _one_score(self) -> str:
         """Why no heatmap of another class could differ, where none could."""
-        if self.binary or self.logits.shape[1] == 1:
-            return "the model has one score, and that of another class could only be its negative"
+        if self.binary:
+            return "the model has one score, and that of the other class could only be its negative"
+        if self.logits.shape[1] == 1:
+            return "the model has one score only"
         least = SAME * np.abs(self.logits).max()
         if np.ptp(self.logits, axis=1).max() <= least:
             return "the scores of all classes are the same"

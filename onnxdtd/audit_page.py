@@ -16,6 +16,7 @@ from onnxdtd.page import (
     Section,
     Table,
     compared,
+    copies,
     counted,
     explained,
     grids,
@@ -41,7 +42,8 @@ def audit_page(result: Json) -> Page:
     headline, why = standing(result["best"])
     right = f"The model is right on {result['right']} of {counted(result['labelled'], 'sample')} with a label. "
     of = explained(result.get("classes"))
-    summary = [(headline.removesuffix("."), [why, f"{right if result.get('labelled') else ''}{of[0].upper()}{of[1:]}."])]
+    known = f"{right if result.get('labelled') else ''}{of[0].upper()}{of[1:]}."
+    summary = [(headline.removesuffix("."), [why, known, *copies(result["copies"], settings["samples"])])]
     summary += [(str(preset["preset"]), [str(sentence) for sentence in preset["verdict"]]) for preset in presets]
     parts = [_glance(result), _preconditions(result), _roots(result), _similarity(result), _randomised(result)]
     parts += [_convergence(result), skipped(result), rules([result]), settings_section(result, [result])]

@@ -213,11 +213,13 @@ def audit_command(
 def _print_audit(result: dict[str, Any]) -> None:
     """What was found, preset by preset, in words."""
     from onnxdtd.choice import standing
-    from onnxdtd.page import counted, explained
+    from onnxdtd.page import copies, counted, explained
 
     right = f"; the model is right on {result['right']} of {result['labelled']} with a label" if result["labelled"] else ""
     many = counted(result["settings"]["samples"], "sample")
     out.print(f"{result['model']}: {many}{right}; {explained(result['classes'])}", markup=False)
+    for sentence in copies(result["copies"], result["settings"]["samples"]):
+        out.print(sentence, markup=False)
     for preset in result["presets"]:
         out.print(preset["preset"], style="bold", markup=False)
         for sentence in preset["verdict"]:

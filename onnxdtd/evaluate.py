@@ -194,6 +194,7 @@ class Sessions:
             "class": target,
             "label": labels[target],
             "scores": logits.shape[1],
+            "digest": hashlib.sha256(np.ascontiguousarray(item.x).tobytes()).hexdigest()[:16],
             "correct": None if truth is None else truth == predicted,
             "random": {"curve": curves["random"].tolist(), "aopc": metrics.aopc(curves["random"])},
             "presets": {},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,6 +205,13 @@ def lead_line(settings: Json, presets: int) -> str:
 def explained(classes: int | None) -> str:
     """What an audit explains."""
     return "explained is its only score" if classes == 1 else "explained is the class that it predicts"
+
+
+def copies(count: int, n: int) -> Iterator[str]:
+    """What to know where samples are not independent."""
+    if count:
+        are = "is a copy of another" if count == 1 else "are copies of others"
+        yield f"{count} of {counted(n, 'sample')} {are}, and standard errors take them for independent ones."
 
 
 def counted(n: int, word: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnxdtd.measures import METRICS
-from onnxdtd.page import SENSITIVITY, counted, listed, mean_text, number
+from onnxdtd.page import SENSITIVITY, copies, counted, listed, mean_text, number
 from onnxdtd.tally import RANDOM, apart, side
 
 Json = Mapping[str, Any]
@@ -21,7 +21,7 @@ def standings(model: Json) -> list[str]:
     """What the numbers of one model of an evaluation say."""
     if not model["samples"]:
         return ["Nothing could be measured on it."]
-    said = [*_accuracy(model), *model.get("remarks", ()), *_empty(model)]
+    said = [*_accuracy(model), *copies(model["copies"], model["samples"]), *model.get("remarks", ()), *_empty(model)]
     return said + [sentence for key in SHOWN for sentence in _standing(model, key)]
 
 

@@ -88,6 +88,7 @@ class Tally:
     def __init__(self) -> None:
         self.rules: dict[str, Any] = {}
         self._scores: int | None = None
+        self._distinct: set[str] = set()
         self._means: dict[Any, Mean] = {}
         self._pairs = Pairs(name for name, measure in METRICS.items() if measure.best in BADNESS)
         self._labels: dict[int, str] = {}
@@ -96,6 +97,7 @@ class Tally:
         """One sample."""
         self._labels[row["class"]] = row["label"]
         self._scores = row["scores"]
+        self._distinct.add(row["digest"])
         self._note(("correct",), row["correct"])
         self._note(("random", "aopc"), row["random"]["aopc"])
         self._note(("random", "curve"), np.asarray(row["random"]["curve"]))
@@ -135,6 +137,7 @@ class Tally:
             "labelled": 0 if correct is None else correct.n,
             "samples": samples,
             "scores": self._scores,
+            "copies": samples - len(self._distinct),
             "random": {"aopc": means[("random", "aopc")].as_data()} if samples else {},
             "presets": presets,
             "differences": self._pairs.as_data(),

@@ -187,6 +187,11 @@ def test_preconditions_by_hand(tmp_path: Path) -> None:
     assert unbounded["outside"] is None
 
 
+def test_copies_of_samples_are_counted(tmp_path: Path) -> None:
+    found = audited(job(tmp_path, mlp(), "lrp-0", xs=np.concatenate([X[:2], X[:1], X[:1]])))
+    assert found["copies"] == 2
+
+
 def test_neurons_are_counted_without_a_batch_axis(tmp_path: Path) -> None:
     nodes = [node("MatMul", "x w1", "u"), node("Add", "u b1", "a"), node("Relu", "a", "h"), node("MatMul", "h w2", "y")]
     weights = {"w1": W1, "w2": W2, "b1": np.asarray([1, -1], np.float32)}

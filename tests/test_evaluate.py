@@ -327,3 +327,8 @@ def test_features_far_from_zero(tmp_path: Path) -> None:
     chosen = (x @ WEIGHTS).argmax(1)
     last = (x.mean(0) @ WEIGHTS)[chosen].mean()
     assert mean["presets"][0]["curves"]["morf"][-1] == pytest.approx(last, abs=1e-5)
+
+
+def test_copies_of_samples_are_counted(tmp_path: Path) -> None:
+    result = of_linear(tmp_path, Settings(steps=2), x=np.concatenate([X, X[:2], X[:1]]).astype(np.float32))
+    assert result["models"][0]["copies"] == 3

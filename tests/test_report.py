@@ -81,7 +81,7 @@ def measured(model: str, presets: tuple[str, ...], boxes: bool) -> dict[str, Any
         rules = dict.fromkeys(NODES, f"{'z+' if i == 0 else 'epsilon'}")
         part = {"preset": preset, "rules": rules, "metrics": metrics(i, boxes), "curves": curves}
         parts.append(part | ({"classes": classes(i)} if boxes else {}))
-    facts = {"model": model, "sha256": "9f2c" * 16, "accuracy": 0.985, "labelled": 200, "samples": 300}
+    facts = {"model": model, "sha256": "9f2c" * 16, "accuracy": 0.985, "labelled": 200, "samples": 300, "copies": 0}
     return paired(facts | {"random": {"aopc": mean(4.56, 0.05)}, "presets": parts})
 
 
@@ -205,6 +205,7 @@ def audit(presets: tuple[str, ...] = PRESETS) -> dict[str, Any]:
         "model": "digits_cnn.onnx",
         "sha256": "9f2c" * 16,
         "presets": [audited(i, preset) for i, preset in enumerate(presets)],
+        "copies": 0,
         "labelled": 40,
         "right": 39,
         "differences": paired_numbers(presets),
@@ -280,7 +281,7 @@ def numbers(result: Any, key: str = "", below: str = "") -> list[str]:
         return [v for value in result for v in numbers(value, key, below)]
     if not isinstance(result, (int, float)):
         return []
-    if key in ("accuracy", "labelled"):
+    if key in ("accuracy", "labelled", "copies"):
         return []  # said in counts
     return [number(1 - result if below == "convergence" else result, 2 if key == "error" else 3)]
 
@@ -520,6 +521,13 @@ def test_differences_are_those_of_pairs_and_not_of_means() -> None:
     assert "-1.00 ± 0.0010" in next(row for row in rows(report(result)) if row[0] == "dtd − lrp-epsilon")
     result["models"][0]["differences"][-1]["error"] = 0.6
     assert "no single best" in summary(result)
+
+
+def test_copies_are_counted() -> None:
+    result = RESULTS["one"] | {"models": [RESULTS["one"]["models"][0] | {"copies": 3}]}
+    assert "3 of 300 samples are copies of others" in summary(result)
+    assert "1 of 50 samples is a copy of another" in summary(RESULTS["audit"] | {"copies": 1})
+    assert not any("cop" in summary(RESULTS[kind]) for kind in ("one", "audit"))
 
 
 def test_empty_heatmaps_are_counted() -> None:

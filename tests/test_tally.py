@@ -48,6 +48,7 @@ def row(**aopc: float) -> dict[str, Any]:
         "class": 0,
         "label": "class 0",
         "scores": 2,
+        "digest": "",
         "correct": None,
         "random": {"curve": [0.0], "aopc": 1.0},
         "presets": presets,
