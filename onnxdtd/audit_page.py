@@ -73,7 +73,8 @@ def _headlines(preset: Json) -> dict[str, Any]:
     similarity = preset.get("similarity") or {}
     cascading = preset.get("cascading") or []
     arrived = [row for start in preset.get("convergence") or [] if (row := arrival(start)) is not None]
-    neurons = sum(root["neurons"] for root in roots)
+    few = 2 * len(roots) < len(preset.get("rules") or ())  # a mean is all that αβ has a root point for
+    neurons = 0 if few else sum(root["neurons"] for root in roots)
     last = cascading[-1] if cascading else {}
     found = {
         "passes": sum(root["passes"] * root["neurons"] for root in roots) / neurons if neurons else None,

@@ -319,9 +319,15 @@ def _conditions(entry: Entry) -> Iterator[str]:
         yield f"Conditions of deep Taylor decomposition: broken, {', '.join(broken)}."
     elif taylor:
         yield f"Conditions of deep Taylor decomposition: those counted hold for these samples ({', '.join(kept)})."
-    bias = "biases kept {} of the logit" if (found["bias_share"] or 0) > 0 else "biases added {} of the logit"
-    words = {"bias_share": bias, "dead": "{} of the logit was lost where no input has a share"}
-    parts = [text.format(_percent(abs(found[name]))) for name, text in words.items() if abs(found[name] or 0) >= NOTABLE]
+    words = {
+        "bias_share": ("biases kept {} of the logit", "biases added {} of the logit"),
+        "dead": (
+            "{} of the logit was lost where no input has a share",
+            "relevance against it, {} of the logit, was lost where no input has a share",
+        ),
+    }
+    known = {name: share for name in words if abs(share := found[name] or 0.0) >= NOTABLE}
+    parts = [words[name][share < 0].format(_percent(abs(share))) for name, share in known.items()]
     if parts:
         yield f"Balance: {', '.join(parts)} (medians)."
 

@@ -587,6 +587,8 @@ def test_root_points_count_by_neuron() -> None:
     for root, passes, neurons in zip(result["presets"][0]["roots"], (1.0, 0.0, 0.5, None), (30, 10, 10, 10), strict=True):
         root["passes"], root["neurons"] = passes, neurons
     assert ["root points in order ↑ higher is better", "0.700"] in rows(report(result))
+    result["presets"][0]["rules"] = dict.fromkeys(map(str, range(7)), "z+")
+    assert "root points in order" not in report(result), "three of seven layers do not speak for all"
 
 
 def test_several_models_stand_side_by_side() -> None:

@@ -299,6 +299,8 @@ def test_balance() -> None:
     (sentence,) = said("Balance", preconditions=HOLD | {"bias_share": -0.07, "dead": 0.01})
     assert "biases added 7% of the logit" in sentence
     assert "1% of the logit was lost" in sentence
+    (sentence,) = said("Balance", preconditions=HOLD | {"dead": -0.44})
+    assert sentence == "Balance: relevance against it, 44% of the logit, was lost where no input has a share (medians)."
     (sentence,) = said("Balance", preconditions=HOLD | {"bias_share": 0.07})
     assert "biases kept 7% of the logit" in sentence
     assert not said("Balance", preconditions=HOLD | {"bias_share": None, "dead": None})
