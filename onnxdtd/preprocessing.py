@@ -67,7 +67,7 @@ def _size(key: str, value: Any) -> int | list[int]:
         sides = [operator.index(side) for side in ([value] if np.ndim(value) == 0 else value)]
     except TypeError:
         sides = []
-    if len(sides) not in (1, 2) or min(sides) < 1:
+    if len(sides) not in (1, 2) or min(sides) < 1 or max(sides) > MOST_PIXELS:
         more = f", or {SQUASHED!r} to leave nothing out" if key == "crop" else ""
         raise RequestError(f"{key} {value!r}: give a number of pixels, or height and width{more}")
     return sides[0] if np.ndim(value) == 0 else sides
@@ -133,7 +133,9 @@ def place(picture: Size, model: tuple[int | None, int | None], preprocessing: Ma
     size = _resized(picture, model, resize, crop == SQUASHED, whole)
     height, width = whole or size
     if size[0] * size[1] > MOST_PIXELS:
-        raise RequestError(f"is {_by(picture)} (width x height), so narrow that it would be resized to {_by(size)}")
+        raise RequestError(
+            f"is {_by(picture)} (width x height) and would be resized to {_by(size)}, more pixels than there is room for"
+        )
     if height > size[0] or width > size[1]:
         raise RequestError(
             f"resized to {_by(size)} (width x height) it is smaller than what is cut out of it, {_by((height, width))}"

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from nets import eighths, model, node
 from onnx import ModelProto, TensorProto, helper
+from PIL import Image
 
 import onnxdtd
 from onnxdtd import Explainer
@@ -430,6 +431,23 @@ def test_bounds_of_the_compiled_model_scale_pictures(tmp_path: Path) -> None:
     form = Job(explainer).form
     assert (form.low, form.high, form.channel) == (-2, 3, 0)
     assert Job(Explainer(onnxdtd.compile(MODELS / "digits_cnn.onnx"), CPU)).form.low is None
+
+
+def test_files_of_version_0_1_are_read(tmp_path: Path) -> None:
+    """They do not say where channels and samples are, nor how pictures were prepared: the shape does, and the bounds."""
+    compiled = onnxdtd.compile(MODELS / "digits_cnn.onnx", low=-2, high=3)
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "p.png")
+    (new,) = Job(Explainer(compiled, CPU)).read(tmp_path / "p.png")
+    kept = [
+        e for e in compiled.metadata_props if e.key.partition(".")[2] not in ("channels", "samples", "preprocessing", "explain")
+    ]
+    assert len(kept) == len(compiled.metadata_props) - 4
+    del compiled.metadata_props[:]
+    compiled.metadata_props.extend(kept)
+    job = Job(Explainer(compiled, CPU))
+    (old,) = job.read(tmp_path / "p.png")
+    np.testing.assert_array_equal(old.x, new.x)
+    assert job.explain(old)[1].shape == (1, 8, 8)
 
 
 def test_a_bundled_model_from_end_to_end(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
