@@ -288,11 +288,17 @@ def _start(
     else:
         candidates = sorted(graph.outputs, key=lambda t: not is_float(t.dtype))  # scores rather than labels
     starts: list[Start] = []
+    positions: list[str] = []  # outputs with scores for several positions of a sample
     for candidate in candidates:
         logits, stepped_back = step_back(candidate, producer, facts.is_active)
-        if facts.is_active(logits) and _is_classifier(logits):
-            samples = follow(candidate, logits)
-            starts += [] if samples.positions else [Start(candidate.name, logits, stepped_back, samples)]
+        if not facts.is_active(logits):
+            continue
+        cells = not _is_classifier(logits) and _are_cells(candidate, stepped_back)
+        samples = follow(candidate, logits)
+        if samples.positions or not (cells or _is_classifier(logits)) or (cells and follow(candidate, candidate).positions):
+            positions += [candidate.name] if is_float(candidate.dtype) and len(dims(candidate) or ()) > 1 else []
+        else:
+            starts.append(Start(candidate.name, logits, stepped_back, samples))
     starts = [start for start in starts if start.samples.doubt is None] or starts[:1]
     found = {start.logits.name: start for start in reversed(starts)}
     labelled = {start.logits.name for start in starts if any(node.op in LABELS for node in start.stepped_back)}
@@ -302,6 +308,7 @@ def _start(
     if not found:
         raise NoScores(
             f"no output is the score of a classifier, [batch, classes], that depends on a floating-point input: {shapes}"
+            + (f"; {positions[0]!r} has scores for several positions: export the model with one picked" if positions else "")
             + _bfloat16(graph)
         )
     choices = "; ".join(f"{s.output} {_shape_text(tensors[s.output])}" for s in reversed(found.values()))
@@ -388,6 +395,12 @@ def _is_classifier(tensor: Tensor) -> bool:
     """Is it [classes], [batch, classes] or [batch, classes, 1, ...]?"""
     sizes = dims(tensor)
     return sizes is None or len(sizes) in (1, 2) or (len(sizes) > 2 and all(d == 1 for d in sizes[2:]))
+
+
+def _are_cells(scores: Tensor, stepped_back: Sequence[gs.Node]) -> bool:
+    """Are the scores those of a map, each squashed by itself and then laid out as [batch, cells]?"""
+    alone = all(node.op == "Sigmoid" or node.op in TRANSPARENT for node in stepped_back)
+    return alone and len(dims(scores) or ()) == 2
 
 
 def _shape_text(tensor: Tensor) -> str:

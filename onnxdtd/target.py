@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxdtd.emit import Emit, Tensor, dims, wide
+from onnxdtd.emit import Emit, Tensor, dims, known, wide
 from onnxdtd.errors import RequestError
 from onnxdtd.plan import Plan
 from onnxdtd.request import AT_RUN_TIME, CONTRASTS, Request
@@ -23,7 +24,8 @@ def is_column(made: Plan) -> bool:
 def logit_count(made: Plan) -> int | None:
     """The number of logits, None where it is known at run time only."""
     sizes = dims(made.logits)
-    return 1 if is_column(made) else None if sizes is None else sizes[min(1, len(sizes) - 1)]
+    own = None if sizes is None else known(sizes[min(1, len(sizes) - 1) :])
+    return 1 if is_column(made) else None if own is None else math.prod(own)
 
 
 def is_binary(made: Plan) -> bool:

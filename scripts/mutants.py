@@ -207,6 +207,7 @@ FAULTS = [
         "verify",
     ),
     Fault("verify believes a shortcut", "compiler.py", "    if shortcuts:", "    if True:", "verify"),
+    Fault("samples along the first axis", "samples.py", "return found[0] if found else None", "return 0", "samples"),
     Fault("ledger forgets ε", "ledger.py", 'yield "stabiliser", e.mul(stab', 'yield "dead", e.mul(stab', "ledger"),
     Fault(
         "labels that are numbers taken for indices",

@@ -31,6 +31,8 @@ from onnxdtd.verify import verify
 
 RNG = np.random.default_rng(12)
 Weights = Mapping[str, np.ndarray]
+W, V = eighths(RNG, 6, 5), eighths(RNG, 5, 3)
+XS = eighths(RNG, 5, 4, 6)
 
 
 def found(proto: onnx.ModelProto) -> Samples:
@@ -154,7 +156,7 @@ def test_positions_are_no_samples(opset: int) -> None:
     """Below 13 the converter makes rows of all positions for the Softmax; the refusal is the same."""
     proto = net(POSITIONS, {"w": eighths(RNG, 6, 5)}, "p", x=["n", 4, 6])
     proto.opset_import[0].version = opset
-    with pytest.raises(ModelError, match=r"no output is the score of a classifier, \[batch, classes\].*: p \[n, 4, 5\]"):
+    with pytest.raises(ModelError, match=r"\[batch, classes\].*: p \[n, 4, 5\]; .p. has scores for several positions"):
         onnxdtd.compile(proto)
 
 
@@ -192,15 +194,16 @@ def test_every_operator_with_a_rule_is_known() -> None:
 
 def test_a_net_of_10000_nodes() -> None:
     nodes = [node("MatMul", "x w", "t0"), *(node("Relu", f"t{i}", f"t{i + 1}") for i in range(10_000))]
-    proto = net([*nodes, node("MatMul", "t10000 v", "y")], {"w": eighths(RNG, 6, 6), "v": eighths(RNG, 6, 3)}, x=["n", 6])
-    job = prepare(proto, Request("lrp-epsilon"))
-    assert [job.plan.samples.of(step.outputs[0]) for step in job.plan.steps] == [0] * len(job.plan.steps)
+    proto = net([*nodes, node("MatMul", "t10000 v", "y")], {"w": W, "v": V}, x=["n", 6])
+    explainer = onnxdtd.Explainer(onnxdtd.compile(proto, "lrp-epsilon", ledger=True))
+    result = explainer(XS[:, 0])
+    assert explainer.samples == {"x": 0}
+    assert result.ledger is not None
+    np.testing.assert_allclose(result.ledger.totals()["relevance"], result.relevance["x"].sum(1), rtol=1e-5, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------- whoever takes samples, along any axis
 
-W, V = eighths(RNG, 6, 5), eighths(RNG, 5, 3)
-XS = eighths(RNG, 5, 4, 6)
 LAYOUTS = {"last": (2, "n"), "second of three at once": (1, 3), "one sample": (None, 1), "one sample at once": (0, 1)}
 
 
@@ -357,3 +360,41 @@ def test_random_nets_with_a_moved_axis(data: st.DataObject) -> None:
     assert result.ledger.steps == wanted.ledger.steps
     for name in ("in", "out"):
         np.testing.assert_allclose(result.ledger[name], wanted.ledger[name], rtol=1e-5, atol=1e-6)
+
+
+# -------------------------------------------------------------------------------------------------- maps laid out as rows
+
+
+def cells(head: str = "Sigmoid", rows: Sequence[int] = (0, -1)) -> onnx.ModelProto:
+    """A map of scores, each squashed by itself, as a row of cells."""
+    nodes = [node("Conv", "x w", "z"), node(head, "z", "s"), node("Reshape", "s rows", "y")]
+    return net(nodes, {"w": KERNEL, "rows": np.array(rows)}, x=["n", 1, 6, 6])
+
+
+KERNEL = eighths(RNG, 2, 1, 3, 3)
+PICTURES = eighths(RNG, 3, 1, 6, 6)
+
+
+@pytest.mark.parametrize("preset", ["gradient", "lrp-epsilon", "dtd-z", "lrp-alpha2beta1"])
+def test_cells_of_a_map_are_classes(preset: str) -> None:
+    """A cell is explained as by the same net with that cell alone as its only logit."""
+    explainer = onnxdtd.Explainer(onnxdtd.compile(cells(), preset, target="input", ledger=preset != "gradient"))
+    assert explainer.metadata["classes"] == 32
+    scores = run(cells(), x=PICTURES)["y"]
+    found = explainer(PICTURES, [5, 20, -1])
+    np.testing.assert_array_equal(found.outputs["y"], scores)
+    for i, cell in enumerate([5, 20, int(scores[2].argmax())]):
+        channel, row, column = np.unravel_index(cell, [2, 4, 4])
+        window = (slice(None), slice(None), slice(row, row + 3), slice(column, column + 3))
+        alone = [node("Flatten", "x", "f"), node("MatMul", "f v", "y")]
+        one = net(alone, {"v": KERNEL[channel].reshape(9, 1)}, x=["n", 1, 3, 3])
+        want = np.zeros_like(PICTURES[i : i + 1])
+        want[window] = run(onnxdtd.compile(one, preset), x=PICTURES[i : i + 1][window])["relevance"]
+        np.testing.assert_allclose(found.relevance["x"][i : i + 1], want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("head", "rows"), [("Softmax", (0, -1)), ("Sigmoid", (-1, 16))], ids=["a softmax", "rows of channels"])
+def test_other_maps_are_refused(head: str, rows: Sequence[int]) -> None:
+    """A softmax compares cells of a row only; and channels are no samples."""
+    with pytest.raises(ModelError, match="'y' has scores for several positions: export the model with one picked"):
+        onnxdtd.compile(cells(head, rows))
