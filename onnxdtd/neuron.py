@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from onnxdtd.emit import Emit, Tensor, Value, dims, wide
+from onnxdtd.emit import Emit, Tensor, Value, dims, known, wide
 from onnxdtd.flow import MOVE
 from onnxdtd.linear import LINEAR, Layer, Slot, reduced_axes, shape_of, weight_shape
 from onnxdtd.lowering import adjoint_conv, window
@@ -109,17 +109,22 @@ class _Writer:
         return None
 
     def of_sum(self, step: Step, c: Tensor) -> Tensor | None:
-        """A sum of the neurons of its terms. An affine layer is a sum with one term; a factor goes to the coefficients."""
-        layer, parts = _layer(step), []
+        """A sum of the neurons of its terms; an affine layer is a sum with one term.
+
+        Factors stay where they are; only those that differ from class to class go to the coefficients.
+        """
+        e, layer, slots = self.e, _layer(step), []
         if layer.family not in ("sum", "affine") or not all(slot.elementwise for slot in layer.slots):
             return None
         for slot in layer.slots:
-            self.e.scope = step.name
-            part = self.below(slot.x, _tensor(slot.adjoint(c, slot.w)))
+            e.scope = step.name
+            whole = isinstance(slot.w, float) or known(dims(slot.w)) in ([], [1], [1, 1])
+            part = self.below(slot.x, _tensor(slot.adjoint(c, 1.0 if whole else self.wide(slot.w))))
             if part is None:
                 return None
-            parts.append(part)
-        slots = [Slot(part, 1.0, self.e.mul, self.e.mul, elementwise=True) for part in parts]
+            e.scope = step.name
+            w = 1.0 if not whole else slot.w if isinstance(slot.w, float) else e("Reshape", self.wide(slot.w), [1, 1])
+            slots.append(Slot(part, w, e.mul, e.mul, elementwise=True))
         return self.note(step, replace(layer, slots=slots, y=self.number(step, c), b=self.bias(step, c)))
 
     def of_layer(self, step: Step, c: Tensor) -> Tensor:

@@ -232,13 +232,7 @@ FAULTS = [
         "if True:",
         "neuron",
     ),
-    Fault(
-        "coefficients without their sign below a sum",
-        "neuron.py",
-        "slot.adjoint(c, slot.w))",
-        "slot.adjoint(c, 1.0))",
-        "neuron",
-    ),
+    Fault("terms of a sum without their sign", "neuron.py", "slot.w if isinstance(slot.w, float)", "1.0 if True", "neuron"),
     Fault(
         "a filter for all samples",
         "neuron.py",

@@ -75,6 +75,12 @@ def summed(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
     return nodes, {"w": w, "b": b, "v": w[::-1].copy()}
 
 
+def subtracted(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
+    """The difference of two branches, and a temperature."""
+    (*nodes, _), made = summed(w, b)
+    return [*nodes, node("Sub", "one two", "d"), node("Mul", "d half", "z")], made | {"half": np.float32(0.5)}
+
+
 def winner(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
     """The largest of many positions."""
     return [node("Conv", "t w b", "m"), node("GlobalMaxPool", "m", "p"), node("Flatten", "p", "z")], filters(w, b, 3)
@@ -90,6 +96,7 @@ HEADS = {
     "shifted": shifted,
     "moved": moved,
     "summed": summed,
+    "subtracted": subtracted,
     "winner": winner,
 }
 X = np.random.default_rng(5).normal(size=(12, 3, 4, 4)).astype(np.float32)
