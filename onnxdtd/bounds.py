@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.channels import channel_axis, ends, spread
+from onnxdtd.channels import channel_axis, ends, slid_axes, spread
 from onnxdtd.emit import Emit, Tensor
 from onnxdtd.errors import RequestError
 from onnxdtd.flow import PASS, is_byte, is_float
@@ -97,7 +97,8 @@ def form_of(tensor: Tensor, request: Request, axis: int | None) -> Form:
     does not fit it.
     """
     given = ends(as_data(request), tensor.name)
-    return Form.of(tensor.name, list(tensor.shape), axis, channel_axis(tensor), given, request.preprocessing)
+    channel, slid = channel_axis(tensor), slid_axes(tensor)
+    return Form.of(tensor.name, list(tensor.shape), axis, channel, given, request.preprocessing, slid)
 
 
 class Bounds:

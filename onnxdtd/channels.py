@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ LAYERS = dict.fromkeys(
     FIRST,
 )
 LAYERS |= dict.fromkeys(("MatMul", "Gemm", "QLinearMatMul", "QGemm", "MatMulInteger", "LSTM", "GRU", "RNN"), -1)
+NORMS = ("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN")
 STILL: tuple[str, ...] = (
+    *NORMS,
     "Identity",
     "Cast",
     "Dropout",
@@ -42,22 +44,43 @@ def channel_axis(x: Any) -> int | None:
     """The axis of the graph's input ``x`` (a ``gs.Tensor``) along which its first layer has channels: a Conv slides over the
     others, a dense layer mixes the last axis of a sequence. None where the graph does not tell.
     """
-    if x.shape is None:
+    node, axes = next(_layers(x), (None, []))
+    if node is None:
         return None
-    ways = [(x, list[int | None](range(len(x.shape))))]
+    place = LAYERS[node.op]
+    dense = place != FIRST and len(x.shape) > 3  # a picture's rows are no channels
+    return None if dense or len(axes) < 2 else axes[place]
+
+
+def slid_axes(x: Any) -> list[int]:
+    """The axes of the graph's input ``x`` (a ``gs.Tensor``) along which the kernel of its first layer that has one reaches over
+    more than one entry: a Conv of 1 x 64 slides over time and not over the electrodes. None where no kernel tells.
+    """
+    for node, axes in _layers(x):
+        weights = [t.shape for t in node.inputs[1:] if t.shape is not None and len(t.shape) == len(axes)]
+        kernel = node.attrs.get("kernel_shape") or (weights[0][2:] if weights and LAYERS[node.op] == FIRST else [])
+        if kernel:
+            reached = zip(axes[len(axes) - len(kernel) :], kernel, strict=True)
+            return [axis for axis, size in reached if axis is not None and size != 1]
+    return []
+
+
+def _layers(x: Any) -> Iterator[tuple[Any, list[int | None]]]:
+    """The nodes that tell axes apart which the graph's input ``x`` reaches before anything else does, each with the axis of
+    ``x`` that each axis of what goes into it is.
+    """
+    ways = [] if x.shape is None else [(x, list[int | None](range(len(x.shape))))]
     seen = {x.name}
     for tensor, axes in ways:
         for node in tensor.outputs:
-            if node.op in LAYERS and node.inputs[0] is tensor:
-                place = LAYERS[node.op]
-                dense = place != FIRST and len(x.shape) > 3  # a picture's rows are no channels
-                return None if dense or len(axes) < 2 else axes[place]
+            told = node.op in LAYERS and node.inputs[0] is tensor
+            if told:
+                yield node, axes
             result = node.outputs[0] if node.outputs else None
-            moved = _moved(node, tensor, axes)
+            moved = _moved(node, tensor, axes) if not told or node.op in NORMS else None
             if result is not None and moved is not None and result.name not in seen:
                 seen.add(result.name)
                 ways.append((result, moved))
-    return None
 
 
 def _moved(node: Any, x: Any, axes: list[int | None]) -> list[int | None] | None:

@@ -20,7 +20,7 @@ from onnxdtd import model as files
 from onnxdtd.advice import advised
 from onnxdtd.bounds import PICTURE, Bounds, as_data, by_input, form_of, with_bytes, with_preprocessing
 from onnxdtd.chained import chained
-from onnxdtd.channels import channel_axis
+from onnxdtd.channels import channel_axis, slid_axes
 from onnxdtd.classlabels import Said, said
 from onnxdtd.emit import Emit, Tensor, label, wide
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
@@ -387,6 +387,7 @@ def metadata(job: Job, outputs: Mapping[str, str], scored: Score | None, book: L
         "rules": {step.name: str(step.rule) for step in made.steps if step.rule is not None},
         "bounds": as_data(request),
         "channels": {t.name: channel_axis(t) for t in made.inputs},
+        "slides": {t.name: slid_axes(t) for t in made.inputs},
         "preprocessing": request.preprocessing,
         "explain": list(request.explain),
         "output": made.output,

@@ -68,9 +68,11 @@ class Form:
         channel: int | None = None,
         bounds: tuple[Any, Any] = (None, None),
         preprocessing: Mapping[str, Any] | None = None,
+        slid: Sequence[int] = (),
     ) -> Form:
         """That of the input ``name`` of shape ``declared``, its ``samples`` and ``channel`` along these axes: None where it is
-        one sample, and where the model does not tell. Raises ``RequestError`` where the rest does not fit.
+        one sample, and where the model does not tell. Its first layer slides over ``slid``, or where that is not known over all
+        axes but that of the channels. Raises ``RequestError`` where the rest does not fit.
         """
         shape = [size for axis, size in enumerate(declared) if axis != samples]
         if channel is not None:
@@ -89,6 +91,8 @@ class Form:
         if found and not (np.isfinite(found[0]).all() and np.isfinite(found[1]).all() and np.all(found[0] < found[1])):
             raise RequestError(f"low {bounds[0]} must be finite and below high {bounds[1]} everywhere")
         slides = () if channel is None else tuple(axis for axis in range(len(shape)) if axis != channel)
+        if slid:
+            slides = tuple(axis - (samples is not None and samples < axis) for axis in slid if axis != samples)
         seen = colour_axis(shape) if channel is None else channel
         low, high = found or (None, None)
         made = cls(name, shape, seen, slides, low, high, preprocessing)
@@ -149,4 +153,5 @@ def recorded(metadata: Mapping[str, Any], name: str, declared: Shape) -> Form:
     """The form of the samples of an input, of shape ``declared``, of a compiled model with this ``metadata``."""
     before = {name: 0 if len(declared) > 1 else None}  # what older files mean
     samples, channel = metadata.get("samples", before)[name], metadata.get("channels", {}).get(name)
-    return Form.of(name, declared, samples, channel, ends(metadata["bounds"], name), metadata.get("preprocessing"))
+    bounds, slid = ends(metadata["bounds"], name), metadata.get("slides", {}).get(name, ())
+    return Form.of(name, declared, samples, channel, bounds, metadata.get("preprocessing"), slid)

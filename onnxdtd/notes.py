@@ -27,10 +27,10 @@ KEPT = {  # the columns of the ledger that take relevance away
     "constants": "{:.1%} lay on padding and other constants",
 }
 REASONS = {
-    "bias": "its biases absorb it",
-    "stabiliser": "the stabiliser of its rule absorbs it",
-    "dead": "no input has a share in its neurons, their denominators are 0",
-    "constants": "it falls on padding and other constants",
+    "bias": "where biases absorb it",
+    "stabiliser": "where the stabiliser of the rule absorbs it",
+    "dead": "where no input has a share in the neurons that hold it (their denominators are 0)",
+    "constants": "where it falls on padding and other constants",
 }
 
 

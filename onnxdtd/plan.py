@@ -613,9 +613,15 @@ def by_weights(steps: Sequence[Step]) -> list[str]:
 
 
 def _over_pictures(layer: Layer) -> bool:
-    """Does it slide over at least two axes?"""
-    sizes = [dims(slot.x) for slot in layer.slots]
-    return layer.family != "dense" and all(size is not None and sum(d != 1 for d in size[2:]) > 1 for size in sizes)
+    """Does it slide over at least two axes? A kernel of 1 x 64 slides over one, one of 1 x 1 over all."""
+    for slot in layer.slots:
+        sizes, weights = dims(slot.x), None if isinstance(slot.w, float) else dims(slot.w)
+        space = [] if sizes is None or layer.family == "dense" else sizes[2:]
+        kernel = weights[2:] if weights is not None and sizes is not None and len(weights) == len(sizes) else []
+        wide = [d for d, k in zip(space, kernel, strict=False) if k != 1]
+        if sum(d != 1 for d in wide or space) < 2:
+            return False
+    return True
 
 
 def _blindly(steps: Sequence[Step]) -> str:

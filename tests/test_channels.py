@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 
 import onnxdtd
 from onnxdtd import model as files
-from onnxdtd.channels import channel_axis, spread
+from onnxdtd.arrangement import arrangement
+from onnxdtd.channels import channel_axis, slid_axes, spread
 from onnxdtd.cli import app
 from onnxdtd.errors import RequestError
+from onnxdtd.forms import recorded
 from onnxdtd.inputs import drawn
 from onnxdtd.perturb import filler, regions
 
@@ -29,10 +31,10 @@ def normal(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(size=shape).astype(FLOAT)
 
 
-def after(*nodes: NodeProto, shape: Sequence[Any], **weights: Array) -> int | None:
+def after(*nodes: NodeProto, shape: Sequence[Any], what: Any = channel_axis, **weights: Array) -> Any:
     proto = model(list(nodes), {"x": shape}, ["y"], weights)
     (x,) = files.graph(proto).inputs
-    return channel_axis(x)
+    return what(x)
 
 
 CONV1, CONV2 = normal(2, 3, 2), normal(2, 3, 2, 2)
@@ -58,6 +60,49 @@ def test_the_axis_of_channels(nodes, shape, axis):
     weights |= {"w": normal(4, 2), "f": normal(12, 2), "c": normal(3, 1)}
     used = {name for n in nodes for name in n.input}
     assert after(*nodes, shape=shape, **{name: value for name, value in weights.items() if name in used}) == axis
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shape", "axes"),
+    [
+        ([node("Conv", "x wide", "y")], ["n", 1, 6, 12], [3]),
+        ([node("Transpose", "x", "t", perm=[0, 1, 3, 2]), node("Conv", "t wide", "y")], ["n", 1, 12, 6], [2]),
+        ([node("Unsqueeze", "x one", "t"), node("Conv", "t wide", "y")], ["n", 6, 12], [2]),
+        ([node("BatchNormalization", "x s s s s", "t"), node("Conv", "t wide", "y")], ["n", 1, 6, 12], [3]),
+        ([node("Conv", "x square", "y")], ["n", 1, 6, 12], [2, 3]),
+        ([node("Conv", "x point", "y")], ["n", 1, 6, 12], []),
+        ([node("MaxPool", "x", "y", kernel_shape=[1, 2])], ["n", 1, 6, 12], [3]),
+        ([node("MatMul", "x w", "y")], ["n", 12, 4], []),
+        ([node("Flatten", "x", "t"), node("MatMul", "t f", "y")], ["n", 3, 4], []),
+    ],
+    ids=str,
+)
+def test_the_axes_that_the_first_kernel_slides_over(nodes, shape, axes):
+    weights = {"wide": normal(2, 1, 1, 5), "square": normal(2, 1, 3, 3), "point": normal(2, 1, 1, 1), "one": np.array([1])}
+    weights |= {"w": normal(4, 2), "f": normal(12, 2), "s": np.ones(1, FLOAT)}
+    used = {name for n in nodes for name in n.input}
+    given = {name: value for name, value in weights.items() if name in used}
+    assert after(*nodes, shape=shape, what=slid_axes, **given) == axes
+
+
+@pytest.mark.parametrize("electrodes", [6, 22])
+def test_electrodes_are_drawn_as_traces(electrodes):
+    """As the networks of EEG take them, [1, electrodes, time], whose first kernel is as wide as time is long."""
+    weights = {"k": normal(2, 1, 1, 5), "w": normal(2, 3)}
+    nodes = [
+        node("Conv", "x k", "c"),
+        node("GlobalAveragePool", "c", "p"),
+        node("Flatten", "p", "f"),
+        node("MatMul", "f w", "y"),
+    ]
+    proto = onnxdtd.compile(model(nodes, {"x": ["n", 1, electrodes, 30]}, ["y"], weights))
+    facts = {e.key.removeprefix("onnxdtd."): json.loads(e.value) for e in proto.metadata_props}
+    assert facts["slides"] == {"x": [3]}
+    shape = (1, electrodes, 30)
+    drawn = arrangement(shape, recorded(facts, "x", ["n", *shape]).slides)
+    assert (drawn.kind, drawn.of(np.zeros(shape)).shape) == ("traces", (electrodes, 30))
+    del facts["slides"]  # a file of an older version
+    assert recorded(facts, "x", ["n", *shape]).slides == (1, 2)
 
 
 def test_numbers_along_an_axis():

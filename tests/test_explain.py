@@ -267,7 +267,9 @@ def test_a_heatmap_of_zeros_says_where_relevance_stayed() -> None:
         assert not relevance.any()
         (flag,) = result.flags
         assert flag.code == "zero"
-        assert flag.text.startswith("all of this heatmap is zero: 100.0% of the logit stayed at 'm_node', no input has a share")
+        assert flag.text.startswith(
+            "all of this heatmap is zero: 100.0% of the logit stayed at 'm_node', where no input has a share"
+        )
         assert made.caption(result).notes == (flag.text,)
         assert codes(made.explain(Sample("s", np.full(3, 0.5)), None)[0]) == ["zero"]
 
@@ -295,7 +297,7 @@ def test_most_of_the_logit_lost() -> None:
     (flag,) = made.explain(Sample("s", np.full(3, 1.0)))[0].flags
     assert flag.code == "lost"
     assert flag.text.startswith(
-        "Σ relevance is -1.5 times the logit: 250.0% of the logit stayed at 'm_node', its biases absorb it"
+        "Σ relevance is -1.5 times the logit: 250.0% of the logit stayed at 'm_node', where biases absorb it"
     )
 
 

@@ -79,6 +79,8 @@ FIRST = {  # the first layer of a classifier: its text, the shape of x, the pres
     "dense on each row": ("m = MatMul(x, w) h = Flatten(m)", "N,2,6", "float[6,2] w", "lrp-epsilon"),
     "signal": ("c = Conv(x, w) h = Flatten(c)", "N,2,8", "float[1,2,5] w", "lrp-epsilon"),
     "signal as a picture": ("c = Conv(x, w) h = Flatten(c)", "N,2,1,8", "float[1,2,1,5] w", "lrp-epsilon"),
+    "electrodes": ("c = Conv(x, w) h = Flatten(c)", "N,1,2,6", "float[1,1,1,5] w", "lrp-epsilon"),
+    "points of a picture": ("c = Conv(x, w) h = Flatten(c)", "N,3,2,2", "float[1,3,1,1] w", "dtd"),
     "mean of a signal": ("c = ReduceMean<axes=[2]>(x) h = Flatten(c)", "N,4,8", "float[1] w", "lrp-epsilon"),
     "picture": ("c = Conv(x, w) h = Flatten(c)", "N,1,6,6", "float[1,1,5,5] w", "dtd"),
     "picture of any size": ("c = Conv(x, w) p = GlobalAveragePool(c) h = Flatten(p)", "N,3,H,W", "float[4,3,5,5] w", "dtd"),
