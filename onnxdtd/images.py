@@ -28,7 +28,7 @@ from onnxdtd.forms import Form
 COLOURS = "seismic"  # white is zero, red speaks for the class, blue against it
 FEW_FEATURES = 40
 MANY_PIXELS = 4096
-FEW_TRACES, STEPS = 16, 2000  # up to so many channels and steps lines are thick, so as to leave the colours in sight
+FEW_TRACES = 16
 STRETCHES = 400  # of a long signal; the relevance of the steps in one is added up
 FRAMES = 16  # of a long clip; the relevance of the frames between two is added up
 ACROSS = 8  # frames in a row
@@ -163,14 +163,18 @@ def _traces(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
 
 
 def _lines(axes: Axes, x: np.ndarray, shares: np.ndarray, ends: np.ndarray) -> ScalarMappable:
-    """Channels [C, T], each scaled to fill a band of height 1, over ``shares`` between ``ends`` in colours."""
+    """Channels [C, T], each scaled to fill a band of height 1, over ``shares`` between ``ends`` in colours. The more of its
+    band a line sweeps over within a stretch, the more it lets the colours through.
+    """
     count, steps = x.shape
     few, limit = count <= FEW_TRACES, colour_limit(shares)
-    thick = few and steps <= STEPS
+    starts = np.ceil(ends[:-1]).astype(int)
     shown = axes.pcolormesh(ends, np.arange(count + 1) - 0.5, shares, cmap=COLOURS, vmin=-limit, vmax=limit, alpha=0.7)
     for place, values in enumerate(x):
         low, span = values.min(), float(np.ptp(values)) or 1.0
-        axes.plot(place + 0.42 - 0.84 * (values - low) / span, color="black", linewidth=0.9 if thick else 0.5)
+        swept = (np.maximum.reduceat(values, starts) - np.minimum.reduceat(values, starts)).mean() / span
+        line = place + 0.42 - 0.84 * (values - low) / span
+        axes.plot(line, color="black", linewidth=0.9 if few else 0.5, alpha=1 - 0.75 * swept)
     axes.hlines(np.arange(1, count) - 0.5, -0.5, steps - 0.5, color="0.8", linewidth=0.5)
     axes.set(xlim=(-0.5, steps - 0.5), ylim=(count - 0.5, -0.5))
     names = [f"{i}\n{values.min():.3g} to {values.max():.3g}" for i, values in enumerate(x)]

@@ -210,6 +210,13 @@ def test_a_trace_a_channel_in_the_colours_of_its_relevance(shape: tuple[int, ...
     assert_within(studio.figures[-1])
 
 
+def test_dense_lines_let_the_colours_through(studio: Studio) -> None:
+    x = np.stack([np.sin(np.linspace(0, 60, 5000)), random((5000,))])
+    smooth, dense = (line.get_alpha() for line in studio.draw(x, random(x.shape, 1)).axes[0].lines)
+    assert smooth > 0.85 > 0.7 > dense > 0.2
+    assert [line.get_alpha() for line in studio.draw(x[:, :100], x[:, :100]).axes[0].lines] == [1, 1]
+
+
 def test_relevance_of_a_long_signal_lies_at_its_steps(studio: Studio) -> None:
     relevance = np.zeros((3, 5000))
     relevance[1, 1234] = 1
