@@ -261,15 +261,16 @@ class Run:
             self.record.add(relevance)
 
     def _compared(self, result: Result, sample: Sample, relevance: np.ndarray) -> Result:
-        """The result, flagged where the heatmap is that of the first sample of its class, which is flagged then as well."""
-        if result.target not in self._firsts:
-            if len(self._firsts) < MANY_CLASSES:
-                self._firsts[result.target] = len(self.results), sample, Alike(Path(result.picture).stem, sample.x, relevance)
-            return result
-        place, first, alike = self._firsts[result.target]
+        """The result, flagged where the heatmap is that of the first sample of its class, or where there is none yet of all,
+        which is flagged then as well.
+        """
+        mine = Alike(Path(result.picture).stem, sample.x, relevance)
+        place, first, alike = self._firsts.get(result.target) or next(iter(self._firsts.values()), (0, sample, mine))
         same = alike.flag(sample.x, relevance)
+        if not same and len(self._firsts) < MANY_CLASSES:
+            self._firsts.setdefault(result.target, (len(self.results), sample, mine))
         if same and not any(flag.code == "same" for flag in self.results[place].flags):
-            back = Alike(Path(result.picture).stem, sample.x, relevance).flag(first.x, alike.relevance)
+            back = mine.flag(first.x, alike.relevance)
             self.results[place] = replace(self.results[place], flags=self.results[place].flags + back)
             self._draw(self.results[place], first, alike.relevance)
         return replace(result, flags=result.flags + same)

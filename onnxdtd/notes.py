@@ -168,8 +168,8 @@ def remarks(results: Sequence[Result]) -> list[str]:
         )
     if results and all(any(flag.code == "same" for flag in r.flags) for r in results):
         found.append(
-            "all inputs of a class have the same heatmap, though they differ: it shows what the model weighs, not what is in "
-            "an input; choose another --preset, or give --low and --high"
+            "all inputs, or those of a class, have the same heatmap, though they differ: it shows what the model weighs, not "
+            "what is in an input; choose another --preset, or give --low and --high"
         )
     return found
 

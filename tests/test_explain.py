@@ -85,6 +85,30 @@ def test_the_logit_is_not_the_probability() -> None:
     assert result.logit == pytest.approx(logits.max())
 
 
+def test_a_file_that_ends_in_softmax_gives_the_logit_and_the_notes_on_it(
+    tmp_path: Path, undrawn: list[tuple[Any, ...]]
+) -> None:
+    nodes = [node("MatMul", "x w", "m"), node("Sub", "m c", "y"), node("Softmax", "y", "p", axis=1)]
+    proto = model(nodes, {"x": ["batch", 6]}, ["p"], {"w": weights(6, 4), "c": np.full(4, 8, np.float32)})
+    compiled = onnxdtd.compile(proto, "lrp-epsilon")
+    np.save(tmp_path / "x.npy", weights(3, 6, seed=1))
+    results = run(Job(Explainer(compiled, CPU)), [tmp_path / "x.npy"], Folder(tmp_path / "out"))
+    scores = (weights(3, 6, seed=1) @ weights(6, 4) - 8).max(axis=1)
+    assert [r.logit for r in results] == pytest.approx(scores)
+    assert (scores < 0).all()
+    assert any(remark.startswith("3 of 3 explained logits are below zero") for remark in remarks(results))
+    assert all(f"logit = {r.logit:.4g}" in caption.subtitle for r, (*_, caption, _) in zip(results, undrawn, strict=True))
+    older = onnx.ModelProto()
+    older.CopyFrom(compiled)
+    (entry,) = (e for e in older.metadata_props if e.key == "onnxdtd.logit")
+    (output,) = (o for o in older.graph.output if o.name == json.loads(entry.value))
+    older.metadata_props.remove(entry)
+    older.graph.output.remove(output)
+    results = run(Job(Explainer(older, CPU)), [tmp_path / "x.npy"], Folder(tmp_path / "out"))
+    assert [r.logit for r in results] == [None] * 3
+    assert remarks(results) == []
+
+
 def test_without_the_logits_kept_the_logit_is_that_of_the_output() -> None:
     sample = Sample("s", weights(6))
     assert job(keep=[]).explain(sample)[0].logit == job().explain(sample)[0].logit
@@ -346,8 +370,20 @@ def test_one_heatmap_for_all_inputs_is_said(tmp_path: Path, undrawn: list[tuple[
     drawn = [(path.name, caption.notes) for path, _, _, caption, _ in undrawn]
     assert drawn[1] == ("x_000.png", (results[0].flags[0].text,)), "drawn again once it is known"
     assert [name for name, _ in drawn] == ["x_000.png", "x_000.png", *(f"x_00{i}.png" for i in (1, 2, 3, 4))]
-    assert remarks(results[:4])[-1].startswith("all inputs of a class have the same heatmap")
+    assert remarks(results[:4])[-1].startswith("all inputs, or those of a class, have the same heatmap")
     assert not any("same heatmap" in remark for remark in remarks(results))
+
+
+def test_one_heatmap_for_inputs_of_several_classes_is_said(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
+    """All classes weigh alike, up to a factor."""
+    w = weights(6, 1) * np.float32([[1, -1, 2, -2]]) + np.float32([[0, 1e-6, 2e-6, 3e-6]])
+    proto = model([node("MatMul", "x w", "y")], {"x": ["batch", 6]}, ["y"], {"w": w})
+    x = np.random.default_rng(4).normal(size=(12, 6))
+    np.save(tmp_path / "x.npy", x)
+    results = run(job(proto, preset="sensitivity", low=None, high=None), [tmp_path / "x.npy"], Folder(tmp_path / "out"))
+    assert len({r.target for r in results}) > 1
+    assert [codes(r) for r in results] == [["same"]] * 12
+    assert len(remarks(results)) == 1
 
 
 def test_heatmaps_that_follow_their_inputs_are_not_the_same(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
