@@ -14,7 +14,7 @@ from onnxdtd.bounds import as_data
 from onnxdtd.channels import channel_axis, ends
 from onnxdtd.compiler import build, prepare
 from onnxdtd.errors import RequestError
-from onnxdtd.inputs import drawn, open_size, sized
+from onnxdtd.inputs import drawn, open_size, sized, worded
 from onnxdtd.request import Request
 from onnxdtd.runtime import Explainer, session
 
@@ -52,7 +52,8 @@ def bench(model: Path, request: Request, batches: Sequence[int], provider: str |
     providers = [provider] if provider else None
     explainer, plain = Explainer(build(job), providers, folder=model.parent), session(str(model), providers)
     declared = {name: node.shape for name, node in explainer.inputs.items()}
-    side = open_size(declared, explainer.samples, lambda x: plain.run(None, explainer.feeds(x)))
+    rng, words = np.random.default_rng(0), explainer.metadata["strings"]
+    side = open_size(declared, explainer.samples, lambda x: plain.run(None, explainer.feeds(worded(x, words, rng))))
     size = job.plan.samples.size
     found = []
     for batch in [size] if isinstance(size, int) else dict.fromkeys(batches):
@@ -70,7 +71,7 @@ def bench(model: Path, request: Request, batches: Sequence[int], provider: str |
             }
         except MemoryError:
             raise RequestError(f"there is no memory for a batch of {batch}") from None
-        feeds = explainer.feeds(x)
+        feeds = explainer.feeds(worded(x, words, rng))
         seconds: dict[str, list[float]] = {"forward": [], "explain": []}
         for _ in range(rounds + 1):
             for name, running in (("forward", plain), ("explain", explainer.session)):

@@ -37,6 +37,7 @@ from onnxdtd.request import CONTRASTS, NO_CLASSES, Request
 from onnxdtd.residual import shared_out
 from onnxdtd.rules import Context, propagate
 from onnxdtd.target import Score, classes, score
+from onnxdtd.vocabulary import vocabulary
 
 PREFIX = "onnxdtd."
 PARTS = ("node", "initializer", "input", "output", "value_info")  # of a graph, to which the compiler appends
@@ -127,7 +128,7 @@ def _left_out(graph: gs.Graph, inputs: Sequence[str], made: Plan) -> Iterator[st
     kinds = {t.name: "strings" if t.dtype == object else str(np.dtype(t.dtype)) for t in graph.inputs if t.name in inputs}
     words = [f"{name} ({kind})" for name, kind in kinds.items() if name not in explained]
     if words:
-        yield f"not explained: {', '.join(words)}"
+        yield f"not explained: {', '.join(words)}; what they contribute counts as a constant"
 
 
 def _check_allow(allow: Mapping[str, str]) -> None:
@@ -400,6 +401,7 @@ def metadata(job: Job, outputs: Mapping[str, str], scored: Score | None, book: L
         "score_output": job.said.score_output,
         "squashed": job.said.squashed,
         "imputed": list(job.imputed),
+        "strings": vocabulary(job.graph.nodes, job.graph.inputs),
         "target": "argmax" if request.target is None else request.target,
         "target_input": scored.target.name if scored is not None and scored.target is not None else None,
         "contrast": request.contrast,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,9 @@ import numpy as np
 
 from onnxdtd import atomic
 from onnxdtd.errors import OnnxdtdError, RequestError
-from onnxdtd.forms import recorded
+from onnxdtd.feeding import Feeding
 from onnxdtd.images import Caption, draw
-from onnxdtd.inputs import Layout, Sample, samples
+from onnxdtd.inputs import Sample
 from onnxdtd.labels import Index
 from onnxdtd.notes import Alike, Flag, of_amount, of_rules, of_values
 from onnxdtd.runtime import Explainer, Explanation
@@ -89,32 +89,17 @@ class Job:
         self.explainer = explainer
         self.labels = explainer.labels.named(labels)
         self._make_ledgered = ledgered
-        names = [name for name in explainer.metadata["relevance"] if name in explainer.inputs]
-        if len(explainer.inputs) != 1:
-            raise RequestError(
-                f"the model has several inputs ({', '.join(explainer.inputs)}); use the Python API to explain it"
-            )
-        (self.input,) = names
-        shape = explainer.inputs[self.input].shape
-        if not shape:
-            raise RequestError(
-                f"the model does not declare the shape of its input {self.input!r}; use the Python API to explain it"
-            )
-        self.layout = Layout.of(shape, explainer.samples[self.input])
-        self.form = recorded(explainer.metadata, self.input, shape)
-
-    def read(self, file: Path) -> Iterator[Sample]:
-        """The samples in a file."""
-        return samples(file, self.form)
+        self.feeding = Feeding(explainer)
+        self.feeding.check()
 
     def explain(self, sample: Sample, target: Index | None = None) -> tuple[Result, np.ndarray]:
         """One sample: the numbers, and its relevance without the batch axis. ``picture`` is filled in by ``run``."""
-        feed = self.layout.feed(sample.x)
+        feed = self.feeding.feeds({**self.feeding.split(sample.x), **sample.others})
         try:
             explanation = self.explainer(feed, target)
         except RequestError as error:
             raise RequestError(f"{sample.name}: {error}") from None
-        relevance = self.layout.take(explanation.relevance[self.input])[0]
+        relevance = self.feeding.shown(explanation.relevance)
         predicted, score, chosen, logit = self._classes(explanation, target)
         sums = (float(relevance.sum(dtype=np.float64)), float(relevance.min()), float(relevance.max()))
         preset = self.explainer.metadata["preset"]
@@ -125,7 +110,9 @@ class Job:
         if ledger is None and not relevance.any() and self._ledgered is not None:
             ledger = self._ledgered(feed, target).ledger
         flags = of_amount(result, ledger, self.explainer.metadata["derivative"] is not None)
-        flags += of_rules(self.explainer.metadata) + of_values(sample.x, self.form)
+        flags += of_rules(self.explainer.metadata)
+        for name, x in self.feeding.split(sample.x).items():
+            flags += of_values(x, self.feeding.forms[name])
         return replace(result, flags=flags), relevance
 
     @cached_property
@@ -184,14 +171,14 @@ class Job:
 
     def _row(self, scores: np.ndarray) -> np.ndarray:
         """The first of several samples, of all of which one is the copy of the other."""
-        several = scores.ndim > 1 or (self.layout.batch or 1) > 1
+        several = scores.ndim > 1 or any((layout.batch or 1) > 1 for layout in self.feeding.layouts.values())
         return (scores[0] if several else scores).ravel()
 
     def _label(self, index: int | None) -> str:
         return "" if index is None else self.labels[index]
 
-    def caption(self, result: Result) -> Caption:
-        """What stands above and below a picture."""
+    def caption(self, result: Result, others: Mapping[str, np.ndarray] | None = None) -> Caption:
+        """What stands above and below a picture; ``others`` are inputs that are not explained."""
         score = "" if result.score is None else f" (score {result.score:.3g})"
         title = f"{result.name}: {result.predicted_label or 'no prediction'}{score}"
         if result.target != result.predicted:
@@ -200,7 +187,9 @@ class Job:
         if result.logit is not None:
             lead = self.explainer.metadata["contrast"]
             subtitle += f"   {'lead over the runner-up' if lead else 'logit'} = {result.logit:.4g}"
-        return Caption(title, subtitle, tuple(flag.text for flag in result.flags))
+        given = [f"{name} = {value.item()}" for name, value in (others or {}).items() if value.size == 1]
+        subtitle += f"   not explained: {', '.join(given)}" if given else ""
+        return Caption(title, subtitle, tuple(flag.text for flag in result.flags), self.feeding.features())
 
 
 class Record:
@@ -212,13 +201,13 @@ class Record:
         if not path.parent.is_dir():
             raise RequestError(f"--save {path}: there is no such folder")
         self.path = path
-        self._relevance: list[np.ndarray] = []
+        self._relevance: list[dict[str, np.ndarray]] = []
 
-    def add(self, relevance: np.ndarray) -> None:
-        """Note the relevance of the next sample."""
+    def add(self, relevance: dict[str, np.ndarray]) -> None:
+        """Note the relevance of the next sample, by input."""
         self._relevance.append(relevance)
 
-    def finish(self, results: Sequence[Result], input_name: str) -> None:
+    def finish(self, results: Sequence[Result]) -> None:
         """Write all, or nothing: ``relevance/<input>`` [n, ...], a sample's ``relevance/<input>/<sample>`` where they differ in
         size, and ``sample``, ``predicted``, ``target`` (-1 where unknown) and ``logit`` (NaN where unknown), each [n].
         """
@@ -226,11 +215,12 @@ class Record:
         arrays = {name: np.asarray([-1 if c is None else c for c in found]) for name, found in classes.items()}
         arrays["sample"] = np.asarray([Path(r.picture).stem for r in results], np.str_)
         arrays["logit"] = np.asarray([np.nan if r.logit is None else r.logit for r in results])
-        name = f"relevance/{input_name}"
-        if len({r.shape for r in self._relevance}) == 1:
-            arrays[name] = np.stack(self._relevance)
-        else:
-            arrays |= {f"{name}/{sample}": r for sample, r in zip(arrays["sample"], self._relevance, strict=True)}
+        for name in self._relevance[0]:
+            whole = [r[name] for r in self._relevance]
+            if len({r.shape for r in whole}) == 1:
+                arrays[f"relevance/{name}"] = np.stack(whole)
+            else:
+                arrays |= {f"relevance/{name}/{sample}": r for sample, r in zip(arrays["sample"], whole, strict=True)}
         file = io.BytesIO()
         np.savez(file, **arrays)  # type: ignore[arg-type]
         atomic.write(self.path, file.getvalue())
@@ -258,7 +248,7 @@ class Run:
         self._draw(result, sample, relevance)
         self.results.append(result)
         if self.record is not None:
-            self.record.add(relevance)
+            self.record.add(self.job.feeding.split(relevance))
 
     def _compared(self, result: Result, sample: Sample, relevance: np.ndarray) -> Result:
         """The result, flagged where the heatmap is that of the first sample of its class, or where there is none yet of all,
@@ -278,7 +268,7 @@ class Run:
     def _draw(self, result: Result, sample: Sample, relevance: np.ndarray) -> None:
         picture = self.folder.path / result.picture
         try:
-            draw(picture, sample.x, relevance, self.job.caption(result), self.job.form)
+            draw(picture, sample.x, relevance, self.job.caption(result, sample.others), self.job.feeding.form)
         except OSError as error:  # no fault of this sample: the next would fail as well
             raise OnnxdtdError(f"{picture}: cannot be written ({error.strerror})") from None
 
@@ -300,7 +290,7 @@ def run(
     made = Run(job, folder, target, record)
     for file in found:
         try:
-            for sample in job.read(file):
+            for sample in job.feeding.read(file):
                 made.add(sample)
         except RequestError as error:
             if skip is None:
@@ -309,5 +299,5 @@ def run(
         tick()
     folder.finish(made.results)
     if record is not None and made.results:
-        record.finish(made.results, job.input)
+        record.finish(made.results)
     return made.results

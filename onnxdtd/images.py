@@ -42,17 +42,20 @@ class Caption:
     title: str
     subtitle: str
     notes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()  # what the entries of a vector are called
 
 
 def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, form: Form) -> None:
     """Write a PNG of one sample and its relevance, both of one ``form``, as that suggests (see ``arrangement``)."""
     arranged = arrangement(x.shape, form.slides)
-    kind = {"image": _image, "traces": _traces, "frames": _frames, "bars": _bars}[arranged.kind]
     values, shares = arranged.of(form.shown(x) if arranged.kind in PICTURES else x), arranged.of(relevance)
     size = SIZES[arranged.kind](values.shape)
     figure = Figure(figsize=size, layout="constrained")
     _fit(figure, figure.suptitle(_wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
-    kind(figure, values, shares)
+    if arranged.kind == "bars":
+        _bars(figure, values, shares, caption.features)
+    else:
+        {"image": _image, "traces": _traces, "frames": _frames}[arranged.kind](figure, values, shares)
     below = [_wrapped(text, size[0] * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
     _fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
@@ -217,12 +220,12 @@ def _frames(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
     figure.colorbar(shown, ax=grid, shrink=0.8, format="%.2g", label="relevance")
 
 
-def _bars(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
+def _bars(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
     axes = figure.subplots()
     values, shares = x.ravel(), relevance.ravel()
     order = np.argsort(-np.abs(shares), kind="stable")[:FEW_FEATURES]
     order = np.sort(order)[::-1]
-    names = [f"feature {i} = {values[i]:.4g}" for i in order]
+    names = [f"{features[i] if features else f'feature {i}'} = {values[i]:.4g}" for i in order]
     axes.barh(names, shares[order], color=colours(shares[order]))
     axes.axvline(0, color="0.4", linewidth=0.8)
     axes.tick_params(labelsize=9 if len(order) <= 15 else 6)

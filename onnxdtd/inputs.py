@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,15 @@ ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
 
 @dataclass(frozen=True)
 class Sample:
-    """One input without its batch axis, float64, and where it came from; of a picture also its size and where it was placed."""
+    """One input without its batch axis, float64, and where it came from; of a picture also its size and where it was placed.
+    ``others`` are the values of further inputs.
+    """
 
     name: str
     x: np.ndarray
     size: Size | None = None
     placing: Placing | None = None
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,13 @@ def drawn(
         return rng.normal(size=shape)
     low, high = (spread(bound, shape, channel, "the bounds of the input", samples) for bound in (low, high))
     return rng.uniform(low, high, shape)
+
+
+def worded(
+    feeds: Mapping[str, np.ndarray], words: Mapping[str, Sequence[str]], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """``feeds`` with strings in place of numbers drawn for inputs that take strings; ``words`` are those that each knows."""
+    return {**feeds, **{name: rng.choice(known or [""], feeds[name].shape) for name, known in words.items()}}
 
 
 def open_size(

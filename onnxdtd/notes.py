@@ -94,7 +94,7 @@ def of_values(x: np.ndarray, form: Form) -> list[Flag]:
     return [
         Flag(
             "outside",
-            f"its values reach from {x.min():.4g} to {x.max():.4g}, {far} of {x.size} lie far outside of the bounds, "
+            f"its values reach from {np.nanmin(x):.4g} to {np.nanmax(x):.4g}, {far} of {x.size} lie far outside of the bounds, "
             f"{form.low.min():.4g} to {form.high.max():.4g}: is this how the model wants its inputs prepared?",
         )
     ]
@@ -120,7 +120,8 @@ class Alike:
 
 
 def _apart(a: np.ndarray, b: np.ndarray) -> float:
-    """How far two arrays are apart once both have length 1; 2 where one of them is zero."""
+    """How far two arrays are apart once both have length 1; 2 where one of them is zero. Missing values count as 0."""
+    a, b = np.nan_to_num(a), np.nan_to_num(b)
     lengths = [float(np.linalg.norm(v.astype(np.float64))) for v in (a, b)]
     return float(np.linalg.norm(a / lengths[0] - b / lengths[1])) if all(lengths) else 2.0
 

@@ -27,9 +27,9 @@ from onnxdtd.bounds import as_given
 from onnxdtd.channels import ends
 from onnxdtd.checks import Check, Report
 from onnxdtd.compiler import PARTS, PREFIX, Job, build, predictor, prepare
-from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
-from onnxdtd.forms import recorded
-from onnxdtd.inputs import Layout, drawn, open_size, samples, sized
+from onnxdtd.errors import ModelError, OnnxdtdError
+from onnxdtd.feeding import Feeding
+from onnxdtd.inputs import drawn, open_size, sized, worded
 from onnxdtd.labels import Index
 from onnxdtd.preprocessing import gives_bounds
 from onnxdtd.request import Request
@@ -299,30 +299,24 @@ def _inputs(explainer: Explainer, plain: Any, file: Path | None) -> Iterator[Fee
     bounds = explainer.metadata["bounds"]
     if file is None:
         yield from _generated(explainer, plain, bounds)
-    elif len(explainer.inputs) > 1:
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                yield {name: arrays[name] for name in explainer.inputs}
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise RequestError(f"{file}: has no array for each input, {', '.join(explainer.inputs)} ({error})") from None
     else:
-        ((name, node),) = explainer.inputs.items()
-        layout = Layout.of(node.shape, explainer.samples[name])
-        for sample in samples(file, recorded(explainer.metadata, name, node.shape)):
-            yield {name: layout.feed(sample.x)}
+        feeding = Feeding(explainer)
+        for _, values in feeding.rows(file):
+            yield feeding.feeds(values)
 
 
 def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any] | None) -> Iterator[Feeds]:
     """Random inputs of a size that the model takes."""
     declared = {name: node.shape for name, node in explainer.inputs.items()}
-    channels = explainer.metadata.get("channels", {})
-    side = open_size(declared, explainer.samples, lambda x: plain.run(None, explainer.feeds(x)))
+    channels, words = explainer.metadata.get("channels", {}), explainer.metadata.get("strings", {})
     rng = np.random.default_rng(0)
+    side = open_size(declared, explainer.samples, lambda x: plain.run(None, explainer.feeds(worded(x, words, rng))))
     for _ in range(GENERATED):
-        yield {
+        x = {
             n: drawn(rng, sized(shape, explainer.samples[n], side), *ends(bounds, n), channels.get(n), explainer.samples[n])
             for n, shape in declared.items()
         }
+        yield worded(x, words, rng)
 
 
 def _ran(runs: Sequence[Run], most: float, firm: bool) -> Iterator[Check]:

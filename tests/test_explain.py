@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from nets import eighths, model, node
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto
 from PIL import Image
 
 import onnxdtd
@@ -153,7 +153,7 @@ def test_the_prediction_of_a_model_that_gives_labels_only(options: dict[str, Any
 def test_batches_of_any_size(shape: list[int | str]) -> None:
     """A fixed batch is filled with copies; without a batch axis the input is the sample."""
     made = job(classifier(shape))
-    assert made.layout.shape == [6]
+    assert made.feeding.layouts["x"].shape == [6]
     x = weights(6, seed=4).astype(np.float64)
     result, relevance = made.explain(Sample("s", x))
     want, wanted = job().explain(Sample("s", x))
@@ -176,23 +176,6 @@ def test_what_a_model_refuses_names_the_sample() -> None:
         job().explain(Sample("the_sample", np.full(6, np.nan)))
     with pytest.raises(RequestError, match="the_sample: target 9 is no class"):
         job().explain(Sample("the_sample", weights(6)), Index(9))
-
-
-def test_several_inputs_are_left_to_python() -> None:
-    nodes = [node("Add", "a b", "h"), node("MatMul", "h w", "y")]
-    proto = model(nodes, {"a": ["batch", 6], "b": ["batch", 6]}, ["y"], {"w": weights(6, 4)})
-    with pytest.raises(RequestError, match=r"several inputs \(a, b\)"):
-        job(proto, preset="lrp-epsilon")
-
-
-def test_an_input_that_is_not_explained() -> None:
-    """A second input of integers must be fed as well."""
-    nodes = [node("Gather", "x rows", "h", axis=0), node("MatMul", "h w", "y")]
-    proto = model(nodes, {"x": ["batch", 6]}, ["y"], {"w": weights(6, 4), "rows": np.array([0])})
-    del proto.graph.initializer[1]
-    proto.graph.input.append(helper.make_tensor_value_info("rows", TensorProto.INT64, [1]))
-    with pytest.raises(RequestError, match="several inputs"):
-        job(proto)
 
 
 def test_captions() -> None:
@@ -452,7 +435,7 @@ def test_run_explains_every_sample_of_every_file(tmp_path: Path, undrawn: list[t
         np.testing.assert_array_equal(shown, x[i])
         np.testing.assert_allclose(relevance, want[i], rtol=1e-5, atol=1e-7)
         assert caption == made.caption(result)
-        assert form is made.form
+        assert form is made.feeding.form
     assert replace(results[3], name="some_000", picture="some_000.png") == results[0]
 
 
@@ -466,16 +449,16 @@ def test_run_draws(tmp_path: Path) -> None:
 def test_bounds_of_the_compiled_model_scale_pictures(tmp_path: Path) -> None:
     compiled = onnxdtd.compile(MODELS / "digits_cnn.onnx", low=-2, high=3)
     explainer = Explainer(compiled, CPU)
-    form = Job(explainer).form
+    form = Job(explainer).feeding.form
     assert (form.low, form.high, form.channel) == (-2, 3, 0)
-    assert Job(Explainer(onnxdtd.compile(MODELS / "digits_cnn.onnx"), CPU)).form.low is None
+    assert Job(Explainer(onnxdtd.compile(MODELS / "digits_cnn.onnx"), CPU)).feeding.form.low is None
 
 
 def test_files_of_version_0_1_are_read(tmp_path: Path) -> None:
     """They do not say where channels and samples are, nor how pictures were prepared: the shape does, and the bounds."""
     compiled = onnxdtd.compile(MODELS / "digits_cnn.onnx", low=-2, high=3)
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "p.png")
-    (new,) = Job(Explainer(compiled, CPU)).read(tmp_path / "p.png")
+    (new,) = Job(Explainer(compiled, CPU)).feeding.read(tmp_path / "p.png")
     kept = [
         e for e in compiled.metadata_props if e.key.partition(".")[2] not in ("channels", "samples", "preprocessing", "explain")
     ]
@@ -483,7 +466,7 @@ def test_files_of_version_0_1_are_read(tmp_path: Path) -> None:
     del compiled.metadata_props[:]
     compiled.metadata_props.extend(kept)
     job = Job(Explainer(compiled, CPU))
-    (old,) = job.read(tmp_path / "p.png")
+    (old,) = job.feeding.read(tmp_path / "p.png")
     np.testing.assert_array_equal(old.x, new.x)
     assert job.explain(old)[1].shape == (1, 8, 8)
 

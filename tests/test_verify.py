@@ -345,7 +345,7 @@ def test_several_inputs(tmp_path: Path) -> None:
     np.savez(tmp_path / "ab.npz", a=np.ones((4, 2), np.float32), b=np.ones((4, 3), np.float32))
     assert verify(path, inputs=tmp_path / "ab.npz").passed
     np.savez(tmp_path / "a.npz", a=np.ones((4, 2), np.float32))
-    with pytest.raises(RequestError, match="has no array for each input, a, b"):
+    with pytest.raises(RequestError, match="has no array 'b'; the model takes a, b"):
         verify(path, inputs=tmp_path / "a.npz")
 
 
