@@ -366,7 +366,8 @@ def _mentioned(table: Mapping[str, Any], branches: Sequence[Mapping[str, Any]]) 
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Is it a number, and no whole one that a float cannot hold?"""
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300)
 
 
 def _number(value: Any, params: Mapping[str, float], where: str) -> float:

@@ -45,7 +45,7 @@ UNDEFINED = {  # what relevance is not defined on, and what people use instead
     "CDist": ("distances to neighbours", KERNEL_SHAP),
 }
 MOVERS = {"ArrayFeatureExtractor", "Compress", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "TopK"}
-MOVERS |= {"ReverseSequence", *MOVE}  # their results are not where they came from
+MOVERS |= {"ReverseSequence", "Einsum", "GridSample", "Unique", *MOVE}  # their results are not where they came from
 NO_RELEVANCE = ("Shape", "Size", "ConstantOfShape", "ArgMax", "ArgMin")
 MIXING = ("conv", "dense", "average")  # families of layers that add up entries of one input
 MONOTONE = ("Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "Elu", "Selu", "Celu", "Softplus", "Erf", *STRAIGHT)  # keep bounds

@@ -396,6 +396,24 @@ def test_several_inputs_or_outputs_cannot_pass() -> None:
         onnxdtd.compile(proto, allow={"LSTM": "pass"})
 
 
+@pytest.mark.parametrize(
+    "mover",
+    [
+        node("Einsum", "a", "h", equation="ij->ji"),
+        node("TopK", "a k", "h where"),
+        node("GatherElements", "a order", "h", axis=1),
+    ],
+    ids=lambda mover: mover.op_type,
+)
+def test_what_moves_entries_cannot_pass_though_the_shape_stays(mover: onnx.NodeProto) -> None:
+    nodes = [node("Gemm", "x w", "a"), mover, node("Gemm", "h v", "y")]
+    weights = {"w": eighths(RNG, 4, 4), "v": eighths(RNG, 4, 3), "k": np.asarray([4]), "order": np.asarray([[3, 2, 1, 0]] * 4)}
+    proto = model(nodes, {"x": [4, 4]}, ["y"], weights)
+    assert advised(str(refusal(proto))) == (["a"], [])
+    with pytest.raises(RequestError, match="it moves entries, so that relevance would end in the wrong place"):
+        onnxdtd.compile(proto, allow={mover.op_type: "pass"})
+
+
 def test_an_allowance_that_nothing_needs_comes_with_a_suggestion() -> None:
     with pytest.raises(
         RequestError, match=r"--allow h_nod=pass: relevance meets no operator or node 'h_nod'; did you mean 'h_node'"

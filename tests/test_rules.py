@@ -509,6 +509,8 @@ BAD = [  # file, what the message says, the entry that it names
     ("[preset.p]\nlayers = [{ rule = 'z', kind = 'conv' }]", "kind", "[preset.p], entry 1"),
     (f"[preset.p]\nderivative = 'x'\n{LAYERS}", "derivative is one of g, x g, g g", "[preset.p]"),
     ("[rule.'a b']\nterms = ['x w']", "cannot be chosen", "[rule.a b]"),
+    (f"[rule.a]\nterms = ['x w']\nepsilon = 1{'0' * 400}", "is neither a number nor a parameter", "[rule.a]"),
+    (f"[rule.a]\nterms = ['x w']\nparams = {{ g = 1{'0' * 400} }}", "params maps names to numbers", "[rule.a]"),
     ("[rule.a]\nterms = ['x w']\nparams = { g = true }", "params maps names to numbers", "[rule.a]"),
     ("[rule.a]\nterms = ['x w']\nparams = { g = 1 }", "the parameter 'g' is used nowhere", "[rule.a]"),
     ("[rule.a]\nterms = ['x w']\nparams = { gamma = 1 }", "the parameter 'gamma' is used nowhere", "[rule.a]"),
