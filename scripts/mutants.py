@@ -179,6 +179,20 @@ FAULTS = [
         "if True:",
         "bounds",
     ),
+    Fault(
+        "channels on the last axis of a picture",
+        "channels.py",
+        "return None if dense or len(axes) < 2 else axes[place]",
+        "return None if dense or len(axes) < 2 else axes[-1]",
+        "channels",
+    ),
+    Fault(
+        "margin of a photograph left out",
+        "preprocessing.py",
+        "side * MARGIN[0] // MARGIN[1]",
+        "side * 1",
+        "preprocessing dataset",
+    ),
     Fault("both factors of a gate get everything", "frozen.py", "w=e.mul(slot.w, 0.5)", "w=slot.w", "frozen"),
     Fault(
         "the gate gets the relevance", "frozen.py", "both[ranks.index(max(ranks))]", "both[ranks.index(min(ranks))]", "frozen"

@@ -48,6 +48,12 @@ CONV1, CONV2 = normal(2, 3, 2), normal(2, 3, 2, 2)
         ([node("Unsqueeze", "x zero", "t"), node("Conv", "t k", "y")], [3, 12], 0),
         ([node("Sub", "x c", "t"), node("Relu", "t", "u"), node("Conv", "u k", "y")], ["n", 3, "t"], 1),
         ([node("Reshape", "x to", "t"), node("Conv", "t kk", "y")], [5, 3, 12], 1),
+        (
+            [node("Unsqueeze", "x one", "t"), node("Transpose", "t", "u", perm=[0, 3, 1, 2]), node("Conv", "u kk", "y")],
+            ["n", 12, 3],
+            2,
+        ),
+        ([node("LSTM", "x wi wh", "_ y", hidden_size=2)], [12, "n", 4], 2),
         ([node("MatMul", "x w", "y")], ["n", 12, 4], 2),
         ([node("MatMul", "x w", "y")], ["n", 3, 12, 4], None),
         ([node("Flatten", "x", "t"), node("MatMul", "t f", "y")], ["n", 3, 4], None),
@@ -57,6 +63,7 @@ CONV1, CONV2 = normal(2, 3, 2), normal(2, 3, 2, 2)
 )
 def test_the_axis_of_channels(nodes, shape, axis):
     weights = {"k": CONV1, "kk": CONV2[..., :1, :], "zero": np.array([0]), "to": np.array([5, 3, 1, 12])}
+    weights |= {"one": np.array([1]), "wi": normal(1, 8, 4), "wh": normal(1, 8, 2)}
     weights |= {"w": normal(4, 2), "f": normal(12, 2), "c": normal(3, 1)}
     used = {name for n in nodes for name in n.input}
     assert after(*nodes, shape=shape, **{name: value for name, value in weights.items() if name in used}) == axis

@@ -398,6 +398,14 @@ def test_an_audit_without_the_name_of_its_data() -> None:
     assert "50 samples, 4 presets" in Reader(report(result)).text
 
 
+def test_preprocessing_is_among_the_settings() -> None:
+    """What was asked for, and no more."""
+    for kind in RESULTS:
+        result = copy.deepcopy(RESULTS[kind])
+        result["settings"]["preprocessing"] = {"range": None, "mean": [0.5, 0.25], "std": 2.0, "colours": "bgr", "resize": None}
+        assert "preprocessing of pictures mean 0.5, 0.25; std 2.0; colours bgr" in Reader(report(result)).text
+
+
 def test_layers_of_branches_stand_in_their_order() -> None:
     """A branch has layers of its own, which lie between those of the trunk."""
     result = copy.deepcopy(RESULTS["audit of one"])
