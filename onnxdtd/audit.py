@@ -469,10 +469,7 @@ class Auditor:
         noisy = xs + NUDGE * spread_of(xs, form.channel) * rng.normal(size=xs.shape)
         if form.low is not None and form.high is not None:
             noisy = np.clip(noisy, form.low, form.high)
-        if self.scores.dtype.kind in "iu":
-            ends = np.iinfo(self.scores.dtype)
-            noisy = np.clip(np.rint(noisy), ends.min, ends.max)
-        return noisy.astype(xs.dtype)
+        return (np.rint(noisy) if self.scores.dtype.kind in "iu" else noisy).astype(xs.dtype)
 
     def perturbation(self, preset: str) -> Part:
         """What the scores do when regions are replaced, as ``onnxdtd.evaluate`` measures it, and in a random order."""
