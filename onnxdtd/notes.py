@@ -120,8 +120,10 @@ class Alike:
 
 
 def _apart(a: np.ndarray, b: np.ndarray) -> float:
-    """How far two arrays are apart once both have length 1; 2 where one of them is zero. Missing values count as 0."""
+    """How far two arrays are apart once both have length 1; 2 where only one of them is zero. Missing values count as 0."""
     a, b = np.nan_to_num(a), np.nan_to_num(b)
+    if np.array_equal(a, b):
+        return 0.0
     lengths = [float(np.linalg.norm(v.astype(np.float64))) for v in (a, b)]
     return float(np.linalg.norm(a / lengths[0] - b / lengths[1])) if all(lengths) else 2.0
 

@@ -439,6 +439,14 @@ def test_run_explains_every_sample_of_every_file(tmp_path: Path, undrawn: list[t
     assert replace(results[3], name="some_000", picture="some_000.png") == results[0]
 
 
+def test_inputs_of_zeros_are_alike(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
+    """A black picture is no other input than itself, though it has no direction."""
+    np.save(tmp_path / "zeros.npy", np.zeros((3, 1, 8, 8), np.float32))
+    made = Job(Explainer(onnxdtd.compile(MODELS / "digits_cnn.onnx", low=0, high=1), CPU))
+    results = run(made, [tmp_path / "zeros.npy"], Folder(tmp_path / "out"))
+    assert [r.flags for r in results] == [[]] * 3
+
+
 def test_run_draws(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", weights(1, 6))
     run(job(), [tmp_path / "x.npy"], Folder(tmp_path / "out"), target=2)
