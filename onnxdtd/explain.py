@@ -53,10 +53,9 @@ class Folder:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=path):
-                pass
         except OSError as error:
             raise RequestError(f"{path}: cannot write there ({error.strerror})") from None
+        _try_writing(path)
 
     def free(self, name: str, used: set[str]) -> Path:
         """A file name for the picture of ``name`` that no other sample of this run has."""
@@ -72,6 +71,15 @@ class Folder:
         text = json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False)
         atomic.write(path, text.encode())
         return path
+
+
+def _try_writing(folder: Path) -> None:
+    """Raises ``RequestError`` where no file can be made: sooner than after a long run."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RequestError(f"{folder}: cannot write there ({error.strerror})") from None
 
 
 class Job:
@@ -200,6 +208,9 @@ class Record:
             raise RequestError(f"--save {path}: give the name of an .npz file")
         if not path.parent.is_dir():
             raise RequestError(f"--save {path}: there is no such folder")
+        if path.is_dir():
+            raise RequestError(f"--save {path}: is a folder; give the name of the file to write")
+        _try_writing(path.parent)
         self.path = path
         self._relevance: list[dict[str, np.ndarray]] = []
 

@@ -194,7 +194,8 @@ def _sums(axes: Axes, sums: np.ndarray) -> None:
     axes.tick_params(labelleft=False, left=False, labelsize=7)
     axes.set_title("Σ of a channel", fontsize=8)
     _symmetric(axes, sums, vertical=False)
-    axes.xaxis.set_major_locator(MaxNLocator(2, symmetric=True))
+    largest = float(np.abs(sums).max())
+    axes.set_xticks([-largest, largest], [f"{-largest:.2g}", f"{largest:.2g}"] if largest else ["", "0"])
 
 
 def _frames(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:

@@ -158,7 +158,7 @@ def remarks(results: Sequence[Result]) -> list[str]:
             f"{below} of {len(known)} explained logits are below zero: their relevance adds up to that negative number, "
             "so blue is evidence for the low score, not against the class; --contrast explains the lead over the runner-up"
         )
-    if share > 2 or share < 0:
+    if share > 2 or share < -LOST:
         found.append(
             f"Σ relevance is {share:.3g} times the logit (median): in this model the rule divides by sums that nearly vanish; "
             "do not read amounts from these heatmaps"

@@ -415,6 +415,11 @@ def test_a_place_to_save_to_is_looked_at_first(tmp_path: Path) -> None:
         Record(tmp_path / "r.npy")
     with pytest.raises(RequestError, match="there is no such folder"):
         Record(tmp_path / "none/r.npz")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(RequestError, match="is a folder"):
+        Record(tmp_path / "folder.npz")
+    with pytest.raises(RequestError, match="/proc: cannot write there"):
+        Record(Path("/proc/r.npz"))
 
 
 # --------------------------------------------------------------------------------------------------------------------- run

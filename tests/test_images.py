@@ -207,6 +207,8 @@ def test_a_trace_a_channel_in_the_colours_of_its_relevance(shape: tuple[int, ...
     np.testing.assert_allclose(shown.sum(axis=1), amounts.sum(axis=1), rtol=1e-9, atol=1e-9)
     assert (strips.norm.vmin, strips.norm.vmax, strips.cmap.name) == (-colour_limit(shown), colour_limit(shown), COLOURS)
     np.testing.assert_allclose([bar.get_width() for bar in sums.patches], amounts.sum(axis=1), rtol=1e-9)
+    largest = np.abs(amounts.sum(axis=1)).max()
+    assert [tick.get_text() for tick in sums.get_xticklabels()] == [f"{-largest:.2g}", f"{largest:.2g}"]
     assert_within(studio.figures[-1])
 
 

@@ -23,6 +23,8 @@ def test_remarks() -> None:
     assert "median difference 25%" in lost
     (amplified,) = remarks([replace(RESULT, logit=2.0, relevance_sum=490.0)])
     assert amplified.startswith("Σ relevance is 245 times the logit")
+    (absorbed,) = remarks([replace(RESULT, logit=2.0, relevance_sum=-0.01)])
+    assert "median difference 100%" in absorbed
     assert remarks([fine, fine, replace(RESULT, relevance_sum=0.0)]) == [], "one of three"
     assert "--ledger itemises it" in lost
     kept = {"logit": 10.0, "relevance": 7.5, "bias": 2.0, "stabiliser": 0.0, "dead": -0.5, "constants": 1.0, "unaccounted": 0.0}
