@@ -21,6 +21,7 @@ from onnxdtd.labels import Index
 from onnxdtd.notes import Alike, Flag, of_amount, of_rules, of_values
 from onnxdtd.runtime import Explainer, Explanation
 
+SCORES = {None: "logit", False: "logit", "rest": "lead over the mean of the others"}
 MANY_CLASSES = 32  # of so many the first heatmap is kept, to compare others with
 
 
@@ -193,8 +194,8 @@ class Job:
             title += f", explained: {result.target_label}"
         subtitle = f"{result.preset}   Σ relevance = {result.relevance_sum:.4g}"
         if result.logit is not None:
-            lead = self.explainer.metadata["contrast"]
-            subtitle += f"   {'lead over the runner-up' if lead else 'logit'} = {result.logit:.4g}"
+            what = SCORES.get(self.explainer.metadata["contrast"], "lead over the runner-up")
+            subtitle += f"   {what} = {result.logit:.4g}"
         given = [f"{name} = {value.item()}" for name, value in (others or {}).items() if value.size == 1]
         subtitle += f"   not explained: {', '.join(given)}" if given else ""
         return Caption(title, subtitle, tuple(flag.text for flag in result.flags), self.feeding.features())

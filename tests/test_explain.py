@@ -178,6 +178,15 @@ def test_what_a_model_refuses_names_the_sample() -> None:
         job().explain(Sample("the_sample", weights(6)), Index(9))
 
 
+@pytest.mark.parametrize(
+    ("contrast", "words"), [(None, "logit"), (True, "lead over the runner-up"), ("rest", "lead over the mean of the others")]
+)
+def test_the_caption_says_what_the_score_is(contrast: Any, words: str) -> None:
+    made = job(contrast=contrast)
+    result, _ = made.explain(Sample("s", weights(6)))
+    assert f"   {words} = {result.logit:.4g}" in made.caption(result).subtitle
+
+
 def test_captions() -> None:
     made = job(labels=["cat", "dog", "eel", "fox"])
     result, _ = made.explain(Sample("photo", weights(6, seed=1)))
