@@ -12,13 +12,12 @@ from onnxdtd.channels import channel_axis, ends, slid_axes, spread
 from onnxdtd.emit import Emit, Tensor
 from onnxdtd.errors import RequestError
 from onnxdtd.flow import PASS, is_byte, is_float
-from onnxdtd.forms import Form
+from onnxdtd.forms import PICTURE, Form
 from onnxdtd.plan import STRAIGHT, Plan
 from onnxdtd.preprocessing import byte_ends, checked
 from onnxdtd.request import Request
 
 ENDS = ("low", "high")
-PICTURE = 4  # axes of an input that takes pictures, that of the samples among them
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Sum", *PASS}  # broadcast: a bound may stay smaller than its tensor
 
 

@@ -18,13 +18,14 @@ from onnx import TensorProto, helper
 import onnxdtd
 from onnxdtd import model as files
 from onnxdtd.advice import advised
-from onnxdtd.bounds import PICTURE, Bounds, as_data, by_input, form_of, with_bytes, with_preprocessing
+from onnxdtd.bounds import Bounds, as_data, by_input, form_of, with_bytes, with_preprocessing
 from onnxdtd.chained import chained
 from onnxdtd.channels import channel_axis, slid_axes
 from onnxdtd.classlabels import Said, said
 from onnxdtd.emit import Emit, Tensor, label, wide
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
 from onnxdtd.flow import is_float
+from onnxdtd.forms import PICTURE
 from onnxdtd.imputed import imputed
 from onnxdtd.labels import Index, Labels
 from onnxdtd.ledger import COLUMNS, OUTPUT, Ledger

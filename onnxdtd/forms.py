@@ -13,6 +13,7 @@ from onnxdtd.errors import RequestError
 
 Shape = Sequence[int | str | None]
 
+PICTURE = 4  # axes of an input that takes pictures, that of the samples among them
 SMALLEST_PICTURE = 4  # pixels a side
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # how Pillow calls pictures of so many channels
 
@@ -154,4 +155,5 @@ def recorded(metadata: Mapping[str, Any], name: str, declared: Shape) -> Form:
     before = {name: 0 if len(declared) > 1 else None}  # what older files mean
     samples, channel = metadata.get("samples", before)[name], metadata.get("channels", {}).get(name)
     bounds, slid = ends(metadata["bounds"], name), metadata.get("slides", {}).get(name, ())
-    return Form.of(name, declared, samples, channel, bounds, metadata.get("preprocessing"), slid)
+    plain = len(metadata.get("channels", {})) > 1 and len(declared) != PICTURE  # a vector beside a picture, say
+    return Form.of(name, declared, samples, channel, bounds, None if plain else metadata.get("preprocessing"), slid)

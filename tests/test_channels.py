@@ -263,3 +263,34 @@ def test_random_inputs_lie_between_the_bounds_of_their_channel() -> None:
     found = drawn(np.random.default_rng(0), (200, 12, 12), low.tolist(), (low + 1).tolist(), channel=2)
     np.testing.assert_array_equal(np.floor(found).min(axis=(0, 1)), low)
     np.testing.assert_array_equal(np.floor(found).max(axis=(0, 1)), low)
+
+
+def test_a_picture_beside_a_vector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the picture has bytes and colours; explained with the vector as a constant it is what Python gives."""
+    monkeypatch.chdir(tmp_path)
+    nodes = [
+        node("Conv", "image k", "c"),
+        node("GlobalAveragePool", "c", "p"),
+        node("Flatten", "p", "f"),
+        node("Concat", "f clinical", "both", axis=1),
+        node("MatMul", "both w", "y"),
+    ]
+    inputs = {"image": ["n", 3, 8, 8], "clinical": ["n", 2]}
+    onnx.save(model(nodes, inputs, ["y"], {"k": normal(4, 3, 3, 3), "w": normal(6, 3, seed=1)}), "net.onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), np.uint8)
+    clinical = normal(2, 2, seed=3)
+    np.savez("data.npz", image=pixels, clinical=clinical)
+    asked = ("--mean", "0.5,0.4,0.3", "--bgr", "--preset", "dtd")
+    image = (pixels[:, ::-1] / 255 - np.reshape([0.5, 0.4, 0.3], (3, 1, 1))).astype(FLOAT)
+    expected = onnxdtd.Explainer(
+        onnxdtd.compile("net.onnx", "dtd", explain="image", preprocessing={"mean": [0.5, 0.4, 0.3], "colours": "bgr"})
+    )({"image": image, "clinical": clinical})
+    command("compile", "net.onnx", *asked, "--explain", "image", "-o", "compiled.onnx")
+    command("explain", "compiled.onnx", "data.npz", "-o", "out", "--save", "saved.npz")
+    np.testing.assert_allclose(np.load("saved.npz")["relevance/image"], expected.relevance["image"], rtol=1e-4, atol=1e-6)
+    command("compile", "net.onnx", *asked, "-o", "both.onnx")
+    explainer = onnxdtd.Explainer("both.onnx")
+    forms = {name: recorded(explainer.metadata, name, explainer.inputs[name].shape) for name in explainer.inputs}
+    assert forms["image"].is_bgr
+    assert not forms["clinical"].is_bgr
+    assert forms["clinical"].low is None

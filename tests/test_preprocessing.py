@@ -110,7 +110,7 @@ def test_a_photo_has_the_logits_of_torchvisions_transform(
             pixels = transforms.Compose(steps)(picture.convert("RGB")).numpy() * options["range"][1]
         pixels = pixels[::-1] if bgr else pixels
         x = ((pixels - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))).astype(np.float32)
-        (sample,) = job.read(file)
+        (sample,) = job.feeding.read(file)
         ours, theirs = (job.explainer(values[None]) for values in (sample.x, x))
         assert theirs.logit is not None
         assert np.abs(ours.logit - theirs.logit).max() <= 1e-2
@@ -248,7 +248,7 @@ def test_verify_reads_a_photo_as_the_file_says(tmp_path: Path) -> None:
     checks = verify(tmp_path / "compiled.onnx", tmp_path / "net.onnx", path).checks
     assert not [check for check in checks if check.passed is False]
     explainer = Explainer(compiled, ["CPUExecutionProvider"])
-    ((feeds,), (sample,)) = (list(_inputs(explainer, None, path)), list(Job(explainer).read(path)))
+    ((feeds,), (sample,)) = (list(_inputs(explainer, None, path)), list(Job(explainer).feeding.read(path)))
     np.testing.assert_array_equal(feeds["x"][0], sample.x)
     with Image.open(path) as picture:
         small = np.asarray(picture.resize((11, 9), Image.Resampling.BILINEAR))[0:8, 2:10]
@@ -265,10 +265,10 @@ def test_a_model_of_one_picture(tmp_path: Path) -> None:
     path = photo(tmp_path, (40, 30))
     asked = {"mean": [0.5, 0.4, 0.3], "colours": "bgr"}
     jobs = [Job(Explainer(onnxdtd.compile(net, preprocessing=asked), ["CPUExecutionProvider"])) for net in (one, batch)]
-    (single, first), (many, second) = ((job, next(job.read(path))) for job in jobs)
+    (single, first), (many, second) = ((job, next(job.feeding.read(path))) for job in jobs)
     np.testing.assert_array_equal(first.x, second.x)
     np.testing.assert_allclose(single.explain(first)[1], many.explain(second)[1], atol=1e-6)
-    assert single.form.channel == many.form.channel == 0
+    assert single.feeding.form.channel == many.feeding.form.channel == 0
 
 
 def test_preprocessing_of_what_is_no_picture() -> None:
