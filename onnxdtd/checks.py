@@ -36,7 +36,7 @@ class Report:
     def verdict(self) -> str:
         """What to say of the file, in a few words."""
         if self.failed == ["version"]:
-            return "NOT VERIFIED: another version compiled it; what this one can check is as it must be"
+            return "NOT VERIFIED: another version compiled it; the checks above are what this one can tell"
         alone = any(check.name == "source" and check.passed is None for check in self.checks)
         told = "is what it says it is" + (", as far as the file alone can tell" if alone else "")
         return f"FAILED: {', '.join(self.failed)}" if self.failed else told

@@ -18,8 +18,11 @@ from onnx import helper
 
 from onnxdtd.compiler import Job, build
 from onnxdtd.errors import ModelError, OnnxdtdError
+from onnxdtd.labels import Index
 from onnxdtd.plan import step_back
+from onnxdtd.request import Request
 from onnxdtd.runtime import Explainer, Explanation, Ledger, session
+from onnxdtd.target import is_binary, is_column
 
 # How far rounding may go: of the largest output of a run, the largest relevance of a sample, or all of a sample's relevance.
 # The bundled models and seventeen trained ones under every preset show 6e-7, 5e-7 and 4e-6 at most; in half precision, where a
@@ -34,25 +37,29 @@ Outputs = Mapping[str, Any]
 @dataclass(frozen=True)
 class Run:
     """What one input showed: what relevance has another shape or type than what it explains; whether it is finite; how far
-    the outputs are from those of the predictor alone; how far relevance is from the definition, entry by entry and as a sum
+    the outputs are from those of the predictor alone, and the explained score from what its logits say (None where they are no
+    tensor); how far relevance is from the definition, entry by entry and as a sum
     (None without a ledger); how much of it has another sign than the logit, how much there is, and the ledger; how far it
-    depends on another sample in its batch (None where that was not tried).
+    depends on another sample in its batch (None where that was not tried); what classes show that the file was ``asked`` for.
     """
 
     misshapen: list[str]
     finite: bool
     prediction: float
+    score: float | None
     heatmap: float
     total: float | None
     opposite: float
     whole: float
     ledger: Ledger | None
     mixing: float | None = None
+    asked: Sequence[Run] = ()
 
     @property
     def off(self) -> float:
         """The largest of the distances, NaN if one is."""
-        return float(np.max([self.prediction, self.heatmap, self.total or 0.0]))
+        own = [self.prediction, self.score or 0.0, self.heatmap, self.total or 0.0]
+        return float(np.max([*own, *(run.off for run in self.asked)]))
 
 
 class Trial:
@@ -67,7 +74,7 @@ class Trial:
         self.file = Explainer(compiled, providers, optimise=optimise)
         self.plain = session(model, providers, folder, optimise=optimise)
         self._defined = Explainer(defined, providers, folder, optimise=optimise)
-        self._probable, self._axes = probabilities(job), job.plan.samples.axes
+        self._known = Known.of(job)
 
     def mixing(self, one: Feeds, other: Feeds) -> float | None:
         """How far the relevance of a sample depends on another one in its batch, as a share of the largest; None where the
@@ -75,7 +82,7 @@ class Trial:
 
         It is compared with that in a batch of nothing but itself: of the same size, so that the runtime rounds alike.
         """
-        axes = {name: self._axes.get(name) for name in one}
+        axes = {name: self._known.axes.get(name) for name in one}
         fixed = [axis is None or isinstance(self.file.inputs[name].shape[axis], int) for name, axis in axes.items()]
         if any(fixed) or any(one[name].shape != other[name].shape for name in one):
             return None
@@ -95,12 +102,20 @@ class Trial:
             ]
         return float(np.max(apart))
 
-    def __call__(self, feeds: Feeds) -> Run:
-        """What an input shows. Raises ``ModelError`` where a model does not run on it."""
+    def asked(self, feeds: Feeds) -> list[Run]:
+        """What an input shows when the file is told the class: two classes, of which the arg-max is one at most."""
+        if self.file.metadata.get("target_input") is None:
+            return []
+        return [self(feeds, Index(k)) for k in range(min(2, self.file.metadata["classes"] or 2))]
+
+    def __call__(self, feeds: Feeds, target: Index | None = None) -> Run:
+        """What an input shows, explained for ``target`` or else for what the file explains by itself. Raises ``ModelError``
+        where a model does not run on it.
+        """
         names = [node.name for node in self.plain.get_outputs()]
         with _running():
             outputs = dict(zip(names, self.plain.run(names, feeds), strict=True))
-            return compared(feeds, outputs, self.file(feeds), self._defined(feeds), self._probable, self._axes)
+            return compared(self._known, feeds, outputs, self.file(feeds, target), self._defined(feeds, target), target)
 
 
 @contextmanager
@@ -112,16 +127,51 @@ def _running() -> Iterator[None]:
         raise ModelError(str(error) if isinstance(error, OnnxdtdError) else f"{type(error).__name__}: {error}") from None
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the plan of a model says of its outputs: which are ``probable``, along which ``axes`` the samples of the inputs lie,
+    and how its ``logits`` (a ``column`` or the only one of a ``binary`` model) make the score.
+    """
+
+    probable: Collection[str]
+    axes: Mapping[str, int | None]
+    logits: str
+    column: bool
+    binary: bool
+    request: Request
+
+    @classmethod
+    def of(cls, job: Job) -> Known:
+        """That of a planned model."""
+        plan = job.plan
+        return cls(probabilities(job), plan.samples.axes, plan.logits.name, is_column(plan), is_binary(plan), job.request)
+
+    def score(self, logits: np.ndarray, target: int | None) -> np.ndarray:
+        """The explained score, [samples], of ``logits``; for the class that the file has fixed, or else the arg-max."""
+        flat = self.column or logits.ndim > 1
+        rows = np.asarray(logits, np.float64).reshape([len(logits) if flat else 1, -1])
+        rows = np.concatenate([-rows, rows], axis=1) if self.binary else rows
+        fixed = self.request.target if isinstance(self.request.target, int) else target
+        best = rows.argmax(axis=1) if fixed is None else np.full(len(rows), fixed)
+        own = np.take_along_axis(rows, best[:, None], axis=1)[:, 0]
+        if self.request.contrast is None:
+            return own
+        others = rows[np.arange(rows.shape[1]) != best[:, None]].reshape([len(rows), -1])
+        return own - (others.mean(axis=1) if self.request.contrast == "rest" else others.max(axis=1))
+
+
 def tolerance(job: Job) -> float:
     """How far rounding may go, as a share of what is compared."""
     return HALF if any(str(t.dtype) == "float16" for t in job.graph.tensors().values()) else ROUNDING
 
 
 def by_definition(job: Job) -> onnx.ModelProto:
-    """The model with a relevance pass that takes no shortcut, and with the tensors themselves whose relevance is kept."""
+    """The model with a relevance pass that takes no shortcut, and with its logits and the tensors whose relevance is kept."""
     proto = build(job, shortcuts=False)
     given = {value.name for value in [*proto.graph.input, *proto.graph.output]}
-    proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in job.request.keep if name not in given)
+    made = {name for node in proto.graph.node for name in node.output} - given
+    wanted = dict.fromkeys([job.plan.logits.name, *job.request.keep])
+    proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted if name in made)
     return proto
 
 
@@ -136,38 +186,49 @@ def probabilities(job: Job) -> set[str]:
 
 
 def compared(
-    feeds: Feeds,
-    outputs: Outputs,
-    file: Explanation,
-    defined: Explanation,
-    probable: Collection[str],
-    axes: Mapping[str, int | None],
+    known: Known, feeds: Feeds, outputs: Outputs, file: Explanation, defined: Explanation, target: int | None = None
 ) -> Run:
     """Compare what the file gives for ``feeds`` with the ``outputs`` of the predictor alone, and with the definition."""
     found = {**file.relevance, **file.kept}
     expected = {**defined.relevance, **defined.kept}
     explained = {name: np.asarray(feeds[name] if name in feeds else defined.outputs[name]) for name in expected}
     wrong = [text for name in expected if (text := misshapen(name, explained[name], found.get(name)))]
-    prediction = [distance(value, file.outputs[name], name in probable) for name, value in outputs.items()]
+    prediction = [distance(value, file.outputs[name], name in known.probable) for name, value in outputs.items()]
     if wrong:
-        return Run(wrong, True, float(np.max(prediction)), 0.0, None, 0.0, 0.0, None)
+        return Run(wrong, True, float(np.max(prediction)), None, 0.0, None, 0.0, 0.0, None)
     heatmaps = [
         distance(a, b)
         for name in expected
-        for a, b in zip(*(rows(r[name], axes.get(name)) for r in (expected, found)), strict=True)
+        for a, b in zip(*(rows(r[name], known.axes.get(name)) for r in (expected, found)), strict=True)
     ]
-    relevance = [rows(r, axes.get(name)) for name, r in file.relevance.items()]
+    relevance = [rows(r, known.axes.get(name)) for name, r in file.relevance.items()]
     total, opposite = (None, 0.0) if defined.ledger is None else against(defined.ledger, relevance)
     return Run(
         wrong,
         all(np.isfinite(np.asarray(r, np.float64)).all() for r in found.values()),
         float(np.max(prediction)),  # NaN if one is
+        scored(known, file, defined, target),
         float(np.max(heatmaps)),
         total,
         opposite,
         sum(float(np.abs(r).sum()) for r in relevance),
         defined.ledger,
     )
+
+
+def scored(known: Known, file: Explanation, defined: Explanation, target: int | None) -> float | None:
+    """How far the file's score, and what its ledger starts with, are from what the logits say, as a share of the largest."""
+    logits = defined.outputs.get(known.logits)
+    given = [file.logit, None if defined.ledger is None else defined.ledger["in"][:, 0]]
+    if logits is None or all(z is None for z in given):
+        return None
+    expected, largest = known.score(logits, target), np.abs(logits).max(initial=0) or 1.0
+    apart = [
+        np.abs(np.asarray(z, np.float64) - expected).max(initial=0) if z.shape == expected.shape else np.inf
+        for z in given
+        if z is not None
+    ]
+    return float(np.max(apart) / largest)
 
 
 def misshapen(name: str, explained: np.ndarray, relevance: np.ndarray | None) -> str | None:

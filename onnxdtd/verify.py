@@ -82,7 +82,7 @@ def verify(compiled: Path, source: Path | None = None, inputs: Path | None = Non
     except ModelError as error:
         return Report([*checks, Check("runs", False, str(error))], [])
     firm = all(check.name != "version" or check.passed is not False for check in checks)
-    checks += [*_ran(runs, tolerance(job), firm), *remarks]
+    checks += [*_ran(runs, _misdeclared(have, job, facts["relevance"]), tolerance(job), firm), *remarks]
     if unbooked or not all(run.ledger for run in runs):
         return Report([*checks, *([Check("balance", None, unbooked)] if unbooked else ())], [])
     ledger = joined([run.ledger for run in runs if run.ledger is not None])
@@ -197,7 +197,8 @@ def _compared(version: object, have: onnx.ModelProto, fresh: onnx.ModelProto, or
     yield Check("version", ours or (None if same else False), f"compiled by onnxdtd {version}" if ours else words)
     if original is not None:
         yield _parts("predictor", have, fresh, {name: slice(0, sizes[name]) for name in PARTS})
-    yield from (check if same or check.passed else replace(check, passed=None) for check in (added, told))
+    for check in (added, told):
+        yield check if same or check.passed else replace(check, passed=None, finding=f"of another version: {check.finding}")
     if ours:
         same = have.SerializeToString(deterministic=True) == fresh.SerializeToString(deterministic=True)
         yield Check("compiled anew", same, "gives the same bytes" if same else "gives another file")
@@ -277,21 +278,25 @@ def _runs(trial: Callable[..., Trial], most: float, inputs: Path | None) -> tupl
 
 
 def _tried(trial: Trial, inputs: Path | None) -> list[Run]:
-    """What every input shows; what two of them show in one batch is noted with the first."""
+    """What every input shows; with the first is noted what it shows when classes are asked for, and in a batch of two."""
     runs: list[Run] = []
     first: Mapping[str, np.ndarray] = {}
     for feeds in _inputs(trial.file, trial.plain, inputs):
         fitting = trial.file.feeds(feeds)
         runs.append(trial(fitting))
+        if runs[0].misshapen:
+            continue
         if len(runs) == 1:
             first = fitting
-        elif len(runs) == 2 and not runs[0].misshapen:
+            runs[0] = replace(runs[0], asked=trial.asked(first))
+        elif len(runs) == 2:
             runs[0] = replace(runs[0], mixing=trial.mixing(first, fitting))
     return runs
 
 
 def _most(runs: Sequence[Run], what: str) -> float:
-    return float(np.max([getattr(run, what) for run in runs]))  # NaN if one is
+    every = [run for each in runs for run in (each, *each.asked)]
+    return float(np.max([getattr(run, what) for run in every]))  # NaN if one is
 
 
 def _inputs(explainer: Explainer, plain: Any, file: Path | None) -> Iterator[Feeds]:
@@ -319,14 +324,32 @@ def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any] | Non
         yield worded(x, words, rng)
 
 
-def _ran(runs: Sequence[Run], most: float, firm: bool) -> Iterator[Check]:
+def _misdeclared(have: onnx.ModelProto, job: Job, relevance: Mapping[str, str]) -> list[str]:
+    """What is wrong with the shape or type that relevance is declared with: both are those of what it explains."""
+    declared, tensors, wrong = {value.name: value.type.tensor_type for value in have.graph.output}, job.graph.tensors(), []
+    for name, output in relevance.items():
+        if name not in tensors or tensors[name].dtype is None or output not in declared:  # nothing is said of one of them
+            continue
+        shape, dtype = tensors[name].shape, np.dtype(tensors[name].dtype)
+        found = declared[output].shape.dim if declared[output].HasField("shape") else None
+        sizes = None if found is None else [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in found]
+        kind = onnx.helper.tensor_dtype_to_np_dtype(declared[output].elem_type)
+        if sizes != (None if shape is None else list(shape)) or (kind != dtype if dtype.kind == "f" else kind.kind != "f"):
+            wrong.append(f"that of {name!r} is declared {sizes} {kind}, and {name!r} is {shape} {dtype}")
+    return wrong
+
+
+def _ran(runs: Sequence[Run], misdeclared: Sequence[str], most: float, firm: bool) -> Iterator[Check]:
     """What was seen while the model ran; not ``firm`` where another version may rightly give other relevance."""
     what = f"that of the predictor alone on {len(runs)} input{'' if len(runs) == 1 else 's'}"
     yield _agreement("prediction", what, _most(runs, "prediction"), "the largest output", most, firm=True)
-    wrong = sorted({text for run in runs for text in run.misshapen})
-    yield Check("shapes", not wrong, "; ".join(wrong) if wrong else "relevance has shape and type of what it explains")
-    if wrong:
+    misshapen = sorted({text for run in runs for text in run.misshapen})
+    wrong = "; ".join([*misshapen, *misdeclared])
+    yield Check("shapes", not wrong, wrong or "relevance has shape and type of what it explains")
+    if misshapen:
         return
+    if runs[0].score is not None:
+        yield _agreement("score", "what the logits say", _most(runs, "score"), "the largest logit", most, firm=True)
     finite = all(run.finite for run in runs)
     yield Check("finite", finite, "relevance has " + ("no NaN and no infinite value" if finite else "NaN or infinite values"))
     if runs[0].mixing is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from onnxdtd import compiler
 from onnxdtd import rectified as rectified_module
 from onnxdtd import residual as residual_module
 from onnxdtd import rules as rules_module
+from onnxdtd import target as target_module
 from onnxdtd import verify as verify_module
 from onnxdtd.cli import app
 from onnxdtd.compiler import accumulate
@@ -336,6 +338,18 @@ def test_inputs_that_do_not_fit(source: Path, compiled: Path, tmp_path: Path) ->
         verify(compiled, source, tmp_path / "x.npz")
 
 
+def test_strings(tmp_path: Path) -> None:
+    kind = onnx.helper.make_tensor_value_info("s", onnx.TensorProto.STRING, ["n", 1])
+    nodes = [node("MatMul", "x w", "z"), node("Identity", "s", "t")]
+    proto = model(nodes, {"x": ["n", 2], "s": ["n", 1]}, ["z", "t"], {"w": eighths(RNG, 2, 3)})
+    proto.graph.input[1].CopyFrom(kind)
+    proto.graph.output[1].type.tensor_type.elem_type = onnx.TensorProto.STRING
+    path, source = of(proto, tmp_path)
+    assert verify(path, source).passed
+    np.savez(tmp_path / "xs.npz", x=np.ones((2, 2), np.float32), s=np.asarray([["a"], ["b"]]))
+    assert verify(path, source, tmp_path / "xs.npz").passed
+
+
 def test_several_inputs(tmp_path: Path) -> None:
     nodes = [node("Concat", "a b", "c", axis=1), node("MatMul", "c w", "y")]
     proto = model(nodes, {"a": ["n", 2], "b": ["n", 3]}, ["y"], {"w": eighths(RNG, 5, 3)})
@@ -537,6 +551,82 @@ def test_a_wrong_compiler_is_found(
         assert name != "propagate" or "most off in z_node" in found(report, "balance")
 
 
+# ------------------------------------------------------------------------------------------------------------------- the score
+
+
+def scorer(classes: int = 3, head: str = "Softmax") -> onnx.ModelProto:
+    rng = np.random.default_rng(6)
+    nodes = [node("MatMul", "x w", "h"), node("Relu", "h", "r"), node("MatMul", "r v", "z"), node(head, "z", "p")]
+    return model(nodes, {"x": ["n", 4]}, ["p"], {"w": eighths(rng, 4, 8), "v": eighths(rng, 8, classes)})
+
+
+SCORES: list[dict[str, Any]] = [
+    *({"target": target} for target in ("argmax", "input", "optional", 2)),
+    *({"contrast": contrast, "target": target} for contrast in ("runner-up", "rest") for target in ("input", 1)),
+    {"preset": "gradient", "target": "input", "contrast": "rest"},
+]
+
+
+@pytest.mark.parametrize("head", ["Softmax", "Sigmoid"])
+@pytest.mark.parametrize("options", SCORES, ids=str)
+def test_scores_are_what_the_logits_say(tmp_path: Path, head: str, options: dict[str, Any]) -> None:
+    fixed = {**options, "target": 1} if options.get("target") == 2 and head == "Sigmoid" else options
+    path, source = of(scorer(3 if head == "Softmax" else 1, head), tmp_path, **fixed)
+    report = verify(path, source)
+    assert report.passed, report.checks
+    assert found(report, "score").startswith("what the logits say, ")
+
+
+def always_the_first(e: Any, made: Any, request: Any) -> Any:
+    return target_module.score(e, made, replace(request, target=0))
+
+
+def from_the_best_of_all(e: Any, made: Any, request: Any) -> Any:
+    scored = target_module.score(e, made, request)
+    return replace(scored, total=e("ReduceMax", made.logits, axes=[1], keepdims=0))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "options"),
+    [
+        (always_the_first, {}),
+        (always_the_first, {"target": 1}),
+        (from_the_best_of_all, {"target": "input"}),
+        (from_the_best_of_all, {"target": 2}),
+        (from_the_best_of_all, {"contrast": "rest", "preset": "gradient"}),
+    ],
+)
+def test_a_wrong_score_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: Any, options: dict[str, Any]) -> None:
+    monkeypatch.setattr(compiler, "score", wrong)
+    path, source = of(scorer(), tmp_path, **options)
+    assert failed(verify(path, source)) == {"score"}
+
+
+def test_a_target_that_is_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arg-max is explained whatever one asks for, as some runtimes do where the input is optional."""
+    deaf = lambda e, made, best, *rest: (best, chosen(e, made, best, *rest)[1])
+    chosen = target_module._chosen
+    monkeypatch.setattr(target_module, "_chosen", deaf)
+    path, source = of(scorer(), tmp_path, target="input")
+    assert failed(verify(path, source)) == {"score"}
+
+
+@pytest.mark.parametrize("shape", [["n", 6], [5, "n"], ["m", 5], None])
+def test_a_wrong_declaration_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: list[Any] | None) -> None:
+    """Even where the runtime does not mind, or is not told anything."""
+
+    def declared(tensor: Any) -> onnx.ValueInfoProto:
+        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+        given = shape if tensor.name == "relevance" else list(tensor.shape)
+        return onnx.helper.make_tensor_value_info(tensor.name, kind, given)
+
+    monkeypatch.setattr(compiler, "_declared", declared)
+    path, source = of(residual(), tmp_path)
+    report = verify(path, source)
+    assert failed(report) >= {"shapes"}
+    assert "that of 'x' is declared" in found(report, "shapes")
+
+
 def test_zeros_that_get_relevance_behind_a_relu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under flat they do: dividing by what the Relu gives is no shortcut there."""
     monkeypatch.setattr(rectified_module, "_keeps_zeros", lambda *_: True)
@@ -587,7 +677,24 @@ def of_another_type(proto: onnx.ModelProto) -> None:
     declared.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
 
 
+def scaled_logit(proto: onnx.ModelProto) -> None:
+    result = last(proto, "logit")
+    result.op_type = "Add"
+    result.input.append(result.input[0])
+
+
+def logit_as_column(proto: onnx.ModelProto) -> None:
+    result = last(proto, "logit")
+    result.op_type = "Unsqueeze"
+    proto.graph.initializer.append(numpy_helper.from_array(np.asarray([1]), "dtd/one"))
+    result.input.append("dtd/one")
+    del next(v for v in proto.graph.output if v.name == "logit").type.tensor_type.shape.dim[:]
+    next(v for v in proto.graph.output if v.name == "logit").type.tensor_type.ClearField("shape")
+
+
 ATTACKS = [
+    (scaled_logit, {"score"}),
+    (logit_as_column, {"score"}),
     (doubled, {"relevance", "sum"}),
     (exchanged, {"relevance"}),
     (dropped, {"relevance", "sum"}),
@@ -626,9 +733,10 @@ def test_another_version_with_another_relevance_pass(
     monkeypatch.setattr(onnxdtd, "__version__", "99.1")
     for given in (source, None):
         report = verify(compiled, given)
-        assert {"version"} <= failed(report) <= {"version", "positive"}, report.checks  # which z+ promises in any version
+        firm = {"positive", "score"}  # what z+ promises and what the logits say, in any version
+        assert {"version"} <= failed(report) <= {"version"} | firm, report.checks
         assert "verify with onnxdtd " in found(report, "version")
-        words = "NOT VERIFIED: another version compiled it" if len(failed(report)) == 1 else "FAILED: version, positive"
+        words = "NOT VERIFIED: another version compiled it" if failed(report) == {"version"} else "FAILED: version, "
         assert report.verdict.startswith(words)
     command = ["verify", str(compiled), "--source", str(source)]
     assert CliRunner().invoke(app, command).exit_code == 1
