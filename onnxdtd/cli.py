@@ -91,6 +91,7 @@ def _headline(job: Job) -> list[str]:
 def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> None:
     """Show which node gets which rule, and what stands in the way. Exit status 1 if something does."""
     from onnxdtd.compiler import build, prepare
+    from onnxdtd.labels import listed
 
     try:
         job = prepare(model, request)
@@ -110,6 +111,7 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
         "output": job.plan.output,
         "logits": job.plan.logits.name,
         "stepped_back": [node.op for node in job.plan.stepped_back],
+        "labels": job.labels.shown(),
         "changes": job.changes,
         "notes": job.plan.notes,
         "preset": job.request.preset,
@@ -135,9 +137,10 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
         f"multiply-adds per sample: prediction {predict:,}, explanation {explain:,} more "
         f"({(predict + explain) / max(predict, 1):.1f} x in all)"
     )
-    for key in ("output", "logits", "stepped_back", "changes"):
+    for key in ("output", "logits", "stepped_back", "labels", "changes"):
         if summary[key]:
-            value = summary[key] if isinstance(summary[key], str) else ", ".join(summary[key])
+            known = summary[key]
+            value = known if isinstance(known, str) else listed(known) if key == "labels" else ", ".join(known)
             out.print(f"{key.replace('_', ' ')}: {value}", markup=False)
 
 
@@ -227,12 +230,12 @@ def _target(explainer: Explainer, request: Request) -> Index | None:
     fixed = explainer.metadata["target"]
     if request.target in (None, *NO_CLASSES):
         if request.target == "argmax" and isinstance(fixed, int):
-            raise RequestError(fixed_target(fixed))
+            raise RequestError(fixed_target(fixed, explainer.labels))
         return None
     say([labels.understood(request.target)])
     index = labels.index(request.target)
     if explainer.metadata["target_input"] is None and index != fixed:
-        raise RequestError(fixed_target(fixed))
+        raise RequestError(fixed_target(fixed, explainer.labels))
     return index
 
 

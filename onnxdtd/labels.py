@@ -47,7 +47,12 @@ class Labels:
     def replaced(self) -> Iterator[str]:
         """Says that names stand for other labels of the model's own."""
         if self.names and self.own and list(self.names) != [str(label) for label in self.own]:
-            yield f"the labels given are shown in place of the model's own, {_listed(self.own)}"
+            yield f"the labels given are shown in place of the model's own, {listed(self.own)}"
+
+    def shown(self) -> list[str] | None:
+        """What all classes are called; None where they have numbers only."""
+        known = self.names or self.own
+        return None if known is None else [str(label) for label in known]
 
     def __getitem__(self, index: int) -> str:
         """What to call a class: its name, its label, or its number."""
@@ -58,7 +63,7 @@ class Labels:
         """The class that a label or an index means; what could be either is the label. Raises ``RequestError`` for no class."""
         for matches in () if isinstance(target, Index) else self._matches(target):
             if len(matches) > 1:
-                raise RequestError(f"{what} {target!r}: the classes {_listed(matches)} are called so; give the index of one")
+                raise RequestError(f"{what} {target!r}: the classes {listed(matches)} are called so; give the index of one")
             if matches:
                 return Index(matches[0])
         if isinstance(target, str) and not INTEGER.fullmatch(target):
@@ -78,7 +83,7 @@ class Labels:
         """The class of a label in a data set: where the model has integers for labels, these are no indices."""
         numbers = self.own is not None and all(isinstance(known, int) for known in self.own)
         if numbers and INTEGER.fullmatch(str(label)) and int(label) not in (self.own or ()):
-            raise RequestError(f"label {label} is none of the model's, {_listed(self.own or ())}")
+            raise RequestError(f"label {label} is none of the model's, {listed(self.own or ())}")
         return self.index(str(label), "label")
 
     def understood(self, target: int | str) -> str:
@@ -111,7 +116,7 @@ class Labels:
         if close:
             return f"; did you mean {', '.join(map(repr, dict.fromkeys(close)))}?"
         classes = "" if self.count is None else f", which has classes 0 to {self.count - 1}"
-        return classes + (f", called {_listed(words)}" if words else "")
+        return classes + (f", called {listed(words)}" if words else "")
 
 
 def first_synonym(name: str) -> str:
@@ -185,6 +190,7 @@ def _off_by_one(names: Sequence[str], count: int) -> str:
     return ""
 
 
-def _listed(values: Sequence[Any]) -> str:
+def listed(values: Sequence[Any]) -> str:
+    """The first of some values, and how many more there are."""
     more = f" and {len(values) - FEW} more" if len(values) > FEW else ""
     return ", ".join(map(str, values[:FEW])) + more

@@ -190,7 +190,7 @@ class Explainer:
         if name is None:
             if set(values.tolist()) == {-1 if fixed == "argmax" else fixed}:
                 return {}
-            raise RequestError(fixed_target(fixed))
+            raise RequestError(fixed_target(fixed, self.labels))
         samples = self.count(feeds)
         if values.size not in (1, samples):
             raise RequestError(f"target has {values.size} classes for {samples} samples; give one for all, or one each")
@@ -201,9 +201,9 @@ class Explainer:
         return -1 if target == -1 and -1 not in (self.labels.own or ()) else self.labels.index(target)
 
 
-def fixed_target(target: int | str) -> str:
+def fixed_target(target: int | str, labels: Labels) -> str:
     """What to say to somebody who asks a file for another target than the one that it has."""
-    what = "the arg-max" if target == "argmax" else f"class {target}"
+    what = labels[target] if isinstance(target, int) else "the arg-max"
     return (
         f"this file explains {what}, whatever target is asked for; compile the source model with --target input for a file "
         "that is told the class at run time"

@@ -488,6 +488,8 @@ def test_labels_of_the_model(run: Callable[..., Ran], tmp_path: Path) -> None:
     )
     onnx.save(source, tmp_path / "net.onnx")
     np.save(tmp_path / "x.npy", np.array([[1, 1], [-1, 0.5], [-1, -1]], np.float32))
+    assert "labels: 3, 7, 9" in run("inspect", tmp_path / "net.onnx").out
+    assert run("inspect", tmp_path / "net.onnx", "--json").json["labels"] == ["3", "7", "9"]
     assert run("compile", tmp_path / "net.onnx", "--target", "input", "-o", tmp_path / "made.onnx").code == 0
     for path, *preset in ((tmp_path / "net.onnx", "--preset", "lrp-epsilon"), (tmp_path / "made.onnx",)):
         shown = [r["predicted_label"] for r in explained(run, tmp_path, path, tmp_path / "x.npy", *preset)]
