@@ -10,39 +10,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
 
 import onnx_graphsurgeon as gs
 
 from onnxdtd.emit import Tensor, dims, label
+from onnxdtd.factors import ONE, Axis, Factor, Size, divided, multiplied, now, number, parts, product, size_of, unite, whole
 from onnxdtd.linear import NotLinear, constant_value, optional, reduced_axes
+from onnxdtd.sizes import Values, computed, constants
 
 SIZES = ("Shape", "Size")  # the same for all samples
 END = 2**31 - 1  # what exporters write for "up to the end" of a Slice, or more
 
 
-@dataclass(eq=False, slots=True)
-class Factor:
-    """A part of an axis; ``size`` is None where it is known at run time only.
-
-    ``mixed``: the node that makes its entries depend on each other, picks some of them or breaks it up. ``told``: a node whose
-    constants tell its entries apart. ``lost``: a node behind which it could not be followed. ``into``: the factor that it is.
-    """
-
-    size: int | None
-    mixed: gs.Node | None = None
-    told: gs.Node | None = None
-    lost: gs.Node | None = None
-    into: Factor | None = None
-
-
-Axis: TypeAlias = tuple[Factor, ...]
 Entry: TypeAlias = Axis | int | None  # an axis, or the size of one of a constant
 Spread: TypeAlias = Callable[["Axes", gs.Node], Sequence[Sequence[Entry] | None]]
 Shape: TypeAlias = Sequence[int | str | None] | None
-Size: TypeAlias = tuple[Fraction, frozenset[tuple[int, int]]]  # a number times powers of factors of unknown size
 
 SPREAD: dict[str, Spread] = {}
 
@@ -59,30 +43,6 @@ def spread(*ops: str) -> Callable[[Spread], Spread]:
     return register
 
 
-def whole(factor: Factor) -> Factor:
-    """The factor that ``factor`` has turned out to be."""
-    while factor.into is not None:
-        if factor.into.into is not None:
-            factor.into = factor.into.into
-        factor = factor.into
-    return factor
-
-
-def size_of(axis: Axis) -> int | None:
-    """How many entries an axis has, None where that is known at run time only."""
-    total = 1
-    for factor in map(whole, axis):
-        if factor.size is None:
-            return None
-        total *= factor.size
-    return total
-
-
-def parts(axis: Axis) -> list[Factor]:
-    """The factors of an axis that have more than one entry."""
-    return [factor for factor in map(whole, axis) if factor.size != 1]
-
-
 class Axes:
     """The axes of all tensors that depend on ``inputs``, by way of ``nodes``; what ``allow`` names goes entry by entry.
 
@@ -94,11 +54,14 @@ class Axes:
         self.inputs = [t for t in inputs if t.name in read]
         self._of: dict[str, list[Axis] | None] = {}
         self._named: dict[str, Axis | None] = {}
+        self._values: dict[str, Values] = {}  # of what is computed from sizes alone
         for tensor in inputs:
             sizes = dims(tensor)
             self._enter(tensor, None if sizes is None else [self.new(size) for size in sizes])
         for node in nodes:
-            if node.op not in SIZES and any(t.name in self._of for t in node.inputs):
+            if node.op in SIZES or not any(t.name in self._of for t in node.inputs):
+                self._count(node)
+            else:
                 alike = node.op in allow or label(node) in allow
                 found = (SPREAD["Identity"] if alike else SPREAD.get(node.op, _unknown))(self, node)
                 found = [*found] * len(node.outputs) if alike else found
@@ -121,6 +84,24 @@ class Axes:
         """The axes of a tensor, the sizes of a constant, None where not even the rank is known."""
         axes: Sequence[Entry] | None = self.of(tensor) if tensor.name in self._of else dims(tensor)
         return None if axes is None else list(axes)
+
+    def values(self, tensor: Tensor) -> Values | None:
+        """The entries of a tensor of sizes, where they are known."""
+        held = self._values.get(tensor.name)
+        return constants(tensor) if held is None else [None if size is None else now(size) for size in held]
+
+    def _count(self, node: gs.Node) -> None:
+        """Follow what is computed from sizes."""
+        if node.op in SIZES:
+            held = self.of(node.inputs[0])
+            sizes = None if held is None else [product(axis) for axis in held]
+            found: Values | None = None if sizes is None else [*sizes[node.attrs.get("start", 0) : node.attrs.get("end")]]
+            if node.op == "Size" and sizes is not None:
+                found = [multiplied(sizes)]
+        else:
+            found = computed(node, [self.values(t) for t in node.inputs])
+        if found is not None:
+            self._values[node.outputs[0].name] = found
 
     def _enter(self, tensor: Tensor, axes: list[Axis] | None) -> None:
         """Note the axes of a tensor; where they are not known, a size that has a name tells what is the axis of that name."""
@@ -231,8 +212,8 @@ class Axes:
 
     # Reshape: the products of the sizes up to an axis tell which axes lie before it, and which become what.
 
-    def regroup(self, node: gs.Node, axes: Sequence[Axis], result: Tensor, target: Sequence[int] | None) -> list[Axis] | None:
-        """The axes of ``axes`` reshaped to the sizes of ``result``, or those in ``target`` (0: as before, -1: the rest)."""
+    def regroup(self, node: gs.Node, axes: Sequence[Axis], result: Tensor, target: Values | None) -> list[Axis] | None:
+        """The axes of ``axes`` reshaped to the sizes of ``result``, or those in ``target``, as far as they are known."""
         sizes = self._sizes(axes, result, target)
         if sizes is None:
             self.lose(node, *axes)
@@ -242,9 +223,9 @@ class Axes:
         for i, size in enumerate(sizes):
             axis = self._taken(node, left, size)
             if axis is None:
-                sure = not any(powers for _, powers in [*sizes, *(_product([factor]) for factor in left)])
+                sure = not any(powers for _, powers in [*sizes, *(product([factor]) for factor in left)])
                 (self.mix if sure else self.lose)(node, tuple(left))
-                return found + [self.new(_number(size)) for size in sizes[i:]]
+                return found + [self.new(number(size)) for size in sizes[i:]]
             found.append(axis)
         return found
 
@@ -255,84 +236,38 @@ class Axes:
         axis: list[Factor] = []
         while size != ONE and left:
             factor = left.pop()
-            rest, more = _divided(size, _product([factor])), _divided(_product([factor]), size)
+            rest, more = divided(size, product([factor])), divided(product([factor]), size)
             if rest is not None and rest[0].denominator == 1:
                 axis.append(factor)
                 size = rest
             elif more is not None and more[0].denominator == 1:
                 self.mix(node, (factor,))
-                axis.append(Factor(_number(size)))
-                left.append(Factor(_number(more)))
+                axis.append(Factor(number(size)))
+                left.append(Factor(number(more)))
                 size = ONE
             else:
                 left += [factor, *axis[::-1]]
                 return None
         return tuple(axis) if size == ONE else None
 
-    def _sizes(self, axes: Sequence[Axis], result: Tensor, target: Sequence[int] | None) -> list[Size] | None:
+    def _sizes(self, axes: Sequence[Axis], result: Tensor, target: Values | None) -> list[Size] | None:
         """The sizes of a Reshape's result in terms of those before; None where more than one is not known."""
         declared = result.shape if result.shape is not None else [None] * len(target) if target is not None else None
         if declared is None:
             return None
         sizes: list[Size | None] = []
         for i, size in enumerate(declared):
-            wanted = target[i] if target is not None and i < len(target) else -1
+            wanted = target[i] if target is not None and i < len(target) else None
             named = self.named(size)
-            if wanted > 0 or (isinstance(size, int) and size >= 0):
-                sizes.append((Fraction(wanted if wanted > 0 else size), frozenset()))
-            elif wanted == 0 and i < len(axes):
-                sizes.append(_product(axes[i]))
-            else:
-                sizes.append(None if named is None else _product(named))
+            if wanted is None and isinstance(size, int):
+                wanted = Fraction(size), frozenset()
+            sizes.append(product(named) if wanted is None and named is not None else wanted)
         if sizes.count(None) == 1:
-            total = _product([factor for axis in axes for factor in axis])
-            rest = _divided(total, _multiplied([size for size in sizes if size is not None]))
+            total = product([factor for axis in axes for factor in axis])
+            rest = divided(total, multiplied([size for size in sizes if size is not None]))
             sizes[sizes.index(None)] = rest
         found = [size for size in sizes if size is not None and size[0] != 0]
         return found if len(found) == len(sizes) else None
-
-
-ONE: Size = (Fraction(1), frozenset())
-
-
-def unite(a: Factor, b: Factor) -> None:
-    """Make two factors one."""
-    a, b = whole(a), whole(b)
-    if a is not b:
-        b.into = a
-        a.size = b.size if a.size is None else a.size
-        a.mixed, a.told, a.lost = a.mixed or b.mixed, a.told or b.told, a.lost or b.lost
-
-
-def _product(factors: Iterable[Factor]) -> Size:
-    number, unknown = Fraction(1), Counter[int]()
-    for factor in map(whole, factors):
-        if factor.size is None:
-            unknown[id(factor)] += 1
-        else:
-            number *= factor.size
-    return number, frozenset(unknown.items())
-
-
-def _multiplied(sizes: Iterable[Size]) -> Size:
-    number, unknown = Fraction(1), Counter[int]()
-    for part, powers in sizes:
-        number *= part
-        unknown.update(dict(powers))
-    return number, frozenset(unknown.items())
-
-
-def _divided(a: Size, b: Size) -> Size | None:
-    """a / b; None where that is no number times factors."""
-    unknown = Counter(dict(a[1]))
-    unknown.subtract(dict(b[1]))
-    if b[0] == 0 or min(unknown.values(), default=0) < 0:
-        return None
-    return a[0] / b[0], frozenset((+unknown).items())
-
-
-def _number(size: Size) -> int | None:
-    return int(size[0]) if not size[1] and size[0].denominator == 1 else None
 
 
 # -------------------------------------------------------------------------------------------------------- the operators
@@ -517,9 +452,14 @@ def _transposed(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 @spread("Reshape")
 def _reshaped(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
     """The same entries in the same order"""
-    held, target = axes.of(node.inputs[0]), constant_value(node.inputs[1])
-    numbers = None if target is None else [-1 if node.attrs.get("allowzero") and d == 0 else d for d in target.tolist()]
-    return [None if held is None else axes.regroup(node, held, node.outputs[0], numbers)]
+    held, target = axes.of(node.inputs[0]), axes.values(node.inputs[1])
+    if held is None:
+        return [None]
+    copied = {i for i, size in enumerate(target or ()) if size is not None and size[0] == 0 and i < len(held)}
+    known: Values | None = None if target is None else [size if size is not None and size[0] > 0 else None for size in target]
+    if known is not None and not node.attrs.get("allowzero"):
+        known = [product(held[i]) if i in copied else size for i, size in enumerate(known)]
+    return [axes.regroup(node, held, node.outputs[0], known)]
 
 
 @spread("Flatten")

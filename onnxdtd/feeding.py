@@ -65,7 +65,8 @@ class Feeding:
                 yield sample.name, {self.explained[0]: sample.x}
             return
         arrays = self._arrays(file)
-        counts = {name: len(array) for name, array in arrays.items() if self.layouts[name].axis is not None}
+        shared = {name for name, array in arrays.items() if self.layouts[name].axis is None and len(array) == 1}
+        counts = {name: len(array) for name, array in arrays.items() if name not in shared}
         if len(set(counts.values())) > 1:
             words = ", ".join(f"{count} in {name!r}" for name, count in counts.items())
             raise RequestError(f"{file}: its arrays have different numbers of samples: {words}")

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxdtd.axes import Axes, Axis, Factor, parts, unite, whole
+from onnxdtd.axes import Axes
 from onnxdtd.emit import Emit, Tensor, dims, label
 from onnxdtd.errors import ModelError
+from onnxdtd.factors import Axis, Factor, parts, unite, whole
 
 
 class Samples:
@@ -140,8 +141,6 @@ class Samples:
         if noted is not None:
             return noted, [], []
         axes, factor = self._axes.of(tensor), None if self._factor is None else whole(self._factor)
-        if axes is None and not any(self.axes.values()):  # of unknown rank, and nothing has been seen to move the samples
-            return 0, [], []
         for i, axis in enumerate(axes or ()):
             if factor in axis:
                 place = axis.index(factor)

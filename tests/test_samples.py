@@ -252,12 +252,28 @@ def test_explain_reads_them(pair: Pair, name: str, tmp_path: Path) -> None:
     front, other, _, _ = pair
     np.save(tmp_path / f"{name}.npy", XS if name == "several" else XS[0])
     jobs = [explain.Job(onnxdtd.Explainer(onnxdtd.compile(path, "lrp-epsilon", low=-1, high=1))) for path in (front, other)]
-    want, got = ([made.explain(sample) for sample in made.read(tmp_path / f"{name}.npy")] for made in jobs)
+    want, got = ([made.explain(sample) for sample in made.feeding.read(tmp_path / f"{name}.npy")] for made in jobs)
     assert len(got) == len(want) == (len(XS) if name == "several" else 1)
     for (result, relevance), (wanted, expected) in zip(got, want, strict=True):
         assert (result.predicted, result.target) == (wanted.predicted, wanted.target)
         assert result.score == pytest.approx(wanted.score, rel=1e-6)
         np.testing.assert_allclose(relevance, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_explain_reads_several_inputs_of_one_sample(tmp_path: Path) -> None:
+    """Two vectors without a batch axis, of three samples; the second is the same for all."""
+    nodes = [node("Concat", "a b", "c", axis=0), node("MatMul", "c w", "y")]
+    made = net(nodes, {"w": eighths(RNG, 10, 3)}, a=[6], b=[4])
+    explainer = onnxdtd.Explainer(onnxdtd.compile(made, "lrp-epsilon"))
+    assert explainer.samples == {"a": None, "b": None}
+    a, b = eighths(RNG, 3, 6), eighths(RNG, 4)
+    np.savez(tmp_path / "some.npz", a=a, b=b)
+    job = explain.Job(explainer)
+    found = [job.explain(sample)[1] for sample in job.feeding.read(tmp_path / "some.npz")]
+    assert len(found) == 3
+    for i, relevance in enumerate(found):
+        want = explainer({"a": a[i], "b": b}).relevance
+        np.testing.assert_array_equal(relevance, np.concatenate([want["a"], want["b"]]))
 
 
 def test_scores_and_evaluations_are_the_same(pair: Pair, tmp_path: Path) -> None:
