@@ -14,7 +14,7 @@ import onnxdtd
 sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'onnxdtd[peers]'")
 skl2onnx = pytest.importorskip("skl2onnx", reason="skl2onnx is not installed: pip install 'onnxdtd[peers]'")
 
-from sklearn.datasets import make_classification  # noqa: E402
+from sklearn.datasets import load_breast_cancer, make_classification  # noqa: E402
 from sklearn.impute import SimpleImputer  # noqa: E402
 from sklearn.linear_model import LogisticRegression, SGDClassifier  # noqa: E402
 from sklearn.neural_network import MLPClassifier  # noqa: E402
@@ -104,3 +104,28 @@ def test_against_the_decision_function(name, classes, dtype, head):
     assert np.isfinite(r).all()
     if name in LINEAR:
         assert_near(r, z[rows, best][:, None] * w[best] ** 2 / (w[best] ** 2).sum(1, keepdims=True), max(tolerance, 1e-6))
+
+
+def test_two_patients_have_two_heatmaps() -> None:
+    """Breast cancer by an MLP of one logit: by default what is explained looks at the values, and no class comes out zero."""
+    data = load_breast_cancer()
+    x = data.data.astype(np.float32)
+    model = make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=100, tol=1e-2, random_state=0)).fit(x, data.target)
+    source = skl2onnx.to_onnx(model, x[:1], options={"zipmap": False})
+    patients = x[::30]
+    explainer = onnxdtd.Explainer(onnxdtd.compile(source), ["CPUExecutionProvider"])
+    assert explainer.metadata["preset"] == "lrp-epsilon"
+    found = explainer(patients)
+    (relevance,) = found.relevance.values()
+    classes = model.predict(patients)
+    assert set(classes) == {0, 1}
+    assert (found.logit > 0).all()
+    assert (relevance.sum(axis=1) > 0).mean() > 0.9
+    unit = relevance / np.linalg.norm(relevance, axis=1, keepdims=True)
+    for index in (0, 1):
+        alike = unit[classes == index] @ unit[classes == index].T
+        assert alike[np.triu_indices(len(alike), 1)].mean() < 0.9
+    by_weights = onnxdtd.Explainer(onnxdtd.compile(source, "dtd"), ["CPUExecutionProvider"])
+    assert len(by_weights.metadata["by_weights"]) == 1
+    (relevance,) = by_weights(patients).relevance.values()
+    assert (relevance.max(axis=1) > 0).all()
