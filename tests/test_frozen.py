@@ -185,7 +185,7 @@ def test_gate_from_another_input():
     nodes = [node("Sigmoid", "b", "gate"), node("Mul", "a gate", "p")]
     proto = classifier(nodes, {"a": (2, 4), "b": (2, 4)})
     compiled = onnxdtd.compile(proto, "dtd")
-    assert [output.name for output in compiled.graph.output] == ["y", "relevance"]
+    assert [output.name for output in compiled.graph.output] == ["y", "relevance", "logit"]
     found = Session(compiled)(a=normal(2, 4), b=normal(2, 4, seed=1))
     logits, w = found["y"], normal(4, 3, seed=42)
     gated = normal(2, 4) / (1 + np.exp(-normal(2, 4, seed=1)))
@@ -196,7 +196,7 @@ def test_gate_from_another_input():
 
 def test_both_inputs_explained_where_neither_is_a_gate():
     proto = classifier([node("Mul", "a b", "p")], {"a": (2, 4), "b": (2, 4)})
-    assert {o.name for o in onnxdtd.compile(proto).graph.output} == {"y", "relevance/a", "relevance/b"}
+    assert {o.name for o in onnxdtd.compile(proto).graph.output} == {"y", "relevance/a", "relevance/b", "logit"}
 
 
 TWO_SIGNALS = {  # no gate, or two
@@ -233,7 +233,7 @@ def test_the_better_gate(signal, squash, order):
     nodes = [node(signal, f"a {bounds}", "s"), node(squash, "b", "g"), node("Mul", order, "p")]
     constants = {"zero": 0.0, "six": 6.0} if bounds else {}
     proto = classifier(nodes, {"a": (2, 4), "b": (2, 4)}, constants, FLOAT)
-    assert [output.name for output in onnxdtd.compile(proto).graph.output] == ["y", "relevance"]
+    assert [output.name for output in onnxdtd.compile(proto).graph.output] == ["y", "relevance", "logit"]
     refused("g", proto, "dtd")
 
 
