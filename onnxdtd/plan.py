@@ -294,8 +294,8 @@ def _start(
         if not facts.is_active(logits):
             continue
         cells = not _is_classifier(logits) and _are_cells(candidate, stepped_back)
-        samples = follow(candidate, logits)
-        if samples.positions or not (cells or _is_classifier(logits)) or (cells and follow(candidate, candidate).positions):
+        samples = follow(candidate, logits) if cells or _is_classifier(logits) else None
+        if samples is None or samples.positions or (cells and follow(candidate, candidate).positions):
             positions += [candidate.name] if is_float(candidate.dtype) and len(dims(candidate) or ()) > 1 else []
         else:
             starts.append(Start(candidate.name, logits, stepped_back, samples))
