@@ -57,21 +57,30 @@ class _Writer:
     def __init__(self, e: Emit, plan: Plan, value: Tensor):
         self.e, self.plan, self.start = e, plan, Start(value)
         self.samples = plan.samples.of
-        self.giver = {t.name: step for step in plan.steps for t in step.outputs}
+        self.places = {id(step): i for i, step in enumerate(plan.steps)}
+        self.givers: dict[str, list[Step]] = {}
+        for step in plan.steps:
+            for t in step.outputs:
+                self.givers.setdefault(t.name, []).append(step)
+
+    def giver(self, tensor: Tensor, above: Step | None) -> Step | None:
+        """The last step before ``above`` that gives a tensor: what a quantised layer gives has its name twice."""
+        end = len(self.places) if above is None else self.places[id(above)]
+        return next((s for s in reversed(self.givers.get(tensor.name, ())) if self.places[id(s)] < end), None)
 
     def descend(self, c: Tensor) -> None:
         """From the logits down to the layers that give them; relevance goes the same way as the coefficients."""
-        ends = [(self.plan.logits, c, self.start.seed)]
+        ends: list[tuple[Tensor, Tensor, Tensor, Step | None]] = [(self.plan.logits, c, self.start.seed, None)]
         while ends:
-            tensor, c, relevance = ends.pop()
+            tensor, c, relevance, above = ends.pop()
             self.start.total[tensor.name] = relevance
-            step = self.giver.get(tensor.name)
+            step = self.giver(tensor, above)
             if step is None:  # an input of the model, with nothing between it and the score
                 self.start.arrived[tensor.name] = relevance
             elif step.rule is None:
                 shares = dict(self.handed(step, tensor, relevance))
                 for i, back in self.handed(step, tensor, c):
-                    ends.append((_source(step, i), back, shares[i]))
+                    ends.append((_source(step, i), back, shares[i], step))
             else:
                 u = self.neuron(step, c)
                 self.e.scope = step.name
@@ -96,16 +105,16 @@ class _Writer:
             del self.start.steps[count:]
         return self.of_layer(step, c)
 
-    def below(self, tensor: Tensor, c: Tensor) -> Tensor | None:
-        """Σ c t of any tensor; None where more than one layer gives it, or none."""
-        while (step := self.giver.get(tensor.name)) is not None:
+    def below(self, tensor: Tensor, c: Tensor, above: Step) -> Tensor | None:
+        """Σ c t of any tensor that ``above`` reads; None where more than one layer gives it, or none."""
+        while (step := self.giver(tensor, above)) is not None:
             if step.rule is not None:
                 return self.neuron(step, c)
             handed = self.handed(step, tensor, c)
             if len(handed) != 1:
                 return None
             ((i, c),) = handed
-            tensor = _source(step, i)
+            tensor, above = _source(step, i), step
         return None
 
     def of_sum(self, step: Step, c: Tensor) -> Tensor | None:
@@ -119,7 +128,7 @@ class _Writer:
         for slot in layer.slots:
             e.scope = step.name
             whole = isinstance(slot.w, float) or known(dims(slot.w)) in ([], [1], [1, 1])
-            part = self.below(slot.x, _tensor(slot.adjoint(c, 1.0 if whole else self.wide(slot.w))))
+            part = self.below(slot.x, _tensor(slot.adjoint(c, 1.0 if whole else self.wide(slot.w))), step)
             if part is None:
                 return None
             e.scope = step.name
@@ -181,7 +190,7 @@ class _Writer:
         if self.samples(x) in pooled or len(channels) != 1 or (kept and any(after[i] != 1 for i in pooled)):
             return None
         self.e.scope = step.name
-        below = self.map(x, c if kept else self.e("Unsqueeze", c, pooled), channels[0])
+        below = self.map(x, c if kept else self.e("Unsqueeze", c, pooled), channels[0], step)
         if below is None:
             return None
         channel = channels[0] if kept else channels[0] - sum(i < channels[0] for i in pooled)
@@ -190,12 +199,13 @@ class _Writer:
         self.start.steps.append(_move("Reshape", step.name, pooled_map, u))
         return u
 
-    def map(self, tensor: Tensor, c: Tensor, axis: int) -> Tensor | None:
-        """Σ c t over the channels of a tensor, along ``axis``; ``c`` has the size 1 along all others but that of the samples.
+    def map(self, tensor: Tensor, c: Tensor, axis: int, above: Step) -> Tensor | None:
+        """Σ c t over the channels of a tensor that ``above`` reads, along ``axis``; ``c`` has the size 1 along all others but
+        that of the samples.
 
         None where something not linear is behind it, or something linear that mixes channels and positions.
         """
-        step = self.giver.get(tensor.name)
+        step = self.giver(tensor, above)
         if step is None:
             return None
         self.e.scope = step.name
@@ -204,7 +214,7 @@ class _Writer:
             return self.moved(step, tensor, c, axis, u)
         layer = _layer(step)
         if layer.family == "affine" and len(layer.slots) == 1 and layer.slots[0].w == 1.0:
-            below = self.map(layer.slots[0].x, c, axis)
+            below = self.map(layer.slots[0].x, c, axis, step)
             if below is None:
                 return None
             slot = Slot(below, 1.0, self.e.mul, self.e.mul, elementwise=True)
@@ -223,15 +233,15 @@ class _Writer:
         if source is None or len(step.outputs) != 1:
             return None
         if node.op in AS_IT_IS:
-            return self.map(source, c, axis)
+            return self.map(source, c, axis, step)
         before, after = source.shape, tensor.shape
         if node.op == "Transpose":
             perm = node.attrs.get("perm") or list(range(len(after)))[::-1]
             back = self.e("Transpose", c, perm=[int(i) for i in np.argsort(perm)])
-            below = self.map(source, back, perm[axis])
+            below = self.map(source, back, perm[axis], step)
         elif node.op in IN_ORDER and before is not None and list(before[: axis + 1]) == list(after[: axis + 1]):
             back = self.e("Reshape", c, [0] * (axis + 1) + [1] * (len(before) - axis - 1))
-            below = self.map(source, back, axis)
+            below = self.map(source, back, axis, step)
         else:
             return None
         if below is None:

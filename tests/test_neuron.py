@@ -222,6 +222,24 @@ def test_a_contrast_under_deep_taylor_is_positive_and_sums_to_the_margin(head: s
     np.testing.assert_allclose(found["relevance"].sum((1, 2, 3)), found["logit"], rtol=1e-4)
 
 
+def test_a_contrast_of_quantised_logits() -> None:
+    """What such a layer gives has its name twice, before and behind the rounding."""
+    rng = np.random.default_rng(3)
+    w = rng.integers(-9, 9, (5, 3)).astype(np.int8)
+    made = {"w": w, "s": np.float32(0.125), "t": np.float32(0.25), "zero": np.int8(0)}
+    nodes = [
+        node("QuantizeLinear", "x s zero", "q"),
+        node("QLinearMatMul", "q s zero w s zero t zero", "z_quantized"),
+        node("DequantizeLinear", "z_quantized t zero", "z"),
+    ]
+    x = rng.integers(1, 9, (4, 5)).astype(np.float32) / 8
+    found = explained(model(nodes, {"x": ["n", 5]}, ["z"], made), "lrp-0", x, contrast="rest", target=0)
+    shares = x * (w @ [1, -0.5, -0.5])
+    np.testing.assert_allclose(found["logit"], found["z"] @ [1, -0.5, -0.5], rtol=1e-6)
+    assert (found["logit"] != 0).all()
+    assert_equal(found["relevance"], shares / shares.sum(1, keepdims=True) * found["logit"][:, None])
+
+
 def test_every_sample_has_its_own_class() -> None:
     """At run time, and one that does not exist gives NaN to its sample alone."""
     w, b = weights(0, 1)
