@@ -122,19 +122,25 @@ class _Writer:
 
         Factors stay where they are; only those that differ from class to class go to the coefficients.
         """
-        e, layer, slots = self.e, _layer(step), []
+        layer, slots = _layer(step), []
         if layer.family not in ("sum", "affine") or not all(slot.elementwise for slot in layer.slots):
             return None
         for slot in layer.slots:
-            e.scope = step.name
-            whole = isinstance(slot.w, float) or known(dims(slot.w)) in ([], [1], [1, 1])
-            part = self.below(slot.x, _tensor(slot.adjoint(c, 1.0 if whole else self.wide(slot.w))), step)
+            part = self.summand(step, slot, c)
             if part is None:
                 return None
-            e.scope = step.name
-            w = 1.0 if not whole else slot.w if isinstance(slot.w, float) else e("Reshape", self.wide(slot.w), [1, 1])
-            slots.append(Slot(part, w, e.mul, e.mul, elementwise=True))
+            slots.append(part)
         return self.note(step, replace(layer, slots=slots, y=self.number(step, c), b=self.bias(step, c)))
+
+    def summand(self, step: Step, slot: Slot, c: Tensor) -> Slot | None:
+        """The neuron of a term of a sum."""
+        e = self.e
+        e.scope = step.name
+        whole = isinstance(slot.w, float) or known(dims(slot.w)) in ([], [1], [1, 1])
+        part = self.below(slot.x, _tensor(slot.adjoint(c, 1.0 if whole else self.wide(slot.w))), step)
+        e.scope = step.name
+        w = 1.0 if not whole else slot.w if isinstance(slot.w, float) else e("Reshape", self.wide(slot.w), [1, 1])
+        return None if part is None else Slot(part, w, e.mul, e.mul, elementwise=True)
 
     def of_layer(self, step: Step, c: Tensor) -> Tensor:
         """A layer whose weights are Aᵀc. What a rule takes for a weight of 1 is one wherever a coefficient is not 0."""
@@ -142,6 +148,10 @@ class _Writer:
         e.scope = step.name
         some = e.cast(e("Greater", e("Abs", c), 0.0), c.dtype)
         for slot in layer.slots:
+            added = self.summand(step, slot, c) if slot.elementwise and layer.family == "dense" else None  # C of a Gemm
+            if added is not None:
+                slots.append(added)
+                continue
             one = 1.0 if isinstance(slot.w, float) else e.full(1.0, e.shape(slot.w), wide(slot.w.dtype))
             w, reached = (_tensor(slot.adjoint(a, b)) for a, b in ((c, self.wide(slot.w)), (some, one)))
             slots.append(self.dot(slot.x, w, e.cast(e("Greater", reached, 0.0), w.dtype)))
@@ -190,11 +200,10 @@ class _Writer:
         if self.samples(x) in pooled or len(channels) != 1 or (kept and any(after[i] != 1 for i in pooled)):
             return None
         self.e.scope = step.name
-        below = self.map(x, c if kept else self.e("Unsqueeze", c, pooled), channels[0], step)
-        if below is None:
-            return None
         channel = channels[0] if kept else channels[0] - sum(i < channels[0] for i in pooled)
-        pooled_map = self.again(step, below, self.channel(y, c, channel))
+        pooled_map = self.average(step, y, c, channel)
+        if pooled_map is None:
+            return None
         u = self.number(step, c)
         self.start.steps.append(_move("Reshape", step.name, pooled_map, u))
         return u
@@ -213,19 +222,41 @@ class _Writer:
         if step.rule is None:
             return self.moved(step, tensor, c, axis, u)
         layer = _layer(step)
-        if layer.family == "affine" and len(layer.slots) == 1 and layer.slots[0].w == 1.0:
-            below = self.map(layer.slots[0].x, c, axis, step)
-            if below is None:
-                return None
-            slot = Slot(below, 1.0, self.e.mul, self.e.mul, elementwise=True)
+        if node.op in (*POOLS, "Resize"):
+            return self.average(step, tensor, c, axis)
+        if layer.family in ("affine", "sum"):
+            found = [self.term(step, slot, c, axis) for slot in layer.slots]
         elif node.op == "Conv" and axis == 1:
-            slot = self.filtered(node, layer.slots[0], c)
-        elif node.op == "MatMul" and axis == len(shape_of(layer.y)) - 1 and _is_dense(node, layer.slots[0]):
-            slot = self.mixed(layer.slots[0], c)
+            found = [self.filtered(node, layer.slots[0], c)]
+        elif node.op in ("MatMul", "Einsum") and _mixed_axis(node, layer.slots[0]) == axis:
+            found = [self.mixed(layer.slots[0], c, axis, node)]
         else:
             return None
+        slots = [slot for slot in found if slot is not None]
+        if len(slots) < len(found):
+            return None
         b = None if layer.b is None else _over(self.e, self.times(c, layer.b), [axis])
-        return self.note(step, Layer(layer.family, [slot], u, b, exact=layer.exact))
+        return self.note(step, Layer(layer.family, slots, u, b, exact=layer.exact))
+
+    def average(self, step: Step, y: Tensor, c: Tensor, axis: int) -> Tensor | None:
+        """The same pool over a map with one channel, where it leaves the channels, along ``axis`` of ``y``, alone."""
+        node, x = step.nodes[0], _layer(step).slots[0].x
+        pooled, kept = _pooled(node, x), len(shape_of(x)) == len(shape_of(y))
+        source = axis if kept else [i for i in range(len(shape_of(x))) if i not in pooled][axis]
+        if source in pooled or self.samples(x) in pooled:
+            return None
+        below = self.map(x, c if kept else self.e("Unsqueeze", c, pooled), source, step)
+        return None if below is None else self.again(step, below, self.channel(y, c, axis))
+
+    def term(self, step: Step, slot: Slot, c: Tensor, axis: int) -> Slot | None:
+        """A term of a sum of maps, with a factor that all channels share."""
+        y = _layer(step).y
+        rank, sizes = len(shape_of(y)), [] if isinstance(slot.w, float) else shape_of(slot.w)
+        shared = axis - rank + len(sizes) < 0 or sizes[axis - rank + len(sizes)] == 1
+        if not slot.elementwise or not shared or dims(slot.x) != dims(y):
+            return None
+        below = self.map(slot.x, c, axis, step)
+        return None if below is None else Slot(below, slot.w, self.e.mul, slot.adjoint, elementwise=True)
 
     def moved(self, step: Step, tensor: Tensor, c: Tensor, axis: int, u: Tensor) -> Tensor | None:
         """The map behind a step that only moves entries, where the channels stay an axis of their own."""
@@ -270,15 +301,18 @@ class _Writer:
         forward = lambda x, w: _over(e, _tensor(e.mul(windows(x), w)), [1])
         return Slot(slot.x, filters(c, self.wide(slot.w)), forward, lambda s, w: back(e.mul(s, w)), batched=True, one=one)
 
-    def mixed(self, slot: Slot, c: Tensor) -> Slot:
-        """A dense layer over the last axis with one number out."""
+    def mixed(self, slot: Slot, c: Tensor, axis: int, node: gs.Node) -> Slot:
+        """A matrix that mixes the entries along one axis, with one number out."""
         e, last = self.e, len(shape_of(slot.x)) - 1
-        turned = lambda w: e("Transpose", w, perm=[1, 0])
+        swap = [{axis: last, last: axis}.get(i, i) for i in range(last + 1)]
+        turn = (lambda t: t) if axis == last else (lambda t: e("Transpose", t, perm=swap))
+        upright = _is_upright(node, slot)  # [out, in]
+        matrix = (lambda w: w) if upright else (lambda w: e("Transpose", w, perm=[1, 0]))
         some = e.cast(e("Greater", e("Abs", c), 0.0), c.dtype)
-        ones = e.full(1.0, e.shape(slot.w), c.dtype)
-        one = e.cast(e("Greater", e("MatMul", some, turned(ones)), 0.0), c.dtype)
-        forward = lambda x, w: _over(e, _tensor(e.mul(x, w)), [last])
-        return Slot(slot.x, e("MatMul", c, turned(self.wide(slot.w))), forward, e.mul, batched=True, one=one)
+        back = lambda c, w: turn(e("MatMul", turn(c), matrix(w)))
+        one = e.cast(e("Greater", back(some, e.full(1.0, e.shape(slot.w), c.dtype)), 0.0), c.dtype)
+        forward = lambda x, w: _over(e, _tensor(e.mul(x, w)), [axis])
+        return Slot(slot.x, back(c, self.wide(slot.w)), forward, e.mul, batched=True, one=one)
 
     def channel(self, tensor: Tensor, c: Tensor, axis: int) -> Tensor:
         """Σ c t over the channels, a tensor with one."""
@@ -317,14 +351,37 @@ def _move(op: str, name: str, x: Tensor, y: Tensor, attrs: dict[str, Any] | None
 
 
 def _pooled(node: gs.Node, x: Tensor) -> list[int]:
-    """The axes that a pool takes the mean or sum over."""
+    """The axes along which a pool takes means or sums."""
     rank = len(shape_of(x))
-    return list(range(2, rank)) if node.op == "AveragePool" else reduced_axes(node, rank)
+    return list(range(2, rank)) if node.op in ("AveragePool", "Resize") else reduced_axes(node, rank)
 
 
-def _is_dense(node: gs.Node, slot: Slot) -> bool:
-    """Is it x w with one matrix for all?"""
-    return slot.x is node.inputs[0] and len(shape_of(node.inputs[1])) == 2 and len(shape_of(slot.x)) > 2
+def _letters(node: gs.Node, slot: Slot) -> tuple[str, str, str] | None:
+    """One letter an axis of x, w and y; None where w is no matrix that all of x is multiplied by."""
+    rank, i = len(shape_of(slot.x)), next(i for i, t in enumerate(node.inputs) if t is slot.x)
+    if rank < 3 or len(shape_of(node.inputs[1 - i])) != 2:
+        return None
+    if node.op == "Einsum":
+        terms, _, result = node.attrs["equation"].replace(" ", "").partition("->")
+        names = terms.split(",")
+        return names[i], names[1 - i], result
+    front = "".join(chr(ord("d") + j) for j in range(rank - 2))
+    return (f"{front}ab", "bc", f"{front}ac") if i == 0 else (f"{front}ba", "cb", f"{front}ca")
+
+
+def _mixed_axis(node: gs.Node, slot: Slot) -> int | None:
+    """The axis of y = x w along which a matrix w mixes the entries of x, each axis of which stays in its place."""
+    letters = _letters(node, slot)
+    if letters is None or len(letters[0]) != len(letters[2]):
+        return None
+    differ = [i for i, (a, b) in enumerate(zip(letters[0], letters[2], strict=True)) if a != b]
+    return differ[0] if len(differ) == 1 and {letters[0][differ[0]], letters[2][differ[0]]} == {*letters[1]} else None
+
+
+def _is_upright(node: gs.Node, slot: Slot) -> bool:
+    """Is the matrix of that axis [out, in]?"""
+    letters = _letters(node, slot)
+    return letters is not None and letters[1][0] in letters[2]
 
 
 def _grouped(group: int) -> dict[str, int]:

@@ -57,6 +57,46 @@ def moved(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
     return [*nodes, node("ReduceMean", "turned", "z", axes=[1], keepdims=0)], made
 
 
+def twice(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
+    """Two maps added, and averaged in three steps."""
+    nodes = [node("Conv", "t w b", "one", pads=[1, 1, 1, 1]), node("Conv", "t v", "two"), node("Sub", "one two", "m")]
+    nodes += [node("AveragePool", "m", "some", kernel_shape=[2, 2], strides=[1, 2])]
+    nodes += [node("ReduceMean", "some", "rows", axes=[2], keepdims=0), node("ReduceMean", "rows", "z", axes=[2], keepdims=0)]
+    return nodes, filters(w, b, 3) | {"v": filters(w[::-1], b, 1)["w"]}
+
+
+def enlarged(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
+    nodes = [node("Conv", "t w b", "m"), node("Resize", "m _ scales", "large", mode="linear")]
+    nodes += [node("GlobalAveragePool", "large", "p"), node("Flatten", "p", "z")]
+    return nodes, filters(w, b, 1) | {"scales": np.array([1, 1, 2, 2], np.float32)}
+
+
+def contracted(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
+    nodes = [node("Einsum", "t w", "m", equation="bchw,ck->bkhw"), node("GlobalAveragePool", "m", "p")]
+    return [*nodes, node("Flatten", "p", "f"), node("Add", "f b", "z")], {"w": w, "b": b}
+
+
+def from_the_left(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
+    nodes = [node("Reshape", "t rows", "r"), node("MatMul", "w r", "m"), node("Add", "m b", "biased")]
+    made = {"rows": np.array([0, 5, 16]), "w": w.T.copy(), "b": b[:, None]}
+    return [*nodes, node("ReduceMean", "biased", "z", axes=[2], keepdims=0)], made
+
+
+def attended(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
+    """Scores of tokens, weighted by their attention."""
+    nodes = [node("Reshape", "t rows", "r"), node("Transpose", "r", "tokens", perm=[0, 2, 1])]
+    nodes += [node("MatMul", "tokens q", "s"), node("Softmax", "s", "attention", axis=1), node("MatMul", "tokens w", "m")]
+    nodes += [node("Mul", "m attention", "weighted"), node("ReduceSum", "weighted axes", "z", keepdims=0)]
+    return nodes, {"rows": np.array([0, 5, 16]), "w": w, "q": np.ones((5, 1), np.float32) / 4, "axes": np.array([1])}
+
+
+def added(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
+    """Logits that a product of another branch adds to."""
+    nodes = [node("ReduceMean", "t", "f", axes=[2, 3], keepdims=0), node("Gemm", "f w b", "one")]
+    nodes += [node("ReduceMax", "t", "l", axes=[2, 3], keepdims=0), node("Gemm", "l v one", "z", alpha=2.0, beta=-0.5)]
+    return nodes, {"w": w, "b": b, "v": w[::-1].copy()}
+
+
 def flat(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
     nodes = [node("GlobalAveragePool", "t", "g"), node("Flatten", "g", "f"), node("Gemm", "f w b", "z")]
     return nodes, {"w": w, "b": b}
@@ -97,6 +137,12 @@ HEADS = {
     "moved": moved,
     "summed": summed,
     "subtracted": subtracted,
+    "twice": twice,
+    "enlarged": enlarged,
+    "contracted": contracted,
+    "from the left": from_the_left,
+    "attended": attended,
+    "added": added,
     "winner": winner,
 }
 X = np.random.default_rng(5).normal(size=(12, 3, 4, 4)).astype(np.float32)
