@@ -351,7 +351,15 @@ def accumulate(job: Job, begin: Start, book: Ledger | None = None, shortcuts: bo
                 book.enter(step, [(t, r) for t, r in zip(step.outputs, relevance, strict=True) if r is not None], handed)
     if problems:
         raise Unsupported(problems[::-1])
-    return begin.total | total | {name: e.sum(parts) for name, parts in arrived.items()}
+    found = begin.total | total | {name: e.sum(parts) for name, parts in arrived.items()}
+    for name, same in begin.replaced.items():
+        if name in job.request.keep and name not in found:
+            if same not in found:
+                raise RequestError(
+                    f"--keep {name!r}: lies within the neuron that gives the score; keep one that it is computed from"
+                )
+            found[name] = found[same]
+    return found
 
 
 def shares(

@@ -25,20 +25,22 @@ from onnxdtd.plan import Plan, Step
 from onnxdtd.views import View
 
 POOLS = ("GlobalAveragePool", "AveragePool", "ReduceMean", "ReduceSum")
-AS_IT_IS = ("Identity", "Dropout", "Cast")  # hand every number on
+AS_IT_IS = ("Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear")  # hand every number on
 IN_ORDER = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")  # keep the order of the entries
 
 
 @dataclass
 class Start:
     """Where the walk starts: from the relevance ``seed``, of which some has ``arrived`` at tensors; what is known already of
-    the relevance of those above (``total``), and the steps of the neurons, to walk besides those of the plan.
+    the relevance of those above (``total``), the steps of the neurons, to walk besides those of the plan, and the tensors that
+    neurons ``replaced``, with what has their relevance where they have one channel.
     """
 
     seed: Tensor
     arrived: dict[str, Tensor] = field(default_factory=dict)
     total: dict[str, Tensor] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    replaced: dict[str, str | None] = field(default_factory=dict)
 
 
 def neurons(e: Emit, plan: Plan, c: Tensor, value: Tensor) -> Start:
@@ -98,16 +100,18 @@ class _Writer:
     def neuron(self, step: Step, c: Tensor) -> Tensor:
         """Σ c y of what a step with a rule gives, [batch, 1]."""
         for write in (self.of_sum, self.of_pool):
-            count = len(self.start.steps)
+            count, replaced = len(self.start.steps), dict(self.start.replaced)
             u = write(step, c)
             if u is not None:
                 return u
             del self.start.steps[count:]
+            self.start.replaced = replaced
         return self.of_layer(step, c)
 
     def below(self, tensor: Tensor, c: Tensor, above: Step) -> Tensor | None:
         """Σ c t of any tensor that ``above`` reads; None where more than one layer gives it, or none."""
         while (step := self.giver(tensor, above)) is not None:
+            self.start.replaced[tensor.name] = None
             if step.rule is not None:
                 return self.neuron(step, c)
             handed = self.handed(step, tensor, c)
@@ -191,7 +195,7 @@ class _Writer:
         """The same pool, where it leaves one position, over a map with one channel."""
         layer, node = _layer(step), step.nodes[0]
         x, y = layer.slots[0].x, layer.y
-        if node.op not in POOLS or self.samples(x) not in (0, None):
+        if node.op not in POOLS:
             return None
         pooled, before, after = _pooled(node, x), shape_of(x), shape_of(y)
         free = [i for i in range(len(before)) if i not in pooled and i != self.samples(x)]
@@ -219,6 +223,7 @@ class _Writer:
             return None
         self.e.scope = step.name
         node, u = step.nodes[0], self.channel(tensor, c, axis)
+        self.start.replaced[tensor.name] = u.name if shape_of(tensor)[axis] == 1 else None
         if step.rule is None:
             return self.moved(step, tensor, c, axis, u)
         layer = _layer(step)
@@ -226,7 +231,7 @@ class _Writer:
             return self.average(step, tensor, c, axis)
         if layer.family in ("affine", "sum"):
             found = [self.term(step, slot, c, axis) for slot in layer.slots]
-        elif node.op == "Conv" and axis == 1:
+        elif node.op == "Conv" and axis == 1 and self.samples(layer.slots[0].x) in (0, None):
             found = [self.filtered(node, layer.slots[0], c)]
         elif node.op in ("MatMul", "Einsum") and _mixed_axis(node, layer.slots[0]) == axis:
             found = [self.mixed(layer.slots[0], c, axis, node)]
@@ -312,7 +317,7 @@ class _Writer:
         back = lambda c, w: turn(e("MatMul", turn(c), matrix(w)))
         one = e.cast(e("Greater", back(some, e.full(1.0, e.shape(slot.w), c.dtype)), 0.0), c.dtype)
         forward = lambda x, w: _over(e, _tensor(e.mul(x, w)), [axis])
-        return Slot(slot.x, back(c, self.wide(slot.w)), forward, e.mul, batched=True, one=one)
+        return Slot(slot.x, back(c, self.wide(slot.w)), forward, e.mul, batched=self.samples(slot.x) == 0, one=one)
 
     def channel(self, tensor: Tensor, c: Tensor, axis: int) -> Tensor:
         """Σ c t over the channels, a tensor with one."""

@@ -301,6 +301,8 @@ def _start(
             starts.append(Start(candidate.name, logits, stepped_back, samples))
     starts = [start for start in starts if start.samples.doubt is None] or starts[:1]
     found = {start.logits.name: start for start in reversed(starts)}
+    # Of outputs from the same logits, one that steps back knows more of them: a sigmoid makes two classes of one.
+    found |= {start.logits.name: start for start in reversed(starts) if start.stepped_back}
     labelled = {start.logits.name for start in starts if any(node.op in LABELS for node in start.stepped_back)}
     if len(found) == 1 or len(labelled) == 1:
         return found[next(iter(labelled or found))]

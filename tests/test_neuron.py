@@ -315,3 +315,68 @@ def test_the_ledger_follows_a_contrast(head: str, preset: str) -> None:
     np.testing.assert_allclose(totals["logit"], found.logit, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(totals["unaccounted"], 0, atol=1e-4 * np.abs(found.relevance["x"]).sum((1, 2, 3)).max())
     np.testing.assert_allclose(totals["relevance"], found.relevance["x"].sum((1, 2, 3)), rtol=1e-4, atol=1e-3)
+
+
+def test_what_is_kept_within_the_neuron() -> None:
+    """The map of one logit has the relevance of the neuron's; that of several classes under a contrast is refused."""
+    one, four = net("pooled 1x1", *weights(0, 1), "Sigmoid"), net("pooled 1x1", *weights(1, 4))
+    for target in (0, 1):
+        found = explained(one, "lrp-epsilon", target=target, keep=["m", "t"])
+        assert found["relevance/m"].shape == (12, 1, 4, 4)
+        np.testing.assert_allclose(found["relevance/m"].sum((1, 2, 3)), found["logit"], rtol=1e-4)
+        plain = explained(net("pooled 1x1", *weights(0, 1)), "lrp-epsilon", keep=["m"])
+        np.testing.assert_allclose(found["relevance/m"], (1 if target else -1) * plain["relevance/m"], rtol=1e-5)
+    with pytest.raises(onnxdtd.RequestError, match="--keep 'm': lies within the neuron"):
+        onnxdtd.compile(four, "dtd", contrast=True, keep=["m"])
+    with pytest.raises(onnxdtd.RequestError, match="--keep 'one'"):
+        onnxdtd.compile(net("summed", *weights(1, 4)), "dtd", contrast=True, keep=["one"])
+
+
+@pytest.mark.parametrize("preset", SOME)
+def test_twins_of_sequences_with_time_first(preset: str) -> None:
+    x = np.random.default_rng(6).normal(size=(7, 4, 3)).astype(np.float32)
+    w, b = weights(0, 1)
+    found = []
+    for end, v, c in (("Sigmoid", w, b), ("Softmax", np.concatenate([-w, w], 1), np.concatenate([-b, b]))):
+        nodes = [node("MatMul", "x k", "a"), node("Relu", "a", "t"), node("MatMul", "t w", "m"), node("Add", "m b", "biased")]
+        nodes += [node("ReduceMean", "biased", "z", axes=[0], keepdims=0), node(end, "z", "y")]
+        made = {"k": np.random.default_rng(7).normal(size=(3, 5)).astype(np.float32), "w": v, "b": c}
+        proto = model(nodes, {"x": [7, "n", 3]}, ["y"], made)
+        found.append([explained(proto, preset, x, target=target)["relevance"] for target in (0, 1)])
+    for one, two in zip(*found, strict=True):
+        assert_equal(one, two)
+        assert two.any()
+
+
+@pytest.mark.parametrize("preset", ["dtd", "lrp-gamma", "lrp-alpha2beta1"])
+def test_twins_of_quantised_maps(preset: str) -> None:
+    w, b = weights(0, 1)
+    found = []
+    for end, v, c in (("Sigmoid", w, b), ("Softmax", np.concatenate([-w, w], 1), np.concatenate([-b, b]))):
+        nodes = [node("Conv", "x k", "a"), node("Relu", "a", "t"), node("QuantizeLinear", "t ts tz", "tq")]
+        nodes += [node("QLinearConv", "tq ts tz w ws wz ms mz b", "mq"), node("DequantizeLinear", "mq ms mz", "m")]
+        nodes += [node("GlobalAveragePool", "m", "p"), node("Flatten", "p", "z"), node(end, "z", "y")]
+        made = {"k": np.random.default_rng(7).normal(size=(5, 3, 1, 1)).astype(np.float32)}
+        made |= {"w": np.rint(v.T[:, :, None, None] * 40).astype(np.int8), "b": np.rint(c * 800).astype(np.int32)}
+        made |= {f"{name}s": np.float32(scale) for name, scale in (("t", 0.05), ("w", 0.025), ("m", 0.1))}
+        made |= {"tz": np.uint8(0), "wz": np.int8(0), "mz": np.uint8(128)}
+        proto = model(nodes, {"x": ["n", 3, 4, 4]}, ["y"], made)
+        found.append([explained(proto, preset, target=target)["relevance"] for target in (0, 1)])
+    for one, two in zip(*found, strict=True):
+        assert_equal(one, two)
+        assert two.any()
+
+
+def test_logits_and_probabilities_as_outputs_are_two_classes_in_either_order() -> None:
+    proto = net("dense", *weights(0, 1), "Sigmoid")
+    expected = explained(proto, "dtd", target=0)
+    for outputs in (["z", "y"], ["y", "z"]):
+        both = model(
+            proto.graph.node,
+            {"x": ["n", 3, 4, 4]},
+            outputs,
+            {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer},
+        )
+        found = explained(both, "dtd", target=0)
+        for name in ("relevance", "logit"):
+            np.testing.assert_array_equal(found[name], expected[name])
