@@ -209,8 +209,9 @@ def explain_command(
     ]
     shown = len(columns) if any(r.flags for r in results) else -1
     print_table(columns[:shown], [row[:shown] for row in cells])
+    rivals = explainer.metadata.get("classes") != 1 and not explainer.metadata["contrast"]
     more = f" (the first 50 of {len(results)} shown)" if len(results) > 50 else ""
-    for remark in (*notes.summary(results), *notes.remarks(results)):
+    for remark in (*notes.summary(results), *notes.remarks(results, rivals)):
         out.print(f"note: {remark}", markup=False)
     out.print(f"{len(results)} heatmaps (preset {results[0].preset}) and results.json are in {out_path}{more}", markup=False)
     if save_path:

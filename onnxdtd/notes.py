@@ -145,8 +145,11 @@ def summary(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def remarks(results: Sequence[Result]) -> list[str]:
-    """What holds for all heatmaps: logits below zero, relevance that did not arrive, one pattern for everybody."""
+def remarks(results: Sequence[Result], rivals: bool = True) -> list[str]:
+    """What holds for all heatmaps: logits below zero, relevance that did not arrive, one pattern for everybody.
+
+    ``rivals``: is there a class to compare the explained one with, that it has not been compared with yet?
+    """
     known = [r for r in results if r.logit is not None]
     below = sum(1 for r in known if r.logit is not None and r.logit < 0)
     shares = [r.relevance_sum / r.logit for r in known if r.logit] or [1.0]
@@ -156,7 +159,8 @@ def remarks(results: Sequence[Result]) -> list[str]:
     if below:
         found.append(
             f"{below} of {len(known)} explained logits are below zero: their relevance adds up to that negative number, "
-            "so blue is evidence for the low score, not against the class; --contrast explains the lead over the runner-up"
+            "so blue is evidence for the low score, not against the class"
+            + ("; --contrast explains the lead over the runner-up" if rivals else "")
         )
     if share > 2 or share < -LOST:
         found.append(

@@ -69,7 +69,7 @@ def score(e: Emit, made: Plan, request: Request) -> Score:
     else:
         rows = logits if len(sizes) == 2 else e("Reshape", logits, [1, -1]) if len(sizes) == 1 else e("Flatten", logits)
     if request.contrast and classes(made) == 1:
-        raise RequestError("--contrast needs a model with at least two classes")
+        raise RequestError("--contrast needs a model with at least two classes; a single logit counts as two before a sigmoid")
     value, c, wanted = (_of_sign if is_binary(made) else _of_class)(e, made, request, rows)
     total = e("ReduceSum", value, [1], keepdims=0)
     total.shape = [made.samples.size]

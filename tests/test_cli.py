@@ -478,6 +478,16 @@ def test_labels(run: Callable[..., Ran], tmp_path: Path) -> None:
     assert done.err == "note: target acht: taken for a label, 'acht', of the class with the index 8\n"
 
 
+def test_no_contrast_is_advised_where_there_is_none(run: Callable[..., Ran], tmp_path: Path) -> None:
+    """A bare logit has no runner-up; of several, the advice is given."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32))
+    for classes, advised in ((1, False), (2, True)):
+        onnx.save(linear(classes=classes), tmp_path / "m.onnx")
+        done = run("explain", tmp_path / "m.onnx", tmp_path / "x.npy", "--target", 0, "-o", tmp_path / "out")
+        assert "explained logits are below zero" in done.out
+        assert ("--contrast" in done.out) == advised
+
+
 def test_labels_of_the_model(run: Callable[..., Ran], tmp_path: Path) -> None:
     """They are shown and taken for targets, of source and compiled model alike; it is said how one was understood."""
     source = model(

@@ -19,6 +19,9 @@ def test_remarks() -> None:
     (negative,) = remarks([fine, replace(fine, logit=-1.0, relevance_sum=-1.0)])
     assert negative.startswith("1 of 2 explained logits are below zero")
     assert "--contrast" in negative
+    (alone,) = remarks([fine, replace(fine, logit=-1.0, relevance_sum=-1.0)], rivals=False)
+    assert "below zero" in alone
+    assert "--contrast" not in alone
     (lost,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5), replace(RESULT, logit=10.0, relevance_sum=12.5)])
     assert "median difference 25%" in lost
     (amplified,) = remarks([replace(RESULT, logit=2.0, relevance_sum=490.0)])
