@@ -122,14 +122,14 @@ def padded(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, 
 @register(MOVE, "Slice")
 def sliced(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """What was cut away is zero."""
-    widths = _cut(node)
+    widths = cut(node)
     if widths is None:
         yield from selected(e, node, relevance)
     else:
         yield 0, e("Pad", first(relevance), widths)
 
 
-def _cut(node: gs.Node) -> list[int] | None:
+def cut(node: gs.Node) -> list[int] | None:
     """How much a Slice cuts off before and after each axis, or None where it is not known or not contiguous."""
     sizes = dims(node.inputs[0])
     given = [constant_value(t) if t is not None else None for t in (optional(node, i) for i in range(1, 5))]

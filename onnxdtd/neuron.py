@@ -18,7 +18,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxdtd.emit import Emit, Tensor, Value, dims, known, wide
-from onnxdtd.flow import MOVE
+from onnxdtd.flow import MOVE, cut
 from onnxdtd.linear import LINEAR, Layer, Slot, reduced_axes, shape_of, weight_shape
 from onnxdtd.lowering import adjoint_conv, window
 from onnxdtd.plan import Plan, Step
@@ -278,12 +278,17 @@ class _Writer:
         elif node.op in IN_ORDER and before is not None and list(before[: axis + 1]) == list(after[: axis + 1]):
             back = self.e("Reshape", c, [0] * (axis + 1) + [1] * (len(before) - axis - 1))
             below = self.map(source, back, axis, step)
+        elif node.op in ("Pad", "Slice") and (size := shape_of(tensor)[axis]) is not None and size == shape_of(source)[axis]:
+            below = self.map(source, c, axis, step) if node.op == "Pad" or cut(node) is not None else None
         else:
             return None
         if below is None:
             return None
-        turns = node.op == "Transpose"
-        self.start.steps.append(_move("Transpose" if turns else "Reshape", step.name, below, u, node.attrs if turns else {}))
+        if node.op in IN_ORDER:
+            self.start.steps.append(_move("Reshape", step.name, below, u))
+        else:
+            view = View(node.op, step.name, [below, *node.inputs[1:]], [u], dict(node.attrs))
+            self.start.steps.append(replace(step, nodes=(view,), outputs=(u,), inputs=(below,)))
         return u
 
     def filtered(self, node: gs.Node, slot: Slot, c: Tensor) -> Slot:
@@ -351,8 +356,8 @@ class _Writer:
         return value if isinstance(value, float) else self.e.cast(value, wide(value.dtype))
 
 
-def _move(op: str, name: str, x: Tensor, y: Tensor, attrs: dict[str, Any] | None = None) -> Step:
-    return Step("move", (View(op, name, [x], [y], attrs or {}),), (y,), (x,), flow=MOVE[op])
+def _move(op: str, name: str, x: Tensor, y: Tensor) -> Step:
+    return Step("move", (View(op, name, [x], [y]),), (y,), (x,), flow=MOVE[op])
 
 
 def _pooled(node: gs.Node, x: Tensor) -> list[int]:

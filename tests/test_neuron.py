@@ -71,6 +71,18 @@ def enlarged(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
     return nodes, filters(w, b, 1) | {"scales": np.array([1, 1, 2, 2], np.float32)}
 
 
+def framed(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
+    """A part of a map, with a frame, is averaged."""
+    nodes = [node("Conv", "t w b", "m"), node("Slice", "m starts ends axes", "part"), node("Pad", "part pads", "large")]
+    made = {
+        name: np.array(of)
+        for name, of in (("starts", [1, 0]), ("ends", [4, 2]), ("axes", [2, 3]), ("pads", [0, 0, 1, 0, 0, 0, 0, 1]))
+    }
+    return [*nodes, node("GlobalAveragePool", "large", "p"), node("Reshape", "p rows", "z")], filters(w, b, 1) | made | {
+        "rows": np.array([-1, w.shape[1]])
+    }
+
+
 def contracted(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
     nodes = [node("Einsum", "t w", "m", equation="bchw,ck->bkhw"), node("GlobalAveragePool", "m", "p")]
     return [*nodes, node("Flatten", "p", "f"), node("Add", "f b", "z")], {"w": w, "b": b}
@@ -139,6 +151,7 @@ HEADS = {
     "subtracted": subtracted,
     "twice": twice,
     "enlarged": enlarged,
+    "framed": framed,
     "contracted": contracted,
     "from the left": from_the_left,
     "attended": attended,
