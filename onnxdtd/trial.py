@@ -258,7 +258,7 @@ def against(ledger: Ledger, relevance: Sequence[np.ndarray]) -> tuple[float, flo
         relevance = [r.reshape([1, -1]) for r in relevance]
         totals = {name: values.sum(keepdims=True) for name, values in totals.items()}
     found, logit = np.concatenate(relevance, axis=1), totals["logit"]
-    scale = np.maximum(np.abs(found).sum(axis=1), 1e-6 * np.abs(logit))  # or the ledger's own rounding shows
+    scale = np.maximum(np.abs(found).sum(axis=1), 1e-2 * np.abs(logit))  # or the ledger's own rounding shows
     off = np.abs(found.sum(axis=1) - totals["relevance"]) / np.where(scale > 0, scale, 1.0)
     signed = found * np.where(logit < 0, -1.0, 1.0)[:, None]
     return float(np.max(off, initial=0)), float(np.maximum(-signed, 0).sum())

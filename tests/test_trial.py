@@ -57,7 +57,11 @@ def test_sum_and_signs_against_a_ledger() -> None:
     assert against(book, [np.asarray([[3.0, 4.0]])]) == (0, 0)
     assert against(book, [np.asarray([[9.0]]), np.asarray([[1.0]])]) == (pytest.approx(0.3), 0)
     assert against(book, [np.asarray([[-8.0, 15.0]])]) == (0, 8)
-    assert against(book, [np.asarray([[0.0, 0.0]])]) == (pytest.approx(7e5), 0)
+    assert against(book, [np.asarray([[0.0, 0.0]])]) == (pytest.approx(70), 0)
+    dead = columns | {"out": np.asarray([[10.0, 4e-6]]), "in": np.asarray([[10.0, 10.0]])}
+    assert against(Ledger(["y", "step"], dead), [np.asarray([[0.0, 0.0]])])[0] < ROUNDING, (
+        "what rounding leaves of a logit of 10"
+    )
 
 
 def test_sums_sample_by_sample() -> None:
