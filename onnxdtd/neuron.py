@@ -278,6 +278,10 @@ class _Writer:
         elif node.op in IN_ORDER and before is not None and list(before[: axis + 1]) == list(after[: axis + 1]):
             back = self.e("Reshape", c, [0] * (axis + 1) + [1] * (len(before) - axis - 1))
             below = self.map(source, back, axis, step)
+        elif node.op in IN_ORDER and before is not None and self.is_laid_out_before(source, tensor, axis):
+            place = len(before) - len(after) + axis
+            back = self.e("Reshape", c, [0] + [1] * (place - 1) + [-1] + [1] * (len(before) - place - 1))
+            below = self.map(source, back, place, step)
         elif node.op in ("Pad", "Slice") and (size := shape_of(tensor)[axis]) is not None and size == shape_of(source)[axis]:
             below = self.map(source, c, axis, step) if node.op == "Pad" or cut(node) is not None else None
         else:
@@ -290,6 +294,12 @@ class _Writer:
             view = View(node.op, step.name, [below, *node.inputs[1:]], [u], dict(node.attrs))
             self.start.steps.append(replace(step, nodes=(view,), outputs=(u,), inputs=(below,)))
         return u
+
+    def is_laid_out_before(self, source: Tensor, tensor: Tensor, axis: int) -> bool:
+        """Are only axes between the samples, in front, and the channels, along ``axis`` of ``tensor``, laid out anew?"""
+        place, rest = len(shape_of(source)) - len(shape_of(tensor)) + axis, known(shape_of(tensor)[axis:])
+        in_front = self.samples(source) in (0, None) and self.samples(tensor) in (0, None)
+        return in_front and min(place, axis) > 0 and rest is not None and rest == known(shape_of(source)[place:])
 
     def filtered(self, node: gs.Node, slot: Slot, c: Tensor) -> Slot:
         """A convolution with one channel out: its windows [batch, channels · window, positions...] times a filter a sample."""

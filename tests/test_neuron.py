@@ -71,6 +71,13 @@ def enlarged(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
     return nodes, filters(w, b, 1) | {"scales": np.array([1, 1, 2, 2], np.float32)}
 
 
+def listed(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
+    """Rows and columns of a map with channels last become one axis."""
+    nodes = [node("Transpose", "t", "h", perm=[0, 2, 3, 1]), node("MatMul", "h w", "m"), node("Add", "m b", "biased")]
+    nodes += [node("Reshape", "biased list", "l"), node("ReduceMean", "l", "z", axes=[1], keepdims=0)]
+    return nodes, {"w": w, "b": b, "list": np.array([0, -1, w.shape[1]])}
+
+
 def framed(w: np.ndarray, b: np.ndarray) -> tuple[Nodes, Weights]:
     """A part of a map, with a frame, is averaged."""
     nodes = [node("Conv", "t w b", "m"), node("Slice", "m starts ends axes", "part"), node("Pad", "part pads", "large")]
@@ -151,6 +158,7 @@ HEADS = {
     "subtracted": subtracted,
     "twice": twice,
     "enlarged": enlarged,
+    "listed": listed,
     "framed": framed,
     "contracted": contracted,
     "from the left": from_the_left,
