@@ -81,6 +81,8 @@ def _headline(job: Job) -> list[str]:
     """What was compiled, in a few phrases."""
     layers = sum(step.rule is not None for step in job.plan.steps)
     words = [f"preset {job.request.preset}", f"{layers} layers", f"explains {job.plan.logits.name!r}"]
+    if job.request.contrast:
+        words.append(f"against the {job.request.contrast}")
     if job.plan.stepped_back:
         words.append("before " + " and ".join(dict.fromkeys(node.op for node in job.plan.stepped_back)))
     return words + job.changes
@@ -202,7 +204,15 @@ def explain_command(
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False))
         return
-    columns = ["input", "predicted", "score", "explained", "logit", "Σ relevance", "flags"]
+    columns = [
+        "input",
+        "predicted",
+        "score",
+        "explained",
+        "lead" if explainer.metadata["contrast"] else "logit",
+        "Σ relevance",
+        "flags",
+    ]
     cells = [
         (r.name, r.predicted_label, _number(r.score), r.target_label, _number(r.logit), _number(r.relevance_sum), _codes(r))
         for r in results[:50]

@@ -212,6 +212,15 @@ def test_target(run: Callable[..., Ran], tmp_path: Path) -> None:
         np.testing.assert_array_equal(explainer(x).relevance["image"], by_input(x, meant).relevance["image"])
 
 
+def test_a_contrast_is_called_one(run: Callable[..., Ran], tmp_path: Path) -> None:
+    done = run("compile", CNN, *BOUNDS, "--contrast", "rest", "-o", tmp_path / "made.onnx")
+    assert ", against the rest" in done.err
+    np.save(tmp_path / "x.npy", digits()[:1])
+    for path, word in ((tmp_path / "made.onnx", "lead"), (CNN, "logit")):
+        head = run("explain", path, tmp_path / "x.npy", "-o", tmp_path / "out").out.splitlines()[1]
+        assert word in head.split()
+
+
 def test_contrast(run: Callable[..., Ran], tmp_path: Path) -> None:
     """What starts at the logits is the winner's logit and minus the runner-up's."""
     explainer = Explainer(compiled(run, tmp_path, *BOUNDS, "--contrast", "--keep", "logits"))
