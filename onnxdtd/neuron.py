@@ -150,7 +150,7 @@ class _Writer:
         """A layer whose weights are Aᵀc. What a rule takes for a weight of 1 is one wherever a coefficient is not 0."""
         e, layer, slots = self.e, _layer(step), []
         e.scope = step.name
-        some = e.cast(e("Greater", e("Abs", c), 0.0), c.dtype)
+        some = self.positive(e("Abs", c))
         for slot in layer.slots:
             added = self.summand(step, slot, c) if slot.elementwise and layer.family == "dense" else None  # C of a Gemm
             if added is not None:
@@ -158,7 +158,7 @@ class _Writer:
                 continue
             one = 1.0 if isinstance(slot.w, float) else e.full(1.0, e.shape(slot.w), wide(slot.w.dtype))
             w, reached = (_tensor(slot.adjoint(a, b)) for a, b in ((c, self.wide(slot.w)), (some, one)))
-            slots.append(self.dot(slot.x, w, e.cast(e("Greater", reached, 0.0), w.dtype)))
+            slots.append(self.dot(slot.x, w, self.positive(reached)))
         return self.note(step, Layer(layer.family, slots, self.number(step, c), self.bias(step, c), exact=layer.exact))
 
     def dot(self, x: Tensor, w: Tensor, one: Tensor) -> Slot:
@@ -306,8 +306,8 @@ class _Writer:
         e, shape, group = self.e, weight_shape(node.inputs[1]), node.attrs.get("group", 1)
         channels, size, space = shape[1] * group, int(np.prod(shape[2:])), [1] * len(shape[2:])
         filters = lambda c, w: e("Reshape", e("ConvTranspose", c, w, **_grouped(group)), [0, channels * size, *space])
-        some, ones = e.cast(e("Greater", e("Abs", c), 0.0), c.dtype), e.full(1.0, e.constant(np.asarray(shape)), c.dtype)
-        one = e.cast(e("Greater", filters(some, ones), 0.0), c.dtype)
+        some, ones = self.positive(e("Abs", c)), e.full(1.0, e.constant(np.asarray(shape)), c.dtype)
+        one = self.positive(filters(some, ones))
         win = window(node.attrs, shape[2:], (dims(slot.x) or [None] * len(shape))[2:])
         if size == 1 and all(s == 1 for s in win.strides) and win.begin == win.end == (0,) * len(space):
             windows = back = lambda x: x
@@ -328,9 +328,9 @@ class _Writer:
         turn = (lambda t: t) if axis == last else (lambda t: e("Transpose", t, perm=swap))
         upright = _is_upright(node, slot)  # [out, in]
         matrix = (lambda w: w) if upright else (lambda w: e("Transpose", w, perm=[1, 0]))
-        some = e.cast(e("Greater", e("Abs", c), 0.0), c.dtype)
+        some = self.positive(e("Abs", c))
         back = lambda c, w: turn(e("MatMul", turn(c), matrix(w)))
-        one = e.cast(e("Greater", back(some, e.full(1.0, e.shape(slot.w), c.dtype)), 0.0), c.dtype)
+        one = self.positive(back(some, e.full(1.0, e.shape(slot.w), c.dtype)))
         forward = lambda x, w: _over(e, _tensor(e.mul(x, w)), [axis])
         return Slot(slot.x, back(c, self.wide(slot.w)), forward, e.mul, batched=self.samples(slot.x) == 0, one=one)
 
@@ -360,6 +360,10 @@ class _Writer:
         """c t, and 0 where c is, also for a t of -inf, which rules a class out."""
         e = self.e
         return e("Where", e("Equal", c, 0.0), e.constant(np.asarray(0.0, c.dtype)), e("Mul", c, self.wide(values)))
+
+    def positive(self, values: Tensor) -> Tensor:
+        """1 where they are above 0, else 0."""
+        return self.e.cast(self.e("Greater", values, 0.0), values.dtype)
 
     def wide(self, value: Value) -> Any:
         """In the type that relevance has."""
