@@ -24,11 +24,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from onnxdtd.compiler import compile, save
+    from onnxdtd.compiler.compile import compile, save
     from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, RuleError, Unsupported
-    from onnxdtd.runtime import Explainer, Explanation
+    from onnxdtd.runtime.explainer import Explainer, Explanation
 
-_HOMES = {"compile": "compiler", "save": "compiler", "Explainer": "runtime", "Explanation": "runtime"}
+_HOMES = dict.fromkeys(("compile", "save"), "compiler.compile") | dict.fromkeys(
+    ("Explainer", "Explanation"), "runtime.explainer"
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 """``python -m onnxdtd``"""
 
-from onnxdtd.cli import main
+from onnxdtd.cli.commands import main
 
 main()

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 import onnxdtd
-from onnxdtd import model as files
-from onnxdtd.runtime import Ledger
+from onnxdtd.graph import files
+from onnxdtd.runtime.explainer import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]

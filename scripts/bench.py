@@ -38,7 +38,7 @@ import coverage
 import numpy as np
 
 import onnxdtd
-from onnxdtd.runtime import CUDA, Explainer, Provider, default_providers, load_cuda, session
+from onnxdtd.runtime.explainer import CUDA, Explainer, Provider, default_providers, load_cuda, session
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

@@ -41,8 +41,8 @@ import onnxruntime as ort
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import onnxdtd
-from onnxdtd import model as files
-from onnxdtd.compiler import prepare
+from onnxdtd.compiler.compile import prepare
+from onnxdtd.graph import files
 from onnxdtd.request import Request
 
 README = Path(__file__).resolve().parent.parent / "README.md"

@@ -44,7 +44,7 @@ from assets import ASSETS, MISSING  # in tests/, which runtimes.py adds to the p
 from onnx import ModelProto
 
 import onnxdtd
-from onnxdtd.runtime import CUDA, Provider, default_providers, load_cuda
+from onnxdtd.runtime.explainer import CUDA, Provider, default_providers, load_cuda
 
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient", "epsilon-plus", "lrp-gamma")
 UNBALANCED = {"gradient"}  # presets that have no ledger
@@ -178,7 +178,7 @@ def unaccounted(compiled: ModelProto, table: Array) -> float:
     """The largest residue of a ledger [batch, steps, columns], relative to the largest logit."""
     entry = json.loads(next(e.value for e in compiled.metadata_props if e.key == "onnxdtd.ledger"))
     columns = {name: table[..., i] for i, name in enumerate(entry["columns"])}
-    kept = onnxdtd.runtime.Ledger(entry["steps"], columns)
+    kept = onnxdtd.runtime.explainer.Ledger(entry["steps"], columns)
     return float(np.abs(kept.unaccounted).max() / np.abs(kept["in"][:, 0]).max())
 
 

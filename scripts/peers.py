@@ -37,7 +37,7 @@ import torch
 from onnx import ModelProto
 
 import onnxdtd
-from onnxdtd import model as files
+from onnxdtd.graph import files
 
 coverage.torchvision()  # zennit imports it
 

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 import onnxdtd
-from onnxdtd import engine
-from onnxdtd.evaluate import Evaluation, Settings
 from onnxdtd.request import Request
+from onnxdtd.study import jobs as engine
+from onnxdtd.study.evaluate import Evaluation, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESET = "lrp-epsilon"

@@ -40,7 +40,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import onnxdtd
-from onnxdtd.runtime import CUDA, Provider, default_providers, load_cuda
+from onnxdtd.runtime.explainer import CUDA, Provider, default_providers, load_cuda
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

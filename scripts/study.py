@@ -25,11 +25,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from onnxdtd import audit, engine, evaluate, measures
-from onnxdtd.measures import ARROWS, LOWEST
 from onnxdtd.request import Request
-from onnxdtd.subject import Subject
-from onnxdtd.verdict import arrival, upper
+from onnxdtd.study import evaluate, measures
+from onnxdtd.study import jobs as engine
+from onnxdtd.study.audit import audit
+from onnxdtd.study.audit.verdict import arrival, upper
+from onnxdtd.study.measures import ARROWS, LOWEST
+from onnxdtd.study.subject import Subject
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = Path(os.environ.get("ONNXDTD_ASSETS", ""))

@@ -16,10 +16,10 @@ import onnxruntime as ort
 from hypothesis import assume
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from onnxdtd import model as files
-from onnxdtd.emit import Emit
-from onnxdtd.forms import Form
-from onnxdtd.preprocessing import checked
+from onnxdtd.data.forms import Form
+from onnxdtd.data.preprocessing import checked
+from onnxdtd.graph import files
+from onnxdtd.graph.emit import Emit
 
 Shape = Sequence[int | str | None]
 

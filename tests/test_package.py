@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import json
 import os
@@ -16,21 +17,24 @@ from pathlib import Path
 import pytest
 
 import onnxdtd
-from onnxdtd.library import Library, data_folder
+from onnxdtd.method.toml import Library, data_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXPORTED = {
-    "Explainer": "onnxdtd.runtime",
-    "Explanation": "onnxdtd.runtime",
+    "Explainer": "onnxdtd.runtime.explainer",
+    "Explanation": "onnxdtd.runtime.explainer",
     "ModelError": "onnxdtd.errors",
     "OnnxdtdError": "onnxdtd.errors",
     "RequestError": "onnxdtd.errors",
     "RuleError": "onnxdtd.errors",
     "Unsupported": "onnxdtd.errors",
-    "compile": "onnxdtd.compiler",
-    "save": "onnxdtd.compiler",
+    "compile": "onnxdtd.compiler.compile",
+    "save": "onnxdtd.compiler.compile",
 }
+
+
+MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "onnxdtd").rglob("[!_]*.py"))
 
 
 def python(*args: str, path: Path = ROOT, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -81,23 +85,27 @@ def test_importing_is_cheap() -> None:
 
 
 def test_the_command_line_starts_without_the_compiler() -> None:
-    script = "import sys, onnxdtd.cli; print([m for m in ('numpy', 'onnx', 'onnxruntime', 'matplotlib') if m in sys.modules])"
+    script = (
+        "import sys, onnxdtd.cli.commands;"
+        "print([m for m in ('numpy', 'onnx', 'onnxruntime', 'matplotlib') if m in sys.modules])"
+    )
     assert python("-c", script).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("module", sorted(path.stem for path in (ROOT / "onnxdtd").glob("[!_]*.py")))
-def test_every_module_says_what_it_is_for(module: str) -> None:
-    assert importlib.import_module(f"onnxdtd.{module}").__doc__
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_for_and_its_examples_hold(module: str) -> None:
+    loaded = importlib.import_module(module)
+    assert loaded.__doc__
+    assert doctest.testmod(loaded).failed == 0
 
 
 def test_every_module_can_be_imported_first() -> None:
     """No circle of imports that only some order of them avoids."""
-    modules = sorted(path.stem for path in (ROOT / "onnxdtd").glob("[!_]*.py"))
     script = (
         "import importlib, sys\n"
-        f"for name in {modules}:\n"
+        f"for name in {MODULES}:\n"
         "    for loaded in [m for m in sys.modules if m.partition('.')[0] == 'onnxdtd']: del sys.modules[loaded]\n"
-        "    importlib.import_module('onnxdtd.' + name)"
+        "    importlib.import_module(name)"
     )
     done = python("-W", "error::ImportWarning", "-c", script)
     assert (done.returncode, done.stderr) == (0, "")
@@ -148,9 +156,9 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
         for file in (ROOT / "rules").iterdir():
             assert archive.read(f"onnxdtd/rules/{file.name}") == file.read_bytes()
         (entry,) = (name for name in names if name.endswith("entry_points.txt"))
-        assert "onnxdtd = onnxdtd.cli:main" in archive.read(entry).decode()
-    assert {f"onnxdtd/{path.name}" for path in (ROOT / "onnxdtd").glob("*.py")} < names
-    assert {"onnxdtd/py.typed", "onnxdtd/report.html.j2"} < names
+        assert "onnxdtd = onnxdtd.cli.commands:main" in archive.read(entry).decode()
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "onnxdtd").rglob("*.py")} < names
+    assert {"onnxdtd/py.typed", "onnxdtd/report/page.html.j2"} < names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.partition("/")[0] for name in names} == {"onnxdtd", f"onnxdtd-{onnxdtd.__version__}.dist-info"}
     assert not [name for name in names if "test" in name or name.endswith((".onnx", ".pyc"))]
@@ -162,7 +170,7 @@ def test_an_installed_wheel_finds_its_rules(wheel: Path, tmp_path: Path) -> None
     done = python("-m", "pip", "install", str(wheel), *options, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
-    where = python("-c", "import onnxdtd.library; print(onnxdtd.library.data_folder())", path=site, cwd=tmp_path)
+    where = python("-c", "import onnxdtd.method.toml; print(onnxdtd.method.toml.data_folder())", path=site, cwd=tmp_path)
     assert Path(where.stdout.strip()) == site / "onnxdtd/rules", where.stderr
     listed = python("-m", "onnxdtd", "rules", "--json", path=site, cwd=tmp_path)
     assert (listed.returncode, listed.stderr) == (0, "")

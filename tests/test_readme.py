@@ -94,7 +94,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 
 def test_table_of_presets_is_complete() -> None:
-    from onnxdtd.library import Library
+    from onnxdtd.method.toml import Library
 
     section = README.split("## Choosing a rule")[1].split("## ")[0]
     named = set(re.findall(r"`([a-z0-9-]+)`", section.split("On `two_digits")[0]))

@@ -1,0 +1,227 @@
+"""The commands that measure explanations on data: evaluate and audit."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from errno import EISDIR
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from onnxdtd.cli.options import AsJson, Model, app, err, option, out, print_table, selects
+from onnxdtd.errors import OnnxdtdError, RequestError
+from onnxdtd.request import Request
+
+if TYPE_CHECKING:
+    from onnxdtd.study.jobs import Job
+
+Models = Annotated[list[Path], typer.Argument(help="Exported classifiers, .onnx.", metavar="MODEL...")]
+Data = Annotated[Path, option("--data", "An .npz with samples, labels, boxes; or pictures with a labels.csv.", "PATH")]
+Presets = Annotated[list[str], option("--preset", "A preset or a TOML file with one; several times for several.", "NAME|FILE")]
+Seed = Annotated[int, option("--seed", "Of everything that is drawn at random.", "N")]
+Report = Annotated[Path | None, option("--report", "Also write a page to read, one file without a network.", "OUT.html")]
+Workers = Annotated[int | None, option("--workers", "Processes, of one thread each. Default: one a core.", "N")]
+Engine = Annotated[Literal["processes", "ray"], option("--engine", "On this machine, or on a Ray cluster.")]
+JournalFile = Annotated[Path | None, option("--journal", "Notes what is done; a run cut short goes on from it.", "FILE")]
+
+
+def needed() -> None:
+    """Raises ``OnnxdtdError`` where the libraries of the extra are missing."""
+    try:
+        import jinja2  # noqa: F401
+        import scipy  # noqa: F401
+        import skimage  # noqa: F401
+    except ImportError as error:
+        raise OnnxdtdError(f"{error.name} is not installed: pip install 'onnxdtd[evaluate]'") from None
+
+
+def units(job: Job, workers: int | None, engine: str, journal: Path | None) -> Iterator[Any]:
+    """The results of a job, with a progress bar. Whoever interrupts it is told how to go on."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from onnxdtd.study.jobs import run
+
+    columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    count = (os.cpu_count() or 1) if workers is None else workers
+    try:
+        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+            task = progress.add_task("measuring")
+            tick = lambda done, total: progress.update(task, completed=done, total=total)
+            yield from run(job, count, engine, journal, tick)
+    except KeyboardInterrupt:
+        err.print("onnxdtd: interrupted; the same command goes on from here")
+        raise typer.Exit(130) from None
+
+
+def writable(path: Path | None) -> None:
+    """Raises ``RequestError`` where a report could not be written, or would destroy something else, before hours are spent."""
+    if path is None:
+        return
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, "is a folder")
+        if path.exists() and (not path.is_file() or not _is_page(path)):
+            raise RequestError(f"{path}: is there already and is no page; give another name")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        raise RequestError(f"{path}: cannot be written ({getattr(error, 'strerror', error)})") from None
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(100).lstrip().lower()
+    return not start or start.startswith(b"<!doctype html")
+
+
+def skipped(result: dict[str, Any]) -> None:
+    """Name what was left out, on standard error."""
+    for entry in result["skipped"][:20]:
+        err.print(f"onnxdtd: skipped {entry['name']}: {entry['reason']}", markup=False)
+    if len(result["skipped"]) > 20:
+        err.print(f"onnxdtd: and {len(result['skipped']) - 20} more")
+
+
+@app.command("evaluate")
+@selects("preset", "target", "contrast", "keep", "ledger", "explain")
+def evaluate_command(
+    models: Models,
+    data: Data,
+    request: Request,
+    presets: Presets = [],
+    target: Annotated[Literal["predicted", "label"], option("--explain", "Which class is explained.")] = "predicted",
+    score: Annotated[Literal["logit", "probability"], option("--score", "What the perturbation curves show.")] = "logit",
+    fill: Annotated[
+        Literal["zero", "mean", "blur", "noise", "low", "high"], option("--fill", "What takes the place of a region.")
+    ] = "zero",
+    patch: Annotated[int | None, option("--patch", "The side of a region. Default: a 14th of a picture's.", "PIXELS")] = None,
+    steps: Annotated[int, option("--steps", "How many times regions are replaced.", "N")] = 20,
+    share: Annotated[float, option("--share", "Of the regions, replaced in the end.", "0..1")] = 1.0,
+    samples: Annotated[int | None, option("--samples", "Only the first N.", "N")] = None,
+    seed: Seed = 0,
+    report: Report = None,
+    workers: Workers = None,
+    engine: Engine = "processes",
+    journal: JournalFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure explanations on data: what they do to the prediction, where they lie, what they are like."""
+    needed()
+    from onnxdtd.report.report import write
+    from onnxdtd.study.evaluate import PRESETS, Evaluation, Settings, assemble
+
+    writable(report)
+    settings = Settings(patch, steps, share, fill, score, target, samples, seed)
+    job = Evaluation(tuple(dict.fromkeys(models)), tuple(dict.fromkeys(presets)) or PRESETS, data, request, settings)
+    result = assemble(job, units(job, workers, engine, journal))
+    skipped(result)
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+    else:
+        for entry in result["models"]:
+            _print_model(entry, result["settings"])
+    if report is not None:
+        write(report, result)
+        if not as_json:
+            out.print(f"the report is in {report}", markup=False)
+
+
+def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
+    """A row for each preset, a column for each metric that there is, and what may be concluded."""
+    from onnxdtd.report.page import counted
+    from onnxdtd.report.standings import standings
+    from onnxdtd.study.measures import METRICS
+    from onnxdtd.study.tally import RANDOM
+
+    shown = [name for name in METRICS if any(name in preset["metrics"] for preset in model["presets"])]
+    out.print(f"{model['model']}: {counted(model['samples'], 'sample')}", markup=False)
+    rows = [[p["preset"], *(_mean(p["metrics"].get(name)) for name in shown)] for p in model["presets"]]
+    if model["random"]:
+        rows.append([RANDOM, _mean(model["random"]["aopc"]), *[""] * (len(shown) - 1)])
+    print_table(("preset", *(METRICS[name].head for name in shown)), rows)
+    of = "the only score" if model["scores"] == 1 else f"{settings['score']} of the {settings['target']} class"
+    out.print(
+        f"mean ± standard error; {of} while regions with a side of {settings['patch']} become {settings['fill']}, "
+        f"in {settings['steps']} steps"
+    )
+    for sentence in standings(model):
+        out.print(sentence, markup=False)
+
+
+def _mean(value: dict[str, Any] | None) -> str:
+    if value is None:
+        return ""
+    error = "" if value["error"] is None else f"±{value['error']:.2g}"
+    return f"{value['mean']:.3g}{error}"
+
+
+@app.command("audit")
+@selects("preset", "target", "contrast", "keep", "ledger", "explain")
+def audit_command(
+    model: Model,
+    data: Data,
+    request: Request,
+    presets: Presets = [],
+    samples: Annotated[int, option("--samples", "Only the first N.", "N")] = 20,
+    neurons: Annotated[int, option("--neurons", "How many of each layer to find root points of.", "N")] = 16,
+    seed: Seed = 0,
+    report: Report = None,
+    workers: Workers = None,
+    engine: Engine = "processes",
+    journal: JournalFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find out what explanations depend on, and what they do not, and say it in words."""
+    needed()
+    import numpy as np
+
+    from onnxdtd.report.report import write
+    from onnxdtd.study.audit.audit import Job, assemble, measurable, pictures
+    from onnxdtd.study.evaluate import PRESETS
+    from onnxdtd.study.subject import Subject
+
+    for name, value, least in (("samples", samples, 1), ("neurons", neurons, 1), ("seed", seed, 0)):
+        if value < least:
+            raise RequestError(f"--{name} {value}: give at least {least}")
+    writable(report)
+    chosen = tuple(dict.fromkeys(presets)) or PRESETS
+    subject = Subject(model, replace(request, preset=chosen[0]), data)
+    items, left_out, right = measurable(subject, model.parent, samples)
+    xs = np.stack([item.x for item in items]).astype(np.float32)
+    job = Job(model, subject.planned.request, chosen, xs, neurons, seed)
+    result = assemble(job, list(units(job, workers, engine, journal)))
+    result["settings"]["data"] = data.name
+    result |= {"labelled": len(right), "right": sum(right)}
+    result["skipped"] = [{"name": name, "reason": reason} for name, reason in left_out.items()]
+    result["pictures"] = pictures(job, items, subject.form, subject.planned.labels)
+    skipped(result)
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+    else:
+        _print_audit(result)
+    if report is not None:
+        write(report, result)
+        if not as_json:
+            out.print(f"the report is in {report}", markup=False)
+
+
+def _print_audit(result: dict[str, Any]) -> None:
+    """What was found, preset by preset, in words."""
+    from onnxdtd.report.page import copies, counted, explained
+    from onnxdtd.study.audit.choice import standing
+
+    right = f"; the model is right on {result['right']} of {result['labelled']} with a label" if result["labelled"] else ""
+    many = counted(result["settings"]["samples"], "sample")
+    out.print(f"{result['model']}: {many}{right}; {explained(result['classes'])}", markup=False)
+    for sentence in copies(result["copies"], result["settings"]["samples"]):
+        out.print(sentence, markup=False)
+    for preset in result["presets"]:
+        out.print(preset["preset"], style="bold", markup=False)
+        for sentence in preset["verdict"]:
+            out.print(f"  {sentence}", markup=False)
+    out.print(" ".join(standing(result["best"])), markup=False)

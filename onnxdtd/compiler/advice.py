@@ -1,0 +1,111 @@
+"""Ways out of a refusal. Whatever is advised here has been tried on the model itself: followed, it compiles."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnxdtd.compiler.steps import KERNEL_SHAP, UNDEFINED, Plan, reads, undefined
+from onnxdtd.errors import ModelError, Problem, Unsupported
+from onnxdtd.graph import files
+from onnxdtd.graph.emit import Tensor, dims, label
+from onnxdtd.operators.moves import is_float
+from onnxdtd.request import Request
+
+CHOICES = ("TopK", "ArgMax", "ArgMin", "NonMaxSuppression")
+TRIED, SHOWN = 16, 3  # tensors before an obstacle, at most
+
+Attempt = Callable[[onnx.ModelProto, Request], Plan]  # compile the model, or raise
+
+
+def advised(
+    error: ModelError | Unsupported, proto: onnx.ModelProto, request: Request, attempt: Attempt
+) -> ModelError | Unsupported:
+    """``error`` with the ways out that work for the normalised model ``proto``."""
+    hollow, graph = files.hollow(proto), files.graph(proto)
+    problems = error.problems if isinstance(error, Unsupported) else []
+
+    def tried(wanted: Request) -> Plan | None:
+        try:
+            return attempt(hollow, wanted)
+        except Exception:  # what fails in whatever way is no advice
+            return None
+
+    names = list(_explainable(graph, {problem.node for problem in problems}, request, tried))
+    if not isinstance(error, Unsupported):
+        options = ", ".join(map(_output, names))
+        more = [f"inner tensors that can be explained: {options}"] if names else _chosen(graph)
+        return ModelError("; ".join([str(error), *more]))
+    keys = _keys(graph, problems)
+    passes = {**(request.allow or {}), **dict.fromkeys(keys.values(), "pass")}
+    can_pass = not any(problem.way_out for problem in problems) and tried(replace(request, allow=passes)) is not None
+    return Unsupported([_with_ways_out(problem, names, keys[problem.node] if can_pass else None) for problem in problems])
+
+
+def _with_ways_out(problem: Problem, names: Sequence[str], key: str | None) -> Problem:
+    """A problem with what can be done, and why relevance cannot just pass."""
+    ways = ["explain what comes before it with " + " or ".join(map(_output, names))] if names else []
+    if key is not None:
+        ways.append(f"let relevance pass unchanged with --allow {shlex.quote(f'{key}=pass')}")
+    told = [", or ".join(ways), problem.way_out] if ways or problem.way_out else ["there is no way around it for what is asked"]
+    return replace(problem, way_out="; ".join(filter(None, told)))
+
+
+def _chosen(graph: gs.Graph) -> list[str]:
+    """Why scores do not depend on the input as relevance means it: a model without slopes, or a choice, lies in between."""
+    if not any(map(_is_score, graph.outputs)):
+        return []
+    ops = [node.op for node in graph.nodes]
+    found = [undefined(*UNDEFINED[op]) for op in ops if op in UNDEFINED]
+    found += [undefined(f"what {op} chooses", KERNEL_SHAP) for op in ops if op in CHOICES]
+    return found[:1]
+
+
+def _output(name: str) -> str:
+    return f"--output {shlex.quote(name)}"
+
+
+def _keys(graph: gs.Graph, problems: Sequence[Problem]) -> dict[str, str]:
+    """What to allow for each node with a problem: its operator, unless other nodes that have none would pass as well."""
+    refused = {problem.node for problem in problems}
+    served = {node.op for node in graph.nodes if label(node) not in refused}
+    ops = {problem.node: problem.op.rpartition(".")[2] for problem in problems}
+    return {node: node if op in served else op for node, op in ops.items()}
+
+
+def _explainable(
+    graph: gs.Graph, refused: Collection[str], request: Request, tried: Callable[[Request], Plan | None]
+) -> Iterator[str]:
+    """The names of tensors that do not depend on the nodes ``refused`` and can be explained, the last ones first."""
+    found: set[str] = set()
+    for tensor in _scores(graph, refused)[:TRIED]:
+        made = tried(replace(request, output=tensor.name))
+        # What no rule had a say in is the input itself in another shape.
+        if made is None or made.logits.name in found or not any(step.rule for step in made.steps):
+            continue
+        found.add(made.logits.name)
+        yield made.logits.name if made.logits.name in graph.tensors() else tensor.name
+        if len(found) == SHOWN:
+            return
+
+
+def _scores(graph: gs.Graph, refused: Collection[str]) -> list[Tensor]:
+    """Inner tensors [batch, classes] that do not depend on the nodes ``refused``, the last ones first."""
+    behind: set[str] = set()
+    scores: list[Tensor] = []
+    for node in graph.nodes:
+        if label(node) in refused or any(t.name in behind for t in reads(node)):
+            behind.update(t.name for t in node.outputs)
+            continue
+        scores += filter(_is_score, node.outputs)
+    return scores[::-1]
+
+
+def _is_score(tensor: Tensor) -> bool:
+    """Is it [batch, classes], as far as its shape says?"""
+    sizes = dims(tensor)
+    return sizes is not None and is_float(tensor.dtype) and len(sizes) > 1 and sizes[1] != 1 and set(sizes[2:]) <= {1}

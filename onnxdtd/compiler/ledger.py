@@ -1,0 +1,167 @@
+"""The ledger: where the explained logit went, layer by layer, as sums that the compiled model computes itself.
+
+A layer takes in Σ R of its outputs and hands on Σ R of its inputs. The difference is no mystery: with the denominator
+d = Σ q + b + ε sign(z), a bias b keeps R b / d, the stabiliser keeps R ε sign(z) / d, and where d is 0 all of R stays.
+So Σ in = Σ out + bias + stabiliser + dead, up to rounding, and the logit is the relevance of the inputs plus what all
+layers kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from onnxdtd.compiler.steps import Plan, Step
+from onnxdtd.errors import ModelError
+from onnxdtd.graph.emit import Emit, Tensor
+from onnxdtd.method.propagate import Division, Rule, bias_term, divides, stabiliser
+from onnxdtd.operators.linear import Layer
+
+Row: TypeAlias = dict[str, Tensor]
+Pairs: TypeAlias = Sequence[tuple[Tensor, Tensor]]
+DOUBLE = np.dtype(np.float64)
+
+OUTPUT = "ledger"
+COLUMNS = (
+    "in",  # Σ R of the outputs of the step
+    "out",  # Σ R of its inputs
+    "bias",  # absorbed by a bias in a denominator
+    "stabiliser",  # absorbed by ε
+    "dead",  # lost where a denominator is zero: no input has a share
+    "constants",  # fell on padding and other constant entries
+    "negative",  # Σ of the negative part of R of its inputs
+    "positive_biases",  # how many neurons have a bias > 0: deep Taylor's root points need b ≤ 0
+    "bias_sum",  # Σ of those biases
+    "negative_inputs",  # how many inputs are < 0
+    "outside",  # how many inputs of a layer with bounds lie outside of them
+)
+LOSSLESS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")  # hand on every entry, no need to count
+WITH_CONSTANTS = ("Pad", "Concat", "Where")  # some of their entries come from constants
+
+
+class Ledger:
+    """Collects a row of sums for each step; a sum is a tensor [batch, 1] in float64, so that summing adds no error."""
+
+    def __init__(self, e: Emit, plan: Plan, bounds: Callable[[Tensor], tuple[Tensor, Tensor]] | None):
+        self._e, self._plan, self._bounds = e, plan, bounds
+        self._batch, self.batch = plan.samples.count(e), plan.samples.size
+        for tensor in plan.inputs:
+            if self.batch != 1 and plan.samples.axes[tensor.name] is None:
+                raise ModelError(f"--ledger: the input {tensor.name!r} has no batch axis, its relevance belongs to no sample")
+        self.steps: list[str] = []
+        self._rows: list[Row] = []
+        self._divisions: list[Division] = []
+
+    def seed(self, relevance: Tensor) -> None:
+        """The first row: the explained logit."""
+        total = self._sum(relevance, self._plan.logits)
+        self._enter(self._plan.logits.name, {"in": total, "out": total})
+
+    def record(self, division: Division) -> None:
+        """Note how a rule divided, until the step is entered."""
+        self._divisions.append(division)
+
+    def enter(self, step: Step, arrived: Pairs, handed: Pairs) -> None:
+        """A row for a step, from the pairs of tensor and relevance at its outputs and at its inputs."""
+        divisions, self._divisions = self._divisions, []
+        if step.rule is None and (step.kind in ("pass", "preprocessing") or step.op in LOSSLESS):
+            return
+        e = self._e
+        row: Row = {"in": self._total(self._sum(r, t) for t, r in arrived)}
+        if handed:
+            row["out"] = self._total(self._sum(r, t) for t, r in handed)
+            row["negative"] = self._total(self._sum(e("Min", r, 0.0), t) for t, r in handed)
+        if step.op in WITH_CONSTANTS:
+            row["constants"] = e("Sub", row["in"], row["out"]) if handed else row["in"]
+        if step.rule is not None:
+            row |= self._kept(step, divisions, arrived[0][1]) | self._biases(step) | self._inputs(step)
+        self._enter(step.name, row)
+
+    def output(self) -> Tensor:
+        """All rows, float64 [batch, steps, columns]."""
+        e = self._e
+        zero = e.full(0.0, e("Concat", self._batch, e.constant(np.asarray([1])), axis=0), DOUBLE)
+        rows = [e("Concat", *(row.get(name, zero) for name in COLUMNS), axis=1) for row in self._rows]
+        return e("Reshape", e("Concat", *rows, axis=1), [0, len(rows), len(COLUMNS)])
+
+    def _enter(self, name: str, row: Row) -> None:
+        self.steps.append(name)
+        self._rows.append(row)
+
+    def _kept(self, step: Step, divisions: Iterable[Division], relevance: Tensor) -> Row:
+        """What the denominators of a rule kept."""
+        e, layer, rule = self._e, _layer(step), step.rule
+        assert rule is not None
+        kept: dict[str, list[Tensor]] = {"bias": [], "stabiliser": [], "dead": []}
+        for d in divisions:
+            for name, value in _absorbed(e, layer, rule, d):
+                kept[name].append(self._sum(e.mul(value, d.branch.scale), layer.y))
+        if any(branch.when for branch in rule.branches):  # none of them is for an output of 0
+            kept["dead"].append(self._sum(e("Where", e("Equal", layer.y, 0.0), relevance, 0.0), layer.y))
+        return {name: self._total(parts) for name, parts in kept.items() if parts}
+
+    def _biases(self, step: Step) -> Row:
+        """How many biases are positive, and how much they add up to, neuron by neuron."""
+        e, layer = self._e, _layer(step)
+        if layer.b is None:
+            return {}
+        positive = e("Expand", e("Relu", layer.b), e.shape(layer.y))
+        return {
+            "positive_biases": self._sum(e("Greater", positive, 0.0), layer.y),
+            "bias_sum": self._sum(positive, layer.y),
+        }
+
+    def _inputs(self, step: Step) -> Row:
+        """How many inputs are negative, and how many lie outside the bounds that the rule counts on."""
+        e, tensors, rule = self._e, [slot.x for slot in _layer(step).slots], step.rule
+        assert rule is not None
+        signed = [x for x in tensors if not self._plan.nonnegative(x)]
+        row = {"negative_inputs": self._total([self._sum(e("Less", x, 0.0), x) for x in signed])} if signed else {}
+        if rule.needs_bounds and self._bounds is not None:
+            beyond = []
+            for x in tensors:
+                low, high = self._bounds(x)
+                beyond += [self._sum(e("Less", x, low), x), self._sum(e("Greater", x, high), x)]
+            row["outside"] = self._total(beyond)
+        return row
+
+    def _sum(self, value: Tensor, like: Tensor) -> Tensor:
+        """Σ over all entries of a sample, [batch, 1]; ``like`` tells how ``value`` is laid out."""
+        e = self._e
+        try:
+            rows = self._plan.samples.rows(e, e.cast(value, DOUBLE), like)
+        except ModelError as error:
+            raise ModelError(f"--ledger: {error}") from None
+        return e("ReduceSum", rows, [1], keepdims=1)
+
+    def _total(self, parts: Iterable[Tensor]) -> Tensor:
+        total = self._e.sum(list(parts))
+        assert not isinstance(total, float)
+        return total
+
+
+def _layer(step: Step) -> Layer:
+    assert step.layer is not None
+    return step.layer
+
+
+def _absorbed(e: Emit, layer: Layer, rule: Rule, d: Division) -> Iterator[tuple[str, Tensor]]:
+    """The relevance that a division kept from the inputs, entry by entry of the outputs, by who kept it."""
+    if d.s is None or d.z is None:
+        if rule.divide:  # none of its terms can be other than zero
+            yield "dead", d.r
+        return
+    bias = bias_term(e, layer, d.branch, rule.params)
+    if bias is not None:
+        yield "bias", e.mul(e("Mul", d.s, bias), d.factor)
+    if isinstance(d.z, float):
+        if rule.epsilon:
+            yield "stabiliser", e("Mul", d.s, rule.epsilon if d.z >= 0 else -rule.epsilon)
+        elif d.z == 0:
+            yield "dead", d.r
+    elif rule.epsilon:
+        yield "stabiliser", e.mul(stabiliser(e, d.z, rule.epsilon, d.sign), d.s)
+    else:
+        yield "dead", e("Where", divides(e, d.z), 0.0, d.r)

@@ -1,0 +1,91 @@
+"""As what a sample is drawn, and in which order its axes are taken then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxdtd.data.forms import MODES, SMALLEST_PICTURE, colour_axis
+
+MANY_TRACES = 64  # more rows cannot be told apart
+LONG = 4  # how many times as long as wide a matrix is taken for a signal of several channels
+SHORT = 20  # ... if it is longer than this
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """A kind, and the axes of a sample by what they mean there; what is not named has the size 1.
+
+    ``image``: rows, columns and channels; ``traces``: channels and steps; ``frames``: frames, rows, columns and channels;
+    ``bars``: all of them, as features.
+    """
+
+    kind: str
+    axes: tuple[tuple[int, ...], ...]
+
+    def of(self, x: np.ndarray) -> np.ndarray:
+        """``x`` with one axis for each that the kind has.
+
+        >>> arrangement((12, 5000)).of(np.zeros((12, 5000))).shape, arrangement((9, 8, 3)).of(np.zeros((9, 8, 3))).shape
+        ((12, 5000), (9, 8, 3))
+        """
+        order = [axis for group in self.axes for axis in group]
+        rest = [axis for axis in range(x.ndim) if axis not in order]
+        sizes = [int(np.prod([x.shape[axis] for axis in group], dtype=int)) for group in self.axes]
+        return x.transpose(rest + order).reshape(sizes)
+
+
+def arrangement(shape: Sequence[int], slides: Sequence[int] = ()) -> Arrangement:
+    """How a sample of ``shape`` is drawn. ``slides`` are the axes over which the model's first layer slides, as far as
+    that is known: one makes a signal, two a picture, three a clip or a volume. Without them the shape decides.
+    """
+    long = tuple(axis for axis, size in enumerate(shape) if size > 1)
+    slid = tuple(axis for axis in slides if shape[axis] > 1)
+    rest = tuple(axis for axis in long if axis not in slid)
+    if len(slid) == 1:
+        return _rows(shape, rest, slid)
+    if len(slid) == 2:
+        return _planes(shape, rest, slid)
+    if len(slid) == 3:
+        return Arrangement("frames", ((slid[0],), (slid[1],), (slid[2],), rest))
+    return _guessed(shape, long)
+
+
+def _guessed(shape: Sequence[int], long: tuple[int, ...]) -> Arrangement:
+    """By the shape alone."""
+    channel = colour_axis(shape)
+    space = tuple(axis for axis in range(len(shape)) if axis != channel)
+    if channel is not None and min(shape[axis] for axis in space) >= SMALLEST_PICTURE:
+        return _planes(shape, (channel,), space)
+    if len(long) == 1 and len(shape) > 1:
+        return _rows(shape, (), long)
+    if len(long) == 2:
+        short, longer = sorted(long, key=lambda axis: shape[axis])
+        alike = shape[longer] < LONG * shape[short] or shape[longer] <= SHORT
+        return Arrangement("image", ((long[0],), (long[1],), ())) if alike else _rows(shape, (short,), (longer,))
+    channels: tuple[int, ...] = ()
+    if len(long) == 4:
+        channels = (next((axis for axis in (long[0], long[-1], long[1]) if shape[axis] in MODES), long[0]),)
+    left = tuple(axis for axis in long if axis not in channels)
+    if len(left) == 3:
+        frames = left[2] if shape[left[2]] < shape[left[0]] and not channels else left[0]  # bands may be last
+        rows, columns = (axis for axis in left if axis != frames)
+        if min(shape[rows], shape[columns]) >= SMALLEST_PICTURE:
+            return Arrangement("frames", ((frames,), (rows,), (columns,), channels))
+    return Arrangement("bars", (long,))
+
+
+def _rows(shape: Sequence[int], channels: tuple[int, ...], steps: tuple[int, ...]) -> Arrangement:
+    """Traces, or a matrix where there would be too many of them."""
+    if np.prod([shape[axis] for axis in channels], dtype=int) > MANY_TRACES:
+        return Arrangement("image", (channels, steps, ()))
+    return Arrangement("traces", (channels, steps))
+
+
+def _planes(shape: Sequence[int], channels: tuple[int, ...], space: tuple[int, ...]) -> Arrangement:
+    """A picture, or a frame for each channel where they are no colours."""
+    if np.prod([shape[axis] for axis in channels], dtype=int) in MODES:
+        return Arrangement("image", ((space[0],), (space[1],), channels))
+    return Arrangement("frames", (channels, (space[0],), (space[1],), ()))

@@ -1,0 +1,239 @@
+"""Drawing explanations: what went in, what was relevant, and what the model said."""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
+
+from onnxdtd.data.arrangement import arrangement
+from onnxdtd.data.forms import Form
+
+COLOURS = "seismic"  # white is zero, red speaks for the class, blue against it
+FEW_FEATURES = 40
+MANY_PIXELS = 4096
+FEW_TRACES = 16
+STRETCHES = 400  # of a long signal; the relevance of the steps in one is added up
+FRAMES = 16  # of a long clip; the relevance of the frames between two is added up
+ACROSS = 8  # frames in a row
+PICTURES = ("image", "frames")  # kinds that are drawn as the picture that went in
+
+
+@dataclass(frozen=True)
+class Caption:
+    """The words around a picture."""
+
+    title: str
+    subtitle: str
+    notes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()  # what the entries of a vector are called
+
+
+def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, form: Form) -> None:
+    """Write a PNG of one sample and its relevance, both of one ``form``, as that suggests (see ``arrangement``)."""
+    arranged = arrangement(x.shape, form.slides)
+    values, shares = arranged.of(form.shown(x) if arranged.kind in PICTURES else x), arranged.of(relevance)
+    size = SIZES[arranged.kind](values.shape)
+    figure = Figure(figsize=size, layout="constrained")
+    _fit(figure, figure.suptitle(_wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
+    if arranged.kind == "bars":
+        _bars(figure, values, shares, caption.features)
+    else:
+        {"image": _image, "traces": _traces, "frames": _frames}[arranged.kind](figure, values, shares)
+    below = [_wrapped(text, size[0] * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
+    _fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
+        figure.savefig(path, dpi=110, format="png")
+
+
+SIZES = {  # of the figure in inches, by the shape of what is drawn
+    "image": lambda shape: (5.4, 6.0) if _is_wide(shape) else (7.6, 4.4),
+    "traces": lambda shape: (8.6, round(1.7 + min(max(3.0, 0.36 * shape[0]), 0.155 * max(shape[0], 32)), 1)),
+    "frames": lambda shape: (8.6, 1.3 + 2.2 * -(-min(shape[0], FRAMES) // ACROSS)),
+    "bars": lambda shape: (7, 4.4),
+}
+
+
+def _fit(figure: Figure, text: Text) -> None:
+    """Make the letters smaller until the longest line fits."""
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        width = text.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width
+    text.set_fontsize(float(text.get_fontsize()) * min(1, 0.97 * figure.bbox.width / max(width, 1)))
+
+
+def _wrapped(text: str, width: float) -> str:
+    """``text`` in lines of at most ``width`` characters, at most three of them."""
+    return textwrap.fill(text, int(width), max_lines=3, placeholder=" ...")
+
+
+def _is_wide(shape: Sequence[int]) -> bool:
+    """Is a picture so wide that it is better above its heatmap than beside it?"""
+    return shape[1] > 1.5 * shape[0]
+
+
+def pixels(pictures: np.ndarray) -> np.ndarray:
+    """Pictures [..., H, W, C] as they are shown: [..., H, W], or [..., H, W, 3]."""
+    return pictures[..., 0] if pictures.shape[-1] < 3 else pictures[..., :3]
+
+
+def heat(relevance: np.ndarray, channel: int | None) -> np.ndarray:
+    """Relevance of a sample, summed over its channels."""
+    return relevance if channel is None else relevance.sum(channel)
+
+
+def colour_limit(values: np.ndarray) -> float:
+    """The relevance at the ends of the symmetric colour scale: the largest, or in a large picture all but the 0.5 % largest."""
+    size = np.abs(values)
+    limit = np.percentile(size, 99.5) if size.size > MANY_PIXELS else size.max()
+    return float(limit or size.max() or 1.0)
+
+
+def colours(shares: np.ndarray) -> np.ndarray:
+    """The colours of the heatmap scale for each value, [..., 4] from 0 to 1."""
+    half = shares / (2 * colour_limit(shares))
+    return np.asarray(matplotlib.colormaps[COLOURS](np.clip(0.5 + half, 0, 1)))
+
+
+def stretches(relevance: np.ndarray, most: int, axis: int = -1) -> np.ndarray:
+    """Relevance with an axis of at most ``most`` entries: the sums over stretches of one length, the last may be shorter.
+
+    >>> stretches(np.ones((2, 10)), 4).tolist()
+    [[3.0, 3.0, 3.0, 1.0], [3.0, 3.0, 3.0, 1.0]]
+    """
+    size = relevance.shape[axis]
+    return np.add.reduceat(relevance, np.arange(0, size, -(-size // most)), axis=axis)
+
+
+def _shown(axes: Axes, values: np.ndarray, limit: float, aspect: Literal["auto", "equal"] = "equal") -> AxesImage:
+    """A heatmap [H, W]."""
+    return axes.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest", aspect=aspect)
+
+
+def _image(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
+    """[H, W, C], x from 0 to 1; where there are no colours, rows and columns are numbered."""
+    left, right = figure.subplots(2, 1) if _is_wide(x.shape) else figure.subplots(1, 2)
+    aspect: Literal["auto", "equal"] = "auto" if max(x.shape[:2]) > ACROSS * min(x.shape[:2]) else "equal"
+    left.imshow(pixels(x), cmap="gray", vmin=0, vmax=1, aspect=aspect)
+    left.set_title("input", fontsize=10)
+    values = relevance.sum(axis=-1)
+    shown = _shown(right, values, colour_limit(values), aspect)
+    right.set_title("relevance", fontsize=10)
+    figure.colorbar(shown, ax=[left, right] if _is_wide(x.shape) else right, shrink=0.8, format="%.2g")
+    for axes in (left, right):
+        if x.shape[-1] == 1:
+            axes.tick_params(labelsize=7)
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+        else:
+            axes.set(xticks=[], yticks=[])
+
+
+def _traces(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
+    """[C, T]: each channel a line over its relevance in colours, and the sum of that; where there is one, that of each step."""
+    shares, width = stretches(relevance, STRETCHES), -(-x.shape[1] // STRETCHES)
+    ends = np.arange(shares.shape[1] + 1) * width - 0.5
+    words = "relevance" if width == 1 else f"relevance of {width} steps"
+    if len(x) > 1:
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(7, 1))
+        shown = _lines(left, x, shares, ends)
+        left.set(xlabel="step", ylabel="channel")
+        _sums(right, relevance.sum(axis=1))
+        figure.colorbar(shown, ax=right, format="%.2g", label=words, fraction=0.3, aspect=40)
+        return
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    _lines(upper, x, shares, ends)
+    upper.set_ylabel("input")
+    lower.bar((ends[:-1] + ends[1:]) / 2, shares[0], color=colours(shares[0]), width=width)
+    lower.axhline(0, color="0.4", linewidth=0.8)
+    lower.set(xlabel="step", ylabel=words)
+    _symmetric(lower, shares, vertical=True)
+
+
+def _lines(axes: Axes, x: np.ndarray, shares: np.ndarray, ends: np.ndarray) -> ScalarMappable:
+    """Channels [C, T], each scaled to fill a band of height 1, over ``shares`` between ``ends`` in colours. The more of its
+    band a line sweeps over within a stretch, the more it lets the colours through.
+    """
+    count, steps = x.shape
+    few, limit = count <= FEW_TRACES, colour_limit(shares)
+    starts = np.ceil(ends[:-1]).astype(int)
+    shown = axes.pcolormesh(ends, np.arange(count + 1) - 0.5, shares, cmap=COLOURS, vmin=-limit, vmax=limit, alpha=0.7)
+    for place, values in enumerate(x):
+        low, span = values.min(), float(np.ptp(values)) or 1.0
+        swept = (np.maximum.reduceat(values, starts) - np.minimum.reduceat(values, starts)).mean() / span
+        line = place + 0.42 - 0.84 * (values - low) / span
+        axes.plot(line, color="black", linewidth=0.9 if few else 0.5, alpha=1 - 0.75 * swept)
+    axes.hlines(np.arange(1, count) - 0.5, -0.5, steps - 0.5, color="0.8", linewidth=0.5)
+    axes.set(xlim=(-0.5, steps - 0.5), ylim=(count - 0.5, -0.5))
+    names = [f"{i}\n{values.min():.3g} to {values.max():.3g}" for i, values in enumerate(x)]
+    axes.set_yticks(range(count), names if few else None)
+    axes.tick_params("x", labelsize=8)
+    axes.tick_params("y", labelsize=7 if few else 6)
+    return shown
+
+
+def _sums(axes: Axes, sums: np.ndarray) -> None:
+    """What the relevance of each channel adds up to."""
+    axes.barh(np.arange(len(sums)), sums, color=colours(sums))
+    axes.axvline(0, color="0.4", linewidth=0.8)
+    axes.tick_params(labelleft=False, left=False, labelsize=7)
+    axes.set_title("Σ of a channel", fontsize=8)
+    _symmetric(axes, sums, vertical=False)
+    largest = float(np.abs(sums).max())
+    axes.set_xticks([-largest, largest], [f"{-largest:.2g}", f"{largest:.2g}"] if largest else ["", "0"])
+
+
+def _frames(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
+    """[F, H, W, C], x from 0 to 1: rows of frames, each over its heatmap; of a long clip some with what is around them."""
+    count, width = x.shape[0], -(-x.shape[0] // FRAMES)
+    shares = stretches(relevance.sum(axis=-1), FRAMES, axis=0)
+    limit, pictures = colour_limit(shares), pixels(x)
+    across = min(len(shares), ACROSS)
+    grid = figure.subplots(2 * -(-len(shares) // across), across, squeeze=False)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.axis("off")
+    for i, heatmap in enumerate(shares):
+        upper, lower = (grid[2 * (i // across) + below, i % across] for below in (0, 1))
+        first, last = i * width, min((i + 1) * width, count) - 1
+        upper.imshow(pictures[(first + last) // 2], cmap="gray", vmin=0, vmax=1)
+        upper.set_title(f"{first}" if first == last else f"{first} to {last}", fontsize=8, pad=2)
+        shown = _shown(lower, heatmap, limit)
+        lower.set_title(f"Σ {heatmap.sum():.3g}", fontsize=7, pad=2)
+        for axes, word in ((upper, "input"), (lower, "relevance")):
+            axes.axis("on")
+            axes.set_ylabel("" if i % across else word, fontsize=8)
+    figure.colorbar(shown, ax=grid, shrink=0.8, format="%.2g", label="relevance")
+
+
+def _bars(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
+    axes = figure.subplots()
+    values, shares = x.ravel(), relevance.ravel()
+    order = np.argsort(-np.abs(shares), kind="stable")[:FEW_FEATURES]
+    order = np.sort(order)[::-1]
+    names = [f"{features[i] if features else f'feature {i}'} = {values[i]:.4g}" for i in order]
+    axes.barh(names, shares[order], color=colours(shares[order]))
+    axes.axvline(0, color="0.4", linewidth=0.8)
+    axes.tick_params(labelsize=9 if len(order) <= 15 else 6)
+    axes.set_xlabel("relevance" + (f" (the {FEW_FEATURES} largest of {shares.size})" if shares.size > FEW_FEATURES else ""))
+    _symmetric(axes, shares, vertical=False)
+
+
+def _symmetric(axes: Axes, shares: np.ndarray, vertical: bool) -> None:
+    limit = 1.05 * (float(np.abs(shares).max()) or 1.0)
+    (axes.set_ylim if vertical else axes.set_xlim)(-limit, limit)

@@ -1,0 +1,234 @@
+"""Reading what a person wants explained: image files, folders of them, ``.npy`` and ``.npz``, into the model's own layout."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from onnxdtd.data.channels import spread
+from onnxdtd.data.forms import MODES, Form, Shape
+from onnxdtd.data.preprocessing import Placing, Size, place
+from onnxdtd.errors import RequestError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz")
+SIDES = (224, 32, 8, 1)
+ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input without its batch axis, float64, and where it came from; of a picture also its size and where it was placed.
+    ``others`` are the values of further inputs.
+    """
+
+    name: str
+    x: np.ndarray
+    size: Size | None = None
+    placing: Placing | None = None
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an input takes samples: the shape of one, the axis along which several lie, None where the input is one sample, and
+    how many it takes at once, None where that is open.
+    """
+
+    shape: Shape
+    axis: int | None
+    batch: int | None = None
+
+    @classmethod
+    def of(cls, shape: Shape, axis: int | None) -> Layout:
+        """That of an input of ``shape`` with its samples along ``axis``."""
+        if axis is None:
+            return cls(shape, None, 1)
+        size = shape[axis]
+        return cls([*shape[:axis], *shape[axis + 1 :]], axis, size if isinstance(size, int) else None)
+
+    def feed(self, x: np.ndarray) -> np.ndarray:
+        """A sample as the input takes it; a fixed batch is filled with it."""
+        return self.put(np.repeat(x[None], self.batch or 1, axis=0))
+
+    def put(self, xs: np.ndarray) -> np.ndarray:
+        """Samples [n, ...] as the input takes them."""
+        return xs[0] if self.axis is None else np.moveaxis(xs, 0, self.axis)
+
+    def take(self, values: np.ndarray) -> np.ndarray:
+        """What is laid out like the input as [n, ...], samples first."""
+        return values[None] if self.axis is None else np.moveaxis(values, self.axis, 0)
+
+
+def files(paths: Sequence[Path]) -> list[Path]:
+    """The files that ``paths`` name, folders opened one level deep."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise RequestError(f"{path}: no images, .npy or .npz in this folder")
+            found += inside
+        elif not path.exists():
+            raise RequestError(f"{path}: no such file")
+        else:
+            found.append(path)
+    return found
+
+
+def samples(path: Path, form: Form) -> Iterator[Sample]:
+    """The samples in a file, each of the ``form``. Raises ``RequestError`` where they do not fit."""
+    if path.suffix.lower() not in (".npy", ".npz"):
+        yield _picture(path, form)
+        return
+    batch = stacked(path, form)
+    for i, x in enumerate(batch):
+        yield Sample(f"{path.stem}_{i:03d}" if len(batch) > 1 else path.stem, scaled(x, form))
+
+
+def stacked(path: Path, form: Form) -> np.ndarray:
+    """All samples in a ``.npy`` or ``.npz`` file as they are stored, [n, *shape]. Raises ``RequestError``."""
+    array = _array(path, form.name)
+    if array.dtype.kind not in "fiub" or array.size == 0:
+        raise RequestError(f"{path}: has no numbers (array of {array.dtype}, shape {list(array.shape)})")
+    batch = batched(array, form)
+    if batch is None:
+        raise RequestError(f"{path}: the array is {list(array.shape)}, the model takes samples of {list(form.shape)}")
+    return batch
+
+
+def scaled(x: np.ndarray, form: Form) -> np.ndarray:
+    """A sample as float64; pixels (uint8) become inputs where it is known how."""
+    return form.numbers(x) if x.dtype == np.uint8 and form.low is not None and x.ndim > 1 else x.astype(np.float64)
+
+
+def _array(path: Path, input_name: str) -> np.ndarray:
+    with opened(path) as loaded:
+        return loaded if isinstance(loaded, np.ndarray) else np.asarray(_chosen(loaded, path, input_name))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The array or the archive in a numpy file. Raises ``RequestError`` where it, or what is read from it, cannot be read."""
+    try:
+        with path.open("rb") as file:
+            yield np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise RequestError(f"{path}: not a readable numpy file ({reason[0]})") from None
+
+
+def _chosen(archive: Mapping[str, np.ndarray], path: Path, input_name: str) -> np.ndarray:
+    """The array named like the input, or like inputs usually are, or the only one."""
+    names = list(archive)
+    found = [name for name in (input_name, *ARRAY_NAMES) if name in names] or names[: len(names) == 1]
+    if not names:
+        raise RequestError(f"{path}: there is no array in it")
+    if not found:
+        raise RequestError(f"{path}: which array? It has {', '.join(names)}; name one {input_name!r}")
+    return archive[found[0]]
+
+
+def batched(array: np.ndarray, form: Form) -> np.ndarray | None:
+    """``array`` as [n, *shape], if it is that up to a missing batch or channel axis, the order of the axes, or flattening."""
+    shape, channel = form.shape, form.channel
+
+    def fits(candidate: np.ndarray) -> bool:
+        return candidate.ndim == len(shape) + 1 and all(
+            not isinstance(want, int) or want == have for want, have in zip(shape, candidate.shape[1:], strict=True)
+        )
+
+    candidates = [array, array[None]]
+    if channel is not None:
+        for base in (array, array[None]):
+            if base.ndim == len(shape):
+                candidates.append(np.expand_dims(base, channel + 1))
+            if base.ndim == len(shape) + 1 and channel in (0, len(shape) - 1):
+                candidates.append(np.moveaxis(base, -1, 1) if channel == 0 else np.moveaxis(base, 1, -1))
+    sizes = [d for d in shape if isinstance(d, int)]
+    for base in (array, array[None]):  # rows: of more axes than that, some might be taken for others
+        if len(sizes) == len(shape) and base.ndim > 1 and 2 in (base.ndim, len(shape) + 1) and base[0].size == np.prod(sizes):
+            candidates.append(base.reshape([len(base), *sizes]))
+    return next((candidate for candidate in candidates if fits(candidate)), None)
+
+
+def _picture(path: Path, form: Form) -> Sample:
+    """A picture, brought to the model's size as ``onnxdtd.preprocessing.place`` says."""
+    if form.low is None:
+        raise RequestError(
+            f"{path}: to turn pixels into inputs the model needs --range (with --mean and --std) or --low and --high"
+        )
+    mode = MODES.get(form.channels or 3)
+    if len(form.space) != 2 or mode is None:
+        raise RequestError(
+            f"{path}: is a picture, but the model takes samples of {list(form.shape)}; give these as .npy or .npz"
+        )
+    try:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I;16"):  # convert() would cut off everything above 255
+                image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+            image = image.convert(mode)
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise RequestError(f"{path}: not a readable picture ({error})") from None
+    height, width = (size if isinstance(size := form.shape[axis], int) else None for axis in form.space)
+    try:
+        placing = place((image.height, image.width), (height, width), form.preprocessing)
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None
+    resized = (
+        image if placing.size == (image.height, image.width) else image.resize(placing.size[::-1], Image.Resampling.BILINEAR)
+    )
+    rows, columns = (
+        slice(start, start + length) for start, length in zip((placing.top, placing.left), placing.shape, strict=True)
+    )
+    pixels = np.asarray(resized)[rows, columns]
+    if form.channel is not None:
+        pixels = np.moveaxis(np.atleast_3d(pixels), -1, form.channel)
+    return Sample(path.stem, form.numbers(pixels), (image.height, image.width), placing)
+
+
+# Random inputs, for those who have none at hand.
+
+
+def sized(declared: Sequence[Any], axis: int | None, side: int, batch: int = 1) -> list[int]:
+    """``declared`` with a number for every size: ``batch`` on the ``axis`` of samples, ``side`` for others that are open."""
+    return [size if isinstance(size, int) else batch if i == axis else side for i, size in enumerate(declared)]
+
+
+def drawn(
+    rng: np.random.Generator, shape: Sequence[int], low: Any, high: Any, channel: int | None = None, samples: int | None = 0
+) -> np.ndarray:
+    """Uniform numbers between the bounds (a list has one number a channel), or normal ones where there are no bounds."""
+    if low is None or high is None:
+        return rng.normal(size=shape)
+    low, high = (spread(bound, shape, channel, "the bounds of the input", samples) for bound in (low, high))
+    return rng.uniform(low, high, shape)
+
+
+def worded(
+    feeds: Mapping[str, np.ndarray], words: Mapping[str, Sequence[str]], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """``feeds`` with strings in place of numbers drawn for inputs that take strings; ``words`` are those that each knows."""
+    return {**feeds, **{name: rng.choice(known or [""], feeds[name].shape) for name, known in words.items()}}
+
+
+def open_size(
+    declared: Mapping[str, Sequence[Any]], axes: Mapping[str, int | None], run: Callable[[dict[str, np.ndarray]], object]
+) -> int:
+    """The first of some usual heights and widths that a model takes where it leaves them open. Raises ``RequestError``."""
+    for side in SIDES:
+        try:
+            run({name: np.zeros(sized(shape, axes[name], side)) for name, shape in declared.items()})
+        except Exception:  # ONNX Runtime's own exceptions share no base class
+            continue
+        return side
+    raise RequestError("the model takes no input of a size that could be guessed; give real ones with --inputs")

@@ -1,0 +1,86 @@
+"""Small pictures without words, for pages with many of them: of one sample, and of its relevance."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from onnxdtd.data.arrangement import arrangement
+from onnxdtd.data.forms import Form
+from onnxdtd.data.images import FRAMES, PICTURES, colours, pixels, stretches
+
+SMALL = 160  # pixels on the longer side
+CHART = 100  # ... on the shorter one of a chart
+
+
+def small(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[bytes, bytes]:
+    """Two PNGs, of one sample and of its relevance, both of one shape: at most ``SMALL`` pixels wide and high."""
+    arranged = arrangement(x.shape, form.slides)
+    kind, shares = arranged.kind, arranged.of(relevance)
+    if kind in PICTURES:
+        picture, heatmap = pixels(arranged.of(form.shown(x))), shares.sum(axis=-1)
+        if kind == "frames":
+            picture, heatmap = _sheet(picture[:: -(-len(picture) // FRAMES)]), _sheet(stretches(heatmap, FRAMES, axis=0))
+        return _png(_resized(picture)), _png(colours(_resized(heatmap))[..., :3])
+    values = arranged.of(x)
+    if kind == "traces" and len(values) > 1:
+        strips = colours(stretches(shares, SMALL))[..., :3]
+        rows, columns = (np.arange(size) * had // size for size, had in zip((CHART, SMALL), strips.shape[:2], strict=True))
+        return _plotted(_stacked(values), True, "0.3"), _png(strips[rows][:, columns])
+    shares = stretches(shares.ravel(), SMALL)
+    return _plotted(values.ravel(), kind == "traces", "0.3"), _plotted(shares, False, colours(shares))
+
+
+def _sheet(frames: np.ndarray) -> np.ndarray:
+    """Frames [F, H, W, ...] as one picture, four in a row."""
+    across = min(4, len(frames))
+    blank = np.zeros((-len(frames) % across, *frames.shape[1:]))
+    rows = np.concatenate([frames, blank]).reshape(-1, across, *frames.shape[1:])
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+
+
+def _stacked(values: np.ndarray) -> np.ndarray:
+    """Channels [C, T] as lines one below the other around zero, [T, C]."""
+    spans = np.ptp(values, axis=1, keepdims=True)
+    lines = (values - values.min(axis=1, keepdims=True)) / np.where(spans > 0, spans, 1)
+    stacked: np.ndarray = (lines - np.arange(len(lines))[:, None] + len(lines) / 2 - 1).T
+    return stacked
+
+
+def _resized(values: np.ndarray) -> np.ndarray:
+    """``values`` [H, W] or [H, W, C] in the size of a small picture: larger by a whole factor, or smaller by averaging."""
+    factor = SMALL // max(values.shape[:2])
+    if factor:
+        return values.repeat(factor, axis=0).repeat(factor, axis=1)
+    height, width = (max(1, round(side * SMALL / max(values.shape[:2]))) for side in values.shape[:2])
+    planes = np.moveaxis(np.atleast_3d(values), -1, 0).astype(np.float32)
+    shrunk = [np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BOX)) for plane in planes]
+    return np.stack(shrunk, axis=-1).reshape(height, width, *values.shape[2:])
+
+
+def _png(picture: np.ndarray) -> bytes:
+    """A picture with values from 0 to 1 as a PNG."""
+    file = io.BytesIO()
+    Image.fromarray(np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)).save(file, "png", optimize=True)
+    return file.getvalue()
+
+
+def _plotted(values: np.ndarray, line: bool, colour: str | np.ndarray) -> bytes:
+    """A small chart of ``values`` [n], or several lines [n, lines], around zero: lines or bars."""
+    figure = Figure(figsize=(SMALL / 100, CHART / 100), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    if line:
+        axes.plot(values, color=colour, linewidth=1 if values.size < 16 * len(values) else 0.4)
+    else:
+        axes.bar(np.arange(values.size), values, color=colour, width=0.9)
+    axes.set_xlim(-0.7, len(values) - 0.3)
+    limit = 1.05 * (float(np.abs(values).max()) or 1.0)
+    axes.set_ylim(-limit, limit)
+    axes.set_axis_off()
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()

@@ -1,0 +1,87 @@
+"""Do the weights of a node fit its input? Shape inference leaves part of that to the kernels of runtimes, which then fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import onnx_graphsurgeon as gs
+
+from onnxdtd.errors import ModelError
+from onnxdtd.graph.emit import dims, label
+
+Sizes = Sequence[int | None]
+Pair = tuple[str, Sizes, Sizes]  # what it is of, what it is, what it must be
+
+
+def check(graph: gs.Graph) -> None:
+    """Raise ``ModelError`` for a node that no runtime runs."""
+    for node in graph.nodes:
+        shapes = [dims(t) for t in node.inputs]
+        if node.domain or node.op not in FITS or shapes[0] is None or shapes[1] is None:
+            continue
+        for what, is_so, must in FITS[node.op](node, [s for s in shapes if s is not None]):
+            if len(is_so) != len(must) or any(None not in (a, b) and a != b for a, b in zip(is_so, must, strict=True)):
+                raise ModelError(
+                    f"node {label(node)!r} ({node.op}): its {what} is {_text(is_so)} and not {_text(must)}, "
+                    "so no runtime runs it; export the model again"
+                )
+
+
+def _text(sizes: Sizes) -> str:
+    return "[" + ", ".join("?" if size is None else str(size) for size in sizes) + "]"
+
+
+def _times(size: int | None, factor: int) -> int | None:
+    return None if size is None else size * factor
+
+
+def _conv(node: gs.Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+    (x, w, *bias), group = shapes, node.attrs.get("group", 1)
+    yield "number of input channels", x[1:2], [_times(w[1], group)]
+    yield "kernel", w[2:], node.attrs.get("kernel_shape", w[2:])
+    if w[0] is not None:
+        yield "number of output channels", w[:1], [w[0] + -w[0] % group]  # a multiple of the groups
+    for b in bias:
+        yield "bias", b, w[:1]
+
+
+def _conv_transpose(node: gs.Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+    x, w, *bias = shapes
+    yield "number of input channels", x[1:2], w[:1]
+    yield "kernel", w[2:], node.attrs.get("kernel_shape", w[2:])
+    for b in bias:
+        yield "bias", b, [_times(w[1], node.attrs.get("group", 1))]
+
+
+def _channels(node: gs.Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+    for vector in shapes[1:]:
+        yield "weight", vector, shapes[0][1:2]
+
+
+def _repeated(w: Sizes, over: Sizes) -> Sizes:
+    """What ``w`` must be to be repeated along axes of ``over``: of its sizes there, or 1."""
+    return (
+        [1 if a == 1 else size for a, size in zip(w, over[len(over) - len(w) :], strict=True)] if len(w) <= len(over) else over
+    )
+
+
+def _broadcasts(node: gs.Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+    for w in shapes[1:]:
+        yield "weight", w, _repeated(w, shapes[0])
+
+
+def _gemm(node: gs.Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+    y = dims(node.outputs[0])
+    for c in shapes[2:]:
+        if y is not None:
+            yield "bias", c, _repeated(c, y)
+
+
+FITS: dict[str, Callable[[gs.Node, Sequence[Sizes]], Iterator[Pair]]] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "InstanceNormalization": _channels,
+    "LayerNormalization": _broadcasts,
+    "PRelu": _broadcasts,
+}

@@ -1,0 +1,49 @@
+"""Missing values: inputs in which a model itself replaces NaN, before anything computes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxdtd.graph.emit import Tensor, dims
+
+SAME = ("Identity", "Cast")
+BESIDE = ("Concat", "FeatureVectorizer")  # put columns side by side
+
+
+def imputed(nodes: Iterable[gs.Node], inputs: Sequence[Tensor]) -> dict[str, np.ndarray]:
+    """What an Imputer takes for a missing value in each of ``inputs``, one number or one a column; those that are read by
+    anything else are left out.
+    """
+    readers: dict[str, list[gs.Node]] = {}
+    for node in nodes:
+        for tensor in node.inputs:
+            readers.setdefault(tensor.name, []).append(node)
+    found = {tensor.name: _replacement(tensor, readers) for tensor in inputs}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _replacement(tensor: Tensor, readers: Mapping[str, Sequence[gs.Node]]) -> np.ndarray | None:
+    """What stands in for NaN in ``tensor``; None where some reader gets to see it."""
+    values = [_by(node, tensor, readers) for node in readers.get(tensor.name, ())]
+    return values[0] if values and all(value is not None for value in values) else None
+
+
+def _by(node: gs.Node, tensor: Tensor, readers: Mapping[str, Sequence[gs.Node]]) -> np.ndarray | None:
+    if node.op == "Imputer":
+        missing = np.isnan(node.attrs.get("replaced_value_float", 0.0)) and node.attrs.get("imputed_value_floats")
+        return np.asarray(node.attrs["imputed_value_floats"], np.float32) if missing else None
+    if node.op in SAME:
+        return _replacement(node.outputs[0], readers)
+    rank = len(dims(tensor) or ())
+    if node.op in BESIDE and node.attrs.get("axis", 1) in (-1, rank - 1):
+        whole = _replacement(node.outputs[0], readers)
+        widths = [(dims(t) or [None])[-1] for t in node.inputs]
+        place = next(i for i, t in enumerate(node.inputs) if t is tensor)
+        before = [width for width in widths[: place + 1] if width is not None]
+        if whole is None or whole.size == 1 or len(before) <= place:
+            return whole if whole is None or whole.size == 1 else None
+        return whole[sum(before[:-1]) : sum(before)]
+    return None

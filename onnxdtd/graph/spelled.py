@@ -1,0 +1,211 @@
+"""Quantised operators and classifiers of ai.onnx.ml, seen as the float operators that they stand for.
+
+The predictor's nodes stay as they are. For planning, a quantised operator counts as three: dequantise its operands, do
+the float operation, quantise the result. The float tensors between them are nodes of the relevance pass, read from the
+integers that the predictor computed; what no rule needs is not emitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import helper
+
+from onnxdtd.errors import ModelError
+from onnxdtd.graph.emit import Emit, Tensor, dims
+
+
+@dataclass
+class View:
+    """What a node of the graph amounts to; looks like a ``gs.Node`` but belongs to no graph."""
+
+    op: str
+    name: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    domain: str = ""
+    exact: bool = True  # is the output just what the operator gives, or was it rounded and cut off?
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a quantised operator keeps what: triples (value, scale, zero point) of operands, pair of the result (float where it
+    is left out), the bias, whose scale is the product of those of the operands.
+    """
+
+    op: str
+    operands: tuple[tuple[int, int, int], ...]
+    result: tuple[int, int]
+    bias: int | None = None
+
+
+TWO = ((0, 1, 2), (3, 4, 5))
+ONE = ((0, 1, 2),)
+QUANTISED = {
+    ("", "QLinearConv"): Layout("Conv", TWO, (6, 7), 8),
+    ("", "QLinearMatMul"): Layout("MatMul", TWO, (6, 7)),
+    ("com.microsoft", "QGemm"): Layout("Gemm", TWO, (7, 8), 6),
+    ("com.microsoft", "QLinearAdd"): Layout("Add", TWO, (6, 7)),
+    ("com.microsoft", "QLinearMul"): Layout("Mul", TWO, (6, 7)),
+    ("com.microsoft", "QLinearGlobalAveragePool"): Layout("GlobalAveragePool", ONE, (3, 4)),
+    ("com.microsoft", "QLinearAveragePool"): Layout("AveragePool", ONE, (3, 4)),
+    ("com.microsoft", "QLinearLeakyRelu"): Layout("LeakyRelu", ONE, (3, 4)),
+    ("com.microsoft", "QLinearSigmoid"): Layout("Sigmoid", ONE, (3, 4)),
+}
+DROPPED = ("channels_last",)  # attributes that the float operator does not have
+
+
+def layout(node: gs.Node | onnx.NodeProto, op: str) -> Layout | None:
+    """The layout of a quantised operator; None for any other."""
+    domain = node.domain if node.domain not in (None, "ai.onnx") else ""
+    return QUANTISED.get((domain, op))
+
+
+def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes with those that shape inference does not understand spelled out in others that give the same shapes."""
+    for i, node in enumerate(nodes):
+        if node.op_type == "GroupNormalization":
+            yield helper.make_node("Identity", node.input[:1], node.output)
+            continue
+        if node.domain == "ai.onnx.ml" and node.op_type == "Imputer":
+            yield helper.make_node("Identity", node.input, node.output)
+            continue
+        if node.domain == "ai.onnx.ml" and node.op_type in ("Scaler", "Normalizer"):
+            yield helper.make_node("Cast", node.input, node.output, to=onnx.TensorProto.FLOAT)
+            continue
+        if node.domain == "ai.onnx.ml" and node.op_type == "FeatureVectorizer":
+            yield helper.make_node("Concat", node.input, node.output, axis=1)
+            continue
+        found = layout(node, node.op_type)
+        if found is None or not node.domain or any(a.name in DROPPED and a.i for a in node.attribute):
+            yield node
+            continue
+        operands = [f"onnxdtd_{i}_{k}" for k in range(len(found.operands))]
+        for name, triple in zip(operands, found.operands, strict=True):
+            yield helper.make_node("DequantizeLinear", [node.input[k] for k in triple], [name])
+        attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in DROPPED}
+        if not _rounds(node.input, found):
+            yield helper.make_node(found.op, operands, node.output, **attrs)
+            continue
+        yield helper.make_node(found.op, operands, [f"onnxdtd_{i}"], **attrs)
+        yield helper.make_node("QuantizeLinear", [f"onnxdtd_{i}", *(node.input[k] for k in found.result)], node.output)
+
+
+def _rounds(inputs: Sequence[Any], found: Layout) -> bool:
+    """Is there a scale for the result?"""
+    return len(inputs) > found.result[0]
+
+
+def views(e: Emit, nodes: Sequence[gs.Node]) -> list[gs.Node | View]:
+    """The nodes as they are planned on."""
+    seen: list[gs.Node | View] = []
+    for node in nodes:
+        e.scope = node.name or node.outputs[0].name
+        found = layout(node, node.op)
+        if found is not None and not any(node.attrs.get(name) for name in DROPPED):
+            seen += _quantised(e, node, found)
+        elif node.domain == "ai.onnx.ml" and node.op in ML:
+            seen += ML[node.op](e, node)
+        else:
+            seen.append(node)
+    return seen
+
+
+def _quantised(e: Emit, node: gs.Node, found: Layout) -> list[View]:
+    """Dequantise, operate, quantise."""
+    name, made = e.scope, []
+    operands: list[Tensor] = []
+    for value, scale, zero in found.operands:
+        source = node.inputs[value]
+        rows = value == 3 and (found.op == "Conv" or bool(node.attrs.get("transB")))  # a weight with its outputs in front
+        axis = {"axis": 0} if rows and dims(node.inputs[scale]) not in ([], [1]) else {}
+        real = _float(e("DequantizeLinear", source, node.inputs[scale], node.inputs[zero], **axis), source, node.inputs[scale])
+        if not any(operand is real for operand in operands):  # the sum of a tensor and itself
+            made.append(View("DequantizeLinear", name, [source], [real]))
+        operands.append(real)
+    if found.bias is not None and len(node.inputs) > found.bias and not node.inputs[found.bias].is_empty():
+        unit = e("Mul", node.inputs[found.operands[0][1]], node.inputs[found.operands[1][1]])
+        bias = e("Mul", e.cast(node.inputs[found.bias], operands[0].dtype), e.mul(unit, float(node.attrs.get("alpha", 1.0))))
+        operands.append(_float(bias, node.inputs[found.bias], unit))
+    result, attrs = node.outputs[0], {key: value for key, value in node.attrs.items() if key not in DROPPED}
+    if not _rounds(node.inputs, found):
+        return [*made, View(found.op, name, operands, [result], attrs)]
+    step, shift = (node.inputs[i] for i in found.result)
+    real = _float(e("DequantizeLinear", result, step, shift), result, step)
+    made.append(View(found.op, name, operands, [real], attrs, exact=False))
+    made.append(View("QuantizeLinear", name, [real, step, shift], [result]))
+    return made
+
+
+def _float(tensor: Tensor, like: Tensor, scale: Tensor) -> Tensor:
+    """``tensor`` with the shape of ``like`` and the type of its scale."""
+    tensor.shape = like.shape
+    tensor.dtype = scale.dtype if scale.dtype is not None else np.dtype(np.float32)
+    return tensor
+
+
+def _linear_classifier(e: Emit, node: gs.Node) -> list[View]:
+    """x Wᵀ + b, whose result the predictor keeps to itself, and whatever it makes of that."""
+    x = node.inputs[0]
+    weights = np.asarray(node.attrs.get("coefficients", []), np.float32)
+    features = (dims(x) or [None])[-1] or 0
+    rows = weights.size // features if features else len(node.attrs.get("classlabels_ints", [0]))
+    intercepts = np.asarray(node.attrs.get("intercepts") or [0.0] * max(rows, 1), np.float32)
+    if not weights.size or weights.size % len(intercepts):
+        raise ModelError(f"{e.scope}: a LinearClassifier with {weights.size} coefficients for {len(intercepts)} classes")
+    weights = weights.reshape(len(intercepts), -1)
+    real = x if x.dtype == np.float32 else e.cast(x, np.dtype(np.float32))
+    w, b = e.constant(np.ascontiguousarray(weights.T)), e.constant(intercepts)
+    scores = e("Gemm", real, w, b)
+    sizes = dims(x)
+    scores.shape = [None if sizes is None else sizes[0], len(intercepts)]
+    made = [] if real is x else [View("Cast", e.scope, [x], [real])]
+    made.append(View("Gemm", e.scope, [real, w, b], [scores]))
+    return [*made, View("LinearClassifier", e.scope, [scores], list(node.outputs))]
+
+
+def _scaler(e: Emit, node: gs.Node) -> list[View]:
+    """(x − offset) · scale"""
+    x, y = node.inputs[0], node.outputs[0]
+    dtype = np.dtype(np.float32)
+    given = (node.attrs.get(name, default) for name, default in (("offset", 0.0), ("scale", 1.0)))
+    offset, scale = (e.constant(np.asarray(numbers, dtype)) for numbers in given)
+    real = x if x.dtype == dtype else e.cast(x, dtype)
+    centred = e("Sub", real, offset)
+    real.shape = centred.shape = x.shape
+    made = [] if real is x else [View("Cast", e.scope, [x], [real])]
+    return [*made, View("Sub", e.scope, [real, offset], [centred]), View("Mul", e.scope, [centred, scale], [y])]
+
+
+def _imputer(e: Emit, node: gs.Node) -> list[View]:
+    """Entry by entry; what was missing is no less responsible for what it was taken for."""
+    return [View("Identity", e.scope, node.inputs[:1], list(node.outputs))]
+
+
+def _feature_vectorizer(e: Emit, node: gs.Node) -> list[View]:
+    """Columns side by side"""
+    return [View("Concat", e.scope, list(node.inputs), list(node.outputs), {"axis": 1})]
+
+
+def _normalizer(e: Emit, node: gs.Node) -> list[View]:
+    """An operator of its own, on float32"""
+    x, y = node.inputs[0], node.outputs[0]
+    real = x if x.dtype == np.float32 else e.cast(x, np.dtype(np.float32))
+    real.shape = x.shape
+    made = [] if real is x else [View("Cast", e.scope, [x], [real])]
+    return [*made, View("Normalizer", e.scope, [real], [y], dict(node.attrs))]
+
+
+ML = {
+    "LinearClassifier": _linear_classifier,
+    "Scaler": _scaler,
+    "Imputer": _imputer,
+    "FeatureVectorizer": _feature_vectorizer,
+    "Normalizer": _normalizer,
+}

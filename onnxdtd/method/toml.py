@@ -1,0 +1,416 @@
+"""Rules and presets from TOML files: ours in ``rules/``, and a user's own. Every mistake names the file and the entry."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxdtd.errors import RequestError, RuleError, suggestion
+from onnxdtd.method.propagate import BIASES, INPUTS, WEIGHTS, Branch, Rule, Term
+from onnxdtd.operators.linear import FAMILIES, LINEAR
+from onnxdtd.operators.products import FROZEN
+from onnxdtd.operators.slopes import DERIVATIVE
+
+DEFAULTS = ("dtd", "lrp-epsilon")  # the first that looks at the values of the inputs; the second always does
+DERIVATIVES = ("g", "x g", "g g")
+LAYERS = tuple(LINEAR | FROZEN)  # the operators that a rule can be for, and in a derivative ...
+SLOPES = tuple(LINEAR | DERIVATIVE)
+SIDES = ("y>0", "y<0")
+NUMBERS = (1e-30, 1e30)  # between them, and at 0, a parameter and its reciprocal are numbers in float32
+RULE_KEYS = {"equation", "domain", "source", "params", "epsilon", "divide", "terms", "direction", "bias", "branches"}
+
+# The search direction v = x · condition gives the term x · weight, since q = v w.
+CONDITIONS = {"": "w", "w>0": "w+", "w<0": "w-", "w": "w2", "1/w": "1"}
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What a selector can ask about a layer."""
+
+    name: str
+    op: str
+    family: str
+    first: bool
+    bounds: bool
+
+
+@dataclass(frozen=True)
+class Selector:
+    """An entry of a preset: conditions, all of which must hold, and the rule for the layers where they do."""
+
+    rule: Rule
+    where: str  # file and entry, for messages
+    first: bool = False
+    bounds: bool = False
+    family: tuple[str, ...] = ()
+    op: tuple[str, ...] = ()
+    name: str = ""
+    asked: bool = False  # for this very model, by --set
+
+    def matches(self, layer: LayerFacts) -> bool:
+        """Do all conditions hold?"""
+        return (
+            (layer.first or not self.first)
+            and (layer.bounds or not self.bounds)
+            and (not self.family or layer.family in self.family)
+            and (not self.op or layer.op in self.op)
+            and (not self.name or layer.name == self.name or fnmatchcase(layer.name, self.name))
+        )
+
+    def covers(self, other: Selector) -> bool:
+        """Does it match every layer that ``other`` matches, in any model?"""
+        lists = [(self.family, other.family), (self.op, other.op)]
+        return (
+            (other.first or not self.first)
+            and (other.bounds or not self.bounds)
+            and all(not mine or (bool(theirs) and set(theirs) <= set(mine)) for mine, theirs in lists)
+            and (not self.name or self.name == other.name)
+        )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """An assignment of rules to layers: the first selector that matches decides."""
+
+    name: str
+    selectors: tuple[Selector, ...]
+    title: str = ""
+    source: str = ""
+    derivative: str | None = None  # one of DERIVATIVES: the gradient g of the logit, and what is made of it
+
+    def rule(self, layer: LayerFacts) -> Rule:
+        """The rule for a layer. Raises ``RuleError`` where no selector matches."""
+        for selector in self.selectors:
+            if selector.matches(layer):
+                if selector.rule.needs_bounds and not layer.bounds:
+                    raise RequestError(
+                        f"the rule {selector.rule.name} at {layer.name!r} ({selector.where}) needs the bounds of the input: "
+                        + ("give --low and --high" if layer.first else "only the first layer has them; choose another rule")
+                    )
+                return selector.rule
+        raise RuleError(
+            f"preset {self.name}: no entry matches the layer {layer.name!r} ({layer.op}); "
+            "write an entry without conditions, { rule = ... }, as its last"
+        )
+
+    def unused(self, layers: Sequence[LayerFacts]) -> list[str]:
+        """The entries by name or operator that decide on none of ``layers``, in words.
+
+        Raises ``RuleError`` for a ``--set`` that matches none: unlike a file it was said about this very model.
+        """
+        deciding = {next(i for i, selector in enumerate(self.selectors) if selector.matches(layer)) for layer in layers}
+        names, idle = [layer.name for layer in layers], []
+        for i, selector in enumerate(self.selectors):
+            if i in deciding or not (selector.name or selector.op):
+                continue
+            if any(selector.matches(layer) for layer in layers):
+                idle.append(f"{selector.where}: decides on no layer of this model, since others that match come first")
+            elif selector.asked:
+                listed = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+                close = suggestion(selector.name, names) or f"; its layers are {listed}"
+                raise RuleError(f"{selector.where}: matches no layer of this model{close}")
+            else:
+                idle.append(f"{selector.where}: matches no layer of this model")
+        return idle
+
+
+class Library:
+    """All rules and presets: those that come with onnxdtd, and those of a user's file."""
+
+    def __init__(self) -> None:
+        self.rules: dict[str, Callable[[Mapping[str, float]], Rule]] = {}
+        self.presets: dict[str, Preset] = {}
+        for file in ("rules.toml", "presets.toml"):
+            self.load(data_folder() / file)
+
+    def load(self, path: Path) -> list[str]:
+        """Add the rules and presets of a TOML file; returns the names of its presets."""
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise RuleError(f"{path}: cannot be read ({error.strerror})") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RuleError(f"{path}: not a TOML file ({error})") from None
+        _only(tables, {"rule", "preset"}, str(path))
+        for name, table in _tables(tables, "rule", path):
+            where = f"{path}, [rule.{name}]"
+            if name in self.rules:
+                raise RuleError(f"{where}: there is a rule of this name already")
+            self.rules[name] = _rule_factory(name, table, where)
+        for name, table in _tables(tables, "preset", path):
+            where = f"{path}, [preset.{name}]"
+            if name in self.presets:
+                raise RuleError(f"{where}: there is a preset of this name already")
+            self.presets[name] = self._preset(name, table, where)
+        return list(tables.get("preset", {}))
+
+    def rule(self, reference: str, where: str = "") -> Rule:
+        """A rule by ``name`` or ``name(parameter=value, ...)``."""
+        prefix = f"{where}: " if where else ""
+        match = re.fullmatch(r"\s*([^()\s]+)\s*(?:\((.*)\))?\s*", reference)
+        if not match or match[1] not in self.rules:
+            raise RuleError(f"{prefix}no rule {reference!r}; there are {', '.join(self.rules)}")
+        params = {}
+        for part in filter(str.strip, (match[2] or "").split(",")):
+            name, _, value = map(str.strip, part.partition("="))
+            if name in params:
+                raise RuleError(f"{prefix}{reference!r}: has {name} twice")
+            try:
+                params[name] = float(value)
+            except ValueError:
+                raise RuleError(f"{prefix}{reference!r}: write parameters as name=number") from None
+        try:
+            return self.rules[match[1]](params)
+        except RuleError as error:
+            raise RuleError(f"{prefix}{error}") from None
+
+    def preset(self, reference: str) -> Preset:
+        """A preset by name, or that of a TOML file: ``FILE.toml``, or ``FILE.toml:NAME`` where it has several."""
+        if reference in self.presets:
+            return self.presets[reference]
+        file, _, name = reference.partition(".toml:")
+        path = Path(file + ".toml") if name else Path(reference)
+        if path.suffix != ".toml":
+            raise RuleError(f"no preset {reference!r}; there are {', '.join(self.presets)}, or name a .toml file")
+        names = self.load(path)
+        if name and name not in names:
+            raise RuleError(f"{path}: no preset {name!r} in it; it has {', '.join(names) or 'none'}")
+        if not name and len(names) != 1:
+            has = f"{len(names)} presets ({', '.join(names)})" if names else "no preset"
+            raise RuleError(f"{path}: has {has}; choose one as {path}:NAME" if names else f"{path}: has {has}")
+        return self.presets[name or names[0]]
+
+    def overridden(self, preset: Preset, settings: Sequence[str]) -> Preset:
+        """``preset`` with entries ``NODE-GLOB=RULE`` in front, the last of them first."""
+        selectors = []
+        for setting in settings:
+            glob, sign, reference = setting.partition("=")
+            if not sign or not glob or not reference:
+                raise RuleError(f"--set {setting!r}: write NODE-GLOB=RULE, for example 'conv1=gamma(gamma=0.1)'")
+            rule = self.rule(reference, f"--set {setting}")
+            selectors.append(Selector(rule, f"--set {setting}", name=glob, asked=True))
+        _check_division(preset.derivative, selectors, f"the preset {preset.name}")
+        return replace(preset, selectors=(*selectors[::-1], *preset.selectors))
+
+    def _preset(self, name: str, table: Mapping[str, Any], where: str) -> Preset:
+        _only(table, {"title", "source", "layers", "derivative"}, where)
+        for key in ("title", "source"):
+            _text(table, key, where)
+        derivative = table.get("derivative")
+        if derivative not in (None, *DERIVATIVES):
+            raise RuleError(f"{where}: derivative is one of {', '.join(DERIVATIVES)}, not {derivative!r}")
+        entries = table.get("layers")
+        if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+            raise RuleError(f"{where}: needs layers = [{{ rule = ... }}, ...]")
+        known = LAYERS if derivative is None else SLOPES
+        selectors = [self._selector(entry, known, f"{where}, entry {i}") for i, entry in enumerate(entries, 1)]
+        _check_division(derivative, selectors, "a preset")
+        for i, selector in enumerate(selectors):
+            for above in selectors[:i]:
+                if above.covers(selector):
+                    number = above.where.rpartition(" ")[2]
+                    raise RuleError(
+                        f"{selector.where}: is never reached, since entry {number} takes every layer that it matches"
+                    )
+        return Preset(name, tuple(selectors), table.get("title", ""), table.get("source", ""), derivative)
+
+    def _selector(self, entry: Mapping[str, Any], known: Sequence[str], where: str) -> Selector:
+        _only(entry, {"first", "bounds", "family", "op", "name", "rule"}, where)
+        if not isinstance(entry.get("rule"), str):
+            raise RuleError(f"{where}: needs a rule")
+        for flag in ("first", "bounds"):
+            if entry.get(flag, True) is not True:
+                raise RuleError(f"{where}: {flag} is true or left out, not {entry[flag]!r}")
+        if "bounds" in entry and "first" not in entry:
+            raise RuleError(f"{where}: bounds = true needs first = true, since only first layers have bounds")
+        lists = {key: _strings(entry, key, where) for key in ("family", "op")}
+        name = _text(entry, "name", where)
+        for key, value in {**lists, "name": name}.items():
+            if key in entry and not value:
+                raise RuleError(f"{where}: {key} is empty, which fits no layer; leave it out for every layer")
+        for key, words in (("family", FAMILIES), ("op", known)):
+            for value in lists[key]:
+                if value not in words:
+                    raise RuleError(f"{where}: no layer has {key} {value!r}; there are {', '.join(words)}")
+        rule = self.rule(entry["rule"], where)
+        return Selector(rule, where, "first" in entry, "bounds" in entry, lists["family"], lists["op"], name)
+
+
+def _check_division(derivative: str | None, selectors: Sequence[Selector], what: str) -> None:
+    """A derivative multiplies by slopes, which no rule that divides does, and the other way round."""
+    for selector in selectors:
+        if selector.rule.divide and derivative is not None:
+            raise RuleError(
+                f"{selector.where}: the rule {selector.rule.name} divides, but {what} with derivative = {derivative!r} "
+                "takes rules that do not, such as gradient"
+            )
+        if not selector.rule.divide and derivative is None:
+            raise RuleError(
+                f"{selector.where}: the rule {selector.rule.name} does not divide, but {what} without derivative takes "
+                "rules that do; it belongs into one with derivative, such as the preset gradient"
+            )
+
+
+def definitions(presets: Iterable[str]) -> dict[str, str]:
+    """The digests of the files among ``presets``: what is in them may change while their names do not."""
+    paths = {Path(preset.partition(".toml")[0] + ".toml") for preset in presets if ".toml" in preset}
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths) if path.is_file()}
+
+
+def data_folder() -> Path:
+    """Where the rule files are: inside the package in a wheel, beside it in a checkout."""
+    here = Path(__file__).resolve().parent.parent
+    return next(folder for folder in (here / "rules", here.parent / "rules") if (folder / "rules.toml").is_file())
+
+
+def _only(table: Mapping[str, Any], keys: set[str], where: str) -> None:
+    unknown = sorted(set(table) - keys)
+    if unknown:
+        raise RuleError(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(sorted(keys))}")
+
+
+def _tables(tables: Mapping[str, Any], kind: str, path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    group = tables.get(kind, {})
+    if not isinstance(group, dict) or not all(isinstance(table, dict) for table in group.values()):
+        raise RuleError(f"{path}: write [{kind}.NAME] tables")
+    return list(group.items())
+
+
+def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
+    value = entry.get(key, "")
+    if not isinstance(value, str):
+        raise RuleError(f"{where}: {key} is a string, not {value!r}")
+    return value
+
+
+def _strings(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    value = entry.get(key, [])
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+        raise RuleError(f"{where}: {key} is a string or a list of strings")
+    return tuple(values)
+
+
+def _rule_factory(name: str, table: Mapping[str, Any], where: str) -> Callable[[Mapping[str, float]], Rule]:
+    """A function from parameters to the rule that a table describes, tried once with the defaults so that errors show early."""
+    _only(table, RULE_KEYS, where)
+    if not re.fullmatch(r"[^()\s]+", name):
+        raise RuleError(f"{where}: a rule with spaces or parentheses in its name cannot be chosen; rename it")
+    defaults = table.get("params", {})
+    if not isinstance(defaults, dict) or not all(_is_number(v) for v in defaults.values()):
+        raise RuleError(f"{where}: params maps names to numbers")
+    if "branches" in table and set(table) & {"terms", "direction", "bias"}:
+        raise RuleError(f"{where}: has branches, so terms, direction and bias belong into them")
+    branches = table.get("branches", [{key: table[key] for key in ("terms", "direction", "bias") if key in table}])
+    if not isinstance(branches, list) or not branches or not all(isinstance(branch, dict) for branch in branches):
+        raise RuleError(f"{where}: branches is a list of tables")
+    divided = table.get("divide", True)
+    if not isinstance(divided, bool):
+        raise RuleError(f"{where}: divide is true or false")
+    if not divided and any({"epsilon", "bias", "direction"} & set(part) for part in (table, *branches)):
+        raise RuleError(f"{where}: divide = false leaves no denominator, so epsilon, bias and direction mean nothing")
+    words = {key: _text(table, key, where) for key in ("equation", "domain", "source")}
+
+    def make(given: Mapping[str, float]) -> Rule:
+        unknown = sorted(set(given) - set(defaults))
+        if unknown:
+            raise RuleError(f"{name} has no parameter {unknown[0]!r}; it has {', '.join(defaults) or 'none'}")
+        params = {key: float(value) for key, value in {**defaults, **given}.items()}
+        if not all(np.isfinite(value) and value >= 0 for value in params.values()):
+            raise RuleError(f"{name}: parameters are finite and not negative")
+        places = [where if len(branches) == 1 else f"{where}, branch {i}" for i in range(1, len(branches) + 1)]
+        made = tuple(_branch(branch, params, place) for branch, place in zip(branches, places, strict=True))
+        _check_scales(name, made, [branch.get("scale", 1) for branch in branches])
+        epsilon = _number(table.get("epsilon", 0.0), params, where)
+        if epsilon < 0:
+            raise RuleError(f"{where}: epsilon is not negative")
+        for key, value in {**params, "epsilon": epsilon}.items():
+            if value and not NUMBERS[0] <= value <= NUMBERS[1]:
+                raise RuleError(f"{name}: {key} = {value:g} is neither 0 nor between {NUMBERS[0]:g} and {NUMBERS[1]:g}")
+        return Rule(name, made, params, epsilon, divided, **words)
+
+    try:
+        make({})
+    except RuleError as error:
+        raise RuleError(str(error) if where in str(error) else f"{where}: {error}") from None
+    for idle in sorted(set(defaults) - _mentioned(table, branches)):
+        raise RuleError(f"{where}: the parameter {idle!r} is used nowhere (gamma is in w~+, w~-, b~+ and b~-)")
+    return make
+
+
+def _check_scales(name: str, made: Sequence[Branch], written: Sequence[Any]) -> None:
+    """On either side of 0 the scales of the branches sum to 1."""
+    for side in SIDES:
+        parts = [(branch.scale, text) for branch, text in zip(made, written, strict=True) if branch.when in (None, side)]
+        at = f" where {side}" if any(branch.when for branch in made) else ""
+        if not parts:
+            raise RuleError(f"{name}: has no branch{at}, so relevance would not be conserved")
+        total = sum(scale for scale, _ in parts)
+        if abs(total - 1) > 1e-9:
+            scales = " + ".join(str(text) for _, text in parts).replace("+ -", "- ")
+            raise RuleError(f"{name}: {scales} must be 1{at}, not {total:g}, or relevance would not be conserved")
+
+
+def _mentioned(table: Mapping[str, Any], branches: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The names of parameters that a rule uses."""
+    scales = {str(value).removeprefix("-").strip() for value in (table.get("epsilon"), *(b.get("scale") for b in branches))}
+    return scales | ({"gamma"} if any("~" in str((b.get("terms"), b.get("bias"))) for b in branches) else set())
+
+
+def _is_number(value: Any) -> bool:
+    """Is it a number, and no whole one that a float cannot hold?"""
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300)
+
+
+def _number(value: Any, params: Mapping[str, float], where: str) -> float:
+    """A finite number, or the name of a parameter with an optional minus."""
+    if _is_number(value):
+        if not np.isfinite(value):
+            raise RuleError(f"{where}: {value!r} is not finite")
+        return float(value)
+    name = str(value).removeprefix("-").strip()
+    if name not in params:
+        raise RuleError(f"{where}: {value!r} is neither a number nor a parameter ({', '.join(params) or 'none'})")
+    return -params[name] if str(value).startswith("-") else params[name]
+
+
+def _branch(table: Mapping[str, Any], params: Mapping[str, float], where: str) -> Branch:
+    _only(table, {"terms", "direction", "bias", "scale", "when"}, where)
+    if ("terms" in table) == ("direction" in table):
+        raise RuleError(f"{where}: needs either terms or direction")
+    weights = {weight: weight for weight in WEIGHTS} if "terms" in table else CONDITIONS
+    parts = _strings(table, "terms" if "terms" in table else "direction", where)
+    if not parts:
+        raise RuleError(f"{where}: has no terms")
+    terms = tuple(_term(part, weights, params, where) for part in parts)
+    for term in terms:
+        if replace(term, sign=-term.sign) in terms:
+            raise RuleError(f"{where}: {term.x} {term.w} is both added and taken off, which leaves nothing")
+    for key, allowed in (("bias", BIASES), ("when", SIDES)):
+        if table.get(key) not in (None, *allowed):
+            raise RuleError(f"{where}: {key} is one of {', '.join(allowed)}, not {table[key]!r}")
+    _needs_gamma(table.get("bias") or "", params, where)
+    return Branch(terms, _number(table.get("scale", 1.0), params, where), table.get("bias"), table.get("when"))
+
+
+def _needs_gamma(text: str, params: Mapping[str, float], where: str) -> None:
+    if "~" in text and "gamma" not in params:
+        raise RuleError(f"{where}: {text!r} needs a parameter gamma")
+
+
+def _term(text: str, weights: Mapping[str, str], params: Mapping[str, float], where: str) -> Term:
+    sign, body = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
+    x, _, w = body.strip().partition(" ")
+    if x not in INPUTS or w.strip() not in weights:
+        options = f"an input ({', '.join(INPUTS)}) and {', '.join(filter(None, weights))}"
+        raise RuleError(f"{where}: cannot read {text!r}; write {options}")
+    _needs_gamma(text, params, where)
+    return Term(sign, x, weights[w.strip()])

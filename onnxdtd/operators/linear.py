@@ -1,0 +1,442 @@
+"""Every operator that is linear in an input: a pair of maps that accept any weight, A(w) x and A(w)ᵀ s.
+
+A layer may have several inputs (a residual Add has two), each a ``Slot`` with its own pair of maps:
+y = Σ_slots A(w) x + b. The weight is a tensor of the graph, so a rule may hand in w⁺ or w² instead; where the matrix has
+no weights of its own (an average, a sum, a residual Add) the weight is the number that the fixed, non-negative
+matrix is multiplied by. To support another operator, register a function that returns its ``Layer``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxdtd.graph.emit import Emit, Tensor, Value, dims, known
+from onnxdtd.operators.windows import BLOCK, adjoint_average, adjoint_conv, flipped_pads, window
+
+Active = Callable[[Tensor], bool]  # does this tensor depend on the explained input?
+FAMILIES = ("conv", "dense", "average", "sum", "affine")
+
+
+class NotLinear(Exception):
+    """Raised by a builder that cannot serve this node; the text says why."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One input x of a layer with its weight w.
+
+    ``batched``: axis 0 is a batch of independent samples, so an x that is the same for all may have size 1 there.
+    ``elementwise``: A(w) only multiplies and repeats entries, so a number may stand for an x or a w of equal entries.
+    ``few``: x has so few channels (axis 1) that the adjoint of several w joined along that axis costs no more than that of one.
+    ``one``: what a rule means by a weight of 1, where that is not a 1 for each entry of w.
+    """
+
+    x: Tensor
+    w: Value
+    forward: Callable[[Value, Value], Value]  # (x, w) -> A(w) x
+    adjoint: Callable[[Tensor, Value], Value]  # (s, w) -> A(w)ᵀ s
+    batched: bool = False
+    elementwise: bool = False
+    few: int = 0
+    one: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """y = Σ_slots A(w) x + b, where b broadcasts against y.
+
+    ``exact``: y is that sum to float precision. A quantised layer rounds it and cuts it off.
+
+    ``per_channel`` gives the weight of the layer followed by a multiplication of its outputs, channel by channel
+    (axis 1), by a vector: what a BatchNormalization behind it amounts to. None where that has no such form.
+    """
+
+    family: str
+    slots: list[Slot]
+    y: Tensor
+    b: Tensor | None = None
+    one_to_one: bool = False
+    exact: bool = True
+    per_channel: Callable[[Value, Tensor], Tensor] | None = None
+
+
+Builder = Callable[[Emit, gs.Node, Active], Layer]
+LINEAR: dict[str, Builder] = {}
+
+
+def linear(*ops: str) -> Callable[[Builder], Builder]:
+    """Register the builder of some operators."""
+
+    def register(builder: Builder) -> Builder:
+        for op in ops:
+            assert op not in LINEAR, op
+            LINEAR[op] = builder
+        return builder
+
+    return register
+
+
+def only_first(node: gs.Node, active: Active) -> Tensor:
+    """The first input, if no other depends on the explained input."""
+    if any(active(t) for t in node.inputs[1:]):
+        raise NotLinear("its weights depend on the input")
+    return node.inputs[0]
+
+
+def shape_of(tensor: Tensor) -> list[int | None]:
+    """The shape, whose rank at least must be known."""
+    sizes = dims(tensor)
+    if sizes is None:
+        raise NotLinear(f"the rank of {tensor.name!r} is unknown; declare its shape in the model")
+    return sizes
+
+
+def weight_shape(tensor: Tensor) -> list[int]:
+    """The shape of a weight, all sizes of which must be known."""
+    sizes = known(dims(tensor))
+    if sizes is None:
+        raise NotLinear(f"the shape of the weight {tensor.name!r} is unknown")
+    return sizes
+
+
+def column(e: Emit, vector: Tensor, rank: int) -> Tensor:
+    """A vector over channels, shaped to broadcast along axis 1 of a tensor of ``rank``."""
+    return vector if rank <= 2 else e("Reshape", vector, [-1] + [1] * (rank - 2))
+
+
+def optional(node: gs.Node, index: int) -> Tensor | None:
+    """An input that may be left out."""
+    return node.inputs[index] if len(node.inputs) > index and not node.inputs[index].is_empty() else None
+
+
+@linear("Conv")
+def conv(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """y = w ∗ x + b"""
+    x, w, y, group = only_first(node, active), node.inputs[1], node.outputs[0], node.attrs.get("group", 1)
+    shape, b = weight_shape(w), optional(node, 2)
+    win = window(node.attrs, shape[2:], (dims(x) or [None] * len(shape))[2:])
+    slot = Slot(
+        x,
+        w,
+        forward=lambda x, w: e("Conv", x, w, **node.attrs),
+        adjoint=lambda s, w: adjoint_conv(e, s, w, shape, x, win, (dims(y) or [])[2:], group),
+        batched=True,
+        few=shape[1] if group == 1 and shape[1] <= BLOCK // 2 and flipped_pads(win) else 0,
+    )
+    scaled = lambda w, g: e("Mul", w, e("Reshape", g, [-1] + [1] * (len(shape) - 1)))
+    return Layer("conv", [slot], y, None if b is None else column(e, b, len(shape)), per_channel=scaled)
+
+
+@linear("ConvTranspose")
+def conv_transpose(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """The adjoint of a convolution; its own adjoint is that convolution, with the same weight."""
+    x, w, y, group = only_first(node, active), node.inputs[1], node.outputs[0], node.attrs.get("group", 1)
+    shape, b = weight_shape(w), optional(node, 2)
+    if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or "output_shape" in node.attrs:
+        raise NotLinear("its padding is given by auto_pad or output_shape, not by pads")
+    keep = {name: node.attrs[name] for name in ("pads", "strides", "dilations", "group") if name in node.attrs}
+    sizes = e.shape(x, 2)
+
+    def adjoint(s: Tensor, w: Value) -> Tensor:
+        # Output padding of a whole stride or more would let the convolution see one window too many.
+        back = e("Conv", s, w, **keep)
+        return e("Slice", back, [0] * (len(shape) - 2), sizes, list(range(2, len(shape))))
+
+    slot = Slot(x, w, lambda x, w: e("ConvTranspose", x, w, **node.attrs), adjoint, batched=True)
+    scaled = None
+    if group == 1:
+        scaled = lambda w, g: e("Mul", w, e("Reshape", g, [1, -1] + [1] * (len(shape) - 2)))
+    return Layer("conv", [slot], y, None if b is None else column(e, b, len(shape)), per_channel=scaled)
+
+
+@linear("Gemm")
+def gemm(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """Y = α op(A) op(B) + β C with one or more of A, B, C depending on the input (A and B not both)."""
+    (a, b), c, y = node.inputs[:2], optional(node, 2), node.outputs[0]
+    flags = {name: node.attrs.get(name, 0) for name in ("transA", "transB")}
+    alpha, beta, slots = float(node.attrs.get("alpha", 1.0)), float(node.attrs.get("beta", 1.0)), []
+
+    def product(x: Tensor, w: Tensor, trans_x: int, trans_w: int) -> Tensor:
+        return e("Gemm", x, w, **{name: 1 for name, on in (("transA", trans_x), ("transB", trans_w)) if on})
+
+    ta, tb = flags["transA"], flags["transB"]
+    if active(a) and active(b):
+        raise NotLinear("both factors depend on the input")
+    if active(a):
+        forward = lambda x, w: product(x, w, ta, tb)
+        back = lambda s, w: product(w, s, tb, 1) if ta else product(s, w, 0, 1 - tb)
+        slots.append(Slot(a, e.mul(b, alpha), forward, back, batched=not ta))
+    elif active(b):
+        forward = lambda x, w: product(w, x, ta, tb)
+        back = lambda s, w: product(s, w, 1, ta) if tb else product(w, s, 1 - ta, 0)
+        slots.append(Slot(b, e.mul(a, alpha), forward, back))
+    bias = None if c is None or active(c) else e.mul(c, beta)
+    if c is not None and active(c):
+        bias = None if slots else product(e.mul(a, alpha), b, ta, tb)
+        slots.append(sum_slot(e, c, y, beta))
+    scaled = lambda w, g: e("Mul", w, e("Reshape", g, [-1, 1] if tb else [1, -1]))
+    return Layer("dense", slots, y, bias, per_channel=scaled if len(slots) == 1 and active(a) else None)
+
+
+@linear("MatMul")
+def matmul(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """y = x w or y = w x, where leading axes broadcast and vectors are allowed, as in numpy."""
+    (left, right), y = node.inputs, node.outputs[0]
+    if active(left) and active(right):
+        raise NotLinear("both factors depend on the input")
+    x, w = (left, right) if active(left) else (right, left)
+    rank_x, rank_w = len(shape_of(x)), len(shape_of(w))
+    if rank_x == 1 and rank_w > 2:
+        raise NotLinear("it multiplies a vector by a stack of matrices")
+    adjoint = _left_adjoint(e, x, w) if active(left) else _right_adjoint(e, rank_w, rank_x)
+    if rank_x >= 2 and rank_w > 2:  # leading axes of x may have been repeated
+        before, product = adjoint, [*shape_of(y)[:-2], *shape_of(x)[-2:]]
+        adjoint = lambda s, w: e.unbroadcast(before(s, w), product, x)
+    forward = (lambda x, w: e("MatMul", x, w)) if active(left) else (lambda x, w: e("MatMul", w, x))
+    scaled = (lambda w, g: e("Mul", w, g)) if active(left) and rank_x == rank_w == 2 else None
+    batched = active(left) and rank_x >= 2 and rank_w == 2
+    return Layer("dense", [Slot(x, w, forward, adjoint, batched)], y, per_channel=scaled)
+
+
+def _transpose(e: Emit, w: Value, rank: int) -> Tensor:
+    return e("Transpose", w, perm=[*range(rank - 2), rank - 1, rank - 2])
+
+
+def _left_adjoint(e: Emit, x: Tensor, w: Tensor) -> Callable[[Tensor, Value], Tensor]:
+    """Of x -> x w."""
+    rank_x, sizes = len(shape_of(x)), shape_of(w)
+    if len(sizes) == 1:
+        return lambda s, w: e("Mul", e("Unsqueeze", s, [-1]), w)
+    if len(sizes) > 2 or rank_x < 2 or sizes[1] is None:
+        return lambda s, w: e("MatMul", s, _transpose(e, w, len(sizes)))
+    # As rows times a matrix that Gemm transposes: of a constant, a runtime would make a transposed copy while it loads.
+    if rank_x == 2:
+        return lambda s, w: e("Gemm", s, w, transB=1)
+    rows = [-1, sizes[1]]
+    return lambda s, w: e("Reshape", e("Gemm", e("Reshape", s, rows), w, transB=1), e.shape(x), allowzero=1)
+
+
+def _right_adjoint(e: Emit, rank_w: int, rank_x: int) -> Callable[[Tensor, Value], Tensor]:
+    """Of x -> w x."""
+    if rank_w == 1 and rank_x == 1:
+        return lambda s, w: e("Mul", w, s)
+    if rank_w == 1:
+        return lambda s, w: e("Mul", e("Unsqueeze", w, [-1]), e("Unsqueeze", s, [-2]))
+    if rank_x == 1:
+        return lambda s, w: e("MatMul", s, w)
+    return lambda s, w: e("MatMul", _transpose(e, w, rank_w), s)
+
+
+def sum_slot(e: Emit, x: Tensor, y: Tensor, w: float = 1.0) -> Slot:
+    """A term of a sum: y = w x + ..., where x may be repeated along some axes."""
+    shape = shape_of(y)
+    return Slot(x, w, e.mul, lambda s, w: e.mul(e.unbroadcast(s, shape, x), w), elementwise=True)
+
+
+@linear("Add", "Sub", "Sum")
+def add(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """y = x₁ ± x₂ ± ...; terms that do not depend on the input are the bias."""
+    y, slots, bias = node.outputs[0], [], []
+    for position, term in enumerate(node.inputs):
+        sign = -1.0 if node.op == "Sub" and position else 1.0
+        if active(term):
+            slots.append(sum_slot(e, term, y, sign))
+        else:
+            bias.append(e.mul(term, sign))
+    b = e.sum(bias) if bias else None
+    if len(slots) > 1:
+        return Layer("sum", slots, y, b)
+    return Layer("affine", slots, y, b, one_to_one=dims(slots[0].x) == dims(y))
+
+
+@linear("Mul", "Div")
+def scale(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """y = w x with one weight for each entry: a diagonal matrix."""
+    (left, right), y = node.inputs, node.outputs[0]
+    if active(left) and active(right):
+        raise NotLinear("both factors depend on the input")
+    if node.op == "Div" and active(right):
+        raise NotLinear("it divides by a tensor that depends on the input")
+    x, w = (left, right) if active(left) else (right, left)
+    shape = shape_of(y)
+    factor = e("Reciprocal", w) if node.op == "Div" else w
+    slot = Slot(x, factor, e.mul, lambda s, w: e.unbroadcast(e.mul(s, w), shape, x), elementwise=True)
+    return Layer("affine", [slot], y, one_to_one=dims(x) == dims(y))
+
+
+@linear("Neg")
+def negate(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """y = −x"""
+    x, y = node.inputs[0], node.outputs[0]
+    return Layer("affine", [Slot(x, -1.0, e.mul, e.mul, elementwise=True)], y, one_to_one=True)
+
+
+@linear("Einsum")
+def einsum(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """A product of two tensors with one index for each axis: what is summed over in A is repeated in Aᵀ."""
+    equation = node.attrs["equation"].replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    names = terms.split(",")
+    if not arrow or len(names) != 2 or "." in equation or any(len(set(n)) < len(n) for n in (*names, result)):
+        raise NotLinear(f"its equation {equation!r} is not a product of two tensors")
+    i = 0 if active(node.inputs[0]) else 1
+    x, w, own, other = node.inputs[i], node.inputs[1 - i], names[i], names[1 - i]
+    if active(w):
+        raise NotLinear("both factors depend on the input")
+    if not set(own) <= set(result) | set(other):
+        raise NotLinear(f"its equation {equation!r} sums over an axis of one factor alone")
+    forward = lambda x, w: e("Einsum", *((x, w) if i == 0 else (w, x)), equation=equation)
+    adjoint = lambda s, w: e("Einsum", s, w, equation=f"{result},{other}->{own}")
+    return Layer("dense", [Slot(x, w, forward, adjoint)], node.outputs[0])
+
+
+@linear("Resize")
+def resize(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """y = (M₁ ⊗ M₂ ⊗ ...) x, one matrix an axis, which the operator itself yields when it resizes a unit matrix."""
+    x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
+    before, after = known(shape_of(x)[2:]), known(shape_of(y)[2:])
+    if before is None or after is None:
+        raise NotLinear("the sizes before and after are not known at compile time; export the model with fixed ones")
+    if node.attrs.get("mode", "nearest") == "cubic":
+        raise NotLinear("cubic interpolation has negative weights")
+    if node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize" or node.attrs.get("antialias"):
+        raise NotLinear("it crops or smooths while it resizes")
+    given = optional(node, 2)
+    scales = None if given is None else constant_value(given)
+    keep = {k: v for k, v in node.attrs.items() if k in ("mode", "coordinate_transformation_mode", "nearest_mode")}
+
+    def matrix(axis: int, dtype: Any) -> Tensor:
+        """[after, before]"""
+        n, m = before[axis], after[axis]
+        unit = e("Reshape", e("EyeLike", e.full(0.0, e.constant(np.asarray([n, n])), dtype)), [1, 1, n, n])
+        if scales is not None and scales.size == rank:
+            factors = e.constant(np.asarray([1, 1, scales[axis + 2], 1], np.float32))
+            return e("Reshape", e("Resize", unit, None, factors, **keep), [m, n])
+        return e("Reshape", e("Resize", unit, None, None, [1, 1, m, n], **keep), [m, n])
+
+    def adjoint(s: Tensor, w: Value) -> Value:
+        for axis in range(rank - 2):
+            last = [*(a for a in range(rank) if a != axis + 2), axis + 2]
+            moved = e("MatMul", e("Transpose", s, perm=last), matrix(axis, s.dtype))
+            s = e("Transpose", moved, perm=[int(a) for a in np.argsort(last)])
+        return e.mul(s, w)
+
+    forward = lambda x, w: e.mul(e("Resize", x, *node.inputs[1:], **node.attrs), w)
+    return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=optional(node, 3) is None)], y)
+
+
+def batch_norm(e: Emit, node: gs.Node) -> tuple[Tensor, Tensor]:
+    """γ/√(σ²+ε) and β − μγ/√(σ²+ε), the factor and the shift of each channel."""
+    _, gamma, beta, mean, variance = node.inputs
+    root = e("Sqrt", e("Add", variance, float(node.attrs.get("epsilon", 1e-5))))
+    factor = e("Div", gamma, root)
+    return factor, e("Sub", beta, e("Mul", mean, factor))
+
+
+@linear("BatchNormalization")
+def batch_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """y = γ (x − μ)/√(σ²+ε) + β with the statistics of training; diagonal where it is not part of the layer before it."""
+    x, y = only_first(node, active), node.outputs[0]
+    if node.attrs.get("training_mode"):
+        raise NotLinear("it normalises by the statistics of the batch (training_mode=1); export the model in evaluation mode")
+    factor, shift = (column(e, vector, len(shape_of(x))) for vector in batch_norm(e, node))
+    return Layer("affine", [Slot(x, factor, e.mul, e.mul, elementwise=True)], y, shift, one_to_one=True)
+
+
+@linear("AveragePool")
+def average_pool(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """y = mean of x over each window"""
+    x, y = node.inputs[0], node.outputs[0]
+    win = window(node.attrs, node.attrs["kernel_shape"], shape_of(x)[2:])
+    forward = lambda x, w: e.mul(e("AveragePool", x, **node.attrs), w)
+    adjoint = lambda s, w: e.mul(adjoint_average(e, s, x, win, node.attrs), w)
+    return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=True)], y)
+
+
+@linear("GlobalAveragePool", "ReduceMean", "ReduceSum")
+def reduce(e: Emit, node: gs.Node, active: Active) -> Layer:
+    """y = mean or sum of x over some axes; the adjoint repeats s along them."""
+    x, y, rank = only_first(node, active), node.outputs[0], len(shape_of(node.inputs[0]))
+    axes = reduced_axes(node, rank)
+    mean = node.op != "ReduceSum"
+
+    def adjoint(s: Tensor, w: Value) -> Value:
+        if not node.attrs.get("keepdims", 1):
+            s = e("Unsqueeze", s, axes)
+        if mean:
+            s = e("Div", s, count(e, x, axes, s.dtype))
+        return e.mul(e("Expand", s, e.shape(x)), w)
+
+    forward = lambda x, w: e.mul(e(node.op, x, *node.inputs[1:], **node.attrs), w)
+    return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=0 not in axes)], y)
+
+
+def count(e: Emit, x: Tensor, axes: Sequence[int], dtype: Any) -> Value:
+    """How many entries of ``x`` lie along ``axes``."""
+    sizes = shape_of(x)
+    fixed = known([sizes[axis] for axis in axes])
+    if fixed is not None:
+        return float(np.prod(fixed))
+    parts = [e.shape(x, axis, axis + 1) for axis in axes]
+    total = parts[0]
+    for part in parts[1:]:
+        total = e("Mul", total, part)
+    return e.cast(total, dtype)
+
+
+def reduced_axes(node: gs.Node, rank: int) -> list[int]:
+    """The axes that a reduction or a global pool sums over, all as non-negative numbers."""
+    if node.op.startswith("Global"):
+        return list(range(2, rank))
+    axes = node.attrs.get("axes")
+    given = optional(node, 1)
+    if given is not None:
+        values = constant_value(given)
+        if values is None:
+            raise NotLinear("its axes are computed at run time")
+        axes = values.tolist()
+    if not axes:
+        if node.attrs.get("noop_with_empty_axes"):
+            raise NotLinear("it reduces no axes (noop_with_empty_axes)")
+        return list(range(rank))
+    return sorted(axis % rank for axis in axes)
+
+
+def constant_value(tensor: Tensor) -> np.ndarray | None:
+    """The value of a small constant, whether an initializer or a Constant node; None where it is not known here."""
+    if isinstance(tensor, gs.Constant):
+        return np.asarray(tensor.values)
+    if tensor.inputs and tensor.inputs[0].op == "Constant":
+        attrs = tensor.inputs[0].attrs
+        value = attrs.get("value")
+        if value is not None:
+            return np.asarray(value.values)
+        return next((np.asarray(attrs[name]) for name in attrs if name.startswith("value_")), None)
+    return None
+
+
+def followed_by(e: Emit, layer: Layer, node: gs.Node, active: Active) -> Layer | None:
+    """The layer seen as one with the node behind it: Add or Sub of a constant, or BatchNormalization. None if it cannot be."""
+    y, (slot, *others) = node.outputs[0], layer.slots
+    if others or layer.family not in ("conv", "dense"):
+        return None
+    if node.op == "BatchNormalization" and layer.per_channel is not None and not node.attrs.get("training_mode"):
+        factor, shift = batch_norm(e, node)
+        rank = len(shape_of(y))
+        bias = column(e, shift, rank)
+        if layer.b is not None:
+            bias = e("Add", e("Mul", layer.b, column(e, factor, rank)), bias)
+        scaled = replace(slot, w=layer.per_channel(slot.w, factor))
+        return replace(layer, slots=[scaled], y=y, b=bias)
+    if node.op in ("Add", "Sub") and active(node.inputs[0]) != active(node.inputs[1]):
+        constant = node.inputs[1] if active(node.inputs[0]) else node.inputs[0]
+        if dims(y) != dims(layer.y) or (node.op == "Sub" and not active(node.inputs[0])):
+            return None
+        bias = e("Neg", constant) if node.op == "Sub" else constant
+        return replace(layer, y=y, b=bias if layer.b is None else e("Add", layer.b, bias))
+    return None

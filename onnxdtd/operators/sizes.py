@@ -1,0 +1,99 @@
+"""Sizes that a graph computes for itself, as numbers and factors: what its Reshapes are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import TypeAlias
+
+import onnx_graphsurgeon as gs
+
+from onnxdtd.operators.factors import Size, divided, multiplied, number
+from onnxdtd.operators.linear import constant_value
+
+Values: TypeAlias = list[Size | None]  # of a scalar or a vector; what is not known is None
+MOST = 16  # entries; shapes have no more
+
+
+def constants(tensor: gs.Tensor) -> Values | None:
+    """The entries of a constant, where they may be sizes."""
+    array = constant_value(tensor)
+    if array is None or array.dtype.kind not in "iu" or array.size > MOST:
+        return None
+    return [(Fraction(int(value)), frozenset()) for value in array.reshape(-1)]
+
+
+def computed(node: gs.Node, operands: Sequence[Values | None]) -> Values | None:
+    """What a node makes of sizes, None where that is not known at all."""
+    known = [values for values in operands if values is not None]
+    if node.op not in COMPUTED or len(known) != len(node.inputs):
+        return None
+    return COMPUTED[node.op](node, known)
+
+
+def _same(node: gs.Node, operands: list[Values]) -> Values:
+    return operands[0]
+
+
+def _joined(node: gs.Node, operands: list[Values]) -> Values:
+    return [size for values in operands for size in values]
+
+
+def _picked(node: gs.Node, operands: list[Values]) -> Values | None:
+    held, places = operands[0], _numbers(operands[1])
+    return None if places is None or any(not -len(held) <= i < len(held) for i in places) else [held[i] for i in places]
+
+
+def _cut(node: gs.Node, operands: list[Values]) -> Values | None:
+    ends = [_numbers(values) for values in operands[1:]]
+    if any(end is None or len(end) != 1 for end in ends):
+        return None
+    start, end, *rest = (int(end[0]) for end in ends if end is not None)
+    return operands[0][start : end : rest[1] if len(rest) > 1 else 1]
+
+
+def _numbers(values: Values) -> list[int] | None:
+    found = [number(size) for size in values if size is not None]
+    return [i for i in found if i is not None] if len(found) == len(values) and None not in found else None
+
+
+def _entry_by_entry(of: Callable[[Size, Size], Size | None]) -> Callable[[gs.Node, list[Values]], Values | None]:
+    def function(node: gs.Node, operands: list[Values]) -> Values | None:
+        a, b = operands
+        if len(a) != len(b) and 1 not in (len(a), len(b)):
+            return None
+        pairs = zip(a * (len(b) if len(a) == 1 else 1), b * (len(a) if len(b) == 1 else 1), strict=True)
+        return [None if x is None or y is None else of(x, y) for x, y in pairs]
+
+    return function
+
+
+def _of_numbers(of: Callable[[int, int], int]) -> Callable[[gs.Node, list[Values]], Values | None]:
+    def both(a: Size, b: Size) -> Size | None:
+        x, y = number(a), number(b)
+        return None if x is None or y is None else (Fraction(of(x, y)), frozenset())
+
+    return _entry_by_entry(both)
+
+
+def _quotient(a: Size, b: Size) -> Size | None:
+    found = divided(a, b)
+    return found if found is not None and found[0].denominator == 1 else None
+
+
+def _remainder(a: Size, b: Size) -> Size | None:
+    x, y = number(a), number(b)
+    return None if x is None or y is None or x < 0 or y <= 0 else (Fraction(x % y), frozenset())
+
+
+COMPUTED: dict[str, Callable[[gs.Node, list[Values]], Values | None]] = {
+    **dict.fromkeys(("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten"), _same),
+    "Concat": _joined,
+    "Gather": _picked,
+    "Slice": _cut,
+    "Mul": _entry_by_entry(lambda a, b: multiplied([a, b])),
+    "Div": _entry_by_entry(_quotient),
+    "Add": _of_numbers(int.__add__),
+    "Sub": _of_numbers(int.__sub__),
+    "Mod": _entry_by_entry(_remainder),
+}

@@ -1,0 +1,219 @@
+"""Adjoints of everything that slides a window: which nodes, and all of the index arithmetic.
+
+The arithmetic lives in pure functions on integers. ``None`` stands for a size that is unknown before run time.
+Measured with ONNX Runtime on a CPU, the adjoint of a stride-1 convolution is three times faster as a convolution with
+flipped weights than as a ConvTranspose; for larger strides ConvTranspose is as good as anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxdtd.graph.emit import Emit, Tensor, dims, known
+
+Ints = tuple[int, ...]
+BLOCK = 16  # channels that a runtime computes at once, whether a convolution has as many or not
+
+
+@dataclass(frozen=True)
+class Window:
+    """The geometry of a sliding window. ``begin`` and ``end`` are None where SAME padding depends on a size unknown yet."""
+
+    kernel: Ints
+    strides: Ints
+    dilations: Ints
+    begin: Ints | None
+    end: Ints | None
+    auto_pad: str = "NOTSET"
+
+    @property
+    def extent(self) -> Ints:
+        """How far the window reaches: dilation · (kernel − 1) + 1."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+
+    @property
+    def axes(self) -> list[int]:
+        """The spatial axes, after batch and channel."""
+        return list(range(2, 2 + len(self.kernel)))
+
+
+def same_padding(size: int, extent: int, stride: int, upper: bool) -> tuple[int, int]:
+    """Padding before and after so that the output has ⌈size / stride⌉ entries; the odd one goes to the end if ``upper``.
+
+    >>> same_padding(5, 2, 2, upper=True), same_padding(5, 2, 2, upper=False)
+    ((0, 1), (1, 0))
+    """
+    total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+    return (total // 2, total - total // 2) if upper else (total - total // 2, total // 2)
+
+
+def window(attrs: dict[str, Any], kernel: Sequence[int], sizes: Sequence[int | None]) -> Window:
+    """The window that the attributes of a Conv or a pool describe, over spatial ``sizes``."""
+    rank = len(kernel)
+    strides = tuple(attrs.get("strides") or [1] * rank)
+    dilations = tuple(attrs.get("dilations") or [1] * rank)
+    auto = attrs.get("auto_pad", "NOTSET")
+    pads = list(attrs.get("pads") or [0] * (2 * rank))
+    begin: Ints | None = tuple(pads[:rank])
+    end: Ints | None = tuple(pads[rank:])
+    if auto == "VALID":
+        begin = end = (0,) * rank
+    elif auto in ("SAME_UPPER", "SAME_LOWER"):
+        extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+        # With stride 1 the padding is the same for every size.
+        fixed = [0 if s == 1 else n for n, s in zip(sizes, strides, strict=True)]
+        if any(n is None for n in fixed):
+            begin = end = None
+        else:
+            pairs = [same_padding(n or 0, e, s, auto == "SAME_UPPER") for n, e, s in zip(fixed, extent, strides, strict=True)]
+            begin, end = tuple(b for b, _ in pairs), tuple(e for _, e in pairs)
+    return Window(tuple(kernel), strides, dilations, begin, end, auto)
+
+
+def output_sizes(win: Window, inside: Sequence[int | None], ceil: bool) -> list[int] | None:
+    """How many windows a runtime computes: with ``ceil`` also those that reach beyond the end, but none that starts there.
+
+    >>> win = Window((3,), (3,), (1,), (1,), (2,))
+    >>> output_sizes(win, [7], ceil=False), output_sizes(win, [7], ceil=True)
+    ([3], [3])
+    """
+    found = []
+    if win.begin is None or win.end is None:
+        return None
+    for n, begin, end, extent, stride in zip(inside, win.begin, win.end, win.extent, win.strides, strict=True):
+        if n is None:
+            return None
+        span = n + begin + end - extent
+        m = (-(-span // stride) if ceil else span // stride) + 1
+        found.append(m - 1 if ceil and (m - 1) * stride >= n + begin else m)
+    return found
+
+
+def flipped_pads(win: Window) -> list[int] | None:
+    """The pads that make a stride-1 convolution with flipped weights the adjoint, or None where it has none.
+
+    >>> flipped_pads(Window((3,), (1,), (1,), (1,), (1,))), flipped_pads(Window((1,), (1,), (1,), (1,), (1,)))
+    ([1, 1], None)
+    """
+    if win.begin is None or win.end is None or any(s != 1 for s in win.strides):
+        return None
+    pads = [e - 1 - p for p, e in zip(win.begin + win.end, win.extent * 2, strict=True)]
+    return pads if min(pads) >= 0 else None
+
+
+def transposed_pads(win: Window, inside: Sequence[int], outside: Sequence[int]) -> tuple[list[int], list[int]] | None:
+    """``pads`` and ``output_padding`` of the ConvTranspose that takes ``outside`` (the window's output sizes) back to
+    ``inside`` (its input sizes), or None where no such attributes exist.
+
+    A floor that left some input uncovered needs output padding, a ceil that went beyond the end needs more end padding.
+
+    >>> transposed_pads(Window((3,), (2,), (1,), (1,), (1,)), [6], [3])
+    ([1, 1], [1])
+    """
+    if win.begin is None or win.end is None:
+        return None
+    begin, end, output_padding = list(win.begin), [], []
+    for n, m, b, pad, extent, stride in zip(inside, outside, begin, win.end, win.extent, win.strides, strict=True):
+        uncovered = n + b + pad - ((m - 1) * stride + extent)
+        end.append(pad - min(uncovered, 0))
+        output_padding.append(max(uncovered, 0))
+    if any(o >= s for o, s in zip(output_padding, win.strides, strict=True)):
+        return None
+    return begin + end, output_padding
+
+
+def flip(e: Emit, w: Tensor, shape: Sequence[int], group: int) -> Tensor:
+    """Weights [M, C/g, k...] of a convolution as those [C, M/g, k...] of its adjoint: mirrored in space, channels exchanged."""
+    outputs, inputs, *kernel = shape
+    space = list(range(2, 2 + len(kernel)))
+    if group == 1:
+        w = e("Transpose", w, perm=[1, 0, *space])
+    elif inputs == 1 and outputs == group:
+        pass  # depthwise: each channel is its own group
+    else:
+        parts = e("Reshape", w, [group, outputs // group, inputs, *kernel])
+        parts = e("Transpose", parts, perm=[0, 2, 1, *(axis + 1 for axis in space)])
+        w = e("Reshape", parts, [group * inputs, outputs // group, *kernel])
+    if all(k == 1 for k in kernel):
+        return w
+    backwards = [-1] * len(kernel)
+    return e("Slice", w, backwards, [-(2**31)] * len(kernel), space, backwards)
+
+
+def adjoint_conv(
+    e: Emit, s: Tensor, w: Tensor, shape: Sequence[int], x: Tensor, win: Window, outside: Sequence[int | None], group: int
+) -> Tensor:
+    """A(w)ᵀ s for A(w) x = Conv(x, w), weights of ``shape``; ``outside`` are the spatial sizes of s."""
+    pads = flipped_pads(win)
+    if pads is not None:
+        return e("Conv", s, flip(e, w, shape, group), **_attrs(win, pads=pads, group=group))
+    sizes = dims(x)
+    inside, outer = known(sizes[2:] if sizes else None), known(outside)
+    exact = transposed_pads(win, inside, outer) if inside and outer else None
+    if exact is not None:
+        return e("ConvTranspose", s, w, **_attrs(win, pads=exact[0], output_padding=exact[1], group=group))
+    return _transposed_any_size(e, s, w, x, win, group)
+
+
+def _transposed_any_size(e: Emit, s: Tensor, w: Tensor, x: Tensor, win: Window, group: int) -> Tensor:
+    """The same for sizes that are known at run time only: everything the windows touch, cut to the input's extent."""
+    more = [stride - 1 for stride in win.strides]
+    whole = e("ConvTranspose", s, w, **_attrs(win, output_padding=more, group=group))
+    begin = e.constant(np.asarray(win.begin, np.int64)) if win.begin is not None else _same_begin(e, x, win)
+    return e("Slice", whole, begin, e("Add", begin, e.shape(x, 2)), win.axes)
+
+
+def _same_begin(e: Emit, x: Tensor, win: Window) -> Tensor:
+    """``same_padding`` before the data, computed at run time."""
+    size, stride = e.shape(x, 2), list(win.strides)
+    steps = e("Div", e("Add", size, [s - 1 for s in stride]), stride)
+    reach = e("Add", e("Mul", e("Sub", steps, [1] * len(stride)), stride), list(win.extent))
+    total = e("Max", e("Sub", reach, size), [0] * len(stride))
+    half = e("Div", total, [2] * len(stride))
+    return half if win.auto_pad == "SAME_UPPER" else e("Sub", total, half)
+
+
+def _attrs(win: Window, **more: Any) -> dict[str, Any]:
+    """Attributes of a Conv or ConvTranspose, without those that have their default value."""
+    attrs = {"strides": list(win.strides), "dilations": list(win.dilations)} | more
+    ones = [1] * len(win.kernel)
+    zeros = {"pads": [0, 0] * len(ones), "output_padding": [0] * len(ones)}
+    default = {"strides": ones, "dilations": ones, "group": 1} | zeros
+    return {name: value for name, value in attrs.items() if value != default.get(name)}
+
+
+def adjoint_average(e: Emit, s: Tensor, x: Tensor, win: Window, attrs: dict[str, Any]) -> Tensor:
+    """Aᵀ s for A x = AveragePool(x): s spread evenly over the inputs in each window."""
+    one_channel = e.constant(np.asarray([-1, 1], np.int64))  # channels are pooled alike: they may as well be batch entries
+    kernel = e.full(1.0, e.constant(np.asarray([1, 1, *win.kernel], np.int64)), s.dtype)
+    outside = output_sizes(win, (dims(x) or [])[2:], bool(attrs.get("ceil_mode"))) or []
+    space = e("Shape", s, start=2) if not outside else e.constant(np.asarray(outside, np.int64))
+    even = e("Mul", s, _share(e, kernel, x, space, win, attrs))
+    flat = e("Reshape", even, e("Concat", one_channel, space, axis=0))
+    back = adjoint_conv(e, flat, kernel, [1, 1, *win.kernel], x, win, outside or [None] * len(win.kernel), 1)
+    return e("Reshape", back, e.shape(x))
+
+
+def _share(e: Emit, kernel: Tensor, x: Tensor, space: Tensor, win: Window, attrs: dict[str, Any]) -> Tensor:
+    """The weight of one input in its window, for ``space`` windows, which differs at the border where padding is not counted.
+
+    What the runtime divides by (padding counted or not, windows cut off by ceil_mode) is read from the operator itself:
+    AveragePool of ones is n / divisor, where n, the number of inputs inside the window, is a convolution of ones.
+    """
+    if not any(win.begin or [1]) and not any(win.end or [1]) and not attrs.get("ceil_mode"):
+        return e.constant(np.asarray(1 / np.prod(win.kernel), kernel.dtype))
+    ones = e.full(1.0, e("Concat", e.constant(np.asarray([1, 1], np.int64)), e.shape(x, 2), axis=0), kernel.dtype)
+    if win.begin is None or win.end is None:
+        count = e("Conv", ones, kernel, **_attrs(win, auto_pad=win.auto_pad))
+    else:  # enough padding for the windows that ceil_mode adds; those beyond the last are cut off
+        enough = [pad + stride - 1 for pad, stride in zip(win.end, win.strides, strict=True)]
+        more = e("Conv", ones, kernel, **_attrs(win, pads=[*win.begin, *enough]))
+        count = e("Slice", more, [0] * len(win.kernel), space, win.axes)
+    means = e("AveragePool", ones, **attrs)
+    if attrs.get("ceil_mode"):  # shape inference may count a window more than there is
+        means = e("Slice", means, [0] * len(win.kernel), space, win.axes)
+    return e("Div", means, count)

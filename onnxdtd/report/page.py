@@ -1,0 +1,223 @@
+"""What a page is made of, and the parts that evaluations and audits have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnxdtd.report.charts import Chart
+from onnxdtd.study.measures import BADNESS, SETTINGS, Measure
+
+Json = Mapping[str, Any]
+Pairs = Mapping[Any, bool | None]  # see ``onnxdtd.tally.told``
+
+FEW_SKIPPED = 100
+SENSITIVITY = "sensitivity"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """So many significant digits; "-" where there is no number.
+
+    >>> number(0.4), number(12.345), number(300), number(1e-7), number(None)
+    ('0.400', '12.3', '300', '1.00e-7', '-')
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, int) or value == 0:
+        return str(int(value))
+    return re.sub(r"e([-+])0?", lambda m: "e-" if m[1] == "-" else "e", f"{value:#.{digits}g}").removesuffix(".")
+
+
+def mean_text(found: Json | None) -> str:
+    """A mean with its standard error, of which two digits say enough."""
+    if found is None or found["mean"] is None:
+        return "-"
+    return number(found["mean"]) + (f" ± {number(found['error'], 2)}" if found.get("error") is not None else "")
+
+
+def listed(words: Sequence[str]) -> str:
+    """As in a sentence.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+# ------------------------------------------------------------------------------------------------------ what a page is made of
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number: the ``best`` of its row, one not told from it (``near``), or a difference beyond chance (``told``)."""
+
+    text: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells with their headings; a row is its heading, the small print below that, and its cells. ``words``: no numbers."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, str, Sequence[Cell]]]
+    words: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Samples and their heatmaps: a row a sample, a column for each preset, given as (heading, name of the heatmap)."""
+
+    caption: str
+    columns: Sequence[tuple[str, str]]
+    samples: Sequence[Json]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. ``legend`` names the lines of the charts with their styles; ``folded`` hides it behind its title."""
+
+    title: str
+    text: Sequence[str] = ()
+    measures: Sequence[Measure] = ()
+    legend: Sequence[tuple[int, str]] = ()
+    charts: Sequence[Chart] = ()
+    tables: Sequence[Table] = ()
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the template lays out: title, a line below it, summaries as (heading, sentences), pictures, sections."""
+
+    title: str
+    lead: str
+    summary: Sequence[tuple[str, Sequence[str]]]
+    sections: Sequence[Section]
+    grids: Sequence[Grid]
+
+
+# ------------------------------------------------------------------------------------------------------------------- tables
+
+
+def marks(names: Sequence[str], values: Sequence[Json | None], key: str, best: str, pairs: Pairs) -> list[str]:
+    """For a row of means: the best of them, and those that paired differences do not tell from it; nothing if that is all."""
+    badness = {n: BADNESS[best](v["mean"]) for n, v in zip(names, values, strict=True) if v and v["mean"] is not None}
+    if len(badness) < 2:
+        return [""] * len(names)
+    first = min(badness, key=lambda name: badness[name])
+    level = {name for name in badness if name == first or not pairs.get((key, frozenset((first, name))))}
+    if len(level) == len(badness):
+        return [""] * len(names)
+    return ["best" if name == first else "near" if name in level else "" for name in names]
+
+
+def plain(values: Iterable[float | None]) -> list[Cell]:
+    """A row of numbers without errors."""
+    return [Cell(number(value)) for value in values]
+
+
+def compared(
+    caption: str, columns: Sequence[str], measures: Mapping[str, Measure], found: Sequence[Json | None], pairs: Pairs = {}
+) -> Table:
+    """One row a measure, one column for each dictionary of ``found``; ``pairs`` says what paired differences tell apart."""
+    rows = []
+    for name, measure in measures.items():
+        values = [None if one is None else one.get(name) for one in found]
+        if any(value is not None for value in values):
+            means = [value if isinstance(value, Mapping) else {"mean": value} for value in values]
+            shown = marks(columns, means, name, measure.best, pairs) if measure.best in BADNESS and pairs else [""] * len(means)
+            cells = [Cell(mean_text(mean), mark) for mean, mark in zip(means, shown, strict=True)]
+            rows.append((measure.head, measure.best, cells))
+    return Table(caption, columns, rows)
+
+
+def grids(result: Json, models: Sequence[Json]) -> list[Grid]:
+    """The pictures, model by model: where there are several, "model: preset" names a heatmap, the model without its suffix."""
+    samples = (result.get("pictures") or {}).get("samples", [])
+    found = []
+    for model in models if samples else ():
+        prefix = f"{Path(model['model']).stem}: " if len(models) > 1 else ""
+        found.append(Grid(str(model["model"]) if prefix else "", [(name, prefix + name) for name in names(model)], samples))
+    return found
+
+
+def names(result: Json) -> list[str]:
+    """Of the presets."""
+    return [str(preset["preset"]) for preset in result["presets"]]
+
+
+def used(measures: Mapping[str, Measure], found: Iterable[Json | None]) -> list[Measure]:
+    """The measures that some dictionary of ``found`` has."""
+    some = {name for one in found if one for name in one}
+    return [measure for name, measure in measures.items() if name in some]
+
+
+def rules(models: Sequence[Json]) -> Section:
+    """The rule of every layer under every preset."""
+    tables = []
+    for model in models:
+        nodes = dict.fromkeys(node for preset in model["presets"] for node in preset["rules"])
+        rows = [(node, "", [Cell(preset["rules"].get(node, "-")) for preset in model["presets"]]) for node in nodes]
+        tables.append(Table(str(model["model"]), names(model), rows, words=True))
+    derived = any(not preset["rules"] for model in models for preset in model["presets"])
+    text = ["Presets without rules are derivatives of the score."] if derived else []
+    return Section("The rule of every layer", text, tables=[table for table in tables if table.rows], folded=True)
+
+
+def settings_section(result: Json, models: Sequence[Json]) -> Section:
+    """How it was measured, on what."""
+    words = [(SETTINGS.get(key, key), "", [Cell(_words(value))]) for key, value in result["settings"].items()]
+    hashes = [(str(model["model"]), "", [Cell(str(model["sha256"]))]) for model in models]
+    tables = [Table("", ["value"], words, words=True), Table("", ["SHA-256"], hashes, words=True)]
+    return Section("Settings and hashes", [f"Measured by onnxdtd {result['version']}."], tables=tables)
+
+
+def _words(value: Any) -> str:
+    """A setting as it was given."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {_words(said)}" for key, said in value.items() if said is not None)
+    return "-" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def skipped(result: Json) -> Section | None:
+    """The samples that nothing was measured on, and why."""
+    samples = result.get("skipped") or []
+    if not samples:
+        return None
+    rows = [(str(one["name"]), "", [Cell(str(one["reason"]))]) for one in samples[:FEW_SKIPPED]]
+    text = [f"{counted(len(samples), 'sample')} left out of every number on this page."]
+    if len(samples) > FEW_SKIPPED:
+        text.append(f"The first {FEW_SKIPPED} are listed; the JSON has all of them.")
+    return Section("Skipped samples", text, tables=[Table("", ["reason"], rows, words=True)])
+
+
+def lead_line(settings: Json, presets: int) -> str:
+    """On what was measured, in short."""
+    data = f" of {settings['data']}" if settings.get("data") else ""
+    return f"{counted(settings['samples'], 'sample')}{data}, {counted(presets, 'preset')}"
+
+
+def explained(classes: int | None) -> str:
+    """What an audit explains."""
+    return "explained is its only score" if classes == 1 else "explained is the class that it predicts"
+
+
+def copies(count: int, n: int) -> Iterator[str]:
+    """What to know where samples are not independent."""
+    if count:
+        are = "is a copy of another" if count == 1 else "are copies of others"
+        yield f"{count} of {counted(n, 'sample')} {are}, and standard errors take them for independent ones."
+
+
+def counted(n: int, word: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "sample"), counted(2, "sample")
+    ('1 sample', '2 samples')
+    """
+    return f"{n} {word}{'' if n == 1 else 's'}"

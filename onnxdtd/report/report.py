@@ -1,0 +1,44 @@
+"""One page that shows what was measured: everything in one HTML file, without network and without scripts.
+
+``evaluate`` and ``audit`` give JSON. Here it becomes sections of sentences, charts and tables; the template lays them out.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from onnxdtd import atomic
+from onnxdtd.data.forms import Form
+from onnxdtd.data.thumbnails import small
+from onnxdtd.report.audit import audit_page
+from onnxdtd.report.charts import LINES
+from onnxdtd.report.evaluation import evaluation_page
+from onnxdtd.report.page import Json
+
+EVALUATION, AUDIT = "evaluation", "audit"
+
+
+def report(result: Json) -> str:
+    """The page for the JSON of an evaluation or an audit; the same JSON gives the same bytes."""
+    page = audit_page(result) if result["kind"] == AUDIT else evaluation_page(result)
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    template = environment.get_template("page.html.j2")
+    return template.render(page=page, lines=LINES, version=result["version"])
+
+
+def write(path: Path, result: Json) -> None:
+    """Write the page, all or nothing. Raises ``RequestError`` where the file cannot be written."""
+    atomic.write(path, report(result).encode("utf-8", "replace"))
+
+
+def thumbnail(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[str, str]:
+    """One sample without its batch axis and its relevance as small PNGs in base64: images as they are, else charts."""
+    first, second = (base64.b64encode(png).decode() for png in small(x, relevance, form))
+    return first, second

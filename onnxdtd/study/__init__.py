@@ -1,0 +1,1 @@
+"""What is done with compiled models: explain, verify, measure, evaluate."""

@@ -1,0 +1,100 @@
+"""What the ledgers of several inputs say together: does relevance add up, and do the conditions of its rules hold?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxdtd.compiler.compile import Job
+from onnxdtd.runtime.explainer import Ledger
+from onnxdtd.study.checks import Check
+
+BALANCE = 1e-4  # of the relevance in the layer
+NEGATIVE = 1e-6  # of all relevance, under rules that give none
+POSITIVE_RULES = ("w2", "z+", "zB", "flat")
+
+
+def joined(ledgers: Sequence[Ledger]) -> Ledger:
+    """One ledger with the samples of all."""
+    columns = {name: np.concatenate([ledger[name] for ledger in ledgers]) for name in ledgers[0].columns}
+    return Ledger(ledgers[0].steps, columns)
+
+
+def checked(job: Job, ledger: Ledger, opposite: float) -> Iterator[Check]:
+    """Whether every layer accounts for what it takes in, and what is remarkable; ``opposite`` is the share of all relevance
+    whose sign is not that of the logit.
+    """
+    off = _unaccounted(ledger).max(axis=0, initial=0)
+    most = f"most off in {ledger.steps[off.argmax()]}"
+    found = f"in = out + kept within {off.max():.1e} of the relevance in every layer, {most}"
+    yield Check("balance", bool(off.max() <= BALANCE), found)
+    yield Check("logit", None, _composition(ledger))
+    yield _positivity(job, ledger, opposite)
+    yield from _conditions(job, ledger)
+
+
+def table(job: Job, ledger: Ledger) -> list[dict[str, Any]]:
+    """A row for each step, the mean of all samples: relevance as shares of the logit, and counts."""
+    rules = {step.name: str(step.rule or step.kind) for step in job.plan.steps}
+    signs = _signs(ledger)[:, None]
+    amounts = {name: ledger[name] for name in ("in", "out", *Ledger.KEPT)} | {"unaccounted": ledger.unaccounted}
+    amounts["negative"] = np.where(signs > 0, ledger["negative"], ledger["out"] - ledger["negative"])  # of the other sign
+    logit = np.abs(ledger["in"][:, 0]).mean() or 1.0
+    means = {name: column.mean(axis=0) for name, column in ledger.columns.items()}
+    means |= {name: (amount * signs).mean(axis=0) / logit for name, amount in amounts.items()}
+    return [
+        {"step": step, "rule": rules.get(step, "logit"), **{name: float(values[i]) for name, values in means.items()}}
+        for i, step in enumerate(ledger.steps)
+    ]
+
+
+def _signs(ledger: Ledger) -> np.ndarray:
+    """Those of the logits, [batch], so that shares of a positive and a negative one do not cancel out."""
+    return np.where(ledger["in"][:, 0] < 0, -1.0, 1.0)
+
+
+def _composition(ledger: Ledger) -> str:
+    """What became of the logit."""
+    sums = {name: float((amounts * _signs(ledger)).sum()) for name, amounts in ledger.totals().items()}
+    logit = sums.pop("logit")
+    if not logit:
+        return "0 on all inputs"
+    parts = [
+        f"{name} {amount / logit:.2%}" for name, amount in sums.items() if name == "relevance" or abs(amount / logit) >= 5e-5
+    ]
+    return "100 % = " + " + ".join(parts)
+
+
+def _unaccounted(ledger: Ledger) -> np.ndarray:
+    """What is unaccounted for in each step, as a share of the relevance there, signs aside: [batch, steps]."""
+    there = np.maximum(np.abs(ledger["in"]), ledger["out"] - 2 * ledger["negative"])
+    share: np.ndarray = np.abs(ledger.unaccounted) / np.where(there > 0, there, 1.0)
+    return share
+
+
+def _positivity(job: Job, ledger: Ledger, opposite: float) -> Check:
+    """Relevance of the other sign than the logit's, which the rules of deep Taylor decomposition do not give."""
+    rules = {step.rule.name for step in job.plan.steps if step.rule is not None}
+    promised = rules <= set(POSITIVE_RULES) and not ledger["outside"].any() and not job.request.contrast
+    found = f"{opposite:.2%} of all relevance has the other sign than the logit"
+    return Check("positive", opposite <= NEGATIVE if promised else None, found)
+
+
+def _conditions(job: Job, ledger: Ledger) -> Iterator[Check]:
+    """What deep Taylor decomposition asks of a model and its inputs."""
+    rules = {step.name: step.rule for step in job.plan.steps}
+    mean = {name: column.mean(axis=0) for name, column in ledger.columns.items()}
+    below = int((ledger["in"][:, 0] <= 0).sum())
+    yield Check("logits", None, f"{below} of {len(ledger['in'])} explained logits are 0 or below")
+    biases = mean["positive_biases"]
+    layers = sum(rule is not None for rule in rules.values())
+    most = f", most of them {ledger.steps[int(biases.argmax())]} ({biases.max():.0f} neurons)" if biases.any() else ""
+    yield Check("biases", None, f"{np.count_nonzero(biases)} of {layers} layers have positive biases{most}")
+    plus = [i for i, name in enumerate(ledger.steps) if (rule := rules.get(name)) is not None and rule.for_nonnegative]
+    signed = np.count_nonzero(mean["negative_inputs"][plus])
+    found = f"{signed} of {len(plus)} layers under z+ have negative inputs" if plus else "no layer is under z+"
+    yield Check("inputs of z+", None, found)
+    outside = mean["outside"].sum()
+    yield Check("bounds", None, f"{outside:.3g} entries of an input lie outside of them" if job.bounds else "none were given")

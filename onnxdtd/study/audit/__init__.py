@@ -1,0 +1,1 @@
+"""What explanations of a model depend on, measured preset by preset."""

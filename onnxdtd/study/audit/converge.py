@@ -1,0 +1,180 @@
+"""Cosine similarity convergence: does a heatmap still depend on what the upper layers say?
+
+Random relevance is injected at a layer and pushed down by the rules at a fixed input. If below all of it points in one
+direction, |cos| = 1, then the product of the matrices that it went through has become one of rank 1, and of the layers above a
+heatmap tells nothing but a size (Sixt, Granz, Landgraf: When explanations lie, 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy.special import betaincinv
+
+from onnxdtd.compiler.compile import Job, build, prepare
+from onnxdtd.compiler.steps import Plan, Step
+from onnxdtd.graph.files import ModelLike
+from onnxdtd.request import Request
+from onnxdtd.runtime.explainer import Explainer
+from onnxdtd.study.audit.parts import Arrays, Batch, batches, folder, told_apart
+
+FAMILIES = ("conv", "dense")
+MOST_STARTS = 6  # start at every layer of a net with no more of them
+QUARTERS = 4
+POSITIONS = 256  # of each sample, drawn where there are more
+
+
+def convergence(
+    model: ModelLike,
+    request: Request,
+    xs: np.ndarray | Mapping[str, np.ndarray],
+    draws: int = 5,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Inject random relevance above, and measure how alike it is below.
+
+    It is injected at a layer's own output, in front of any activation and into all neurons, those that are off among them.
+
+    Args:
+        xs: samples [n, ...], by name where the model has several inputs.
+        draws: how many tensors of normal numbers, of the shape of the start layer's output, to push down at each sample.
+        seed: of these numbers.
+
+    Returns:
+        A row for each start layer, from the top down: convolutions and dense layers, all of them or, where there are more than
+        six, the top one and one at each quarter of the depth; none for a layer with one output or channel, whose random
+        relevance is multiples of one pattern from the start. ``start`` is its name, ``layers`` has a row for each convolution
+        and dense layer from there on down: ``layer``, ``cosine``, the median |cos| of the relevance at its input over pairs of
+        draws, positions (along the channels of a convolution, the last axis of a dense layer) and samples, ``positions``, how
+        many a sample has, and ``random``, the median |cos| of normal vectors with as many entries, or as many as the start
+        layer has outputs if these are fewer. Positions without relevance are left out; ``cosine`` is None where there are no
+        others. No row where a model takes several samples at once and lays them out in another order inside.
+
+    Raises:
+        OnnxdtdError: as ``onnxdtd.compile``.
+    """
+    request = replace(request, ledger=False, keep=(), target=None)
+    job = prepare(model, request)
+    if not told_apart(job):
+        return []
+    samples = list(batches(job, xs))
+    starts = spread([step for step in job.plan.steps if mixes(step)])
+    shapes = _shapes(prepare(model, replace(request, keep=[step.outputs[0].name for step in starts])), samples[0])
+    found = []
+    for i, start in enumerate(starts):
+        if shapes[start.outputs[0].name][channel_axis(start)] == 1:
+            continue
+        source, lower = start.outputs[0].name, inputs_below(job.plan, start)
+        explainer = _explainer(prepare(model, replace(request, keep=list(lower))), source)
+        layers = _layers(explainer, lower, samples, shapes[source], draws, np.random.default_rng([seed, i]))
+        found.append({"start": start.name, "layers": layers})
+    return found
+
+
+def mixes(step: Step) -> bool:
+    """Is it a convolution or a dense layer?"""
+    return step.rule is not None and step.layer is not None and step.layer.family in FAMILIES
+
+
+def spread(layers: Sequence[Step]) -> list[Step]:
+    """Where to start, from the top down."""
+    if len(layers) <= MOST_STARTS:
+        return list(layers[::-1])
+    return [layers[(len(layers) - 1) * (QUARTERS - i) // QUARTERS] for i in range(QUARTERS)]
+
+
+def inputs_below(plan: Plan, start: Step) -> dict[str, Step]:
+    """The inputs of the layers from ``start`` on down, each with the lowest layer that reads it, from the top down."""
+    wanted, found = {start.outputs[0].name}, {}
+    for step in reversed(plan.steps):
+        if any(t.name in wanted for t in step.outputs):
+            wanted.update(t.name for t in step.inputs if t is not None)
+            if mixes(step):
+                found.update({t.name: step for t in step.inputs[:1] if t is not None})
+    return found
+
+
+def median_of_random(size: int) -> float:
+    """The median |cos| of two normal vectors with ``size`` entries: cos² has the distribution Beta(1/2, (size − 1)/2).
+
+    >>> round(median_of_random(2), 6), median_of_random(1)
+    (0.707107, 1.0)
+    """
+    return float(np.sqrt(betaincinv(0.5, (size - 1) / 2, 0.5))) if size > 1 else 1.0
+
+
+def _explainer(job: Job, inject: str | None = None) -> Explainer:
+    return Explainer(build(job, inject), folder=folder(job), threads=1)
+
+
+def _relevance(explainer: Explainer, feeds: Arrays) -> Arrays:
+    explanation = explainer(feeds)
+    return {**explanation.relevance, **explanation.kept}
+
+
+def _shapes(job: Job, batch: Batch) -> dict[str, tuple[int, ...]]:
+    """Those of the tensors kept, for one sample."""
+    found = _relevance(_explainer(job), batch.feeds)
+    return {name: (len(values) // len(batch.rows), *values.shape[1:]) for name, values in found.items()}
+
+
+def _layers(
+    explainer: Explainer,
+    lower: Mapping[str, Step],
+    samples: Sequence[Batch],
+    shape: Sequence[int],
+    draws: int,
+    rng: np.random.Generator,
+) -> list[dict[str, Any]]:
+    """How alike random relevance becomes at the inputs of the layers ``lower``."""
+    (injected,) = explainer.inputs.keys() - samples[0].feeds.keys()
+    cosines: dict[str, list[np.ndarray]] = {name: [] for name in lower}
+    sizes = {}
+    for batch in samples:
+        n = len(batch.rows)
+        noise = (rng.normal(size=(shape[0] * n, *shape[1:])) for _ in range(draws))
+        found = [_relevance(explainer, {**batch.feeds, injected: values}) for values in noise]
+        for name, step in lower.items():
+            vectors = np.stack([positions(step, relevance[name], n)[: batch.count] for relevance in found])
+            cosines[name].append(pairwise(vectors, rng))
+            sizes[name] = vectors.shape[2:]
+    rows = []
+    for name, step in lower.items():
+        values = np.concatenate(cosines[name])
+        median = float(np.median(values)) if values.size else None
+        count, channels = sizes[name]
+        chance = median_of_random(min(channels, math.prod(shape)))
+        rows.append({"layer": step.name, "cosine": median, "random": chance, "positions": count})
+    return rows
+
+
+def positions(step: Step, relevance: np.ndarray, n: int) -> np.ndarray:
+    """The relevance of a layer's input as vectors [n, positions, channels]."""
+    channels = np.moveaxis(relevance, channel_axis(step), -1)
+    return channels.reshape(n, -1, channels.shape[-1])
+
+
+def channel_axis(step: Step) -> int:
+    """Along which axis the channels of a layer lie, in its input and its output."""
+    assert step.layer is not None
+    return 1 if step.layer.family == "conv" else -1
+
+
+def pairwise(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """|cos| of all pairs of draws at some positions, where it is defined; ``vectors`` is [draws, n, positions, channels]."""
+    count = vectors.shape[2]
+    if count > POSITIONS:
+        vectors = vectors[:, :, rng.choice(count, POSITIONS, replace=False)]
+    vectors = vectors.astype(np.float64)
+    length = np.linalg.norm(vectors, axis=-1)
+    found = []
+    for a, b in combinations(range(len(vectors)), 2):
+        both = length[a] * length[b]
+        defined = np.isfinite(both) & (both > 0)
+        found.append(np.abs((vectors[a] * vectors[b]).sum(axis=-1)[defined]) / both[defined])
+    return np.minimum(np.concatenate(found), 1.0)

@@ -1,0 +1,293 @@
+"""Do the root points of deep Taylor decomposition keep what the theory promises?
+
+A rule shares out the relevance of a neuron y = w x + b > 0 by a Taylor expansion at a root point x̃ = x - t v, t = y / (w v), on
+the line along the rule's search direction v (Montavon et al. 2017, supplement, equations 2 to 7). The expansion is exact only
+if x̃ lies on the neuron's hinge, in the domain of its input, and in the linear region of x. Sixt and Landgraf (A rigorous study
+of the deep Taylor decomposition, 2022) found that the last fails. Here it is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import TensorProto
+
+from onnxdtd.compiler.compile import Job, build, prepare
+from onnxdtd.compiler.steps import Step
+from onnxdtd.graph.emit import Tensor, wide
+from onnxdtd.graph.files import ModelLike
+from onnxdtd.labels import Index
+from onnxdtd.method.propagate import Branch, Rule, weight_term
+from onnxdtd.operators.linear import Slot
+from onnxdtd.request import Request
+from onnxdtd.runtime.explainer import Explainer
+from onnxdtd.study.audit.parts import Arrays, Batch, Part, batches, behind, cut, declared, folder, kind, told_apart
+
+HINGE = 1e-4  # of Σ |w x| + Σ |w x̃|
+HINGE_HALF = 3e-3  # where x̃ is rounded to half precision
+DOMAIN = 1e-6  # of the largest input, or of the width of the box
+GRADIENT = 1e-3  # of the largest entry
+TINY = 1e-7  # of Σ |w v|: below that the line runs along the hinge
+BEFORE = 0.01  # how far before the root the region is looked at, as a part of the way: on the hinge itself y has two slopes
+CHOICES = dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "Equal"), TensorProto.BOOL)
+CHOICES |= dict.fromkeys(("MaxPool", "ArgMax", "TopK"), TensorProto.INT64)
+CHECKS = ("hinge", "domain", "region", "passes")
+
+
+def roots(
+    model: ModelLike,
+    request: Request,
+    xs: np.ndarray | Mapping[str, np.ndarray],
+    targets: Sequence[int],
+    neurons: int = 32,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Find root points of some active neurons of every layer whose rule has a search direction, and check them.
+
+    A rule has one if it is a single fraction for y > 0 with a weight in every term: w2, z, z+, zB, gamma, and epsilon, whose
+    direction is x (LRP-0 without biases has its root at 0). αβ and flat have none. Only those inputs move that the neuron reads
+    (w ≠ 0). Of the top layer, only neurons are taken that are explained. Left out are layers with several inputs, and those
+    whose input the predictor has as integers only.
+
+    Args:
+        xs: samples [n, ...], by name where the model has several inputs.
+        targets: the class to explain for each of them, -1 for the arg-max.
+        neurons: how many of each layer, spread evenly over the samples.
+        seed: chooses neurons, and samples where there are more of them than neurons.
+
+    Returns:
+        A row for each layer with an active neuron, from the input upward: ``layer``, ``rule``, ``neurons`` (how many were
+        tested) and, as shares of these, ``hinge`` (the layer's own output is 0 at x̃), ``domain`` (x̃ ≥ 0 where the input is
+        known to be, and between the bounds in the first layer), ``region`` (from x to just before x̃, where y is still positive,
+        all neurons stay on or off, all winners of pools win, and the gradient of the logit stays the same), ``passes`` (all
+        three). ``residual`` is the median of |f(x̃) + ∇f(x̃) (x - x̃) - f(x)| / |f(x)|, taken just before x̃, where f is the
+        explained logit as a function of the layer's input, all other tensors held; None where f is 0. A neuron without a root
+        on its line (w v = 0) fails all three and has no residual. No row where a model takes several samples at once and lays
+        them out in another order inside.
+
+    Raises:
+        OnnxdtdError: as ``onnxdtd.compile``, also where an operator has no derivative.
+    """
+    job = prepare(model, replace(request, ledger=False, keep=()))
+    if not told_apart(job):
+        return []
+    predictor = job.graph.tensors()
+    layers = [s for s in job.plan.steps if has_roots(s) and s.layer is not None and s.layer.slots[0].x.name in predictor]
+    count = len(next(iter(xs.values())) if isinstance(xs, Mapping) else xs)
+    chosen = np.random.default_rng(seed).permutation(count)[:neurons]
+    each = -(-neurons // max(len(chosen), 1))
+    network = Network(job, model, request, [step.inputs[0] for step in layers if step.inputs[0] is not None])
+    samples = [(batch, network.cotangent(batch, targets)) for batch in batches(job, xs, chosen.tolist())]
+    probes = [Probe(job, step, i) for i, step in enumerate(layers)]
+    extended = with_probes(job, probes)
+    table = []
+    for i, probe in enumerate(probes):
+        layer, rng = Roots(job, probe, extended, network), np.random.default_rng([seed, i])
+        found = [result for batch, cotangent in samples for result in layer.find(batch, cotangent, each, rng)]
+        if found:
+            table.append(_row(probe.step, found[:neurons]))
+    return table
+
+
+def _row(step: Step, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The shares of the neurons that pass each check, and the median of their residuals."""
+    shares = {check: float(np.mean([result[check] for result in found])) for check in CHECKS}
+    residuals = [result["residual"] for result in found if np.isfinite(result["residual"])]
+    residual = float(np.median(residuals)) if residuals else None
+    return {"layer": step.name, "rule": str(step.rule), "neurons": len(found), **shares, "residual": residual}
+
+
+# ------------------------------------------------------------------------------------------------------- search directions
+
+
+def has_roots(step: Step) -> bool:
+    """Is it a layer with one input, samples on axis 0, whose rule has a search direction?"""
+    if step.rule is None or step.layer is None or search(step.rule) is None:
+        return False
+    return len(step.layer.slots) == 1 and step.layer.slots[0].batched
+
+
+def search(rule: Rule) -> Branch | None:
+    """The branch of a rule that counts where y > 0, if that is one fraction with a weight in every term."""
+    found = [branch for branch in rule.branches if branch.when in (None, "y>0")]
+    if not rule.divide or len(found) != 1 or any(term.w == "1" for term in found[0].terms):
+        return None
+    return found[0]
+
+
+def direction(rule: Rule | None, x: np.ndarray, w: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """v, with which the rule's q = v w; where w is 0 so is v. All arrays are of one shape."""
+    branch = None if rule is None else search(rule)
+    assert rule is not None
+    assert branch is not None
+    gamma = rule.params.get("gamma", 0.0)
+    up, down, any_ = (condition.astype(x.dtype) for condition in (w > 0, w < 0, w != 0))
+    conditions = {"w": any_, "w+": up, "w-": down, "w2": w, "w~+": any_ + gamma * up, "w~-": any_ + gamma * down}
+    inputs = {"1": np.ones_like(x), "x": x, "x+": np.maximum(x, 0), "x-": np.minimum(x, 0)}
+    inputs |= {"l": low, "h": high, "x-l": x - low, "x-h": x - high}
+    return sum((term.sign * inputs[term.x] * conditions[term.w] for term in branch.terms), np.zeros_like(x))
+
+
+# --------------------------------------------------------------------------------------------------------- the network's parts
+
+
+class Probe:
+    """A layer with what is read off it: its output, the weights of one of its neurons laid out over its input, the bounds."""
+
+    def __init__(self, job: Job, step: Step, number: int):
+        assert step.layer is not None
+        assert step.facts is not None
+        e, y = job.emit, step.layer.y
+        e.scope = f"probe/{number}"
+        self.step = step
+        self.slot: Slot = step.layer.slots[0]
+        self.one = gs.Variable(e.unique(f"probe/{number}/one"), dtype=wide(y.dtype), shape=y.shape)
+        w = self.slot.adjoint(self.one, weight_term(e, self.slot, "w", {}))
+        assert isinstance(w, gs.Tensor)
+        ends = job.bounds.of(self.slot.x) if job.bounds and step.facts.bounds else ()
+        self.y, self.w, *self.bounds = (e.named(t, e.unique(f"{e.scope}/{i}")) for i, t in enumerate((y, w, *ends)))
+
+
+def with_probes(job: Job, probes: Sequence[Probe]) -> onnx.ModelProto:
+    """The predictor with the nodes that the probes read."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(job.source.proto)
+    nodes, constants = job.emit.live([t for probe in probes for t in (probe.y, probe.w, *probe.bounds)])
+    proto.graph.node.extend(nodes)
+    proto.graph.initializer.extend(constants)
+    proto.graph.input.extend(declared(probe.one) for probe in probes)
+    return proto
+
+
+class Network:
+    """The explained logit and its gradient with respect to the tensors ``sources``."""
+
+    def __init__(self, job: Job, model: ModelLike, request: Request, sources: Sequence[Tensor]):
+        self.logits = job.plan.logits
+        plain = Request(
+            "gradient", output=job.plan.output, contrast=request.contrast, allow=request.allow, explain=request.explain
+        )
+        seeded = build(prepare(model, replace(plain, target="input", keep=[self.logits.name])))
+        self._explainer = Explainer(seeded, folder=folder(job), threads=1)
+        keep = list(dict.fromkeys(t.name for t in sources))
+        made = prepare(model, replace(plain, keep=keep))
+        self.proto = build(made, inject=self.logits.name)
+        add_logits(self.proto, made)
+        names = [value.name for value in self.proto.graph.output]
+        self.gradients = {name: next(n for n in (f"relevance/{name}", "relevance") if n in names) for name in keep}
+        self.injected = self.proto.graph.input[-1].name
+
+    def cotangent(self, batch: Batch, targets: Sequence[int]) -> np.ndarray:
+        """What to multiply the logits by to get the explained one: 1 at the class, -1 at that contrasted with it, else 0."""
+        batch.feeds.update(self._explainer.feeds(batch.feeds))
+        explanation = self._explainer(batch.feeds, [Index(targets[row]) for row in batch.rows])
+        return explanation.kept[self.logits.name].astype(wide(self.logits.dtype))
+
+
+def add_logits(proto: onnx.ModelProto, job: Job) -> None:
+    """Nodes for the logits, where the head hides them and no gradient needs them."""
+    nodes, constants = job.emit.live([job.plan.logits])
+    have = {name for node in proto.graph.node for name in node.output} | {t.name for t in proto.graph.initializer}
+    proto.graph.node.extend(node for node in nodes if have.isdisjoint(node.output))
+    proto.graph.initializer.extend(tensor for tensor in constants if tensor.name not in have)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The explained logit of each sample [n], its gradient [n, entries], and all choices that led to it, each [n, ...]."""
+
+    logit: np.ndarray
+    gradient: np.ndarray
+    choices: list[np.ndarray]
+
+    def same_region(self, other: Seen) -> np.ndarray:
+        """For which samples do both have the same choices and gradient? [n]"""
+        near = np.abs(self.gradient - other.gradient).max(axis=1) <= GRADIENT * np.abs(self.gradient).max(axis=1)
+        return np.logical_and.reduce([near, *((a == b).all(axis=1) for a, b in zip(self.choices, other.choices, strict=True))])
+
+
+class Tail:
+    """The rest of the network as a function of a layer's input."""
+
+    def __init__(self, job: Job, x: Tensor, network: Network):
+        self._logits, self._injected, self._gradient = network.logits.name, network.injected, network.gradients[x.name]
+        outputs = {self._logits: kind(network.logits), self._gradient: kind(x)}
+        nodes = cut(network.proto, [x], outputs).graph.node
+        moved = behind(nodes, x.name)
+        choosing = [node for node in nodes if node.op_type in CHOICES and node.output[-1] in moved]
+        choosing = [node for node in choosing if node.op_type != "MaxPool" or len(node.output) > 1]
+        self._choices = {node.output[-1]: CHOICES[node.op_type] for node in choosing}
+        self._part = Part(cut(network.proto, [x], outputs | self._choices), job)
+
+    def __call__(self, values: Mapping[str, np.ndarray], cotangent: np.ndarray, n: int) -> Seen:
+        """At the layer's input, which is among ``values``."""
+        found = self._part({**values, self._injected: cotangent})
+        logit = rows(found[self._logits] * cotangent, n).sum(axis=1)
+        return Seen(logit, rows(found[self._gradient], n), [found[name].reshape(n, -1) for name in self._choices])
+
+
+class Roots:
+    """Finds and checks root points of the neurons of a layer."""
+
+    def __init__(self, job: Job, probe: Probe, extended: onnx.ModelProto, network: Network):
+        x = probe.slot.x
+        self._probe, self._tail = probe, Tail(job, x, network)
+        part = lambda given, outputs: Part(cut(extended, given, {t.name: kind(t) for t in outputs}), job)
+        fed = any(t.name == x.name for t in job.graph.inputs)
+        self._head = part([], [probe.y, *probe.bounds, *([] if fed else [x])])
+        self._weight, self._layer = part([x], [probe.w]), part([x], [probe.y])
+        self._nonnegative, self._top = job.plan.nonnegative(x), probe.step.outputs[0].name == network.logits.name
+
+    def find(self, batch: Batch, cotangent: np.ndarray, each: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+        """What holds at the root points of up to ``each`` active neurons of every sample of a batch."""
+        probe, n, rule = self._probe, len(batch.rows), self._probe.step.rule
+        given: Arrays = {**batch.feeds, **self._head(batch.feeds)}
+        like, outputs = given[probe.slot.x.name], given[probe.y.name].shape
+        at = lambda point: {**given, probe.slot.x.name: point.reshape(like.shape).astype(like.dtype)}
+        tolerance = HINGE_HALF if like.dtype == np.float16 else HINGE
+        x, y = rows(like, n), rows(given[probe.y.name], n)
+        low, high = (rows(np.broadcast_to(given[t.name], like.shape), n) for t in probe.bounds) if probe.bounds else (x, x)
+        active = (y > 0) & (rows(cotangent, n) != 0) if self._top else y > 0
+        drawn = [rng.permutation(np.flatnonzero(row))[:each] for row in active[: batch.count]]
+        here = self._tail(at(x), cotangent, n)
+        for turn in range(max(map(len, drawn))):
+            one = np.zeros_like(y)
+            for i, neurons in enumerate(drawn):
+                one[i, neurons[turn : turn + 1]] = 1
+            w = rows(self._weight({**given, probe.one.name: one.reshape(outputs).astype(probe.one.dtype)})[probe.w.name], n)
+            v = direction(rule, x, w, low, high)
+            slope = (w * v).sum(axis=1)
+            found = np.abs(slope) > TINY * np.abs(w * v).sum(axis=1)
+            way = v * np.divide((one * y).sum(axis=1), slope, where=found, out=np.zeros(n))[:, None]
+            root, near = x - way, x - (1 - BEFORE) * way
+            output = (one * rows(self._layer(at(root))[probe.y.name], n)).sum(axis=1)
+            seen = self._tail(at(near), cotangent, n)
+            checks = {
+                "hinge": found & (np.abs(output) <= tolerance * (np.abs(w * x) + np.abs(w * root)).sum(axis=1)),
+                "domain": found & self._in_domain(x, root, low, high),
+                "region": found & here.same_region(seen),
+            }
+            error = np.abs(seen.logit + (seen.gradient * (x - near)).sum(axis=1) - here.logit)
+            residual = np.divide(error, np.abs(here.logit), where=found & (here.logit != 0), out=np.full(n, np.nan))
+            for i in (i for i, neurons in enumerate(drawn) if turn < len(neurons)):
+                passed = {name: bool(held[i]) for name, held in checks.items()}
+                yield {**passed, "passes": all(passed.values()), "residual": float(residual[i])}
+
+    def _in_domain(self, x: np.ndarray, root: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Is the root point of each sample where inputs can be? [n]"""
+        inside = np.ones(len(x), bool)
+        if self._nonnegative:
+            inside &= (root >= -DOMAIN * np.abs(x).max(axis=1, keepdims=True)).all(axis=1)
+        if self._probe.bounds:
+            inside &= ((root >= low - DOMAIN * (high - low)) & (root <= high + DOMAIN * (high - low))).all(axis=1)
+        return inside
+
+
+def rows(values: np.ndarray, n: int) -> np.ndarray:
+    """The entries of each of n samples, float64 [n, entries]."""
+    return values.reshape(n, -1).astype(np.float64)

@@ -1,0 +1,83 @@
+"""What an explanation costs on this machine: the model's own forward pass and the explaining model, taking turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from onnxdtd.compiler.bounds import as_data
+from onnxdtd.compiler.compile import build, prepare
+from onnxdtd.data.channels import channel_axis, ends
+from onnxdtd.data.read import drawn, open_size, sized, worded
+from onnxdtd.errors import RequestError
+from onnxdtd.request import Request
+from onnxdtd.runtime.explainer import Explainer, session
+
+PAUSE = 0.02  # seconds; the threads of one session spin on for a while and would be in the way of the next
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median seconds of a run with ``batch`` samples."""
+
+    batch: int
+    forward: float
+    explain: float
+
+    @property
+    def ratio(self) -> float:
+        """How many forward passes prediction and explanation together cost."""
+        return self.explain / self.forward
+
+    @property
+    def throughput(self) -> float:
+        """Samples explained a second."""
+        return self.batch / self.explain
+
+
+def bench(model: Path, request: Request, batches: Sequence[int], provider: str | None = None, rounds: int = 9) -> list[Timing]:
+    """Time a classifier and its explaining model on random inputs.
+
+    ``batches`` are the numbers of samples to try; a model that fixes its own is timed with that. Raises ``OnnxdtdError``.
+    """
+    if any(batch < 1 for batch in batches) or rounds < 1:
+        raise RequestError("batches and rounds are at least 1")
+    job = prepare(model, request)
+    bounds, channels = as_data(job.request), {t.name: channel_axis(t) for t in job.plan.inputs}
+    providers = [provider] if provider else None
+    explainer, plain = Explainer(build(job), providers, folder=model.parent), session(str(model), providers)
+    declared = {name: node.shape for name, node in explainer.inputs.items()}
+    rng, words = np.random.default_rng(0), explainer.metadata["strings"]
+    side = open_size(declared, explainer.samples, lambda x: plain.run(None, explainer.feeds(worded(x, words, rng))))
+    size = job.plan.samples.size
+    found = []
+    for batch in [size] if isinstance(size, int) else dict.fromkeys(batches):
+        rng = np.random.default_rng(0)
+        try:
+            x = {
+                n: drawn(
+                    rng,
+                    sized(shape, explainer.samples[n], side, batch),
+                    *ends(bounds, n),
+                    channels.get(n),
+                    explainer.samples[n],
+                )
+                for n, shape in declared.items()
+            }
+        except MemoryError:
+            raise RequestError(f"there is no memory for a batch of {batch}") from None
+        feeds = explainer.feeds(worded(x, words, rng))
+        seconds: dict[str, list[float]] = {"forward": [], "explain": []}
+        for _ in range(rounds + 1):
+            for name, running in (("forward", plain), ("explain", explainer.session)):
+                time.sleep(PAUSE)
+                start = time.perf_counter()
+                running.run(None, feeds)
+                seconds[name].append(time.perf_counter() - start)
+        found.append(Timing(batch, median(seconds["forward"][1:]), median(seconds["explain"][1:])))  # the first warms up
+    return found

@@ -1,0 +1,344 @@
+"""How good are the explanations? What ``onnxdtd evaluate`` measures: perturbation, localisation, sparsity, missing relevance.
+
+A unit of work is a few samples under one model. The perturbed copies of a sample go through the predictor in batches, and the
+random order, which no preset changes, goes through once for all presets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import onnxdtd
+from onnxdtd.compiler.bounds import as_data
+from onnxdtd.compiler.compile import build, prepare
+from onnxdtd.data.channels import ends
+from onnxdtd.data.forms import space_axes
+from onnxdtd.data.images import heat
+from onnxdtd.data.labelled import Item
+from onnxdtd.errors import RequestError
+from onnxdtd.labels import Index
+from onnxdtd.method.toml import definitions
+from onnxdtd.report.report import thumbnail
+from onnxdtd.request import Request
+from onnxdtd.runtime.explainer import Explainer
+from onnxdtd.study import metrics
+from onnxdtd.study.perturb import default_patch, filler, perturbed, ranking, regions
+from onnxdtd.study.predictor import Scores
+from onnxdtd.study.subject import Subject
+from onnxdtd.study.tally import Mean, Tally
+
+PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")
+CHUNK = 8  # samples in a unit
+PICTURES = 8  # samples in the report
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured. Regions of ``patch`` pixels (None: as the input suggests) are replaced in ``steps`` steps, until
+    ``share`` of them is gone.
+    """
+
+    patch: int | None = None
+    steps: int = 20
+    share: float = 1.0
+    fill: str = "zero"
+    score: str = "logit"
+    target: str = "predicted"
+    samples: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        for name in ("patch", "steps", "samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RequestError(f"--{name} {value}: give at least 1")
+        if self.seed < 0:
+            raise RequestError(f"--seed {self.seed}: give at least 0")
+        if not 0 < self.share <= 1:
+            raise RequestError(f"--share {self.share:g}: give a number above 0, up to 1")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The job: models and presets on one data set. ``request`` has all but the preset."""
+
+    models: Sequence[Path]
+    presets: Sequence[str]
+    data: Path
+    request: Request = field(default_factory=Request)
+    settings: Settings = field(default_factory=Settings)
+
+    def subject(self, model: Path) -> Subject:
+        """One of the models with the data."""
+        return Subject(model, replace(self.request, preset=self.presets[0]), self.data)
+
+    def count(self, subject: Subject) -> int:
+        """How many samples are measured."""
+        return min(len(subject.data), self.settings.samples or len(subject.data))
+
+    def patch(self, subject: Subject) -> int:
+        """The side of a region."""
+        return self.settings.patch or default_patch(subject.sizes(), subject.form.channel)
+
+    def names(self) -> list[str]:
+        """What the models are called: their files, with their place in front where two have one name."""
+        names = [path.name for path in self.models]
+        return [name if names.count(name) == 1 else f"{place}: {name}" for place, name in enumerate(names, start=1)]
+
+    def digests(self) -> list[str]:
+        """The SHA-256 of the models' files."""
+        return [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.models]
+
+    def units(self) -> int:
+        """A few samples under one model each. Raises ``OnnxdtdError`` where a preset or the data does not fit a model."""
+        for model in self.models[1:]:  # the first is opened soon enough
+            Sessions(self, model)
+        return len(self.models) * self._chunks()
+
+    def _chunks(self) -> int:
+        return -(-self.count(self.subject(self.models[0])) // CHUNK)
+
+    def identity(self) -> Any:
+        """The settings and what is in the files."""
+        subject = self.subject(self.models[0])
+        return [onnxdtd.__version__, subject.data.digest, self.digests(), repr(self), definitions(self.presets)]
+
+    def prepare(self) -> Worker:
+        """A worker of its own."""
+        return Worker(self, self._chunks())
+
+    def description(self) -> dict[str, Any]:
+        """The settings as JSON."""
+        subject = self.subject(self.models[0])
+        chosen = {**asdict(self.settings), "patch": self.patch(subject), "samples": self.count(subject)}
+        low, high = ends(as_data(subject.planned.request), subject.form.name)
+        asked = {"low": low, "high": high, "preprocessing": subject.form.preprocessing, "output": self.request.output}
+        given = {name: value for name, value in asked.items() if value is not None}
+        rules = {"settings": list(self.request.settings)} if self.request.settings else {}
+        return {"data": self.data.name, "presets": list(self.presets), **chosen, **given, **rules}
+
+
+class Worker:
+    """Measures units, with one model open at a time."""
+
+    def __init__(self, job: Evaluation, chunks: int):
+        self._job, self._chunks = job, chunks
+        self._open: tuple[int, Sessions] | None = None
+
+    def __call__(self, unit: int) -> dict[str, Any]:
+        """The rows of a unit, and what was skipped."""
+        number, chunk = divmod(unit, self._chunks)
+        if self._open is None or self._open[0] != number:
+            self._open = None  # before the next takes memory
+            self._open = number, Sessions(self._job, self._job.models[number])
+        model = self._open[1]
+        rows, skipped = [], []
+        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, self._job.count(model.subject))):
+            name = model.subject.data.name(i)
+            try:
+                item = model.subject.data[i]
+                rows.append(model.measured(i, item))
+            except RequestError as error:
+                skipped.append([name, str(error)])
+                continue
+            if item.remark:
+                skipped.append([name, item.remark])
+        return {"model": number, "rules": model.rules, "rows": rows, "skipped": skipped}
+
+
+class Sessions:
+    """The sessions of one model, and what is measured with them."""
+
+    def __init__(self, job: Evaluation, model: Path):
+        self.subject, self._settings = job.subject(model), job.settings
+        request = self.subject.planned.request
+        self._patch = job.patch(self.subject)
+        self._scores = Scores(self.subject.planned, model.parent, threads=1)
+        table = job.settings.fill == "mean" and not space_axes(self.subject.sizes(), self.subject.form.channel)
+        self._mean = feature_means(self.subject) if table else None
+        self._refuse(np.zeros(self.subject.sizes()))
+        self._explainers = {}
+        for preset in job.presets:
+            compiled = build(prepare(model, replace(request, preset=preset, target="input")))
+            self._explainers[preset] = Explainer(compiled, folder=model.parent, threads=1)
+        self.rules = {preset: e.metadata["rules"] for preset, e in self._explainers.items()}
+
+    def _refuse(self, x: np.ndarray) -> None:
+        """Raises ``RequestError`` where the settings do not fit the model, which no sample is to blame for."""
+        self._fill(x, np.random.default_rng(0))
+        if self._settings.score == "probability":
+            self._scores.probabilities(np.zeros([1, 2]))
+
+    def measured(self, i: int, item: Item) -> dict[str, Any]:
+        """One sample: curves and metrics of every preset. Raises ``RequestError`` where it does not fit the model."""
+        logits = finite(self._scores.logits(item.x[None]), "the scores of the model")
+        labels, predicted = self.subject.planned.labels, int(logits[0].argmax())
+        truth = None if item.label is None or logits.shape[1] < 2 else labels.labelled(item.label)
+        target = self._target(truth, predicted, logits.shape[1])
+        relevance = {name: self._relevance(e, item.x, target) for name, e in self._explainers.items()}
+        for name, r in relevance.items():
+            finite(r, f"entries of the heatmap of {name}")
+        rng = np.random.default_rng([self._settings.seed, i])
+        fill, places = self._fill(item.x, rng), regions(item.x.shape, item.channel, self._patch)
+        curves = perturbation(self._scores, item.x, target, relevance, fill, places, self._settings, rng)
+        row: dict[str, Any] = {
+            "name": item.name,
+            "class": target,
+            "label": labels[target],
+            "scores": logits.shape[1],
+            "digest": hashlib.sha256(np.ascontiguousarray(item.x).tobytes()).hexdigest()[:16],
+            "correct": None if truth is None else truth == predicted,
+            "random": {"curve": curves["random"].tolist(), "aopc": metrics.aopc(curves["random"])},
+            "presets": {},
+        }
+        for name, r in relevance.items():
+            morf, lerf = curves[name, "morf"], curves[name, "lerf"]
+            found = {"aopc": metrics.aopc(morf), "abpc": metrics.abpc(lerf, morf), **placement(item, r)}
+            found |= {"gini": metrics.gini(r), "positivity": metrics.positivity(r)}
+            if not self._explainers[name].metadata["derivative"]:
+                found["missing"] = metrics.missing(r, float(logits[0, target]))
+            row["presets"][name] = {"metrics": found, "morf": morf.tolist(), "lerf": lerf.tolist(), "empty": not r.any()}
+        if i < PICTURES:
+            row["pictures"] = {name: thumbnail(item.x, r, self.subject.form) for name, r in relevance.items()}
+        return row
+
+    def _fill(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What takes the place of the entries of a sample: features have a mean over the samples, no neighbours to blur."""
+        return filler(self._settings.fill, x, self._patch, self.subject.form, rng) if self._mean is None else self._mean
+
+    def _target(self, truth: Index | None, predicted: int, classes: int) -> Index:
+        if self._settings.target == "predicted":
+            return Index(predicted)
+        if classes < 2:
+            raise RequestError("the model has one score and no classes to choose from; use --explain predicted")
+        if truth is None:
+            raise RequestError("has no label")
+        return truth
+
+    def _relevance(self, explainer: Explainer, x: np.ndarray, target: Index) -> np.ndarray:
+        (found,) = explainer(self.subject.layout.feed(x), target).relevance.values()
+        return np.asarray(self.subject.layout.take(found)[0])
+
+
+def perturbation(
+    scores: Scores,
+    x: np.ndarray,
+    target: int,
+    relevance: Mapping[str, np.ndarray],
+    fill: np.ndarray,
+    places: np.ndarray,
+    settings: Settings,
+    rng: np.random.Generator,
+) -> dict[Any, np.ndarray]:
+    """The score of ``target`` after each step of replacing regions, ``places``, by ``fill``: [steps + 1] by (preset, order) and
+    for a random order; all in one go.
+    """
+    chance = rng.permutation(places.max() + 1)
+    orders: dict[Any, np.ndarray] = {"random": chance}
+    for name, r in relevance.items():
+        orders[name, "morf"] = ranking(r, places, chance)
+        orders[name, "lerf"] = orders[name, "morf"][::-1]
+    copies = [perturbed(x, fill, places, order, settings.steps, settings.share) for order in orders.values()]
+    logits = finite(scores.logits(np.concatenate(copies)), "the scores of the model, with regions replaced,")
+    shown = logits if settings.score == "logit" else scores.probabilities(logits)
+    return dict(zip(orders, shown[:, target].reshape(len(orders), -1), strict=True))
+
+
+def readable(subject: Subject) -> Iterator[np.ndarray]:
+    """The samples that can be read."""
+    for i in range(len(subject.data)):
+        with suppress(RequestError):
+            yield subject.data[i].x
+
+
+def feature_means(subject: Subject) -> np.ndarray:
+    """Of all samples. Raises ``RequestError`` where there is none."""
+    whole = Mean()
+    for x in readable(subject):
+        whole.add(x)
+    if not whole.n:
+        raise RequestError("none of the samples can be read")
+    return whole.mean
+
+
+def far_from_zero(subject: Subject) -> list[str]:
+    """A remark where 0 is no value that features, or channels of signals, have in the data; pictures are not looked at."""
+    axes = space_axes(subject.sizes(), subject.form.channel)
+    if len(axes) > 1:
+        return []
+    low, high = np.asarray(np.inf), np.asarray(-np.inf)
+    for x in readable(subject):
+        low, high = np.minimum(low, x.min(axis=tuple(axes))), np.maximum(high, x.max(axis=tuple(axes)))
+    outside, n = int(((low > 0) | (high < 0)).sum()), np.size(low)
+    if not outside:
+        return []
+    kind = "channels" if axes else "features"
+    return [
+        f"0, which regions become, lies outside of all values that the data has in {outside} of {n} {kind}: AOPC and ABPC show "
+        "what the model says of inputs unlike the data. --fill mean takes the mean instead."
+    ]
+
+
+def finite(values: np.ndarray, what: str) -> np.ndarray:
+    """``values``. Raises ``RequestError`` where some are NaN or infinite."""
+    if not np.isfinite(values).all():
+        raise RequestError(f"{what} are NaN or infinite")
+    return values
+
+
+def placement(item: Item, relevance: np.ndarray) -> dict[str, float | None]:
+    """The metrics of localisation, where a box is known."""
+    mask = item.mask()
+    if mask is None:
+        return {}
+    picture = heat(relevance, item.channel)
+    return {
+        "mass_accuracy": metrics.mass_accuracy(picture, mask),
+        "rank_accuracy": metrics.rank_accuracy(picture, mask),
+        "pointing_game": metrics.pointing_game(picture, mask),
+        "outside_inside": metrics.outside_inside(picture, mask),
+    }
+
+
+def assemble(job: Evaluation, units: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """All units, in order, as one result; only sums are kept in memory. Raises ``RequestError`` where nothing was measured."""
+    tallies, names = [Tally() for _ in job.models], job.names()
+    skipped = dict.fromkeys(job.subject(job.models[0]).data.skipped.items())
+    pictures: dict[str, dict[str, Any]] = {}
+    for unit in units:
+        number = unit["model"]
+        tallies[number].rules = unit["rules"]
+        of = f"{names[number]}: " if len(names) > 1 else ""
+        skipped |= dict.fromkeys((name, of + reason) for name, reason in unit["skipped"])
+        for row in unit["rows"]:
+            tallies[number].add(row)
+            for preset, (picture, heatmap) in row.get("pictures", {}).items():
+                shown = pictures.setdefault(
+                    row["name"], {"name": row["name"], "class": row["label"], "input": picture, "heatmaps": {}}
+                )
+                key = preset if len(job.models) == 1 else f"{Path(names[number]).stem}: {preset}"
+                shown["heatmaps"][key] = heatmap
+    remarks = far_from_zero(job.subject(job.models[0])) if job.settings.fill == "zero" else []
+    models = [
+        {"model": name, "sha256": digest, "remarks": remarks, **tally.as_data()}
+        for name, digest, tally in zip(names, job.digests(), tallies, strict=True)
+    ]
+    if not any(model["samples"] for model in models):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped)[:3])
+        raise RequestError(f"none of the samples could be measured ({reasons})")
+    return {
+        "kind": "evaluation",
+        "version": onnxdtd.__version__,
+        "settings": job.description(),
+        "models": models,
+        "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
+        "pictures": {"samples": list(pictures.values())},
+    }

@@ -1,0 +1,74 @@
+"""Region perturbation: replace what a heatmap calls relevant, region by region, and watch the score (Samek et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from onnxdtd.data.forms import Form, space_axes
+from onnxdtd.errors import RequestError
+
+ACROSS = 14  # regions along the shorter side of a picture, unless asked for otherwise
+
+
+def default_patch(shape: Sequence[int], channel: int | None) -> int:
+    """The side of a region: a 14th of a picture's shorter side, single entries of everything else."""
+    axes = space_axes(shape, channel)
+    return max(1, round(min(shape[axis] for axis in axes) / ACROSS)) if len(axes) == 2 else 1
+
+
+def regions(shape: Sequence[int], channel: int | None, patch: int) -> np.ndarray:
+    """The number of the region, from 0, that each entry of a sample belongs to, int64 of ``shape``: squares of ``patch`` pixels
+    over all channels of a picture, stretches of a signal over all of its, single entries of everything else.
+    """
+    axes = space_axes(shape, channel)
+    if not axes:
+        return np.arange(int(np.prod(shape))).reshape(shape)
+    numbers = np.zeros([1] * len(shape), np.int64)
+    for axis in axes:
+        place = np.arange(shape[axis]) // patch
+        numbers = numbers * (place[-1] + 1) + place.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    return np.broadcast_to(numbers, shape)
+
+
+def ranking(relevance: np.ndarray, places: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """The regions from the most relevant to the least, by the sum of their relevance; equal ones in the order of ``ties``, so
+    that a heatmap that tells nothing gives just that order.
+    """
+    sums = np.bincount(places.ravel(), weights=relevance.ravel().astype(np.float64))
+    return ties[np.argsort(-sums[ties], kind="stable")]
+
+
+def filler(kind: str, x: np.ndarray, patch: int, form: Form, rng: np.random.Generator) -> np.ndarray:
+    """What takes the place of a sample's entries, of its shape: 0, each channel's mean, the sample itself out of focus, uniform
+    noise, or a bound of the input domain.
+    """
+    axes = space_axes(x.shape, form.channel)
+    if kind in ("low", "high") and form.low is None:
+        raise RequestError(f"--fill {kind} needs the bounds of the input: --low and --high, or --range")
+    if kind in ("mean", "blur") and not axes:
+        raise RequestError(
+            f"--fill {kind} is for pictures and signals; use zero, mean or noise"
+            + (", low or high" if form.low is not None else "")
+        )
+    if kind == "zero":
+        return np.zeros_like(x)
+    if kind == "mean":
+        return np.broadcast_to(x.mean(axis=tuple(axes), keepdims=True), x.shape)
+    if kind == "blur":
+        return gaussian_filter(x, [float(patch) if axis in axes else 0.0 for axis in range(x.ndim)], mode="nearest")
+    low, high = (x.min(), x.max()) if form.low is None or form.high is None else (form.low, form.high)
+    if kind == "noise":
+        return low + (high - low) * rng.random(x.shape)
+    return np.broadcast_to(low if kind == "low" else high, x.shape)
+
+
+def perturbed(x: np.ndarray, fill: np.ndarray, places: np.ndarray, order: np.ndarray, steps: int, share: float) -> np.ndarray:
+    """x₀ ... x_L, [steps + 1, ...]: after step k the first k/steps · ``share`` of the regions in ``order`` are replaced."""
+    turn = np.empty(order.size, np.int64)
+    turn[order] = np.arange(order.size)
+    gone = np.rint(np.arange(steps + 1) / steps * share * order.size)
+    when = turn[places]
+    return np.where(when < gone.reshape([-1] + [1] * x.ndim), fill, x)

@@ -1,0 +1,86 @@
+"""What a classifier says, as the numbers that are explained: its logits, in batches, without the relevance pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from onnxdtd.compiler.compile import Job
+from onnxdtd.compiler.score import is_binary, is_column
+from onnxdtd.data.read import Layout
+from onnxdtd.errors import RequestError
+from onnxdtd.runtime.explainer import session
+
+BATCH = 64  # samples at once, where the model leaves it open
+
+
+class Scores:
+    """The logits of a planned classifier. It must have one input of known rank."""
+
+    def __init__(self, job: Job, folder: Path, threads: int | None = None):
+        self.binary = is_binary(job.plan)
+        self.one_against_rest = _one_against_rest(job)
+        self.column = is_column(job.plan)
+        (tensor,) = job.plan.inputs
+        self.dtype = np.dtype(tensor.dtype)
+        self.layout = Layout.of(list(tensor.shape), job.plan.samples.axes[tensor.name])
+        self._session = session(of_logits(job), folder=folder, threads=threads)
+        self._input = self._session.get_inputs()[0].name
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """float64 [n, classes] of samples x [n, ...]; -z and z where z is the logit of a sigmoid."""
+        rows = in_batches(x, self.layout, self._run)
+        return np.concatenate([-rows, rows], axis=1) if self.binary else rows
+
+    def _run(self, x: np.ndarray) -> np.ndarray:
+        fitting = self.layout.put(np.rint(x) if self.dtype.kind in "iu" else x)
+        with np.errstate(over="ignore"):  # the scores will tell
+            cast = fitting.astype(self.dtype)
+        (found,) = self._session.run(None, {self._input: cast})
+        one = self.layout.axis is None or (found.ndim == 1 and not self.column)
+        return found.reshape([1 if one else len(found), -1]).astype(np.float64)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Softmax, or the sigmoid where the model has one, of ``logits`` [n, classes]. Raises ``RequestError`` for others."""
+        if self.one_against_rest:
+            raise RequestError("the probabilities of this model are no softmax of its logits; use --score logit")
+        scale = 0.5 if self.binary else 1.0  # a softmax of -z/2 and z/2 is a sigmoid of z
+        powers = np.exp(scale * (logits - logits.max(axis=1, keepdims=True)))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _one_against_rest(job: Job) -> bool:
+    """Does a head give each of several classes a probability of its own, as some of scikit-learn's do?"""
+    heads = {node.op for node in job.plan.stepped_back}
+    classifiers = [node for node in job.source.proto.graph.node if node.op_type == "LinearClassifier"]
+    transforms = {a.s for node in classifiers for a in node.attribute if a.name == "post_transform"}
+    return not is_binary(job.plan) and (bool(heads & {"Normalizer", "Sigmoid"}) or b"LOGISTIC" in transforms)
+
+
+def in_batches(x: np.ndarray, layout: Layout, run: Callable[[np.ndarray], np.ndarray], most: int = BATCH) -> np.ndarray:
+    """``run`` on samples x [n, ...], as many at a time as the model takes; a fixed batch is filled up with the last sample."""
+    size, found = layout.batch or most, []
+    for start in range(0, len(x), size):
+        part = x[start : start + size]
+        missing = size - len(part) if layout.batch else 0
+        found.append(run(np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part)[: len(part)])
+    return np.concatenate(found)
+
+
+def of_logits(job: Job) -> onnx.ModelProto:
+    """The predictor with its logits as the only output."""
+    e, logits, proto = job.emit, job.plan.logits, onnx.ModelProto()
+    proto.CopyFrom(job.source.proto)
+    if logits.name in {value.name for value in proto.graph.input}:
+        raise AssertionError("a classifier computes its logits")
+    nodes, constants = e.live([logits])
+    proto.graph.node.extend(nodes)
+    proto.graph.initializer.extend(constants)
+    del proto.graph.output[:]
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(logits.dtype))
+    proto.graph.output.append(helper.make_tensor_value_info(logits.name, kind, None if logits.shape is None else logits.shape))
+    return proto

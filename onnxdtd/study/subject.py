@@ -1,0 +1,46 @@
+"""A model as planned, with a data set in the layout of its input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onnxdtd.compiler.bounds import form_of
+from onnxdtd.compiler.compile import prepare
+from onnxdtd.data.labelled import Item, dataset
+from onnxdtd.data.read import Layout
+from onnxdtd.errors import RequestError
+from onnxdtd.request import Request
+
+
+class Subject:
+    """What is measured. Raises ``OnnxdtdError`` where model and data cannot be brought together."""
+
+    def __init__(self, model: Path, request: Request, data: Path):
+        self.planned = prepare(model, request)
+        inputs = self.planned.plan.inputs
+        if len(inputs) != 1 or not inputs[0].shape:
+            raise RequestError(f"{model}: needs a single input of declared shape")
+        axis = self.planned.plan.samples.axes[inputs[0].name]
+        self.layout = Layout.of(list(inputs[0].shape), axis)
+        self.form = form_of(inputs[0], self.planned.request, axis)
+        self.data = dataset(data, self.form)
+
+    def items(self, most: int) -> tuple[list[Item], dict[str, str]]:
+        """The first samples that can be read, and why others cannot. Raises ``RequestError`` where there is none."""
+        found: list[Item] = []
+        skipped = dict(self.data.skipped)
+        for i in range(len(self.data)):
+            if len(found) == most:
+                break
+            try:
+                found.append(self.data[i])
+            except RequestError as error:
+                skipped[self.data.name(i)] = str(error)
+        if not found:
+            raise RequestError(f"none of the samples can be read ({'; '.join(list(skipped.values())[:3])})")
+        return found, skipped
+
+    def sizes(self) -> list[int]:
+        """The shape of a sample, from the first one where the model leaves it open."""
+        declared = [size for size in self.layout.shape if isinstance(size, int)]
+        return declared if len(declared) == len(self.layout.shape) else list(self.items(1)[0][0].x.shape)

@@ -1,0 +1,111 @@
+"""The sum of a skip and a branch in front of a Relu: the same relevance without reading the branch."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from nets import assert_near, eighths, model, node, run
+
+import onnxdtd
+from onnxdtd.compiler import compile as compiler
+
+RNG = np.random.default_rng(8)
+WEIGHTS = {"w": eighths(RNG, 4, 3, 3, 3), "b": eighths(RNG, 4), "u": eighths(RNG, 4, 4, 1, 1), "v": eighths(RNG, 4, 3)}
+WEIGHTS["v0"] = eighths(RNG, 1, 4, 1, 1)
+PAD = [1, 1, 1, 1]
+STEM = [node("Conv", "x w b", "s", pads=PAD), node("Relu", "s", "h")]
+BRANCH = node("Conv", "h u b", "a")
+HEAD = [node("ReduceMean", "y", "f", axes=[2, 3], keepdims=0), node("MatMul", "f v", "z")]
+NETS = {
+    "skip second": [*STEM, BRANCH, node("Add", "a h", "r"), node("Relu", "r", "y"), *HEAD],
+    "two branches": [*STEM, BRANCH, node("Conv", "x w", "c", pads=PAD), node("Add", "a c", "r"), node("Relu", "r", "y"), *HEAD],
+    "skip first": [*STEM, BRANCH, node("Add", "h a", "r"), node("Relu", "r", "y"), *HEAD],
+}
+OTHERS = {
+    "no Relu": [*STEM, BRANCH, node("Add", "a h", "y"), *HEAD],
+    "a constant besides": [*STEM, BRANCH, node("Sum", "a h v0", "r"), node("Relu", "r", "y"), *HEAD],
+    "broadcast": [
+        *STEM,
+        BRANCH,
+        node("ReduceMean", "h", "g", axes=[2, 3]),
+        node("Add", "a g", "r"),
+        node("Relu", "r", "y"),
+        *HEAD,
+    ],
+}
+
+
+def net(nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    used = {word for made in nodes for word in made.input}
+    return model(nodes, {"x": ["n", 3, 6, 6]}, ["z"], {name: value for name, value in WEIGHTS.items() if name in used})
+
+
+def both(nodes: list[onnx.NodeProto], preset: str, monkeypatch: pytest.MonkeyPatch, **options: object) -> list[onnx.ModelProto]:
+    """Compiled as it is, and without reading max(y, b)."""
+    made = [onnxdtd.compile(net(nodes), preset, **options)]
+    monkeypatch.setattr(compiler, "shared_out", lambda *_: None)
+    return [*made, onnxdtd.compile(net(nodes), preset, **options)]
+
+
+def readers(proto: onnx.ModelProto, tensor: str) -> list[str]:
+    return [n.op_type for n in proto.graph.node if tensor in n.input]
+
+
+@pytest.mark.parametrize("preset", ["dtd", "lrp-alpha2beta1", "lrp-alpha1beta0"])
+@pytest.mark.parametrize("name", NETS)
+def test_the_relevance_is_the_same(name: str, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    short, plain = both(NETS[name], preset, monkeypatch)
+    assert readers(short, "a") == ["Add"], "nobody but the predictor reads the branch"
+    assert len(readers(plain, "a")) > 1
+    x = eighths(RNG, 5, 3, 6, 6)
+    assert_near(run(short, x=x)["relevance"], run(plain, x=x)["relevance"], 5e-6)
+
+
+def test_in_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To 1e-13: the two are one formula, and no approximation."""
+    nodes = [
+        *(node("MatMul", "x w", "s"), node("Relu", "s", "h"), node("MatMul", "h u", "a")),
+        *(node("Add", "a h", "r"), node("Relu", "r", "y"), node("MatMul", "y v", "z")),
+    ]
+    weights = {name: RNG.normal(size=size) for name, size in (("w", (5, 6)), ("u", (6, 6)), ("v", (6, 3)))}
+    proto = model(nodes, {"x": ["n", 5]}, ["z"], weights, np.dtype(np.float64))
+    x, short = RNG.normal(size=(20, 5)), onnxdtd.compile(proto, "dtd")
+    monkeypatch.setattr(compiler, "shared_out", lambda *_: None)
+    assert_near(run(short, x=x)["relevance"], run(onnxdtd.compile(proto, "dtd"), x=x)["relevance"], 1e-13)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_shares_have_the_sign_of_the_relevance_and_add_up(name: str) -> None:
+    compiled = onnxdtd.compile(net(NETS[name]), "dtd", keep=["a", "h", "r"])
+    found = run(compiled, x=eighths(RNG, 50, 3, 6, 6))
+    branch, whole = found["relevance/a"], found["relevance/r"]
+    sign = np.sign(whole.sum(axis=(1, 2, 3), keepdims=True))
+    assert (branch * sign >= 0).all(), "exactly, rounding included"
+    assert (np.abs(branch) <= np.abs(whole)).all()
+    assert (branch != 0).any()
+    assert (branch != whole).any()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_only_where_it_is_that_kind_of_sum(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    short, plain = both(OTHERS[name], "dtd", monkeypatch)
+    assert [n.op_type for n in short.graph.node] == [n.op_type for n in plain.graph.node]
+
+
+@pytest.mark.parametrize("options", [{"settings": ["r_node=flat"]}, {"settings": ["r_node=gamma"]}, {"ledger": True}])
+def test_not_under_other_rules_nor_with_a_ledger(options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    short, plain = both(NETS["skip second"], "dtd", monkeypatch, **options)
+    assert [n.op_type for n in short.graph.node] == [n.op_type for n in plain.graph.node]
+
+
+def test_not_where_zeros_get_relevance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under flat above the Relu's zeros get relevance too, and y = 0 tells nothing of a."""
+    nodes = [
+        *NETS["skip second"][:-2],
+        node("Conv", "y u", "q"),
+        node("ReduceMean", "q", "f", axes=[2, 3], keepdims=0),
+        HEAD[1],
+    ]
+    short, plain = both(nodes, "dtd", monkeypatch, settings=["q_node=flat"])
+    assert [n.op_type for n in short.graph.node] == [n.op_type for n in plain.graph.node]

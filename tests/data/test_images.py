@@ -1,0 +1,394 @@
+"""Pictures of explanations: the right kind, honest colours, and every word within the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cbook import is_math_text
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from nets import form
+from PIL import Image
+
+from onnxdtd.data import images
+from onnxdtd.data.arrangement import arrangement
+from onnxdtd.data.forms import Form, colour_axis
+from onnxdtd.data.images import (
+    COLOURS,
+    FEW_FEATURES,
+    FRAMES,
+    MANY_PIXELS,
+    STRETCHES,
+    Caption,
+    colour_limit,
+    draw,
+    heat,
+    stretches,
+)
+
+CAPTION = Caption("cat_001: class 3 (0.912)", "dtd   Σ relevance = 12.3   logit = 12.4")
+SOME = [(3, 32, 32), (8, 16), (4, 9, 9), (1, 64, 16), (1, 100), (28, 1), (1,), (2, 5), (3, 3, 3, 3), (12, 500), (3, 8, 16, 16)]
+SOME += [(70, 900), (6, 9, 9), (1, 40, 8, 8), (9000, 2)]
+
+
+def random(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+class Studio:
+    """Draws, and keeps the figures."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "picture.png"
+        self.figures: list[Figure] = []
+
+    def draw(self, x: np.ndarray, relevance: np.ndarray, caption: Caption = CAPTION, like: Form | None = None) -> Figure:
+        draw(self.path, x, relevance, caption, like or form(x.shape))
+        return self.figures[-1]
+
+    def pixels(self) -> np.ndarray:
+        with Image.open(self.path) as picture:
+            assert picture.format == "PNG"
+            return np.asarray(picture.convert("RGB"))
+
+
+@pytest.fixture
+def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    made = Studio(tmp_path)
+
+    class Kept(Figure):
+        def __init__(self, *args: object, **options: object):
+            super().__init__(*args, **options)
+            made.figures.append(self)
+
+    monkeypatch.setattr(images, "Figure", Kept)
+    return made
+
+
+@pytest.mark.parametrize("shape", SOME, ids=str)
+def test_every_shape_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> None:
+    """In the size of the figure, at 110 dots an inch, and with something in it."""
+    figure = studio.draw(random(shape), random(shape, 1))
+    pixels = studio.pixels()
+    width, height = figure.get_size_inches() * 110
+    assert pixels.shape == (round(height), round(width), 3)
+    assert 300 < min(width, height) < max(width, height) < 1000
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+    assert not np.array_equal(pixels[0, 0], (0, 0, 0)), "the background is not black"
+
+
+def test_the_frame_suits_the_kind(studio: Studio) -> None:
+    for shape, axes in (((3, 32, 32), 3), ((1, 100), 2), ((4,), 1), ((3, 100), 3), ((3, 8, 16, 16), 17)):
+        assert len(studio.draw(random(shape), random(shape, 1)).axes) == axes
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (4,), (2, 3), (1, 90), (3, 128), (3, 8, 16, 16)], ids=str)
+def test_nothing_at_all_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> None:
+    studio.draw(np.zeros(shape), np.zeros(shape))
+    studio.draw(np.full(shape, 7.0), np.full(shape, 1e-40), like=form(shape, 0, 1))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (4,), (1, 90), (3, 128)], ids=str)
+@pytest.mark.parametrize("size", [1e-310, 1e300])
+def test_very_small_and_very_large_relevance(shape: tuple[int, ...], size: float, studio: Studio) -> None:
+    studio.draw(random(shape), size * random(shape, 1))
+
+
+# ---------------------------------------------------------------------------------------------------------------- colours
+
+
+def test_heat_adds_up_the_channels() -> None:
+    relevance = random((3, 5, 6))
+    np.testing.assert_allclose(heat(relevance, 0), relevance.sum(0))
+    np.testing.assert_allclose(heat(np.moveaxis(relevance, 0, -1), 2), relevance.sum(0))
+    np.testing.assert_array_equal(heat(relevance[0], None), relevance[0])
+
+
+def test_colour_limit() -> None:
+    assert colour_limit(np.array([-3.0, 1.0])) == 3
+    assert colour_limit(np.zeros(5)) == 1, "any limit will do, but not 0"
+    small = np.ones(MANY_PIXELS)
+    small[0] = 1000
+    assert colour_limit(small) == 1000
+    large = np.ones(MANY_PIXELS + 1)
+    large[0] = -1000
+    assert colour_limit(large) == 1, "a few very large ones do not wash out the others"
+    sparse = np.zeros(MANY_PIXELS + 1)
+    sparse[:2] = 5
+    assert colour_limit(sparse) == 5
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (8, 16), (100, 100, 1)], ids=str)
+def test_the_colour_scale_is_symmetric_and_zero_is_neutral(shape: tuple[int, ...], studio: Studio) -> None:
+    relevance = np.abs(random(shape, 1)) + 1
+    relevance.flat[0] = -0.25
+    figure = studio.draw(random(shape), relevance)
+    (shown,) = figure.axes[1].images
+    assert shown.norm.vmin == -shown.norm.vmax
+    assert shown.norm.vmax == pytest.approx(colour_limit(heat(relevance, colour_axis(shape))))
+    np.testing.assert_array_equal(shown.get_array(), heat(relevance, colour_axis(shape)))
+    assert shown.cmap.name == COLOURS
+    assert (shown.to_rgba(np.zeros(1))[0, :3] > 0.98).all(), "zero is white"
+    for values, axes in ((1, 0), (-1, 2)):  # red for, blue against
+        colour = shown.to_rgba(np.array([values * shown.norm.vmax / 2]))[0, :3]
+        assert colour.argmax() == axes
+
+
+def test_pixels_of_the_heatmap(studio: Studio) -> None:
+    """Left half for, right half against, a stripe of nothing between them."""
+    relevance = np.zeros((9, 9))
+    relevance[:, :3], relevance[:, 6:] = 1, -1
+    figure = studio.draw(np.zeros((9, 9)), relevance)
+    box = figure.axes[1].get_window_extent()
+    scale = 110 / figure.dpi
+    rows = studio.pixels()[::-1]
+    across = rows[int(box.y0 * scale + box.height * scale / 2), int(box.x0 * scale) : int(box.x1 * scale)]
+    third = len(across) // 3
+    red, white, blue = across[third // 2], across[third + third // 2], across[2 * third + third // 2]
+    assert red[0] > 100 > red[2]
+    assert white.min() > 250
+    assert blue[2] > 70 > blue[0]
+
+
+@pytest.mark.parametrize("shape", [(1, 100), (4,), (30,)], ids=str)
+def test_bars_have_the_colours_of_their_sign_and_symmetric_axes(shape: tuple[int, ...], studio: Studio) -> None:
+    relevance = random(shape, 1)
+    axes = studio.draw(random(shape), relevance).axes[-1]
+    signal = arrangement(shape).kind == "traces"
+    assert sum(axes.get_ylim() if signal else axes.get_xlim()) == 0
+    sizes = [bar.get_height() if signal else bar.get_width() for bar in axes.patches]
+    np.testing.assert_allclose(sizes, relevance.ravel() if signal else relevance.ravel()[::-1])
+    for bar, size in zip(axes.patches, sizes, strict=True):
+        red, _, blue, _ = bar.get_facecolor()
+        assert red > blue if size > 0 else red < blue
+    limit = max(axes.get_ylim() if signal else axes.get_xlim())
+    assert np.abs(sizes).max() <= limit
+
+
+def test_bars_show_the_largest_of_many_features(studio: Studio) -> None:
+    relevance = np.linspace(-1, 1, 101)[:100]
+    axes = studio.draw(np.arange(100.0), relevance).axes[0]
+    sizes = [bar.get_width() for bar in axes.patches]
+    assert len(sizes) == FEW_FEATURES
+    np.testing.assert_allclose(np.sort(np.abs(sizes)), np.sort(np.abs(relevance.ravel()))[-FEW_FEATURES:])
+    names = [tick.get_text() for tick in axes.get_yticklabels()]
+    for name, size in zip(names, sizes, strict=True):
+        index = int(name.split()[1])
+        assert relevance.ravel()[index] == pytest.approx(size)
+        assert name.endswith(f"= {index}")
+    assert "the 40 largest of 100" in axes.get_xlabel()
+
+
+def test_features_with_equal_numbers_keep_bars_of_their_own(studio: Studio) -> None:
+    axes = studio.draw(np.zeros(6), np.ones(6)).axes[0]
+    assert len({round(bar.get_y(), 3) for bar in axes.patches}) == 6
+
+
+def test_the_colour_of_a_small_share_is_pale(studio: Studio) -> None:
+    axes = studio.draw(np.zeros(3), np.array([1.0, 0.01, -0.01])).axes[0]
+    large, small, against = (bar.get_facecolor() for bar in axes.patches[::-1])
+    assert min(small[:3]) > 0.9
+    assert min(against[:3]) > 0.9
+    assert min(large[:3]) < 0.1
+
+
+# ------------------------------------------------------------------------------------------------------ signals and clips
+
+
+@pytest.mark.parametrize("shape", [(12, 5000), (5000, 12), (3, 128), (64, 400), (1, 12, 900)], ids=str)
+def test_a_trace_a_channel_in_the_colours_of_its_relevance(shape: tuple[int, ...], studio: Studio) -> None:
+    x, relevance = random(shape), random(shape, 1)
+    draw(studio.path, x, relevance, CAPTION, form(shape, channel=1 if len(shape) == 3 else None))
+    traces, sums = studio.figures[-1].axes[:2]
+    along = np.argmax(shape)
+    channels, amounts = (np.moveaxis(values, along, -1).reshape(-1, max(shape)) for values in (x, relevance))
+    lines = [line.get_ydata() for line in traces.lines]
+    assert len(lines) == len(channels)
+    for place, (line, values) in enumerate(zip(lines, channels, strict=True)):
+        assert np.corrcoef(line, values)[0, 1] < -0.9999, "the axis points down"
+        assert place - 0.5 < line.min() < line.max() < place + 0.5, "within its band"
+    (strips,) = traces.collections[:1]
+    shown = np.asarray(strips.get_array())
+    assert shown.shape == (len(channels), len(range(0, max(shape), -(-max(shape) // STRETCHES))))
+    np.testing.assert_allclose(shown.sum(axis=1), amounts.sum(axis=1), rtol=1e-9, atol=1e-9)
+    assert (strips.norm.vmin, strips.norm.vmax, strips.cmap.name) == (-colour_limit(shown), colour_limit(shown), COLOURS)
+    np.testing.assert_allclose([bar.get_width() for bar in sums.patches], amounts.sum(axis=1), rtol=1e-9)
+    largest = np.abs(amounts.sum(axis=1)).max()
+    assert [tick.get_text() for tick in sums.get_xticklabels()] == [f"{-largest:.2g}", f"{largest:.2g}"]
+    assert_within(studio.figures[-1])
+
+
+def test_dense_lines_let_the_colours_through(studio: Studio) -> None:
+    x = np.stack([np.sin(np.linspace(0, 60, 5000)), random((5000,))])
+    smooth, dense = (line.get_alpha() for line in studio.draw(x, random(x.shape, 1)).axes[0].lines)
+    assert smooth > 0.85 > 0.7 > dense > 0.2
+    assert [line.get_alpha() for line in studio.draw(x[:, :100], x[:, :100]).axes[0].lines] == [1, 1]
+
+
+def test_relevance_of_a_long_signal_lies_at_its_steps(studio: Studio) -> None:
+    relevance = np.zeros((3, 5000))
+    relevance[1, 1234] = 1
+    strips = studio.draw(random((3, 5000)), relevance).axes[0].collections[0]
+    row, column = np.argwhere(strips.get_array())[0]
+    ends = strips.get_coordinates()[0, :, 0]
+    assert row == 1
+    assert ends[column] <= 1234 <= ends[column + 1]
+
+
+@pytest.mark.parametrize(("size", "most"), [(10, 20), (10, 10), (11, 10), (5000, 400), (1, 3), (16, 16), (17, 16)])
+def test_stretches_leave_nothing_out(size: int, most: int) -> None:
+    values = random((2, size, 3))
+    found = stretches(values, most, axis=1)
+    assert found.shape[1] <= most
+    np.testing.assert_allclose(found.sum(axis=1), values.sum(axis=1))
+    if size <= most:
+        np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize(
+    ("shape", "frames"), [((3, 16, 12, 12), 1), ((40, 12, 12, 3), 0), ((1, 5, 12, 12), 1), ((6, 12, 12), 0)]
+)
+def test_a_heatmap_a_frame(shape: tuple[int, ...], frames: int, studio: Studio) -> None:
+    relevance = random(shape, 1)
+    figure = studio.draw(random(shape), relevance)
+    heatmaps = [axes.images[0].get_array() for axes in figure.axes if axes.images and axes.images[0].cmap.name == COLOURS]
+    pictures = [axes for axes in figure.axes if axes.images and axes.images[0].cmap.name != COLOURS]
+    assert len(heatmaps) == len(pictures) == len(range(0, shape[frames], -(-shape[frames] // FRAMES)))
+    np.testing.assert_allclose(np.sum(heatmaps), relevance.sum())
+    whole = np.moveaxis(relevance, frames, 0)
+    width = -(-shape[frames] // FRAMES)
+    rest = whole[:width].sum(axis=0)
+    np.testing.assert_allclose(heatmaps[0], rest if rest.ndim == 2 else rest.sum(axis=0 if frames else -1))
+
+
+def test_rows_and_columns_of_a_matrix_have_numbers(studio: Studio) -> None:
+    figure = studio.draw(random((2, 5)), random((2, 5), 1))
+    studio.pixels()
+    for axes in figure.axes[:2]:
+        assert [tick.get_text() for tick in axes.get_xticklabels()][-2:] != ["", ""]
+        assert axes.get_ylim() == (1.5, -0.5)
+
+
+# ------------------------------------------------------------------------------------------------------------- the picture
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (8, 8, 3)], ids=str)
+def test_the_input_is_shown_as_the_picture_it_was(shape: tuple[int, ...], studio: Studio) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (8, 8, 3), np.uint8)
+    for like in (form(shape, [-1, -2, -3], [1, 2, 4]), form(shape, -1, 1, colours="bgr")):
+        x = like.numbers(np.moveaxis(pixels, -1, 0) if shape[0] == 3 else pixels)
+        shown = studio.draw(x, random(shape), like=like).axes[0].images[0].get_array()
+        np.testing.assert_allclose(shown, pixels / 255, atol=1e-6)
+
+
+def test_gray_pictures_are_gray(studio: Studio) -> None:
+    x = np.linspace(0, 1, 64).reshape(1, 8, 8)
+    (shown,) = studio.draw(x, random((1, 8, 8)), like=form((1, 8, 8), 0, 1)).axes[0].images
+    np.testing.assert_allclose(shown.get_array(), x[0])
+    assert shown.cmap.name == "gray"
+    assert (shown.norm.vmin, shown.norm.vmax) == (0, 1)
+
+
+def test_without_bounds_the_input_is_stretched_to_its_own_range(studio: Studio) -> None:
+    x = 40 * random((3, 8, 8)) - 7
+    shown = studio.draw(x, random((3, 8, 8), 1)).axes[0].images[0].get_array()
+    assert shown.min() == 0
+    assert shown.max() == 1
+
+
+def test_bands_are_shown_within_bounds_of_their_own(studio: Studio) -> None:
+    """Six bands, of which each has bounds, one picture for each."""
+    low = np.arange(6.0)
+    x = np.linspace(0, 1, 64).reshape(8, 8) * (low + 1)[:, None, None] + low[:, None, None]
+    figure = studio.draw(x, random((6, 8, 8)), like=form((6, 8, 8), low, 2 * low + 1, channel=0))
+    bands = [axes.images[0].get_array() for axes in figure.axes if axes.images and axes.images[0].cmap.name == "gray"]
+    assert len(bands) == 6
+    for band in bands:
+        np.testing.assert_allclose(band, np.linspace(0, 1, 64).reshape(8, 8), atol=1e-12)
+
+
+def test_four_channels_are_shown_without_the_last(studio: Studio) -> None:
+    assert studio.draw(random((4, 9, 9)), random((4, 9, 9), 1)).axes[0].images[0].get_array().shape == (9, 9, 3)
+
+
+# ------------------------------------------------------------------------------------------------------------------ words
+
+
+def texts(figure: Figure) -> Iterator[Text]:
+    """Everything written that is to be seen."""
+    for artist in figure.findobj(Text):
+        if artist.get_visible() and artist.get_text().strip():
+            yield artist
+
+
+def assert_within(figure: Figure) -> None:
+    """Nothing reaches beyond the frame."""
+    box = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())
+    width, height = figure.get_size_inches()
+    assert box.x0 > -0.01
+    assert box.y0 > -0.01
+    assert box.x1 < width + 0.01
+    assert box.y1 < height + 0.01
+
+
+WORDS = {
+    "short": "cat",
+    "sentence": "Egyptian cat, a domestic cat of Egypt with a spotted coat and a very long name in this list of labels",
+    "one word": "Pneumonoultramicroscopicsilicovolcanoconiosis" * 4,
+    "capitals": "WWWWWWWWWW " * 5 + "W" * 100,
+    "lines": "first line\nsecond line\n" * 6,
+}
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 100), (2, 7), (12, 100)], ids=str)
+@pytest.mark.parametrize("words", WORDS)
+def test_words_stay_within_the_frame(shape: tuple[int, ...], words: str, studio: Studio) -> None:
+    caption = Caption(f"photo_001: {WORDS[words]} (0.912), explained: {WORDS[words]}", f"{WORDS[words]}   Σ relevance = 12.3")
+    figure = studio.draw(1e6 * random(shape), 1e-6 * random(shape, 1), caption)
+    assert_within(figure)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (8, 16), (1, 100)], ids=str)
+def test_a_long_title_leaves_room_for_the_picture(shape: tuple[int, ...], studio: Studio) -> None:
+    def area(title: str) -> float:
+        box = studio.draw(random(shape), random(shape, 1), Caption(title, title)).axes[0].get_window_extent()
+        return box.width * box.height
+
+    assert area("W" * 1000) > area("short") / 3
+
+
+@pytest.mark.parametrize("words", ["$x$", "$\\frac$", "a_b^{c \\alpha"])
+def test_words_are_no_formulas(words: str, studio: Studio) -> None:
+    figure = studio.draw(random((4,)), random((4,), 1), Caption(words, words))
+    for text in texts(figure):
+        assert not (text.get_parse_math() and is_math_text(text.get_text())), text
+
+
+def test_words_in_any_script(studio: Studio) -> None:
+    """Where the font has no such letters there is a box instead, but no warning."""
+    studio.draw(random((4,)), random((4,), 1), Caption("猫 кот قط 🐈", "猫"))
+
+
+def test_words_are_those_of_the_caption(studio: Studio) -> None:
+    found = [text.get_text() for text in texts(studio.draw(random((3, 8, 8)), random((3, 8, 8), 1)))]
+    assert CAPTION.title in found
+    assert " ".join(CAPTION.subtitle.split()) in [" ".join(text.split()) for text in found]
+    assert "input" in found
+    assert "relevance" in found
+
+
+def test_no_window_is_ever_opened() -> None:
+    assert matplotlib.get_backend().lower() == "agg"
+
+
+def test_figures_are_not_kept(studio: Studio) -> None:
+    """pyplot would keep every one of thousands."""
+    from matplotlib import pyplot
+
+    studio.draw(random((4,)), random((4,), 1))
+    assert pyplot.get_fignums() == []

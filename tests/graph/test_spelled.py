@@ -1,0 +1,966 @@
+"""Quantised operators and classifiers of ai.onnx.ml against the float operators that they stand for.
+
+A quantised network is written twice: with QLinear operators, and with DequantizeLinear, float operator, QuantizeLinear. Scales
+are powers of two and sums are short, so that both compute the same integers, and the relevance pass of the first must give
+what that of the second gives; only the order of float additions differs (1e-5 of the largest relevance). Where no value is
+rounded or cut off, the network without any quantisation must agree as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from nets import FLOAT, Session, assert_near, integers, model, node
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+import onnxdtd
+from onnxdtd.errors import ModelError, OnnxdtdError
+from onnxdtd.graph.spelled import ML, QUANTISED
+
+Array = np.ndarray
+NEAR = 1e-5
+PRESETS = ["dtd", "dtd-z", "lrp-epsilon", "lrp-gamma", "lrp-alpha2beta1", "gradient"]
+STANDARD = ("Conv", "MatMul")  # whose quantised forms are standard operators; the others are of com.microsoft
+ON_INTEGERS = ("MaxPool", "Flatten", "Concat", "Transpose")  # work on quantised tensors as they are
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operator on quantised tensors, its result, and (for a Conv) its bias."""
+
+    op: str
+    operands: str
+    result: str
+    bias: str | None = None
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Net:
+    """A quantised network from a float x to float logits y: scale and zero point of every tensor, the integer weights.
+
+    The first operand is ``q0``, the last result ``out``.
+    """
+
+    steps: list[Step]
+    shape: Sequence[int]
+    grid: dict[str, tuple[Any, Any]]
+    weights: dict[str, Array] = field(default_factory=dict)
+
+    def scale(self, name: str) -> Array:
+        return np.asarray(self.grid[name][0], np.float32)
+
+    def real(self, name: str) -> Array:
+        """What the integers of a weight stand for; a vector of scales is one for each output, the last axis of a matrix."""
+        w = self.weights[name].astype(np.float32)
+        column = lambda v: v if v.ndim == 0 or w.ndim == 2 else v.reshape(-1, *[1] * (w.ndim - 1))
+        scale, zero = (column(np.asarray(v, np.float32)) for v in self.grid[name])
+        return scale * (w - zero)
+
+    def bias(self, step: Step) -> Array:
+        x, w = step.operands.split()
+        return (self.weights[step.bias or ""] * (self.scale(x) * self.scale(w))).astype(np.float32)
+
+    def quantised(self, step: Step) -> list[NodeProto]:
+        """One QLinear operator."""
+        if step.op in ON_INTEGERS:
+            return [node(step.op, step.operands, step.result, **step.attrs)]
+        operands = " ".join(f"{name} {name}_s {name}_z" for name in step.operands.split())
+        more = f" {step.bias}" if step.bias else ""
+        made = node(f"QLinear{step.op}", f"{operands} {step.result}_s {step.result}_z{more}", step.result, **step.attrs)
+        if step.op not in STANDARD:
+            made.domain = "com.microsoft"
+        return [made]
+
+    def spelled_out(self, step: Step) -> list[NodeProto]:
+        """DequantizeLinear, float operator, QuantizeLinear."""
+        if step.op in ON_INTEGERS:
+            return [node(step.op, step.operands, step.result, **step.attrs)]
+        nodes, names = [], []
+        for i, name in enumerate(step.operands.split()):
+            axis = {"axis": 0} if step.op == "Conv" and i else {}
+            names.append(f"{step.result}_real_{i}")
+            nodes.append(node("DequantizeLinear", f"{name} {name}_s {name}_z", names[-1], **axis))
+        names += [f"{step.bias}_real"] if step.bias else []
+        nodes.append(node(step.op, " ".join(names), f"{step.result}_real", **step.attrs))
+        return [*nodes, node("QuantizeLinear", f"{step.result}_real {step.result}_s {step.result}_z", step.result)]
+
+    def model(self, form: str, batch: str | int = "n") -> ModelProto:
+        """``quantised``, ``spelled_out``, or ``real``, the float network. The first two also give the integers ``out``."""
+        weights: dict[str, Array] = {}
+        if form == "real":
+            names = {"q0": "x", "out": "y"}
+            rename = lambda words: " ".join(names.get(w, w) for w in words.split())
+            nodes = []
+            for step in self.steps:
+                bias = f" {step.bias}" if step.bias else ""
+                nodes.append(node(step.op, rename(step.operands) + bias, rename(step.result), **step.attrs))
+                weights |= {step.bias: self.bias(step)} if step.bias else {}
+                weights |= {name: self.real(name) for name in step.operands.split() if name in self.weights}
+        else:
+            nodes = [node("QuantizeLinear", "x q0_s q0_z", "q0")]
+            for step in self.steps:
+                nodes += self.quantised(step) if form == "quantised" else self.spelled_out(step)
+                if step.bias:
+                    weights |= {f"{step.bias}_real": self.bias(step), step.bias: self.weights[step.bias]}
+            nodes.append(node("DequantizeLinear", "out out_s out_z", "y"))
+            weights |= self.weights
+            for name, (scale, zero) in self.grid.items():
+                weights |= {f"{name}_s": np.asarray(scale, np.float32), f"{name}_z": np.asarray(zero)}
+        used = {name for made in nodes for name in made.input}
+        graph = helper.make_graph(
+            nodes,
+            "net",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, *self.shape])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, None])],
+            [numpy_helper.from_array(value, name) for name, value in weights.items() if name in used],
+        )
+        if form != "real":
+            elem = helper.np_dtype_to_tensor_dtype(np.asarray(self.grid["out"][1]).dtype)
+            graph.output.append(helper.make_tensor_value_info("out", elem, [batch, None]))
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def compiled(source: ModelProto, preset: str, **options: Any) -> ModelProto:
+    """Compile; the source is there word for word, and the relevance pass has standard operators only."""
+    proto = onnxdtd.compile(source, preset, **options)
+    for part in ("node", "initializer", "input", "output"):
+        ours, theirs = (list(getattr(p.graph, part)) for p in (proto, source))
+        assert ours[: len(theirs)] == theirs, part
+    assert {made.domain for made in proto.graph.node[len(source.graph.node) :]} == {""}
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def explained(source: ModelProto, x: Array, preset: str, **options: Any) -> dict[str, Array]:
+    """The outputs of the compiled model; those of the source must be the same bits."""
+    found = Session(compiled(source, preset, **options))(x=x)
+    for name, value in Session(source)(x=x).items():
+        np.testing.assert_array_equal(found[name], value)
+        assert found[name].dtype == value.dtype
+    assert np.isfinite(found["relevance"]).all()
+    return found
+
+
+def check(net: Net, x: Array, preset: str, forms: Sequence[str] = ("spelled_out",), **options: Any) -> dict[str, Array]:
+    """The quantised network against its other forms."""
+    options = {"output": "y"} | options
+    found = explained(net.model("quantised"), x, preset, **options)
+    for form in forms:
+        expected = explained(net.model(form), x, preset, **options)
+        np.testing.assert_array_equal(found["y"], expected["y"])
+        assert_near(found["relevance"], expected["relevance"], NEAR)
+    return found
+
+
+def small(rng: np.random.Generator, *shape: int, size: int = 3, dtype: Any = np.int8) -> Array:
+    """Integers other than 0, so that few denominators are 0."""
+    return (rng.integers(1, size + 1, shape) * rng.choice([-1, 1], shape)).astype(dtype)
+
+
+def on_grid(net: Net, count: int = 3, size: int = 2) -> Array:
+    """Inputs that quantisation leaves as they are."""
+    return small(np.random.default_rng(7), count, *net.shape, size=size, dtype=np.float32) * net.scale("q0")
+
+
+# ---- each operator, with nothing rounded and nothing cut off ---------------------------------------------------------
+
+BOTH = ["spelled_out", "real"]
+ZEROS = {  # of x (and the result) and of w: signed or unsigned, in the middle or not
+    "uint8 int8": (np.uint8(128), np.int8(0)),
+    "uint8 uint8": (np.uint8(100), np.uint8(120)),
+    "int8 int8": (np.int8(-5), np.int8(0)),
+}
+CONVS = {
+    "1d": ((5,), (2,), {}),
+    "2d": ((4, 3), (2, 2), {"pads": [1, 0, 0, 1]}),
+    "strides": ((5, 4), (3, 2), {"strides": [2, 2], "kernel_shape": [3, 2]}),
+    "depthwise": ((3, 3), (2, 2), {"group": 2}),
+    "same": ((4, 3), (3, 2), {"auto_pad": "SAME_UPPER"}),
+}
+
+
+def convolution(form: str = "2d", zeros: str = "uint8 int8", channels: bool = False, bias: bool = True) -> Net:
+    """A Conv each of whose results is a logit."""
+    size, kernel, attrs = CONVS[form]
+    zero_x, zero_w = ZEROS[zeros]
+    scales = np.float32([0.25, 0.125, 0.25, 0.125]) if channels else np.float32(0.25)
+    w = small(np.random.default_rng(2), 4, 2 // attrs.get("group", 1), *kernel, size=2, dtype=np.int64) + int(zero_w)
+    grid = {
+        "q0": (0.5, zero_x),
+        "w": (scales, np.full(scales.shape, zero_w)),
+        "h": (0.5 * scales.min(), zero_x),
+        "out": (0.5 * scales.min(), zero_x),
+    }
+    weights = {"w": w.astype(zero_w.dtype), "b": np.int32([3, -2, 1, -1])}
+    steps = [Step("Conv", "q0 w", "h", "b" if bias else None, attrs), Step("Flatten", "h", "out")]
+    return Net(steps, (2, *size), grid, weights)
+
+
+def product(zeros: str = "int8 int8", columns: bool = False, shape: Sequence[int] = (4,)) -> Net:
+    """x W"""
+    zero_x, zero_w = ZEROS[zeros]
+    scales = np.float32([0.25, 0.125, 0.25]) if columns else np.float32(0.25)
+    grid = {"q0": (0.5, zero_x), "w": (scales, np.full(scales.shape, zero_w)), "out": (0.5 * scales.min(), zero_x)}
+    w = small(np.random.default_rng(1), 4, 3, dtype=np.int64) + int(zero_w)
+    return Net([Step("MatMul", "q0 w", "out")], shape, grid, {"w": w.astype(zero_w.dtype)})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("form", CONVS)
+@pytest.mark.parametrize("channels", [False, True], ids=["one scale", "a scale for each channel"])
+def test_convolution(preset, form, channels):
+    net = convolution(form, channels=channels)
+    check(net, on_grid(net), preset, BOTH)
+
+
+@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon"])
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize("channels", [False, True], ids=["one scale", "a scale for each channel"])
+@pytest.mark.parametrize("zeros", ZEROS)
+def test_convolution_of_all_types(zeros, channels, bias, preset):
+    net = convolution("2d", zeros, channels, bias)
+    check(net, on_grid(net), preset, BOTH)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("columns", [False, True], ids=["one scale", "a scale for each column"])
+@pytest.mark.parametrize("zeros", ZEROS)
+def test_product(preset, columns, zeros):
+    net = product(zeros, columns)
+    check(net, on_grid(net), preset, BOTH)
+
+
+@pytest.mark.parametrize("net", [convolution(channels=True), product()], ids=["Conv", "MatMul"])
+def test_box(net):
+    """zB with bounds in the units of x, on the grid and off it."""
+    check(net, on_grid(net), "dtd", BOTH, low=-1.0, high=1.0)
+    check(net, np.random.default_rng(3).uniform(-1, 1, (3, *net.shape)).astype(FLOAT), "dtd", low=-1.0, high=1.0)
+
+
+def test_static_batch():
+    net = convolution()
+    x = on_grid(net)
+    fixed, free = (explained(net.model("quantised", batch), x, "dtd", output="y")["relevance"] for batch in (3, "n"))
+    np.testing.assert_array_equal(fixed, free)
+
+
+def test_every_class():
+    net = product()
+    x = on_grid(net)
+    session = Session(onnxdtd.compile(net.model("quantised"), "lrp-epsilon", output="y", target="optional"))
+    w = net.real("w")
+    for target in range(3):
+        relevance = session(x=x, target=np.array([target]))["relevance"]
+        assert_near(relevance, x * w[:, target], NEAR)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("result", ["integers", "float"])
+@pytest.mark.parametrize("columns", [False, True], ids=["one scale", "a scale for each column"])
+@pytest.mark.parametrize("attrs", [{}, {"transB": 1}, {"transB": 1, "alpha": 0.5}, {"transA": 1, "alpha": 2.0}], ids=str)
+def test_product_with_a_bias(attrs, columns, result, preset):
+    """α op(A) op(B) + C, where C counts in α times the scales of A and B; without a scale of its own the result is float."""
+    rng, zero = np.random.default_rng(3), np.int8(-5)
+    net = product(columns=columns)
+    w, grid = net.weights["w"].astype(np.int64) - 5, {"q0": (0.5, zero), "w": net.grid["w"], "h": (1 / 32, np.int8(-5))}
+    scales = np.broadcast_to(net.scale("w"), 3)
+    b = np.int32([3, -2, 1])
+    grid["w"] = (scales if columns else net.scale("w"), np.full(net.scale("w").shape, np.int8(-5)))
+    weights = {"w": (w.T if attrs.get("transB") else w).astype(np.int8), "b": b, "u": small(rng, 3, 2, size=1).astype(FLOAT)}
+    alpha = attrs.get("alpha", 1.0)
+    weights["b_real"] = (b * alpha * 0.5 * scales).astype(FLOAT)
+    for name, (scale, at) in grid.items():
+        weights |= {f"{name}_s": np.asarray(scale, np.float32), f"{name}_z": np.asarray(at)}
+    weights["alpha_w_s"] = np.float32(alpha) * weights["w_s"]  # ONNX Runtime, fusing the three, would count C in α twice
+    rounded = result == "integers"
+    scaled = " h_s h_z" if rounded else ""
+    quantised = node("QGemm", f"q0 q0_s q0_z w w_s w_z b{scaled}", "h" if rounded else "real", domain="com.microsoft", **attrs)
+    axis = {"axis": 0 if attrs.get("transB") else 1} if columns else {}
+    spelled_out = [
+        node("DequantizeLinear", "q0 q0_s q0_z", "a_real"),
+        node("DequantizeLinear", "w alpha_w_s w_z", "w_real", **axis),
+        node("Gemm", "a_real w_real b_real", "sums" if rounded else "real", **{k: v for k, v in attrs.items() if k != "alpha"}),
+    ]
+    if rounded:
+        spelled_out.append(node("QuantizeLinear", "sums h_s h_z", "h"))
+    turned = [node("Transpose", "x", "turned", perm=[1, 0])] if attrs.get("transA") else []
+    x = small(rng, 3, 4, size=2, dtype=np.float32) * 0.5
+    forms = []
+    for middle in ([quantised], spelled_out):
+        nodes = [*turned, node("QuantizeLinear", f"{'turned' if turned else 'x'} q0_s q0_z", "q0"), *middle]
+        nodes += [node("DequantizeLinear", "h h_s h_z", "real")] if rounded else []
+        nodes += [node("Relu", "real", "r"), node("MatMul", "r u", "y")]
+        used = {name for made in nodes for name in made.input}
+        infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("x", 4), ("y", 2))]
+        constants = [numpy_helper.from_array(value, name) for name, value in weights.items() if name in used]
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        graph = helper.make_graph(nodes, "net", infos[:1], infos[1:], constants)
+        forms.append(helper.make_model(graph, opset_imports=opsets, ir_version=10))
+    found, expected = (explained(form, x, preset) for form in forms)
+    real = alpha * x @ ((w + 5) * scales) + weights["b_real"]
+    assert (np.abs(real) < 122 / 32).all()  # nothing is cut off, nothing rounded
+    np.testing.assert_array_equal(found["y"], np.maximum(real, 0) @ weights["u"])
+    np.testing.assert_array_equal(found["y"], expected["y"])
+    assert_near(found["relevance"], expected["relevance"], NEAR)
+    if preset == "gradient":
+        best = found["y"].argmax(1)
+        assert_near(found["relevance"], alpha * ((real > 0) * weights["u"][:, best].T) @ ((w + 5) * scales).T, NEAR)
+
+
+def then(op: str, result: tuple[float, Any], operands: str = "h", size: int = 3, **attrs: Any) -> Net:
+    """A product, an operator of com.microsoft on its result, another product."""
+    net = product("int8 int8", shape=(4,))
+    rng = np.random.default_rng(4)
+    net.steps = [Step("MatMul", "q0 w", "h"), Step("MatMul", "q0 v", "k"), Step(op, operands, "r", None, attrs)]
+    net.steps += [Step("MatMul", "r u", "out")]
+    net.weights = {"w": small(rng, 4, 3, size=size), "v": small(rng, 4, 3, size=size), "u": small(rng, 3, 2, size=1)}
+    net.grid |= {name: (0.25, np.int8(0)) for name in "wvu"} | {"h": (0.125, np.int8(3)), "k": (0.125, np.int8(-4))}
+    net.grid |= {"r": result, "out": (result[0] / 4, np.int8(0))}
+    return net
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_sum(preset):
+    net = then("Add", (0.125, np.int8(2)), "h k")
+    check(net, on_grid(net), preset, BOTH)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_sum_with_a_constant(preset):
+    net = then("Add", (0.125, np.int8(2)), "h c")
+    net.weights["c"], net.grid["c"] = np.int8([[5, -3, 1]]), (0.125, np.int8(0))
+    net.steps.pop(1)
+    check(net, on_grid(net), preset, ["spelled_out"])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_product_of_activations(preset):
+    """Half to each factor."""
+    net = then("Mul", (1 / 64, np.int8(0)), "h k", size=1)
+    check(net, on_grid(net, 3, 1), preset, BOTH)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_product_with_a_constant(preset):
+    net = then("Mul", (0.0625, np.int8(0)), "h c")
+    net.weights["c"], net.grid["c"] = np.int8([[2, -1, 1]]), (0.5, np.int8(0))
+    net.steps.pop(1)
+    check(net, on_grid(net, 3, 1), preset, ["spelled_out"])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_leaky_relu(preset):
+    """Its derivative is that of the float operator, at what was quantised."""
+    net = then("LeakyRelu", (0.125 / 4, np.int8(0)), alpha=0.25)
+    net.steps.pop(1)
+    check(net, on_grid(net, 3, 1), preset)
+
+
+@pytest.mark.parametrize("preset", [p for p in PRESETS if p != "gradient"])
+def test_sigmoid(preset):
+    """What it gives is rounded, but nothing is divided by it: relevance passes."""
+    net = then("Sigmoid", (1 / 16, np.int8(-128)))
+    net.steps.pop(1)
+    check(net, on_grid(net), preset)
+
+
+def picture(op: str, pool: tuple[float, Any], **attrs: Any) -> Net:
+    """A Conv, a pool, a sum over what is left by another Conv."""
+    net = convolution("2d", channels=False)
+    net.shape = (2, 4, 3)
+    left = (1, 1) if op == "GlobalAveragePool" else (3, 2)
+    net.steps = [net.steps[0], Step(op, "h", "p", None, attrs), Step("Conv", "p u", "c"), Step("Flatten", "c", "out")]
+    net.weights["u"] = small(np.random.default_rng(5), 3, 4, *left, size=1)
+    net.grid |= {"u": (0.5, np.int8(0)), "p": pool, "c": (pool[0] / 2, np.uint8(128)), "out": (pool[0] / 2, np.uint8(128))}
+    return net
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("op", ["AveragePool", "MaxPool"])
+def test_pools(preset, op):
+    """MaxPool works on the integers themselves. A mean of 4 has two bits more, which its scale has room for."""
+    net = picture(op, (0.125 / (4 if op == "AveragePool" else 1), np.uint8(128)), kernel_shape=[2, 2])
+    check(net, on_grid(net, 3, 1), preset)
+
+
+@pytest.mark.parametrize("preset", ["dtd", "gradient", "lrp-alpha2beta1"])
+@pytest.mark.parametrize("attrs", [{}, {"channels_last": 0}], ids=str)
+def test_global_average(preset, attrs):
+    """A mean of 12 is rounded, and these rules do not read it."""
+    net = picture("GlobalAveragePool", (0.03125, np.uint8(128)), **attrs)
+    x = on_grid(net, 3, 1)
+    found = explained(net.model("quantised"), x, preset, output="y")
+    net.steps[1] = Step("GlobalAveragePool", "h", "p")
+    expected = explained(net.model("spelled_out"), x, preset, output="y")
+    np.testing.assert_array_equal(found["out"], expected["out"])
+    assert_near(found["relevance"], expected["relevance"], NEAR)
+
+
+# ---- rounded, cut off ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["dtd-z", "lrp-0", "lrp-epsilon"])
+def test_rounding_takes_no_relevance(preset):
+    """What is shared out is divided by the sum of the shares, not by that sum rounded to an integer."""
+    net = product()
+    net.grid["out"] = (1.0, np.int8(0))  # sums are multiples of 1/8
+    x = on_grid(net, 4)
+    found = explained(net.model("quantised"), x, preset, output="y", target=1)
+    w = net.real("w")[:, 1]
+    exact = x @ w[:, None]
+    assert 0 < np.abs(found["y"][:, 1:2] - exact).max() <= 0.5
+    share = np.divide(found["y"][:, 1:2], exact, out=np.zeros_like(exact), where=exact != 0)
+    assert_near(found["relevance"], x * w * share, NEAR)
+
+
+@pytest.mark.parametrize("preset", ["dtd", "dtd-z", "lrp-epsilon", "gradient"])
+def test_relu_in_the_zero_point(preset):
+    """Quantisation to uint8 with zero point 0 is a ReLU too: what it cuts off has no relevance, and is known to be ≥ 0."""
+    rng = np.random.default_rng(6)
+    grid = {"q0": (0.5, np.uint8(128)), "w": (0.25, np.int8(0)), "h": (0.125, np.uint8(0)), "u": (0.25, np.int8(0))}
+    steps = [Step("MatMul", "q0 w", "h"), Step("MatMul", "h u", "out")]
+    net = Net(steps, (4,), grid | {"out": (0.03125, np.uint8(128))}, {"w": small(rng, 4, 6), "u": small(rng, 6, 3, size=1)})
+    x = on_grid(net)
+    h = x @ net.real("w")
+    assert (h < 0).any()
+    found = explained(net.model("quantised"), x, preset, output="y", keep=["h"])
+    real = [node("MatMul", "x w", "h"), node("Relu", "h", "r"), node("MatMul", "r u", "y")]
+    twin = model(real, {"x": ["n", 4]}, ["y"], {name: net.real(name) for name in "wu"})
+    expected = explained(twin, x, preset, keep=["r"])
+    np.testing.assert_array_equal(found["y"], expected["y"])
+    assert_near(found["relevance/h"], expected["relevance/r"], NEAR)
+    assert_near(found["relevance"], expected["relevance"], NEAR)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("op", ["MatMul", "Add"])
+def test_result_that_is_cut_off(preset, op):
+    """A result beyond the largest integer, as with a ReLU6 that quantisation does on the side, passes on its relevance as a
+    Clip does, and no more than it has.
+    """
+    net = then("Add", (0.125, np.int8(0)), "h k")
+    net.grid["h" if op == "MatMul" else "r"] = (1 / 64, np.int8(0))
+    x = on_grid(net, 4, 6)
+    assert (np.abs(x @ net.real("w")) > 127 / 64).any()
+    found = check(net, x, preset)
+    if preset in ("dtd-z", "lrp-0"):
+        np.testing.assert_allclose(found["relevance"].sum(1), found["y"].max(1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["quantised", "spelled_out"])
+def test_derivative_where_quantisation_cuts_off(form):
+    """It is that of a Clip between the smallest and the largest integer, for which quantisers leave out a ReLU."""
+    net = then("LeakyRelu", (0.125, np.int8(0)), alpha=1.0)
+    net.steps = [Step("MatMul", "q0 w", "h"), Step("MatMul", "h u", "out")]
+    net.grid |= {"h": (1 / 64, np.int8(-28)), "out": (1 / 128, np.int8(0))}
+    x = on_grid(net, 6, 6)
+    low, high = np.float32(-100 / 64), np.float32(155 / 64)
+    nodes = [node("MatMul", "x w", "h"), node("Clip", "h low high", "c"), node("MatMul", "c u", "y")]
+    twin = model(nodes, {"x": ["n", 4]}, ["y"], {"low": low, "high": high} | {name: net.real(name) for name in "wu"})
+    h = x @ net.real("w")
+    assert ((h < low).any(), (h > high).any(), ((h > low) & (h < high)).any()) == (True, True, True)
+    found, expected = (explained(p, x, "gradient", target=1, output="y") for p in (net.model(form), twin))
+    assert_near(found["relevance"], expected["relevance"], NEAR)
+
+
+# ---- networks --------------------------------------------------------------------------------------------------------
+
+
+def network() -> Net:
+    """Conv, MaxPool, depthwise Conv, residual sum, mean, product: nothing is rounded before the mean."""
+    rng = np.random.default_rng(8)
+    ones = lambda *shape: small(rng, *shape, size=1)
+    weights = {"w1": ones(4, 2, 2, 2), "b1": np.int32([1, -1, 2, 0]), "w2": ones(4, 1, 3, 3), "w3": ones(4, 3)}
+    grid = {name: (0.5, np.int8(0)) for name in ("w1", "w3")} | {"q0": (0.25, np.uint8(128))}
+    grid["w2"] = (np.float32([1, 0.5, 0.5, 1]), np.zeros(4, np.int8))
+    grid |= {name: (0.125, np.uint8(128)) for name in ("c1", "m")} | {name: (0.0625, np.uint8(128)) for name in ("c2", "s")}
+    grid |= {name: (0.0625 / 4, np.uint8(128)) for name in ("g", "f")} | {"out": (0.0625 / 8, np.uint8(128))}
+    steps = [
+        Step("Conv", "q0 w1", "c1", "b1"),
+        Step("MaxPool", "c1", "m", None, {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        Step("Conv", "m w2", "c2", None, {"group": 4, "pads": [1, 1, 1, 1]}),
+        Step("Add", "c2 m", "s"),
+        Step("GlobalAveragePool", "s", "g"),
+        Step("Flatten", "g", "f"),
+        Step("MatMul", "f w3", "out"),
+    ]
+    return Net(steps, (2, 5, 5), grid, weights)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_network(preset):
+    net = network()
+    check(net, on_grid(net, 4, 1), preset, BOTH)
+
+
+def test_network_in_a_box():
+    net = network()
+    x = on_grid(net, 4, 1)
+    found = check(net, x, "dtd", BOTH, low=-0.5, high=0.5)
+    assert (found["relevance"] >= 0).all()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_sum_of_one_tensor_and_itself(preset):
+    """h + h: what arrives at h arrives once."""
+    net = then("Add", (0.25, np.int8(0)), "h h")
+    net.steps.pop(1)
+    check(net, on_grid(net), preset, BOTH)
+
+
+@pytest.mark.parametrize("form", ["quantised", "spelled_out"])
+@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "lrp-gamma"])
+def test_quantised_gate(preset, form):
+    """h · sigmoid(h) in integers: the gate is seen through quantisation, and h gets all of the relevance, once."""
+    net = then("Mul", (0.125 / 16, np.int8(0)), "h g", size=1)
+    net.steps[1] = Step("Sigmoid", "h", "g")
+    net.grid["g"] = (1 / 16, np.int8(-128))
+    x = on_grid(net, 4, 1)
+    found = explained(net.model(form), x, preset, output="y", keep=["h", "r"])
+    assert_near(found["relevance/h"], found["relevance/r"], 1e-3 if preset == "lrp-epsilon" else NEAR)
+
+
+def test_integers_that_move():
+    """Concat and Transpose of integers carry relevance; so do MaxPool and Flatten, in `network`."""
+    rng = np.random.default_rng(9)
+    grid = {name: (0.25, np.int8(0)) for name in ("w", "v", "u")} | {name: (0.125, np.int8(3)) for name in ("h", "k", "b", "t")}
+    grid |= {"q0": (0.5, np.int8(0)), "out": (0.03125, np.int8(0))}
+    steps = [
+        Step("MatMul", "q0 w", "h"),
+        Step("MatMul", "q0 v", "k"),
+        Step("Concat", "h k", "b", None, {"axis": 2}),
+        Step("Transpose", "b", "t", None, {"perm": [0, 2, 1]}),
+        Step("Flatten", "t", "f"),
+        Step("MatMul", "f u", "out"),
+    ]
+    weights = {"w": small(rng, 4, 2, size=1), "v": small(rng, 4, 1, size=1), "u": small(rng, 6, 3, size=1)}
+    net = Net(steps, (2, 4), grid | {"f": (0.125, np.int8(3))}, weights)
+    for preset in PRESETS:
+        check(net, on_grid(net), preset, BOTH)
+
+
+def test_weights_through_dequantize_linear():
+    """Float activations, integer weights: only the file is quantised."""
+    net = convolution(channels=True)
+    nodes = [
+        node("DequantizeLinear", "w w_s w_z", "w_real", axis=0),
+        node("Conv", "x w_real b_real", "h", **CONVS["2d"][2]),
+        node("Relu", "h", "r"),
+        node("Flatten", "r", "f"),
+        node("DequantizeLinear", "u u_s u_z", "u_real"),
+        node("MatMul", "f u_real", "y"),
+    ]
+    u = integers(np.random.default_rng(1), 48, 3).astype(np.int8)
+    weights = {"w": net.weights["w"], "w_s": net.scale("w"), "w_z": net.grid["w"][1], "b_real": net.bias(net.steps[0])}
+    weights |= {"u": u, "u_s": np.float32(0.25), "u_z": np.int8(1)}
+    proto = model(nodes, {"x": ["n", *net.shape]}, ["y"], weights)
+    real = [node("Conv", "x w b", "h", **CONVS["2d"][2]), *nodes[2:4], node("MatMul", "f u", "y")]
+    reals = {"w": net.real("w"), "b": weights["b_real"], "u": np.float32(0.25) * (u.astype(FLOAT) - 1)}
+    twin = model(real, {"x": ["n", *net.shape]}, ["y"], reals)
+    x = np.random.default_rng(2).normal(size=(3, *net.shape)).astype(FLOAT)
+    # Only the relevance: ONNX Runtime turns a lone DequantizeLinear and MatMul into an operator that rounds activations too.
+    options = [{"preset": preset} for preset in PRESETS] + [{"low": -4, "high": 4}]
+    for chosen in options:
+        found, expected = (Session(compiled(p, **{"preset": "dtd", **chosen}))(x=x) for p in (proto, twin))
+        assert_near(found["y"], expected["y"], NEAR)
+        assert_near(found["relevance"], expected["relevance"], NEAR)
+
+
+def test_integers_of_any_scale():
+    """Scales that are no powers of two: the integers are those of the source, whatever they are, and the w² rule of the only
+    layer depends on the weights alone.
+    """
+    rng = np.random.default_rng(10)
+    net = product(columns=True)
+    net.grid |= {"q0": (0.0371, np.int8(11)), "w": (np.float32([0.0123, 0.0071, 0.0317]), np.zeros(3, np.int8))}
+    net.grid["out"] = (0.0537, np.int8(-9))
+    net.weights["w"] = rng.integers(-127, 128, (4, 3)).astype(np.int8)
+    x = rng.normal(size=(6, 4)).astype(FLOAT)
+    found = explained(net.model("quantised"), x, "dtd", output="y", target=2)
+    w2 = net.real("w")[:, 2].astype(np.float64) ** 2
+    assert_near(found["relevance"], found["y"][:, 2:] * (w2 / w2.sum()), NEAR)
+
+
+# ---- what may be left out, and what is refused -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("op", ["LeakyRelu", "Sigmoid"])
+def test_zero_points_left_out(op):
+    """They count as 0. (ONNX Runtime takes the empty name here only.)"""
+    net = then(op, (0.25, np.uint8(0)))
+    net.steps.pop(1)
+    net.grid |= {"h": (0.125, np.uint8(0)), "q0": (0.5, np.uint8(0)), "out": (0.0625, np.uint8(128))}
+    proto = net.model("quantised")
+    (made,) = [n for n in proto.graph.node if n.op_type == f"QLinear{op}"]
+    made.input[2] = made.input[4] = ""
+    x = np.abs(on_grid(net))
+    expected = explained(net.model("quantised"), x, "gradient", output="y")["relevance"]
+    assert expected.any()
+    np.testing.assert_array_equal(explained(proto, x, "gradient", output="y")["relevance"], expected)
+
+
+def test_channels_last_is_refused():
+    """A layout that the float operator does not have."""
+    net = picture("GlobalAveragePool", (0.03125, np.uint8(128)), channels_last=1)
+    with pytest.raises(OnnxdtdError, match=r"QLinearGlobalAveragePool|score of a classifier"):
+        onnxdtd.compile(net.model("quantised"), output="y")
+
+
+@pytest.mark.parametrize("op", ["MatMulInteger", "ConvInteger"])
+def test_other_integer_operators_are_refused(op):
+    """Dynamic quantisation computes scales from the data; there is no rule for that, and the message says which node it is."""
+    rng = np.random.default_rng(11)
+    shape = (4,) if op == "MatMulInteger" else (2, 3, 3)
+    w = small(rng, 4, 3) if op == "MatMulInteger" else small(rng, 3, 2, 3, 3)
+    nodes = [
+        node("DynamicQuantizeLinear", "x", "q s z"),
+        node(op, "q w z", "i"),
+        node("Cast", "i", "f", to=TensorProto.FLOAT),
+        node("Mul", "f s", "h"),
+        node("Flatten", "h", "y"),
+    ]
+    proto = model(nodes, {"x": ["n", *shape]}, ["y"], {"w": w})
+    with pytest.raises(OnnxdtdError) as caught:
+        onnxdtd.compile(proto)
+    assert "Quantize" in str(caught.value) or op in str(caught.value) or "does not depend" in str(caught.value)
+
+
+# ---- classifiers of ai.onnx.ml ---------------------------------------------------------------------------------------
+
+COEFFICIENTS = np.float32([[1, 2, -1], [0.5, -1, 3], [-2, 1, 1]])
+INTERCEPTS = np.float32([0.25, -0.5, 1])
+X = np.float32([[1, 1, 1], [-1, -2, 0.5], [2, 0.25, -1], [0.5, -0.125, 0]])
+DTYPES = {np.float32: TensorProto.FLOAT, np.float64: TensorProto.DOUBLE}
+
+
+def classifier(
+    w: Array,
+    b: Array,
+    post: str = "NONE",
+    head: str = "plain",
+    labels: Sequence[Any] = (),
+    scaler: bool = False,
+    dtype: Any = np.float32,
+    opset: int = 17,
+) -> ModelProto:
+    """As skl2onnx writes them: perhaps a Scaler, the LinearClassifier, for many classes a Normalizer, for words a ZipMap."""
+    labels = list(labels) or list(range(max(len(w), 2)))
+    words = isinstance(labels[0], str)
+    attrs = {"classlabels_strings" if words else "classlabels_ints": labels, "multi_class": 0, "post_transform": post}
+    attrs |= {"coefficients": w.ravel().tolist(), "intercepts": b.tolist()}
+    nodes = []
+    ml = lambda op, inputs, outputs, **attrs: node(op, inputs, outputs, domain="ai.onnx.ml", **attrs)
+    if scaler:
+        nodes.append(ml("Scaler", "x", "scaled", offset=[0.5, -1.0, 0.25], scale=[2.0, -0.5, 1.0]))
+    nodes.append(ml("LinearClassifier", "scaled" if scaler else "x", "label scores", **attrs))
+    batch, label_type = "n", TensorProto.STRING if words else TensorProto.INT64
+    outputs = [helper.make_tensor_value_info("label", label_type, [batch])]
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, len(labels)])
+    if head == "plain":
+        outputs.append(scores)
+    else:
+        nodes.append(ml("Normalizer", "scores", "probabilities", norm="L1"))
+        nodes.append(node("Cast", "label", "output_label", to=label_type))
+        outputs[0].name = "output_label"
+        outputs.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [batch, len(labels)]))
+    if head == "ZipMap":
+        key = {"classlabels_strings" if words else "classlabels_int64s": labels}
+        nodes.append(ml("ZipMap", "probabilities", "output_probability", **key))
+        kinds = helper.make_map_type_proto(label_type, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+        outputs[1] = helper.make_value_info("output_probability", helper.make_sequence_type_proto(kinds))
+    x = helper.make_tensor_value_info("x", DTYPES[dtype], [batch, 3])
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 1)]
+    return helper.make_model(helper.make_graph(nodes, "sklearn", [x], outputs), opset_imports=opsets, ir_version=8)
+
+
+def same_outputs(source: ModelProto, proto: ModelProto, x: Array) -> dict[str, Any]:
+    """Labels and scores, lists of dicts among them, are those of the source."""
+    found, expected = Session(proto)(x=x), Session(source)(x=x)
+    assert list(found)[: len(expected)] == list(expected)
+    for name, value in expected.items():
+        if isinstance(value, list):
+            assert found[name] == value
+        else:
+            np.testing.assert_array_equal(found[name], value)
+    return found
+
+
+def shares(x: Array, w: Array, b: Array, preset: str) -> Array:
+    """Of the score x·w + b of each sample: LRP-ε gives x w (1 − ε/|score|), the z rule gives x w score / x·w."""
+    terms = x * w
+    z = terms.sum(1, keepdims=True) + b
+    return terms * z / (terms.sum(1, keepdims=True) if preset == "dtd-z" else z + 1e-6 * np.where(z >= 0, 1, -1))
+
+
+@pytest.mark.parametrize("preset", ["lrp-epsilon", "dtd-z"])
+@pytest.mark.parametrize("head", ["plain", "Normalizer", "ZipMap"])
+@pytest.mark.parametrize("post", ["NONE", "LOGISTIC", "SOFTMAX"])
+@pytest.mark.parametrize("rows", [2, 3])
+def test_linear_classifier(rows, post, head, preset):
+    """The logits are x Wᵀ + b, and the arg-max of them is the label."""
+    w, b = COEFFICIENTS[:rows], INTERCEPTS[:rows]
+    source = classifier(w, b, post, head)
+    found = same_outputs(source, compiled(source, preset), X)
+    best = (X @ w.T + b).argmax(1)
+    np.testing.assert_array_equal(next(iter(found.values())), best)
+    assert_near(found["relevance"], shares(X, w[best], b[best][:, None], preset), NEAR)
+
+
+@pytest.mark.parametrize("post", ["NONE", "LOGISTIC"])
+@pytest.mark.parametrize("preset", ["lrp-epsilon", "dtd-z", "gradient"])
+def test_one_row_for_two_classes(post, preset):
+    """The sign of the only logit chooses: class 1 has the score s = x·w + b, class 0 the score −s."""
+    w, b = COEFFICIENTS[:1], INTERCEPTS[:1]
+    source = classifier(w, b, post)
+    proto = compiled(source, preset)
+    found = same_outputs(source, proto, X)
+    s = X @ w[0] + b
+    label = (s > 0).astype(int)
+    np.testing.assert_array_equal(found["label"], label)
+    assert 0 < label.sum() < len(X)
+    session = Session(onnxdtd.compile(source, preset, target="optional"))
+    for target in ([-1], [0], [1], [0, 1, 1, 0]):
+        chosen = np.broadcast_to(np.where(np.array(target) < 0, label, target), len(X))
+        sign = np.where(chosen == 1, 1, -1)[:, None]
+        one = np.broadcast_to(w, X.shape) if preset == "gradient" else shares(X, w, b, preset)
+        assert_near(session(x=X, target=np.array(target))["relevance"], sign * one, NEAR)
+    for target in (0, 1):
+        fixed = Session(onnxdtd.compile(source, preset, target=target))(x=X)["relevance"]
+        np.testing.assert_array_equal(fixed, session(x=X, target=np.array([target]))["relevance"])
+    with pytest.raises(OnnxdtdError, match="target 2"):
+        onnxdtd.compile(source, preset, target=2)
+
+
+def test_contrast_of_two_rows():
+    """The logit minus the other one, as one neuron."""
+    w, b = COEFFICIENTS[:2], INTERCEPTS[:2]
+    source = classifier(w, b, "SOFTMAX")
+    found = Session(onnxdtd.compile(source, "dtd-z", contrast=True))(x=X)["relevance"]
+    best = (X @ w.T + b).argmax(1)
+    assert_near(found, shares(X, w[best] - w[1 - best], (b[best] - b[1 - best])[:, None], "dtd-z"), NEAR)
+
+
+@pytest.mark.parametrize("labels", [(3, 7, 11), ("cat", "dog", "emu")], ids=str)
+def test_labels_of_any_kind(labels):
+    """Classes are numbered as they are listed, whatever they are called."""
+    source = classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX", "ZipMap", labels)
+    found = same_outputs(source, compiled(source, "lrp-epsilon", target=2), X)
+    best = (X @ COEFFICIENTS.T + INTERCEPTS).argmax(1)
+    assert list(found["output_label"]) == [labels[i] for i in best]
+    assert set(found["output_probability"][0]) == set(labels)
+    assert_near(found["relevance"], shares(X, COEFFICIENTS[2:], INTERCEPTS[2], "lrp-epsilon"), NEAR)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
+def test_other_inputs(dtype):
+    """A LinearClassifier takes float64 too, and computes in float32; the relevance has the type of the input."""
+    source = classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX", dtype=dtype)
+    found = same_outputs(source, compiled(source, "lrp-epsilon"), X.astype(dtype))
+    best = (X @ COEFFICIENTS.T + INTERCEPTS).argmax(1)
+    assert found["relevance"].dtype == dtype
+    assert_near(found["relevance"], shares(X, COEFFICIENTS[best], INTERCEPTS[best][:, None], "lrp-epsilon"), NEAR)
+
+
+@pytest.mark.parametrize("preset", ["lrp-epsilon", "dtd-z", "dtd"])
+def test_scaler(preset):
+    """(x − offset) · scale: preprocessing, through which relevance passes as it is."""
+    scaled = (X - np.float32([0.5, -1, 0.25])) * np.float32([2, -0.5, 1])
+    source = classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX", "ZipMap", scaler=True)
+    found = same_outputs(source, compiled(source, preset), X)
+    plain = Session(onnxdtd.compile(classifier(COEFFICIENTS, INTERCEPTS), preset))(x=scaled)
+    assert_near(found["relevance"], plain["relevance"], NEAR)
+
+
+def test_scaler_with_bounds():
+    """Bounds go through it; a negative scale swaps them."""
+    low, high = np.float32([-2, -3, -1]), np.float32([3, 2, 2])
+    offset, scale = np.float32([0.5, -1, 0.25]), np.float32([2, -0.5, 1])
+    source = classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX", scaler=True)
+    found = Session(onnxdtd.compile(source, low=low.tolist(), high=high.tolist()))(x=X)["relevance"]
+    ends = (low - offset) * scale, (high - offset) * scale
+    bounds = {"low": np.minimum(*ends).tolist(), "high": np.maximum(*ends).tolist()}
+    expected = Session(onnxdtd.compile(classifier(COEFFICIENTS, INTERCEPTS), **bounds))(x=(X - offset) * scale)["relevance"]
+    assert_near(found, expected, NEAR)
+
+
+def test_scaler_with_one_number_for_all():
+    """Length 1: the same for every feature."""
+    source = classifier(COEFFICIENTS, INTERCEPTS, scaler=True)
+    attrs = {a.name: a for a in source.graph.node[0].attribute}
+    for name, value in (("offset", 0.5), ("scale", 2.0)):
+        attrs[name].floats[:] = [value]
+    found = same_outputs(source, compiled(source, "lrp-epsilon"), X)
+    plain = Session(onnxdtd.compile(classifier(COEFFICIENTS, INTERCEPTS), "lrp-epsilon"))(x=(X - np.float32(0.5)) * 2)
+    assert_near(found["relevance"], plain["relevance"], NEAR)
+
+
+@pytest.mark.parametrize("left_out", ["offset", "scale"])
+def test_scaler_with_less(left_out):
+    """Both attributes are optional in ONNX (ONNX Runtime wants them): refused in plain words, or a model."""
+    source = classifier(COEFFICIENTS, INTERCEPTS, scaler=True)
+    kept = [a for a in source.graph.node[0].attribute if a.name != left_out]
+    del source.graph.node[0].attribute[:]
+    source.graph.node[0].attribute.extend(kept)
+    try:
+        compiled(source, "lrp-epsilon")
+    except OnnxdtdError as error:
+        assert "Scaler" in str(error)  # noqa: PT017
+
+
+def test_classifier_without_intercepts():
+    """Optional in ONNX (ONNX Runtime wants them): refused in plain words, or three rows of weights."""
+    source = classifier(COEFFICIENTS, INTERCEPTS)
+    (attribute,) = [a for a in source.graph.node[0].attribute if a.name == "intercepts"]
+    source.graph.node[0].attribute.remove(attribute)
+    try:
+        proto = onnxdtd.compile(source, "lrp-epsilon")
+    except OnnxdtdError as error:
+        assert "intercepts" in str(error)  # noqa: PT017
+        return
+    assert [3, 3] in [list(tensor.dims) for tensor in proto.graph.initializer]
+
+
+@pytest.mark.parametrize("scaler", [False, True])
+@pytest.mark.parametrize("preset", ["lrp-epsilon", "dtd-z", "dtd"])
+def test_imputer(preset, scaler):
+    """A missing value is explained as the value that it was taken for."""
+    source = classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX", scaler=scaler)
+    first = source.graph.node[0]
+    first.input[0] = "filled"
+    attrs = {"imputed_value_floats": [0.5, -1.5, 2.0], "replaced_value_float": float("nan")}
+    nodes = [node("Imputer", "x", "filled", domain="ai.onnx.ml", **attrs), *source.graph.node]
+    del source.graph.node[:]
+    source.graph.node.extend(nodes)
+    x = X.copy()
+    x[0, 1] = x[2, 2] = x[3, 0] = np.nan
+    found = same_outputs(source, compiled(source, preset), x)
+    filled = np.where(np.isnan(x), np.float32([0.5, -1.5, 2]), x)
+    plain = classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX", scaler=scaler)
+    assert_near(found["relevance"], Session(onnxdtd.compile(plain, preset))(x=filled)["relevance"], NEAR)
+
+
+@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient"])
+def test_imputer_keeps_the_type(preset):
+    """float64 stays float64, unlike in a Scaler. (ONNX Runtime has no kernel for that; onnx checks the types.)"""
+    fill = node("Imputer", "x", "t", domain="ai.onnx.ml", imputed_value_floats=[0.5], replaced_value_float=float("nan"))
+    nodes = [fill, node("MatMul", "t w", "h"), node("Relu", "h", "r"), node("MatMul", "r v", "y")]
+    float64 = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.DOUBLE, shape)
+    weights = [numpy_helper.from_array(np.ones(shape), name) for name, shape in (("w", (3, 4)), ("v", (4, 2)))]
+    graph = helper.make_graph(nodes, "filled", [float64("x", ["n", 3])], [float64("y", ["n", 2])], weights)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    proto = onnxdtd.compile(helper.make_model(graph, opset_imports=opsets, ir_version=8), preset)
+    onnx.checker.check_model(proto, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    floats = {v.type.tensor_type.elem_type for v in inferred.value_info} - {TensorProto.INT64, TensorProto.BOOL}
+    assert floats == {TensorProto.DOUBLE}
+
+
+@pytest.mark.parametrize("scaler", [False, True])
+@pytest.mark.parametrize("preset", ["lrp-epsilon", "dtd-z", "dtd"])
+def test_columns_side_by_side(preset, scaler):
+    """Features that come as inputs of their own, one of them integers, which are not explained."""
+    source = classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX", scaler=scaler)
+    source.graph.node[0].input[0] = "all"
+    nodes = [node("FeatureVectorizer", "a i c", "all", domain="ai.onnx.ml", inputdimensions=[1, 1, 1]), *source.graph.node]
+    del source.graph.node[:], source.graph.input[:]
+    source.graph.node.extend(nodes)
+    kinds = {"a": TensorProto.FLOAT, "i": TensorProto.INT64, "c": TensorProto.FLOAT}
+    source.graph.input.extend(helper.make_tensor_value_info(name, kind, ["n", 1]) for name, kind in kinds.items())
+    whole = np.round(X)
+    feeds = {"a": whole[:, :1], "i": whole[:, 1:2].astype(np.int64), "c": whole[:, 2:]}
+    try:
+        expected = Session(source)(**feeds)
+    except Exception:  # ONNX Runtime wants them all of one type
+        source.graph.input[1].type.tensor_type.elem_type = TensorProto.FLOAT
+        feeds["i"] = whole[:, 1:2]
+        expected = Session(source)(**feeds)
+    found = Session(compiled(source, preset))(**feeds)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+    plain = classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX", scaler=scaler)
+    relevance = Session(onnxdtd.compile(plain, preset))(x=whole)["relevance"]
+    assert_near(
+        np.concatenate([found[f"relevance/{name}"] for name in "aic" if f"relevance/{name}" in found], 1), relevance, NEAR
+    )
+
+
+NORMS = {  # of a row: what it is divided by, and the slope of that
+    "MAX": (lambda x: x.max(), lambda x, y: np.arange(3) == x.argmax()),
+    "L1": (lambda x: np.abs(x).sum(), lambda x, y: np.sign(x)),
+    "L2": (lambda x: np.sqrt((x**2).sum()), lambda x, y: y),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_normalizer_of_the_input(norm, dtype):
+    """x / n, n being constant under a rule. Behind the logits a Normalizer is a head; it leaves a row of zeros as it is."""
+    source = classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX", "Normalizer", scaler=True, dtype=dtype)
+    source.graph.node[0].op_type = "Normalizer"
+    del source.graph.node[0].attribute[:]
+    source.graph.node[0].attribute.append(helper.make_attribute("norm", norm))
+    x = np.array([[1, 2, -1], [-1, -2, 0.5], [0, 0, 0], [-0.5, -1.5, -1]], dtype)
+    length, slope = NORMS[norm]
+    lengths = np.array([[length(row) or 1.0] for row in x])
+    y = x / lengths
+    best = (y @ COEFFICIENTS.T + INTERCEPTS).argmax(1)
+    w, b = COEFFICIENTS[best].astype(np.float64), INTERCEPTS[best][:, None]
+    found = same_outputs(source, compiled(source, "lrp-epsilon"), x)["relevance"]
+    assert found.dtype == dtype
+    assert_near(found, shares(y, w, b, "lrp-epsilon"), NEAR)
+    found = same_outputs(source, compiled(source, "dtd"), x)["relevance"]
+    plain = classifier(COEFFICIENTS, INTERCEPTS)
+    expected = Session(onnxdtd.compile(plain, settings=["*=z+"]))(x=y.astype(FLOAT))["relevance"]
+    assert_near(found, expected, NEAR)
+    slopes = np.array([slope(row, out) if row.any() else row for row, out in zip(x, y, strict=True)])
+    found = same_outputs(source, compiled(source, "gradient"), x)["relevance"]
+    assert_near(found[[0, 1, 3]], ((w - slopes * (w * y).sum(1, keepdims=True)) / lengths)[[0, 1, 3]], NEAR)
+    assert np.isfinite(found).all()
+
+
+def test_scores_chosen_by_number():
+    """A LinearSVC for two classes: its score is picked from the two by an ArrayFeatureExtractor."""
+    w, b = np.stack([-COEFFICIENTS[0], COEFFICIENTS[0]]), np.stack([-INTERCEPTS[0], INTERCEPTS[0]])
+    source = classifier(w, b)
+    source.graph.node.append(node("ArrayFeatureExtractor", "scores one", "score", domain="ai.onnx.ml"))
+    source.graph.initializer.append(numpy_helper.from_array(np.array([1]), "one"))
+    source.graph.output[1].CopyFrom(helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 1]))
+    found = same_outputs(source, compiled(source, "lrp-epsilon"), X)
+    best = (X @ w.T + b).argmax(1)
+    np.testing.assert_array_equal(found["label"], best)
+    assert_near(found["relevance"], shares(X, w[best], b[best][:, None], "lrp-epsilon"), NEAR)
+
+
+@pytest.mark.parametrize("preset", ["lrp-epsilon", "dtd-z"])
+def test_old_operator_set(preset):
+    """skl2onnx declares operator set 9 for models that use no newer operator. Converted, the rest is the same."""
+    new, old = (classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX", "ZipMap", opset=version) for version in (17, 9))
+    found, expected = (same_outputs(s, onnxdtd.compile(s, preset), X)["relevance"] for s in (old, new))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_no_classifier_behind_it():
+    """Labels alone say nothing about scores, but the scores are an output that nobody asked for."""
+    source = classifier(COEFFICIENTS, INTERCEPTS)
+    del source.graph.output[1]
+    found = same_outputs(source, compiled(source, "lrp-epsilon"), X)
+    best = (X @ COEFFICIENTS.T + INTERCEPTS).argmax(1)
+    assert_near(found["relevance"], shares(X, COEFFICIENTS[best], INTERCEPTS[best][:, None], "lrp-epsilon"), NEAR)
+
+
+def test_integer_features_are_refused():
+    source = classifier(COEFFICIENTS, INTERCEPTS)
+    source.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    with pytest.raises(ModelError, match="floating-point"):
+        onnxdtd.compile(source)
+
+
+def test_every_quantised_operator_is_tested():
+    tested = {"QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool"}
+    assert {op for _, op in QUANTISED} == tested | {"QLinearLeakyRelu", "QLinearSigmoid", "QGemm"}
+    assert set(ML) == {"LinearClassifier", "Scaler", "Imputer", "FeatureVectorizer", "Normalizer"}

@@ -1,0 +1,334 @@
+"""What an evaluation measures, against a model whose curves can be written down, and its refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from nets import eighths, model, node
+
+from onnxdtd.errors import RequestError
+from onnxdtd.request import Request
+from onnxdtd.study.evaluate import Evaluation, Sessions, Settings, assemble
+from onnxdtd.study.jobs import run
+
+RNG = np.random.default_rng(6)
+MODELS = Path(__file__).resolve().parents[2] / "models"
+WEIGHTS = eighths(RNG, 6, 3) + 1 / 16  # none is zero
+X = eighths(RNG, 9, 6) + 1 / 16
+REQUEST = Request(low=0.0, high=1.0)
+
+
+def linear(folder: Path, batch: int | str = "n", name: str = "linear") -> Path:
+    """f = x w: LRP-ε gives x_i w_i, and every curve is a sum of those that are left."""
+    path = folder / f"{name}.onnx"
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": [batch, 6]}, ["y"], {"w": WEIGHTS}), path)
+    return path
+
+
+def data(folder: Path, **arrays: np.ndarray) -> Path:
+    np.savez(folder / "some.npz", **{"x": X.astype(np.float32), **arrays})
+    return folder / "some.npz"
+
+
+def evaluated(job: Evaluation, folder: Path, workers: int = 1) -> dict[str, Any]:
+    return assemble(job, run(job, workers, "processes", folder / "journal"))
+
+
+def of_linear(folder: Path, settings: Settings, batch: int | str = "n", **arrays: np.ndarray) -> dict[str, Any]:
+    job = Evaluation([linear(folder, batch)], ["lrp-0"], data(folder, **arrays), Request(), settings)
+    return evaluated(job, folder)
+
+
+def parts(x: np.ndarray, target: np.ndarray | None = None) -> np.ndarray:
+    """x_i w_i of the explained class, [n, 6]."""
+    chosen = (x @ WEIGHTS).argmax(1) if target is None else target
+    return x * WEIGHTS[:, chosen].T
+
+
+def test_curves_of_a_linear_model(tmp_path: Path) -> None:
+    result = of_linear(tmp_path, Settings(steps=6))
+    ordered = -np.sort(-parts(X), axis=1)
+    left = np.concatenate([np.cumsum(ordered[:, ::-1], axis=1)[:, ::-1], np.zeros((9, 1))], axis=1)
+    lasting = np.concatenate([np.cumsum(ordered, axis=1)[:, ::-1], np.zeros((9, 1))], axis=1)
+    (preset,) = result["models"][0]["presets"]
+    np.testing.assert_allclose(preset["curves"]["morf"], left.mean(0), atol=1e-6)
+    np.testing.assert_allclose(preset["curves"]["lerf"], lasting.mean(0), atol=1e-6)
+    aopc = (left[:, :1] - left).mean(1)
+    assert preset["metrics"]["aopc"]["mean"] == pytest.approx(aopc.mean(), abs=1e-6)
+    assert preset["metrics"]["aopc"]["error"] == pytest.approx(aopc.std(ddof=1) / 3, abs=1e-6)
+    assert preset["metrics"]["abpc"]["mean"] == pytest.approx((lasting - left).mean(), abs=1e-6)
+    assert preset["metrics"]["missing"]["mean"] < 1e-6
+    positive = np.maximum(parts(X), 0).sum(1) / np.abs(parts(X)).sum(1)
+    assert preset["metrics"]["positivity"]["mean"] == pytest.approx(positive.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_fixed_batch_makes_no_difference(batch: int, tmp_path: Path) -> None:
+    settings = Settings(steps=3)
+    fixed, free = (of_linear(tmp_path, settings, size)["models"][0]["presets"][0] for size in (batch, "n"))
+    np.testing.assert_allclose(fixed["curves"]["morf"], free["curves"]["morf"], atol=1e-6)
+    np.testing.assert_allclose(fixed["curves"]["random"], free["curves"]["random"], atol=1e-6)
+
+
+def test_true_classes_and_accuracy(tmp_path: Path) -> None:
+    label = (X @ WEIGHTS).argmax(1)
+    label[:3] = (label[:3] + 1) % 3
+    result = of_linear(tmp_path, Settings(steps=6, target="label"), label=label)
+    assert result["models"][0]["accuracy"] == pytest.approx(6 / 9)
+    curve = result["models"][0]["presets"][0]["curves"]["morf"]
+    assert curve[0] == pytest.approx(parts(X, label).sum(1).mean(), abs=1e-6)
+
+
+def test_probabilities(tmp_path: Path) -> None:
+    powers = np.exp(X @ WEIGHTS)
+    curve = of_linear(tmp_path, Settings(steps=2, score="probability"))["models"][0]["presets"][0]["curves"]["lerf"]
+    assert curve[0] == pytest.approx((powers / powers.sum(1, keepdims=True)).max(1).mean(), abs=1e-6)
+    assert curve[-1] == pytest.approx(1 / 3, abs=1e-6), "of nothing but zeros"
+
+
+def test_bad_samples_are_named_and_cost_nothing_else(tmp_path: Path) -> None:
+    x, label = X.astype(np.float32), (X @ WEIGHTS).argmax(1)
+    x[4, 0], label[7] = np.nan, 3
+    result = of_linear(tmp_path, Settings(steps=2), x=x, label=label)
+    reasons = {entry["name"]: entry["reason"] for entry in result["skipped"]}
+    assert set(reasons) == {"some_4", "some_7"}
+    assert "NaN" in reasons["some_4"]
+    assert reasons["some_7"] == "label 3 is no class of this model, which has classes 0 to 2"
+    assert result["models"][0]["samples"] == 7
+    good = [i for i in range(9) if i not in (4, 7)]
+    curve = result["models"][0]["presets"][0]["curves"]["morf"]
+    assert curve[0] == pytest.approx(parts(X[good]).sum(1).mean(), abs=1e-6)
+
+
+def test_what_one_of_several_models_cannot_take_is_said_of_that_model(tmp_path: Path) -> None:
+    """A class that one of them does not have."""
+    few = tmp_path / "few.onnx"
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": WEIGHTS[:, :2]}), few)
+    label = np.zeros(9, np.int64)
+    label[5] = 2
+    models = [linear(tmp_path), few]
+    result = evaluated(Evaluation(models, ["lrp-0"], data(tmp_path, label=label), Request(), Settings(steps=2)), tmp_path)
+    assert [found["samples"] for found in result["models"]] == [9, 8]
+    reason = "few.onnx: label 2 is no class of this model, which has classes 0 to 1"
+    assert result["skipped"] == [{"name": "some_5", "reason": reason}]
+
+
+def test_labels_of_data_are_those_of_the_model(tmp_path: Path) -> None:
+    """Strings, or integers that are no indices, in the order that the model has them."""
+    truth, box = (X @ WEIGHTS).argmax(1), np.tile([0, 0, 1, 1], (9, 1))
+    truth[0] = (truth[0] + 1) % 3
+    for names in (["eel", "cat", "dog"], [2, 3, 1]):
+        path = linear(tmp_path)
+        made = onnx.load(path)
+        made.metadata_props.add(key="classes", value=str(names))
+        onnx.save(made, path)
+        found = data(tmp_path, label=np.asarray(names)[truth], box=box)
+        job = Evaluation([path], ["lrp-0"], found, Request(), Settings(steps=2, target="label"))
+        result = evaluated(job, tmp_path)
+        assert result["models"][0]["accuracy"] == pytest.approx(8 / 9)
+        assert [row["class"] for row in result["pictures"]["samples"]] == [str(names[c]) for c in truth[:8]]
+    job = Evaluation([path], ["lrp-0"], data(tmp_path, label=np.arange(9) % 4), Request(), Settings(steps=2))
+    skipped = {entry["name"]: entry["reason"] for entry in evaluated(job, tmp_path)["skipped"]}
+    assert skipped["some_4"] == "label 0 is none of the model's, 2, 3, 1"
+
+
+def test_nothing_left_to_measure(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"none of the samples could be measured \(some_0: label 9"):
+        of_linear(tmp_path, Settings(steps=2), label=np.full(9, 9))
+
+
+def digits(folder: Path, **settings: Any) -> Evaluation:
+    x = np.load(MODELS / "digits_samples.npz")
+    box = np.tile([1, 0, 7, 8], (20, 1))
+    np.savez(folder / "digits.npz", image=x["image"], label=x["label"], box=box)
+    chosen = Settings(steps=5, **settings)
+    models = [MODELS / "digits_cnn.onnx", MODELS / "digits_resnet.onnx"]
+    return Evaluation(models, ["dtd", "sensitivity"], folder / "digits.npz", REQUEST, chosen)
+
+
+def test_two_models_with_boxes(tmp_path: Path) -> None:
+    result = evaluated(digits(tmp_path), tmp_path)
+    assert [m["model"] for m in result["models"]] == ["digits_cnn.onnx", "digits_resnet.onnx"]
+    for found in result["models"]:
+        dtd, sensitivity = found["presets"]
+        assert found["samples"] == 20
+        assert dtd["metrics"]["positivity"]["mean"] == 1
+        assert "missing" in dtd["metrics"]
+        assert "missing" not in sensitivity["metrics"], "a derivative conserves nothing"
+        assert dtd["curves"]["random"] == sensitivity["curves"]["random"]
+        assert 0.5 < dtd["metrics"]["mass_accuracy"]["mean"] < 1
+        assert [c["n"] for c in dtd["classes"]] == [2] * 10
+        assert dtd["metrics"]["aopc"]["mean"] > found["random"]["aopc"]["mean"]
+    assert len(result["pictures"]["samples"]) == 8
+    assert set(result["pictures"]["samples"][0]["heatmaps"]) == {
+        f"digits_{net}: {preset}" for net in ("cnn", "resnet") for preset in ("dtd", "sensitivity")
+    }
+    settings = result["settings"]
+    assert (settings["patch"], settings["samples"], settings["low"], settings["high"]) == (1, 20, 0.0, 1.0)
+    json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    job = digits(tmp_path, fill="noise", seed=3)
+    assert evaluated(job, tmp_path, 1) == evaluated(job, tmp_path, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_ray_cluster_gives_the_same(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    job = digits(tmp_path, fill="noise", seed=3)
+    try:
+        assert assemble(job, run(job, 2, "ray", tmp_path / "journal")) == evaluated(job, tmp_path)
+    finally:
+        ray.shutdown()
+
+
+def test_the_seed_counts(tmp_path: Path) -> None:
+    one = replace(digits(tmp_path, samples=4), models=[MODELS / "digits_cnn.onnx"])
+    other = replace(one, settings=replace(one.settings, seed=1))
+    first, again, second = (evaluated(job, tmp_path)["models"][0] for job in (one, one, other))
+    assert first == again
+    assert first["random"] != second["random"]
+    assert first["presets"][0]["metrics"] == second["presets"][0]["metrics"]
+
+
+def test_a_journal_is_that_of_these_settings_and_files(tmp_path: Path) -> None:
+    job = digits(tmp_path)
+    identities = [job.identity(), replace(job, presets=["dtd"]).identity(), replace(job, models=job.models[:1]).identity()]
+    np.savez(tmp_path / "digits.npz", image=np.zeros((3, 1, 8, 8), np.float32))
+    identities.append(job.identity())
+    assert len({json.dumps(identity) for identity in identities}) == 4
+
+
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"patch": 0}, {"samples": 0}, {"share": 0.0}, {"share": 1.1}])
+def test_settings_that_make_no_sense(settings: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=f"--{next(iter(settings))}"):
+        Settings(**settings)
+
+
+def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    models = [linear(tmp_path), linear(tmp_path / "other")]
+    result = evaluated(Evaluation(models, ["lrp-0"], data(tmp_path), Request(), Settings(steps=2)), tmp_path)
+    assert [found["model"] for found in result["models"]] == ["1: linear.onnx", "2: linear.onnx"]
+    assert set(result["pictures"]["samples"][0]["heatmaps"]) == {"1: linear: lrp-0", "2: linear: lrp-0"}
+
+
+def test_numbers_that_overflow_cost_one_sample(tmp_path: Path) -> None:
+    x = X.astype(np.float64)
+    x[2] *= 1e300
+    x[5] = 3e38
+    result = of_linear(tmp_path, Settings(steps=2), x=x)
+    assert {entry["name"] for entry in result["skipped"]} == {"some_2", "some_5"}
+    assert all("NaN or infinite" in entry["reason"] for entry in result["skipped"])
+    assert result["models"][0]["samples"] == 7
+    json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"), [({"fill": "high"}, "^--fill high needs the bounds"), ({"fill": "blur"}, "^--fill blur is for")]
+)
+def test_settings_that_do_not_fit_are_refused_once(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=words):
+        of_linear(tmp_path, Settings(steps=2, **settings))
+
+
+def test_a_model_that_does_not_fit_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.onnx"
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": ["n", 5]}, ["y"], {"w": WEIGHTS[:5]}), other)
+    monkeypatch.setattr(Sessions, "measured", lambda *_: pytest.fail("measured"))
+    with pytest.raises(RequestError, match="the model takes samples of"):
+        evaluated(Evaluation([linear(tmp_path), other], ["lrp-0"], data(tmp_path), Request(), Settings(steps=2)), tmp_path)
+
+
+def test_a_journal_is_that_of_these_definitions(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.toml"
+    job = Evaluation([linear(tmp_path)], [f"{preset}:mine"], data(tmp_path), Request(), Settings(steps=2))
+    identities = []
+    for rule in ("z", "z+"):
+        preset.write_text(f'[preset.mine]\ntitle = "mine"\nsource = "here"\nlayers = [{{ rule = "{rule}" }}]\n')
+        identities.append(job.identity())
+    assert identities[0] != identities[1]
+
+
+def test_a_heatmap_of_nothing_is_a_random_order(tmp_path: Path) -> None:
+    """Where z⁺ has no positive weight all relevance is lost, and the order of the regions is no merit of the preset."""
+    path = tmp_path / "negative.onnx"
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": -np.abs(WEIGHTS)}), path)
+    x = np.abs(X).astype(np.float32)
+    job = Evaluation([path], ["excitation-backprop", "lrp-0"], data(tmp_path, x=x), Request(), Settings(steps=6))
+    (found,) = evaluated(job, tmp_path)["models"]
+    nothing, whole = found["presets"]
+    assert (nothing["empty"], whole["empty"]) == (9, 0)
+    assert nothing["metrics"]["aopc"] == found["random"]["aopc"]
+    assert whole["metrics"]["aopc"]["mean"] > found["random"]["aopc"]["mean"]
+
+
+def test_one_score_has_no_classes(tmp_path: Path) -> None:
+    """A model with one score is never right or wrong, and its labels cost no sample."""
+    path, label = tmp_path / "one.onnx", np.arange(9)
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": WEIGHTS[:, :1]}), path)
+    job = Evaluation([path], ["lrp-0"], data(tmp_path, label=label), Request(), Settings(steps=2))
+    result = evaluated(job, tmp_path)
+    assert (result["models"][0]["accuracy"], result["models"][0]["samples"], result["skipped"]) == (None, 9, [])
+    with pytest.raises(RequestError, match="one score and no classes to choose from; use --explain predicted"):
+        evaluated(replace(job, settings=Settings(steps=2, target="label")), tmp_path)
+
+
+def test_the_sign_of_one_logit_is_a_class(tmp_path: Path) -> None:
+    """And its twin with two logits has the same numbers."""
+    onnx.save(
+        model([node("MatMul", "x w", "z"), node("Sigmoid", "z", "y")], {"x": ["n", 6]}, ["y"], {"w": WEIGHTS[:, :1]}),
+        tmp_path / "one.onnx",
+    )
+    two = np.concatenate([-WEIGHTS[:, :1], WEIGHTS[:, :1]], axis=1)
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": two}), tmp_path / "two.onnx")
+    label = (X @ WEIGHTS[:, 0] > 0).astype(int)
+    label[0] = 1 - label[0]
+    models = [tmp_path / "one.onnx", tmp_path / "two.onnx"]
+    job = Evaluation(models, ["lrp-0", "sensitivity"], data(tmp_path, label=label), Request(), Settings(steps=3))
+    first, second = evaluated(job, tmp_path)["models"]
+    assert first["accuracy"] == second["accuracy"] == pytest.approx(8 / 9)
+    for one, twin in zip(first["presets"], second["presets"], strict=True):
+        for metric in ("aopc", "abpc", "positivity", "gini"):
+            assert one["metrics"][metric]["mean"] == pytest.approx(twin["metrics"][metric]["mean"], abs=1e-6)
+
+
+def test_one_sample_without_a_batch_axis(tmp_path: Path) -> None:
+    path = tmp_path / "alone.onnx"
+    onnx.save(model([node("MatMul", "x w", "y")], {"x": [6]}, ["y"], {"w": WEIGHTS}), path)
+    alone = evaluated(Evaluation([path], ["lrp-0"], data(tmp_path), Request(), Settings(steps=3)), tmp_path)["models"][0]
+    batch = of_linear(tmp_path, Settings(steps=3))["models"][0]
+    np.testing.assert_allclose(alone["presets"][0]["curves"]["morf"], batch["presets"][0]["curves"]["morf"], atol=1e-6)
+    assert alone["samples"] == 9
+
+
+def test_features_far_from_zero(tmp_path: Path) -> None:
+    """0 says nothing of a table that never has it; the mean of each feature does."""
+    x = np.abs(X).astype(np.float32)
+    x[:, :2] *= -1
+    x[0, 3] = 0
+    result = of_linear(tmp_path, Settings(steps=6), x=x)
+    (remark,) = result["models"][0]["remarks"]
+    assert "0, which regions become, lies outside of all values that the data has in 5 of 6 features" in remark
+    assert of_linear(tmp_path, Settings(steps=6), x=X.astype(np.float32))["models"][0]["remarks"] == []
+    mean = of_linear(tmp_path, Settings(steps=6, fill="mean"), x=x)["models"][0]
+    assert mean["remarks"] == []
+    chosen = (x @ WEIGHTS).argmax(1)
+    last = (x.mean(0) @ WEIGHTS)[chosen].mean()
+    assert mean["presets"][0]["curves"]["morf"][-1] == pytest.approx(last, abs=1e-5)
+
+
+def test_copies_of_samples_are_counted(tmp_path: Path) -> None:
+    result = of_linear(tmp_path, Settings(steps=2), x=np.concatenate([X, X[:2], X[:1]]).astype(np.float32))
+    assert result["models"][0]["copies"] == 3

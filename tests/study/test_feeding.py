@@ -1,0 +1,169 @@
+"""Models with several inputs: what goes in from an ``.npz``, and what is shown of their relevance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from nets import eighths, model, node
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+import onnxdtd
+from onnxdtd import Explainer
+from onnxdtd.errors import RequestError
+from onnxdtd.request import Request
+from onnxdtd.study.bench import bench
+from onnxdtd.study.explain import Folder, Job, Record, run
+from onnxdtd.study.feeding import Feeding
+from onnxdtd.study.verify import verify
+
+CPU = ["CPUExecutionProvider"]
+W = np.array([[1.0, -2.0], [0.5, 3.0], [-1.0, 0.25], [2.0, 0.75], [-0.5, 1.5]], np.float32)
+AGE, SIZE = np.array([38.0, 20.0, 3.5]), np.array([[1.0, 2.0], [0.5, -1.0], [0.0, 4.0]])
+SEX = np.array(["male", "female", "other"])
+CODED = np.array([[0, 1], [1, 0], [0, 0]])
+
+
+def table() -> ModelProto:
+    """A number, two numbers, and a word."""
+    nodes = [
+        helper.make_node("OneHotEncoder", ["sex"], ["wide"], domain="ai.onnx.ml", cats_strings=["female", "male"], zeros=1),
+        helper.make_node("Reshape", ["wide", "rows"], ["flat"]),
+        helper.make_node("Concat", ["age", "size", "flat"], ["c"], axis=1),
+        helper.make_node("MatMul", ["c", "w"], ["y"], "dense"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            helper.make_tensor_value_info("age", TensorProto.FLOAT, ["n", 1]),
+            helper.make_tensor_value_info("size", TensorProto.FLOAT, ["n", 2]),
+            helper.make_tensor_value_info("sex", TensorProto.STRING, ["n", 1]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(W, "w"), numpy_helper.from_array(np.array([-1, 2]), "rows")],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def archive(folder: Path, **arrays: Any) -> Path:
+    np.savez(folder / "some.npz", **{"age": AGE, "size": SIZE, "sex": SEX, **arrays})
+    return folder / "some.npz"
+
+
+def job(proto: ModelProto | None = None, **options: Any) -> Job:
+    return Job(Explainer(onnxdtd.compile(proto or table(), "lrp-0", **options), CPU))
+
+
+def test_columns_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LRP-0 of a linear layer is x w; every column is a bar with its name, and the word stands below."""
+    drawn: list[Any] = []
+    monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *args: drawn.append(args))
+    results = run(job(), [archive(tmp_path)], Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz"))
+    rows = np.column_stack([AGE, SIZE, CODED])
+    chosen = (rows @ W).argmax(1)
+    want = rows * W[:, chosen].T
+    assert [r.predicted for r in results] == chosen.tolist()
+    for (_, x, relevance, caption, form), row, r, word in zip(drawn, rows, want, SEX, strict=True):
+        np.testing.assert_array_equal(x, row[:3])
+        np.testing.assert_allclose(relevance, r[:3], rtol=1e-6)
+        assert caption.features == ("age", "size[0]", "size[1]")
+        assert caption.subtitle.endswith(f"not explained: sex = {word}")
+        assert list(form.shape) == [3]
+    with np.load(tmp_path / "r.npz") as saved:
+        np.testing.assert_allclose(saved["relevance/age"], want[:, :1], rtol=1e-6)
+        np.testing.assert_allclose(saved["relevance/size"], want[:, 1:3], rtol=1e-6)
+    assert len(json.loads((tmp_path / "out/results.json").read_text())) == 3
+
+
+def test_bars_are_drawn(tmp_path: Path) -> None:
+    run(job(), [archive(tmp_path)], Folder(tmp_path / "out"))
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["some_000.png", "some_001.png", "some_002.png"]
+
+
+def test_bounds_are_those_of_each_input(tmp_path: Path) -> None:
+    """Values far outside of the bounds of their own input are flagged."""
+    made = job(low={"age": 0, "size": -5}, high={"age": 2, "size": 5})
+    (first, *_) = made.feeding.read(archive(tmp_path))
+    result, _ = made.explain(first)
+    assert [(flag.code, flag.text[:31]) for flag in result.flags if flag.code == "outside"] == [
+        ("outside", "its values reach from 38 to 38,")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"age": AGE[:2]}, "different numbers of samples: 2 in 'age', 3 in 'size', 3 in 'sex'"),
+        ({"sex": AGE}, "'sex' has no strings (array of float64)"),
+        ({"age": SEX}, "'age' has no numbers (array of <U6)"),
+        ({"size": np.ones((3, 3))}, "'size' is [3, 3], the model takes samples of [2]"),
+    ],
+    ids=["lengths", "numbers", "strings", "shape"],
+)
+def test_archives_that_do_not_fit(arrays: dict[str, np.ndarray], words: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError) as caught:
+        list(job().feeding.read(archive(tmp_path, **arrays)))
+    assert str(caught.value) == f"{tmp_path}/some.npz: {words}" or words in str(caught.value)
+
+
+def test_archives_without_an_array(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", age=AGE, size=SIZE)
+    with pytest.raises(RequestError, match=r"a\.npz: has no array 'sex'; the model takes age, size, sex"):
+        list(job().feeding.read(tmp_path / "a.npz"))
+    np.save(tmp_path / "a.npy", SIZE)
+    with pytest.raises(RequestError, match=r"several inputs; give an \.npz with an array for each, age, size, sex"):
+        list(job().feeding.read(tmp_path / "a.npy"))
+
+
+def both() -> ModelProto:
+    """A picture and a vector, each a part of the score."""
+    nodes = [
+        node("Conv", "image k", "c"),
+        node("GlobalAveragePool", "c", "g"),
+        node("Flatten", "g", "f"),
+        node("Concat", "f facts", "all", axis=1),
+        node("MatMul", "all w", "y"),
+    ]
+    rng = np.random.default_rng(0)
+    weights = {"k": eighths(rng, 2, 3, 3, 3), "w": eighths(rng, 4, 3)}
+    return model(nodes, {"image": ["n", 3, 6, 6], "facts": ["n", 2]}, ["y"], weights)
+
+
+def test_of_a_picture_and_a_vector_one_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"several inputs are explained .*--explain NAME"):
+        job(both())
+    made = job(both(), explain=["image"])
+    np.savez(tmp_path / "two.npz", image=np.ones((2, 3, 6, 6)), facts=np.eye(2))
+    for sample in made.feeding.read(tmp_path / "two.npz"):
+        _, relevance = made.explain(sample)
+        assert sample.x.shape == relevance.shape == (3, 6, 6)
+        direct = made.explainer({"image": sample.x[None], "facts": sample.others["facts"][None]})
+        np.testing.assert_array_equal(relevance, direct.relevance["image"][0])
+
+
+def test_what_has_no_samples_is_fed_to_each(tmp_path: Path) -> None:
+    """An adjacency matrix, say, that all samples have in common."""
+    proto = model([node("MatMul", "x a", "h"), node("MatMul", "h w", "y")], {"x": ["n", 4], "a": [4, 4]}, ["y"], {"w": W[:4]})
+    feeding = Feeding(Explainer(onnxdtd.compile(proto, "lrp-0", explain=["x"]), CPU))
+    assert feeding.layouts["a"].axis is None
+    np.savez(tmp_path / "g.npz", x=np.eye(4)[:3], a=2 * np.eye(4))
+    rows = [feeding.feeds(values) for _, values in feeding.rows(tmp_path / "g.npz")]
+    assert len(rows) == 3
+    assert all(row["x"].shape == (1, 4) and row["a"].tolist() == (2 * np.eye(4)).tolist() for row in rows)
+
+
+def test_verify_and_bench_know_words(tmp_path: Path) -> None:
+    """Words that the model knows are drawn where none are given."""
+    onnx.save(table(), tmp_path / "net.onnx")
+    onnxdtd.save(onnxdtd.compile(table(), "lrp-epsilon"), tmp_path / "made.onnx")
+    assert Explainer(tmp_path / "made.onnx", CPU).metadata["strings"] == {"sex": ["female", "male"]}
+    assert verify(tmp_path / "made.onnx", tmp_path / "net.onnx").passed
+    assert verify(tmp_path / "made.onnx", tmp_path / "net.onnx", archive(tmp_path)).passed
+    (timing,) = bench(tmp_path / "net.onnx", Request("lrp-epsilon"), [2], rounds=1)
+    assert timing.batch == 2

@@ -1,0 +1,54 @@
+"""What is said about a run, and about single samples of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onnxdtd.study.explain import Result
+from onnxdtd.study.notes import SHOWN, Flag, remarks, summary
+
+RESULT = Result("cat_001", "cat_001.png", 3, "cat", 0.912, 3, "cat", 7.5, 7.25, -0.5, 2.0, "dtd")
+
+
+def test_remarks() -> None:
+    fine = replace(RESULT, relevance_sum=7.5)
+    assert remarks([]) == []
+    assert remarks([fine] * 3) == []
+    assert remarks([replace(RESULT, logit=None)] * 3) == []
+    assert remarks([replace(fine, logit=0.0, relevance_sum=0.0)]) == []
+    (negative,) = remarks([fine, replace(fine, logit=-1.0, relevance_sum=-1.0)])
+    assert negative.startswith("1 of 2 explained logits are below zero")
+    assert "--contrast" in negative
+    (alone,) = remarks([fine, replace(fine, logit=-1.0, relevance_sum=-1.0)], rivals=False)
+    assert "below zero" in alone
+    assert "--contrast" not in alone
+    (lost,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5), replace(RESULT, logit=10.0, relevance_sum=12.5)])
+    assert "median difference 25%" in lost
+    (amplified,) = remarks([replace(RESULT, logit=2.0, relevance_sum=490.0)])
+    assert amplified.startswith("Σ relevance is 245 times the logit")
+    (absorbed,) = remarks([replace(RESULT, logit=2.0, relevance_sum=-0.01)])
+    assert "median difference 100%" in absorbed
+    assert remarks([fine, fine, replace(RESULT, relevance_sum=0.0)]) == [], "one of three"
+    assert "--ledger itemises it" in lost
+    kept = {"logit": 10.0, "relevance": 7.5, "bias": 2.0, "stabiliser": 0.0, "dead": -0.5, "constants": 1.0, "unaccounted": 0.0}
+    (itemised,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5, balance=kept)])
+    words = "biases kept 20.0%, -5.0% were lost on neurons without a positive input, 10.0% lay on padding and other constants"
+    assert words in itemised
+
+
+def test_what_holds_for_all_inputs_is_said_once() -> None:
+    flagged = [replace(RESULT, name=f"s: {i}", flags=[Flag("weights", "by weights alone")]) for i in range(3)]
+    assert summary(flagged) == ["all inputs: by weights alone"]
+    assert summary(flagged[:1]) == ["s: 0: by weights alone"]
+    assert summary([*flagged, RESULT])[0] == "s: 0: by weights alone"
+
+
+def test_the_flags_of_many_samples_are_counted() -> None:
+    flagged = [replace(RESULT, name=f"s{i}", flags=[Flag("lost", "1% arrived")]) for i in range(SHOWN + 2)]
+    assert summary([RESULT]) == []
+    assert summary([RESULT, *flagged[:SHOWN]]) == [f"s{i}: 1% arrived" for i in range(SHOWN)]
+    lines = summary([RESULT, *flagged, replace(RESULT, name="z", flags=[Flag("zero", "nothing"), Flag("lost", "x")])])
+    assert lines[SHOWN:] == [
+        f"{SHOWN + 3} of {SHOWN + 4} inputs have the flag 'lost'; results.json says of each why",
+        "z: nothing",
+    ]
