@@ -11,7 +11,6 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 import onnxruntime as ort
 from hypothesis import assume
 from onnx import ModelProto, NodeProto, helper, numpy_helper
@@ -20,6 +19,7 @@ from onnxdtd.data.forms import Form
 from onnxdtd.data.preprocessing import checked
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import Emit
+from onnxdtd.graph.tensors import Tensor
 
 Shape = Sequence[int | str | None]
 
@@ -132,13 +132,13 @@ class Bench:
         self.nodes = list(self.graph.nodes)
         self._inputs: list[onnx.ValueInfoProto] = []
 
-    def input(self, name: str, like: gs.Tensor) -> gs.Variable:
+    def input(self, name: str, like: Tensor) -> Tensor:
         """A further input of the model, of the shape and type of ``like``."""
         elem = helper.np_dtype_to_tensor_dtype(np.dtype(like.dtype))
         self._inputs.append(helper.make_tensor_value_info(name, elem, like.shape))
-        return gs.Variable(name, dtype=like.dtype, shape=like.shape)
+        return Tensor(name, dtype=like.dtype, shape=like.shape)
 
-    def session(self, outputs: Mapping[str, gs.Tensor]) -> Session:
+    def session(self, outputs: Mapping[str, Tensor]) -> Session:
         """The model with ``outputs`` added under these names."""
         proto = ModelProto()
         proto.CopyFrom(self.proto)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 import onnx
-import onnx_graphsurgeon as gs
 
 from onnxdtd.compiler.steps import KERNEL_SHAP, UNDEFINED, Plan, reads, undefined
 from onnxdtd.errors import ModelError, Problem, Unsupported
 from onnxdtd.graph import files
-from onnxdtd.graph.emit import Tensor, dims, label
+from onnxdtd.graph.emit import dims, label
+from onnxdtd.graph.tensors import Graph, Tensor
 from onnxdtd.operators.moves import is_float
 from onnxdtd.request import Request
 
@@ -55,7 +55,7 @@ def _with_ways_out(problem: Problem, names: Sequence[str], key: str | None) -> P
     return replace(problem, way_out="; ".join(filter(None, told)))
 
 
-def _chosen(graph: gs.Graph) -> list[str]:
+def _chosen(graph: Graph) -> list[str]:
     """Why scores do not depend on the input as relevance means it: a model without slopes, or a choice, lies in between."""
     if not any(map(_is_score, graph.outputs)):
         return []
@@ -69,7 +69,7 @@ def _output(name: str) -> str:
     return f"--output {shlex.quote(name)}"
 
 
-def _keys(graph: gs.Graph, problems: Sequence[Problem]) -> dict[str, str]:
+def _keys(graph: Graph, problems: Sequence[Problem]) -> dict[str, str]:
     """What to allow for each node with a problem: its operator, unless other nodes that have none would pass as well."""
     refused = {problem.node for problem in problems}
     served = {node.op for node in graph.nodes if label(node) not in refused}
@@ -78,7 +78,7 @@ def _keys(graph: gs.Graph, problems: Sequence[Problem]) -> dict[str, str]:
 
 
 def _explainable(
-    graph: gs.Graph, refused: Collection[str], request: Request, tried: Callable[[Request], Plan | None]
+    graph: Graph, refused: Collection[str], request: Request, tried: Callable[[Request], Plan | None]
 ) -> Iterator[str]:
     """The names of tensors that do not depend on the nodes ``refused`` and can be explained, the last ones first."""
     found: set[str] = set()
@@ -93,7 +93,7 @@ def _explainable(
             return
 
 
-def _scores(graph: gs.Graph, refused: Collection[str]) -> list[Tensor]:
+def _scores(graph: Graph, refused: Collection[str]) -> list[Tensor]:
     """Inner tensors [batch, classes] that do not depend on the nodes ``refused``, the last ones first."""
     behind: set[str] = set()
     scores: list[Tensor] = []

@@ -13,7 +13,8 @@ from onnxdtd.data.channels import channel_axis, ends, slid_axes, spread
 from onnxdtd.data.forms import PICTURE, Form
 from onnxdtd.data.preprocessing import byte_ends, checked
 from onnxdtd.errors import RequestError
-from onnxdtd.graph.emit import Emit, Tensor
+from onnxdtd.graph.emit import Emit
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.operators.moves import PASS, is_byte, is_float
 from onnxdtd.request import Request
 
@@ -97,7 +98,7 @@ def form_of(tensor: Tensor, request: Request, axis: int | None) -> Form:
     """
     given = ends(as_data(request), tensor.name)
     channel, slid = channel_axis(tensor), slid_axes(tensor)
-    return Form.of(tensor.name, list(tensor.shape), axis, channel, given, request.preprocessing, slid)
+    return Form.of(tensor.name, list(tensor.shape or ()), axis, channel, given, request.preprocessing, slid)
 
 
 class Bounds:
@@ -143,9 +144,8 @@ class Bounds:
         ends = []
         for side in (0, 1):
             sources = [self._at(t, side, node.op) if self._plan.active(t) else t for t in node.inputs]
-            ends.append(e.multi(node.op, len(node.outputs), *sources, **node.attrs))
+            ends.append(e.multi(node.op, [result.dtype for result in node.outputs], *sources, **node.attrs))
         for result, low, high in zip(node.outputs, *ends, strict=True):
-            low.dtype = high.dtype = result.dtype
             self._known[result.name] = e("Min", low, high), e("Max", low, high)
 
     def _at(self, tensor: Tensor, side: int, op: str) -> Tensor:

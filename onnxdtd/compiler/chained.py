@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from onnxdtd.compiler.steps import Step
-from onnxdtd.graph.emit import Emitted, Tensor, dims
+from onnxdtd.graph.emit import dims
+from onnxdtd.graph.tensors import Node, Tensor
 
 
 def chained(steps: Sequence[Step], kept: Collection[str]) -> list[Step]:
@@ -26,7 +27,7 @@ def chained(steps: Sequence[Step], kept: Collection[str]) -> list[Step]:
             if size:
                 first = joined[axis, names[:size]]
                 inputs = [first, *node.inputs[size:]]
-                nodes = (Emitted("Concat", node.name, node.attrs, inputs, node.outputs),)
+                nodes = (Node("Concat", node.name, inputs, node.outputs, node.attrs),)
                 step = replace(step, nodes=nodes, inputs=(first, *step.inputs[size:]))
             if result.name not in kept:
                 joined[axis, names] = result

@@ -12,7 +12,8 @@ from onnx import helper, numpy_helper
 
 from onnxdtd.compiler.score import classes, is_binary
 from onnxdtd.compiler.steps import Plan, step_back
-from onnxdtd.graph.emit import Tensor, dims
+from onnxdtd.graph.emit import dims
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.labels import parsed
 from onnxdtd.operators.moves import is_float
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
 
 import onnxdtd
@@ -30,8 +29,9 @@ from onnxdtd.data.channels import channel_axis, slid_axes
 from onnxdtd.data.forms import PICTURE
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
 from onnxdtd.graph import files
-from onnxdtd.graph.emit import Emit, Tensor, label, wide
+from onnxdtd.graph.emit import Emit, label, wide
 from onnxdtd.graph.imputed import imputed
+from onnxdtd.graph.tensors import Graph, Tensor
 from onnxdtd.graph.vocabulary import vocabulary
 from onnxdtd.labels import Index, Labels
 from onnxdtd.method.propagate import Context, propagate
@@ -50,7 +50,7 @@ class Job:
 
     source: files.Source
     changes: list[str]
-    graph: gs.Graph
+    graph: Graph
     emit: Emit
     plan: Plan
     bounds: Bounds | None
@@ -123,7 +123,7 @@ def _prepare(model: files.ModelLike, request: Request) -> Job:
     return Job(source, changes, graph, emit, made, bounds, request, own, labels, imputed(graph.nodes, made.inputs))
 
 
-def _left_out(graph: gs.Graph, inputs: Sequence[str], made: Plan) -> Iterator[str]:
+def _left_out(graph: Graph, inputs: Sequence[str], made: Plan) -> Iterator[str]:
     """Names the inputs that relevance is not given to."""
     explained = {t.name for t in made.inputs}
     kinds = {t.name: "strings" if t.dtype == object else str(np.dtype(t.dtype)) for t in graph.inputs if t.name in inputs}
@@ -236,12 +236,10 @@ def _build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.
     results = [_relevance(job, name, result, relevance) for name, result in names.items()]
     entries = metadata(job, names, scored, book)
     if scored is not None:
-        results.append(e.named(scored.total, entries["logit"]))
-        results[-1].shape = scored.total.shape
+        results.append(e.named(scored.total, entries["logit"], scored.total.shape))
     if book is not None:
         e.scope = OUTPUT
-        results.append(e.named(book.output(), OUTPUT))
-        results[-1].shape = [book.batch, len(book.steps), len(COLUMNS)]
+        results.append(e.named(book.output(), OUTPUT, [book.batch, len(book.steps), len(COLUMNS)]))
     _append(job, results, seed)
     if inject is not None:
         job.source.proto.graph.input.append(_declared(seed))
@@ -259,7 +257,7 @@ def injected(e: Emit, made: Plan, name: str) -> Tensor:
     found = next((t for step in made.steps for t in step.outputs if t.name == name), None)
     if found is None:
         raise RequestError(f"relevance cannot be injected at {name!r}: no step gives it")
-    return gs.Variable(e.unique(f"injected/{name}"), dtype=wide(found.dtype), shape=found.shape)
+    return Tensor(e.unique(f"injected/{name}"), dtype=wide(found.dtype), shape=found.shape)
 
 
 def _relevance(job: Job, name: str, result: str, relevance: dict[str, Tensor]) -> Tensor:
@@ -269,9 +267,7 @@ def _relevance(job: Job, name: str, result: str, relevance: dict[str, Tensor]) -
     if name not in relevance:  # the rules give this branch no share
         relevance[name] = e.full(0.0, e.shape(tensor), wide(tensor.dtype))
     dtype = tensor.dtype if is_float(tensor.dtype) else relevance[name].dtype
-    found = e.named(e.cast(relevance[name], dtype), result)
-    found.shape = tensor.shape
-    return found
+    return e.named(e.cast(relevance[name], dtype), result, tensor.shape)
 
 
 def _append(job: Job, results: Sequence[Tensor], seed: Tensor) -> None:

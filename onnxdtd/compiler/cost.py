@@ -6,7 +6,8 @@ from collections.abc import Callable
 from math import prod
 
 from onnxdtd.compiler.steps import Step
-from onnxdtd.graph.emit import Tensor, dims
+from onnxdtd.graph.emit import dims
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.propagate import products
 from onnxdtd.operators.linear import Layer
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from onnxdtd.compiler.steps import Plan, Step
 from onnxdtd.errors import ModelError
-from onnxdtd.graph.emit import Emit, Tensor
+from onnxdtd.graph.emit import Emit
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.propagate import Division, Rule, bias_term, divides, stabiliser
 from onnxdtd.operators.linear import Layer
 

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
 from onnxdtd.compiler.steps import Plan, Step
-from onnxdtd.graph.emit import Emit, Tensor, Value, dims, known, wide
-from onnxdtd.graph.spelled import View
+from onnxdtd.graph.emit import Emit, dims, known, wide
+from onnxdtd.graph.tensors import Node, Shape, Tensor, Value, as_tensor
 from onnxdtd.operators.linear import LINEAR, Layer, Slot, reduced_axes, shape_of, weight_shape
 from onnxdtd.operators.moves import MOVE, cut
 from onnxdtd.operators.windows import adjoint_conv, window
@@ -141,7 +140,7 @@ class _Writer:
         e = self.e
         e.scope = step.name
         whole = isinstance(slot.w, float) or known(dims(slot.w)) in ([], [1], [1, 1])
-        part = self.below(slot.x, _tensor(slot.adjoint(c, 1.0 if whole else self.wide(slot.w))), step)
+        part = self.below(slot.x, as_tensor(slot.adjoint(c, 1.0 if whole else self.wide(slot.w))), step)
         e.scope = step.name
         w = 1.0 if not whole else slot.w if isinstance(slot.w, float) else e("Reshape", self.wide(slot.w), [1, 1])
         return None if part is None else Slot(part, w, e.mul, e.mul, elementwise=True)
@@ -157,7 +156,7 @@ class _Writer:
                 slots.append(added)
                 continue
             one = 1.0 if isinstance(slot.w, float) else e.full(1.0, e.shape(slot.w), wide(slot.w.dtype))
-            w, reached = (_tensor(slot.adjoint(a, b)) for a, b in ((c, self.wide(slot.w)), (some, one)))
+            w, reached = (as_tensor(slot.adjoint(a, b)) for a, b in ((c, self.wide(slot.w)), (some, one)))
             slots.append(self.dot(slot.x, w, self.positive(reached)))
         return self.note(step, Layer(layer.family, slots, self.number(step, c), self.bias(step, c), exact=layer.exact))
 
@@ -167,7 +166,7 @@ class _Writer:
         place = [-1 if i == axis else 1 for i in range(rank)]
 
         def forward(x: Value, w: Value) -> Tensor:
-            return self.e("Reshape", _over(e, _tensor(e.mul(x, w)), [i for i in range(rank) if i != axis]), [-1, 1])
+            return self.e("Reshape", _over(e, as_tensor(e.mul(x, w)), [i for i in range(rank) if i != axis]), [-1, 1])
 
         return Slot(x, w, forward, lambda s, w: e.mul(e("Reshape", s, place), w), batched=axis == 0, one=one)
 
@@ -184,8 +183,7 @@ class _Writer:
 
     def summed(self, values: Tensor, like: Tensor) -> Tensor:
         """The sum over all entries of each sample, [batch, 1], of values that lie as those of ``like``."""
-        total = _over(self.e, self.plan.samples.rows(self.e, values, like), [1])
-        total.shape = [self.plan.samples.size, 1]
+        total = _over(self.e, self.plan.samples.rows(self.e, values, like), [1], [self.plan.samples.size, 1])
         self.plan.samples.note(total, 0)
         return total
 
@@ -271,14 +269,16 @@ class _Writer:
         if node.op in AS_IT_IS:
             return self.map(source, c, axis, step)
         before, after = source.shape, tensor.shape
+        if before is None or after is None:
+            return None
         if node.op == "Transpose":
             perm = node.attrs.get("perm") or list(range(len(after)))[::-1]
             back = self.e("Transpose", c, perm=[int(i) for i in np.argsort(perm)])
             below = self.map(source, back, perm[axis], step)
-        elif node.op in IN_ORDER and before is not None and list(before[: axis + 1]) == list(after[: axis + 1]):
+        elif node.op in IN_ORDER and list(before[: axis + 1]) == list(after[: axis + 1]):
             back = self.e("Reshape", c, [0] * (axis + 1) + [1] * (len(before) - axis - 1))
             below = self.map(source, back, axis, step)
-        elif node.op in IN_ORDER and before is not None and self.is_laid_out_before(source, tensor, axis):
+        elif node.op in IN_ORDER and self.is_laid_out_before(source, tensor, axis):
             place = len(before) - len(after) + axis
             back = self.e("Reshape", c, [0] + [1] * (place - 1) + [-1] + [1] * (len(before) - place - 1))
             below = self.map(source, back, place, step)
@@ -291,7 +291,7 @@ class _Writer:
         if node.op in IN_ORDER:
             self.start.steps.append(_move("Reshape", step.name, below, u))
         else:
-            view = View(node.op, step.name, [below, *node.inputs[1:]], [u], dict(node.attrs))
+            view = Node(node.op, step.name, [below, *node.inputs[1:]], [u], dict(node.attrs))
             self.start.steps.append(replace(step, nodes=(view,), outputs=(u,), inputs=(below,)))
         return u
 
@@ -301,7 +301,7 @@ class _Writer:
         in_front = self.samples(source) in (0, None) and self.samples(tensor) in (0, None)
         return in_front and min(place, axis) > 0 and rest is not None and rest == known(shape_of(source)[place:])
 
-    def filtered(self, node: gs.Node, slot: Slot, c: Tensor) -> Slot:
+    def filtered(self, node: Node, slot: Slot, c: Tensor) -> Slot:
         """A convolution with one channel out: its windows [batch, channels · window, positions...] times a filter a sample."""
         e, shape, group = self.e, weight_shape(node.inputs[1]), node.attrs.get("group", 1)
         channels, size, space = shape[1] * group, int(np.prod(shape[2:])), [1] * len(shape[2:])
@@ -318,33 +318,33 @@ class _Writer:
             pick, outside = e("Reshape", pick, [-1, 1, *shape[2:]]), (dims(node.outputs[0]) or [])[2:]
             windows = lambda x: e("Conv", x, pick, **attrs)
             back = lambda s: adjoint_conv(e, s, pick, [channels * size, 1, *shape[2:]], slot.x, win, outside, channels)
-        forward = lambda x, w: _over(e, _tensor(e.mul(windows(x), w)), [1])
+        forward = lambda x, w: _over(e, as_tensor(e.mul(windows(x), w)), [1])
         return Slot(slot.x, filters(c, self.wide(slot.w)), forward, lambda s, w: back(e.mul(s, w)), batched=True, one=one)
 
-    def mixed(self, slot: Slot, c: Tensor, axis: int, node: gs.Node) -> Slot:
+    def mixed(self, slot: Slot, c: Tensor, axis: int, node: Node) -> Slot:
         """A matrix that mixes the entries along one axis, with one number out."""
         e, last = self.e, len(shape_of(slot.x)) - 1
         swap = [{axis: last, last: axis}.get(i, i) for i in range(last + 1)]
         turn = (lambda t: t) if axis == last else (lambda t: e("Transpose", t, perm=swap))
         upright = _is_upright(node, slot)  # [out, in]
         matrix = (lambda w: w) if upright else (lambda w: e("Transpose", w, perm=[1, 0]))
-        some = self.positive(e("Abs", c))
+        some, w = self.positive(e("Abs", c)), self.wide(slot.w)
         back = lambda c, w: turn(e("MatMul", turn(c), matrix(w)))
-        one = self.positive(back(some, e.full(1.0, e.shape(slot.w), c.dtype)))
-        forward = lambda x, w: _over(e, _tensor(e.mul(x, w)), [axis])
-        return Slot(slot.x, back(c, self.wide(slot.w)), forward, e.mul, batched=self.samples(slot.x) == 0, one=one)
+        one = self.positive(back(some, e.full(1.0, e.shape(w), c.dtype)))
+        forward = lambda x, w: _over(e, as_tensor(e.mul(x, w)), [axis])
+        return Slot(slot.x, back(c, w), forward, e.mul, batched=self.samples(slot.x) == 0, one=one)
 
     def channel(self, tensor: Tensor, c: Tensor, axis: int) -> Tensor:
         """Σ c t over the channels, a tensor with one."""
-        found = _over(self.e, self.times(c, tensor), [axis])
-        found.shape = [1 if i == axis else size for i, size in enumerate(tensor.shape)]
+        shape = [1 if i == axis else size for i, size in enumerate(tensor.shape or ())]
+        found = _over(self.e, self.times(c, tensor), [axis], shape)
         self.plan.samples.note(found, self.samples(tensor))
         return found
 
     def again(self, step: Step, x: Tensor, y: Tensor) -> Tensor:
         """The step with another input and output."""
         node = step.nodes[0]
-        view = View(node.op, step.name, [x, *node.inputs[1:]], [y], dict(node.attrs))
+        view = Node(node.op, step.name, [x, *node.inputs[1:]], [y], dict(node.attrs))
         self.e.scope = step.name
         return self.note(step, LINEAR[node.op](self.e, view, lambda t: t is x))
 
@@ -371,16 +371,16 @@ class _Writer:
 
 
 def _move(op: str, name: str, x: Tensor, y: Tensor) -> Step:
-    return Step("move", (View(op, name, [x], [y]),), (y,), (x,), flow=MOVE[op])
+    return Step("move", (Node(op, name, [x], [y]),), (y,), (x,), flow=MOVE[op])
 
 
-def _pooled(node: gs.Node, x: Tensor) -> list[int]:
+def _pooled(node: Node, x: Tensor) -> list[int]:
     """The axes along which a pool takes means or sums."""
     rank = len(shape_of(x))
     return list(range(2, rank)) if node.op in ("AveragePool", "Resize") else reduced_axes(node, rank)
 
 
-def _letters(node: gs.Node, slot: Slot) -> tuple[str, str, str] | None:
+def _letters(node: Node, slot: Slot) -> tuple[str, str, str] | None:
     """One letter an axis of x, w and y; None where w is no matrix that all of x is multiplied by."""
     rank, i = len(shape_of(slot.x)), next(i for i, t in enumerate(node.inputs) if t is slot.x)
     if rank < 3 or len(shape_of(node.inputs[1 - i])) != 2:
@@ -393,7 +393,7 @@ def _letters(node: gs.Node, slot: Slot) -> tuple[str, str, str] | None:
     return (f"{front}ab", "bc", f"{front}ac") if i == 0 else (f"{front}ba", "cb", f"{front}ca")
 
 
-def _mixed_axis(node: gs.Node, slot: Slot) -> int | None:
+def _mixed_axis(node: Node, slot: Slot) -> int | None:
     """The axis of y = x w along which a matrix w mixes the entries of x, each axis of which stays in its place."""
     letters = _letters(node, slot)
     if letters is None or len(letters[0]) != len(letters[2]):
@@ -402,19 +402,19 @@ def _mixed_axis(node: gs.Node, slot: Slot) -> int | None:
     return differ[0] if len(differ) == 1 and {letters[0][differ[0]], letters[2][differ[0]]} == {*letters[1]} else None
 
 
-def _is_upright(node: gs.Node, slot: Slot) -> bool:
+def _is_upright(node: Node, slot: Slot) -> bool:
     """Is the matrix of that axis [out, in]?"""
     letters = _letters(node, slot)
     return letters is not None and letters[1][0] in letters[2]
 
 
-def _grouped(group: int) -> dict[str, int]:
+def _grouped(group: int) -> dict[str, Any]:
     return {"group": group} if group != 1 else {}
 
 
-def _over(e: Emit, values: Tensor, axes: list[int]) -> Tensor:
-    """The sum over some axes, which are kept."""
-    return e("ReduceSum", values, axes, keepdims=1) if axes else values
+def _over(e: Emit, values: Tensor, axes: list[int], shape: Shape | None = None) -> Tensor:
+    """The sum over some axes, which are kept; of ``shape``."""
+    return e("ReduceSum", values, axes, keepdims=1, shape=shape) if axes else values
 
 
 def _layer(step: Step) -> Layer:
@@ -426,8 +426,3 @@ def _source(step: Step, i: int) -> Tensor:
     source = step.inputs[i]
     assert source is not None
     return source
-
-
-def _tensor(value: Value) -> Tensor:
-    assert not isinstance(value, float)
-    return value

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from onnxdtd.compiler.steps import Step
-from onnxdtd.graph.emit import Tensor
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.operators.moves import MOVE
 
 KEEP_ZEROS = {*MOVE, "MaxPool", "GlobalMaxPool", "ReduceMax", "Relu", "LeakyRelu", "PRelu", "Identity", "Dropout", "Cast"}

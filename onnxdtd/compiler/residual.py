@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxdtd.graph.emit import Emit, Tensor, Value, dims, wide
+from onnxdtd.graph.emit import Emit, dims, wide
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.propagate import Context, Rule
 from onnxdtd.operators.linear import Layer
 
 Z_PLUS = {("x+", "w+"), ("x-", "w-")}
 
 
-def shared_out(e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Context) -> list[Value | None] | None:
+def shared_out(e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Context) -> list[Tensor | None] | None:
     """The relevance of both inputs of such a sum, ``layer.y`` being the Relu's result; None where it is none of that kind."""
     if not _is_plain_sum(layer) or not _is_z_plus(rule):
         return None

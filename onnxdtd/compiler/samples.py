@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxdtd.errors import ModelError
-from onnxdtd.graph.emit import Emit, Tensor, dims, label
+from onnxdtd.graph.emit import Emit, dims, label
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.operators.axes import Axes
 from onnxdtd.operators.factors import Axis, Factor, parts, unite, whole
 

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
 from onnxdtd.compiler.steps import Plan
 from onnxdtd.errors import RequestError
-from onnxdtd.graph.emit import Emit, Tensor, dims, known, wide
+from onnxdtd.graph.emit import Emit, dims, known, wide
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.request import AT_RUN_TIME, CONTRASTS, Request
 
 INT64 = np.dtype(np.int64)
@@ -71,8 +71,7 @@ def score(e: Emit, made: Plan, request: Request) -> Score:
     if request.contrast and classes(made) == 1:
         raise RequestError("--contrast needs a model with at least two classes; a single logit counts as two before a sigmoid")
     value, c, wanted = (_of_sign if is_binary(made) else _of_class)(e, made, request, rows)
-    total = e("ReduceSum", value, [1], keepdims=0)
-    total.shape = [made.samples.size]
+    total = e("ReduceSum", value, [1], keepdims=0, shape=[made.samples.size])
     back = lambda t: t if rows is logits else e("Reshape", t, e.shape(made.logits))
     return Score(back(value), back(c), not (is_binary(made) or request.contrast), total, wanted)
 
@@ -93,7 +92,9 @@ def _of_class(e: Emit, made: Plan, request: Request, rows: Tensor) -> tuple[Tens
         others = e("Where", chosen, float("-inf"), rows)
         runner_up = e("Equal", e("ArgMax", others, axis=1, keepdims=1), numbers)
         value, c = (e("Sub", own, e("Where", runner_up, of, 0.0)) for own, of in ((value, rows), (c, ones)))
-    return (*(_if_class(e, t, target, end) if wanted is not None else t for t in (value, c)), wanted)
+    if wanted is not None:
+        value, c = (_if_class(e, t, target, end) for t in (value, c))
+    return value, c, wanted
 
 
 def _of_sign(e: Emit, made: Plan, request: Request, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -123,7 +124,7 @@ def _chosen(e: Emit, made: Plan, best: Tensor, request: Request, count: int | No
         return best, None
     if request.target not in AT_RUN_TIME:
         raise RequestError(f"target {request.target!r}: give 'argmax', 'input', 'optional' or the index of a class")
-    wanted = gs.Variable(e.unique("target"), dtype=INT64, shape=target_shape(made, request.target))
+    wanted = Tensor(e.unique("target"), dtype=INT64, shape=target_shape(made, request.target))
     column = e("Unsqueeze", wanted, [1])
     return e("Where", e("Equal", column, e.constant(np.asarray(-1))), best, column), wanted
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
 from onnxdtd.compiler.samples import Samples
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported, suggestion
-from onnxdtd.graph.emit import Emit, Tensor, dims, label
-from onnxdtd.graph.spelled import View, views
+from onnxdtd.graph.emit import Emit, dims, label
+from onnxdtd.graph.spelled import views
+from onnxdtd.graph.tensors import Graph, Node, Tensor
 from onnxdtd.method.propagate import Rule
 from onnxdtd.method.toml import LayerFacts, Preset
 from onnxdtd.operators.axes import Axes
@@ -60,7 +60,7 @@ class Step:
     """One or more nodes that relevance takes at once: how it gets from ``outputs`` to ``inputs``."""
 
     kind: str  # linear, preprocessing, pass, move or route
-    nodes: tuple[gs.Node, ...]
+    nodes: tuple[Node, ...]
     outputs: tuple[Tensor, ...]
     inputs: tuple[Tensor | None, ...]
     layer: Layer | None = None
@@ -88,8 +88,8 @@ class Plan:
     logits: Tensor
     derivative: str | None
     steps: list[Step]
-    stepped_back: list[gs.Node]
-    producer: Mapping[str, gs.Node]
+    stepped_back: list[Node]
+    producer: Mapping[str, Node]
     active: Callable[[Tensor], bool]
     nonnegative: Callable[[Tensor], bool]
     notes: list[
@@ -106,7 +106,7 @@ class Start:
 
     output: str
     logits: Tensor
-    stepped_back: list[gs.Node]
+    stepped_back: list[Node]
     samples: Samples
 
 
@@ -142,7 +142,7 @@ class Facts:
 
 def plan(
     e: Emit,
-    graph: gs.Graph,
+    graph: Graph,
     explained: Sequence[Tensor],
     presets: Sequence[Preset],
     *,
@@ -198,7 +198,7 @@ def plan(
     )
 
 
-def explainable(graph: gs.Graph, inputs: Sequence[str], chosen: Sequence[str] = ()) -> list[Tensor]:
+def explainable(graph: Graph, inputs: Sequence[str], chosen: Sequence[str] = ()) -> list[Tensor]:
     """The inputs to explain: those ``chosen`` among ``inputs``, or all of floats, or where there are none those of uint8, of a
     model that scales pixels itself. Raises ``RequestError`` for a choice that is none.
     """
@@ -219,7 +219,7 @@ def _has(names: Mapping[str, object]) -> str:
     return f"; it has {', '.join(map(repr, names))}"
 
 
-def _facts(nodes: Sequence[gs.Node], explained: Sequence[Tensor]) -> Facts:
+def _facts(nodes: Sequence[Node], explained: Sequence[Tensor]) -> Facts:
     """Walk forward once."""
     facts = Facts({t.name for t in explained}, set())
     for node in nodes:
@@ -236,15 +236,13 @@ def _facts(nodes: Sequence[gs.Node], explained: Sequence[Tensor]) -> Facts:
     return facts
 
 
-def reads(node: gs.Node) -> list[Tensor]:
+def reads(node: Node) -> list[Tensor]:
     """The inputs of a node, and what the branches of an If or the body of a Loop read from outside."""
-    graphs = [value for value in node.attrs.values() if isinstance(value, gs.Graph)]
+    graphs = [value for value in node.attrs.values() if isinstance(value, Graph)]
     return [*node.inputs, *(t for graph in graphs for inner in graph.nodes for t in reads(inner))]
 
 
-def _carriers(
-    nodes: Sequence[gs.Node], logits: Tensor, facts: Facts, producer: Mapping[str, gs.Node], derivative: bool
-) -> set[str]:
+def _carriers(nodes: Sequence[Node], logits: Tensor, facts: Facts, producer: Mapping[str, Node], derivative: bool) -> set[str]:
     """The names of all tensors that relevance can reach from ``logits``; none behind a factor that counts as a constant."""
     wanted = {logits.name} & facts.active
     for node in reversed(nodes):
@@ -257,7 +255,7 @@ def _carriers(
 # ------------------------------------------------------------------------------------------------ where relevance starts
 
 
-def before(nodes: Sequence[gs.Node], tensor: Tensor) -> list[gs.Node]:
+def before(nodes: Sequence[Node], tensor: Tensor) -> list[Node]:
     """The nodes that a tensor depends on, in their order."""
     wanted, needed = {tensor.name}, []
     for node in reversed(nodes):
@@ -268,17 +266,17 @@ def before(nodes: Sequence[gs.Node], tensor: Tensor) -> list[gs.Node]:
 
 
 def _start(
-    graph: gs.Graph,
+    graph: Graph,
     output: str | None,
     facts: Facts,
-    producer: Mapping[str, gs.Node],
+    producer: Mapping[str, Node],
     follow: Callable[[Tensor, Tensor], Samples],
 ) -> Start:
     """Where relevance starts; ``follow`` finds the samples on the way to an output and its logits."""
     tensors = graph.tensors()
     if output is not None:
         if output not in tensors:
-            scores = [t.name for t in tensors.values() if t.inputs and facts.is_active(t) and _is_classifier(t)]
+            scores = [t.name for t in tensors.values() if t.producer and facts.is_active(t) and _is_classifier(t)]
             raise RequestError(f"no tensor {output!r} in the model{suggestion(output, scores)}")
         if any(t.name == output for t in graph.inputs):
             raise RequestError(
@@ -317,15 +315,13 @@ def _start(
     raise RequestError(f"the model has several outputs, choose one with --output: {choices}")
 
 
-def _bfloat16(graph: gs.Graph) -> str:
+def _bfloat16(graph: Graph) -> str:
     """What to say where a model computes in bfloat16, which numpy does not have."""
     kinds = {str(t.dtype) for t in graph.tensors().values()}
     return "; bfloat16 is not supported, export in float32 or float16" if kinds & {"bfloat16", "16"} else ""
 
 
-def step_back(
-    tensor: Tensor, producer: Mapping[str, gs.Node], active: Callable[[Tensor], bool]
-) -> tuple[Tensor, list[gs.Node]]:
+def step_back(tensor: Tensor, producer: Mapping[str, Node], active: Callable[[Tensor], bool]) -> tuple[Tensor, list[Node]]:
     """The tensor before the last Softmax, Sigmoid, ArgMax ... and the nodes from there on."""
     logits, walked, stepped_back = tensor, [], []
     while (node := producer.get(tensor.name)) is not None:
@@ -340,7 +336,7 @@ def step_back(
     return logits, stepped_back[::-1]
 
 
-def _before(node: gs.Node, producer: Mapping[str, gs.Node], active: Callable[[Tensor], bool]) -> Tensor | None:
+def _before(node: Node, producer: Mapping[str, Node], active: Callable[[Tensor], bool]) -> Tensor | None:
     """What a node at the end takes its scores or labels from, if it leaves the largest the largest."""
     if node.op in (*HEADS, *TRANSPARENT):
         source: Tensor = node.inputs[0]
@@ -362,7 +358,7 @@ def _before(node: gs.Node, producer: Mapping[str, gs.Node], active: Callable[[Te
     return None
 
 
-def _root(tensor: Tensor, producer: Mapping[str, gs.Node], active: Callable[[Tensor], bool]) -> str:
+def _root(tensor: Tensor, producer: Mapping[str, Node], active: Callable[[Tensor], bool]) -> str:
     """The tensor that a sum over classes is the sum of."""
     while (node := producer.get(tensor.name)) is not None and node.op in ("Abs", "Add", "ReduceSum", "ReduceL1"):
         sources = [t for t in node.inputs if active(t)]
@@ -378,7 +374,7 @@ def _is_row(tensor: Tensor) -> bool:
     return sizes is not None and len(sizes) == 2 and sizes[1] == 1
 
 
-def _spelled_sigmoid(node: gs.Node, producer: Mapping[str, gs.Node]) -> Tensor | None:
+def _spelled_sigmoid(node: Node, producer: Mapping[str, Node]) -> Tensor | None:
     """The x of 1 / (1 + exp(−x)) written out."""
     for op in ("Add", "Exp"):
         inner = None if node.op != SIGMOID[op] else next((producer[t.name] for t in node.inputs if t.name in producer), None)
@@ -399,7 +395,7 @@ def _is_classifier(tensor: Tensor) -> bool:
     return sizes is None or len(sizes) in (1, 2) or (len(sizes) > 2 and all(d == 1 for d in sizes[2:]))
 
 
-def _are_cells(scores: Tensor, stepped_back: Sequence[gs.Node]) -> bool:
+def _are_cells(scores: Tensor, stepped_back: Sequence[Node]) -> bool:
     """Are the scores those of a map, each squashed by itself and then laid out as [batch, cells]?"""
     alone = all(node.op == "Sigmoid" or node.op in TRANSPARENT for node in stepped_back)
     return alone and len(dims(scores) or ()) == 2
@@ -425,7 +421,7 @@ class _Stepper:
         self,
         e: Emit,
         facts: Facts,
-        producer: Mapping[str, gs.Node],
+        producer: Mapping[str, Node],
         allow: Mapping[str, str],
         derivative: bool,
         carriers: set[str],
@@ -434,12 +430,12 @@ class _Stepper:
         self.idle = dict(allow)  # what nothing has needed yet
         self.allow = allow
 
-    def steps(self, nodes: Sequence[gs.Node], pinned: set[str]) -> list[Step]:
+    def steps(self, nodes: Sequence[Node], pinned: set[str]) -> list[Step]:
         """All steps in the order of the graph. Raises ``Unsupported`` with every problem.
 
         ``pinned`` tensors are looked at by somebody: nothing is fused over them.
         """
-        consumers: dict[str, list[gs.Node]] = {}
+        consumers: dict[str, list[Node]] = {}
         for node in nodes:
             for t in node.inputs:
                 consumers.setdefault(t.name, []).append(node)
@@ -466,7 +462,7 @@ class _Stepper:
             raise RequestError(f"--allow {key}=pass: relevance meets no operator or node {key!r}{suggestion(key, met)}")
         return steps
 
-    def step(self, node: gs.Node) -> Step:
+    def step(self, node: Node) -> Step:
         """The step for a node. Raises ``NotLinear`` where there is none. Notes which outputs are raw."""
         active, raw = self.facts.is_active, self.facts.raw
         key = self.allowance(node)
@@ -495,16 +491,16 @@ class _Stepper:
             return self.flow("pass", node, PASS[node.op])
         raise NotLinear("there is no derivative of this operator" if self.derivative else "there is no rule for this operator")
 
-    def allowance(self, node: gs.Node) -> str | None:
+    def allowance(self, node: Node) -> str | None:
         """By which operator or name it was said that relevance passes this node, if it was."""
         return next((key for key in (node.op, label(node)) if key in self.allow), None)
 
-    def ends(self, node: gs.Node) -> tuple[list[Tensor], list[Tensor]]:
+    def ends(self, node: Node) -> tuple[list[Tensor], list[Tensor]]:
         """What relevance would leave a node by, and what it comes to it by."""
         sources = {t.name: t for t in reads(node) if self.facts.is_active(t)}
         return list(sources.values()), [t for t in node.outputs if t.name in self.carriers]
 
-    def obstacle(self, node: gs.Node) -> str:
+    def obstacle(self, node: Node) -> str:
         """Why relevance cannot pass a node as it is; nothing where it can."""
         if node.op in UNDEFINED:
             return undefined(*UNDEFINED[node.op])
@@ -526,30 +522,29 @@ class _Stepper:
             return f"its input {x.name!r} is {_shape_text(x)} and its output {y.name!r} is {_shape_text(y)}"
         return ""
 
-    def allowed(self, key: str, node: gs.Node) -> Step:
+    def allowed(self, key: str, node: Node) -> Step:
         """A step that somebody decided on. Raises ``RequestError`` where relevance would not be that of the input."""
         obstacle = self.obstacle(node)
         if obstacle:
             raise RequestError(f"--allow {key}=pass: {label(node)!r} ({node.op}) cannot be passed, since {obstacle}")
         self.idle.pop(key, None)
         (x,), (y,) = self.ends(node)
-        return Step("pass", (View(node.op, label(node), [x], [y]),), (y,), (x,), flow=PASS["Identity"])
+        return Step("pass", (Node(node.op, label(node), [x], [y]),), (y,), (x,), flow=PASS["Identity"])
 
-    def linear(self, node: gs.Node, layer: Layer, kind: str) -> Step:
+    def linear(self, node: Node, layer: Layer, kind: str) -> Step:
         """A step by a rule, or of preprocessing, which passes relevance as it is."""
         sources = tuple(slot.x for slot in layer.slots)
         if any(t.dtype is not None and not is_float(t.dtype) for t in sources):
             raise NotLinear("it computes with integers")
         if kind == "preprocessing":
             return Step(kind, (node,), tuple(node.outputs), sources, layer, flow=PASS["Identity"])
-        if isinstance(node, View):
-            layer = replace(layer, exact=node.exact)
+        layer = replace(layer, exact=node.exact)
         first = all(x.name in self.facts.raw for x in sources)
         bounds = all(x.name in self.facts.bounded for x in sources)
         facts = LayerFacts(label(node), node.op, layer.family, first, bounds)
         return Step(kind, (node,), (layer.y,), sources, layer, facts)
 
-    def flow(self, kind: str, node: gs.Node, flow: Flow) -> Step:
+    def flow(self, kind: str, node: Node, flow: Flow) -> Step:
         """A step that no rule decides."""
         sources = tuple(t if self.facts.is_active(t) else None for t in node.inputs)
         known = list({t.name: t for t in sources if t is not None}.values())
@@ -562,7 +557,7 @@ class _Stepper:
             self.facts.stay_raw(known, node.outputs)
         return Step(kind, (node,), tuple(node.outputs), sources, flow=flow)
 
-    def fused(self, step: Step, consumers: Mapping[str, list[gs.Node]], pinned: set[str]) -> Step:
+    def fused(self, step: Step, consumers: Mapping[str, list[Node]], pinned: set[str]) -> Step:
         """The step with the Adds of constants and BatchNormalizations behind it, as long as nobody else looks between."""
         layer, nodes = step.layer, list(step.nodes)
         assert layer is not None
@@ -582,7 +577,7 @@ def undefined(what: str, instead: str) -> str:
     return f"relevance is not defined on {what}; people use {instead}"
 
 
-def problem(node: gs.Node, reason: str, obstacle: str = "") -> Problem:
+def problem(node: Node, reason: str, obstacle: str = "") -> Problem:
     """Why a node cannot carry relevance, and why it cannot be allowed to pass either; the ways out come later."""
     op = f"{node.domain}.{node.op}" if node.domain else node.op
     return Problem(op, label(node), reason, f"--allow does not help, since {obstacle}" if obstacle else "")

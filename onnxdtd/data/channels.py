@@ -41,7 +41,7 @@ STILL += ("Resize", "QuantizeLinear", "DequantizeLinear")  # each axis stays whe
 
 
 def channel_axis(x: Any) -> int | None:
-    """The axis of the graph's input ``x`` (a ``gs.Tensor``) along which its first layer has channels: a Conv slides over the
+    """The axis of the graph's input ``x`` (a ``Tensor``) along which its first layer has channels: a Conv slides over the
     others, a dense layer mixes the last axis of a sequence. None where the graph does not tell.
     """
     node, axes = next(_layers(x), (None, []))
@@ -53,7 +53,7 @@ def channel_axis(x: Any) -> int | None:
 
 
 def slid_axes(x: Any) -> list[int]:
-    """The axes of the graph's input ``x`` (a ``gs.Tensor``) along which the kernel of its first layer that has one reaches over
+    """The axes of the graph's input ``x`` (a ``Tensor``) along which the kernel of its first layer that has one reaches over
     more than one entry: a Conv of 1 x 64 slides over time and not over the electrodes. None where no kernel tells.
     """
     for node, axes in _layers(x):
@@ -72,7 +72,7 @@ def _layers(x: Any) -> Iterator[tuple[Any, list[int | None]]]:
     ways = [] if x.shape is None else [(x, list[int | None](range(len(x.shape))))]
     seen = {x.name}
     for tensor, axes in ways:
-        for node in tensor.outputs:
+        for node in tensor.readers:
             told = node.op in LAYERS and node.inputs[0] is tensor
             if told:
                 yield node, axes

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, overload
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
-Tensor: TypeAlias = gs.Tensor
-Value: TypeAlias = gs.Tensor | float  # a tensor, or a number that folds away while the graph is built
+from onnxdtd.graph.tensors import Graph, Node, Shape, Tensor, Value
 
 # Operators whose result is not of the type of their first input. Cast names its own.
 RESULT_TYPES = dict.fromkeys(("Shape", "Size", "ArgMax"), np.int64) | dict.fromkeys(
@@ -24,7 +22,7 @@ ANY_PRECISION = ("Cast", "Shape", "Size")
 
 
 def _is_half(value: Any) -> bool:
-    return isinstance(value, gs.Tensor) and isinstance(value.dtype, np.dtype | type) and np.dtype(value.dtype) == np.float16
+    return isinstance(value, Tensor) and isinstance(value.dtype, np.dtype | type) and np.dtype(value.dtype) == np.float16
 
 
 def dims(tensor: Tensor) -> list[int | None] | None:
@@ -42,21 +40,9 @@ def wide(dtype: Any) -> Any:
     return np.dtype(np.float32) if np.dtype(dtype).itemsize < 4 else np.dtype(dtype)
 
 
-def label(node: gs.Node) -> str:
+def label(node: Node) -> str:
     """What a person calls this node: its name, or that of its first output where the exporter gave none."""
     return node.name or next((t.name for t in node.outputs if t.name), node.op)
-
-
-@dataclass(slots=True)
-class Emitted:
-    """A new node. A ``gs.Node`` would link it to its tensors, which costs half of the memory and nobody needs."""
-
-    op: str
-    name: str
-    attrs: dict[str, Any]
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-    domain: str = ""
 
 
 class Emit:
@@ -68,10 +54,10 @@ class Emit:
     that a caller feeds, by default all of the graph.
     """
 
-    def __init__(self, graph: gs.Graph, taken: Iterable[str] = (), inputs: Collection[str] | None = None):
+    def __init__(self, graph: Graph, taken: Iterable[str] = (), inputs: Collection[str] | None = None):
         self.scope = "onnxdtd"
-        self.nodes: list[Emitted] = []
-        self.constants: dict[str, gs.Constant] = {}
+        self.nodes: list[Node] = []
+        self.constants: dict[str, Tensor] = {}
         self._taken = {*taken, *graph.tensors(), *(node.name for node in graph.nodes)}
         self._cache: dict[Any, list[Tensor]] = {}
         self._shapes: dict[str, tuple[Any, list[int | str | None]]] = {}
@@ -81,34 +67,38 @@ class Emit:
             if len(node.outputs) == 1 and not node.domain and node.op not in ("Constant", "If", "Loop", "Scan"):
                 self._cache.setdefault(_key(node.op, node.inputs, node.attrs, 1), node.outputs)
 
-    def __call__(self, op: str, *inputs: Any, **attrs: Any) -> Tensor:
-        """The output of an operator with one output."""
-        return self.multi(op, 1, *inputs, **attrs)[0]
+    def __call__(self, op: str, *inputs: Any, dtype: Any = None, shape: Shape | None = None, **attrs: Any) -> Tensor:
+        """The output of an operator with one output, of ``dtype`` (by default what ``RESULT_TYPES`` says) and ``shape``."""
+        (result,) = self.multi(op, [dtype], *inputs, **attrs)
+        if result.shape is None:
+            result.shape = shape
+        return result
 
-    def multi(self, op: str, outputs: int, *inputs: Any, **attrs: Any) -> list[Tensor]:
-        """Like a call, for an operator with several outputs."""
+    def multi(self, op: str, dtypes: Sequence[Any], *inputs: Any, **attrs: Any) -> list[Tensor]:
+        """The outputs of an operator, of ``dtypes``, where None stands for what ``RESULT_TYPES`` says."""
         if op not in ANY_PRECISION:
             inputs = tuple(self.cast(t, wide(t.dtype)) if _is_half(t) else t for t in inputs)
-        dtype = next((t.dtype for t in inputs if isinstance(t, gs.Tensor) and t.dtype != np.bool_), np.dtype(np.float32))
+        dtype = next((t.dtype for t in inputs if isinstance(t, Tensor) and t.dtype != np.bool_), np.dtype(np.float32))
         tensors = [self._tensor(value, dtype) for value in inputs]
-        key = _key(op, tensors, attrs, outputs)
+        key = _key(op, tensors, attrs, len(dtypes))
         if key not in self._cache:
-            self._cache[key] = self._append(op, tensors, attrs, outputs)
+            self._cache[key] = self._append(op, tensors, attrs, dtypes)
         return self._cache[key]
 
-    def _append(self, op: str, inputs: list[Tensor], attrs: dict[str, Any], outputs: int) -> list[Tensor]:
+    def _append(self, op: str, inputs: list[Tensor], attrs: dict[str, Any], dtypes: Sequence[Any]) -> list[Tensor]:
         name = self.unique(f"dtd/{self.scope}/{op}")
-        dtype = RESULT_TYPES.get(op, inputs[1 if op == "Where" else 0].dtype)
+        usual = RESULT_TYPES.get(op, inputs[1 if op == "Where" else 0].dtype)
         if op == "Cast":
-            dtype = helper.tensor_dtype_to_np_dtype(attrs["to"])
-        results = [gs.Variable(f"{name}:{i}" if i else name, dtype=dtype) for i in range(outputs)]
-        self.nodes.append(Emitted(op, name, attrs, inputs, results))
+            usual = helper.tensor_dtype_to_np_dtype(attrs["to"])
+        names = [f"{name}:{i}" if i else name for i in range(len(dtypes))]
+        results = [Tensor(own, usual if dtype is None else dtype) for own, dtype in zip(names, dtypes, strict=True)]
+        self.nodes.append(Node(op, name, inputs, results, attrs))
         return results
 
-    def named(self, tensor: Tensor, name: str) -> Tensor:
-        """``tensor`` under a name of its own, for an output; two outputs may well be the same tensor."""
-        result = self._append("Identity", [tensor], {}, 1)[0]
-        result.name = name
+    def named(self, tensor: Tensor, name: str, shape: Shape | None) -> Tensor:
+        """``tensor`` under a name of its own, for an output of ``shape``; two outputs may well be the same tensor."""
+        (result,) = self._append("Identity", [tensor], {}, [None])
+        result.name, result.shape = name, shape
         return result
 
     def unique(self, name: str) -> str:
@@ -120,26 +110,34 @@ class Emit:
         return candidate
 
     def _tensor(self, value: Any, dtype: Any) -> Tensor:
-        if isinstance(value, gs.Tensor):
+        if isinstance(value, Tensor):
             return value
         if value is None:
-            return gs.Variable.empty()
+            return Tensor("")
         if isinstance(value, float):
             return self.constant(np.asarray(value, dtype))
         return self.constant(np.asarray(value, np.int64))
 
-    def constant(self, array: np.ndarray) -> gs.Constant:
+    def constant(self, array: np.ndarray) -> Tensor:
         """An initializer; equal arrays share one."""
         content = array.tolist() if array.size <= 4 else array.tobytes().hex()[:16]
         key = (str(array.dtype), array.shape, array.tobytes())
         if key not in self._cache:
             name = self.unique(f"dtd/constant/{array.dtype}/{content}".replace(" ", ""))
-            self.constants[name] = gs.Constant(name, array)
+            self.constants[name] = Tensor(name, array.dtype, array.shape, array)
             self._cache[key] = [self.constants[name]]
-        constant: gs.Constant = self._cache[key][0]
-        return constant
+        return self._cache[key][0]
 
     # Arithmetic on tensors and numbers; the numbers fold away.
+
+    @overload
+    def mul(self, a: Tensor, b: Value) -> Tensor: ...
+
+    @overload
+    def mul(self, a: Value, b: Tensor) -> Tensor: ...
+
+    @overload
+    def mul(self, a: Value, b: Value) -> Value: ...
 
     def mul(self, a: Value, b: Value) -> Value:
         """a · b"""
@@ -152,6 +150,12 @@ class Emit:
                 return self("Neg", other)
         return self("Mul", b, a) if isinstance(a, float) else self("Mul", a, b)
 
+    @overload
+    def add(self, a: Tensor, b: Value) -> Tensor: ...
+
+    @overload
+    def add(self, a: Value, b: Value) -> Value: ...
+
     def add(self, a: Value, b: Value) -> Value:
         """a + b"""
         if isinstance(a, float) and isinstance(b, float):
@@ -163,7 +167,13 @@ class Emit:
 
     def sub(self, a: Tensor, b: Tensor) -> Tensor:
         """a − b"""
-        return a if isinstance(b, gs.Constant) and not b.values.any() else self("Sub", a, b)
+        return a if b.values is not None and not b.values.any() else self("Sub", a, b)
+
+    @overload
+    def sum(self, values: Sequence[Tensor]) -> Tensor: ...
+
+    @overload
+    def sum(self, values: Sequence[Value]) -> Value: ...
 
     def sum(self, values: Sequence[Value]) -> Value:
         """The sum of at least one value."""
@@ -180,7 +190,7 @@ class Emit:
         part = known(sizes[start:end]) if sizes is not None else None
         if part is not None:
             return self.constant(np.asarray(part, np.int64))
-        return self("Shape", tensor, start=start, **({} if end is None else {"end": end}))
+        return self("Shape", tensor, start=start, **_given(end=end))
 
     def size(self, tensor: Tensor) -> Tensor:
         """The number of elements, int64 of shape [1]."""
@@ -193,11 +203,11 @@ class Emit:
         """A tensor of ``shape`` filled with ``value``; a node, so that its size does not burden the file."""
         return self("Expand", self.constant(np.asarray(value, dtype)), shape)
 
-    def cast(self, tensor: Tensor, dtype: Any) -> Tensor:
-        """``tensor`` as ``dtype``."""
+    def cast(self, tensor: Tensor, dtype: Any, shape: Shape | None = None) -> Tensor:
+        """``tensor`` as ``dtype``; a new one is of ``shape``."""
         if tensor.dtype == dtype:
             return tensor
-        return self("Cast", tensor, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+        return self("Cast", tensor, shape=shape, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def unbroadcast(self, gradient: Tensor, shape: Sequence[int | None], like: Tensor) -> Tensor:
         """The adjoint of broadcasting ``like`` to ``shape``: sums ``gradient`` over the axes that were repeated.
@@ -242,14 +252,19 @@ class Emit:
                 wanted.update(t.name for t in node.inputs)
                 needed.append(node)
         behind = set() if seed is None else {seed.name}
-        early: list[Emitted] = []
-        late: list[Emitted] = []
+        early: list[Node] = []
+        late: list[Node] = []
         for node in reversed(needed):
             depends = any(t.name in behind for t in node.inputs)
             (late if depends else early).append(node)
             behind.update(t.name for t in node.outputs if depends)
-        constants = [c for name, c in self.constants.items() if name in wanted]
+        constants = [gs.Constant(name, c.values) for name, c in self.constants.items() if name in wanted]
         return map(OnnxExporter.export_node, early + late), map(OnnxExporter.export_tensor_proto, constants)
+
+
+def _given(**attrs: int | None) -> dict[str, Any]:
+    """The attributes that are not left out."""
+    return {name: value for name, value in attrs.items() if value is not None}
 
 
 def _names_of_sizes(inputs: Sequence[Tensor]) -> set[str]:

@@ -26,6 +26,7 @@ from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph import fits
 from onnxdtd.graph.branches import take_constant_branches
 from onnxdtd.graph.spelled import float_nodes
+from onnxdtd.graph.tensors import Graph, imported
 
 OLDEST_OPSET = 7  # what onnx's version converter still understands reliably
 EMITTED_OPSET = 17  # the operators that the relevance pass uses mean the same from here on
@@ -286,7 +287,7 @@ def hollow(proto: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
-def graph(proto: onnx.ModelProto) -> gs.Graph:
+def graph(proto: onnx.ModelProto) -> Graph:
     """The structure of ``proto`` as a graph to plan on, with inferred shapes. Raises ``ModelError`` on an invalid graph."""
     bare = skeleton(proto)
     try:
@@ -298,7 +299,7 @@ def graph(proto: onnx.ModelProto) -> gs.Graph:
         raise ModelError(f"not a valid ONNX graph: {node}{str(error).strip().splitlines()[0]}") from None
     severity, G_LOGGER.severity = G_LOGGER.severity, G_LOGGER.CRITICAL
     try:
-        found = gs.import_onnx(bare)
+        found = imported(gs.import_onnx(bare))
     except (KeyError, TypeError, ValueError) as error:  # data types of the future, or of a damaged file
         raise ModelError(f"not a valid ONNX graph: {error}") from None
     finally:
@@ -339,14 +340,14 @@ def _merged(found: ValueInfoProto, told: ValueInfoProto) -> ValueInfoProto:
     return found
 
 
-def declare_outputs(proto: onnx.ModelProto, known: gs.Graph) -> list[str]:
+def declare_outputs(proto: onnx.ModelProto, known: Graph) -> list[str]:
     """Give outputs without a type or shape those that were inferred, in place; returns what was changed, in words."""
     found = {t.name: t for t in known.outputs if t.shape is not None and t.dtype is not None}
     missing = [value for value in proto.graph.output if not _is_declared(value) and value.name in found]
     for value in missing:
         tensor = found[value.name]
         elem = helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
-        value.CopyFrom(helper.make_tensor_value_info(value.name, elem, list(tensor.shape)))
+        value.CopyFrom(helper.make_tensor_value_info(value.name, elem, list(tensor.shape or ())))
     names = ", ".join(repr(value.name) for value in missing)
     return [f"shape of the output {names} declared"] if missing else []
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import onnx_graphsurgeon as gs
-
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import dims, label
+from onnxdtd.graph.tensors import Graph, Node
 
 Sizes = Sequence[int | None]
 Pair = tuple[str, Sizes, Sizes]  # what it is of, what it is, what it must be
 
 
-def check(graph: gs.Graph) -> None:
+def check(graph: Graph) -> None:
     """Raise ``ModelError`` for a node that no runtime runs."""
     for node in graph.nodes:
         shapes = [dims(t) for t in node.inputs]
@@ -35,7 +34,7 @@ def _times(size: int | None, factor: int) -> int | None:
     return None if size is None else size * factor
 
 
-def _conv(node: gs.Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+def _conv(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
     (x, w, *bias), group = shapes, node.attrs.get("group", 1)
     yield "number of input channels", x[1:2], [_times(w[1], group)]
     yield "kernel", w[2:], node.attrs.get("kernel_shape", w[2:])
@@ -45,7 +44,7 @@ def _conv(node: gs.Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
         yield "bias", b, w[:1]
 
 
-def _conv_transpose(node: gs.Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+def _conv_transpose(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
     x, w, *bias = shapes
     yield "number of input channels", x[1:2], w[:1]
     yield "kernel", w[2:], node.attrs.get("kernel_shape", w[2:])
@@ -53,7 +52,7 @@ def _conv_transpose(node: gs.Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
         yield "bias", b, [_times(w[1], node.attrs.get("group", 1))]
 
 
-def _channels(node: gs.Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+def _channels(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
     for vector in shapes[1:]:
         yield "weight", vector, shapes[0][1:2]
 
@@ -65,19 +64,19 @@ def _repeated(w: Sizes, over: Sizes) -> Sizes:
     )
 
 
-def _broadcasts(node: gs.Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+def _broadcasts(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
     for w in shapes[1:]:
         yield "weight", w, _repeated(w, shapes[0])
 
 
-def _gemm(node: gs.Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+def _gemm(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
     y = dims(node.outputs[0])
     for c in shapes[2:]:
         if y is not None:
             yield "bias", c, _repeated(c, y)
 
 
-FITS: dict[str, Callable[[gs.Node, Sequence[Sizes]], Iterator[Pair]]] = {
+FITS: dict[str, Callable[[Node, Sequence[Sizes]], Iterator[Pair]]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,

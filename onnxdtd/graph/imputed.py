@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from onnxdtd.graph.emit import Tensor, dims
+from onnxdtd.graph.emit import dims
+from onnxdtd.graph.tensors import Node, Tensor
 
 SAME = ("Identity", "Cast")
 BESIDE = ("Concat", "FeatureVectorizer")  # put columns side by side
 
 
-def imputed(nodes: Iterable[gs.Node], inputs: Sequence[Tensor]) -> dict[str, np.ndarray]:
+def imputed(nodes: Iterable[Node], inputs: Sequence[Tensor]) -> dict[str, np.ndarray]:
     """What an Imputer takes for a missing value in each of ``inputs``, one number or one a column; those that are read by
     anything else are left out.
     """
-    readers: dict[str, list[gs.Node]] = {}
+    readers: dict[str, list[Node]] = {}
     for node in nodes:
         for tensor in node.inputs:
             readers.setdefault(tensor.name, []).append(node)
@@ -25,13 +25,13 @@ def imputed(nodes: Iterable[gs.Node], inputs: Sequence[Tensor]) -> dict[str, np.
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _replacement(tensor: Tensor, readers: Mapping[str, Sequence[gs.Node]]) -> np.ndarray | None:
+def _replacement(tensor: Tensor, readers: Mapping[str, Sequence[Node]]) -> np.ndarray | None:
     """What stands in for NaN in ``tensor``; None where some reader gets to see it."""
     values = [_by(node, tensor, readers) for node in readers.get(tensor.name, ())]
     return values[0] if values and all(value is not None for value in values) else None
 
 
-def _by(node: gs.Node, tensor: Tensor, readers: Mapping[str, Sequence[gs.Node]]) -> np.ndarray | None:
+def _by(node: Node, tensor: Tensor, readers: Mapping[str, Sequence[Node]]) -> np.ndarray | None:
     if node.op == "Imputer":
         missing = np.isnan(node.attrs.get("replaced_value_float", 0.0)) and node.attrs.get("imputed_value_floats")
         return np.asarray(node.attrs["imputed_value_floats"], np.float32) if missing else None

@@ -8,29 +8,16 @@ integers that the predictor computed; what no rule needs is not emitted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 from onnx import helper
 
 from onnxdtd.errors import ModelError
-from onnxdtd.graph.emit import Emit, Tensor, dims
-
-
-@dataclass
-class View:
-    """What a node of the graph amounts to; looks like a ``gs.Node`` but belongs to no graph."""
-
-    op: str
-    name: str
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-    attrs: dict[str, Any] = field(default_factory=dict)
-    domain: str = ""
-    exact: bool = True  # is the output just what the operator gives, or was it rounded and cut off?
+from onnxdtd.graph.emit import Emit, dims
+from onnxdtd.graph.tensors import Node, Tensor
 
 
 @dataclass(frozen=True)
@@ -61,7 +48,7 @@ QUANTISED = {
 DROPPED = ("channels_last",)  # attributes that the float operator does not have
 
 
-def layout(node: gs.Node | onnx.NodeProto, op: str) -> Layout | None:
+def layout(node: Node | onnx.NodeProto, op: str) -> Layout | None:
     """The layout of a quantised operator; None for any other."""
     domain = node.domain if node.domain not in (None, "ai.onnx") else ""
     return QUANTISED.get((domain, op))
@@ -102,9 +89,9 @@ def _rounds(inputs: Sequence[Any], found: Layout) -> bool:
     return len(inputs) > found.result[0]
 
 
-def views(e: Emit, nodes: Sequence[gs.Node]) -> list[gs.Node | View]:
+def views(e: Emit, nodes: Sequence[Node]) -> list[Node]:
     """The nodes as they are planned on."""
-    seen: list[gs.Node | View] = []
+    seen: list[Node] = []
     for node in nodes:
         e.scope = node.name or node.outputs[0].name
         found = layout(node, node.op)
@@ -117,40 +104,39 @@ def views(e: Emit, nodes: Sequence[gs.Node]) -> list[gs.Node | View]:
     return seen
 
 
-def _quantised(e: Emit, node: gs.Node, found: Layout) -> list[View]:
+def _quantised(e: Emit, node: Node, found: Layout) -> list[Node]:
     """Dequantise, operate, quantise."""
     name, made = e.scope, []
     operands: list[Tensor] = []
     for value, scale, zero in found.operands:
         source = node.inputs[value]
         rows = value == 3 and (found.op == "Conv" or bool(node.attrs.get("transB")))  # a weight with its outputs in front
-        axis = {"axis": 0} if rows and dims(node.inputs[scale]) not in ([], [1]) else {}
-        real = _float(e("DequantizeLinear", source, node.inputs[scale], node.inputs[zero], **axis), source, node.inputs[scale])
+        axis: dict[str, Any] = {"axis": 0} if rows and dims(node.inputs[scale]) not in ([], [1]) else {}
+        kind = _float(source, node.inputs[scale])
+        real = e("DequantizeLinear", source, node.inputs[scale], node.inputs[zero], **kind, **axis)
         if not any(operand is real for operand in operands):  # the sum of a tensor and itself
-            made.append(View("DequantizeLinear", name, [source], [real]))
+            made.append(Node("DequantizeLinear", name, [source], [real]))
         operands.append(real)
-    if found.bias is not None and len(node.inputs) > found.bias and not node.inputs[found.bias].is_empty():
+    if found.bias is not None and len(node.inputs) > found.bias and not node.inputs[found.bias].left_out:
         unit = e("Mul", node.inputs[found.operands[0][1]], node.inputs[found.operands[1][1]])
-        bias = e("Mul", e.cast(node.inputs[found.bias], operands[0].dtype), e.mul(unit, float(node.attrs.get("alpha", 1.0))))
-        operands.append(_float(bias, node.inputs[found.bias], unit))
+        bias, factor = e.cast(node.inputs[found.bias], operands[0].dtype), e.mul(unit, float(node.attrs.get("alpha", 1.0)))
+        operands.append(e("Mul", bias, factor, **_float(node.inputs[found.bias], unit)))
     result, attrs = node.outputs[0], {key: value for key, value in node.attrs.items() if key not in DROPPED}
     if not _rounds(node.inputs, found):
-        return [*made, View(found.op, name, operands, [result], attrs)]
+        return [*made, Node(found.op, name, operands, [result], attrs)]
     step, shift = (node.inputs[i] for i in found.result)
-    real = _float(e("DequantizeLinear", result, step, shift), result, step)
-    made.append(View(found.op, name, operands, [real], attrs, exact=False))
-    made.append(View("QuantizeLinear", name, [real, step, shift], [result]))
+    real = e("DequantizeLinear", result, step, shift, **_float(result, step))
+    made.append(Node(found.op, name, operands, [real], attrs, exact=False))
+    made.append(Node("QuantizeLinear", name, [real, step, shift], [result]))
     return made
 
 
-def _float(tensor: Tensor, like: Tensor, scale: Tensor) -> Tensor:
-    """``tensor`` with the shape of ``like`` and the type of its scale."""
-    tensor.shape = like.shape
-    tensor.dtype = scale.dtype if scale.dtype is not None else np.dtype(np.float32)
-    return tensor
+def _float(like: Tensor, scale: Tensor) -> dict[str, Any]:
+    """The shape of ``like`` and the type of its scale."""
+    return {"shape": like.shape, "dtype": scale.dtype if scale.dtype is not None else np.dtype(np.float32)}
 
 
-def _linear_classifier(e: Emit, node: gs.Node) -> list[View]:
+def _linear_classifier(e: Emit, node: Node) -> list[Node]:
     """x Wᵀ + b, whose result the predictor keeps to itself, and whatever it makes of that."""
     x = node.inputs[0]
     weights = np.asarray(node.attrs.get("coefficients", []), np.float32)
@@ -160,46 +146,42 @@ def _linear_classifier(e: Emit, node: gs.Node) -> list[View]:
     if not weights.size or weights.size % len(intercepts):
         raise ModelError(f"{e.scope}: a LinearClassifier with {weights.size} coefficients for {len(intercepts)} classes")
     weights = weights.reshape(len(intercepts), -1)
-    real = x if x.dtype == np.float32 else e.cast(x, np.dtype(np.float32))
-    w, b = e.constant(np.ascontiguousarray(weights.T)), e.constant(intercepts)
-    scores = e("Gemm", real, w, b)
-    sizes = dims(x)
-    scores.shape = [None if sizes is None else sizes[0], len(intercepts)]
-    made = [] if real is x else [View("Cast", e.scope, [x], [real])]
-    made.append(View("Gemm", e.scope, [real, w, b], [scores]))
-    return [*made, View("LinearClassifier", e.scope, [scores], list(node.outputs))]
+    real = e.cast(x, np.dtype(np.float32))
+    w, b, sizes = e.constant(np.ascontiguousarray(weights.T)), e.constant(intercepts), dims(x)
+    scores = e("Gemm", real, w, b, shape=[None if sizes is None else sizes[0], len(intercepts)])
+    made = [] if real is x else [Node("Cast", e.scope, [x], [real])]
+    made.append(Node("Gemm", e.scope, [real, w, b], [scores]))
+    return [*made, Node("LinearClassifier", e.scope, [scores], list(node.outputs))]
 
 
-def _scaler(e: Emit, node: gs.Node) -> list[View]:
+def _scaler(e: Emit, node: Node) -> list[Node]:
     """(x − offset) · scale"""
     x, y = node.inputs[0], node.outputs[0]
     dtype = np.dtype(np.float32)
     given = (node.attrs.get(name, default) for name, default in (("offset", 0.0), ("scale", 1.0)))
     offset, scale = (e.constant(np.asarray(numbers, dtype)) for numbers in given)
-    real = x if x.dtype == dtype else e.cast(x, dtype)
-    centred = e("Sub", real, offset)
-    real.shape = centred.shape = x.shape
-    made = [] if real is x else [View("Cast", e.scope, [x], [real])]
-    return [*made, View("Sub", e.scope, [real, offset], [centred]), View("Mul", e.scope, [centred, scale], [y])]
+    real = e.cast(x, dtype, x.shape)
+    centred = e("Sub", real, offset, shape=x.shape)
+    made = [] if real is x else [Node("Cast", e.scope, [x], [real])]
+    return [*made, Node("Sub", e.scope, [real, offset], [centred]), Node("Mul", e.scope, [centred, scale], [y])]
 
 
-def _imputer(e: Emit, node: gs.Node) -> list[View]:
+def _imputer(e: Emit, node: Node) -> list[Node]:
     """Entry by entry; what was missing is no less responsible for what it was taken for."""
-    return [View("Identity", e.scope, node.inputs[:1], list(node.outputs))]
+    return [Node("Identity", e.scope, node.inputs[:1], list(node.outputs))]
 
 
-def _feature_vectorizer(e: Emit, node: gs.Node) -> list[View]:
+def _feature_vectorizer(e: Emit, node: Node) -> list[Node]:
     """Columns side by side"""
-    return [View("Concat", e.scope, list(node.inputs), list(node.outputs), {"axis": 1})]
+    return [Node("Concat", e.scope, list(node.inputs), list(node.outputs), {"axis": 1})]
 
 
-def _normalizer(e: Emit, node: gs.Node) -> list[View]:
+def _normalizer(e: Emit, node: Node) -> list[Node]:
     """An operator of its own, on float32"""
     x, y = node.inputs[0], node.outputs[0]
-    real = x if x.dtype == np.float32 else e.cast(x, np.dtype(np.float32))
-    real.shape = x.shape
-    made = [] if real is x else [View("Cast", e.scope, [x], [real])]
-    return [*made, View("Normalizer", e.scope, [real], [y], dict(node.attrs))]
+    real = e.cast(x, np.dtype(np.float32), x.shape)
+    made = [] if real is x else [Node("Cast", e.scope, [x], [real])]
+    return [*made, Node("Normalizer", e.scope, [real], [y], dict(node.attrs))]
 
 
 ML = {

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import onnx_graphsurgeon as gs
-
-from onnxdtd.graph.emit import Tensor
+from onnxdtd.graph.tensors import Node, Tensor
 
 
-def vocabulary(nodes: Iterable[gs.Node], inputs: Sequence[Tensor]) -> dict[str, list[str]]:
+def vocabulary(nodes: Iterable[Node], inputs: Sequence[Tensor]) -> dict[str, list[str]]:
     """The strings that nodes name which read an input of strings, by input; none where they name none."""
     known = {t.name: {t.name} for t in inputs if t.dtype == object}
     found: dict[str, dict[str, None]] = {name: {} for name in known}

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnxdtd.graph.emit import Emit, Tensor, Value, wide
+from onnxdtd.graph.emit import Emit, wide
+from onnxdtd.graph.tensors import Tensor, Value
 from onnxdtd.operators.linear import Layer, Slot
 
 INPUTS = ("1", "x", "x+", "x-", "l", "h", "x-l", "x-h")
@@ -95,12 +96,12 @@ class Division:
 
 def propagate(
     e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Context, record: Callable[[Division], None] | None = None
-) -> list[Value | None]:
+) -> list[Tensor | None]:
     """The relevance of each input of ``layer``: R_x = Σ± x_t ⊙ A(w_t)ᵀ s with s = scale · R ⊘ z, z = Σ± A(w_t) x_t + b.
 
     ``record`` is told of every division, from which the ledger learns what the denominators kept.
     """
-    shares: list[dict[str, tuple[Value, list[Value]]]] = [{} for _ in layer.slots]
+    shares: list[dict[str, tuple[Value, list[Tensor]]]] = [{} for _ in layer.slots]
     for branch in rule.branches:
         terms = [
             (i, term, input_term(e, slot, term.x, context), weight_term(e, slot, term.w, rule.params))
@@ -126,7 +127,7 @@ def propagate(
     return [e.sum([e.mul(x, e.sum(backs)) for x, backs in share.values()]) if share else None for share in shares]
 
 
-def adjoints(e: Emit, slot: Slot, s: Tensor, weights: Sequence[Value]) -> list[Value]:
+def adjoints(e: Emit, slot: Slot, s: Tensor, weights: Sequence[Value]) -> list[Tensor]:
     """A(w)ᵀ s for several weights, in one go where the input has few channels, as that of a first layer."""
     if not slot.few or len(weights) < 2 or any(isinstance(w, float) for w in weights):
         return [slot.adjoint(s, w) for w in weights]
@@ -278,7 +279,7 @@ def weight_term(e: Emit, slot: Slot, symbol: str, params: Mapping[str, float]) -
     if symbol == "1":
         if slot.one is not None:
             return slot.one
-        return 1.0 if slot.elementwise or isinstance(w, float) else e.full(1.0, e.shape(slot.w), w.dtype)
+        return 1.0 if slot.elementwise or isinstance(slot.w, float) else e.full(1.0, e.shape(slot.w), wide(slot.w.dtype))
     return e.mul(w, w) if symbol == "w2" else part_of(e, w, symbol, params)
 
 

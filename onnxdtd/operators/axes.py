@@ -13,9 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
-import onnx_graphsurgeon as gs
-
-from onnxdtd.graph.emit import Tensor, dims, label
+from onnxdtd.graph.emit import dims, label
+from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.factors import (
     ONE,
     Axis,
@@ -39,7 +38,7 @@ END = 2**31 - 1  # what exporters write for "up to the end" of a Slice, or more
 
 
 Entry: TypeAlias = Axis | int | None  # an axis, or the size of one of a constant
-Spread: TypeAlias = Callable[["Axes", gs.Node], Sequence[Sequence[Entry] | None]]
+Spread: TypeAlias = Callable[["Axes", Node], Sequence[Sequence[Entry] | None]]
 Shape: TypeAlias = Sequence[int | str | None] | None
 
 SPREAD: dict[str, Spread] = {}
@@ -63,7 +62,7 @@ class Axes:
     ``inputs`` become those that the nodes read.
     """
 
-    def __init__(self, nodes: Sequence[gs.Node], inputs: Iterable[Tensor], allow: Collection[str] = ()):
+    def __init__(self, nodes: Sequence[Node], inputs: Iterable[Tensor], allow: Collection[str] = ()):
         inputs, read = list(inputs), {t.name for node in nodes for t in node.inputs}
         self.inputs = [t for t in inputs if t.name in read]
         self._of: dict[str, list[Axis] | None] = {}
@@ -104,7 +103,7 @@ class Axes:
         held = self._values.get(tensor.name)
         return constants(tensor) if held is None else [None if size is None else now(size) for size in held]
 
-    def _count(self, node: gs.Node) -> None:
+    def _count(self, node: Node) -> None:
         """Follow what is computed from sizes."""
         if node.op in SIZES:
             held = self.of(node.inputs[0])
@@ -137,7 +136,7 @@ class Axes:
         return self._named.get(size) if isinstance(size, str) else None
 
     @staticmethod
-    def _paired(node: gs.Node, axes: list[Axis] | None) -> None:
+    def _paired(node: Node, axes: list[Axis] | None) -> None:
         """What lies on two axes at once, the products of all pairs, is mixed."""
         counts = Counter(factor for axis in axes or () for factor in parts(axis))
         for factor, count in counts.items():
@@ -155,19 +154,19 @@ class Axes:
         """An axis as it is, a new one for that of a constant."""
         return entry if isinstance(entry, tuple) else self.new(entry)
 
-    def mix(self, node: gs.Node, *entries: Entry) -> None:
+    def mix(self, node: Node, *entries: Entry) -> None:
         """Note that a node makes entries along some axes depend on each other."""
         for axis in entries:
             for factor in (parts(axis) or [*map(whole, axis)]) if isinstance(axis, tuple) else ():
                 factor.mixed = factor.mixed or node
 
-    def lose(self, node: gs.Node, *entries: Entry) -> None:
+    def lose(self, node: Node, *entries: Entry) -> None:
         """Note that some axes cannot be followed behind a node."""
         for axis in entries:
             for factor in map(whole, axis if isinstance(axis, tuple) else ()):
                 factor.lost = factor.lost or node
 
-    def tell(self, node: gs.Node, *entries: Entry) -> None:
+    def tell(self, node: Node, *entries: Entry) -> None:
         """Note that the constants of a node tell entries along some axes apart."""
         for axis in entries:
             for factor in map(whole, axis if isinstance(axis, tuple) else ()):
@@ -182,7 +181,7 @@ class Axes:
             if size is not None and rest and len(open_) == 1 and size % rest == 0:
                 open_[0].size = size // rest
 
-    def same(self, node: gs.Node, axes: Sequence[Axis]) -> Axis:
+    def same(self, node: Node, axes: Sequence[Axis]) -> Axis:
         """Several axes that are one."""
         first = max(axes, key=lambda axis: len(parts(axis)))
         for axis in axes:
@@ -195,7 +194,7 @@ class Axes:
                 self.lose(node, first, axis)
         return first
 
-    def broadcast(self, node: gs.Node, operands: Sequence[Sequence[Entry] | None]) -> list[Axis] | None:
+    def broadcast(self, node: Node, operands: Sequence[Sequence[Entry] | None]) -> list[Axis] | None:
         """The axes of what operands are broadcast to; constants that differ along an axis tell its entries apart."""
         known = [entries for entries in operands if entries is not None]
         found: list[Axis] = []
@@ -212,7 +211,7 @@ class Axes:
                 found.append(self.new(constant or (1 if here and None not in here else None)))
         return found[::-1] if known else None
 
-    def resized(self, node: gs.Node, entries: Sequence[Entry], shape: Shape, sure: bool = False) -> list[Entry]:
+    def resized(self, node: Node, entries: Sequence[Entry], shape: Shape, sure: bool = False) -> list[Entry]:
         """Axes kept where there are as many entries as before, mixed (or lost if not ``sure``) where there are not."""
         found: list[Entry] = []
         for entry, size in zip(entries, shape or [None] * len(entries), strict=True):
@@ -226,7 +225,7 @@ class Axes:
 
     # Reshape: the products of the sizes up to an axis tell which axes lie before it, and which become what.
 
-    def regroup(self, node: gs.Node, axes: Sequence[Axis], result: Tensor, target: Values | None) -> list[Axis] | None:
+    def regroup(self, node: Node, axes: Sequence[Axis], result: Tensor, target: Values | None) -> list[Axis] | None:
         """The axes of ``axes`` reshaped to the sizes of ``result``, or those in ``target``, as far as they are known."""
         sizes = self._sizes(axes, result, target)
         if sizes is None:
@@ -243,7 +242,7 @@ class Axes:
             found.append(axis)
         return found
 
-    def _taken(self, node: gs.Node, left: list[Factor], size: Size) -> Axis | None:
+    def _taken(self, node: Node, left: list[Factor], size: Size) -> Axis | None:
         """An axis of ``size`` made of the next factors, the last of which may have to be broken up."""
         if size == ONE:
             return (left.pop(),) if left and left[-1].size == 1 else self.new(1)
@@ -287,7 +286,7 @@ class Axes:
 # -------------------------------------------------------------------------------------------------------- the operators
 
 
-def _unknown(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _unknown(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Of an operator that is not known, the first axis counts as kept where its size is."""
     known = [entries for t in node.inputs if axes.depends(t) and (entries := axes.of(t))]
     if not known:
@@ -295,7 +294,7 @@ def _unknown(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
     found: list[Sequence[Entry] | None] = []
     for result in node.outputs:
         sizes = dims(result)
-        found.append([*axes.resized(node, known[0][:1], result.shape[:1]), *sizes[1:]] if sizes else None)
+        found.append([*axes.resized(node, known[0][:1], (result.shape or ())[:1]), *sizes[1:]] if sizes else None)
     for entries in known:
         axes.lose(node, *entries[1:])
     return found
@@ -312,18 +311,18 @@ FIRST_ALONE = ("Identity", "Cast", "CastLike", "Dropout", "QuantizeLinear", "Deq
 
 
 @spread(*ENTRY_BY_ENTRY)
-def _elementwise(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _elementwise(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Entry by entry"""
-    return [axes.broadcast(node, [axes.entries(t) for t in node.inputs if not t.is_empty()])] * len(node.outputs)
+    return [axes.broadcast(node, [axes.entries(t) for t in node.inputs if not t.left_out])] * len(node.outputs)
 
 
 @spread(*FIRST_ALONE)
-def _first(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _first(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Entry by entry of the first input"""
     return [axes.entries(node.inputs[0])] * len(node.outputs)
 
 
-NORMALISED: dict[str, Callable[[gs.Node, int], Iterable[int]]] = {
+NORMALISED: dict[str, Callable[[Node, int], Iterable[int]]] = {
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "LpNormalization"), lambda node, rank: [node.attrs.get("axis", -1)]),
     "LayerNormalization": lambda node, rank: range(node.attrs.get("axis", -1) % rank, rank),
     "InstanceNormalization": lambda node, rank: range(2, rank),
@@ -337,7 +336,7 @@ NORMALISED: dict[str, Callable[[gs.Node, int], Iterable[int]]] = {
 
 
 @spread(*NORMALISED)
-def _normalised(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _normalised(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """The entries along some axes decide on each other."""
     entries = axes.entries(node.inputs[0])
     if entries is not None:
@@ -348,7 +347,7 @@ def _normalised(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("CumSum")
-def _cumulated(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _cumulated(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Along an axis"""
     entries, axis = axes.entries(node.inputs[0]), constant_value(node.inputs[1])
     axes.mix(node, *(entries or ()) if axis is None or entries is None else [entries[int(axis.reshape(()))]])
@@ -357,7 +356,7 @@ def _cumulated(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 @spread(*("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare"))
 @spread("ReduceLogSum", "ReduceLogSumExp", "ArgMax", "ArgMin")
-def _reduced(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _reduced(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Some axes are gone, or have one entry."""
     entries = axes.entries(node.inputs[0])
     if entries is None:
@@ -372,18 +371,18 @@ def _reduced(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("TopK")
-def _top(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _top(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """The largest along an axis"""
     return _along(axes, node, [node.attrs.get("axis", -1)])
 
 
 @spread("Split")
-def _split(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _split(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Pieces of an axis"""
     return _along(axes, node, [node.attrs.get("axis", 0)])
 
 
-def _along(axes: Axes, node: gs.Node, gone: Iterable[int]) -> list[list[Entry] | None]:
+def _along(axes: Axes, node: Node, gone: Iterable[int]) -> list[list[Entry] | None]:
     """All outputs have the axes of the first input but for some, which are mixed."""
     entries = axes.entries(node.inputs[0])
     if not entries:
@@ -400,7 +399,7 @@ POOLS = ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool
 
 
 @spread("Conv", "ConvTranspose", *POOLS)
-def _windows(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _windows(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Positions are mixed, by a convolution the channels too."""
     entries = axes.entries(node.inputs[0])
     kept = 2 if node.op in POOLS else 1
@@ -408,19 +407,19 @@ def _windows(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("SpaceToDepth", "DepthToSpace")
-def _blocks(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _blocks(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Positions become channels, or the other way round."""
     return _along(axes, node, (1, 2, 3))
 
 
 @spread("MatMul")
-def _matmul(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _matmul(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Rows of the one times columns of the other"""
     a, b = (axes.entries(t) for t in node.inputs)
     return [None if a is None or b is None or not a or not b else _product_of(axes, node, a, b)]
 
 
-def _product_of(axes: Axes, node: gs.Node, a: list[Entry], b: list[Entry]) -> list[Entry]:
+def _product_of(axes: Axes, node: Node, a: list[Entry], b: list[Entry]) -> list[Entry]:
     axes.fit(a[-1], b[-2] if len(b) > 1 else b[0])
     axes.mix(node, a[-1], b[-2] if len(b) > 1 else b[0])
     front = axes.broadcast(node, [a[:-2], b[:-2]]) or []
@@ -428,7 +427,7 @@ def _product_of(axes: Axes, node: gs.Node, a: list[Entry], b: list[Entry]) -> li
 
 
 @spread("Gemm")
-def _gemm(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _gemm(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """The same of matrices, which may be transposed, and a term"""
     a, b, c = (axes.entries(t) if t is not None else [] for t in (node.inputs[0], node.inputs[1], optional(node, 2)))
     if a is None or b is None or len(a) != 2 or len(b) != 2:
@@ -438,7 +437,7 @@ def _gemm(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("Einsum")
-def _einsum(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _einsum(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Letters are axes; those that the result does not have are summed over."""
     terms, arrow, result = node.attrs["equation"].replace(" ", "").partition("->")
     operands = [axes.entries(t) for t in node.inputs]
@@ -457,14 +456,14 @@ def _einsum(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("Transpose")
-def _transposed(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _transposed(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """In another order"""
     entries = axes.entries(node.inputs[0])
     return [None if entries is None else [entries[i] for i in node.attrs.get("perm") or reversed(range(len(entries)))]]
 
 
 @spread("Reshape")
-def _reshaped(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _reshaped(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """The same entries in the same order"""
     held, target = axes.of(node.inputs[0]), axes.values(node.inputs[1])
     if held is None:
@@ -477,7 +476,7 @@ def _reshaped(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("Flatten")
-def _flattened(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _flattened(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Two axes"""
     held = axes.of(node.inputs[0])
     if held is None:
@@ -488,7 +487,7 @@ def _flattened(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("Squeeze")
-def _squeezed(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _squeezed(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Without axes of one entry"""
     entries, given = axes.entries(node.inputs[0]), optional(node, 1)
     value = None if given is None else constant_value(given)
@@ -502,7 +501,7 @@ def _squeezed(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("Unsqueeze")
-def _unsqueezed(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _unsqueezed(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """With axes of one entry"""
     entries, given = axes.entries(node.inputs[0]), constant_value(node.inputs[1])
     if entries is None or given is None:
@@ -513,7 +512,7 @@ def _unsqueezed(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("Expand")
-def _expanded(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _expanded(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Axes of one entry are repeated."""
     entries, sizes = axes.of(node.inputs[0]), dims(node.outputs[0])
     if entries is None or sizes is None:
@@ -524,7 +523,7 @@ def _expanded(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("Tile")
-def _tiled(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _tiled(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Axes are repeated as often as is said."""
     times = constant_value(node.inputs[1])
     entries = axes.entries(node.inputs[0])
@@ -534,7 +533,7 @@ def _tiled(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("Concat")
-def _concatenated(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _concatenated(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Joined along an axis"""
     operands = [entries for t in node.inputs if (entries := axes.entries(t)) is not None]
     if not operands or len({len(entries) for entries in operands}) != 1:
@@ -549,7 +548,7 @@ def _concatenated(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]
 
 
 @spread("Slice")
-def _sliced(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _sliced(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Some entries of some axes"""
     entries = axes.entries(node.inputs[0])
     if entries is None:
@@ -568,7 +567,7 @@ def _sliced(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("Pad")
-def _padded(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _padded(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Longer along some axes"""
     entries, widths = axes.entries(node.inputs[0]), constant_value(node.inputs[1])
     if entries is None:
@@ -580,14 +579,14 @@ def _padded(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("Resize", "Upsample")
-def _resampled(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _resampled(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Longer or shorter along some axes"""
     entries = axes.entries(node.inputs[0])
     return [None] if entries is None else _along(axes, node, range(2, len(entries)))
 
 
 @spread("Gather")
-def _gathered(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _gathered(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Entries of an axis by their numbers, whose axes take its place"""
     data, numbers = (axes.entries(t) for t in node.inputs)
     if data is None or numbers is None:
@@ -598,7 +597,7 @@ def _gathered(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("GatherElements", "ScatterElements")
-def _picked(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _picked(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Entries along an axis, each by a number of its own"""
     data = axes.entries(node.inputs[0])
     if data is None:
@@ -609,7 +608,7 @@ def _picked(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("OneHot")
-def _one_hot(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _one_hot(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """A further axis"""
     entries = axes.entries(node.inputs[0])
     if entries is None:
@@ -620,7 +619,7 @@ def _one_hot(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
 
 
 @spread("LinearClassifier")
-def _labelled(axes: Axes, node: gs.Node) -> Sequence[Sequence[Entry] | None]:
+def _labelled(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """A label and scores for each row"""
     entries = axes.entries(node.inputs[0])
     if entries is None or len(entries) != 2:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
 
-import onnx_graphsurgeon as gs
+from onnxdtd.graph.tensors import Node
 
 
 @dataclass(eq=False, slots=True)
@@ -20,9 +20,9 @@ class Factor:
     """
 
     size: int | None
-    mixed: gs.Node | None = None
-    told: gs.Node | None = None
-    lost: gs.Node | None = None
+    mixed: Node | None = None
+    told: Node | None = None
+    lost: Node | None = None
     into: Factor | None = None
 
 

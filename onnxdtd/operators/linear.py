@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from onnxdtd.graph.emit import Emit, Tensor, Value, dims, known
+from onnxdtd.graph.emit import Emit, dims, known
+from onnxdtd.graph.tensors import Node, Tensor, Value, as_tensor
 from onnxdtd.operators.windows import BLOCK, adjoint_average, adjoint_conv, flipped_pads, window
 
 Active = Callable[[Tensor], bool]  # does this tensor depend on the explained input?
@@ -39,7 +39,7 @@ class Slot:
     x: Tensor
     w: Value
     forward: Callable[[Value, Value], Value]  # (x, w) -> A(w) x
-    adjoint: Callable[[Tensor, Value], Value]  # (s, w) -> A(w)ᵀ s
+    adjoint: Callable[[Tensor, Value], Tensor]  # (s, w) -> A(w)ᵀ s
     batched: bool = False
     elementwise: bool = False
     few: int = 0
@@ -65,7 +65,7 @@ class Layer:
     per_channel: Callable[[Value, Tensor], Tensor] | None = None
 
 
-Builder = Callable[[Emit, gs.Node, Active], Layer]
+Builder = Callable[[Emit, Node, Active], Layer]
 LINEAR: dict[str, Builder] = {}
 
 
@@ -81,7 +81,7 @@ def linear(*ops: str) -> Callable[[Builder], Builder]:
     return register
 
 
-def only_first(node: gs.Node, active: Active) -> Tensor:
+def only_first(node: Node, active: Active) -> Tensor:
     """The first input, if no other depends on the explained input."""
     if any(active(t) for t in node.inputs[1:]):
         raise NotLinear("its weights depend on the input")
@@ -109,13 +109,13 @@ def column(e: Emit, vector: Tensor, rank: int) -> Tensor:
     return vector if rank <= 2 else e("Reshape", vector, [-1] + [1] * (rank - 2))
 
 
-def optional(node: gs.Node, index: int) -> Tensor | None:
+def optional(node: Node, index: int) -> Tensor | None:
     """An input that may be left out."""
-    return node.inputs[index] if len(node.inputs) > index and not node.inputs[index].is_empty() else None
+    return node.inputs[index] if len(node.inputs) > index and not node.inputs[index].left_out else None
 
 
 @linear("Conv")
-def conv(e: Emit, node: gs.Node, active: Active) -> Layer:
+def conv(e: Emit, node: Node, active: Active) -> Layer:
     """y = w ∗ x + b"""
     x, w, y, group = only_first(node, active), node.inputs[1], node.outputs[0], node.attrs.get("group", 1)
     shape, b = weight_shape(w), optional(node, 2)
@@ -124,7 +124,7 @@ def conv(e: Emit, node: gs.Node, active: Active) -> Layer:
         x,
         w,
         forward=lambda x, w: e("Conv", x, w, **node.attrs),
-        adjoint=lambda s, w: adjoint_conv(e, s, w, shape, x, win, (dims(y) or [])[2:], group),
+        adjoint=lambda s, w: adjoint_conv(e, s, as_tensor(w), shape, x, win, (dims(y) or [])[2:], group),
         batched=True,
         few=shape[1] if group == 1 and shape[1] <= BLOCK // 2 and flipped_pads(win) else 0,
     )
@@ -133,7 +133,7 @@ def conv(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 
 @linear("ConvTranspose")
-def conv_transpose(e: Emit, node: gs.Node, active: Active) -> Layer:
+def conv_transpose(e: Emit, node: Node, active: Active) -> Layer:
     """The adjoint of a convolution; its own adjoint is that convolution, with the same weight."""
     x, w, y, group = only_first(node, active), node.inputs[1], node.outputs[0], node.attrs.get("group", 1)
     shape, b = weight_shape(w), optional(node, 2)
@@ -155,14 +155,15 @@ def conv_transpose(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 
 @linear("Gemm")
-def gemm(e: Emit, node: gs.Node, active: Active) -> Layer:
+def gemm(e: Emit, node: Node, active: Active) -> Layer:
     """Y = α op(A) op(B) + β C with one or more of A, B, C depending on the input (A and B not both)."""
     (a, b), c, y = node.inputs[:2], optional(node, 2), node.outputs[0]
     flags = {name: node.attrs.get(name, 0) for name in ("transA", "transB")}
     alpha, beta, slots = float(node.attrs.get("alpha", 1.0)), float(node.attrs.get("beta", 1.0)), []
 
     def product(x: Tensor, w: Tensor, trans_x: int, trans_w: int) -> Tensor:
-        return e("Gemm", x, w, **{name: 1 for name, on in (("transA", trans_x), ("transB", trans_w)) if on})
+        flags: dict[str, Any] = {name: 1 for name, on in (("transA", trans_x), ("transB", trans_w)) if on}
+        return e("Gemm", x, w, **flags)
 
     ta, tb = flags["transA"], flags["transB"]
     if active(a) and active(b):
@@ -184,7 +185,7 @@ def gemm(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 
 @linear("MatMul")
-def matmul(e: Emit, node: gs.Node, active: Active) -> Layer:
+def matmul(e: Emit, node: Node, active: Active) -> Layer:
     """y = x w or y = w x, where leading axes broadcast and vectors are allowed, as in numpy."""
     (left, right), y = node.inputs, node.outputs[0]
     if active(left) and active(right):
@@ -239,7 +240,7 @@ def sum_slot(e: Emit, x: Tensor, y: Tensor, w: float = 1.0) -> Slot:
 
 
 @linear("Add", "Sub", "Sum")
-def add(e: Emit, node: gs.Node, active: Active) -> Layer:
+def add(e: Emit, node: Node, active: Active) -> Layer:
     """y = x₁ ± x₂ ± ...; terms that do not depend on the input are the bias."""
     y, slots, bias = node.outputs[0], [], []
     for position, term in enumerate(node.inputs):
@@ -255,7 +256,7 @@ def add(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 
 @linear("Mul", "Div")
-def scale(e: Emit, node: gs.Node, active: Active) -> Layer:
+def scale(e: Emit, node: Node, active: Active) -> Layer:
     """y = w x with one weight for each entry: a diagonal matrix."""
     (left, right), y = node.inputs, node.outputs[0]
     if active(left) and active(right):
@@ -270,14 +271,14 @@ def scale(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 
 @linear("Neg")
-def negate(e: Emit, node: gs.Node, active: Active) -> Layer:
+def negate(e: Emit, node: Node, active: Active) -> Layer:
     """y = −x"""
     x, y = node.inputs[0], node.outputs[0]
     return Layer("affine", [Slot(x, -1.0, e.mul, e.mul, elementwise=True)], y, one_to_one=True)
 
 
 @linear("Einsum")
-def einsum(e: Emit, node: gs.Node, active: Active) -> Layer:
+def einsum(e: Emit, node: Node, active: Active) -> Layer:
     """A product of two tensors with one index for each axis: what is summed over in A is repeated in Aᵀ."""
     equation = node.attrs["equation"].replace(" ", "")
     terms, arrow, result = equation.partition("->")
@@ -296,7 +297,7 @@ def einsum(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 
 @linear("Resize")
-def resize(e: Emit, node: gs.Node, active: Active) -> Layer:
+def resize(e: Emit, node: Node, active: Active) -> Layer:
     """y = (M₁ ⊗ M₂ ⊗ ...) x, one matrix an axis, which the operator itself yields when it resizes a unit matrix."""
     x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
     before, after = known(shape_of(x)[2:]), known(shape_of(y)[2:])
@@ -319,7 +320,7 @@ def resize(e: Emit, node: gs.Node, active: Active) -> Layer:
             return e("Reshape", e("Resize", unit, None, factors, **keep), [m, n])
         return e("Reshape", e("Resize", unit, None, None, [1, 1, m, n], **keep), [m, n])
 
-    def adjoint(s: Tensor, w: Value) -> Value:
+    def adjoint(s: Tensor, w: Value) -> Tensor:
         for axis in range(rank - 2):
             last = [*(a for a in range(rank) if a != axis + 2), axis + 2]
             moved = e("MatMul", e("Transpose", s, perm=last), matrix(axis, s.dtype))
@@ -330,7 +331,7 @@ def resize(e: Emit, node: gs.Node, active: Active) -> Layer:
     return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=optional(node, 3) is None)], y)
 
 
-def batch_norm(e: Emit, node: gs.Node) -> tuple[Tensor, Tensor]:
+def batch_norm(e: Emit, node: Node) -> tuple[Tensor, Tensor]:
     """γ/√(σ²+ε) and β − μγ/√(σ²+ε), the factor and the shift of each channel."""
     _, gamma, beta, mean, variance = node.inputs
     root = e("Sqrt", e("Add", variance, float(node.attrs.get("epsilon", 1e-5))))
@@ -339,7 +340,7 @@ def batch_norm(e: Emit, node: gs.Node) -> tuple[Tensor, Tensor]:
 
 
 @linear("BatchNormalization")
-def batch_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
+def batch_normalization(e: Emit, node: Node, active: Active) -> Layer:
     """y = γ (x − μ)/√(σ²+ε) + β with the statistics of training; diagonal where it is not part of the layer before it."""
     x, y = only_first(node, active), node.outputs[0]
     if node.attrs.get("training_mode"):
@@ -349,7 +350,7 @@ def batch_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 
 @linear("AveragePool")
-def average_pool(e: Emit, node: gs.Node, active: Active) -> Layer:
+def average_pool(e: Emit, node: Node, active: Active) -> Layer:
     """y = mean of x over each window"""
     x, y = node.inputs[0], node.outputs[0]
     win = window(node.attrs, node.attrs["kernel_shape"], shape_of(x)[2:])
@@ -359,13 +360,13 @@ def average_pool(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 
 @linear("GlobalAveragePool", "ReduceMean", "ReduceSum")
-def reduce(e: Emit, node: gs.Node, active: Active) -> Layer:
+def reduce(e: Emit, node: Node, active: Active) -> Layer:
     """y = mean or sum of x over some axes; the adjoint repeats s along them."""
     x, y, rank = only_first(node, active), node.outputs[0], len(shape_of(node.inputs[0]))
     axes = reduced_axes(node, rank)
     mean = node.op != "ReduceSum"
 
-    def adjoint(s: Tensor, w: Value) -> Value:
+    def adjoint(s: Tensor, w: Value) -> Tensor:
         if not node.attrs.get("keepdims", 1):
             s = e("Unsqueeze", s, axes)
         if mean:
@@ -389,7 +390,7 @@ def count(e: Emit, x: Tensor, axes: Sequence[int], dtype: Any) -> Value:
     return e.cast(total, dtype)
 
 
-def reduced_axes(node: gs.Node, rank: int) -> list[int]:
+def reduced_axes(node: Node, rank: int) -> list[int]:
     """The axes that a reduction or a global pool sums over, all as non-negative numbers."""
     if node.op.startswith("Global"):
         return list(range(2, rank))
@@ -409,18 +410,18 @@ def reduced_axes(node: gs.Node, rank: int) -> list[int]:
 
 def constant_value(tensor: Tensor) -> np.ndarray | None:
     """The value of a small constant, whether an initializer or a Constant node; None where it is not known here."""
-    if isinstance(tensor, gs.Constant):
-        return np.asarray(tensor.values)
-    if tensor.inputs and tensor.inputs[0].op == "Constant":
-        attrs = tensor.inputs[0].attrs
+    if tensor.values is not None:
+        return tensor.values
+    if tensor.producer is not None and tensor.producer.op == "Constant":
+        attrs = tensor.producer.attrs
         value = attrs.get("value")
         if value is not None:
-            return np.asarray(value.values)
+            return np.asarray(value)
         return next((np.asarray(attrs[name]) for name in attrs if name.startswith("value_")), None)
     return None
 
 
-def followed_by(e: Emit, layer: Layer, node: gs.Node, active: Active) -> Layer | None:
+def followed_by(e: Emit, layer: Layer, node: Node, active: Active) -> Layer | None:
     """The layer seen as one with the node behind it: Add or Sub of a constant, or BatchNormalization. None if it cannot be."""
     y, (slot, *others) = node.outputs[0], layer.slots
     if others or layer.family not in ("conv", "dense"):

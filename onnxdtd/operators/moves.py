@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from onnxdtd.graph.emit import Emit, Tensor, dims, wide
+from onnxdtd.graph.emit import Emit, dims, wide
+from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.linear import constant_value, count, optional, reduced_axes, shape_of
 
 Relevance = Sequence[Tensor | None]
-Flow = Callable[[Emit, gs.Node, Relevance], Iterator[tuple[int, Tensor]]]
+Flow = Callable[[Emit, Node, Relevance], Iterator[tuple[int, Tensor]]]
 
 PASS: dict[str, Flow] = {}
 MOVE: dict[str, Flow] = {}
@@ -61,7 +61,7 @@ def first(relevance: Relevance) -> Tensor:
 @register(PASS, "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "Clip")
 @register(PASS, "Sigmoid", "HardSigmoid", "Tanh", "Erf", "Gelu", "HardSwish", "Mish", "LRN")
 @register(PASS, "Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear")
-def passes(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def passes(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """R_in = R_out, in the type of the input unless that is quantised."""
     dtype = node.inputs[0].dtype
     yield 0, e.cast(first(relevance), wide(dtype)) if is_float(dtype) else first(relevance)
@@ -71,20 +71,20 @@ def passes(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, 
 
 
 @register(MOVE, "Reshape", "Flatten", "Squeeze", "Unsqueeze")
-def reshaped(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def reshaped(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """The same entries in the same order."""
     yield 0, e("Reshape", first(relevance), e.shape(node.inputs[0]))
 
 
 @register(MOVE, "Transpose")
-def transposed(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def transposed(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """The inverse permutation of the axes."""
     perm = node.attrs.get("perm") or list(range(len(shape_of(node.inputs[0]))))[::-1]
     yield 0, e("Transpose", first(relevance), perm=[int(i) for i in np.argsort(perm)])
 
 
 @register(MOVE, "Concat")
-def concatenated(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def concatenated(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Each part gets its piece back."""
     rank = len(shape_of(node.outputs[0]))
     axis, start = node.attrs["axis"] % rank, e.constant(np.asarray([0]))
@@ -96,13 +96,13 @@ def concatenated(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple
 
 def _plus(e: Emit, a: Tensor, b: Tensor) -> Tensor:
     """a + b of sizes, folded where both are constants."""
-    if isinstance(a, gs.Constant) and isinstance(b, gs.Constant):
+    if a.values is not None and b.values is not None:
         return e.constant(a.values + b.values)
     return e("Add", a, b)
 
 
 @register(MOVE, "Split")
-def split(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def split(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """The pieces side by side again; a piece without relevance is zero."""
     dtype = next(r.dtype for r in relevance if r is not None)
     pieces = [e.full(0.0, e.shape(t), dtype) if r is None else r for t, r in zip(node.outputs, relevance, strict=True)]
@@ -110,7 +110,7 @@ def split(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, T
 
 
 @register(MOVE, "Pad")
-def padded(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def padded(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Padding with a constant is undone by padding with the negated widths."""
     if node.attrs.get("mode", "constant") != "constant":
         yield from selected(e, node, relevance)
@@ -120,7 +120,7 @@ def padded(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, 
 
 
 @register(MOVE, "Slice")
-def sliced(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def sliced(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """What was cut away is zero."""
     widths = cut(node)
     if widths is None:
@@ -129,7 +129,7 @@ def sliced(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, 
         yield 0, e("Pad", first(relevance), widths)
 
 
-def cut(node: gs.Node) -> list[int] | None:
+def cut(node: Node) -> list[int] | None:
     """How much a Slice cuts off before and after each axis, or None where it is not known or not contiguous."""
     sizes = dims(node.inputs[0])
     given = [constant_value(t) if t is not None else None for t in (optional(node, i) for i in range(1, 5))]
@@ -151,7 +151,7 @@ def cut(node: gs.Node) -> list[int] | None:
 
 
 @register(MOVE, "Gather", "Expand", "Tile")
-def selected(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def selected(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Any selection or repetition: the operator itself, applied to the numbers of the entries, tells where each came from."""
     x = node.inputs[0]
     end = e("Reshape", e.size(x), e.constant(np.zeros(0, np.int64)))
@@ -171,7 +171,7 @@ def scattered(e: Emit, x: Tensor, source: Tensor, relevance: Tensor) -> Tensor:
 
 
 @register(MOVE, "Where")
-def chosen(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def chosen(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the branch that each entry was taken from."""
     condition, yes, no = node.inputs
     shape, zero = shape_of(node.outputs[0]), e.constant(np.asarray(0.0, first(relevance).dtype))
@@ -180,13 +180,13 @@ def chosen(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, 
 
 
 @register(MOVE, "SpaceToDepth")
-def space_to_depth(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def space_to_depth(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Its inverse."""
     yield 0, e("DepthToSpace", first(relevance), blocksize=node.attrs["blocksize"])
 
 
 @register(MOVE, "DepthToSpace")
-def depth_to_space(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def depth_to_space(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Its inverse, which SpaceToDepth is for the mode DCR; CRD has the block behind the channels instead of in front."""
     x, block = node.inputs[0], node.attrs["blocksize"]
     back = e("SpaceToDepth", first(relevance), blocksize=block)
@@ -202,20 +202,19 @@ def depth_to_space(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tup
 
 
 @register(ROUTE, "MaxPool")
-def max_pool(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def max_pool(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the entry that won each window. MaxUnpool would not do: where windows overlap it overwrites instead of adding."""
     attrs, x = dict(node.attrs), node.inputs[0]
     # Spelled out where the predictor leaves it out: an ONNX Runtime searches the whole graph ten times for nodes to merge if
     # it finds two with equal attributes and inputs of which it can merge neither, one having a second output.
     if attrs.pop("storage_order", None) is None:
         attrs["storage_order"] = 0
-    _, winner = e.multi("MaxPool", 2, e.cast(x, wide(x.dtype)), **attrs)
-    winner.dtype = np.dtype(np.int64)
+    _, winner = e.multi("MaxPool", [None, np.dtype(np.int64)], e.cast(x, wide(x.dtype)), **attrs)
     yield 0, scattered(e, x, winner, first(relevance))
 
 
 @register(ROUTE, "GlobalMaxPool", "ReduceMax")
-def global_max(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def global_max(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the largest entry over the reduced axes, which are brought to the end and flattened to find it."""
     x = node.inputs[0]
     rank = len(shape_of(x))
@@ -236,7 +235,7 @@ def global_max(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[i
 
 
 @register(ROUTE, "Max", "Min")
-def extreme(e: Emit, node: gs.Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+def extreme(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Entry by entry to the first input that is the result."""
     shape, rest = shape_of(node.outputs[0]), first(relevance)
     best = e(node.op, *node.inputs)  # the predictor's own output, except where half precision has rounded that
@@ -259,7 +258,7 @@ NEVER_NEGATIVE_IF_INPUTS_ARE = (
 )
 
 
-def never_negative(node: gs.Node, nonnegative: Callable[[Tensor], bool]) -> bool:
+def never_negative(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
     """Is the output of ``node`` provably ≥ 0, given what is known of its inputs?"""
     if node.op in NEVER_NEGATIVE:
         return True
@@ -281,5 +280,5 @@ def never_negative(node: gs.Node, nonnegative: Callable[[Tensor], bool]) -> bool
     if node.op == "Pad":
         fill = optional(node, 2)
         return nonnegative(node.inputs[0]) and (fill is None or nonnegative(fill))
-    floats = [t for t in node.inputs if not t.is_empty() and is_float(t.dtype)]
+    floats = [t for t in node.inputs if not t.left_out and is_float(t.dtype)]
     return node.op in NEVER_NEGATIVE_IF_INPUTS_ARE and bool(floats) and all(nonnegative(t) for t in floats)

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-import onnx_graphsurgeon as gs
-
-from onnxdtd.graph.emit import Emit, Tensor
+from onnxdtd.graph.emit import Emit
+from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.linear import LINEAR, Active, Builder, Layer, NotLinear, Slot, column, shape_of, sum_slot
 from onnxdtd.operators.slopes import grouped, row_length, standardised
 
@@ -27,12 +26,12 @@ ON_THE_WAY = (  # between a gate and the product
 )
 
 
-def factors(node: gs.Node, active: Active) -> list[int]:
+def factors(node: Node, active: Active) -> list[int]:
     """The positions of the factors of a product that depend on the input."""
     return [i for i, t in enumerate(node.inputs[:2]) if active(t)] if node.op in PRODUCTS else []
 
 
-def held(node: gs.Node, active: Active, producer: Mapping[str, gs.Node]) -> set[int]:
+def held(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
     """The positions of the factors that count as constants."""
     both = factors(node, active)
     if len(both) < 2:
@@ -43,7 +42,7 @@ def held(node: gs.Node, active: Active, producer: Mapping[str, gs.Node]) -> set[
     return set() if ranks[0] == ranks[1] else {both[ranks.index(max(ranks))]}
 
 
-def gate_rank(tensor: Tensor, active: Active, producer: Mapping[str, gs.Node]) -> int:
+def gate_rank(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> int:
     """Of the squashing function that it comes from, up to constants and moves; 0 if it comes from none."""
     while tensor.name in producer:
         node = producer[tensor.name]
@@ -56,7 +55,7 @@ def gate_rank(tensor: Tensor, active: Active, producer: Mapping[str, gs.Node]) -
     return 0
 
 
-def product(e: Emit, node: gs.Node, active: Active, constant: set[int], derivative: bool) -> Layer:
+def product(e: Emit, node: Node, active: Active, constant: set[int], derivative: bool) -> Layer:
     """A product of two factors that both depend on the input: half to each (all of it in a derivative), none to a constant."""
     left, right = node.inputs[:2]
     if left.name == right.name:
@@ -79,7 +78,7 @@ def _is(name: str, tensor: Tensor) -> bool:
     return tensor.name == name
 
 
-def _quotient(e: Emit, node: gs.Node) -> Layer:
+def _quotient(e: Emit, node: Node) -> Layer:
     """The derivative of a / b by b: −y/b."""
     _, b = node.inputs
     y, shape = node.outputs[0], shape_of(node.outputs[0])
@@ -95,22 +94,22 @@ def _normalised(e: Emit, x: Tensor, axes: list[int], epsilon: float, gamma: Tens
     return Layer("affine", [Slot(x, w, e.mul, e.mul, elementwise=True)], y, shift if beta is None else e("Add", shift, beta))
 
 
-def layer_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
+def layer_normalization(e: Emit, node: Node, active: Active) -> Layer:
     """Over the last axes."""
     x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
     axes = list(range(node.attrs.get("axis", -1) % rank, rank))
-    beta = node.inputs[2] if len(node.inputs) > 2 and not node.inputs[2].is_empty() else None
+    beta = node.inputs[2] if len(node.inputs) > 2 and not node.inputs[2].left_out else None
     return _normalised(e, x, axes, float(node.attrs.get("epsilon", 1e-5)), node.inputs[1], beta, node.outputs[0])
 
 
-def instance_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
+def instance_normalization(e: Emit, node: Node, active: Active) -> Layer:
     """Over the positions of each channel."""
     (x, *vectors), rank = node.inputs, len(shape_of(node.inputs[0]))
     gamma, beta = (column(e, vector, rank) for vector in vectors)
     return _normalised(e, x, list(range(2, rank)), float(node.attrs.get("epsilon", 1e-5)), gamma, beta, node.outputs[0])
 
 
-def group_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
+def group_normalization(e: Emit, node: Node, active: Active) -> Layer:
     """Over each group of channels; μ and 1/σ of a group hold for every channel in it."""
     x, groups, rank = node.inputs[0], node.attrs["num_groups"], len(shape_of(node.inputs[0]))
     (_, *vectors), channels = node.inputs, shape_of(x)[1]
@@ -125,7 +124,7 @@ def group_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
     return Layer("affine", [Slot(x, w, e.mul, e.mul, elementwise=True)], node.outputs[0], shift)
 
 
-def normalizer(e: Emit, node: gs.Node, active: Active) -> Layer:
+def normalizer(e: Emit, node: Node, active: Active) -> Layer:
     """y = x / n with the length n of the row held constant."""
     x, (length, _) = node.inputs[0], row_length(e, node)
     return Layer("affine", [Slot(x, e("Reciprocal", length), e.mul, e.mul, elementwise=True)], node.outputs[0])

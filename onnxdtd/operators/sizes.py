@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
-import onnx_graphsurgeon as gs
-
+from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.factors import Size, divided, multiplied, number
 from onnxdtd.operators.linear import constant_value
 
@@ -15,7 +14,7 @@ Values: TypeAlias = list[Size | None]  # of a scalar or a vector; what is not kn
 MOST = 16  # entries; shapes have no more
 
 
-def constants(tensor: gs.Tensor) -> Values | None:
+def constants(tensor: Tensor) -> Values | None:
     """The entries of a constant, where they may be sizes."""
     array = constant_value(tensor)
     if array is None or array.dtype.kind not in "iu" or array.size > MOST:
@@ -23,7 +22,7 @@ def constants(tensor: gs.Tensor) -> Values | None:
     return [(Fraction(int(value)), frozenset()) for value in array.reshape(-1)]
 
 
-def computed(node: gs.Node, operands: Sequence[Values | None]) -> Values | None:
+def computed(node: Node, operands: Sequence[Values | None]) -> Values | None:
     """What a node makes of sizes, None where that is not known at all."""
     known = [values for values in operands if values is not None]
     if node.op not in COMPUTED or len(known) != len(node.inputs):
@@ -31,20 +30,20 @@ def computed(node: gs.Node, operands: Sequence[Values | None]) -> Values | None:
     return COMPUTED[node.op](node, known)
 
 
-def _same(node: gs.Node, operands: list[Values]) -> Values:
+def _same(node: Node, operands: list[Values]) -> Values:
     return operands[0]
 
 
-def _joined(node: gs.Node, operands: list[Values]) -> Values:
+def _joined(node: Node, operands: list[Values]) -> Values:
     return [size for values in operands for size in values]
 
 
-def _picked(node: gs.Node, operands: list[Values]) -> Values | None:
+def _picked(node: Node, operands: list[Values]) -> Values | None:
     held, places = operands[0], _numbers(operands[1])
     return None if places is None or any(not -len(held) <= i < len(held) for i in places) else [held[i] for i in places]
 
 
-def _cut(node: gs.Node, operands: list[Values]) -> Values | None:
+def _cut(node: Node, operands: list[Values]) -> Values | None:
     ends = [_numbers(values) for values in operands[1:]]
     if any(end is None or len(end) != 1 for end in ends):
         return None
@@ -57,8 +56,8 @@ def _numbers(values: Values) -> list[int] | None:
     return [i for i in found if i is not None] if len(found) == len(values) and None not in found else None
 
 
-def _entry_by_entry(of: Callable[[Size, Size], Size | None]) -> Callable[[gs.Node, list[Values]], Values | None]:
-    def function(node: gs.Node, operands: list[Values]) -> Values | None:
+def _entry_by_entry(of: Callable[[Size, Size], Size | None]) -> Callable[[Node, list[Values]], Values | None]:
+    def function(node: Node, operands: list[Values]) -> Values | None:
         a, b = operands
         if len(a) != len(b) and 1 not in (len(a), len(b)):
             return None
@@ -68,7 +67,7 @@ def _entry_by_entry(of: Callable[[Size, Size], Size | None]) -> Callable[[gs.Nod
     return function
 
 
-def _of_numbers(of: Callable[[int, int], int]) -> Callable[[gs.Node, list[Values]], Values | None]:
+def _of_numbers(of: Callable[[int, int], int]) -> Callable[[Node, list[Values]], Values | None]:
     def both(a: Size, b: Size) -> Size | None:
         x, y = number(a), number(b)
         return None if x is None or y is None else (Fraction(of(x, y)), frozenset())
@@ -86,7 +85,7 @@ def _remainder(a: Size, b: Size) -> Size | None:
     return None if x is None or y is None or x < 0 or y <= 0 else (Fraction(x % y), frozenset())
 
 
-COMPUTED: dict[str, Callable[[gs.Node, list[Values]], Values | None]] = {
+COMPUTED: dict[str, Callable[[Node, list[Values]], Values | None]] = {
     **dict.fromkeys(("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten"), _same),
     "Concat": _joined,
     "Gather": _picked,

@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from onnxdtd.graph.emit import Emit, Tensor, Value, dims, known, wide
+from onnxdtd.graph.emit import Emit, dims, known, wide
+from onnxdtd.graph.tensors import Node, Tensor, Value
 from onnxdtd.operators.linear import (
     Active,
     Builder,
@@ -45,11 +45,11 @@ def register(*ops: str) -> Callable[[Builder], Builder]:
 # ------------------------------------------------------------------------------------------------- element by element
 
 
-def elementwise(*ops: str) -> Callable[[Callable[[Emit, gs.Node], Tensor]], Callable[[Emit, gs.Node], Tensor]]:
+def elementwise(*ops: str) -> Callable[[Callable[[Emit, Node], Tensor]], Callable[[Emit, Node], Tensor]]:
     """Register a function that gives dy/dx of element-by-element operators."""
 
-    def enter(slope: Callable[[Emit, gs.Node], Tensor]) -> Callable[[Emit, gs.Node], Tensor]:
-        def build(e: Emit, node: gs.Node, active: Active) -> Layer:
+    def enter(slope: Callable[[Emit, Node], Tensor]) -> Callable[[Emit, Node], Tensor]:
+        def build(e: Emit, node: Node, active: Active) -> Layer:
             x, y, shape = node.inputs[0], node.outputs[0], dims(node.outputs[0])
             if not active(x) or any(active(t) for t in node.inputs[1:]):
                 raise NotLinear("a parameter of it depends on the input")
@@ -81,46 +81,46 @@ def between(e: Emit, x: Tensor, low: Value | None, high: Value | None) -> Tensor
 
 
 @elementwise("Relu")
-def relu(e: Emit, node: gs.Node) -> Tensor:
+def relu(e: Emit, node: Node) -> Tensor:
     """1 where x > 0"""
     return between(e, node.inputs[0], 0.0, None)
 
 
 @elementwise("ThresholdedRelu")
-def thresholded_relu(e: Emit, node: gs.Node) -> Tensor:
+def thresholded_relu(e: Emit, node: Node) -> Tensor:
     """1 where x > α"""
     return between(e, node.inputs[0], float(node.attrs.get("alpha", 1.0)), None)
 
 
 @elementwise("Clip")
-def clip(e: Emit, node: gs.Node) -> Tensor:
+def clip(e: Emit, node: Node) -> Tensor:
     """1 inside the bounds"""
     return between(e, node.inputs[0], optional(node, 1), optional(node, 2))
 
 
 @elementwise("LeakyRelu")
-def leaky_relu(e: Emit, node: gs.Node) -> Tensor:
+def leaky_relu(e: Emit, node: Node) -> Tensor:
     """1 or the slope"""
     x = node.inputs[0]
     return where(e, e("GreaterOrEqual", x, 0.0), 1.0, float(node.attrs.get("alpha", 0.01)), x)
 
 
 @elementwise("PRelu")
-def prelu(e: Emit, node: gs.Node) -> Tensor:
+def prelu(e: Emit, node: Node) -> Tensor:
     """1 or the slope of the channel"""
     x, slope = node.inputs[:2]
     return where(e, e("GreaterOrEqual", x, 0.0), 1.0, slope, x)
 
 
 @elementwise("Elu")
-def elu(e: Emit, node: gs.Node) -> Tensor:
+def elu(e: Emit, node: Node) -> Tensor:
     """1, or α eˣ = y + α"""
     x, alpha = node.inputs[0], float(node.attrs.get("alpha", 1.0))
     return where(e, e("GreaterOrEqual", x, 0.0), 1.0, e("Add", node.outputs[0], alpha), x)
 
 
 @elementwise("Selu")
-def selu(e: Emit, node: gs.Node) -> Tensor:
+def selu(e: Emit, node: Node) -> Tensor:
     """γ, or γ α eˣ = y + γ α"""
     alpha, gamma = float(node.attrs.get("alpha", 1.6732632)), float(node.attrs.get("gamma", 1.0507010))
     x = node.inputs[0]
@@ -128,48 +128,48 @@ def selu(e: Emit, node: gs.Node) -> Tensor:
 
 
 @elementwise("Celu")
-def celu(e: Emit, node: gs.Node) -> Tensor:
+def celu(e: Emit, node: Node) -> Tensor:
     """1, or e^(x/α) = y/α + 1"""
     x, alpha = node.inputs[0], float(node.attrs.get("alpha", 1.0))
     return where(e, e("GreaterOrEqual", x, 0.0), 1.0, e("Add", e("Div", node.outputs[0], alpha), 1.0), x)
 
 
 @elementwise("Sigmoid")
-def sigmoid(e: Emit, node: gs.Node) -> Tensor:
+def sigmoid(e: Emit, node: Node) -> Tensor:
     """y (1 − y)"""
     y = node.outputs[0]
     return e("Mul", y, _one_minus(e, y))
 
 
 @elementwise("Tanh")
-def tanh(e: Emit, node: gs.Node) -> Tensor:
+def tanh(e: Emit, node: Node) -> Tensor:
     """1 − y²"""
     y = node.outputs[0]
     return _one_minus(e, e("Mul", y, y))
 
 
 @elementwise("Softplus")
-def softplus(e: Emit, node: gs.Node) -> Tensor:
+def softplus(e: Emit, node: Node) -> Tensor:
     """σ(x)"""
     return e("Sigmoid", node.inputs[0])
 
 
 @elementwise("Softsign")
-def softsign(e: Emit, node: gs.Node) -> Tensor:
+def softsign(e: Emit, node: Node) -> Tensor:
     """(1 − |y|)²"""
     rest = _one_minus(e, e("Abs", node.outputs[0]))
     return e("Mul", rest, rest)
 
 
 @elementwise("HardSigmoid")
-def hard_sigmoid(e: Emit, node: gs.Node) -> Tensor:
+def hard_sigmoid(e: Emit, node: Node) -> Tensor:
     """α where 0 < y < 1"""
     alpha = float(np.float32(node.attrs.get("alpha", 0.2)))
     return e("Mul", between(e, node.outputs[0], 0.0, 1.0), alpha)
 
 
 @elementwise("HardSwish")
-def hard_swish(e: Emit, node: gs.Node) -> Tensor:
+def hard_swish(e: Emit, node: Node) -> Tensor:
     """x/3 + 1/2 between −3 and 3, then 1"""
     x = node.inputs[0]
     ramp = e("Mul", between(e, x, -3.0, 3.0), e("Add", e("Div", x, 3.0), 0.5))
@@ -177,7 +177,7 @@ def hard_swish(e: Emit, node: gs.Node) -> Tensor:
 
 
 @elementwise("Gelu")
-def gelu(e: Emit, node: gs.Node) -> Tensor:
+def gelu(e: Emit, node: Node) -> Tensor:
     """Φ(x) + x φ(x), or the derivative of the approximation by tanh"""
     x = node.inputs[0]
     if node.attrs.get("approximate", "none") == "tanh":
@@ -191,7 +191,7 @@ def gelu(e: Emit, node: gs.Node) -> Tensor:
 
 
 @elementwise("Mish")
-def mish(e: Emit, node: gs.Node) -> Tensor:
+def mish(e: Emit, node: Node) -> Tensor:
     """t + x (1 − t²) σ(x) with t = tanh(softplus(x))"""
     x = node.inputs[0]
     t = e("Tanh", e("Softplus", x))
@@ -199,44 +199,44 @@ def mish(e: Emit, node: gs.Node) -> Tensor:
 
 
 @elementwise("Erf")
-def erf(e: Emit, node: gs.Node) -> Tensor:
+def erf(e: Emit, node: Node) -> Tensor:
     """2/√π e^(−x²)"""
     x = node.inputs[0]
     return e("Mul", e("Exp", e("Neg", e("Mul", x, x))), 2 / math.sqrt(math.pi))
 
 
 @elementwise("Exp")
-def exp(e: Emit, node: gs.Node) -> Tensor:
+def exp(e: Emit, node: Node) -> Tensor:
     """y"""
     return node.outputs[0]
 
 
 @elementwise("Log")
-def log(e: Emit, node: gs.Node) -> Tensor:
+def log(e: Emit, node: Node) -> Tensor:
     """1/x"""
     return e("Reciprocal", node.inputs[0])
 
 
 @elementwise("Sqrt")
-def sqrt(e: Emit, node: gs.Node) -> Tensor:
+def sqrt(e: Emit, node: Node) -> Tensor:
     """1/(2 y)"""
     return e("Mul", e("Reciprocal", node.outputs[0]), 0.5)
 
 
 @elementwise("Reciprocal")
-def reciprocal(e: Emit, node: gs.Node) -> Tensor:
+def reciprocal(e: Emit, node: Node) -> Tensor:
     """−y²"""
     return e("Neg", e("Mul", node.outputs[0], node.outputs[0]))
 
 
 @elementwise("Abs")
-def absolute(e: Emit, node: gs.Node) -> Tensor:
+def absolute(e: Emit, node: Node) -> Tensor:
     """The sign"""
     return e("Sign", node.inputs[0])
 
 
 @elementwise("Pow")
-def power(e: Emit, node: gs.Node) -> Tensor:
+def power(e: Emit, node: Node) -> Tensor:
     """p x^(p−1)"""
     x, exponent = node.inputs
     value = constant_value(exponent)
@@ -247,7 +247,7 @@ def power(e: Emit, node: gs.Node) -> Tensor:
 
 
 @elementwise("QuantizeLinear")
-def quantize(e: Emit, node: gs.Node) -> Tensor:
+def quantize(e: Emit, node: Node) -> Tensor:
     """1 where it only rounds, 0 where it cuts off, at scale · (the smallest or the largest integer − zero point)"""
     x, zero = node.inputs[0], optional(node, 2)
     integer = re.fullmatch(r"(u?)int([0-9]+)", str(node.outputs[0].dtype))
@@ -262,7 +262,7 @@ def quantize(e: Emit, node: gs.Node) -> Tensor:
     return between(e, x, *(e.mul(scale, end) for end in ends))
 
 
-def _along(e: Emit, node: gs.Node, grid: Tensor) -> Tensor:
+def _along(e: Emit, node: Node, grid: Tensor) -> Tensor:
     """The scale or zero point of a QuantizeLinear, shaped to broadcast: one for all, or one for each entry of an axis."""
     sizes, rank = shape_of(grid), len(shape_of(node.inputs[0]))
     if len(sizes) > 1:
@@ -292,7 +292,7 @@ def standardised(e: Emit, x: Tensor, axes: Sequence[int], epsilon: float) -> tup
     return mu, inverse, e("Mul", centred, inverse)
 
 
-def _vjp(x: Tensor, y: Tensor, pull_back: Callable[[Tensor], Value]) -> Layer:
+def _vjp(x: Tensor, y: Tensor, pull_back: Callable[[Tensor], Tensor]) -> Layer:
     """A layer that is known by its vector-Jacobian product only."""
 
     def no_forward(x: Value, w: Value) -> Value:
@@ -302,7 +302,7 @@ def _vjp(x: Tensor, y: Tensor, pull_back: Callable[[Tensor], Value]) -> Layer:
 
 
 @register("LayerNormalization")
-def layer_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
+def layer_normalization(e: Emit, node: Node, active: Active) -> Layer:
     """(g − mean g − x̂ mean(g x̂))/σ with g = γ s"""
     x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
     axes = list(range(node.attrs.get("axis", -1) % rank, rank))
@@ -311,7 +311,7 @@ def layer_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 
 @register("InstanceNormalization")
-def instance_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
+def instance_normalization(e: Emit, node: Node, active: Active) -> Layer:
     """The same over the positions of each channel"""
     x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
     gamma = e("Reshape", node.inputs[1], [-1] + [1] * (rank - 2))
@@ -320,7 +320,7 @@ def instance_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 
 @register("GroupNormalization")
-def group_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
+def group_normalization(e: Emit, node: Node, active: Active) -> Layer:
     """The same over each group of channels"""
     x, epsilon = node.inputs[0], float(node.attrs.get("epsilon", 1e-5))
     rows, groups = grouped(e, node), [0, node.attrs["num_groups"], -1]
@@ -333,13 +333,11 @@ def group_normalization(e: Emit, node: gs.Node, active: Active) -> Layer:
     return _vjp(x, node.outputs[0], pull_back)
 
 
-def grouped(e: Emit, node: gs.Node) -> Tensor:
+def grouped(e: Emit, node: Node) -> Tensor:
     """The input of a GroupNormalization as [batch, groups, entries]."""
     x, groups = node.inputs[0], node.attrs["num_groups"]
-    rows = e("Reshape", x, [0, groups, -1])
     sizes = known(shape_of(x)[1:])
-    rows.shape = [None, groups, None if sizes is None else math.prod(sizes) // groups]
-    return rows
+    return e("Reshape", x, [0, groups, -1], shape=[None, groups, None if sizes is None else math.prod(sizes) // groups])
 
 
 def _normalised(e: Emit, x: Tensor, g: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:
@@ -349,7 +347,7 @@ def _normalised(e: Emit, x: Tensor, g: Tensor, axes: Sequence[int], epsilon: flo
 
 
 @register("Softmax", "LogSoftmax")
-def softmax(e: Emit, node: gs.Node, active: Active) -> Layer:
+def softmax(e: Emit, node: Node, active: Active) -> Layer:
     """y (s − Σ s y), and for the logarithm s − p Σ s"""
     x, y = node.inputs[0], node.outputs[0]
     axis = [node.attrs.get("axis", -1)]
@@ -363,7 +361,7 @@ def softmax(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 
 @register("LRN")
-def lrn(e: Emit, node: gs.Node, active: Active) -> Layer:
+def lrn(e: Emit, node: Node, active: Active) -> Layer:
     """With n = k + α/size Σ x² over neighbouring channels: s n^(−β) − 2 (α/size) β x Σ s x n^(−β−1)"""
     x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
     size, beta = node.attrs["size"], float(node.attrs.get("beta", 0.75))
@@ -386,7 +384,7 @@ def lrn(e: Emit, node: gs.Node, active: Active) -> Layer:
 
 
 @register("ReduceL2", "ReduceL1", "ReduceSumSquare")
-def reduce_norm(e: Emit, node: gs.Node, active: Active) -> Layer:
+def reduce_norm(e: Emit, node: Node, active: Active) -> Layer:
     """s x / y, and 0 where y is; s sign(x); 2 s x"""
     x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
     axes = reduced_axes(node, rank)
@@ -401,12 +399,11 @@ def reduce_norm(e: Emit, node: gs.Node, active: Active) -> Layer:
     return _vjp(x, y, pull_back)
 
 
-def row_length(e: Emit, node: gs.Node) -> tuple[Tensor, Tensor | None]:
+def row_length(e: Emit, node: Node) -> tuple[Tensor, Tensor | None]:
     """What a Normalizer divides each row by, 1 where that would be 0; for MAX also where the largest entry is."""
     x, norm, last, winner = node.inputs[0], node.attrs.get("norm", "MAX"), len(shape_of(node.inputs[0])) - 1, None
     if norm == "MAX":
-        total, winner = e.multi("TopK", 2, x, [1], axis=last)
-        winner.dtype = np.dtype(np.int64)
+        total, winner = e.multi("TopK", [None, np.dtype(np.int64)], x, [1], axis=last)
     else:
         total = e("ReduceSum", e("Abs", x) if norm == "L1" else e("Mul", x, x), [last], keepdims=1)
     length = e("Sqrt", total) if norm == "L2" else total
@@ -414,7 +411,7 @@ def row_length(e: Emit, node: gs.Node) -> tuple[Tensor, Tensor | None]:
 
 
 @register("Normalizer")
-def normalizer(e: Emit, node: gs.Node, active: Active) -> Layer:
+def normalizer(e: Emit, node: Node, active: Active) -> Layer:
     """(s − n′ Σ s y)/n with n′ = y for the length n of a row, the sign for its sum, 1 at the largest entry for that"""
     x, y = node.inputs[0], node.outputs[0]
     length, winner = row_length(e, node)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.graph.emit import Emit, Tensor, dims, known
+from onnxdtd.graph.emit import Emit, dims, known
+from onnxdtd.graph.tensors import Tensor
 
 Ints = tuple[int, ...]
 BLOCK = 16  # channels that a runtime computes at once, whether a convolution has as many or not

@@ -27,7 +27,7 @@ class Scores:
         self.column = is_column(job.plan)
         (tensor,) = job.plan.inputs
         self.dtype = np.dtype(tensor.dtype)
-        self.layout = Layout.of(list(tensor.shape), job.plan.samples.axes[tensor.name])
+        self.layout = Layout.of(list(tensor.shape or ()), job.plan.samples.axes[tensor.name])
         self._session = session(of_logits(job), folder=folder, threads=threads)
         self._input = self._session.get_inputs()[0].name
 

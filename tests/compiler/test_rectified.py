@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 import pytest
 from nets import assert_near, eighths, model, node, run
 
@@ -15,6 +14,7 @@ from onnxdtd.compiler import compile as compiler
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.rectified import rectified
 from onnxdtd.compiler.steps import Step
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.request import Request
 
 RNG = np.random.default_rng(11)
@@ -88,7 +88,7 @@ def test_the_relevance_is_the_same(name: str, preset: str, monkeypatch: pytest.M
 def test_the_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where flat above gives relevance to zeros, the Relu's result would be the wrong output."""
 
-    def careless(steps: list[Step], source: gs.Tensor) -> list[Step]:
+    def careless(steps: list[Step], source: Tensor) -> list[Step]:
         behind = {s.inputs[0].name: s.outputs[0] for s in steps if s.op == "Relu" and s.inputs[0] is not None}
         layers = [s.layer and replace(s.layer, y=behind.get(s.layer.y.name, s.layer.y)) for s in steps]
         return [replace(step, layer=layer) for step, layer in zip(steps, layers, strict=True)]

@@ -1,12 +1,12 @@
 """The node builder: what it shares, folds, sums, and leaves out."""
 
 import numpy as np
-import onnx_graphsurgeon as gs
 import pytest
 from nets import DOUBLE, Bench, integers, model, node, run
 from onnx import numpy_helper
 
 from onnxdtd.graph.emit import Emit, dims, known
+from onnxdtd.graph.tensors import Graph, Node, Tensor
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_another_operator_input_or_attribute_is_another_node(bench):
         e("Clip", x, None, 1.0),
         e("Clip", x, 1.0),
         e("Relu", x),
-        e.multi("Relu", 2, x)[0],
+        e.multi("Relu", [None, None], x)[0],
     ]
     assert len({t.name for t in different}) == len(different)
 
@@ -82,7 +82,7 @@ def test_names_are_unique_and_begin_with_the_scope(bench):
     e.scope = "conv1"
     names = [e("Relu", e.constant(np.float32([i]))).name for i in range(3)]
     assert names == ["dtd/conv1/Relu", "dtd/conv1/Relu_1", "dtd/conv1/Relu_2"]
-    assert [t.name for t in e.multi("Split", 2, x, axis=0)] == ["dtd/conv1/Split", "dtd/conv1/Split:1"]
+    assert [t.name for t in e.multi("Split", [None, None], x, axis=0)] == ["dtd/conv1/Split", "dtd/conv1/Split:1"]
     assert e.unique("target") == "target"
     assert e.unique("target") == "target_1"
 
@@ -110,7 +110,7 @@ def test_arithmetic_with_numbers_folds(bench):
 
 def test_known_sizes_are_constants_and_unknown_ones_nodes(bench):
     e, x, z = bench.e, bench.tensors["x"], bench.tensors["z"]
-    assert (dims(x), known(dims(x)), known(dims(z)), dims(gs.Variable("v"))) == ([None, 3], None, [2, 3], None)
+    assert (dims(x), known(dims(x)), known(dims(z)), dims(Tensor("v"))) == ([None, 3], None, [2, 3], None)
     assert e.shape(z).values.tolist() == [2, 3]
     assert e.shape(z, 1).values.tolist() == [3]
     assert e.shape(x, 1).values.tolist() == [3]
@@ -189,7 +189,7 @@ def test_live_drops_what_no_output_needs(bench):
 
 def test_live_keeps_all_outputs_of_a_node_and_the_order(bench):
     e, x = bench.e, bench.tensors["x"]
-    first, second = e.multi("Split", 2, e("Exp", x), axis=0)
+    first, second = e.multi("Split", [None, None], e("Exp", x), axis=0)
     nodes, _ = map(list, e.live([e("Add", second, 1.0), e("Neg", x)]))
     assert [n.op_type for n in nodes] == ["Exp", "Split", "Add", "Neg"]
     assert list(nodes[1].output) == [first.name, second.name]
@@ -223,8 +223,8 @@ def test_a_constant_of_the_predictor_is_not_confused_with_ours():
 
 
 def test_an_operator_of_a_foreign_domain_is_another_operator():
-    x, y = gs.Variable("x", np.float32, [2]), gs.Variable("y", np.float32)
-    graph = gs.Graph([gs.Node("Relu", "theirs", {}, [x], [y], domain="com.example")], inputs=[x], opset=17)
+    x, y = Tensor("x", np.float32, [2]), Tensor("y", np.float32)
+    graph = Graph([Node("Relu", "theirs", {}, [x], [y], domain="com.example")], inputs=[x])
     assert Emit(graph)("Relu", x) is not y
 
 
@@ -233,7 +233,7 @@ def declared(inputs: dict[str, list], *others: list) -> dict[str, list]:
     first, *_ = inputs
     made = Bench(model([node("Relu", first, "y")], inputs, ["y"]))
     e, likes = made.e, [*(made.tensors[name] for name in inputs), made.tensors["y"]]
-    likes += [gs.Variable(f"other{i}", np.float32, shape) for i, shape in enumerate(others)]
+    likes += [Tensor(f"other{i}", np.float32, shape) for i, shape in enumerate(others)]
     results = [e("Neg", like) for like in likes]
     for result, like in zip(results, likes, strict=True):
         e.of_shape(result, like)

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx_graphsurgeon as gs
 import pytest
 from nets import DOUBLE, FLOAT, Bench, Session, assert_near, model, node, symbolic
 from onnx import ModelProto, NodeProto, helper
 
 import onnxdtd
 from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
+from onnxdtd.graph.tensors import Node
 from onnxdtd.operators.products import GATES, ON_THE_WAY, gate_rank, held
 
 Array = np.ndarray
@@ -503,7 +503,7 @@ def gate(nodes: Sequence[NodeProto], constants: Mapping[str, Any] | None = None,
     for made in bench.nodes:
         if any(t.name in active for t in made.inputs):
             active.update(t.name for t in made.outputs)
-    producer: dict[str, gs.Node] = {t.name: made for made in bench.nodes for t in made.outputs}
+    producer: dict[str, Node] = {t.name: made for made in bench.nodes for t in made.outputs}
     return gate_rank(bench.tensors[tensor], lambda t: t.name in active, producer)
 
 

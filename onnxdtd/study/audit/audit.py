@@ -31,7 +31,8 @@ from onnxdtd.data.labelled import Item
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.graph import files
-from onnxdtd.graph.emit import Tensor, dims, known
+from onnxdtd.graph.emit import dims, known
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.labels import Index, Labels
 from onnxdtd.method.toml import Library, definitions
 from onnxdtd.report.report import thumbnail
@@ -303,7 +304,7 @@ class Auditor:
         self.proto = made.source.proto  # normalised, as the layers were found in it
         (tensor,) = made.plan.inputs
         axis = made.plan.samples.axes[tensor.name]
-        self.layout, self.form = Layout.of(list(tensor.shape), axis), form_of(tensor, made.request, axis)
+        self.layout, self.form = Layout.of(list(tensor.shape or ()), axis), form_of(tensor, made.request, axis)
         self.scores = Scores(made, job.model.parent, threads=1)
         self.logits, self.binary = self.scores.logits(job.xs), self.scores.binary
         self.predicted = self.logits.argmax(axis=1)

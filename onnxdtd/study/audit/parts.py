@@ -12,7 +12,7 @@ from onnx import helper
 
 from onnxdtd.compiler.compile import Job
 from onnxdtd.errors import RequestError
-from onnxdtd.graph.emit import Tensor
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.runtime.explainer import session
 
 Arrays = dict[str, np.ndarray]

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 from onnx import TensorProto, numpy_helper
 
 from onnxdtd.compiler.compile import Job
 from onnxdtd.compiler.steps import before
-from onnxdtd.graph.emit import Tensor, label
+from onnxdtd.graph.emit import label
 from onnxdtd.graph.spelled import layout
+from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.moves import is_float
 
 LEARNED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Add", "Sub", "Sum", "Mul", "PRelu") + (
@@ -60,7 +60,7 @@ def layers(job: Job) -> list[Weights]:
     return [Weights(name, tuple(held)) for name, held in reversed(found.items()) if held]
 
 
-def _learned(node: gs.Node) -> list[Tensor]:
+def _learned(node: Node) -> list[Tensor]:
     """The inputs of a node that hold what was learned, where they do not depend on the input of the model."""
     quantised = layout(node, node.op)
     if quantised is not None:
@@ -69,10 +69,10 @@ def _learned(node: gs.Node) -> list[Tensor]:
         places = []
     else:
         places = list(GAMMA_BETA if node.op == "BatchNormalization" else range(len(node.inputs)))
-    return [node.inputs[i] for i in places if i < len(node.inputs) and not node.inputs[i].is_empty()]
+    return [node.inputs[i] for i in places if i < len(node.inputs) and not node.inputs[i].left_out]
 
 
-def _origins(tensor: Tensor, producer: Mapping[str, gs.Node], known: Mapping[str, TensorProto]) -> Iterator[str]:
+def _origins(tensor: Tensor, producer: Mapping[str, Node], known: Mapping[str, TensorProto]) -> Iterator[str]:
     """The names of the constants that a weight is made from; sizes, axes and scales are none."""
     if tensor.name in known:
         yield tensor.name

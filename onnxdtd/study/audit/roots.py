@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from onnxdtd.compiler.compile import Job, build, prepare
 from onnxdtd.compiler.steps import Step
-from onnxdtd.graph.emit import Tensor, wide
+from onnxdtd.graph.emit import wide
 from onnxdtd.graph.files import ModelLike
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.labels import Index
 from onnxdtd.method.propagate import Branch, Rule, weight_term
 from onnxdtd.operators.linear import Slot
@@ -146,11 +146,11 @@ class Probe:
         e.scope = f"probe/{number}"
         self.step = step
         self.slot: Slot = step.layer.slots[0]
-        self.one = gs.Variable(e.unique(f"probe/{number}/one"), dtype=wide(y.dtype), shape=y.shape)
+        self.one = Tensor(e.unique(f"probe/{number}/one"), dtype=wide(y.dtype), shape=y.shape)
         w = self.slot.adjoint(self.one, weight_term(e, self.slot, "w", {}))
-        assert isinstance(w, gs.Tensor)
+        assert isinstance(w, Tensor)
         ends = job.bounds.of(self.slot.x) if job.bounds and step.facts.bounds else ()
-        self.y, self.w, *self.bounds = (e.named(t, e.unique(f"{e.scope}/{i}")) for i, t in enumerate((y, w, *ends)))
+        self.y, self.w, *self.bounds = (e.named(t, e.unique(f"{e.scope}/{i}"), None) for i, t in enumerate((y, w, *ends)))
 
 
 def with_probes(job: Job, probes: Sequence[Probe]) -> onnx.ModelProto:

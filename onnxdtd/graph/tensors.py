@@ -1,0 +1,114 @@
+"""Graphs as the compiler sees them: tensors with a type and a shape, and nodes between them.
+
+They are read from a model by onnx-graphsurgeon, and so are new nodes written. What lies between is our own, so that a type
+checker sees what everybody does with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+Shape: TypeAlias = Sequence[int | str | None]  # a number, a name, or nothing where a size is not known
+
+
+@dataclass(eq=False, slots=True)
+class Tensor:
+    """A tensor of a graph.
+
+    ``dtype`` is numpy's, that of the elements in a sequence or map, a number where numpy has no such type, None where it is not
+    known. ``shape`` is None where not even the rank is known. ``values`` are those of a constant that is small enough to be
+    looked at. ``producer`` is the node that gives it, ``readers`` are those that read it. An input left out has no name.
+    """
+
+    name: str
+    dtype: Any = None
+    shape: Shape | None = None
+    values: np.ndarray | None = None
+    producer: Node | None = field(default=None, repr=False)
+    readers: list[Node] = field(default_factory=list, repr=False)
+
+    @property
+    def left_out(self) -> bool:
+        """Does it stand for an optional input that a node is not given?"""
+        return not self.name
+
+
+Value: TypeAlias = Tensor | float  # a tensor, or a number that folds away while the graph is built
+
+
+def as_tensor(value: Value) -> Tensor:
+    """A value that is known to be a tensor."""
+    assert isinstance(value, Tensor)
+    return value
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """An operator with what it reads and gives: of the predictor, what that amounts to, or of the relevance pass.
+
+    ``exact``: is the result just what the operator gives, or was it rounded and cut off?
+    """
+
+    op: str
+    name: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    domain: str = ""
+    exact: bool = True
+
+
+@dataclass(eq=False, slots=True)
+class Graph:
+    """Nodes in topological order, and what goes in and out."""
+
+    nodes: list[Node] = field(default_factory=list)
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name: the inputs, and in the order of the nodes what these read and give."""
+        inner = [t for node in self.nodes for t in (*node.inputs, *node.outputs)]
+        return {t.name: t for t in (*self.inputs, *inner, *self.outputs) if not t.left_out}
+
+
+def imported(graph: gs.Graph) -> Graph:
+    """A graph that onnx-graphsurgeon has read, as one of ours."""
+    return _graph(graph, {})
+
+
+def _graph(graph: gs.Graph, known: dict[int, Tensor]) -> Graph:
+    """``known`` are the tensors met so far, by identity: inner graphs read those of outer ones."""
+    nodes = [_node(node, known) for node in graph.nodes]
+    return Graph(nodes, [_tensor(t, known) for t in graph.inputs], [_tensor(t, known) for t in graph.outputs])
+
+
+def _node(node: gs.Node, known: dict[int, Tensor]) -> Node:
+    inputs, outputs = ([_tensor(t, known) for t in tensors] for tensors in (node.inputs, node.outputs))
+    attrs = {name: _attribute(value, known) for name, value in node.attrs.items()}
+    own = Node(node.op, node.name, inputs, outputs, attrs, node.domain or "")
+    for tensor in inputs:
+        tensor.readers.append(own)
+    for tensor in outputs:
+        tensor.producer = own
+    return own
+
+
+def _tensor(tensor: gs.Tensor, known: dict[int, Tensor]) -> Tensor:
+    if id(tensor) not in known:
+        values = np.asarray(tensor.values) if isinstance(tensor, gs.Constant) else None
+        shape = None if tensor.shape is None else list(tensor.shape)
+        known[id(tensor)] = Tensor(tensor.name, tensor.dtype, shape, values)
+    return known[id(tensor)]
+
+
+def _attribute(value: Any, known: dict[int, Tensor]) -> Any:
+    """Graphs and constants as ours, all else as it is."""
+    if isinstance(value, gs.Graph):
+        return _graph(value, known)
+    return np.asarray(value.values) if isinstance(value, gs.Constant) else value
