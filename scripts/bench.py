@@ -34,13 +34,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import coverage
 import numpy as np
+import zoo
 
 import onnxdtd
 from onnxdtd.runtime.explainer import CUDA, Explainer, Provider, default_providers, load_cuda, session
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "scripts" / "peers"))
 README = ROOT / "README.md"
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 MODELS = ("vgg16", "resnet50", "mobilenet_v2", "densenet121", "efficientnet_b0", "vit_b_16")
@@ -97,7 +98,7 @@ class Weight:
 
 def compiled(path: Path, preset: str) -> bytes:
     """A model that explains the arg-max."""
-    bound = coverage.BOUND
+    bound = zoo.BOUND
     proto = onnxdtd.compile(path, preset, low=-bound, high=bound, target="argmax")
     return bytes(proto.SerializeToString())
 
@@ -122,7 +123,7 @@ def of_torch(name: str, path: Path, x: np.ndarray) -> dict[str, Callable[[], obj
     """zennit and captum with the rules of our presets, by preset."""
     import copy
 
-    import peers
+    import agreement
     import torch
     from captum.attr import LRP
     from captum.attr._utils import lrp_rules
@@ -131,20 +132,20 @@ def of_torch(name: str, path: Path, x: np.ndarray) -> dict[str, Callable[[], obj
     from zennit import composites, rules
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    made = coverage.built(network(name))
-    canonizer = next((c for prefix, c in peers.CANONIZERS.items() if name.startswith(prefix)), None)
+    made = zoo.built(network(name))
+    canonizer = next((c for prefix, c in agreement.CANONIZERS.items() if name.startswith(prefix)), None)
     if device == "cuda":  # where PyTorch refuses the ε of 0 that the canonizers leave in a merged BatchNormalization
         canonizer = None
-    proto, logits = peers.predictor(path)
-    module = (made if canonizer else Rebuilt(proto, logits, peers.Added)).to(device)
-    setting = peers.Setting(-coverage.BOUND, coverage.BOUND, (canonizer(),) if canonizer else ())
+    proto, logits = agreement.predictor(path)
+    module = (made if canonizer else Rebuilt(proto, logits, agreement.Added)).to(device)
+    setting = agreement.Setting(-zoo.BOUND, zoo.BOUND, (canonizer(),) if canonizer else ())
     norm = lambda: rules.Norm(1e-6)
     composers = {
-        "dtd": peers.everywhere(
+        "dtd": agreement.everywhere(
             lambda: rules.ZPlus(zero_params="bias"), norm, lambda s: rules.ZBox(s.low, s.high, zero_params="bias")
         ),
-        "lrp-epsilon": peers.everywhere(lambda: rules.Epsilon(1e-6), norm, affine=lambda: rules.Epsilon(1e-6)),
-        "epsilon-alpha2beta1": peers.shipped(composites.EpsilonAlpha2Beta1),
+        "lrp-epsilon": agreement.everywhere(lambda: rules.Epsilon(1e-6), norm, affine=lambda: rules.Epsilon(1e-6)),
+        "epsilon-alpha2beta1": agreement.shipped(composites.EpsilonAlpha2Beta1),
     }
 
     def by_zennit(preset: str) -> Callable[[], object]:
@@ -164,26 +165,26 @@ def of_torch(name: str, path: Path, x: np.ndarray) -> dict[str, Callable[[], obj
         target = part(torch.from_numpy(x).to(device)).argmax(1)
 
         def run() -> object:
-            peers.ruled(part, rule, 1e-6)  # captum takes the rules away after each run
+            agreement.ruled(part, rule, 1e-6)  # captum takes the rules away after each run
             return LRP(part).attribute(torch.from_numpy(x).to(device), target=target).cpu()
 
         return run
 
     runs = {f"zennit {preset}": by_zennit(preset) for preset in composers}
     runs["captum dtd"] = by_captum(lrp_rules.Alpha1_Beta0_Rule)
-    runs["captum lrp-epsilon"] = by_captum(peers.FLOAT_RULE)
+    runs["captum lrp-epsilon"] = by_captum(agreement.FLOAT_RULE)
     return runs
 
 
-def network(name: str) -> coverage.Network:
+def network(name: str) -> zoo.Network:
     """With the input size that it was designed for; BatchNormalization is calibrated on smaller pictures."""
-    own = [coverage.Network(name, SIZE) for name in ("vgg16", "vit_b_16")]
-    return next(n for n in (*own, *coverage.ZOO) if n.name == name.removesuffix(HALF))
+    own = [zoo.Network(name, SIZE) for name in ("vgg16", "vit_b_16")]
+    return next(n for n in (*own, *zoo.ZOO) if n.name == name.removesuffix(HALF))
 
 
 def pictures(name: str, batch: int) -> np.ndarray:
     """Inputs of a model, in its type."""
-    return coverage.inputs(SIZE, batch, seed=2).astype(np.float16 if name.endswith(HALF) else np.float32)
+    return zoo.inputs(SIZE, batch, seed=2).astype(np.float16 if name.endswith(HALF) else np.float32)
 
 
 def worker(make: Callable[..., dict[str, Callable[[], object]]], arguments: Sequence[Any], pipe: Connection) -> None:
@@ -247,7 +248,7 @@ def timed(name: str, path: Path, batch: int, rounds: int, with_peers: bool) -> R
 def weighed(name: str, path: Path, folder: Path, batches: Sequence[int]) -> Weight:
     """Everything but the time of a run; each figure from a process of its own."""
     out = folder / f"{name}{COMPILED}"
-    bounds = ["--low", str(-coverage.BOUND), "--high", str(coverage.BOUND), "--target", "argmax"]
+    bounds = ["--low", str(-zoo.BOUND), "--high", str(zoo.BOUND), "--target", "argmax"]
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "onnxdtd", "compile", path, "-o", out, *bounds], check=True, capture_output=True)
     seconds = time.perf_counter() - start
@@ -427,7 +428,7 @@ def _exported(name: str, path: Path) -> None:
 
     quiet()
     x = pictures(name, 1)
-    export(coverage.built(network(name)).to(torch.from_numpy(x).dtype), x, path)
+    export(zoo.built(network(name)).to(torch.from_numpy(x).dtype), x, path)
 
 
 def export(module: Any, x: np.ndarray, path: Path) -> None:

@@ -35,16 +35,18 @@ from pathlib import Path
 from typing import Any
 
 import bench
-import coverage
 import numpy as np
 import onnx
 import onnxruntime as ort
-import runtimes
-from assets import ASSETS, MISSING  # in tests/, which runtimes.py adds to the path
+import zoo
 from onnx import ModelProto
 
 import onnxdtd
 from onnxdtd.runtime.explainer import CUDA, Provider, default_providers, load_cuda
+
+sys.path.append(str(Path(__file__).resolve().parent / "check"))
+import runtimes
+from assets import ASSETS, MISSING
 
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient", "epsilon-plus", "lrp-gamma")
 UNBALANCED = {"gradient"}  # presets that have no ledger
@@ -111,16 +113,16 @@ def case(name: str, opset: int, folder: Path) -> runtimes.Case:
     """A model with a few inputs."""
     if not opset:
         return next(case for case in runtimes.cases() if case.name == name)
-    network = next(network for network in coverage.ZOO if network.name == name.removesuffix(bench.HALF))
-    module, x, path = coverage.built(network), coverage.inputs(network.size, SAMPLES, seed=2), folder / f"{name}.onnx"
+    network = next(network for network in zoo.ZOO if network.name == name.removesuffix(bench.HALF))
+    module, x, path = zoo.built(network), zoo.inputs(network.size, SAMPLES, seed=2), folder / f"{name}.onnx"
     if name.endswith(bench.HALF):
         module, x = module.half(), x.astype(np.float16)
     if opset == OLDER:
         bench.export(module, x, path)
     else:
-        coverage.export_new(module, x, path, opset)
+        zoo.export_new(module, x, path, opset)
     model = onnx.load(path)
-    return runtimes.Case(name, model, model.graph.input[0].name, x, -coverage.BOUND, coverage.BOUND, False, path.stat().st_size)
+    return runtimes.Case(name, model, model.graph.input[0].name, x, -zoo.BOUND, zoo.BOUND, False, path.stat().st_size)
 
 
 # ------------------------------------------------------------------------------------------------------------------ checks

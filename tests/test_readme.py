@@ -55,7 +55,7 @@ def test_shell_and_python(clone: Path) -> None:
 
 def test_demo_prints_the_table_in_the_readme(clone: Path) -> None:
     """Under the two-digit network dtd is consistent on all inputs, z and αβ on none."""
-    printed = run([sys.executable, "scripts/consistency.py"], clone).stdout
+    printed = run([sys.executable, "scripts/check/consistency.py"], clone).stdout
     found = {}
     for line in printed.splitlines():
         cells = [cell.strip() for cell in line.split("│")[1:-1]]

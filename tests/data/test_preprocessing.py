@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +25,6 @@ from onnxdtd.runtime.explainer import Explainer
 from onnxdtd.study.explain import Job
 from onnxdtd.study.verify import _inputs, verify
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 MEAN, STD = IMAGENET
 SIZES = [(256, 256), (301, 200), (200, 301), (57, 91), (640, 427), (225, 224), (13, 700)]  # width, height
 
@@ -52,12 +50,11 @@ def read(path: Path, shape: list[int | str], **asked: Any) -> np.ndarray:
 @pytest.fixture(scope="module")
 def transforms() -> ModuleType:
     pytest.importorskip("torch")
-    sys.path.insert(0, str(SCRIPTS))
-    import coverage
+    import zoo
 
     try:
         with warnings.catch_warnings(action="ignore"):
-            coverage.torchvision()
+            zoo.torchvision()
             from torchvision import transforms
     except ModuleNotFoundError:
         pytest.skip("no torchvision")

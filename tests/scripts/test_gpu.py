@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import gpu
 import numpy as np
 import pytest
 from nets import eighths, model, node
@@ -17,21 +14,10 @@ from onnx import TensorProto
 
 from onnxdtd.runtime.explainer import default_providers
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 NO_GPU = "CUDAExecutionProvider" not in default_providers()
 
 
-@pytest.fixture(scope="module")
-def gpu() -> Iterator[ModuleType]:
-    """The script, with its neighbours on the path."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        yield importlib.import_module("gpu")
-    finally:
-        sys.path.remove(str(SCRIPTS))
-
-
-def small(gpu: ModuleType, *nodes: Any) -> Any:
+def small(*nodes: Any) -> Any:
     """A case of four samples."""
     rng = np.random.default_rng(0)
     net = model([*nodes, node("MatMul", "h w", "y")], {"x": ["n", 3]}, ["y"], {"w": eighths(rng, 3, 2)})
@@ -43,9 +29,9 @@ def event(op: str, provider: str, kind: str, *shape: int) -> dict[str, Any]:
     return {"args": {"op_name": op, "provider": f"{provider}ExecutionProvider", **shapes}}
 
 
-def test_a_model_agrees_with_itself(gpu: ModuleType) -> None:
+def test_a_model_agrees_with_itself() -> None:
     for ledger in (False, True):
-        found = gpu.checked(small(gpu, node("Relu", "x", "h")), "lrp-epsilon", ledger, gpu.CPU)
+        found = gpu.checked(small(node("Relu", "x", "h")), "lrp-epsilon", ledger, gpu.CPU)
         assert found.differences == [0] * 4
         assert max(found.neighbours) > 0
         assert not found.failure()
@@ -54,38 +40,38 @@ def test_a_model_agrees_with_itself(gpu: ModuleType) -> None:
         assert found.fallen["Relu"] >= 1
 
 
-def test_differences_are_seen(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_differences_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the worst sample between the runs, and of each sample to the CPU, whose run comes first."""
     right, wrong, again = np.float32([[1, 2], [4, 2]]), np.float32([[1, 1], [4, 2]]), np.float32([[1, 1], [3, 2]])
     given = [right, wrong, wrong, again, wrong, wrong, right]
     monkeypatch.setattr(gpu, "outputs", lambda *_: [given.pop(0)])
     monkeypatch.setattr(gpu, "unsteady", lambda *_: {"Sum": 1})
-    found = gpu.checked(small(gpu, node("Relu", "x", "h")), "lrp-epsilon", False, gpu.CPU)
+    found = gpu.checked(small(node("Relu", "x", "h")), "lrp-epsilon", False, gpu.CPU)
     assert found.differences == [0.5, 0]
     assert found.neighbours == [0, 0]
     assert (found.runs, found.spread, found.unsteady) == (2, 0.25, {"Sum": 1})
     assert found.failure() == "differs by 2e-01 in the median"
 
 
-def test_nothing_to_compare(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "outputs", lambda *_: [np.zeros((4, 3), np.float32)])
     with pytest.raises(ValueError, match="zero everywhere"):
-        gpu.checked(small(gpu, node("Relu", "x", "h")), "lrp-epsilon", False, gpu.CPU)
+        gpu.checked(small(node("Relu", "x", "h")), "lrp-epsilon", False, gpu.CPU)
 
 
-def test_the_operator_to_blame(gpu: ModuleType) -> None:
+def test_the_operator_to_blame() -> None:
     """One that draws numbers, and not the sum behind it."""
-    given = small(gpu, node("RandomUniformLike", "x", "r", dtype=TensorProto.FLOAT), node("Add", "x r", "h"))
+    given = small(node("RandomUniformLike", "x", "r", dtype=TensorProto.FLOAT), node("Add", "x r", "h"))
     assert gpu.unsteady(given.model, given, gpu.CPU) == {"RandomUniformLike": 1}
 
 
-def test_the_operator_to_blame_in_a_model_of_one_sample(gpu: ModuleType) -> None:
-    given = small(gpu, node("RandomUniformLike", "x", "r", dtype=TensorProto.FLOAT), node("Add", "x r", "h"))
+def test_the_operator_to_blame_in_a_model_of_one_sample() -> None:
+    given = small(node("RandomUniformLike", "x", "r", dtype=TensorProto.FLOAT), node("Add", "x r", "h"))
     given.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     assert gpu.unsteady(given.model, replace(given, one=True), gpu.CPU) == {"RandomUniformLike": 1}
 
 
-def test_where_nodes_run(gpu: ModuleType) -> None:
+def test_where_nodes_run() -> None:
     found = gpu.Check("net", 22)
     events = [event("Conv", "CUDA", "float", 4, 3), event("Conv", "CUDA", "float", 4, 3), event("Gather", "CPU", "int64", 4)]
     events += [
@@ -97,7 +83,7 @@ def test_where_nodes_run(gpu: ModuleType) -> None:
     assert (found.nodes, found.sizes, found.fallen, found.copies) == (2, 2, {"MaxPool": 1}, 1)
 
 
-def test_the_table(gpu: ModuleType) -> None:
+def test_the_table() -> None:
     plain = gpu.Check("net", 17, "dtd", False, differences=[1e-6, 3e-6], neighbours=[2e-7], tf32=[1e-3], runs=2, spread=4e-7)
     plain.unsteady, plain.nodes, plain.fallen = {"ScatterElements": 2}, 40, {"MaxPool": 3}
     ledger = gpu.Check("net", 17, "dtd", True, differences=[5e-6], neighbours=[0], unaccounted=1e-7, nodes=60, copies=2)
@@ -110,7 +96,7 @@ def test_the_table(gpu: ModuleType) -> None:
     assert gpu.failures([plain, ledger, failed]) == ["other, opset 22, : exit status -11"]
 
 
-def test_each_model_in_a_process_of_its_own(gpu: ModuleType) -> None:
+def test_each_model_in_a_process_of_its_own() -> None:
     (found,) = gpu.apart("digits_mlp", 0, ["gradient"], True)
     assert (found.model, found.preset, len(found.differences), found.failure()) == ("digits_mlp", "gradient", 4, "")
     (lost,) = gpu.apart("nonesuch", 0, ["gradient"], True)
@@ -119,7 +105,7 @@ def test_each_model_in_a_process_of_its_own(gpu: ModuleType) -> None:
 
 @pytest.mark.skipif(NO_GPU, reason="there is no NVIDIA GPU here, or no onnxruntime-gpu")
 @pytest.mark.parametrize("ledger", [False, True])
-def test_a_gpu_agrees_with_the_cpu(gpu: ModuleType, ledger: bool) -> None:
+def test_a_gpu_agrees_with_the_cpu(ledger: bool) -> None:
     gpu.load_cuda()
     found = gpu.checked(gpu.case("digits_cnn", 0, Path()), "dtd", ledger)
     assert not found.failure()

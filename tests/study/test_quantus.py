@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +14,6 @@ from onnxdtd.study import metrics
 from onnxdtd.study.evaluate import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
 RNG = np.random.default_rng(2)
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -23,11 +21,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(scope="module")
 def quantus() -> ModuleType:
     pytest.importorskip("torch")
-    import coverage
+    import zoo
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        coverage.torchvision()  # before Quantus imports it by way of zennit
+        zoo.torchvision()  # before Quantus imports it by way of zennit
         return pytest.importorskip("quantus")
 
 

@@ -42,7 +42,7 @@ from rich.table import Column, Table
 import onnxdtd
 from onnxdtd.runtime.explainer import CUDA, Provider, default_providers, load_cuda
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 from assets import ASSETS, MISSING  # noqa: E402  (how to feed the real classifiers)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +22,6 @@ from onnxdtd.method.propagate import Context, propagate
 from onnxdtd.method.toml import Library
 from onnxdtd.operators.linear import LINEAR
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 NEEDED = ("torch", "torchvision", "zennit", "captum")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 pytestmark = [
@@ -37,13 +35,9 @@ TOLERANCE = 2e-6  # float32, relative to the largest relevance
 @pytest.fixture(scope="module")
 def peers() -> ModuleType:
     """The script, which imports PyTorch and the peers."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module("peers")
-    finally:
-        sys.path.remove(str(SCRIPTS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("agreement")
 
 
 # ---- one layer -------------------------------------------------------------------------------------------------------

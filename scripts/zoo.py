@@ -46,7 +46,7 @@ from onnxdtd.graph import files
 from onnxdtd.request import Request
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
+BEGIN, END = "<!-- zoo: begin -->", "<!-- zoo: end -->"
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 DRAWS = 8  # inputs a model is asked about
 SAME = 1e-4  # relative, of the gradients of two runtimes
@@ -155,7 +155,7 @@ def _to_integer(node: NodeProto) -> bool:
     return node.op_type == "Cast" and targets[0] in (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
 
 
-def coverage(path: Path) -> tuple[int, list[str]]:
+def reached(path: Path) -> tuple[int, list[str]]:
     """How many nodes lie on the path, and those that the backward walk of ``gradient`` does not visit.
 
     Under the other presets it visits fewer: what makes a gate counts as constant.
@@ -197,7 +197,7 @@ def difference(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> f
 
 def examined(row: Row, path: Path, x: np.ndarray) -> Row:
     """Everything that can be said of a file without knowing its gradient, on the input ``x``."""
-    nodes, missing = coverage(path)
+    nodes, missing = reached(path)
     row = replace(row, nodes=nodes, missing=missing)
     start = time.perf_counter()
     compiled = onnxdtd.compile(path, low=-BOUND, high=BOUND)

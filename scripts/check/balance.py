@@ -4,7 +4,7 @@ For each model and preset: which shares of the logit reached the input, were abs
 neurons without a denominator and on constants; and what none of these accounts for, of the logit, in the worst sample. The
 sum is taken over the relevance that the model puts out, not the one in the ledger, so that the ledger proves something.
 
-Models: those in models/, those in the folder ONNXDTD_ASSETS, and with --zoo every network of scripts/coverage.py (random
+Models: those in models/, those in the folder ONNXDTD_ASSETS, and with --zoo every network of scripts/zoo.py (random
 weights, random inputs), if PyTorch and torchvision are there.
 """
 
@@ -28,7 +28,7 @@ import onnxdtd
 from onnxdtd.graph import files
 from onnxdtd.runtime.explainer import Ledger
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1")
 LIMIT = 1e-4  # of the logit
@@ -84,20 +84,20 @@ def real() -> Iterator[Model]:
 
 
 def zoo(folder: Path) -> Iterator[Model]:
-    """Every network of torchvision that scripts/coverage.py knows, and the light graphs of the onnx package."""
-    import coverage
+    """Every network of torchvision that scripts/zoo.py knows, and the light graphs of the onnx package."""
+    import zoo
 
-    for network in coverage.ZOO:
+    for network in zoo.ZOO:
         path = folder / f"{network.name}.onnx"
-        x = coverage.inputs(network.size, 2, seed=2)
-        coverage.export_old(coverage.built(network), x, path)
-        yield Model(network.name, path, x, (-coverage.BOUND, coverage.BOUND))
+        x = zoo.inputs(network.size, 2, seed=2)
+        zoo.export_old(zoo.built(network), x, path)
+        yield Model(network.name, path, x, (-zoo.BOUND, zoo.BOUND))
         path.unlink()
-    for light in sorted(coverage.LIGHT.glob("*.onnx")):
+    for light in sorted(zoo.LIGHT.glob("*.onnx")):
         path = folder / light.name
         proto = onnx.load(light)
-        onnx.save(coverage.with_random_weights(proto), path)
-        yield Model(light.stem, path, coverage.file_input(proto), (-coverage.BOUND, coverage.BOUND))
+        onnx.save(zoo.with_random_weights(proto), path)
+        yield Model(light.stem, path, zoo.file_input(proto), (-zoo.BOUND, zoo.BOUND))
         path.unlink()
 
 

@@ -2,7 +2,7 @@
 
 Ours includes compiling, loading and explaining; Quantus is given our heatmaps and its model ready in PyTorch.
 
-    scripts/region_perturbation.py
+    scripts/peers/region_perturbation.py
 """
 # PyTorch is imported where it is used: our workers import this file.
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import tempfile
 import time
 import warnings
@@ -26,7 +27,8 @@ from onnxdtd.request import Request
 from onnxdtd.study import jobs as engine
 from onnxdtd.study.evaluate import Evaluation, Settings
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
 PRESET = "lrp-epsilon"
 
 
@@ -41,15 +43,15 @@ def ours(path: Path, data: Path, settings: Settings, workers: int) -> tuple[list
 
 def theirs(path: Path, x: np.ndarray, rows: list[dict[str, Any]], patch: int) -> tuple[dict[str, np.ndarray], float]:
     """Quantus' drops f(x) − f(x_k), [n, regions] by order, and the seconds it took."""
-    import coverage
+    import zoo
 
-    coverage.torchvision()  # before Quantus imports it by way of zennit
-    import peers
+    zoo.torchvision()  # before Quantus imports it by way of zennit
+    import agreement
     import quantus
     from rebuild import Rebuilt
 
-    proto, logits = peers.predictor(path)
-    module = Rebuilt(proto, logits, peers.Added)
+    proto, logits = agreement.predictor(path)
+    module = Rebuilt(proto, logits, agreement.Added)
     target = np.array([row["class"] for row in rows])
     heatmaps = onnxdtd.Explainer(onnxdtd.compile(path, PRESET, target="input"))(x, target.tolist()).relevance.popitem()[1]
     regions = -(-x.shape[2] // patch) * -(-x.shape[3] // patch)
@@ -88,14 +90,14 @@ def compared(name: str, path: Path, x: np.ndarray, patch: int, workers: int) -> 
 
 def exported(name: str, folder: Path, side: int) -> tuple[Path, np.ndarray]:
     """A network of torchvision with seeded weights and a free batch axis, and some inputs."""
-    import coverage
     import torch
+    import zoo
 
-    network = next(n for n in coverage.ZOO if n.name == name)
-    x, path = coverage.inputs(side, 16, seed=2), folder / f"{name}.onnx"
+    network = next(n for n in zoo.ZOO if n.name == name)
+    x, path = zoo.inputs(side, 16, seed=2), folder / f"{name}.onnx"
     axes = {"input": {0: "batch"}, "logits": {0: "batch"}}
     names: dict[str, Any] = {"input_names": ["input"], "output_names": ["logits"], "dynamic_axes": axes}
-    torch.onnx.export(coverage.built(network), (torch.from_numpy(x[:1]),), path, dynamo=False, opset_version=17, **names)
+    torch.onnx.export(zoo.built(network), (torch.from_numpy(x[:1]),), path, dynamo=False, opset_version=17, **names)
     return path, x
 
 

@@ -30,7 +30,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import coverage
 import double
 import numpy as np
 import torch
@@ -39,7 +38,11 @@ from onnx import ModelProto
 import onnxdtd
 from onnxdtd.graph import files
 
-coverage.torchvision()  # zennit imports it
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+import zoo  # noqa: E402
+
+zoo.torchvision()  # zennit imports it
 
 from captum.attr import LRP  # noqa: E402
 from captum.attr._utils import lrp_rules as captum_rules  # noqa: E402
@@ -51,10 +54,9 @@ from zennit.core import BasicHook, Composite  # noqa: E402
 from zennit.layer import Sum  # noqa: E402
 from zennit.torchvision import ResNetBasicBlockCanonizer, ResNetBottleneckCanonizer  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "rules" / "README.md"
 BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
-CAPTUM = Path(__file__).resolve().parent / "peers.toml"
+CAPTUM = Path(__file__).resolve().parent / "captum.toml"
 VERDICTS = {
     "same": "the same within 1e-4",
     "definition": "by a definition",
@@ -311,12 +313,12 @@ class Subject:
 
 
 NETWORKS = {
-    "vgg16": coverage.Network("vgg16", 224),
-    "vgg11_bn": coverage.Network("vgg11_bn", 224),
-    "resnet18": coverage.Network("resnet18"),
-    "resnet50": coverage.Network("resnet50"),
-    "densenet121": coverage.Network("densenet121"),
-    "mobilenet_v2": coverage.Network("mobilenet_v2"),
+    "vgg16": zoo.Network("vgg16", 224),
+    "vgg11_bn": zoo.Network("vgg11_bn", 224),
+    "resnet18": zoo.Network("resnet18"),
+    "resnet50": zoo.Network("resnet50"),
+    "densenet121": zoo.Network("densenet121"),
+    "mobilenet_v2": zoo.Network("mobilenet_v2"),
 }
 CANONIZERS: dict[str, Callable[[], Any]] = {"vgg": ExactMerge, "resnet": ExactResNet}
 
@@ -330,14 +332,14 @@ def predictor(path: Path) -> tuple[ModelProto, str]:
 def of_network(name: str, folder: Path) -> Subject:
     """A model of torchvision with seeded weights."""
     network = NETWORKS[name]
-    module = coverage.built(network)
-    x = coverage.inputs(network.size, 1, seed=2)
+    module = zoo.built(network)
+    x = zoo.inputs(network.size, 1, seed=2)
     path = folder / f"{name}.onnx"
-    coverage.export_old(module, x, path)
+    zoo.export_old(module, x, path)
     canonizer = next((made for prefix, made in CANONIZERS.items() if name.startswith(prefix)), None)
     proto, logits = predictor(path)
     twin, for_captum = (Rebuilt(proto, logits, add) for add in (Added, Addition_Module))
-    canonizers, bound = (canonizer(),) if canonizer else (), coverage.BOUND
+    canonizers, bound = (canonizer(),) if canonizer else (), zoo.BOUND
     return Subject(name, path, x, -bound, bound, module if canonizer else twin, for_captum, twin, canonizers)
 
 
@@ -352,7 +354,6 @@ def assets() -> dict[str, Any]:
     """The real classifiers by name, where ``ONNXDTD_ASSETS`` says that they are."""
     if not os.environ.get("ONNXDTD_ASSETS"):
         return {}
-    sys.path.append(str(ROOT / "tests"))
     return {asset.name: asset for asset in importlib.import_module("assets").ASSETS if asset.name not in SKIPPED}
 
 
@@ -413,7 +414,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 def relevance(compiled: ModelProto, x: np.ndarray, target: int) -> np.ndarray:
     """Ours."""
-    return coverage.run(coverage.session(compiled), x, target=np.asarray([target]))["relevance"]
+    return zoo.run(zoo.session(compiled), x, target=np.asarray([target]))["relevance"]
 
 
 Explain = Callable[[torch.nn.Module, torch.Tensor, int], np.ndarray]

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 
 import onnxdtd
 
-MODELS = Path(__file__).resolve().parent.parent / "models"
+MODELS = Path(__file__).resolve().parents[2] / "models"
 PRESETS = ("dtd", "dtd-w2", "dtd-z", "lrp-alpha2beta1", "lrp-alpha1beta0", "lrp-epsilon")
 TOLERANCE = 1e-5  # of the score; float32 sums of 128 terms
 

@@ -12,13 +12,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import runtimes as R  # noqa: N812
 from assets import MISSING
 from compiler.test_half import OPERATORS, small
 from compiler.test_numerics import convolutional, dense, pictures
@@ -28,26 +28,13 @@ from onnx import ModelProto, NodeProto
 import onnxdtd
 from onnxdtd.errors import OnnxdtdError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 OFF = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 NAMES = ["ORT basic", "ORT extended", "ORT all", "reference", "OpenVINO"]
 PRESETS = ["dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient"]
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 needs_openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="openvino is not installed: pip install -e '.[runtimes]'")
 RUNTIMES = pytest.mark.parametrize("name", [pytest.param(n, marks=needs_openvino) if n == "OpenVINO" else n for n in NAMES])
-
-
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("runtimes", ROOT / "scripts" / "runtimes.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["runtimes"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-R = script()
 
 
 def runtime(name: str) -> Any:
@@ -270,7 +257,7 @@ def test_the_script(tmp_path):
     out = tmp_path / "numbers.json"
     arguments = ["--models", "two_digits", "--presets", "dtd", "gradient", "--json", str(out)]
     done = subprocess.run(
-        [sys.executable, "scripts/runtimes.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "scripts/check/runtimes.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr + done.stdout
     found = json.loads(out.read_text())

@@ -6,16 +6,16 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import zoo
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import onnxdtd
@@ -347,57 +347,44 @@ def test_memory_for_6000_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert found["megabytes"] < 250 + (tmp_path / "large").stat().st_size / 2**20
 
 
-# ------------------------------------------------------------------------------------------------- scripts/coverage.py
+# ------------------------------------------------------------------------------------------------- scripts/zoo.py
 
 
-@pytest.fixture(scope="module")
-def coverage() -> Iterator[ModuleType]:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("coverage_script", ROOT / "scripts" / "coverage.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-def test_table_in_the_readme(coverage: ModuleType) -> None:
+def test_table_in_the_readme() -> None:
     """Every family through both exporters, every light graph, all nodes covered."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split(coverage.BEGIN)[1].split(coverage.END)[0]
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split(zoo.BEGIN)[1].split(zoo.END)[0]
     lines = [line for line in text.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
     listed = {(row[0], row[1]) for row in rows}
-    assert listed >= {(network.name, exporter) for network in coverage.ZOO for exporter in coverage.EXPORTERS}
+    assert listed >= {(network.name, exporter) for network in zoo.ZOO for exporter in zoo.EXPORTERS}
     assert {name for name, _ in listed} >= {path.stem for path in LIGHT}
     assert {row[3] for row in rows} == {"100 %"}
 
 
-def test_nodes_on_the_path(coverage: ModuleType) -> None:
+def test_nodes_on_the_path() -> None:
     """Neither arithmetic with shapes nor what no output depends on, but all the rest."""
     nodes = [node("Shape", "x", "s"), node("Gather", "s zero", "n"), node("Relu", "x", "a", "on1"), node("Exp", "x", "dead")]
     nodes += [node("Reshape", "a n", "b", "on2"), node("Gemm", "b v", "c", "on3"), node("Softmax", "c", "y", "on4")]
     model = network(nodes, ["N", 4], ("y", ["N", 2]), zero=np.array([0]), v=weights(4, 2))
-    assert [n.name for n in coverage.on_path(model.graph, ["y"])] == ["on1", "on2", "on3", "on4"]
+    assert [n.name for n in zoo.on_path(model.graph, ["y"])] == ["on1", "on2", "on3", "on4"]
 
 
-def test_what_is_missing_is_reported(coverage: ModuleType, tmp_path: Path) -> None:
+def test_what_is_missing_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "several.onnx"
     onnx.save(several(), path)
-    nodes, missing = coverage.coverage(path)
+    nodes, missing = zoo.reached(path)
     assert nodes == 8
     assert missing == ["Sign binary1", "com.acme.Snake act7", "TopK largest", "Sign binary2", "Sin wave"]
-    row = coverage.of_file(path, tmp_path / "elsewhere")
+    row = zoo.of_file(path, tmp_path / "elsewhere")
     assert row.trouble.startswith("Unsupported: 5 node(s)")
     assert row.failures()
 
 
-def test_gradient_of_a_file(coverage: ModuleType, tmp_path: Path) -> None:
+def test_gradient_of_a_file(tmp_path: Path) -> None:
     """Central differences agree with a right gradient."""
     path = tmp_path / "deep.onnx"
     onnx.save(deep(3), path)
-    row = coverage.of_file(path, tmp_path / "elsewhere")
+    row = zoo.of_file(path, tmp_path / "elsewhere")
     assert not row.failures()
     assert row.nodes == 15
     assert row.errors[0] < 1e-3
@@ -406,11 +393,11 @@ def test_gradient_of_a_file(coverage: ModuleType, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small"])
-def test_zoo(coverage: ModuleType, name: str, tmp_path: Path) -> None:
+def test_zoo(name: str, tmp_path: Path) -> None:
     """Two small families; the script does all of them."""
     pytest.importorskip("torch")
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip("no torchvision")
-    (network,) = (network for network in coverage.ZOO if network.name == name)
-    rows = list(coverage.of_network(network, tmp_path))
+    (network,) = (network for network in zoo.ZOO if network.name == name)
+    rows = list(zoo.of_network(network, tmp_path))
     assert [(row.exporter, row.failures()) for row in rows] == [("old", []), ("new", [])]
