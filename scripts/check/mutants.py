@@ -1,0 +1,689 @@
+"""Plants faults in the package, one at a time, and checks that the tests notice each.
+
+A fault is an expression or a statement of one function, class or table, and another in place of it. It is found by its syntax
+tree, exactly once, so that neither spacing nor other code of the module matters. It is planted in a copy of the project, never
+here, and only the tests named with it run, which the whole suite does as well. Exit status 1 if a fault survives.
+
+    scripts/check/mutants.py                  all of them, on two processes
+    scripts/check/mutants.py --only pad       those with "pad" in what they do or in their module
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import cache_from_source
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong; the module, and in it the qualified name of the function, class or table; the source of the expression or
+    statement there and of the wrong one; the tests that must see it: ``operators/linear``, ``operators/linear::test_adjoint``.
+    """
+
+    what: str
+    module: str
+    within: str
+    old: str
+    new: str
+    tests: str
+
+    @property
+    def file(self) -> str:
+        """Where it is planted: a Python module, or a table of rules."""
+        return f"{self.module}.toml" if self.module.startswith("rules/") else f"onnxdtd/{self.module}.py"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A fault and the first test that failed, None if none did."""
+
+    fault: Fault
+    caught_by: str | None
+    seconds: float
+
+
+FAULTS = [
+    Fault(
+        "share of a term without its sign",
+        "method/propagate",
+        "propagate",
+        "factor * branch.scale * term.sign",
+        "factor * branch.scale",
+        "method/propagate",
+    ),
+    Fault(
+        "adjoints of several weights exchanged",
+        "method/propagate",
+        "adjoints",
+        "range(len(weights))",
+        "reversed(range(len(weights)))",
+        "method/propagate",
+    ),
+    Fault(
+        "sign of a dense layer's division lost", "method/propagate", "propagate", "e.mul(s, factor)", "s", "method/propagate"
+    ),
+    Fault(
+        "axes of size 0 taken for copies",
+        "operators/linear",
+        "_left_adjoint",
+        'e("Reshape", e("Gemm", e("Reshape", s, rows), w, transB=1), e.shape(x), allowzero=1)',
+        'e("Reshape", e("Gemm", e("Reshape", s, rows), w, transB=1), e.shape(x))',
+        "compiler/nets",
+    ),
+    Fault(
+        "shape of an output believed",
+        "graph/emit",
+        "Emit.of_shape",
+        "like.shape is None or len(like.shape) != 4 or like.name in self._outputs",
+        "like.shape is None or len(like.shape) != 4",
+        "graph/emit",
+    ),
+    Fault(
+        "batches of two names believed",
+        "graph/emit",
+        "_names_of_sizes",
+        "len({shape[0] for shape in shapes}) != 1",
+        "False",
+        "graph/emit",
+    ),
+    Fault("MaxPool like the predictor's", "operators/moves", "max_pool", 'attrs["storage_order"] = 0', "pass", "compiler/nets"),
+    Fault(
+        "bias missing from the denominator",
+        "method/propagate",
+        "denominator",
+        "z if bias is None else e.add(z, bias)",
+        "z",
+        "method/propagate",
+    ),
+    Fault("sign(0) = 0", "method/propagate", "stabiliser", 'e("Add", z, 2.0**-100)', "z", "method/propagate"),
+    Fault(
+        "a dead denominator divides", "method/propagate", "reciprocal", '"ThresholdedRelu"', '"LeakyRelu"', "method/propagate"
+    ),
+    Fault(
+        "1 / z of the wrong sign",
+        "method/propagate",
+        "reciprocal",
+        'keep(e("Div", one, e("Clip", z, None, tiny))), 1.0',
+        'keep(e("Div", one, e("Clip", z, None, tiny))), -1.0',
+        "method/propagate",
+    ),
+    Fault("x⁻ is x⁺", "method/propagate", "input_term", 'e("Min", x, 0.0)', 'e("Relu", x)', "method/propagate"),
+    Fault("l and h exchanged", "method/propagate", "input_term", 'symbol[-1] == "h"', 'symbol[-1] == "l"', "method/propagate"),
+    Fault("γ adds the other part", "method/propagate", "part_of", "symbol[2]", "'+'", "method/propagate"),
+    Fault(
+        "β branch takes x⁻ w⁻", "rules/rules", "rule.alpha-beta", '["x+ w-", "x- w+"]', '["x+ w-", "x- w-"]', "method/propagate"
+    ),
+    Fault("w² is |w|", "method/propagate", "weight_term", "e.mul(w, w)", 'e("Abs", w)', "method/propagate"),
+    Fault(
+        "quantised output taken for the sum",
+        "compiler/steps",
+        "_Stepper.linear",
+        "replace(layer, exact=node.exact)",
+        "layer",
+        "graph/spelled",
+    ),
+    Fault(
+        "flipped kernel pads off by one",
+        "operators/windows",
+        "flipped_pads",
+        "e - 1 - p",
+        "e - p",
+        "operators/windows operators/linear",
+    ),
+    Fault("kernel not mirrored", "operators/windows", "flip", "all(k == 1 for k in kernel)", "True", "operators/linear"),
+    Fault(
+        "groups not exchanged",
+        "operators/windows",
+        "flip",
+        "[0, 2, 1, *(axis + 1 for axis in space)]",
+        "[0, 1, 2, *(axis + 1 for axis in space)]",
+        "operators/linear",
+    ),
+    Fault(
+        "uneven output padding forgotten",
+        "operators/windows",
+        "transposed_pads",
+        "max(uncovered, 0)",
+        "0",
+        "operators/windows operators/linear",
+    ),
+    Fault(
+        "SAME_LOWER pads like SAME_UPPER",
+        "operators/windows",
+        "same_padding",
+        "(total // 2, total - total // 2) if upper else (total - total // 2, total // 2)",
+        "(total // 2, total - total // 2)",
+        "operators/windows operators/linear",
+    ),
+    Fault(
+        "average counts the padding",
+        "operators/windows",
+        "_share",
+        'e("Div", means, count)',
+        'e("Mul", means, 1 / np.prod(win.kernel))',
+        "operators/linear",
+    ),
+    Fault("Gemm adjoint not transposed", "operators/linear", "gemm", "1 - tb", "tb", "operators/linear"),
+    Fault(
+        "subtrahend added",
+        "operators/linear",
+        "add",
+        '-1.0 if node.op == "Sub" and position else 1.0',
+        "1.0",
+        "operators/linear",
+    ),
+    Fault(
+        "residual counted twice",
+        "operators/linear",
+        "add",
+        "sum_slot(e, term, y, sign)",
+        "sum_slot(e, term, y, 2 * sign)",
+        "operators/linear compiler/nets method/oracle",
+    ),
+    Fault(
+        "mean is a sum on the way back",
+        "operators/linear",
+        "reduce",
+        's = e("Div", s, count(e, x, axes, s.dtype))',
+        "pass",
+        "operators/linear",
+    ),
+    Fault(
+        "BatchNormalization without ε",
+        "operators/linear",
+        "batch_norm",
+        'float(node.attrs.get("epsilon", 1e-5))',
+        "0.0",
+        "operators/linear",
+    ),
+    Fault(
+        "mean of a BatchNormalization not scaled",
+        "operators/linear",
+        "batch_norm",
+        'e("Mul", mean, factor)',
+        "mean",
+        "operators/linear",
+    ),
+    Fault(
+        "last of equal winners",
+        "operators/moves",
+        "global_max",
+        'e("ArgMax", rows, axis=-1, keepdims=1)',
+        'e("ArgMax", rows, axis=-1, keepdims=1, select_last_index=1)',
+        "operators/moves",
+    ),
+    Fault(
+        "winner overwrites where windows overlap",
+        "operators/moves",
+        "scattered",
+        'e("ScatterElements", empty, index, values, axis=0, reduction="add")',
+        'e("ScatterElements", empty, index, values, axis=0)',
+        "operators/moves",
+    ),
+    Fault("Concat hands back the wrong piece", "operators/moves", "concatenated", "start = end", "pass", "operators/moves"),
+    Fault("permutation instead of its inverse", "operators/moves", "transposed", "np.argsort(perm)", "perm", "operators/moves"),
+    Fault(
+        "both consumers' relevance, but only the last kept",
+        "compiler/compile",
+        "accumulate",
+        "e.sum(arrived.pop(result.name))",
+        "arrived.pop(result.name)[-1]",
+        "compiler/nets",
+    ),
+    Fault(
+        "LeakyRelu taken for never negative",
+        "operators/moves",
+        "NEVER_NEGATIVE",
+        '{"ReduceL1", "ReduceL2", "ReduceSumSquare"}',
+        '{"ReduceL1", "ReduceL2", "ReduceSumSquare", "LeakyRelu"}',
+        "operators/moves",
+    ),
+    Fault(
+        "bounds not swapped by a negative factor",
+        "compiler/bounds",
+        "Bounds._forward",
+        'e("Min", low, high), e("Max", low, high)',
+        "low, high",
+        "compiler/bounds",
+    ),
+    Fault(
+        "bounds of one input taken for those of all",
+        "compiler/steps",
+        "Facts.stay_raw",
+        "all(t.name in self.bounded for t in sources)",
+        "True",
+        "compiler/bounds",
+    ),
+    Fault(
+        "channels on the last axis of a picture", "data/channels", "channel_axis", "axes[place]", "axes[-1]", "data/channels"
+    ),
+    Fault(
+        "margin of a photograph left out",
+        "data/preprocessing",
+        "_resized",
+        "side * MARGIN[0] // MARGIN[1]",
+        "side * 1",
+        "data/preprocessing data/labelled",
+    ),
+    Fault(
+        "both factors of a gate get everything",
+        "operators/products",
+        "product",
+        "e.mul(slot.w, 0.5)",
+        "slot.w",
+        "operators/products",
+    ),
+    Fault(
+        "the gate gets the relevance",
+        "operators/products",
+        "held",
+        "ranks.index(max(ranks))",
+        "ranks.index(min(ranks))",
+        "operators/products",
+    ),
+    Fault(
+        "runner-up not subtracted",
+        "compiler/score",
+        "_of_class",
+        'e("Sub", own, e("Where", runner_up, of, 0.0))',
+        "own",
+        "compiler/neuron",
+    ),
+    Fault(
+        "Relu's result though zeros get relevance",
+        "compiler/rectified",
+        "rectified",
+        'step.op == "Relu" and firm and readers[read[0].name] == 1',
+        'step.op == "Relu" and readers[read[0].name] == 1',
+        "compiler/rectified",
+    ),
+    Fault(
+        "a longer Concat for a part of it",
+        "compiler/chained",
+        "chained",
+        "node.inputs[size:]",
+        "node.inputs",
+        "compiler/chained",
+    ),
+    Fault(
+        "the branch of a skip gets all",
+        "compiler/residual",
+        "shared_out",
+        'e("Sub", relevance, mine)',
+        "relevance",
+        "compiler/residual",
+    ),
+    Fault(
+        "half of a skip's share",
+        "compiler/residual",
+        "shared_out",
+        'e("Div", positive, largest)',
+        'e.mul(e("Div", positive, largest), 0.5)',
+        "study/verify",
+    ),
+    Fault(
+        "verify believes a shortcut",
+        "compiler/compile",
+        "accumulate",
+        """if shortcuts:
+    steps = rectified(steps, begin.arrived)""",
+        "steps = rectified(steps, begin.arrived)",
+        "study/verify",
+    ),
+    Fault(
+        "samples along the first axis",
+        "compiler/samples",
+        "Samples._of_input",
+        "found[0] if found else None",
+        "0",
+        "compiler/samples",
+    ),
+    Fault(
+        "ledger forgets ε",
+        "compiler/ledger",
+        "_absorbed",
+        '"stabiliser", e.mul(stabiliser(e, d.z, rule.epsilon, d.sign), d.s)',
+        '"dead", e.mul(stabiliser(e, d.z, rule.epsilon, d.sign), d.s)',
+        "compiler/ledger",
+    ),
+    Fault(
+        "labels that are numbers taken for indices",
+        "labels",
+        "Labels._matches",
+        "label if isinstance(label, int) else None",
+        "None",
+        "labels compiler/classlabels",
+    ),
+    Fault(
+        "verify trusts the metadata", "study/verify", "_entries", "mine.get(key) != theirs.get(key)", "False", "study/verify"
+    ),
+    Fault(
+        "injected relevance not where it is 0",
+        "compiler/rectified",
+        "rectified",
+        "loose = set(sources)",
+        "loose = set()",
+        "compiler/rectified study/audit/converge",
+    ),
+    Fault(
+        "layers above an injection count",
+        "compiler/compile",
+        "accumulate",
+        "steps = steps[:last]",
+        "pass",
+        "compiler/rectified study/audit/converge",
+    ),
+    Fault(
+        "minus z explained by the rule of z",
+        "compiler/compile",
+        "_begin",
+        "scored is None or scored.one_hot or job.plan.derivative",
+        "True",
+        "compiler/neuron",
+    ),
+    Fault(
+        "terms of a sum without their sign",
+        "compiler/neuron",
+        "_Writer.summand",
+        'slot.w if isinstance(slot.w, float) else e("Reshape", self.wide(slot.w), [1, 1])',
+        "1.0",
+        "compiler/neuron",
+    ),
+    Fault(
+        "a filter for all samples",
+        "compiler/neuron",
+        "_Writer.filtered",
+        "filters(c, self.wide(slot.w))",
+        'filters(e("Abs", c), self.wide(slot.w))',
+        "compiler/neuron",
+    ),
+    Fault(
+        "root looked for beside the line",
+        "study/audit/roots",
+        "Roots.find",
+        "direction(rule, x, w, low, high)",
+        "direction(rule, x, w, low, high) + 1",
+        "study/audit/roots",
+    ),
+    Fault("root on the other side", "study/audit/roots", "Roots.find", "x - way", "x + way", "study/audit/roots"),
+    Fault(
+        "region looked at where x is",
+        "study/audit/roots",
+        "Roots.find",
+        "(1 - BEFORE) * way",
+        "BEFORE * way",
+        "study/audit/roots",
+    ),
+    Fault(
+        "region by the gradient alone",
+        "study/audit/roots",
+        "Seen.same_region",
+        "zip(self.choices, other.choices, strict=True)",
+        "()",
+        "study/audit/roots",
+    ),
+    Fault("region by the choices alone", "study/audit/roots", "Seen.same_region", "near", "near | True", "study/audit/roots"),
+    Fault(
+        "winners of pools left out",
+        "study/audit/roots",
+        "CHOICES",
+        '("MaxPool", "ArgMax", "TopK")',
+        '("ArgMax", "TopK")',
+        "study/audit/roots",
+    ),
+    Fault(
+        "domain without its lower end",
+        "study/audit/roots",
+        "Roots._in_domain",
+        "(root >= low - DOMAIN * (high - low)) & (root <= high + DOMAIN * (high - low))",
+        "(root <= high + DOMAIN * (high - low))",
+        "study/audit/roots",
+    ),
+    Fault(
+        "negative roots in the domain",
+        "study/audit/roots",
+        "Roots._in_domain",
+        "self._nonnegative",
+        "False",
+        "study/audit/roots",
+    ),
+    Fault(
+        "no root, no failure",
+        "study/audit/roots",
+        "Roots.find",
+        "found & (np.abs(output) <= tolerance * (np.abs(w * x) + np.abs(w * root)).sum(axis=1))",
+        "~found | (np.abs(output) <= tolerance * (np.abs(w * x) + np.abs(w * root)).sum(axis=1))",
+        "study/audit/roots",
+    ),
+    Fault("inputs move that a neuron does not read", "study/audit/roots", "direction", "w != 0", "w == w", "study/audit/roots"),
+    Fault(
+        "logits nobody explains",
+        "study/audit/roots",
+        "Roots.find",
+        "(y > 0) & (rows(cotangent, n) != 0) if self._top else y > 0",
+        "(y > 0) if self._top else y > 0",
+        "study/audit/roots",
+    ),
+    Fault(
+        "a part that keeps what is given",
+        "study/audit/parts",
+        "cut",
+        "any(name in wanted and name not in cuts for name in node.output)",
+        "any(name in wanted for name in node.output)",
+        "study/audit/roots",
+    ),
+    Fault("samples that fill a batch count", "study/audit/parts", "batches", "len(some)", "len(filled)", "study/audit/roots"),
+    Fault(
+        "relevance compared along width",
+        "study/audit/converge",
+        "channel_axis",
+        '1 if step.layer.family == "conv" else -1',
+        "-1",
+        "study/audit/converge",
+    ),
+    Fault(
+        "dead positions count",
+        "study/audit/converge",
+        "pairwise",
+        "np.isfinite(both) & (both > 0)",
+        "np.isfinite(both)",
+        "study/audit/converge",
+    ),
+    Fault(
+        "random vectors of another size",
+        "study/audit/converge",
+        "median_of_random",
+        "(size - 1) / 2",
+        "size / 2",
+        "study/audit/converge",
+    ),
+    Fault(
+        "layers beside the start count",
+        "study/audit/converge",
+        "inputs_below",
+        "any(t.name in wanted for t in step.outputs)",
+        "True",
+        "study/audit/converge",
+    ),
+    Fault(
+        "relevance passes where shapes differ",
+        "compiler/steps",
+        "_Stepper.obstacle",
+        "x.shape != y.shape or not all(isinstance(size, str | int) for size in y.shape)",
+        "not all(isinstance(size, str | int) for size in y.shape)",
+        "compiler/advice",
+    ),
+    Fault(
+        "advice taken on trust",
+        "compiler/advice",
+        "advised",
+        "not any(problem.way_out for problem in problems) and tried(replace(request, allow=passes)) is not None",
+        "not any(problem.way_out for problem in problems)",
+        "compiler/advice",
+    ),
+    Fault("weights of any size fit", "graph/fits", "check", "zip(is_so, must, strict=True)", "()", "graph/fits"),
+    Fault(
+        "a derivative takes rules that divide",
+        "method/toml",
+        "_check_division",
+        "selector.rule.divide and derivative is not None",
+        "False",
+        "method/propagate",
+    ),
+]
+
+
+def named_tests(fault: Fault) -> Iterator[tuple[Path, str | None]]:
+    """The files with its tests, each with the one test in it that runs, or None for all."""
+    for name in fault.tests.split():
+        module, _, test = name.partition("::")
+        yield Path("tests", module).with_name(f"test_{Path(module).name}.py"), test or None
+
+
+def mutated(fault: Fault, text: str) -> str:
+    """The text of its file with the fault in it. ValueError unless what it replaces is there exactly once."""
+    spans = (_in_toml if fault.file.endswith(".toml") else _in_python)(fault, text)
+    if len(spans) != 1:
+        raise ValueError(f"{fault.what}: {fault.old!r} is {len(spans)} times in {fault.within} of {fault.file}")
+    start, end = spans[0]
+    data = text.encode()
+    new = fault.new
+    if isinstance(_parsed(fault.old), ast.expr) and not fault.file.endswith(".toml"):
+        new = f"({new})"
+    margin = " " * (start - (data.rfind(b"\n", 0, start) + 1))  # of a statement, which stands alone in its lines
+    new = textwrap.indent(new, margin).removeprefix(margin)
+    return (data[:start] + new.encode() + data[end:]).decode()
+
+
+def _in_python(fault: Fault, text: str) -> list[tuple[int, int]]:
+    """First and last byte of each node that equals the old one."""
+    lines = text.encode().splitlines(keepends=True)
+    starts = [sum(map(len, lines[:i])) for i in range(len(lines))]
+    old = ast.dump(_parsed(fault.old))
+    scopes = list(_defined(fault.within.split("."), ast.parse(text)))
+    nodes = [n for scope in scopes for n in ast.walk(scope) if isinstance(n, ast.expr | ast.stmt) and ast.dump(n) == old]
+    return [(starts[n.lineno - 1] + n.col_offset, starts[n.end_lineno - 1] + n.end_col_offset) for n in nodes]  # type: ignore[operator]
+
+
+def _defined(path: list[str], scope: ast.AST) -> Iterator[ast.AST]:
+    """Whatever defines the last of the names, each looked for in what defines the one before."""
+    for node in getattr(scope, "body", []):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            names = [ast.unparse(target) for target in getattr(node, "targets", [getattr(node, "target", None)])]
+        else:
+            continue
+        if path[0] in names:
+            yield from _defined(path[1:], node) if path[1:] else [node]
+
+
+def _parsed(source: str) -> ast.expr | ast.stmt:
+    """The expression or statement that some source is."""
+    (statement,) = ast.parse(source).body
+    return statement.value if isinstance(statement, ast.Expr) else statement
+
+
+def _in_toml(fault: Fault, text: str) -> list[tuple[int, int]]:
+    """First and last byte of each place in the table where the old text is."""
+    table = re.search(rf"^\[{re.escape(fault.within)}\]\n(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)
+    before = [] if table is None else [text[: table.start(1) + m.start()] for m in re.finditer(re.escape(fault.old), table[1])]
+    return [(len(b.encode()), len((b + fault.old).encode())) for b in before]
+
+
+@contextmanager
+def planted(fault: Fault, folder: Path) -> Iterator[None]:
+    """The fault is in the copy of the project for as long as this lasts."""
+    path = folder / fault.file
+    text = path.read_text(encoding="utf-8")
+    try:
+        _write(path, mutated(fault, text))
+        yield
+    finally:
+        _write(path, text)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a module and forget what was compiled of it, which Python tells by size and second alone."""
+    path.write_text(text, encoding="utf-8")
+    Path(cache_from_source(str(path))).unlink(missing_ok=True)
+
+
+def outcome(fault: Fault, folder: Path) -> Outcome:
+    """Plant a fault in a copy of the project and run its tests until the first fails."""
+    start = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    tests = [str(file) if test is None else f"{file}::{test}" for file, test in named_tests(fault)]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    with planted(fault, folder):
+        ran = subprocess.run([*command, *tests], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", ran.stdout, re.MULTILINE)
+    if ran.returncode not in (0, 1) or (ran.returncode == 1 and not failed):
+        raise SystemExit(f"{fault.what}: the tests did not run\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}")
+    return Outcome(fault, failed.group(1) if failed else None, time.monotonic() - start)
+
+
+def outcomes(faults: list[Fault], processes: int) -> Iterator[Outcome]:
+    """The outcome of each, in order; every process has a copy of the project of its own."""
+    skip = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "*.egg-info", ".hypothesis")
+    free: queue.Queue[Path] = queue.Queue()
+
+    def run(fault: Fault) -> Outcome:
+        folder = free.get()
+        try:
+            return outcome(fault, folder)
+        finally:
+            free.put(folder)
+
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(processes) as pool:
+        for i in range(processes):
+            free.put(Path(shutil.copytree(ROOT, Path(temporary, str(i)), ignore=skip)))
+        yield from pool.map(run, faults)
+
+
+def main() -> None:
+    """Plant all faults, show who caught them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="faults with this text in their description or module")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="also write the outcomes to this file")
+    given = parser.parse_args()
+    chosen = [fault for fault in FAULTS if given.only in fault.what + fault.module]
+    ran = list(track(outcomes(chosen, given.processes), "planting faults", total=len(chosen), transient=True))
+    table = Table("fault", "in", "caught by", "seconds")
+    for o in ran:
+        table.add_row(o.fault.what, o.fault.module, o.caught_by or "NOBODY", f"{o.seconds:.1f}")
+    console = Console()
+    console.width = max(console.width, 130)  # a table in a file need not fit a screen
+    console.print(table)
+    survived = sum(o.caught_by is None for o in ran)
+    print(f"{len(ran) - survived} of {len(ran)} faults caught")
+    if given.json:
+        given.json.write_text(json.dumps([asdict(o) for o in ran], indent=1, ensure_ascii=False), encoding="utf-8")
+    sys.exit(bool(survived))
+
+
+if __name__ == "__main__":
+    main()
