@@ -111,6 +111,13 @@ def test_every_module_can_be_imported_first() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_nobody_imports_from_a_floor_above() -> None:
+    """The contract is in pyproject.toml."""
+    pytest.importorskip("importlinter")
+    done = python("-c", "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))", cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 # ----------------------------------------------------------------------------------------------------------------- version
 
 

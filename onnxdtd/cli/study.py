@@ -133,10 +133,10 @@ def evaluate_command(
 
 def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
     """A row for each preset, a column for each metric that there is, and what may be concluded."""
-    from onnxdtd.report.page import counted
     from onnxdtd.report.standings import standings
     from onnxdtd.study.measures import METRICS
     from onnxdtd.study.tally import RANDOM
+    from onnxdtd.study.words import counted
 
     shown = [name for name in METRICS if any(name in preset["metrics"] for preset in model["presets"])]
     out.print(f"{model['model']}: {counted(model['samples'], 'sample')}", markup=False)
@@ -212,8 +212,9 @@ def audit_command(
 
 def _print_audit(result: dict[str, Any]) -> None:
     """What was found, preset by preset, in words."""
-    from onnxdtd.report.page import copies, counted, explained
+    from onnxdtd.report.page import copies, explained
     from onnxdtd.study.audit.choice import standing
+    from onnxdtd.study.words import counted
 
     right = f"; the model is right on {result['right']} of {result['labelled']} with a label" if result["labelled"] else ""
     many = counted(result["settings"]["samples"], "sample")

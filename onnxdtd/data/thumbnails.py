@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 
 import numpy as np
@@ -16,8 +17,16 @@ SMALL = 160  # pixels on the longer side
 CHART = 100  # ... on the shorter one of a chart
 
 
-def small(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[bytes, bytes]:
-    """Two PNGs, of one sample and of its relevance, both of one shape: at most ``SMALL`` pixels wide and high."""
+def thumbnail(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[str, str]:
+    """One sample and its relevance, both without the batch axis, as PNGs in base64: images as they are, else charts. Both have
+    one shape, at most ``SMALL`` pixels wide and high.
+    """
+    first, second = (base64.b64encode(png).decode() for png in _drawn(x, relevance, form))
+    return first, second
+
+
+def _drawn(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[bytes, bytes]:
+    """The same as bytes."""
     arranged = arrangement(x.shape, form.slides)
     kind, shares = arranged.kind, arranged.of(relevance)
     if kind in PICTURES:

@@ -15,7 +15,6 @@ from onnxdtd.report.page import (
     Table,
     compared,
     copies,
-    counted,
     explained,
     grids,
     lead_line,
@@ -30,6 +29,7 @@ from onnxdtd.study.audit.choice import standing
 from onnxdtd.study.audit.verdict import arrival
 from onnxdtd.study.measures import ALIKE, GLANCE, PRECONDITIONS, ROOTS
 from onnxdtd.study.tally import told
+from onnxdtd.study.words import counted
 
 GAP = "1\u00a0−\u00a0cosine"
 FLOOR = 1e-8  # where that ends on a logarithmic axis

@@ -13,11 +13,8 @@ from onnxdtd.report.page import (
     Section,
     Table,
     compared,
-    counted,
     grids,
     lead_line,
-    listed,
-    mean_text,
     names,
     plain,
     rules,
@@ -28,6 +25,7 @@ from onnxdtd.report.page import (
 from onnxdtd.report.standings import standings
 from onnxdtd.study.measures import METRICS
 from onnxdtd.study.tally import apart, told
+from onnxdtd.study.words import conjoined, counted, mean_text
 
 FEW_CLASSES = 25
 
@@ -43,7 +41,7 @@ def evaluation_page(result: Json) -> Page:
     sections += [_metrics(models), *_differences(models), *_side_by_side(models, settings), *_classes(models)]
     sections += [section for section in (skipped(result), rules(models), settings_section(result, models)) if section]
     summary = [(str(model["model"]), standings(model)) for model in models]
-    title = f"Evaluation of {listed([str(model['model']) for model in models])}"
+    title = f"Evaluation of {conjoined([str(model['model']) for model in models])}"
     return Page(title, lead, summary, sections, grids(result, models))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,41 +9,13 @@ from typing import Any
 
 from onnxdtd.report.charts import Chart
 from onnxdtd.study.measures import BADNESS, SETTINGS, Measure
+from onnxdtd.study.words import counted, mean_text, number
 
 Json = Mapping[str, Any]
 Pairs = Mapping[Any, bool | None]  # see ``onnxdtd.tally.told``
 
 FEW_SKIPPED = 100
 SENSITIVITY = "sensitivity"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """So many significant digits; "-" where there is no number.
-
-    >>> number(0.4), number(12.345), number(300), number(1e-7), number(None)
-    ('0.400', '12.3', '300', '1.00e-7', '-')
-    """
-    if value is None:
-        return "-"
-    if isinstance(value, int) or value == 0:
-        return str(int(value))
-    return re.sub(r"e([-+])0?", lambda m: "e-" if m[1] == "-" else "e", f"{value:#.{digits}g}").removesuffix(".")
-
-
-def mean_text(found: Json | None) -> str:
-    """A mean with its standard error, of which two digits say enough."""
-    if found is None or found["mean"] is None:
-        return "-"
-    return number(found["mean"]) + (f" ± {number(found['error'], 2)}" if found.get("error") is not None else "")
-
-
-def listed(words: Sequence[str]) -> str:
-    """As in a sentence.
-
-    >>> listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 # ------------------------------------------------------------------------------------------------------ what a page is made of
@@ -212,12 +183,3 @@ def copies(count: int, n: int) -> Iterator[str]:
     if count:
         are = "is a copy of another" if count == 1 else "are copies of others"
         yield f"{count} of {counted(n, 'sample')} {are}, and standard errors take them for independent ones."
-
-
-def counted(n: int, word: str) -> str:
-    """A number of things.
-
-    >>> counted(1, "sample"), counted(2, "sample")
-    ('1 sample', '2 samples')
-    """
-    return f"{n} {word}{'' if n == 1 else 's'}"

@@ -5,15 +5,11 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 import jinja2
-import numpy as np
 
 from onnxdtd import atomic
-from onnxdtd.data.forms import Form
-from onnxdtd.data.thumbnails import small
 from onnxdtd.report.audit import audit_page
 from onnxdtd.report.charts import LINES
 from onnxdtd.report.evaluation import evaluation_page
@@ -36,9 +32,3 @@ def report(result: Json) -> str:
 def write(path: Path, result: Json) -> None:
     """Write the page, all or nothing. Raises ``RequestError`` where the file cannot be written."""
     atomic.write(path, report(result).encode("utf-8", "replace"))
-
-
-def thumbnail(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[str, str]:
-    """One sample without its batch axis and its relevance as small PNGs in base64: images as they are, else charts."""
-    first, second = (base64.b64encode(png).decode() for png in small(x, relevance, form))
-    return first, second

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from onnxdtd.report.page import SENSITIVITY, copies, counted, listed, mean_text, number
+from onnxdtd.report.page import SENSITIVITY, copies
 from onnxdtd.study.measures import METRICS
 from onnxdtd.study.tally import RANDOM, apart, side
+from onnxdtd.study.words import conjoined, counted, mean_text, number
 
 Json = Mapping[str, Any]
 SHOWN = ("aopc", "abpc")
@@ -70,7 +71,7 @@ def _lead(ranked: Sequence[str], has: Mapping[str, str], between: Any) -> Iterat
     if level:
         unknown = apart(between(first, level[0])) is None
         why = "one sample tells nothing apart" if unknown else "paired differences do not tell them apart"
-        yield f"no single best; {listed([has[name] for name in (first, *level)])}: {why}."
+        yield f"no single best; {conjoined([has[name] for name in (first, *level)])}: {why}."
     else:
         yield f"{has[first]} is best, {mean_text(between(first, ranked[1]))} ahead of {has[ranked[1]]} in paired differences."
     if SENSITIVITY in ranked[1:] and SENSITIVITY not in level and (level or ranked[1] != SENSITIVITY):

@@ -22,10 +22,10 @@ from onnxdtd.data.channels import ends
 from onnxdtd.data.forms import space_axes
 from onnxdtd.data.images import heat
 from onnxdtd.data.labelled import Item
+from onnxdtd.data.thumbnails import thumbnail
 from onnxdtd.errors import RequestError
 from onnxdtd.labels import Index
 from onnxdtd.method.toml import definitions
-from onnxdtd.report.report import thumbnail
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
 from onnxdtd.study import metrics

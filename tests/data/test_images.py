@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -382,13 +384,27 @@ def test_words_are_those_of_the_caption(studio: Studio) -> None:
     assert "relevance" in found
 
 
-def test_no_window_is_ever_opened() -> None:
-    assert matplotlib.get_backend().lower() == "agg"
-
-
-def test_figures_are_not_kept(studio: Studio) -> None:
-    """pyplot would keep every one of thousands."""
-    from matplotlib import pyplot
-
-    studio.draw(random((4,)), random((4,), 1))
-    assert pyplot.get_fignums() == []
+def test_the_backend_of_the_user_is_left_alone() -> None:
+    """Importing and drawing, pictures as well as charts, neither choose a backend nor load pyplot, which keeps its figures."""
+    script = """
+import pathlib, sys, tempfile
+import matplotlib
+matplotlib.use("svg")
+before = dict(matplotlib.rcParams)
+import numpy as np
+from onnxdtd.data.forms import Form
+from onnxdtd.data.images import Caption, draw
+from onnxdtd.data.thumbnails import thumbnail
+from onnxdtd.report.charts import chart
+for shape in ((4,), (1, 50), (8, 8)):
+    x = np.arange(np.prod(shape), dtype=float).reshape(shape)
+    with tempfile.TemporaryDirectory() as folder:
+        draw(pathlib.Path(folder) / "x.png", x, x, Caption("a", "b"), Form("x", shape))
+    thumbnail(x, x, Form("x", shape))
+chart("a", [(1, (0, 1), (2, 3))], "x", "y")
+assert dict(matplotlib.rcParams) == before
+print(matplotlib.get_backend(), "matplotlib.pyplot" in sys.modules)
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("svg False\n", "")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import html
-import io
 import itertools
 import math
 import os
@@ -18,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from nets import form
-from PIL import Image
 
+from onnxdtd.data.thumbnails import thumbnail
 from onnxdtd.errors import RequestError
-from onnxdtd.report.page import number
-from onnxdtd.report.report import AUDIT, EVALUATION, report, thumbnail, write
+from onnxdtd.report.report import AUDIT, EVALUATION, report, write
 from onnxdtd.study.measures import BADNESS, METRICS
 from onnxdtd.study.tally import RANDOM
+from onnxdtd.study.words import number
 
 PRESETS = ("dtd", "lrp-epsilon", "gradient-x-input", "sensitivity")
 NODES = ("/0/Conv", "/3/Conv", "/7/Gemm", "/9/Gemm")
@@ -623,73 +621,6 @@ def test_every_metric_is_explained() -> None:
         assert measure.head.removeprefix(measure.title).strip() == {"h": "↑", "l": "↓", "": ""}[measure.best[:1]]
         assert any(row[0].startswith(measure.head.replace("\u00a0", " ")) for row in rows(text_of("boxes")))
         assert measure.meaning.endswith(".")
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0.4, "0.400"),
-        (12.34, "12.3"),
-        (123.4, "123"),
-        (1234.5, "1.23e3"),
-        (1.5e-7, "1.50e-7"),
-        (0.0, "0"),
-        (-0.5, "-0.500"),
-        (7, "7"),
-    ],
-)
-def test_numbers_have_three_digits(value: float, shown: str) -> None:
-    assert number(value) == shown
-
-
-# ----------------------------------------------------------------------------------------------------------------- pictures
-
-
-def opened(png: str) -> np.ndarray:
-    with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
-        assert picture.format == "PNG"
-        return np.asarray(picture)
-
-
-@pytest.mark.parametrize(
-    ("shape", "size"),
-    [
-        ((1, 8, 8), (160, 160)),
-        ((28, 28), (140, 140)),
-        ((3, 224, 112), (160, 80)),
-        ((64, 640, 3), (16, 160)),
-        ((4, 9, 9), (153, 153)),
-        ((8, 2000), (100, 160)),
-        ((100,), (100, 160)),
-        ((5,), (100, 160)),
-        ((3, 3, 3, 3), (100, 160)),
-    ],
-)
-def test_the_size_of_a_thumbnail(shape: tuple[int, ...], size: tuple[int, int]) -> None:
-    rng = np.random.default_rng(0)
-    for png in thumbnail(rng.random(shape), rng.normal(size=shape), form(shape)):
-        assert opened(png).shape[:2] == size
-        assert len(png) < 100_000
-
-
-def test_a_thumbnail_has_hard_pixels_and_the_colours_of_the_heatmap() -> None:
-    x, relevance = np.zeros((1, 8, 8)), np.zeros((1, 8, 8))
-    x[0, 2, 3], relevance[0, 2, 3], relevance[0, 5, 6] = 0.5, 2.0, -1.0
-    first, second = (opened(png) for png in thumbnail(x, relevance, form(x.shape, 0, 1)))
-    assert np.unique(first[40:60, 60:80]) == 128
-    assert np.count_nonzero(first) == 400
-    assert (second[40:60, 60:80] == (128, 0, 0)).all()
-    assert np.abs(second[100:120, 120:140] - np.array([0, 0, 255])).max() < 5  # half way to the end of the scale
-    assert (second[0, 0] >= 253).all()  # the scale's white
-
-
-def test_a_large_heatmap_is_averaged() -> None:
-    relevance = np.zeros((320, 320))
-    relevance[::2], relevance[1::2] = 1.0, -1.0  # cancels in every pixel of the small picture
-    relevance[:160] = 1.0
-    _, second = thumbnail(np.zeros((320, 320)), relevance, form((320, 320)))
-    assert (opened(second)[85:] >= 253).all()
-    assert (opened(second)[:75] == (128, 0, 0)).all()
 
 
 # ------------------------------------------------------------------------------------------------------------------- writing

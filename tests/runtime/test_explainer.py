@@ -354,12 +354,13 @@ def python(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_the_runtime_imports_nothing_of_the_compiler(tmp_path: Path) -> None:
+@pytest.mark.parametrize("package", ["onnxdtd", "onnxdtd.runtime"])
+def test_the_runtime_imports_nothing_of_the_compiler(package: str, tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(compiled())
     np.save(tmp_path / "x.npy", samples())
     script = f"""
 import sys, numpy
-from onnxdtd import Explainer
+from {package} import Explainer
 Explainer({str(tmp_path / "net.onnx")!r}, {CPU})(numpy.load({str(tmp_path / "x.npy")!r}), 3)
 heavy = ("onnx", "onnx_graphsurgeon", "google", "matplotlib", "PIL", "typer", "rich")
 print(*sorted(m for m in sys.modules if m.startswith("onnxdtd") or m.partition(".")[0] in heavy))
@@ -369,6 +370,17 @@ print(*sorted(m for m in sys.modules if m.startswith("onnxdtd") or m.partition("
         "onnxdtd onnxdtd.errors onnxdtd.labels onnxdtd.runtime onnxdtd.runtime.explainer\n",
         "",
     )
+
+
+def test_the_room_gives_what_it_is_for() -> None:
+    """And importing it takes neither a runtime nor the means to draw."""
+    script = """
+import sys
+from onnxdtd.runtime import Explainer, Explanation, Ledger
+print(*(m for m in ("onnx", "onnx_graphsurgeon", "onnxruntime", "matplotlib", "onnxdtd.compiler") if m in sys.modules))
+"""
+    done = python(script)
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 def test_without_onnx_runtime() -> None:

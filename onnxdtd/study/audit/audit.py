@@ -29,13 +29,13 @@ from onnxdtd.data.forms import Form, space_axes
 from onnxdtd.data.images import heat
 from onnxdtd.data.labelled import Item
 from onnxdtd.data.read import Layout
+from onnxdtd.data.thumbnails import thumbnail
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import dims, known
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.labels import Index, Labels
 from onnxdtd.method.toml import Library, definitions
-from onnxdtd.report.report import thumbnail
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer, Explanation, Ledger
 from onnxdtd.study.audit.choice import best

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnxdtd.report.page import listed, number
 from onnxdtd.study.audit.verdict import EQUAL, INDEPENDENT, LITTLE, NOISE, NOISY, beats_chance, upper
 from onnxdtd.study.measures import ARROWS, LOWEST, METRICS
 from onnxdtd.study.tally import told
+from onnxdtd.study.words import conjoined, number
 
 Entry = Mapping[str, Any]
 CONTESTS = {"blindness": min, "aopc": max, "abpc": max}  # in each: how the first is found
@@ -39,10 +39,10 @@ def best(entries: Sequence[Entry], differences: Sequence[Entry], blind_to: Seque
     level = {name: _level(name, values, pairs) for name, values in means.items()}
     winners = [entry for entry in left if all(entry["preset"] in tied for tied in level.values())]
     names = [entry["preset"] for entry in winners]
-    blindness = f"blindness to {listed([BLIND_TO[part] for part in blind_to])}{ARROWS[LOWEST]}"
+    blindness = f"blindness to {conjoined([BLIND_TO[part] for part in blind_to])}{ARROWS[LOWEST]}"
     titles = {"blindness": blindness, "aopc": METRICS["aopc"].head, "abpc": METRICS["abpc"].head}
     places = "; ".join(f"{titles[name]}: {', '.join(_numbers(means[name], tied))}" for name, tied in level.items())
-    better = listed([entry["preset"] for entry in left])
+    better = conjoined([entry["preset"] for entry in left])
     first = f"Better than a random order in AOPC and ABPC: {better}. First among these, or level with it: {places}. {out}"
     if len(left) == 1:
         first = f"It is the only preset in the running ({places}). {out}"
@@ -50,7 +50,7 @@ def best(entries: Sequence[Entry], differences: Sequence[Entry], blind_to: Seque
         return _none(f"No preset is first or level with the first in everything. {first}")
     remarks = " ".join([first.strip(), *(_remark(entry, entries) for entry in winners)]).strip()
     if len(winners) > 1:
-        return {"preset": None, "tied": names, "why": f"Paired differences do not tell {listed(names)} apart. {remarks}"}
+        return {"preset": None, "tied": names, "why": f"Paired differences do not tell {conjoined(names)} apart. {remarks}"}
     return {"preset": names[0], "tied": [], "why": remarks}
 
 
@@ -58,7 +58,7 @@ def standing(found: Mapping[str, Any]) -> tuple[str, str]:
     """A headline for what ``best`` found, and why."""
     if found["preset"]:
         return f"{found['preset']} fares best.", found["why"]
-    return (f"No single winner: {listed(found['tied'])} are level." if found["tied"] else "No winner."), found["why"]
+    return (f"No single winner: {conjoined(found['tied'])} are level." if found["tied"] else "No winner."), found["why"]
 
 
 def _none(why: str) -> dict[str, Any]:
@@ -102,5 +102,5 @@ def _remark(entry: Entry, entries: Sequence[Entry]) -> str:
     close = {other: found["cosine"] for other, found in entry["similarity"].items()}
     close |= {other["preset"]: other["similarity"][name]["cosine"] for other in entries if name in other["similarity"]}
     same = [other for other, value in close.items() if (value or 0.0) > EQUAL]
-    said += [f"it equals {listed(same)} on these samples"] if same else []
+    said += [f"it equals {conjoined(same)} on these samples"] if same else []
     return f"{name}: {'; '.join(said)}." if said else ""

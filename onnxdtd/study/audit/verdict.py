@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from onnxdtd.report.page import mean_text
 from onnxdtd.study.tally import side
+from onnxdtd.study.words import mean_text
 
 # Similarities are at most 1. "Independent" needs a heatmap that nobody could tell from the other; "little" is where what
 # the heatmaps share outweighs how they differ: at a cosine of 0.8 the part along the other is 4/3 as long as that across.
