@@ -18,7 +18,7 @@ from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.request import Request
 
 if TYPE_CHECKING:
-    from onnxdtd.study.jobs import Job
+    from onnxdtd.study.jobs import Study
 
 Models = Annotated[list[Path], typer.Argument(help="Exported classifiers, .onnx.", metavar="MODEL...")]
 Data = Annotated[Path, option("--data", "An .npz with samples, labels, boxes; or pictures with a labels.csv.", "PATH")]
@@ -40,8 +40,8 @@ def needed() -> None:
         raise OnnxdtdError(f"{error.name} is not installed: pip install 'onnxdtd[evaluate]'") from None
 
 
-def units(job: Job, workers: int | None, engine: str, journal: Path | None) -> Iterator[Any]:
-    """The results of a job, with a progress bar. Whoever interrupts it is told how to go on."""
+def units(study: Study, workers: int | None, engine: str, journal: Path | None) -> Iterator[Any]:
+    """The results of a study, with a progress bar. Whoever interrupts it is told how to go on."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from onnxdtd.study.jobs import run
@@ -52,7 +52,7 @@ def units(job: Job, workers: int | None, engine: str, journal: Path | None) -> I
         with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
             task = progress.add_task("measuring")
             tick = lambda done, total: progress.update(task, completed=done, total=total)
-            yield from run(job, count, engine, journal, tick)
+            yield from run(study, count, engine, journal, tick)
     except KeyboardInterrupt:
         err.print("onnxdtd: interrupted; the same command goes on from here")
         raise typer.Exit(130) from None

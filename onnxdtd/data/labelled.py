@@ -10,7 +10,9 @@ import csv
 import hashlib
 import json
 import operator
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,10 +67,10 @@ class Truth:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples of one form, read when they are asked for. ``skipped`` has what is missing, by name."""
+    """Samples of one form, read when they are asked for from ``sources``. ``skipped`` has what is missing, by name."""
 
     form: Form
-    digest: str
+    sources: Sequence[Path]
     arrays: Mapping[str, np.ndarray] | None = None
     pictures: Sequence[Path] = ()
     truths: Mapping[str, Truth] = field(default_factory=dict)
@@ -78,6 +80,15 @@ class Dataset:
     def __len__(self) -> int:
         """The number of samples."""
         return len(self.pictures) if self.arrays is None else len(self.arrays["x"])
+
+    def digest(self) -> str:
+        """The SHA-256 of the names and contents of its files."""
+        whole = hashlib.sha256()
+        for path in self.sources:
+            whole.update(os.fsencode(path.name))
+            with suppress(OSError), path.open("rb") as file:  # a picture that cannot be read is skipped when it is its turn
+                whole.update(hashlib.file_digest(file, "sha256").digest())
+        return whole.hexdigest()
 
     def name(self, i: int) -> str:
         """What a sample is called: its file, or the archive and its number."""
@@ -134,9 +145,7 @@ def dataset(path: Path, form: Form) -> Dataset:
     arrays = {"x": stacked(path, form)}
     if path.suffix.lower() == ".npz":
         arrays |= _truth_arrays(path, len(arrays["x"]))
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Dataset(form, digest, arrays, stem=path.stem)
+    return Dataset(form, [path], arrays, stem=path.stem)
 
 
 def _truth_arrays(path: Path, count: int) -> dict[str, np.ndarray]:
@@ -165,10 +174,9 @@ def _folder(path: Path, form: Form) -> Dataset:
     truths, bad = ({}, {}) if listed is None else _labels(listed)
     names = {file.name for file in found}
     bad |= {name: f"is in {listed.name}, but not in the folder" for name in truths if name not in names and listed is not None}
-    digest = hashlib.sha256(repr(sorted(truths.items())).encode())
     for file in found:
         try:
-            digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+            file.stat()
         except OSError as error:
             bad[file.name] = f"cannot be read ({error.strerror})"
         if listed is not None and file.name not in truths and file.name not in bad:
@@ -176,7 +184,7 @@ def _folder(path: Path, form: Form) -> Dataset:
     kept = [file for file in found if file.name not in bad]
     if not kept:
         raise RequestError(f"{path}: none of its {len(found)} pictures has a label in {listed and listed.name}")
-    return Dataset(form, digest.hexdigest(), None, kept, truths, bad)
+    return Dataset(form, kept if listed is None else [listed, *kept], None, kept, truths, bad)
 
 
 def _labels(path: Path) -> tuple[dict[str, Truth], dict[str, str]]:

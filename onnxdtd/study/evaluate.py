@@ -31,7 +31,7 @@ from onnxdtd.runtime.explainer import Explainer
 from onnxdtd.study import metrics
 from onnxdtd.study.perturb import default_patch, filler, perturbed, ranking, regions
 from onnxdtd.study.predictor import Scores
-from onnxdtd.study.subject import Subject
+from onnxdtd.study.subject import Subject, weight_digests
 from onnxdtd.study.tally import Mean, Tally
 
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")
@@ -107,9 +107,10 @@ class Evaluation:
         return -(-self.count(self.subject(self.models[0])) // CHUNK)
 
     def identity(self) -> Any:
-        """The settings and what is in the files."""
+        """The settings and what is in the files, those of external weights too."""
         subject = self.subject(self.models[0])
-        return [onnxdtd.__version__, subject.data.digest, self.digests(), repr(self), definitions(self.presets)]
+        models = [*self.digests(), *map(weight_digests, self.models)]
+        return [onnxdtd.__version__, subject.data.digest(), models, repr(self), definitions(self.presets)]
 
     def prepare(self) -> Worker:
         """A worker of its own."""

@@ -10,27 +10,29 @@ import hashlib
 import json
 import logging
 import multiprocessing
-import os
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from onnxdtd.errors import OnnxdtdError, RequestError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-HEAD = b'{"onnxdtd journal": "'
 Work = Callable[[int], Any]
 
+MARK = 0x6F647464  # of our journals among databases: "odtd"
+NO_JOURNAL = "is there already and is no journal, or a damaged one; give the name of a new file"
+WHY = {  # what SQLite says, in our words
+    sqlite3.SQLITE_BUSY: "another run is writing to it; wait, or give another --journal",
+    sqlite3.SQLITE_NOTADB: NO_JOURNAL,
+    sqlite3.SQLITE_CORRUPT: NO_JOURNAL,
+}
 
-class Job(Protocol):
+
+class Study(Protocol):
     """What is to be done. It is sent to other processes, so it holds paths and settings, not sessions."""
 
     def units(self) -> int:
@@ -44,98 +46,78 @@ class Job(Protocol):
 
 
 class Journal:
-    """A file with a line for each finished unit. It belongs to one job, and forgets everything if that is another.
+    """A database with the results of the units that are finished. It belongs to the study of one ``digest``, and forgets those
+    of any other; as long as it is open no other run can use it.
 
-    Raises ``RequestError`` where the file is something else, which is left as it is, and where another run is writing to it.
+    Raises ``RequestError`` where the file is something else, which is left as it is, or cannot be used.
     """
 
     def __init__(self, path: Path, digest: str):
-        head = HEAD + digest.encode() + b'"}\n'
         self._path = path
-        self._places: dict[int, int] = {}  # where the line of a unit begins
-        if path.exists() and not path.is_file() and not path.is_dir():  # a device may be read without end
-            raise RequestError(f"{path}: is no regular file; give the name of a new one")
         try:
-            self._file = path.open("r+b" if path.exists() else "x+b")
-        except OSError as error:
-            raise self._unwritable(error) from None
+            if path.exists() and not path.is_file() and not path.is_dir():  # a device may be read without end
+                raise RequestError(f"{path}: is no regular file; give the name of a new one")
+            path.open("ab").close()  # SQLite would not say why it cannot be written
+        except (OSError, ValueError) as error:  # ValueError: a name with a null character
+            raise self._refusal(getattr(error, "strerror", error)) from None
+        self._database = sqlite3.connect(path.absolute(), timeout=0, isolation_level=None)
         try:
-            self._claim()
-            first = self._file.readline(len(head))
-            if first == head:
-                self._read()
-            elif first.startswith(HEAD) or HEAD.startswith(first):  # of another job, or empty, or cut off
-                self._file.seek(0)
-                self._file.truncate()
-                self._file.write(head)
-                self._file.flush()
-            else:
-                raise RequestError(f"{path}: is there already and is no journal; give the name of a new file")
-        except BaseException as error:
+            with self._refusing():
+                self._open(digest)
+        except BaseException:
             self.close()
-            if isinstance(error, OSError):
-                raise self._unwritable(error) from None
             raise
 
-    def _unwritable(self, error: OSError) -> RequestError:
-        return RequestError(f"{self._path}: cannot be written ({error.strerror})")
+    def _open(self, digest: str) -> None:
+        ask = self._database.execute
+        ask("PRAGMA locking_mode = EXCLUSIVE")  # until it is closed
+        ask("BEGIN EXCLUSIVE")
+        (mark,), (tables,) = (
+            ask(query).fetchone() for query in ("PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
+        )
+        if mark != MARK and (mark or tables):
+            raise RequestError(f"{self._path}: {NO_JOURNAL}")
+        ask(f"PRAGMA application_id = {MARK}")
+        ask("CREATE TABLE IF NOT EXISTS results (unit INTEGER PRIMARY KEY, study TEXT NOT NULL, result TEXT NOT NULL)")
+        ask("DELETE FROM results WHERE study != ?", [digest])
+        ask("COMMIT")
+        self._digest = digest
 
-    def _claim(self) -> None:
-        """Keep other runs away from the file, where the system knows how to."""
-        if fcntl is None:
-            return
+    def _refusal(self, why: object) -> RequestError:
+        return RequestError(f"{self._path}: cannot be written ({why})")
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """SQLite's errors in words."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RequestError(f"{self._path}: another run is writing to it; wait, or give another --journal") from None
-        except OSError:
-            return  # a file system without locks
+            yield
+        except sqlite3.Error as error:
+            why = WHY.get(error.sqlite_errorcode & 0xFF)  # without what kind of the error it is
+            raise (self._refusal(error) if why is None else RequestError(f"{self._path}: {why}")) from None
 
-    def _read(self) -> None:
-        while True:
-            place, line = self._file.tell(), self._file.readline()
-            try:
-                unit = json.loads(line)["unit"] if line.endswith(b"\n") else None  # the last one may have been cut off
-            except (ValueError, TypeError, KeyError):
-                unit = None
-            if unit is None:
-                self._file.seek(place)
-                self._file.truncate()
-                return
-            self._places[unit] = place
-
-    def missing(self, units: int) -> list[int]:
-        """The units that have not been done."""
-        return [unit for unit in range(units) if unit not in self._places]
+    def done(self) -> set[int]:
+        """The units that there are results of."""
+        with self._refusing():
+            return {unit for (unit,) in self._database.execute("SELECT unit FROM results")}
 
     def add(self, unit: int, result: Any) -> None:
         """Note a result, so that it outlives this process. Raises ``RequestError`` where there is no room for it."""
-        try:
-            place = self._file.seek(0, os.SEEK_END)
-            self._file.write((json.dumps({"unit": unit, "result": result}) + "\n").encode())
-            self._file.flush()
-        except OSError as error:
-            raise self._unwritable(error) from None
-        self._places[unit] = place
+        with self._refusing():
+            self._database.execute("INSERT INTO results VALUES (?, ?, ?)", [unit, self._digest, json.dumps(result)])
 
     def results(self) -> Iterator[Any]:
         """All results, in the order of their units, one at a time in memory."""
-        for unit in sorted(self._places):
-            self._file.seek(self._places[unit])
-            yield json.loads(self._file.readline())["result"]
+        with self._refusing():
+            for (result,) in self._database.execute("SELECT result FROM results ORDER BY unit"):
+                yield json.loads(result)
 
     def close(self) -> None:
         """Close the file."""
-        with suppress(OSError):  # what is still to be written has been given up, and will be done again
-            self._file.close()
-
-    def empty(self) -> bool:
-        """Is nothing in it that is worth keeping?"""
-        return not self._places
+        self._database.close()
 
 
 def run(
-    job: Job,
+    study: Study,
     workers: int,
     engine: str = "processes",
     journal: Path | None = None,
@@ -144,39 +126,39 @@ def run(
     """The results of all units, in order, once all are there; ``tick`` is told how many are done.
 
     With the same ``journal`` (by default a hidden file in this folder) a run that was cut short goes on where it was; the
-    file is removed after the last result. Raises ``OnnxdtdError`` as the job does, or where workers die.
+    file is removed after the last result. Raises ``OnnxdtdError`` as the study does, or where workers die.
     """
     if workers < 1:
         raise RequestError(f"--workers {workers}: at least one is needed")
-    digest = hashlib.sha256(json.dumps(job.identity(), sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(study.identity(), sort_keys=True).encode()).hexdigest()
     path = journal or Path(f".onnxdtd-{digest[:12]}.journal")
-    finished = False
+    finished, done = False, set()
     book = Journal(path, digest)
     try:
-        units = job.units()
-        todo = book.missing(units)
-        tick(units - len(todo), units)
-        results = _by_ray(job, todo, workers) if engine == "ray" else _here(job, todo, workers)
-        for done, (unit, result) in enumerate(results, start=units - len(todo) + 1):
+        units, done = study.units(), book.done()
+        todo = [unit for unit in range(units) if unit not in done]
+        tick(len(done), units)
+        for unit, result in _by_ray(study, todo, workers) if engine == "ray" else _here(study, todo, workers):
             book.add(unit, result)
-            tick(done, units)
+            done.add(unit)
+            tick(len(done), units)
         yield from book.results()
         finished = True
     finally:
         book.close()
-        if finished or book.empty():
+        if finished or not done:
             path.unlink(missing_ok=True)
 
 
-def _here(job: Job, units: Sequence[int], workers: int) -> Iterator[tuple[int, Any]]:
+def _here(study: Study, units: Sequence[int], workers: int) -> Iterator[tuple[int, Any]]:
     """In processes of this machine; in this one if one is enough."""
     count = min(workers, len(units))
     if count <= 1:
-        work = job.prepare() if units else None
+        work = study.prepare() if units else None
         yield from ((unit, work(unit)) for unit in units if work)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _prepare, (job,)) as pool:
+    with ProcessPoolExecutor(count, context, _prepare, (study,)) as pool:
         try:
             with _undisturbed():
                 futures = [pool.submit(_done, unit) for unit in units]
@@ -206,12 +188,12 @@ def _undisturbed() -> Iterator[None]:
 _work: Work | None = None  # of a worker process
 
 
-def _prepare(job: Job) -> None:
+def _prepare(study: Study) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once, without a word
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     global _work
-    _work = job.prepare()
+    _work = study.prepare()
 
 
 def _done(unit: int) -> tuple[int, Any]:
@@ -222,15 +204,15 @@ def _done(unit: int) -> tuple[int, Any]:
 class Actor:
     """A worker of a Ray cluster."""
 
-    def __init__(self, job: Job):
-        self._work = job.prepare()
+    def __init__(self, study: Study):
+        self._work = study.prepare()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """The result of a unit, as text: Arrow would want all of one form."""
         return {"unit": row["unit"], "result": json.dumps(self._work(int(row["unit"])))}
 
 
-def _by_ray(job: Job, units: Sequence[int], workers: int) -> Iterator[tuple[int, Any]]:
+def _by_ray(study: Study, units: Sequence[int], workers: int) -> Iterator[tuple[int, Any]]:
     """On the cluster that Ray finds, else one that it starts here; a session in each actor."""
     try:
         import ray
@@ -245,5 +227,5 @@ def _by_ray(job: Job, units: Sequence[int], workers: int) -> Iterator[tuple[int,
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     count = min(workers, len(units))
     rows = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=min(len(units), 8 * count))
-    for row in rows.map(Actor, fn_constructor_args=(job,), compute=ray.data.ActorPoolStrategy(size=count)).iter_rows():
+    for row in rows.map(Actor, fn_constructor_args=(study,), compute=ray.data.ActorPoolStrategy(size=count)).iter_rows():
         yield int(row["unit"]), json.loads(row["result"])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.data.labelled import Item, dataset
 from onnxdtd.data.read import Layout
-from onnxdtd.errors import RequestError
+from onnxdtd.errors import ModelError, RequestError
+from onnxdtd.graph import files
 from onnxdtd.request import Request
 
 
@@ -44,3 +46,15 @@ class Subject:
         """The shape of a sample, from the first one where the model leaves it open."""
         declared = [size for size in self.layout.shape if isinstance(size, int)]
         return declared if len(declared) == len(self.layout.shape) else list(self.items(1)[0][0].x.shape)
+
+
+def weight_digests(model: Path) -> dict[str, str]:
+    """The SHA-256 of every file of external weights, by where it lies. Raises ``ModelError`` where one cannot be read."""
+    digests = {}
+    for location in files.locations(files.read(model).proto):
+        try:
+            with (model.parent / location).open("rb") as file:
+                digests[location] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ModelError(f"{model.parent / location}: external weights that cannot be read ({error.strerror})") from None
+    return digests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +131,25 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def test_the_digest_tells_contents_apart(tmp_path: Path) -> None:
-    first = dataset(archive(tmp_path, label=np.arange(4)), FORM).digest
-    assert first == dataset(archive(tmp_path, label=np.arange(4)), FORM).digest
-    assert first != dataset(archive(tmp_path, label=np.arange(1, 5)), FORM).digest
+    first = dataset(archive(tmp_path, label=np.arange(4)), FORM).digest()
+    assert first == dataset(archive(tmp_path, label=np.arange(4)), FORM).digest()
+    assert first != dataset(archive(tmp_path, label=np.arange(1, 5)), FORM).digest()
+
+
+def test_the_digest_of_a_folder_is_that_of_what_is_in_it(tmp_path: Path) -> None:
+    """Not of times and sizes, which a picture that changed may share with what it was."""
+    folder = pictures(tmp_path, "p0.png,3\np1.png,4\n")
+    first = dataset(folder, FORM).digest()
+    assert dataset(folder, FORM).digest() == first
+    picture = folder / "p1.png"
+    data, times = bytearray(picture.read_bytes()), picture.stat()
+    data[-20] ^= 1
+    picture.write_bytes(bytes(data))
+    os.utime(picture, ns=(times.st_atime_ns, times.st_mtime_ns))
+    changed = dataset(folder, FORM).digest()
+    assert changed != first
+    (folder / "labels.csv").write_text("p0.png,3\np1.png,5\n")
+    assert dataset(folder, FORM).digest() not in (first, changed)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from nets import eighths, model, node
 
-from onnxdtd.errors import RequestError
+from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.request import Request
 from onnxdtd.study.evaluate import Evaluation, Sessions, Settings, assemble
 from onnxdtd.study.jobs import run
@@ -206,6 +206,21 @@ def test_a_journal_is_that_of_these_settings_and_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "digits.npz", image=np.zeros((3, 1, 8, 8), np.float32))
     identities.append(job.identity())
     assert len({json.dumps(identity) for identity in identities}) == 4
+
+
+def test_a_journal_is_that_of_these_weights(tmp_path: Path) -> None:
+    """Also where they lie beside the model, whose file stays the same."""
+    path = tmp_path / "net.onnx"
+    onnx.save(onnx.load(linear(tmp_path)), path, save_as_external_data=True, location="net.bin", size_threshold=0)
+    job = Evaluation([path], ["lrp-0"], data(tmp_path), Request(), Settings(steps=2))
+    before = job.identity()
+    weights = bytearray((tmp_path / "net.bin").read_bytes())
+    weights[3] ^= 1
+    (tmp_path / "net.bin").write_bytes(weights)
+    assert job.identity() != before
+    (tmp_path / "net.bin").unlink()
+    with pytest.raises(ModelError, match=r"net\.bin: external weights that cannot be read"):
+        job.identity()
 
 
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"patch": 0}, {"samples": 0}, {"share": 0.0}, {"share": 1.1}])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
+import signal
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +28,7 @@ class Squares:
     count: int = 7
     fails: int | None = None
     dies: int | None = None
+    size: int = 0  # of what else is in a result
 
     def units(self) -> int:
         return self.count
@@ -30,17 +36,17 @@ class Squares:
     def identity(self) -> list[int]:
         return [self.count]
 
-    def prepare(self) -> Callable[[int], list[float]]:
+    def prepare(self) -> Callable[[int], list[Any]]:
         return self.work
 
-    def work(self, unit: int) -> list[float]:
+    def work(self, unit: int) -> list[Any]:
         if unit == self.fails:
             raise RequestError(f"unit {unit} cannot be done")
         if unit == self.dies:
             os._exit(1)
         with self.log.open("a") as file:
             file.write(f"{unit}\n")
-        return [unit**2, float(np.random.default_rng(unit).random())]
+        return [unit**2, float(np.random.default_rng(unit).random()), *(["x" * self.size] if self.size else [])]
 
     def done(self) -> list[int]:
         return sorted(map(int, self.log.read_text().split())) if self.log.exists() else []
@@ -68,13 +74,20 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path) -> None:
     assert Squares(tmp_path / "log").done() == list(range(7)), "none was done twice"
 
 
-def test_a_line_cut_off_is_done_again(tmp_path: Path) -> None:
-    journal = tmp_path / "journal"
-    with pytest.raises(RequestError):
-        list(run(Squares(tmp_path / "log", fails=4), 1, "processes", journal))
-    journal.write_bytes(journal.read_bytes()[:-5])
-    assert list(run(Squares(tmp_path / "log"), 2, "processes", journal)) == EXPECTED
-    assert Squares(tmp_path / "log").done() == [0, 1, 2, 3, 3, 4, 5, 6]
+@pytest.mark.skipif(os.name == "nt", reason="killed otherwise there")
+def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
+    """Whatever it was doing: SQLite takes back what was half written."""
+    script = (
+        "import os, signal, sys; from pathlib import Path; from test_jobs import Squares; from onnxdtd.study.jobs import run;"
+        "kill = lambda done, units: os.kill(os.getpid(), signal.SIGKILL) if done == 4 else None;"
+        "list(run(Squares(Path('log')), 1, 'processes', Path('journal'), kill))"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == -signal.SIGKILL
+    assert list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal")) == EXPECTED
+    assert Squares(tmp_path / "log").done() == list(range(7)), "none was done twice"
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
 def test_the_journal_of_another_job_is_forgotten(tmp_path: Path) -> None:
@@ -96,7 +109,7 @@ def test_by_default_the_journal_lies_in_the_folder(tmp_path: Path, monkeypatch: 
     with pytest.raises(RequestError):
         list(run(Squares(tmp_path / "log", fails=4), 1))
     (journal,) = tmp_path.glob(".onnxdtd-*.journal")
-    assert [json.loads(line).get("unit") for line in journal.read_text().splitlines()] == [None, 0, 1, 2, 3]
+    assert sqlite3.connect(journal).execute("SELECT unit FROM results").fetchall() == [(0,), (1,), (2,), (3,)]
     assert list(run(Squares(tmp_path / "log"), 1)) == EXPECTED
     assert not list(tmp_path.glob(".onnxdtd-*"))
 
@@ -106,9 +119,15 @@ def test_refusals(tmp_path: Path) -> None:
         list(run(Squares(tmp_path / "log"), 0))
     with pytest.raises(RequestError, match="cannot be written"):
         list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "nowhere" / "journal"))
+    with pytest.raises(RequestError, match=r"cannot be written \(Is a directory\)"):
+        list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path))
+    with pytest.raises(RequestError, match="cannot be written"):
+        list(run(Squares(tmp_path / "log"), 1, "processes", Path("a\0b")))
 
 
-@pytest.mark.parametrize("text", [b"dear diary\n", b"one line without an end", b'{"job": "of someone else"}\n', b"\x00\xff\n"])
+@pytest.mark.parametrize(
+    "text", [b"dear diary\n", b"one line without an end", b"\x00\xff\n", b"SQLite format 3\x00" + bytes(2000)]
+)
 def test_a_file_that_is_no_journal_is_left_alone(text: bytes, tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(text)
@@ -117,19 +136,31 @@ def test_a_file_that_is_no_journal_is_left_alone(text: bytes, tmp_path: Path) ->
     assert file.read_bytes() == text
 
 
-@pytest.mark.parametrize("text", [b"", b'{"onnxdtd jou', b'{"onnxdtd journal": "ab'])
-def test_an_empty_file_and_a_journal_without_its_first_line(text: bytes, tmp_path: Path) -> None:
-    (tmp_path / "journal").write_bytes(text)
-    assert list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal")) == EXPECTED
+def test_the_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "diary.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE diary (day TEXT)")
+    before = file.read_bytes()
+    with pytest.raises(RequestError, match="is no journal"):
+        list(run(Squares(tmp_path / "log"), 1, "processes", file))
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["diary.db"]
 
 
-@pytest.mark.parametrize("damage", [b"\x00\x00\x00\n", b"[]\n", b"{}\n", b'{"unit": 4, "res\n'])
-def test_lines_that_are_damaged_are_done_again(damage: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [0, 4096])
+def test_a_damaged_journal_is_refused(place: int, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     with pytest.raises(RequestError):
         list(run(Squares(tmp_path / "log", fails=4), 1, "processes", journal))
-    journal.write_bytes(journal.read_bytes() + damage)
-    assert list(run(Squares(tmp_path / "log"), 1, "processes", journal)) == EXPECTED
+    data = journal.read_bytes()
+    journal.write_bytes(data[:place] + b"\xff" * 200 + data[place + 200 :])
+    with pytest.raises(RequestError, match="no journal, or a damaged one"):
+        list(run(Squares(tmp_path / "log"), 1, "processes", journal))
+
+
+def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
+    (tmp_path / "journal").touch()
+    assert list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal")) == EXPECTED
 
 
 def test_a_refusal_leaves_no_journal(tmp_path: Path) -> None:
@@ -138,7 +169,6 @@ def test_a_refusal_leaves_no_journal(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no locks there")
 def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
     first = run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal")
     assert next(first) == EXPECTED[0]
@@ -154,13 +184,17 @@ def test_a_device_is_no_journal(tmp_path: Path) -> None:
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
+    """Of what was done before, nothing is lost."""
     resource = pytest.importorskip("resource")
+    study, journal = Squares(tmp_path / "log", size=5000), tmp_path / "journal"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))  # bytes a file may have
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30000, before[1]))  # bytes a file may have
     try:
-        with pytest.raises(RequestError, match=r"journal: cannot be written \(File too large\)"):
-            list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal"))
+        with pytest.raises(RequestError, match=r"journal: cannot be written \("):
+            list(run(study, 1, "processes", journal))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert list(run(Squares(tmp_path / "log"), 1, "processes", tmp_path / "journal")) == EXPECTED
-    assert Squares(tmp_path / "log").done() != list(range(7)), "the unit that did not fit is done again"
+    started = study.done()
+    assert 1 < len(started) < 7
+    assert [result[:2] for result in run(study, 1, "processes", journal)] == EXPECTED
+    assert study.done() == sorted([*range(7), started[-1]]), "only the unit that did not fit is done again"

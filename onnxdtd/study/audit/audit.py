@@ -47,7 +47,7 @@ from onnxdtd.study.evaluate import Settings, perturbation
 from onnxdtd.study.metrics import abpc, aopc, cosine, spearman, ssim
 from onnxdtd.study.perturb import default_patch, regions
 from onnxdtd.study.predictor import Scores, in_batches
-from onnxdtd.study.subject import Subject
+from onnxdtd.study.subject import Subject, weight_digests
 from onnxdtd.study.tally import Mean, Pairs, paired
 
 BATCH = 16
@@ -126,7 +126,7 @@ class Job:
         data = hashlib.sha256(np.ascontiguousarray(self.xs).tobytes()).hexdigest()
         settings = [repr(self.request), list(self.presets), list(self.xs.shape), self.neurons, self.seed]
         settings.append(definitions(self.presets))
-        return ["audit", onnxdtd.__version__, self.facts.sha256, data, settings]
+        return ["audit", onnxdtd.__version__, self.facts.sha256, weight_digests(self.model), data, settings]
 
     def prepare(self) -> Callable[[int], dict[str, Any]]:
         """What measures, given the number of a unit."""

@@ -123,6 +123,16 @@ def test_identity_tells_jobs_apart() -> None:
     assert len({json.dumps(job.identity()) for job in [work, replace(work), *others]}) == 1 + len(others)
 
 
+def test_identity_tells_external_weights_apart(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(mlp(), path, save_as_external_data=True, location="net.bin", size_threshold=0)
+    before = Job(path, Request(), ("dtd",), X).identity()
+    weights = bytearray((tmp_path / "net.bin").read_bytes())
+    weights[3] ^= 1
+    (tmp_path / "net.bin").write_bytes(weights)
+    assert Job(path, Request(), ("dtd",), X).identity() != before
+
+
 def test_units_in_any_order() -> None:
     work = Job(MODELS / "digits_mlp.onnx", Request(), ("lrp-epsilon", "gradient"), DIGITS[:3])
     forward, backward = work.prepare(), work.prepare()
