@@ -42,6 +42,7 @@ import zoo
 from onnx import ModelProto
 
 import onnxdtd
+from onnxdtd.contract import read_metadata
 from onnxdtd.runtime.explainer import CUDA, Provider, default_providers, load_cuda
 
 sys.path.append(str(Path(__file__).resolve().parent / "check"))
@@ -178,9 +179,10 @@ def checked(given: runtimes.Case, preset: str, ledger: bool, providers: Sequence
 
 def unaccounted(compiled: ModelProto, table: Array) -> float:
     """The largest residue of a ledger [batch, steps, columns], relative to the largest logit."""
-    entry = json.loads(next(e.value for e in compiled.metadata_props if e.key == "onnxdtd.ledger"))
+    entry = read_metadata(compiled)["ledger"]
+    assert entry is not None
     columns = {name: table[..., i] for i, name in enumerate(entry["columns"])}
-    kept = onnxdtd.runtime.explainer.Ledger(entry["steps"], columns)
+    kept = onnxdtd.runtime.explainer.Ledger(list(entry["steps"]), columns)
     return float(np.abs(kept.unaccounted).max() / np.abs(kept["in"][:, 0]).max())
 
 

@@ -42,6 +42,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 import onnxdtd
 from onnxdtd.compiler.compile import prepare
+from onnxdtd.contract import read_metadata
 from onnxdtd.graph import files
 from onnxdtd.request import Request
 
@@ -371,7 +372,7 @@ def slope_errors(path: Path, x: np.ndarray) -> list[float]:
     where the predictor keeps its logits to itself.
     """
     compiled = onnxdtd.compile(path, "gradient", target="input")
-    logits = json.loads(next(e.value for e in compiled.metadata_props if e.key == "onnxdtd.logits"))
+    logits = read_metadata(compiled)["logits"]
     if logits.startswith("dtd/"):
         return []
     values = session(onnxdtd.compile(path, "lrp-epsilon", keep=[logits], target="input"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from assets import ASSETS, MISSING, Asset
 
 import onnxdtd
+from onnxdtd.contract import KEPT, read_metadata
 
 pytestmark = [pytest.mark.skipif(bool(MISSING), reason=MISSING), pytest.mark.slow]
 
@@ -92,7 +92,7 @@ def test_prediction_is_unchanged(
 
 def test_relevance_is_positive_and_adds_up(asset: Asset) -> None:
     low, high = asset.bounds
-    logits = metadata(onnxdtd.compile(asset.path))["logits"]
+    logits = read_metadata(onnxdtd.compile(asset.path))["logits"]
     model = onnxdtd.compile(asset.path, low=low, high=high, keep=[logits])
     running = session(model.SerializeToString(), ALL)
     for *_, relevance, start in one_by_one(running, asset.inputs()):
@@ -116,13 +116,9 @@ def test_every_unit_of_relevance_is_accounted_for(asset: Asset, preset: str) -> 
         assert explanation.ledger is not None
         totals = explanation.ledger.totals()
         relevance = sum(r.sum(dtype=np.float64) for r in explanation.relevance.values())
-        kept = sum(totals[name][0] for name in explanation.ledger.KEPT)
+        kept = sum(totals[name][0] for name in KEPT)
         limit = 1e-3 if asset.dtype == np.float16 else 1e-4  # the relevance of a half-precision input is rounded to it
         assert abs(relevance + kept - totals["logit"][0]) <= limit * abs(totals["logit"][0])
-
-
-def metadata(model: onnx.ModelProto) -> dict[str, object]:
-    return {entry.key.removeprefix("onnxdtd."): json.loads(entry.value) for entry in model.metadata_props}
 
 
 def test_command_line_and_runtime_are_silent(asset: Asset, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import typer
 import onnxdtd
 import onnxdtd.cli.study  # adds its commands
 from onnxdtd.cli.options import AsJson, Model, app, err, option, out, print_table, say, selects, spelled
+from onnxdtd.contract import KEPT, Metadata, read_metadata
 from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
 from onnxdtd.request import NO_CLASSES, Request
 
@@ -190,7 +191,8 @@ def explain_command(
     compiled, said = _compiled(model, request)
     running = partial(Explainer, providers=[provider] if provider else None, folder=model.parent)
     explainer = running(compiled)
-    explainer.metadata |= said
+    if said is not None:
+        explainer.metadata = said
     target = _target(explainer, request) if isinstance(compiled, str) else None
     ledgered = None if isinstance(compiled, str) else lambda: running(_ledgered(model, request))
     job = explain.Job(explainer, request.labels, ledgered)
@@ -250,22 +252,22 @@ def _target(explainer: Explainer, request: Request) -> Index | None:
     return index
 
 
-def _compiled(model: Path, request: Request) -> tuple[Any, dict[str, Any]]:
-    """A compiled model that also gives the explained logit; where it was compiled already its path, and what the request says
-    that its metadata does not.
+def _compiled(model: Path, request: Request) -> tuple[Any, Metadata | None]:
+    """A compiled model that also gives the explained logit; where it was compiled already its path, and its metadata with what
+    the request says that they do not.
     """
-    from onnxdtd.compiler.compile import PREFIX, build, prepare
+    from onnxdtd.compiler.compile import build, prepare
     from onnxdtd.graph import files
     from onnxdtd.study.settled import settled
 
     source = files.read(model)
-    have = {e.key.removeprefix(PREFIX): json.loads(e.value) for e in source.proto.metadata_props if e.key.startswith(PREFIX)}
+    have = read_metadata(source.proto)
     if have:
         return str(model), settled(have, request, next(iter(have["relevance"])))
     job = prepare(model, request)
     compiled = build(job)
     say(job.plan.notes)
-    return compiled, {}
+    return compiled, None
 
 
 def _ledgered(model: Path, request: Request) -> Any:
@@ -299,7 +301,7 @@ def verify_command(
 def _print_report(compiled: Path, report: Report) -> None:
     """The balance of every layer, then what was checked."""
     if report.steps:
-        amounts = ("in", "out", "bias", "stabiliser", "dead", "constants", "negative")
+        amounts = ("in", "out", *KEPT, "negative")
         shown = [name for name in amounts if any(row[name] for row in report.steps)]
         rows = [
             [row["step"], row["rule"], *(_percent(row[name]) for name in shown), f"{row['positive_biases']:.0f}"]

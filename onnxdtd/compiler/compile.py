@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +14,18 @@ import onnx
 from onnx import TensorProto, helper
 
 import onnxdtd
+from onnxdtd import contract
 from onnxdtd.compiler.advice import advised
 from onnxdtd.compiler.bounds import Bounds, as_data, by_input, form_of, with_bytes, with_preprocessing
 from onnxdtd.compiler.chained import chained
 from onnxdtd.compiler.classlabels import Said, said
-from onnxdtd.compiler.ledger import COLUMNS, OUTPUT, Ledger
+from onnxdtd.compiler.ledger import Ledger
 from onnxdtd.compiler.neuron import Start, neurons
 from onnxdtd.compiler.rectified import rectified
 from onnxdtd.compiler.residual import shared_out
 from onnxdtd.compiler.score import Score, classes, score
 from onnxdtd.compiler.steps import NoScores, Plan, Step, explainable, plan, problem
+from onnxdtd.contract import COLUMNS, LEDGER, LOGIT, PARTS, RELEVANCE, TARGET, Metadata, relevance_of
 from onnxdtd.data.channels import channel_axis, slid_axes
 from onnxdtd.data.forms import PICTURE
 from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
@@ -39,9 +40,6 @@ from onnxdtd.method.toml import DEFAULTS, Library
 from onnxdtd.operators.linear import NotLinear
 from onnxdtd.operators.moves import is_float
 from onnxdtd.request import CONTRASTS, NO_CLASSES, Request
-
-PREFIX = "onnxdtd."
-PARTS = ("node", "initializer", "input", "output", "value_info")  # of a graph, to which the compiler appends
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def _tried(proto: onnx.ModelProto, request: Request) -> Plan:
 
 def _prepare(model: files.ModelLike, request: Request) -> Job:
     source = files.read(model)
-    if any(entry.key.startswith(PREFIX) for entry in source.proto.metadata_props):
+    if contract.entries(source.proto):
         raise ModelError("this model was compiled by onnxdtd already; give the model that it was compiled from")
     library = Library()
     choice = DEFAULTS if request.preset is None else (request.preset,)
@@ -177,7 +175,7 @@ def compile(
         allow: operators without a rule, or nodes by name, that relevance shall pass unchanged, ``{"Op": "pass"}``; recorded in
             the metadata. Only where input and output have one shape.
         ledger: also output ``ledger``, float64 [batch, steps, columns]: what every layer took in, handed on and kept
-            (``onnxdtd.ledger.COLUMNS``; ``Explainer`` gives it names).
+            (``onnxdtd.contract.COLUMNS``; ``Explainer`` gives it names).
         preprocessing: how pictures become inputs, recorded in the metadata for whoever reads them: ``range`` (what the bytes 0
             and 255 become first), ``mean``, ``std``, ``colours`` (``"rgb"``, ``"bgr"``), ``resize`` (the shorter side, or
             height and width), ``crop`` (a side, height and width, or ``"none"``). The first three give the bounds instead of
@@ -220,7 +218,7 @@ def build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.M
 
 def _build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.ModelProto:
     e, made, request = job.emit, job.plan, job.request
-    e.scope = "target"
+    e.scope = TARGET
     if made.derivative and request.ledger:
         raise RequestError(f"--ledger: the preset {request.preset!r} is a derivative, of which nothing is conserved")
     book = Ledger(e, made, job.bounds.of if job.bounds else None) if request.ledger else None
@@ -231,15 +229,15 @@ def _build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.
         if made.derivative and tensor.name in relevance:
             x = seen(e, tensor, job.imputed.get(tensor.name))
             relevance[tensor.name] = of_gradient(e, made.derivative, x, relevance[tensor.name])
-    names = {t.name: "relevance" if len(made.inputs) == 1 else f"relevance/{t.name}" for t in made.inputs}
-    names |= {name: f"relevance/{name}" for name in request.keep if name not in names}
+    names = {t.name: RELEVANCE if len(made.inputs) == 1 else relevance_of(t.name) for t in made.inputs}
+    names |= {name: relevance_of(name) for name in request.keep if name not in names}
     results = [_relevance(job, name, result, relevance) for name, result in names.items()]
     entries = metadata(job, names, scored, book)
     if scored is not None:
-        results.append(e.named(scored.total, entries["logit"], scored.total.shape))
+        results.append(e.named(scored.total, str(entries["logit"]), scored.total.shape))
     if book is not None:
-        e.scope = OUTPUT
-        results.append(e.named(book.output(), OUTPUT, [book.batch, len(book.steps), len(COLUMNS)]))
+        e.scope = LEDGER
+        results.append(e.named(book.output(), LEDGER, [book.batch, len(book.steps), len(COLUMNS)]))
     _append(job, results, seed)
     if inject is not None:
         job.source.proto.graph.input.append(_declared(seed))
@@ -247,8 +245,7 @@ def _build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.
         job.source.proto.graph.input.append(_declared(scored.target))
         if request.target == "optional":
             job.source.proto.graph.initializer.append(helper.make_tensor(scored.target.name, TensorProto.INT64, [1], [-1]))
-    for key, value in entries.items():
-        job.source.proto.metadata_props.add(key=PREFIX + key, value=json.dumps(value, ensure_ascii=False))
+    contract.write_metadata(job.source.proto, entries)
     return job.source.proto
 
 
@@ -380,15 +377,15 @@ def _no_bounds(tensor: Tensor) -> tuple[Tensor, Tensor]:
     raise AssertionError("a rule that needs bounds was planned without")
 
 
-def metadata(job: Job, outputs: Mapping[str, str], scored: Score | None, book: Ledger | None) -> dict[str, Any]:
-    """What an auditor wants to know, by key; all of it plain data."""
+def metadata(job: Job, outputs: Mapping[str, str], scored: Score | None, book: Ledger | None) -> Metadata:
+    """What an auditor wants to know."""
     request, made = job.request, job.plan
     return {
         "version": onnxdtd.__version__,
         "source_sha256": job.source.sha256,
         "changes": job.changes,
         "predictor": predictor(job.source.proto),
-        "preset": request.preset,
+        "preset": str(request.preset),
         "settings": list(request.settings),
         "rules": {step.name: str(step.rule) for step in made.steps if step.rule is not None},
         "bounds": as_data(request),
@@ -412,11 +409,11 @@ def metadata(job: Job, outputs: Mapping[str, str], scored: Score | None, book: L
         "contrast": request.contrast,
         "derivative": made.derivative,
         "by_weights": made.by_weights,
-        "logit": None if scored is None else job.emit.unique("logit"),
+        "logit": None if scored is None else job.emit.unique(LOGIT),
         "relevance": dict(outputs),
         "allow": dict(request.allow or {}),
         "samples": dict(made.samples.axes),
-        "ledger": {"steps": book.steps, "columns": COLUMNS} if book else None,
+        "ledger": {"steps": book.steps, "columns": list(COLUMNS)} if book else None,
     }
 
 

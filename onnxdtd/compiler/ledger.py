@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from onnxdtd.compiler.steps import Plan, Step
+from onnxdtd.contract import COLUMNS
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Tensor
@@ -24,20 +25,6 @@ Row: TypeAlias = dict[str, Tensor]
 Pairs: TypeAlias = Sequence[tuple[Tensor, Tensor]]
 DOUBLE = np.dtype(np.float64)
 
-OUTPUT = "ledger"
-COLUMNS = (
-    "in",  # Σ R of the outputs of the step
-    "out",  # Σ R of its inputs
-    "bias",  # absorbed by a bias in a denominator
-    "stabiliser",  # absorbed by ε
-    "dead",  # lost where a denominator is zero: no input has a share
-    "constants",  # fell on padding and other constant entries
-    "negative",  # Σ of the negative part of R of its inputs
-    "positive_biases",  # how many neurons have a bias > 0: deep Taylor's root points need b ≤ 0
-    "bias_sum",  # Σ of those biases
-    "negative_inputs",  # how many inputs are < 0
-    "outside",  # how many inputs of a layer with bounds lie outside of them
-)
 LOSSLESS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")  # hand on every entry, no need to count
 WITH_CONSTANTS = ("Pad", "Concat", "Where")  # some of their entries come from constants
 

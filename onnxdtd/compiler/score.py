@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxdtd.compiler.steps import Plan
+from onnxdtd.contract import TARGET
 from onnxdtd.errors import RequestError
 from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Tensor
@@ -124,7 +125,7 @@ def _chosen(e: Emit, made: Plan, best: Tensor, request: Request, count: int | No
         return best, None
     if request.target not in AT_RUN_TIME:
         raise RequestError(f"target {request.target!r}: give 'argmax', 'input', 'optional' or the index of a class")
-    wanted = Tensor(e.unique("target"), dtype=INT64, shape=target_shape(made, request.target))
+    wanted = Tensor(e.unique(TARGET), dtype=INT64, shape=target_shape(made, request.target))
     column = e("Unsqueeze", wanted, [1])
     return e("Where", e("Equal", column, e.constant(np.asarray(-1))), best, column), wanted
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxdtd.contract import KEPT, LEDGER, Metadata, read_metadata
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
 from onnxdtd.labels import Index, Labels
 
@@ -38,8 +38,6 @@ class Ledger:
     steps: list[str]
     columns: dict[str, np.ndarray]
 
-    KEPT = ("bias", "stabiliser", "dead", "constants")
-
     def __getitem__(self, column: str) -> np.ndarray:
         """One column, [batch, steps]."""
         return self.columns[column]
@@ -47,12 +45,12 @@ class Ledger:
     @property
     def unaccounted(self) -> np.ndarray:
         """in − out − what was kept, [batch, steps]: zero up to rounding, or a rule does not conserve relevance."""
-        kept: np.ndarray = self["in"] - self["out"] - sum(self[name] for name in self.KEPT)
+        kept: np.ndarray = self["in"] - self["out"] - sum(self[name] for name in KEPT)
         return kept
 
     def totals(self) -> dict[str, np.ndarray]:
         """The balance of each sample, [batch]: ``logit`` = ``relevance`` + what the steps kept, by kind, + ``unaccounted``."""
-        kept = {name: self[name].sum(axis=1) for name in self.KEPT}
+        kept = {name: self[name].sum(axis=1) for name in KEPT}
         logit, unaccounted = self["in"][:, 0], self.unaccounted.sum(axis=1)
         return {"logit": logit, "relevance": logit - sum(kept.values()) - unaccounted, **kept, "unaccounted": unaccounted}
 
@@ -94,16 +92,15 @@ class Explainer:
         optimise: bool = True,
     ):
         self.session = session(model, providers, folder, threads, optimise)
-        entries = self.session.get_modelmeta().custom_metadata_map
-        self.metadata = {k.removeprefix("onnxdtd."): json.loads(v) for k, v in entries.items() if k.startswith("onnxdtd.")}
+        self.metadata: Metadata = read_metadata(self.session.get_modelmeta().custom_metadata_map)
         if "relevance" not in self.metadata:
             raise ModelError("this model was not compiled by onnxdtd: run `onnxdtd compile` on it first")
         self.inputs = {node.name: node for node in self.session.get_inputs() if node.name != self.metadata.get("target_input")}
-        known = [self.metadata.get(name) for name in ("labels", "names", "classes")]  # older files have the last one only
-        self.labels = Labels(*known)
+        said = self.metadata
+        self.labels = Labels(said.get("labels"), said.get("names"), said.get("classes"))  # older files have the last one only
         before = {name: 0 if len(node.shape) != 1 else None for name, node in self.inputs.items()}  # what older files mean
         # The axis of samples of each input, None where it has none: the input is one sample.
-        self.samples: dict[str, int | None] = self.metadata.get("samples", before)
+        self.samples: Mapping[str, int | None] = self.metadata.get("samples", before)
 
     def __call__(
         self, x: np.ndarray | Mapping[str, np.ndarray], target: int | str | Sequence[int | str] | None = None
@@ -131,8 +128,8 @@ class Explainer:
         kept = {name: values[out] for name, out in found.items() if name not in self.inputs}
         ledger, entry = None, self.metadata.get("ledger")
         if entry is not None:
-            table = values.pop("ledger")
-            ledger = Ledger(entry["steps"], {name: table[..., i] for i, name in enumerate(entry["columns"])})
+            table = values.pop(LEDGER)
+            ledger = Ledger(list(entry["steps"]), {name: table[..., i] for i, name in enumerate(entry["columns"])})
         logit = values.pop(self.metadata.get("logit"), None)
         return Explanation({n: v for n, v in values.items() if n not in found.values()}, relevance, kept, ledger, logit)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from onnxdtd.compiler.compile import Job
+from onnxdtd.contract import KEPT
 from onnxdtd.runtime.explainer import Ledger
 from onnxdtd.study.checks import Check
 
@@ -39,7 +40,7 @@ def table(job: Job, ledger: Ledger) -> list[dict[str, Any]]:
     """A row for each step, the mean of all samples: relevance as shares of the logit, and counts."""
     rules = {step.name: str(step.rule or step.kind) for step in job.plan.steps}
     signs = _signs(ledger)[:, None]
-    amounts = {name: ledger[name] for name in ("in", "out", *Ledger.KEPT)} | {"unaccounted": ledger.unaccounted}
+    amounts = {name: ledger[name] for name in ("in", "out", *KEPT)} | {"unaccounted": ledger.unaccounted}
     amounts["negative"] = np.where(signs > 0, ledger["negative"], ledger["out"] - ledger["negative"])  # of the other sign
     logit = np.abs(ledger["in"][:, 0]).mean() or 1.0
     means = {name: column.mean(axis=0) for name, column in ledger.columns.items()}

@@ -156,7 +156,7 @@ class Job:
     def _labelled(self, explanation: Explanation) -> int | None:
         """The class that the model itself names, where it does."""
         metadata = self.explainer.metadata
-        output = explanation.outputs.get(metadata.get("label_output", metadata["output"]))
+        output = explanation.outputs.get(metadata.get("label_output", metadata["output"]) or "")
         if not isinstance(output, np.ndarray) or output.dtype.kind == "f":
             return None
         return self.labels.own_index(output.ravel()[0])
@@ -164,7 +164,7 @@ class Job:
     def _scores(self, explanation: Explanation) -> dict[int, float] | None:
         """The model's score of each class, where it gives them. Raises ``RequestError`` where there are not as many labels."""
         metadata = self.explainer.metadata
-        output = explanation.outputs.get(metadata.get("score_output", metadata["output"]))
+        output = explanation.outputs.get(metadata.get("score_output", metadata["output"]) or "")
         if isinstance(output, list):  # of a ZipMap: a dictionary of scores by label for each sample, in the order of the labels
             found = {self.labels.own_index(label): float(score) for label, score in output[0].items()}
             return None if None in found else {index: score for index, score in found.items() if index is not None}

@@ -20,7 +20,7 @@ SAME = 0.14  # and where its heatmap is no further from another than this, both 
 LIKE = 0.2  # and than this times their inputs, scaled alike, of which those that are
 CLOSE = 0.05  # no further apart than this do not count as different
 SHOWN = 3  # how many samples with one flag are described at the terminal
-KEPT = {  # the columns of the ledger that take relevance away
+WHERE_KEPT = {  # the columns of the ledger that take relevance away
     "bias": "biases kept {:.1%}",
     "stabiliser": "the stabiliser kept {:.1%}",
     "dead": "{:.1%} were lost on neurons without a positive input",
@@ -183,5 +183,5 @@ def remarks(results: Sequence[Result], rivals: bool = True) -> list[str]:
 
 def _kept(balances: Sequence[Mapping[str, float]]) -> str:
     """Who kept what, in words: medians, as shares of the logit."""
-    shares = {name: float(np.median([b[name] / b["logit"] for b in balances if b["logit"]])) for name in KEPT}
-    return ", ".join(text.format(shares[name]) for name, text in KEPT.items() if abs(shares[name]) >= 5e-4)
+    shares = {name: float(np.median([b[name] / b["logit"] for b in balances if b["logit"]])) for name in WHERE_KEPT}
+    return ", ".join(text.format(shares[name]) for name, text in WHERE_KEPT.items() if abs(shares[name]) >= 5e-4)

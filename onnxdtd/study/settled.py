@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from onnxdtd.contract import Metadata
 from onnxdtd.data.channels import ends
 from onnxdtd.data.preprocessing import DEFAULTS, NUMBERS, byte_ends, checked
 from onnxdtd.errors import RequestError
 from onnxdtd.request import Request
 
 
-def settled(metadata: Mapping[str, Any], request: Request, name: str) -> dict[str, Any]:
+def settled(metadata: Metadata, request: Request, name: str) -> Metadata:
     """The ``metadata`` of a compiled file, with what ``request`` says of reading its input ``name`` if the file says nothing.
 
     The target is not looked at: some files take one. Raises ``RequestError`` where the request contradicts the file.
@@ -30,28 +31,28 @@ def settled(metadata: Mapping[str, Any], request: Request, name: str) -> dict[st
         "ledger": (request.ledger, False, metadata["ledger"] is not None),
         "explain": ([t for t in request.explain if t not in explained], [], None),
     }
-    for option, (wanted, default, have) in asked.items():
-        if wanted not in (default, have):
+    for option, (wanted, default, has) in asked.items():
+        if wanted not in (default, has):
             raise _fixed(f"--{option}")
     preprocessing = checked(request.preprocessing)
     low, high = byte_ends(preprocessing)
     low, high = (given if end is None else end for given, end in ((request.low, low), (request.high, high)))
     if isinstance(low, Mapping):
         low, high = low.get(name), high.get(name)
-    found = dict(metadata)
+    found = metadata.copy()
     if low is not None:
         recorded = ends(metadata["bounds"], name)
         if recorded[0] is None:
             found["bounds"] = {**(metadata["bounds"] or {}), name: {"low": low, "high": high}}
         elif not (_same(low, recorded[0]) and _same(high, recorded[1])):
             raise _fixed(f"its bounds of {name!r} are {recorded[0]} and {recorded[1]}, not {low} and {high}: they")
-    if preprocessing is not None and metadata.get("preprocessing") is None:
+    have = metadata.get("preprocessing")
+    if preprocessing is not None and have is None:
         found["preprocessing"] = preprocessing
-    elif preprocessing is not None:
+    elif preprocessing is not None and have is not None:
         for key in (key for key in DEFAULTS if key not in NUMBERS):  # numbers were compared as bounds
-            if preprocessing[key] not in (DEFAULTS[key], found["preprocessing"][key]):
-                have = found["preprocessing"][key]
-                raise _fixed(f"its preprocessing has {key} {have or 'by default'}, not {preprocessing[key]}: it")
+            if preprocessing[key] not in (DEFAULTS[key], have[key]):
+                raise _fixed(f"its preprocessing has {key} {have[key] or 'by default'}, not {preprocessing[key]}: it")
     return found
 
 

@@ -7,7 +7,6 @@ digest that the compiler wrote down, and whoever changes both is not found out.
 from __future__ import annotations
 
 import filecmp
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +21,8 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 import onnxdtd
 from onnxdtd.compiler.bounds import as_given
-from onnxdtd.compiler.compile import PARTS, PREFIX, Job, build, predictor, prepare
+from onnxdtd.compiler.compile import Job, build, predictor, prepare
+from onnxdtd.contract import PARTS, PREFIX, entries, read_metadata
 from onnxdtd.data.channels import ends
 from onnxdtd.data.preprocessing import gives_bounds
 from onnxdtd.data.read import drawn, open_size, sized, worded
@@ -55,13 +55,12 @@ def verify(compiled: Path, source: Path | None = None, inputs: Path | None = Non
             failed check.
     """
     have = files.read(compiled).proto
-    entries = {e.key.removeprefix(PREFIX): e.value for e in have.metadata_props if e.key.startswith(PREFIX)}
-    if "relevance" not in entries:
+    if "relevance" not in entries(have):
         raise ModelError(f"{compiled}: was not compiled by onnxdtd; run `onnxdtd compile` on it first")
     original = None if source is None else files.read(source)
     facts: dict[str, Any] = {}
     try:
-        facts |= {key: json.loads(value) for key, value in entries.items()}
+        facts |= read_metadata(have)
         if original is not None and original.sha256 != facts["source_sha256"]:
             return Report([_another_model(facts["source_sha256"], original)], [])
         found = predictor(stripped(have, facts["predictor"]))
@@ -182,11 +181,11 @@ def _compared(version: object, have: onnx.ModelProto, fresh: onnx.ModelProto, or
     Another version may have other rules, so that a difference proves nothing: it is a remark, and the version fails.
     """
     if original is None:  # what cannot be known without it
-        recorded = {entry.key: entry.value for entry in have.metadata_props}
+        mine = {entry.key: entry.value for entry in have.metadata_props}
         for entry in fresh.metadata_props:
             if entry.key in (PREFIX + "source_sha256", PREFIX + "changes"):
-                entry.value = recorded.get(entry.key, "")
-    sizes = json.loads(next(e.value for e in fresh.metadata_props if e.key == PREFIX + "predictor"))
+                entry.value = mine.get(entry.key, "")
+    sizes = read_metadata(fresh)["predictor"]
     ours = version == onnxdtd.__version__
     added = _parts("relevance pass", have, fresh, {name: slice(sizes[name], None) for name in PARTS})
     told = _entries(have, fresh, ours)
@@ -217,7 +216,7 @@ def _parts(title: str, have: onnx.ModelProto, fresh: onnx.ModelProto, cuts: Mapp
 
 def _entries(have: onnx.ModelProto, fresh: onnx.ModelProto, ours: bool) -> Check:
     """The metadata; of another version only what both write."""
-    mine, theirs = ({e.key.removeprefix(PREFIX): e.value for e in proto.metadata_props} for proto in (have, fresh))
+    mine, theirs = entries(have), entries(fresh)
     keys = mine.keys() | theirs.keys() if ours else (mine.keys() & theirs.keys()) - {"version"}
     wrong = sorted(key for key in keys if mine.get(key) != theirs.get(key))
     return Check("metadata", not wrong, _listed(wrong) if wrong else f"{len(keys)} entries")

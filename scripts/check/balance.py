@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 import onnxdtd
+from onnxdtd.contract import KEPT
 from onnxdtd.graph import files
-from onnxdtd.runtime.explainer import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
@@ -105,7 +105,7 @@ def balance(model: Model, preset: str) -> Row:
     """Explain every sample on its own; some models take no more than one."""
     low, high = model.bounds
     explainer = onnxdtd.Explainer(onnxdtd.compile(model.path, preset, low=low, high=high, ledger=True))
-    sums: dict[str, float] = dict.fromkeys(("logit", *Ledger.KEPT, "relevance"), 0.0)
+    sums: dict[str, float] = dict.fromkeys(("logit", *KEPT, "relevance"), 0.0)
     worst = 0.0
     for i in range(len(model.x)):
         found = explainer(model.x[i : i + 1])

@@ -36,6 +36,7 @@ import torch
 from onnx import ModelProto
 
 import onnxdtd
+from onnxdtd.contract import read_metadata
 from onnxdtd.graph import files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -326,7 +327,7 @@ CANONIZERS: dict[str, Callable[[], Any]] = {"vgg": ExactMerge, "resnet": ExactRe
 def predictor(path: Path) -> tuple[ModelProto, str]:
     """A model that contains the predictor, in an operator set that we read, and the name of the logits that we explain."""
     compiled = onnxdtd.compile(path, "lrp-epsilon")
-    return compiled, json.loads(next(entry.value for entry in compiled.metadata_props if entry.key == "onnxdtd.logits"))
+    return compiled, read_metadata(compiled)["logits"]
 
 
 def of_network(name: str, folder: Path) -> Subject:

@@ -26,6 +26,7 @@ from PIL import Image
 import onnxdtd
 from onnxdtd import Explainer, __version__
 from onnxdtd.cli import commands as cli
+from onnxdtd.contract import Metadata, read_metadata
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
@@ -87,9 +88,8 @@ def predict(model: Path | onnx.ModelProto, x: np.ndarray, names: Sequence[str] |
     return session.run(names and list(names), {session.get_inputs()[0].name: x})
 
 
-def metadata(path: Path) -> dict[str, Any]:
-    entries = onnx.load(path, load_external_data=False).metadata_props
-    return {e.key.removeprefix("onnxdtd."): json.loads(e.value) for e in entries if e.key.startswith("onnxdtd.")}
+def metadata(path: Path) -> Metadata:
+    return read_metadata(onnx.load(path, load_external_data=False))
 
 
 def model(body: str, signature: str, opset: str = '"" : 17', weights: str = "") -> onnx.ModelProto:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from nets import eighths, model, node, run
 from onnx import ModelProto, TensorProto, helper
 
 import onnxdtd
+from onnxdtd.contract import read_metadata
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, Unsupported
 
 RNG = np.random.default_rng(0)
@@ -335,10 +335,6 @@ def test_large_weights_take_part_in_trying() -> None:
 # ------------------------------------------------------------------------------------------------------------- allowances
 
 
-def rules(proto: ModelProto) -> dict[str, Any]:
-    return {entry.key.removeprefix("onnxdtd."): json.loads(entry.value) for entry in proto.metadata_props}
-
-
 def test_a_node_may_pass_by_its_name() -> None:
     """And no other of its operator."""
     proto = one_kind_twice()
@@ -346,7 +342,7 @@ def test_a_node_may_pass_by_its_name() -> None:
     assert [(problem.op, problem.node) for problem in error.problems] == [("Sin", "h_node")]
     allowed = {"b_node": "pass", "c_node": "pass", "h_node": "pass"}
     compiled = onnxdtd.compile(proto, allow=allowed)
-    assert rules(compiled)["allow"] == allowed
+    assert read_metadata(compiled)["allow"] == allowed
     x = eighths(RNG, 2, 4)
     by_operator = onnxdtd.compile(proto, allow={"Sin": "pass", "Cos": "pass"})
     np.testing.assert_array_equal(run(compiled, x=x)["relevance"], run(by_operator, x=x)["relevance"])
@@ -358,7 +354,7 @@ def test_what_may_pass_is_part_of_no_layer() -> None:
     proto = dense(node("BatchNormalization", "a g b m s", "h"), **vectors)
     x = eighths(RNG, 2, 4)
     passed = run(onnxdtd.compile(proto, "lrp-0", allow={"h_node": "pass"}, keep=["a"]), x=x)
-    merged = rules(onnxdtd.compile(proto, "lrp-0", allow={"BatchNormalization": "pass"}))
+    merged = read_metadata(onnxdtd.compile(proto, "lrp-0", allow={"BatchNormalization": "pass"}))
     assert list(merged["rules"]) == ["a_node", "y_node"]
     np.testing.assert_array_equal(passed["relevance/a"].shape, (2, 4))
     above = run(onnxdtd.compile(proto, "lrp-0", allow={"h_node": "pass"}, keep=["h", "a"]), x=x)

@@ -4,7 +4,6 @@ What a compiled model gives for bounds of its input must be what the model behin
 input and bounds that were transformed here, in numpy: on both ends, then sorted.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from nets import DOUBLE, FLOAT, Session, assert_near, model, node
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 import onnxdtd
+from onnxdtd.contract import read_metadata
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.study.verify import verify
 
@@ -419,8 +419,7 @@ def test_bounds_end_at_the_first_layer_that_mixes():
     nodes = [node("MatMul", "x w", "h"), node("MatMul", "h v", "y")]
     proto = model(nodes, {"x": ["n", 4]}, ["y"], {"w": normal(4, 5), "v": normal(5, 3, seed=1)})
     compiled = onnxdtd.compile(proto, low=-1, high=1)
-    (rules,) = [entry.value for entry in compiled.metadata_props if entry.key == "onnxdtd.rules"]
-    assert rules == '{"h_node": "zB", "y_node": "z+"}'
+    assert read_metadata(compiled)["rules"] == {"h_node": "zB", "y_node": "z+"}
 
 
 def test_padding_in_front():
@@ -572,17 +571,13 @@ def patient() -> ModelProto:
     return model(nodes, {"image": ["n", 3, 8, 8], "clinical": ["n", 5]}, ["y"], weights)
 
 
-def metadata(proto: ModelProto) -> dict[str, Any]:
-    return {e.key.removeprefix("onnxdtd."): json.loads(e.value) for e in proto.metadata_props}
-
-
 def test_bounds_by_input():
     """The image has zB and its bounds, the vector the rule for inputs without; each as if the other were not there."""
     rng = np.random.default_rng(0)
     feeds = {"image": rng.uniform(0, 1, (2, 3, 8, 8)).astype(FLOAT), "clinical": normal(2, 5, seed=5) * 40}
     low, high = [-2.0, -1.0, 0.0], [1.0, 2.0, 3.0]
     compiled = onnxdtd.compile(patient(), "dtd", target=1, low={"image": low}, high={"image": high})
-    facts = metadata(compiled)
+    facts = read_metadata(compiled)
     assert facts["rules"]["c_node"] == "zB"
     assert facts["rules"]["t_node"] == "w2"
     assert facts["bounds"] == {"image": {"low": low, "high": high}}
@@ -609,7 +604,7 @@ def verified(compiled: ModelProto, source: ModelProto) -> list[str]:
 def test_a_layer_on_two_inputs_has_bounds_if_both_have():
     nodes = [node("Concat", "a b", "ab", axis=1), node("MatMul", "ab w", "y")]
     proto = model(nodes, {"a": ["n", 2], "b": ["n", 3]}, ["y"], {"w": normal(5, 3)})
-    rule = lambda low, high: metadata(onnxdtd.compile(proto, "dtd", low=low, high=high))["rules"]["y_node"]
+    rule = lambda low, high: read_metadata(onnxdtd.compile(proto, "dtd", low=low, high=high))["rules"]["y_node"]
     assert rule({"a": 0, "b": -1}, {"a": 1, "b": 1}) == "zB"
     assert rule({"a": 0}, {"a": 1}) == "w2"
 
@@ -638,7 +633,7 @@ def test_an_input_that_is_not_explained_is_a_constant(preset):
     found = Session(compiled)(x=x, adj=adjacency)
     expected = Session(onnxdtd.compile(graph_net(adjacency), preset, low=0, high=1, target=1))(x=x)
     assert_near(found["relevance"], expected["relevance"], 1e-6)
-    assert list(metadata(compiled)["relevance"]) == ["x"]
+    assert list(read_metadata(compiled)["relevance"]) == ["x"]
     if preset == "lrp-0":
         assert_near(found["relevance"].sum(), found["y"].ravel()[1], 1e-5)
     if preset == "dtd":
@@ -650,7 +645,7 @@ def test_pixels_are_explained_where_they_are_named():
     nodes = [node("Cast", "image", "f", to=TensorProto.FLOAT), node("Mul", "f mask", "m"), node("MatMul", "m w", "y")]
     proto = model(nodes, {"image": ["n", 4], "mask": ["n", 4]}, ["y"], {"w": normal(4, 3)})
     proto.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
-    facts = metadata(onnxdtd.compile(proto, explain=["image"]))
+    facts = read_metadata(onnxdtd.compile(proto, explain=["image"]))
     assert list(facts["relevance"]) == ["image"]
     assert facts["bounds"] == {"low": 0.0, "high": 255.0}
 
@@ -658,7 +653,7 @@ def test_pixels_are_explained_where_they_are_named():
 def test_range_mean_and_std_are_those_of_the_picture():
     """Of a picture and a vector: clinical data are no pixels. Where no input is a picture, it is asked which is meant."""
     compiled = onnxdtd.compile(patient(), "dtd", preprocessing={"range": [0, 1], "mean": [0.5, 0.4, 0.3], "std": 0.5})
-    facts = metadata(compiled)
+    facts = read_metadata(compiled)
     assert list(facts["bounds"]) == ["image"]
     assert facts["bounds"]["image"] == {"low": [-1.0, -0.8, -0.6], "high": [1.0, 1.2, 1.4]}
     assert (facts["rules"]["c_node"], facts["rules"]["t_node"]) == ("zB", "w2")

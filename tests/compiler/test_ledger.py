@@ -10,6 +10,7 @@ import pytest
 from nets import eighths, model, node, run, symbolic
 
 import onnxdtd
+from onnxdtd.contract import KEPT
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.runtime.explainer import Ledger
 
@@ -165,7 +166,7 @@ def test_balance_of_a_net(preset: str) -> None:
     logits = run(mlp(), x=X)["y"].max(axis=1)
     near(totals["logit"], logits)
     near(totals["relevance"], relevance.sum(axis=1, dtype=np.float64))
-    near(totals["relevance"] + sum(totals[name] for name in Ledger.KEPT), logits)
+    near(totals["relevance"] + sum(totals[name] for name in KEPT), logits)
     for i in range(len(X)):
         alone, _ = explained(mlp((1, 6)), X[i : i + 1], preset)
         for name in ledger.columns:

@@ -6,7 +6,6 @@ The second opinion is built from the same nodes: each node's matrix is read off 
 
 # ruff: noqa: N803, N806  (W, R, ... are the letters of the papers)
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -23,6 +22,7 @@ from onnx.reference import ReferenceEvaluator
 from oracle import Affine, Array, MaxPool, Relu, Rule
 
 import onnxdtd
+from onnxdtd.contract import read_metadata
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph import files
 from onnxdtd.operators.linear import LINEAR
@@ -184,9 +184,9 @@ def compiled(source: ModelProto, *args: Any, **options: Any) -> ModelProto:
     added = work[len(source.graph.node) :]
     assert not [w for w in added if work.count(w) > 1 and w[0] != "Identity"]  # nothing is computed twice
     assert list(proto.opset_import) == list(source.opset_import)
-    metadata = {entry.key: json.loads(entry.value) for entry in proto.metadata_props}
-    assert all(key.startswith("onnxdtd.") for key in metadata)
-    ours = {*metadata["onnxdtd.relevance"].values(), metadata["onnxdtd.logit"]}
+    metadata = read_metadata(proto)
+    assert len(metadata) == len(proto.metadata_props)
+    ours = {*metadata["relevance"].values(), metadata["logit"]}
     assert ours == {o.name for o in proto.graph.output[len(source.graph.output) :]}
     return proto
 
@@ -824,7 +824,7 @@ def test_relevance_inside_a_fused_layer_is_that_of_its_parts():
 def test_metadata():
     network = plain()
     proto = compiled(network.model(), "dtd", low=0, high=[1.0, 2.0, 3.0], settings=["c2_node=gamma(gamma=0.1)"], keep=["r1"])
-    metadata = {entry.key.removeprefix("onnxdtd."): json.loads(entry.value) for entry in proto.metadata_props}
+    metadata = read_metadata(proto)
     assert metadata["version"] == onnxdtd.__version__
     assert len(metadata["source_sha256"]) == 64
     assert metadata["preset"] == "dtd"

@@ -3,7 +3,6 @@
 What comes behind the Cast (or DequantizeLinear) is the same, so the relevance must be, bit for bit; it is float32.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
 import onnxdtd
+from onnxdtd.contract import read_metadata
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.study import explain
 
@@ -92,8 +92,7 @@ def test_bounds() -> None:
     expected = explained(twin("cast"), x, "dtd", low=50, high=130).relevance["x"]
     np.testing.assert_array_equal(found, expected)
     assert (found != explained(net("cast"), x, "dtd").relevance["x"]).any()
-    (entry,) = [p.value for p in onnxdtd.compile(net("cast")).metadata_props if p.key == "onnxdtd.bounds"]
-    assert json.loads(entry) == {"low": 0.0, "high": 255.0}
+    assert read_metadata(onnxdtd.compile(net("cast")))["bounds"] == {"low": 0.0, "high": 255.0}
     for low, high in ((-1, 255), (0, 256), (0, 0.5)):
         with pytest.raises(RequestError, match="bounds are integers from 0 to 255"):
             onnxdtd.compile(net("cast"), low=low, high=high)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import onnx
 import pytest
 from nets import Session, model, node, run
 
 import onnxdtd
+from onnxdtd.contract import read_metadata
 
 WEIGHT = np.float32([[1.0], [-2.0], [3.0]])
 X = np.float32([[1, 1, 1], [1, 3, 0], [0, 0, 2]])  # logits 2, -5, 6
@@ -20,7 +19,7 @@ def sigmoid_net() -> onnx.ModelProto:
 
 
 def metadata(proto: onnx.ModelProto, key: str) -> object:
-    return next(json.loads(entry.value) for entry in proto.metadata_props if entry.key == f"onnxdtd.{key}")
+    return dict(read_metadata(proto))[key]
 
 
 def test_the_sign_of_one_logit_chooses_the_class() -> None:

@@ -10,6 +10,7 @@ import pytest
 from nets import Session, assert_near
 
 import onnxdtd
+from onnxdtd.contract import read_metadata
 
 sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'onnxdtd[peers]'")
 skl2onnx = pytest.importorskip("skl2onnx", reason="skl2onnx is not installed: pip install 'onnxdtd[peers]'")
@@ -83,10 +84,10 @@ def test_against_the_decision_function(name, classes, dtype, head):
     rows, best = np.arange(len(x)), model.predict(x)
     z = scores(model, x)
     compiled = onnxdtd.compile(source, "lrp-epsilon")
-    (logits,) = [p.value for p in compiled.metadata_props if p.key == "onnxdtd.logits"]
-    kept = onnxdtd.compile(source, "lrp-epsilon", keep=[logits.strip('"')])
+    logits = read_metadata(compiled)["logits"]
+    kept = onnxdtd.compile(source, "lrp-epsilon", keep=[logits])
     found = Session(kept)(X=x)
-    seed = found[f"relevance/{logits.strip(chr(34))}"].reshape(len(x), -1)
+    seed = found[f"relevance/{logits}"].reshape(len(x), -1)
     tolerance = 1e-4 if dtype == np.float32 else 1e-9
     assert_near(seed.sum(1), z[rows, best], tolerance)
     assert (np.count_nonzero(seed, axis=1) == 1).all()

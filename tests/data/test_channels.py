@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import onnxdtd
 from onnxdtd.cli.commands import app
+from onnxdtd.contract import read_metadata
 from onnxdtd.data.arrangement import arrangement
 from onnxdtd.data.channels import channel_axis, slid_axes, spread
 from onnxdtd.data.forms import recorded
@@ -103,7 +104,7 @@ def test_electrodes_are_drawn_as_traces(electrodes):
         node("MatMul", "f w", "y"),
     ]
     proto = onnxdtd.compile(model(nodes, {"x": ["n", 1, electrodes, 30]}, ["y"], weights))
-    facts = {e.key.removeprefix("onnxdtd."): json.loads(e.value) for e in proto.metadata_props}
+    facts = read_metadata(proto)
     assert facts["slides"] == {"x": [3]}
     shape = (1, electrodes, 30)
     drawn = arrangement(shape, recorded(facts, "x", ["n", *shape]).slides)

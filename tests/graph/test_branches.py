@@ -9,6 +9,7 @@ from nets import Session
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxdtd
+from onnxdtd.contract import read_metadata
 
 WEIGHT = numpy_helper.from_array(np.arange(12, dtype=np.float32).reshape(4, 3) - 5, "w")
 
@@ -56,8 +57,8 @@ def test_prediction_and_gradient(condition: bool, as_node: bool, nested: bool) -
 
 def test_the_change_is_recorded() -> None:
     compiled = onnxdtd.compile(model(True, False))
-    changes = next(entry.value for entry in compiled.metadata_props if entry.key == "onnxdtd.changes")
-    assert changes == '["1 If with a constant condition replaced by the branch taken"]'
+    changes = read_metadata(compiled)["changes"]
+    assert changes == ["1 If with a constant condition replaced by the branch taken"]
 
 
 def test_a_condition_that_depends_on_the_input_is_refused() -> None:

@@ -18,6 +18,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 import onnxdtd
+from onnxdtd.contract import read_metadata
 from onnxdtd.errors import ModelError
 from onnxdtd.graph import files
 from onnxdtd.study import explain
@@ -158,7 +159,7 @@ def test_conversion_keeps_the_outputs(opset: int) -> None:
     np.testing.assert_allclose(prediction, values(proto, x)[0], rtol=1e-6, atol=1e-7)
     assert relevance.shape == x.shape
     assert np.isfinite(relevance).all()
-    changes = next(e.value for e in compiled.metadata_props if e.key == "onnxdtd.changes")
+    changes = read_metadata(compiled)["changes"]
     assert (f"operator set {opset} converted to 17" in changes) == (opset < 17)
 
 
@@ -225,7 +226,7 @@ def test_a_model_of_other_operator_sets_only() -> None:
     np.testing.assert_array_equal(after["s"], before["s"])
     weights = np.reshape([1.0, 2.0, -1.0, 0.5, 0.0, 1.0, -1.0, 2.0, 0.5], (3, 3))
     np.testing.assert_array_equal(after["relevance"], x * weights[before["label"]])
-    changes = next(e.value for e in compiled.metadata_props if e.key == "onnxdtd.changes")
+    changes = read_metadata(compiled)["changes"]
     assert "operator set 17 imported" in changes
 
 
@@ -352,7 +353,7 @@ def test_model_local_functions_are_inlined() -> None:
     x = eighths(np.random.default_rng(7), 3, 6)
     for have, want in zip(values(compiled, x), values(onnxdtd.compile(plain), x), strict=True):
         np.testing.assert_array_equal(have, want)
-    assert any("functions inlined" in e.value for e in compiled.metadata_props if e.key == "onnxdtd.changes")
+    assert any("functions inlined" in change for change in read_metadata(compiled)["changes"])
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -399,8 +400,7 @@ def test_an_output_that_is_not_declared(lost: str) -> None:
     onnx.checker.check_model(compiled, full_check=True)
     assert compiled.graph.output[0] == classifier().graph.output[0]
     assert list(compiled.graph.node)[:3] == list(proto.graph.node)
-    (changes,) = [p.value for p in compiled.metadata_props if p.key == "onnxdtd.changes"]
-    assert "'y' declared" in changes
+    assert any("'y' declared" in change for change in read_metadata(compiled)["changes"])
     np.testing.assert_array_equal(found["relevance"], explained(classifier())[1]["relevance"])
 
 
@@ -410,7 +410,7 @@ def test_an_output_that_is_declared_wrong_or_vaguely(y: list[Any]) -> None:
     proto = undeclared(["batch", 6], y)
     compiled, found = explained(proto)
     assert compiled.graph.output[0] == proto.graph.output[0]
-    assert ("onnxdtd.classes", "3") in [(p.key, p.value) for p in compiled.metadata_props]
+    assert read_metadata(compiled)["classes"] == 3
     np.testing.assert_array_equal(found["relevance"], explained(classifier())[1]["relevance"])
 
 

@@ -9,7 +9,7 @@ import pytest
 from nets import eighths, model, node
 
 from onnxdtd.compiler.compile import Job, prepare
-from onnxdtd.compiler.ledger import COLUMNS
+from onnxdtd.contract import COLUMNS
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Ledger
 from onnxdtd.study.accounts import checked, joined, table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from nets import model, node
 
 import onnxdtd
+from onnxdtd.contract import read_metadata
 from onnxdtd.data.preprocessing import DEFAULTS
 from onnxdtd.errors import RequestError
 from onnxdtd.request import Request
@@ -21,7 +21,7 @@ def facts(**options: Any) -> dict[str, Any]:
     kernel = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
     nodes = [node("Conv", "x k", "c"), node("GlobalAveragePool", "c", "p"), node("Flatten", "p", "y")]
     proto = onnxdtd.compile(model(nodes, {"x": ["n", 3, 8, 8]}, ["y"], {"k": kernel}), **options)
-    return {e.key.removeprefix("onnxdtd."): json.loads(e.value) for e in proto.metadata_props if e.key.startswith("onnxdtd.")}
+    return read_metadata(proto)
 
 
 PHOTO = {"range": [0, 1], "mean": [0.5, 0.4, 0.3], "std": 0.25, "colours": "bgr", "resize": 9}

@@ -7,6 +7,7 @@ import pytest
 from nets import eighths, model, node
 
 from onnxdtd.compiler.compile import prepare
+from onnxdtd.contract import KEPT
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Ledger
 from onnxdtd.study.trial import HALF, ROUNDING, against, distance, misshapen, probabilities, rows, tolerance
@@ -48,7 +49,7 @@ def test_relevance_of_bytes_is_a_fraction(dtype: type, fits: bool) -> None:
 
 def test_sum_and_signs_against_a_ledger() -> None:
     """Of 10 one step kept 2 as bias, and 1 got lost."""
-    columns = dict.fromkeys((*Ledger.KEPT, "negative"), np.zeros((1, 2))) | {
+    columns = dict.fromkeys((*KEPT, "negative"), np.zeros((1, 2))) | {
         "in": np.asarray([[10.0, 10.0]]),
         "out": np.asarray([[10.0, 7.0]]),
         "bias": np.asarray([[0.0, 2.0]]),
@@ -66,7 +67,7 @@ def test_sum_and_signs_against_a_ledger() -> None:
 
 def test_sums_sample_by_sample() -> None:
     """What one has too much of does not make up for what another lacks, and each has the sign of its own logit."""
-    columns = dict.fromkeys((*Ledger.KEPT, "negative"), np.zeros((2, 1)))
+    columns = dict.fromkeys((*KEPT, "negative"), np.zeros((2, 1)))
     book = Ledger(["y"], columns | dict.fromkeys(("in", "out"), np.asarray([[-1.0], [3.0]])))
     assert against(book, [np.asarray([[-1.0], [3.0]])]) == (0, 0)
     assert against(book, [np.asarray([[3.0], [-1.0]])]) == (pytest.approx(4), 4)

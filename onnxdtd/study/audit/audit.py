@@ -22,9 +22,9 @@ import onnx
 import onnxdtd
 from onnxdtd.compiler import compile as compiler
 from onnxdtd.compiler.bounds import as_data, as_given, form_of
-from onnxdtd.compiler.ledger import COLUMNS
 from onnxdtd.compiler.score import classes
 from onnxdtd.compiler.steps import Plan
+from onnxdtd.contract import COLUMNS
 from onnxdtd.data.forms import Form, space_axes
 from onnxdtd.data.images import heat
 from onnxdtd.data.labelled import Item

@@ -18,6 +18,7 @@ from onnx import TensorProto
 
 from onnxdtd.compiler.compile import Job, build, prepare
 from onnxdtd.compiler.steps import Step
+from onnxdtd.contract import RELEVANCE, relevance_of
 from onnxdtd.graph.emit import wide
 from onnxdtd.graph.files import ModelLike
 from onnxdtd.graph.tensors import Tensor
@@ -179,7 +180,7 @@ class Network:
         self.proto = build(made, inject=self.logits.name)
         add_logits(self.proto, made)
         names = [value.name for value in self.proto.graph.output]
-        self.gradients = {name: next(n for n in (f"relevance/{name}", "relevance") if n in names) for name in keep}
+        self.gradients = {name: next(n for n in (relevance_of(name), RELEVANCE) if n in names) for name in keep}
         self.injected = self.proto.graph.input[-1].name
 
     def cotangent(self, batch: Batch, targets: Sequence[int]) -> np.ndarray:

@@ -1,0 +1,94 @@
+"""What a compiled file says: the names of what is added to a model, and the metadata. Imports nothing of the package.
+
+A file of an older version may lack entries that came later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+PREFIX = "onnxdtd."  # of the keys of our entries in ``metadata_props``
+PARTS = ("node", "initializer", "input", "output", "value_info")  # of a graph, to which the compiler appends
+
+TARGET = "target"  # the input with the class to explain, int64 [batch], -1 for the arg-max; a model may have the name already
+RELEVANCE = "relevance"  # the output with that of the only explained input
+LOGIT = "logit"  # the output with the explained score, [batch]; a model may have the name already
+LEDGER = "ledger"  # the output with the balance of every step, float64 [batch, steps, columns]
+
+COLUMNS = {  # of the ledger
+    "in": "Σ R of the outputs of the step",
+    "out": "Σ R of its inputs",
+    "bias": "absorbed by a bias in a denominator",
+    "stabiliser": "absorbed by ε",
+    "dead": "lost where a denominator is zero: no input has a share",
+    "constants": "fell on padding and other constant entries",
+    "negative": "Σ of the negative part of R of its inputs",
+    "positive_biases": "how many neurons have a bias > 0: deep Taylor's root points need b ≤ 0",
+    "bias_sum": "Σ of those biases",
+    "negative_inputs": "how many inputs are < 0",
+    "outside": "how many inputs of a layer with bounds lie outside of them",
+}
+KEPT = ("bias", "stabiliser", "dead", "constants")  # the columns with relevance that a step did not hand on: in = out + kept
+
+
+class Metadata(TypedDict):
+    """What a compiled file tells whoever wants to know; all of it plain data."""
+
+    version: str  # of onnxdtd
+    source_sha256: str  # of the file that was compiled
+    changes: Sequence[str]  # what was done to it first, in words
+    predictor: Mapping[str, Any]  # how many entries of each of ``PARTS`` are the source's own; "sha256" of what it computes
+    preset: str
+    settings: Sequence[str]  # NODE-GLOB=RULE
+    rules: Mapping[str, str]  # by step
+    bounds: Mapping[str, Any] | None  # "low" and "high", or by input "low" and "high"
+    channels: Mapping[str, int | None]  # the axis of the channels, by explained input
+    slides: Mapping[str, Sequence[int]]  # the axes that the first kernel slides over, by explained input
+    preprocessing: Mapping[str, Any] | None  # how pictures become inputs
+    explain: Sequence[str]  # the inputs asked for
+    output: str  # the output or inner tensor that is explained
+    logits: str  # where the walk begins
+    stepped_back: Sequence[str]  # the nodes between the two
+    classes: int | None  # how many, None where it is known at run time only
+    labels: Sequence[str | int] | None  # the model's own
+    names: Sequence[str] | None  # those that were given instead
+    label_output: str | None  # the output that gives the label
+    score_output: str | None  # the output that gives the scores
+    squashed: bool  # the only score is a probability
+    imputed: Sequence[str]  # the inputs that may have NaN
+    strings: Mapping[str, Sequence[str]]  # the words that the model knows, by input of strings
+    target: str | int  # "argmax", "input", or the index of a class
+    target_input: str | None  # what the input ``TARGET`` is called
+    contrast: str | bool | None  # what the logit is compared with; True in old files: the runner-up
+    derivative: str | None  # what a gradient is made into: g, x g or g²
+    by_weights: Sequence[str]  # the first layers that share relevance out whatever the values
+    logit: str | None  # what the output ``LOGIT`` is called
+    relevance: Mapping[str, str]  # the outputs with relevance, by tensor
+    allow: Mapping[str, str]  # the waivers
+    samples: Mapping[str, int | None]  # the axis of the samples, by input
+    ledger: Mapping[str, Sequence[str]] | None  # "steps" and "columns"
+
+
+def relevance_of(tensor: str) -> str:
+    """The output with the relevance of one of several tensors."""
+    return f"{RELEVANCE}/{tensor}"
+
+
+def entries(model: Any) -> dict[str, str]:
+    """Our entries as they are written, by key, of an ``onnx.ModelProto`` or of the mapping that a runtime gives."""
+    pairs = model.items() if isinstance(model, Mapping) else ((entry.key, entry.value) for entry in model.metadata_props)
+    return {key.removeprefix(PREFIX): value for key, value in pairs if key.startswith(PREFIX)}
+
+
+def read_metadata(model: Any) -> Metadata:
+    """What a compiled file says; empty for any other. Raises ``ValueError`` where an entry is no JSON."""
+    found: Any = {key: json.loads(value) for key, value in entries(model).items()}
+    return found
+
+
+def write_metadata(model: Any, metadata: Metadata) -> None:
+    """Write it into an ``onnx.ModelProto``."""
+    for key, value in metadata.items():
+        model.metadata_props.add(key=PREFIX + key, value=json.dumps(value, ensure_ascii=False))
