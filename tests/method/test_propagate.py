@@ -9,7 +9,7 @@ sum is exact, so a denominator is 0 here exactly where it is in the oracle, and 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from hypothesis import assume, given, settings
 from nets import DOUBLE, FLOAT, Bench, Session, assert_near, eighths, geometries, integers, model, node, run
 from onnx import NodeProto
 from oracle import Rule
+from pairs import pairs
 
 import onnxdtd
 from onnxdtd.compiler import compile as compiler
@@ -80,14 +81,24 @@ class Case:
             arrays = {name: np.full_like(v, name in ("w", "gain", "var")) for name, v in arrays.items()}
         return Bench(model(self.nodes, self.shapes, ["y"], arrays, self.dtype))
 
-    def dense(self, ones: bool = False) -> oracle.Layer:
-        """The matrix and bias for one sample, inputs side by side; batch entries are probed two at a time."""
+    @cached_property
+    def dense(self) -> oracle.Layer:
+        """The matrix and bias for one sample, inputs side by side."""
+        return self._probed(ones=False)
+
+    @cached_property
+    def connections(self) -> np.ndarray:
+        """[I, J], 1 where an output reads an input."""
+        return self._probed(ones=True).C
+
+    def _probed(self, ones: bool) -> oracle.Layer:
+        """Batch entries are probed two at a time."""
         session, sizes = Session(self.bench(ones).proto), [int(np.prod(shape[1:])) for shape in self.shapes.values()]
 
         def f(points: np.ndarray) -> np.ndarray:
-            pairs = np.concatenate([points, points[: len(points) % 2]]).astype(self.dtype)
+            twos = np.concatenate([points, points[: len(points) % 2]]).astype(self.dtype)
             found = []
-            for pair in pairs.reshape(-1, 2, sum(sizes)):
+            for pair in twos.reshape(-1, 2, sum(sizes)):
                 parts = np.split(pair, np.cumsum(sizes)[:-1], axis=1)
                 feeds = {name: part.reshape(self.shapes[name]) for name, part in zip(self.shapes, parts, strict=True)}
                 found.append(session(**feeds)["y"].reshape(2, -1))
@@ -157,8 +168,8 @@ def inputs(case: Case, nonnegative: bool) -> dict[str, np.ndarray]:
 
 
 def check(case: Case, reference: str, nonnegative: bool) -> None:
-    dense = case.dense()
-    expected_rule = RULES[reference](case.dense(ones=True).C)
+    dense = case.dense
+    expected_rule = RULES[reference](case.connections)
     x = inputs(case, nonnegative)
     R = eighths(np.random.default_rng(9), 2, len(dense.b))
     flat = np.concatenate([value.reshape(2, -1) for value in x.values()], axis=1)
@@ -167,9 +178,7 @@ def check(case: Case, reference: str, nonnegative: bool) -> None:
     assert_near(actual, expected, 1e-13 if case.dtype == DOUBLE else TOLERANCE)
 
 
-@pytest.mark.parametrize("nonnegative", [True, False], ids=["x>=0", "signed"])
-@pytest.mark.parametrize("reference", RULES)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "reference", "nonnegative"), pairs(list(CASES), list(RULES), [True, False]))
 def test_rule_on_layer(name, reference, nonnegative):
     check(CASES[name], reference, nonnegative)
 
@@ -225,9 +234,9 @@ def test_nothing_is_redistributed_where_the_denominator_is_zero(reference, nonne
     w = eighths(np.random.default_rng(1), 3, 2, 3, 2)
     w[0], w[1] = 0, -np.abs(w[1])
     case = Case(CASES["Conv"].nodes, (2, 2, 4, 4), {"w": w, "b": np.float32([0, -1, 0])})
-    dense = case.dense()
+    dense = case.dense
     R = np.ones((2, len(dense.b)))
-    expected_rule = RULES[reference](case.dense(ones=True).C)
+    expected_rule = RULES[reference](case.connections)
     expected = np.stack([expected_rule(x[n].ravel(), dense.W, dense.b, R[n]) for n in range(2)])
     actual = relevances(case, LIBRARY.rule(reference), nonnegative, {"x": x}, R)
     assert_near(actual, expected, TOLERANCE)
@@ -276,8 +285,8 @@ def test_adjoints_of_several_weights_at_once_are_those_of_each(channels, attrs):
     together, apart = adjoints(e, slot, s, weights), [slot.adjoint(s, weight) for weight in weights]
     x = integers(rng, 2, seen, 7, 7)
     R = integers(rng, *run(bench.proto, x=x)["y"].shape)
-    pairs = {f"{i}/{side}": t for i, both in enumerate(zip(together, apart, strict=True)) for side, t in enumerate(both)}
-    found = bench.session(pairs)(x=x, R=R)
+    both = {f"{i}/{side}": t for i, two in enumerate(zip(together, apart, strict=True)) for side, t in enumerate(two)}
+    found = bench.session(both)(x=x, R=R)
     for i in range(3):
         np.testing.assert_array_equal(found[f"{i}/0"], found[f"{i}/1"])
     assert (together[0] is not apart[0]) == (channels <= 8 and attrs == {"pads": [1] * 4})
@@ -401,7 +410,7 @@ def test_a_rule_of_a_file_that_means_the_same_gives_the_same(text, built_in, nam
     library.load(write(tmp_path, f"[rule.mine]\n{text}\n"))
     case, R = CASES[name], np.random.default_rng(9)
     x = inputs(case, nonnegative=False)
-    R = eighths(R, 2, len(case.dense().b))
+    R = eighths(R, 2, len(case.dense.b))
     expected, actual = (relevances(case, library.rule(rule), False, x, R) for rule in (built_in, "mine"))
     assert_near(actual, expected, TOLERANCE)
 
@@ -414,7 +423,7 @@ def test_a_denominator_that_is_zero_before_run_time(name, library, tmp_path):
     expected = {"Add": np.full((2, 12), 0.5), "Sub": np.zeros((2, 12)), "Mul": np.ones((2, 6))}[name]
     actual = relevances(case, library.rule("mine"), False, inputs(case, False), R)
     if name == "Mul":
-        expected = expected * (case.dense().W.diagonal() != 0)
+        expected = expected * (case.dense.W.diagonal() != 0)
     np.testing.assert_array_equal(actual, expected)
 
 

@@ -43,10 +43,10 @@ def transposed(s: np.ndarray, weights: np.ndarray, win: Window, pads: list[int],
     return whole[pads[0] : len(whole) - pads[1]]
 
 
-GEOMETRIES = [
-    Window((kernel,), (stride,), (dilation,), (begin,), (end,))
-    for kernel, stride, dilation, begin, end in product((1, 2, 3), (1, 2, 3), (1, 2), (0, 1, 2), (0, 1, 3))
-]
+def geometries_of(kernel: int) -> list[Window]:
+    """Every stride, dilation and padding; all of them, since they are integers and cost nothing."""
+    others = product((1, 2, 3), (1, 2), (0, 1, 2), (0, 1, 3))
+    return [Window((kernel,), (stride,), (dilation,), (begin,), (end,)) for stride, dilation, begin, end in others]
 
 
 @pytest.mark.parametrize("upper", [True, False])
@@ -58,36 +58,36 @@ def test_same_padding_is_the_least_that_gives_one_output_for_each_stride(upper):
         assert (after if upper else before) - (before if upper else after) == total % 2
 
 
-@pytest.mark.parametrize("win", GEOMETRIES, ids=str)
-def test_flipped_pads_give_the_adjoint(win):
+@pytest.mark.parametrize("kernel", [1, 2, 3])
+def test_flipped_pads_give_the_adjoint(kernel):
     rng = np.random.default_rng(0)
-    weights = rng.integers(-4, 5, win.kernel)
-    for n in range(1, 9):
+    weights = rng.integers(-4, 5, [kernel])
+    for win, n in product(geometries_of(kernel), range(1, 9)):
         m = positions(n + win.begin[0] + win.end[0], win.extent[0], win.strides[0])
         pads = flipped_pads(win)
         if win.strides != (1,) or max(win.begin + win.end) >= win.extent[0]:
-            assert pads is None
+            assert pads is None, win
         elif m:
             s = rng.integers(-4, 5, m)
             backwards = Window(win.kernel, (1,), win.dilations, (pads[0],), (pads[1],))
-            assert positions(m + sum(pads), win.extent[0], 1) == n
+            assert positions(m + sum(pads), win.extent[0], 1) == n, win
             expected = correlation(n, weights, win, m).T @ s
-            np.testing.assert_array_equal(correlation(m, weights[::-1], backwards, n) @ s, expected)
+            np.testing.assert_array_equal(correlation(m, weights[::-1], backwards, n) @ s, expected, str(win))
 
 
-@pytest.mark.parametrize("win", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("kernel", [1, 2, 3])
 @pytest.mark.parametrize("ceil", [False, True])
-def test_transposed_pads_give_the_adjoint(win, ceil):
+def test_transposed_pads_give_the_adjoint(kernel, ceil):
     rng = np.random.default_rng(0)
-    weights = rng.integers(-4, 5, win.kernel)
-    for n in range(1, 9):
+    weights = rng.integers(-4, 5, [kernel])
+    for win, n in product(geometries_of(kernel), range(1, 9)):
         length = n + win.begin[0] + win.end[0]
         m = positions(length + (win.strides[0] - 1 if ceil else 0), win.extent[0], win.strides[0])
         if m:
             s = rng.integers(-4, 5, m)
             pads, output_padding = transposed_pads(win, [n], [m])
             expected = correlation(n, weights, win, m).T @ s
-            np.testing.assert_array_equal(transposed(s, weights, win, pads, output_padding[0]), expected)
+            np.testing.assert_array_equal(transposed(s, weights, win, pads, output_padding[0]), expected, str(win))
 
 
 def test_transposed_pads_refuse_an_output_that_is_too_small():
