@@ -25,7 +25,7 @@ from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
 from onnxdtd.request import NO_CLASSES, Request
 
 if TYPE_CHECKING:
-    from onnxdtd.compiler.compile import Job
+    from onnxdtd.compiler.prepared import Prepared
     from onnxdtd.labels import Index
     from onnxdtd.runtime.explainer import Explainer
     from onnxdtd.study.checks import Report
@@ -78,7 +78,7 @@ def compile_command(
     say(job.plan.notes)
 
 
-def _headline(job: Job) -> list[str]:
+def _headline(job: Prepared) -> list[str]:
     """What was compiled, in a few phrases."""
     layers = sum(step.rule is not None for step in job.plan.steps)
     words = [f"preset {job.request.preset}", f"{layers} layers", f"explains {job.plan.logits.name!r}"]
@@ -147,7 +147,7 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
             out.print(f"{key.replace('_', ' ')}: {value}", markup=False)
 
 
-def _row(job: Job, step: Any) -> dict[str, Any]:
+def _row(job: Prepared, step: Any) -> dict[str, Any]:
     """A step as JSON."""
     from onnxdtd.compiler.cost import explanation, multiply_adds
 

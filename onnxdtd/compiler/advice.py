@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import onnx
 
-from onnxdtd.compiler.steps import KERNEL_SHAP, UNDEFINED, Plan, reads, undefined
+from onnxdtd.compiler.facts import reads
+from onnxdtd.compiler.plan import Plan
+from onnxdtd.compiler.steps import KERNEL_SHAP, UNDEFINED, undefined
 from onnxdtd.errors import ModelError, Problem, Unsupported
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import dims, label

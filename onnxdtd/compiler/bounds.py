@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.compiler.steps import STRAIGHT, Plan
+from onnxdtd.compiler.plan import Plan
+from onnxdtd.compiler.steps import STRAIGHT
 from onnxdtd.data.channels import channel_axis, ends, slid_axes, spread
 from onnxdtd.data.forms import PICTURE, Form
 from onnxdtd.data.preprocessing import byte_ends, checked

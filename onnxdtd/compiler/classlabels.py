@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from onnxdtd.compiler.logits import step_back
+from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.score import classes, is_binary
-from onnxdtd.compiler.steps import Plan, step_back
 from onnxdtd.graph.emit import dims
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.labels import parsed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,48 +17,29 @@ import onnxdtd
 from onnxdtd import contract
 from onnxdtd.compiler.advice import advised
 from onnxdtd.compiler.bounds import Bounds, as_data, by_input, form_of, with_bytes, with_preprocessing
-from onnxdtd.compiler.chained import chained
-from onnxdtd.compiler.classlabels import Said, said
+from onnxdtd.compiler.classlabels import said
 from onnxdtd.compiler.ledger import Ledger
-from onnxdtd.compiler.neuron import Start, neurons
-from onnxdtd.compiler.rectified import rectified
-from onnxdtd.compiler.residual import shared_out
+from onnxdtd.compiler.logits import NoScores
+from onnxdtd.compiler.plan import Plan, explainable, plan
+from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.score import Score, classes, score
-from onnxdtd.compiler.steps import NoScores, Plan, Step, explainable, plan, problem
+from onnxdtd.compiler.walk import accumulate, begin, injected, of_gradient, seen
 from onnxdtd.contract import COLUMNS, LEDGER, LOGIT, PARTS, RELEVANCE, TARGET, Metadata, relevance_of
 from onnxdtd.data.channels import channel_axis, slid_axes
 from onnxdtd.data.forms import PICTURE
-from onnxdtd.errors import ModelError, Problem, RequestError, Unsupported
+from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import Emit, label, wide
 from onnxdtd.graph.imputed import imputed
 from onnxdtd.graph.tensors import Graph, Tensor
 from onnxdtd.graph.vocabulary import vocabulary
 from onnxdtd.labels import Index, Labels
-from onnxdtd.method.propagate import Context, propagate
 from onnxdtd.method.toml import DEFAULTS, Library
-from onnxdtd.operators.linear import NotLinear
 from onnxdtd.operators.moves import is_float
 from onnxdtd.request import CONTRASTS, NO_CLASSES, Request
 
 
-@dataclass(frozen=True)
-class Job:
-    """A model with its plan, before anything has been appended to it; ``request`` has the index of the target."""
-
-    source: files.Source
-    changes: list[str]
-    graph: Graph
-    emit: Emit
-    plan: Plan
-    bounds: Bounds | None
-    request: Request
-    said: Said
-    labels: Labels
-    imputed: dict[str, np.ndarray]
-
-
-def prepare(model: files.ModelLike, request: Request) -> Job:
+def prepare(model: files.ModelLike, request: Request) -> Prepared:
     """Read a model and plan its explanation."""
     try:
         return _prepare(model, request)
@@ -75,7 +56,7 @@ def _tried(proto: onnx.ModelProto, request: Request) -> Plan:
     return job.plan
 
 
-def _prepare(model: files.ModelLike, request: Request) -> Job:
+def _prepare(model: files.ModelLike, request: Request) -> Prepared:
     source = files.read(model)
     if contract.entries(source.proto):
         raise ModelError("this model was compiled by onnxdtd already; give the model that it was compiled from")
@@ -118,7 +99,7 @@ def _prepare(model: files.ModelLike, request: Request) -> Job:
         request = replace(request, target=labels.index(request.target))
     made.notes.extend(_left_out(graph, names, made))
     request = replace(request, preset=request.preset or made.preset)
-    return Job(source, changes, graph, emit, made, bounds, request, own, labels, imputed(graph.nodes, made.inputs))
+    return Prepared(source, changes, graph, emit, made, bounds, request, own, labels, imputed(graph.nodes, made.inputs))
 
 
 def _left_out(graph: Graph, inputs: Sequence[str], made: Plan) -> Iterator[str]:
@@ -204,7 +185,7 @@ def compile(
     return build(prepare(model, request))
 
 
-def build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.ModelProto:
+def build(job: Prepared, inject: str | None = None, shortcuts: bool = True) -> onnx.ModelProto:
     """Append the relevance pass to the model of a job.
 
     With ``inject``, the name of what a step of the plan gives, relevance starts there instead of at the logits: as the input
@@ -216,7 +197,7 @@ def build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.M
         raise advised(error, job.source.proto, job.request, _tried) from None
 
 
-def _build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.ModelProto:
+def _build(job: Prepared, inject: str | None = None, shortcuts: bool = True) -> onnx.ModelProto:
     e, made, request = job.emit, job.plan, job.request
     e.scope = TARGET
     if made.derivative and request.ledger:
@@ -224,7 +205,7 @@ def _build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.
     book = Ledger(e, made, job.bounds.of if job.bounds else None) if request.ledger else None
     scored = score(e, made, request) if inject is None else None
     seed = injected(e, made, str(inject)) if scored is None else scored.seed(made.derivative is not None)
-    relevance = accumulate(job, _begin(job, seed, inject, scored), book, shortcuts)
+    relevance = accumulate(job, begin(job, seed, inject, scored), book, shortcuts)
     for tensor in made.inputs:
         if made.derivative and tensor.name in relevance:
             x = seen(e, tensor, job.imputed.get(tensor.name))
@@ -249,15 +230,7 @@ def _build(job: Job, inject: str | None = None, shortcuts: bool = True) -> onnx.
     return job.source.proto
 
 
-def injected(e: Emit, made: Plan, name: str) -> Tensor:
-    """The input for the relevance of what a step of the plan gives."""
-    found = next((t for step in made.steps for t in step.outputs if t.name == name), None)
-    if found is None:
-        raise RequestError(f"relevance cannot be injected at {name!r}: no step gives it")
-    return Tensor(e.unique(f"injected/{name}"), dtype=wide(found.dtype), shape=found.shape)
-
-
-def _relevance(job: Job, name: str, result: str, relevance: dict[str, Tensor]) -> Tensor:
+def _relevance(job: Prepared, name: str, result: str, relevance: dict[str, Tensor]) -> Tensor:
     """The relevance of a tensor as the output ``result``."""
     e, tensors = job.emit, job.graph.tensors()
     tensor = tensors.get(name) or next(t for node in job.plan.producer.values() for t in node.outputs if t.name == name)
@@ -267,7 +240,7 @@ def _relevance(job: Job, name: str, result: str, relevance: dict[str, Tensor]) -
     return e.named(e.cast(relevance[name], dtype), result, tensor.shape)
 
 
-def _append(job: Job, results: Sequence[Tensor], seed: Tensor) -> None:
+def _append(job: Prepared, results: Sequence[Tensor], seed: Tensor) -> None:
     """Add ``results`` and all that they need to the model. What depends on ``seed`` comes last."""
     graph = job.source.proto.graph
     taken = {value.name for value in (*graph.input, *graph.output)} | set(job.graph.tensors())
@@ -287,97 +260,7 @@ def _declared(tensor: Tensor) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(tensor.name, helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)), shape)
 
 
-def seen(e: Emit, x: Tensor, missing: np.ndarray | None) -> Tensor:
-    """An input with what the model takes for missing values, where it does."""
-    return x if missing is None else e("Where", e("IsNaN", x), e.constant(missing.astype(x.dtype)), x)
-
-
-def of_gradient(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
-    """What a preset makes of the gradient: g itself, x g or g²."""
-    if derivative == "g":
-        return g
-    return e("Mul", e.cast(x, g.dtype) if derivative == "x g" else g, g)
-
-
-def _begin(job: Job, seed: Tensor, inject: str | None, scored: Score | None) -> Start:
-    """Where the walk starts: where ``seed`` is injected, at the logits, or at the neurons of the score."""
-    if scored is None or scored.one_hot or job.plan.derivative:
-        return Start(seed, {job.plan.logits.name if inject is None else inject: seed})
-    return neurons(job.emit, job.plan, scored.coefficients, seed)
-
-
-def accumulate(job: Job, begin: Start, book: Ledger | None = None, shortcuts: bool = True) -> dict[str, Tensor]:
-    """Walk the steps backwards from where relevance starts; what arrives at a tensor from several consumers adds up.
-
-    Returns relevance by tensor name.
-    """
-    e = job.emit
-    context = Context(job.plan.nonnegative, job.bounds.of if job.bounds else _no_bounds)
-    arrived = {name: [r] for name, r in begin.arrived.items()}
-    total: dict[str, Tensor] = {}
-    problems: list[Problem] = []
-    if book is not None:
-        book.seed(begin.seed)
-    steps = [*job.plan.steps, *begin.steps]
-    last = max((i for i, step in enumerate(steps, 1) if any(t.name in begin.arrived for t in step.outputs)), default=0)
-    steps = steps[:last]
-    if shortcuts:
-        steps = rectified(steps, begin.arrived)
-    if shortcuts and book is None:  # which has a row for what each of them took in
-        steps = chained(steps, job.request.keep)
-    for step in reversed(steps):
-        e.scope = step.name
-        for result in step.outputs:
-            if result.name in arrived:
-                total[result.name] = e.sum(arrived.pop(result.name))
-                e.of_shape(total[result.name], result)
-        relevance = [total.get(result.name) for result in step.outputs]
-        if any(r is not None for r in relevance):
-            try:
-                handed = shares(e, step, relevance, context, book)
-            except NotLinear as error:
-                problems.append(problem(step.nodes[0], str(error)))
-                continue
-            for given, share in handed:
-                arrived.setdefault(given.name, []).append(share)
-            if book is not None:
-                book.enter(step, [(t, r) for t, r in zip(step.outputs, relevance, strict=True) if r is not None], handed)
-    if problems:
-        raise Unsupported(problems[::-1])
-    found = begin.total | total | {name: e.sum(parts) for name, parts in arrived.items()}
-    for name, same in begin.replaced.items():
-        if name in job.request.keep and name not in found:
-            if same not in found:
-                raise RequestError(
-                    f"--keep {name!r}: lies within the neuron that gives the score; keep one that it is computed from"
-                )
-            found[name] = found[same]
-    return found
-
-
-def shares(
-    e: Emit, step: Step, relevance: list[Tensor | None], context: Context, book: Ledger | None
-) -> list[tuple[Tensor, Tensor]]:
-    """What a step hands to each of its inputs that depends on the explained ones."""
-    if step.rule is not None and step.layer is not None:
-        assert relevance[0] is not None
-        found = None
-        if book is None and step.layer.y is not step.outputs[0]:  # the ledger wants to know how a rule divided
-            found = shared_out(e, step.layer, step.rule, relevance[0], context)
-        if found is None:
-            found = propagate(e, step.layer, step.rule, relevance[0], context, None if book is None else book.record)
-        parts = list(enumerate(found))
-    else:
-        assert step.flow is not None
-        parts = list(step.flow(e, step.nodes[0], relevance))
-    return [(source, share) for i, share in parts if share is not None and (source := step.inputs[i]) is not None]
-
-
-def _no_bounds(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    raise AssertionError("a rule that needs bounds was planned without")
-
-
-def metadata(job: Job, outputs: Mapping[str, str], scored: Score | None, book: Ledger | None) -> Metadata:
+def metadata(job: Prepared, outputs: Mapping[str, str], scored: Score | None, book: Ledger | None) -> Metadata:
     """What an auditor wants to know."""
     request, made = job.request, job.plan
     return {

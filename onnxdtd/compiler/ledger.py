@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from onnxdtd.compiler.steps import Plan, Step
+from onnxdtd.compiler.plan import Plan
+from onnxdtd.compiler.steps import Step
 from onnxdtd.contract import COLUMNS
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import Emit

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.compiler.steps import Plan, Step
+from onnxdtd.compiler.plan import Plan
+from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Node, Shape, Tensor, Value, as_tensor
 from onnxdtd.operators.linear import LINEAR, Layer, Slot, reduced_axes, shape_of, weight_shape

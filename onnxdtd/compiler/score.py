@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxdtd.compiler.steps import Plan
+from onnxdtd.compiler.plan import Plan
 from onnxdtd.contract import TARGET
 from onnxdtd.errors import RequestError
 from onnxdtd.graph.emit import Emit, dims, known, wide

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.compiler.compile import Job
+from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.contract import KEPT
 from onnxdtd.runtime.explainer import Ledger
 from onnxdtd.study.checks import Check
@@ -23,7 +23,7 @@ def joined(ledgers: Sequence[Ledger]) -> Ledger:
     return Ledger(ledgers[0].steps, columns)
 
 
-def checked(job: Job, ledger: Ledger, opposite: float) -> Iterator[Check]:
+def checked(job: Prepared, ledger: Ledger, opposite: float) -> Iterator[Check]:
     """Whether every layer accounts for what it takes in, and what is remarkable; ``opposite`` is the share of all relevance
     whose sign is not that of the logit.
     """
@@ -36,7 +36,7 @@ def checked(job: Job, ledger: Ledger, opposite: float) -> Iterator[Check]:
     yield from _conditions(job, ledger)
 
 
-def table(job: Job, ledger: Ledger) -> list[dict[str, Any]]:
+def table(job: Prepared, ledger: Ledger) -> list[dict[str, Any]]:
     """A row for each step, the mean of all samples: relevance as shares of the logit, and counts."""
     rules = {step.name: str(step.rule or step.kind) for step in job.plan.steps}
     signs = _signs(ledger)[:, None]
@@ -75,7 +75,7 @@ def _unaccounted(ledger: Ledger) -> np.ndarray:
     return share
 
 
-def _positivity(job: Job, ledger: Ledger, opposite: float) -> Check:
+def _positivity(job: Prepared, ledger: Ledger, opposite: float) -> Check:
     """Relevance of the other sign than the logit's, which the rules of deep Taylor decomposition do not give."""
     rules = {step.rule.name for step in job.plan.steps if step.rule is not None}
     promised = rules <= set(POSITIVE_RULES) and not ledger["outside"].any() and not job.request.contrast
@@ -83,7 +83,7 @@ def _positivity(job: Job, ledger: Ledger, opposite: float) -> Check:
     return Check("positive", opposite <= NEGATIVE if promised else None, found)
 
 
-def _conditions(job: Job, ledger: Ledger) -> Iterator[Check]:
+def _conditions(job: Prepared, ledger: Ledger) -> Iterator[Check]:
     """What deep Taylor decomposition asks of a model and its inputs."""
     rules = {step.name: step.rule for step in job.plan.steps}
     mean = {name: column.mean(axis=0) for name, column in ledger.columns.items()}

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from onnxdtd.compiler.compile import Job
+from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.score import is_binary, is_column
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import RequestError
@@ -21,7 +21,7 @@ BATCH = 64  # samples at once, where the model leaves it open
 class Scores:
     """The logits of a planned classifier. It must have one input of known rank."""
 
-    def __init__(self, job: Job, folder: Path, threads: int | None = None):
+    def __init__(self, job: Prepared, folder: Path, threads: int | None = None):
         self.binary = is_binary(job.plan)
         self.one_against_rest = _one_against_rest(job)
         self.column = is_column(job.plan)
@@ -53,7 +53,7 @@ class Scores:
         return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _one_against_rest(job: Job) -> bool:
+def _one_against_rest(job: Prepared) -> bool:
     """Does a head give each of several classes a probability of its own, as some of scikit-learn's do?"""
     heads = {node.op for node in job.plan.stepped_back}
     classifiers = [node for node in job.source.proto.graph.node if node.op_type == "LinearClassifier"]
@@ -71,7 +71,7 @@ def in_batches(x: np.ndarray, layout: Layout, run: Callable[[np.ndarray], np.nda
     return np.concatenate(found)
 
 
-def of_logits(job: Job) -> onnx.ModelProto:
+def of_logits(job: Prepared) -> onnx.ModelProto:
     """The predictor with its logits as the only output."""
     e, logits, proto = job.emit, job.plan.logits, onnx.ModelProto()
     proto.CopyFrom(job.source.proto)

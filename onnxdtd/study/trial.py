@@ -16,9 +16,10 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from onnxdtd.compiler.compile import Job, build
+from onnxdtd.compiler.compile import build
+from onnxdtd.compiler.logits import step_back
+from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.score import is_binary, is_column
-from onnxdtd.compiler.steps import step_back
 from onnxdtd.errors import ModelError, OnnxdtdError
 from onnxdtd.labels import Index
 from onnxdtd.request import Request
@@ -69,7 +70,7 @@ class Trial:
     one of them cannot be loaded.
     """
 
-    def __init__(self, compiled: str, model: Any, defined: onnx.ModelProto, job: Job, folder: Path, optimise: bool = True):
+    def __init__(self, compiled: str, model: Any, defined: onnx.ModelProto, job: Prepared, folder: Path, optimise: bool = True):
         providers = None if optimise else ["CPUExecutionProvider"]
         self.file = Explainer(compiled, providers, optimise=optimise)
         self.plain = session(model, providers, folder, optimise=optimise)
@@ -141,7 +142,7 @@ class Known:
     request: Request
 
     @classmethod
-    def of(cls, job: Job) -> Known:
+    def of(cls, job: Prepared) -> Known:
         """That of a planned model."""
         plan = job.plan
         return cls(probabilities(job), plan.samples.axes, plan.logits.name, is_column(plan), is_binary(plan), job.request)
@@ -160,12 +161,12 @@ class Known:
         return own - (others.mean(axis=1) if self.request.contrast == "rest" else others.max(axis=1))
 
 
-def tolerance(job: Job) -> float:
+def tolerance(job: Prepared) -> float:
     """How far rounding may go, as a share of what is compared."""
     return HALF if any(str(t.dtype) == "float16" for t in job.graph.tensors().values()) else ROUNDING
 
 
-def by_definition(job: Job) -> onnx.ModelProto:
+def by_definition(job: Prepared) -> onnx.ModelProto:
     """The model with a relevance pass that takes no shortcut, and with its logits and the tensors whose relevance is kept."""
     proto = build(job, shortcuts=False)
     given = {value.name for value in [*proto.graph.input, *proto.graph.output]}
@@ -175,7 +176,7 @@ def by_definition(job: Job) -> onnx.ModelProto:
     return proto
 
 
-def probabilities(job: Job) -> set[str]:
+def probabilities(job: Prepared) -> set[str]:
     """The outputs that are probabilities: their errors count as shares of 1, however small they are themselves."""
     found = set()
     for tensor in job.graph.outputs:

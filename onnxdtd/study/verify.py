@@ -21,7 +21,8 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 import onnxdtd
 from onnxdtd.compiler.bounds import as_given
-from onnxdtd.compiler.compile import Job, build, predictor, prepare
+from onnxdtd.compiler.compile import build, predictor, prepare
+from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.contract import PARTS, PREFIX, entries, read_metadata
 from onnxdtd.data.channels import ends
 from onnxdtd.data.preprocessing import gives_bounds
@@ -249,7 +250,7 @@ def _listed(names: Sequence[str]) -> str:
 # --------------------------------------------------------------------------------------------------------------- what it does
 
 
-def _defined(origin: onnx.ModelProto, request: Request, job: Job) -> tuple[onnx.ModelProto, str]:
+def _defined(origin: onnx.ModelProto, request: Request, job: Prepared) -> tuple[onnx.ModelProto, str]:
     """The model without shortcuts, with a ledger, or why it has none."""
     reason = f"none: the preset {job.request.preset!r} is a derivative"
     if job.plan.derivative is None:
@@ -323,7 +324,7 @@ def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any] | Non
         yield worded(x, words, rng)
 
 
-def _misdeclared(have: onnx.ModelProto, job: Job, relevance: Mapping[str, str]) -> list[str]:
+def _misdeclared(have: onnx.ModelProto, job: Prepared, relevance: Mapping[str, str]) -> list[str]:
     """What is wrong with the shape or type that relevance is declared with: both are those of what it explains."""
     declared, tensors, wrong = {value.name: value.type.tensor_type for value in have.graph.output}, job.graph.tensors(), []
     for name, output in relevance.items():

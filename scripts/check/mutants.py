@@ -139,7 +139,7 @@ FAULTS = [
     Fault(
         "quantised output taken for the sum",
         "compiler/steps",
-        "_Stepper.linear",
+        "Stepper.linear",
         "replace(layer, exact=node.exact)",
         "layer",
         "graph/spelled",
@@ -246,7 +246,7 @@ FAULTS = [
     Fault("permutation instead of its inverse", "operators/moves", "transposed", "np.argsort(perm)", "perm", "operators/moves"),
     Fault(
         "both consumers' relevance, but only the last kept",
-        "compiler/compile",
+        "compiler/walk",
         "accumulate",
         "e.sum(arrived.pop(result.name))",
         "arrived.pop(result.name)[-1]",
@@ -270,7 +270,7 @@ FAULTS = [
     ),
     Fault(
         "bounds of one input taken for those of all",
-        "compiler/steps",
+        "compiler/facts",
         "Facts.stay_raw",
         "all(t.name in self.bounded for t in sources)",
         "True",
@@ -345,7 +345,7 @@ FAULTS = [
     ),
     Fault(
         "verify believes a shortcut",
-        "compiler/compile",
+        "compiler/walk",
         "accumulate",
         """if shortcuts:
     steps = rectified(steps, begin.arrived)""",
@@ -389,7 +389,7 @@ FAULTS = [
     ),
     Fault(
         "layers above an injection count",
-        "compiler/compile",
+        "compiler/walk",
         "accumulate",
         "steps = steps[:last]",
         "pass",
@@ -397,8 +397,8 @@ FAULTS = [
     ),
     Fault(
         "minus z explained by the rule of z",
-        "compiler/compile",
-        "_begin",
+        "compiler/walk",
+        "begin",
         "scored is None or scored.one_hot or job.plan.derivative",
         "True",
         "compiler/neuron",
@@ -530,7 +530,7 @@ FAULTS = [
     Fault(
         "relevance passes where shapes differ",
         "compiler/steps",
-        "_Stepper.obstacle",
+        "Stepper.obstacle",
         "x.shape != y.shape or not all(isinstance(size, str | int) for size in y.shape)",
         "not all(isinstance(size, str | int) for size in y.shape)",
         "compiler/advice",

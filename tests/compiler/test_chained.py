@@ -8,7 +8,7 @@ import pytest
 from nets import assert_near, eighths, model, node, run
 
 import onnxdtd
-from onnxdtd.compiler import compile as compiler
+from onnxdtd.compiler import walk
 from onnxdtd.compiler.chained import chained
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.request import Request
@@ -58,7 +58,7 @@ def test_the_relevance_is_the_same(preset: str, monkeypatch: pytest.MonkeyPatch)
     proto, x = dense(), eighths(RNG, 3, 3, 5, 5)
     slices = lambda made: [n.op_type for n in made.graph.node].count("Slice")
     with_ = onnxdtd.compile(proto, preset)
-    monkeypatch.setattr(compiler, "chained", lambda steps, kept: steps)
+    monkeypatch.setattr(walk, "chained", lambda steps, kept: steps)
     without = onnxdtd.compile(proto, preset)
     assert slices(without) - slices(with_) == 6
     assert_near(run(with_, x=x)["relevance"], run(without, x=x)["relevance"], 1e-6)
@@ -67,7 +67,7 @@ def test_the_relevance_is_the_same(preset: str, monkeypatch: pytest.MonkeyPatch)
 def test_what_is_kept_is_the_relevance_of_that_concat_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     proto, x = dense(), eighths(RNG, 3, 3, 5, 5)
     with_ = run(onnxdtd.compile(proto, "lrp-epsilon", keep=["c2", "f0"]), x=x)
-    monkeypatch.setattr(compiler, "chained", lambda steps, kept: steps)
+    monkeypatch.setattr(walk, "chained", lambda steps, kept: steps)
     without = run(onnxdtd.compile(proto, "lrp-epsilon", keep=["c2", "f0"]), x=x)
     for name in ("relevance", "relevance/c2", "relevance/f0"):
         assert_near(with_[name], without[name], 1e-6)
@@ -76,6 +76,6 @@ def test_what_is_kept_is_the_relevance_of_that_concat_alone(monkeypatch: pytest.
 def test_a_ledger_has_each_concat_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     proto, x = dense(), eighths(RNG, 3, 3, 5, 5)
     with_ = run(onnxdtd.compile(proto, "lrp-epsilon", ledger=True), x=x)["ledger"]
-    monkeypatch.setattr(compiler, "chained", lambda steps, kept: steps)
+    monkeypatch.setattr(walk, "chained", lambda steps, kept: steps)
     without = run(onnxdtd.compile(proto, "lrp-epsilon", ledger=True), x=x)["ledger"]
     np.testing.assert_array_equal(with_, without)

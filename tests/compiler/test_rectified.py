@@ -10,7 +10,7 @@ import pytest
 from nets import assert_near, eighths, model, node, run
 
 import onnxdtd
-from onnxdtd.compiler import compile as compiler
+from onnxdtd.compiler import walk
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.rectified import rectified
 from onnxdtd.compiler.steps import Step
@@ -80,7 +80,7 @@ def test_not_where_the_walk_starts() -> None:
 def test_the_relevance_is_the_same(name: str, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = eighths(RNG, 3, 3, 6, 6)
     with_ = run(onnxdtd.compile(net(name), preset), x=x)["relevance"]
-    monkeypatch.setattr(compiler, "rectified", lambda steps, source: steps)
+    monkeypatch.setattr(walk, "rectified", lambda steps, source: steps)
     without = run(onnxdtd.compile(net(name), preset), x=x)["relevance"]
     assert_near(with_, without, 2e-5)
 
@@ -96,5 +96,5 @@ def test_the_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     x = eighths(RNG, 3, 3, 6, 6)
     options = {"preset": "lrp-epsilon", "settings": ["c_node=flat"]}
     right = run(onnxdtd.compile(net("chain"), **options), x=x)["relevance"]
-    monkeypatch.setattr(compiler, "rectified", careless)
+    monkeypatch.setattr(walk, "rectified", careless)
     assert not np.allclose(run(onnxdtd.compile(net("chain"), **options), x=x)["relevance"], right)

@@ -8,7 +8,7 @@ import pytest
 from nets import assert_near, eighths, model, node, run
 
 import onnxdtd
-from onnxdtd.compiler import compile as compiler
+from onnxdtd.compiler import walk
 
 RNG = np.random.default_rng(8)
 WEIGHTS = {"w": eighths(RNG, 4, 3, 3, 3), "b": eighths(RNG, 4), "u": eighths(RNG, 4, 4, 1, 1), "v": eighths(RNG, 4, 3)}
@@ -44,7 +44,7 @@ def net(nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
 def both(nodes: list[onnx.NodeProto], preset: str, monkeypatch: pytest.MonkeyPatch, **options: object) -> list[onnx.ModelProto]:
     """Compiled as it is, and without reading max(y, b)."""
     made = [onnxdtd.compile(net(nodes), preset, **options)]
-    monkeypatch.setattr(compiler, "shared_out", lambda *_: None)
+    monkeypatch.setattr(walk, "shared_out", lambda *_: None)
     return [*made, onnxdtd.compile(net(nodes), preset, **options)]
 
 
@@ -71,7 +71,7 @@ def test_in_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = {name: RNG.normal(size=size) for name, size in (("w", (5, 6)), ("u", (6, 6)), ("v", (6, 3)))}
     proto = model(nodes, {"x": ["n", 5]}, ["z"], weights, np.dtype(np.float64))
     x, short = RNG.normal(size=(20, 5)), onnxdtd.compile(proto, "dtd")
-    monkeypatch.setattr(compiler, "shared_out", lambda *_: None)
+    monkeypatch.setattr(walk, "shared_out", lambda *_: None)
     assert_near(run(short, x=x)["relevance"], run(onnxdtd.compile(proto, "dtd"), x=x)["relevance"], 1e-13)
 
 

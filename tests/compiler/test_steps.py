@@ -10,8 +10,8 @@ from onnx import parser
 
 import onnxdtd
 from onnxdtd.compiler.compile import prepare
+from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.score import classes
-from onnxdtd.compiler.steps import Plan
 from onnxdtd.request import Request
 
 CONV_NET = """

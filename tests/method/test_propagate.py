@@ -26,6 +26,7 @@ from pairs import pairs
 
 import onnxdtd
 from onnxdtd.compiler import compile as compiler
+from onnxdtd.compiler import walk
 from onnxdtd.errors import RequestError, RuleError
 from onnxdtd.method import propagate as rules
 from onnxdtd.method.propagate import Context, adjoints, propagate
@@ -714,4 +715,4 @@ def test_the_check_catches(fault, monkeypatch):
 
 def test_compiler_and_this_file_propagate_alike():
     """The layers tested here come from the same registry as those of the compiler."""
-    assert compiler.propagate is propagate
+    assert walk.propagate is propagate

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from nets import eighths, model, node
 
-from onnxdtd.compiler.compile import Job, prepare
+from onnxdtd.compiler.compile import prepare
+from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.contract import COLUMNS
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Ledger
@@ -17,7 +18,7 @@ from onnxdtd.study.checks import Check
 
 
 @pytest.fixture(scope="module")
-def job() -> Job:
+def job() -> Prepared:
     weights = {"w": eighths(np.random.default_rng(2), 4, 3)}
     return prepare(model([node("MatMul", "x w", "z")], {"x": ["n", 4]}, ["z"], weights), Request("lrp-0"))
 
@@ -30,7 +31,7 @@ def ledger(*logits: float, **columns: list[float]) -> Ledger:
     return Ledger(["z", "z_node"], {name: np.stack([first[name], second[name]], axis=1) for name in COLUMNS})
 
 
-def found(job: Job, book: Ledger, opposite: float = 0.0) -> dict[str, Check]:
+def found(job: Prepared, book: Ledger, opposite: float = 0.0) -> dict[str, Check]:
     return {check.name: check for check in checked(job, book, opposite)}
 
 
@@ -40,7 +41,7 @@ def test_ledgers_are_joined_sample_by_sample() -> None:
     assert both.steps == ["z", "z_node"]
 
 
-def test_logits_of_both_signs_do_not_cancel_out(job: Job) -> None:
+def test_logits_of_both_signs_do_not_cancel_out(job: Prepared) -> None:
     """Of 4 a bias keeps 1, of -4 it keeps -3: half of both."""
     book = ledger(4.0, -4.0, out=[3.0, -1.0], bias=[1.0, -3.0], negative=[-1.0, -2.0])
     assert found(job, book)["logit"].finding == "100 % = relevance 50.00% + bias 50.00%"
@@ -49,19 +50,19 @@ def test_logits_of_both_signs_do_not_cancel_out(job: Job) -> None:
     assert {name: row[name] for name in expected} == expected
 
 
-def test_a_logit_of_zero(job: Job) -> None:
+def test_a_logit_of_zero(job: Prepared) -> None:
     assert found(job, ledger(0.0, 0.0))["logit"].finding == "0 on all inputs"
     assert all(row["in"] == 0 for row in table(job, ledger(0.0)))
 
 
 @pytest.mark.parametrize(("out", "passed"), [(1.0, True), (0.9999, True), (0.9, False), (1.1, False), (float("nan"), False)])
-def test_balance(job: Job, out: float, passed: bool) -> None:
+def test_balance(job: Prepared, out: float, passed: bool) -> None:
     check = found(job, ledger(5.0, 1.0, out=[5.0, out]))["balance"]
     assert check.passed is passed
     assert check.finding.endswith("most off in z_node") or out == 1
 
 
-def test_what_is_remarkable(job: Job) -> None:
+def test_what_is_remarkable(job: Prepared) -> None:
     checks = found(job, ledger(1.0, 0.0, positive_biases=[2.0, 2.0]))
     assert checks["logits"].finding == "1 of 2 explained logits are 0 or below"
     assert checks["biases"].finding == "1 of 1 layers have positive biases, most of them z_node (2 neurons)"

@@ -21,7 +21,8 @@ from onnxdtd.compiler import compile as compiler
 from onnxdtd.compiler import rectified as rectified_module
 from onnxdtd.compiler import residual as residual_module
 from onnxdtd.compiler import score as target_module
-from onnxdtd.compiler.compile import accumulate
+from onnxdtd.compiler import walk
+from onnxdtd.compiler.walk import accumulate
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.method import propagate as rules_module
 from onnxdtd.study import verify as verify_module
@@ -542,7 +543,7 @@ def test_a_wrong_compiler_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, wrong: Any, names: set[str]
 ) -> None:
     """Compiled anew it makes the same mistake, so that no byte differs; what comes out tells."""
-    monkeypatch.setattr(compiler, name, wrong)
+    monkeypatch.setattr(walk if name in ("shared_out", "propagate") else compiler, name, wrong)
     path, source = of(residual(np.float16 if name == "is_float" else np.float32), tmp_path, preset="dtd")
     for given in (source, None):
         report = verify(path, given)

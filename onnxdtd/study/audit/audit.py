@@ -22,8 +22,9 @@ import onnx
 import onnxdtd
 from onnxdtd.compiler import compile as compiler
 from onnxdtd.compiler.bounds import as_data, as_given, form_of
+from onnxdtd.compiler.plan import Plan
+from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.score import classes
-from onnxdtd.compiler.steps import Plan
 from onnxdtd.contract import COLUMNS
 from onnxdtd.data.forms import Form, space_axes
 from onnxdtd.data.images import heat
@@ -141,7 +142,7 @@ class Job:
     def facts(self) -> Facts:
         """Read and plan the model once for every preset."""
         rules: dict[str, dict[str, str] | None] = {}
-        found: dict[str, compiler.Job] = {}
+        found: dict[str, Prepared] = {}
         for preset in self.presets:
             made = compiler.prepare(self.model, self.asked(preset))
             ruled = {step.name: str(step.rule) for step in made.plan.steps if step.rule is not None}
@@ -322,14 +323,14 @@ class Auditor:
         part = self.redrawn(task.preset, chosen)
         return asdict(replace(part, found={"layer": place.layer, **part.found}))
 
-    def explained(self, made: compiler.Job, xs: np.ndarray, classes: np.ndarray, wanted: Wanted) -> np.ndarray:
+    def explained(self, made: Prepared, xs: np.ndarray, classes: np.ndarray, wanted: Wanted) -> np.ndarray:
         """What is ``wanted`` of the explanation of every sample for one class each, [n, ...], in batches."""
         running = Explainer(compiler.build(made), folder=self.job.model.parent, threads=1)
         run = lambda rows: wanted(running(self.layout.put(xs[rows]), [Index(c) for c in classes[rows]]))
         return in_batches(np.arange(len(xs)), self.layout, run, BATCH)
 
     def heatmaps(
-        self, proto: onnx.ModelProto | compiler.Job, preset: str, classes: np.ndarray, xs: np.ndarray | None = None
+        self, proto: onnx.ModelProto | Prepared, preset: str, classes: np.ndarray, xs: np.ndarray | None = None
     ) -> np.ndarray:
         """The relevance of every sample for one class each, [n, ...]."""
         made = compiler.prepare(proto, self.job.asked(preset)) if isinstance(proto, onnx.ModelProto) else proto

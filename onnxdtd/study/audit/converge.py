@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv
 
-from onnxdtd.compiler.compile import Job, build, prepare
-from onnxdtd.compiler.steps import Plan, Step
+from onnxdtd.compiler.compile import build, prepare
+from onnxdtd.compiler.plan import Plan
+from onnxdtd.compiler.prepared import Prepared
+from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.files import ModelLike
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
@@ -108,7 +110,7 @@ def median_of_random(size: int) -> float:
     return float(np.sqrt(betaincinv(0.5, (size - 1) / 2, 0.5))) if size > 1 else 1.0
 
 
-def _explainer(job: Job, inject: str | None = None) -> Explainer:
+def _explainer(job: Prepared, inject: str | None = None) -> Explainer:
     return Explainer(build(job, inject), folder=folder(job), threads=1)
 
 
@@ -117,7 +119,7 @@ def _relevance(explainer: Explainer, feeds: Arrays) -> Arrays:
     return {**explanation.relevance, **explanation.kept}
 
 
-def _shapes(job: Job, batch: Batch) -> dict[str, tuple[int, ...]]:
+def _shapes(job: Prepared, batch: Batch) -> dict[str, tuple[int, ...]]:
     """Those of the tensors kept, for one sample."""
     found = _relevance(_explainer(job), batch.feeds)
     return {name: (len(values) // len(batch.rows), *values.shape[1:]) for name, values in found.items()}

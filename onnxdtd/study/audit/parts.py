@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from onnxdtd.compiler.compile import Job
+from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.errors import RequestError
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.runtime.explainer import session
@@ -74,7 +74,7 @@ def kind(tensor: Tensor) -> int:
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)))
 
 
-def folder(job: Job) -> Path | None:
+def folder(job: Prepared) -> Path | None:
     """Where the external weights of a model lie."""
     return None if job.source.path is None else job.source.path.parent
 
@@ -82,7 +82,7 @@ def folder(job: Job) -> Path | None:
 class Part:
     """A part in a session: called with tensors by name, of which it takes those that it needs; gives its outputs by name."""
 
-    def __init__(self, proto: onnx.ModelProto, job: Job):
+    def __init__(self, proto: onnx.ModelProto, job: Prepared):
         self._session = session(proto, folder=folder(job), threads=1)
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._outputs = [node.name for node in self._session.get_outputs()]
@@ -103,7 +103,7 @@ class Batch:
     feeds: Arrays
 
 
-def batches(job: Job, xs: np.ndarray | Mapping[str, np.ndarray], chosen: Collection[int] | None = None) -> Iterator[Batch]:
+def batches(job: Prepared, xs: np.ndarray | Mapping[str, np.ndarray], chosen: Collection[int] | None = None) -> Iterator[Batch]:
     """The samples ``xs`` [n, ...] (by name where there are several inputs), or the ``chosen`` ones, as the model takes them."""
     axes, fixed = job.plan.samples.axes, job.plan.samples.size
     if not isinstance(xs, Mapping) and len(axes) != 1:
@@ -122,12 +122,12 @@ def batches(job: Job, xs: np.ndarray | Mapping[str, np.ndarray], chosen: Collect
         yield Batch(filled, len(some), feeds)
 
 
-def told_apart(job: Job) -> bool:
+def told_apart(job: Prepared) -> bool:
     """Can the samples of a batch be told apart everywhere? One alone can."""
     return separable(job) or job.plan.samples.size == 1 or not isinstance(job.plan.samples.size, int)
 
 
-def separable(job: Job) -> bool:
+def separable(job: Prepared) -> bool:
     """Does every tensor on the way have the samples in front? Otherwise they are told apart only if there is one."""
     tensors = [t for step in job.plan.steps for t in (*step.inputs, *step.outputs) if t is not None]
     return all(map(job.plan.samples.in_front, tensors))

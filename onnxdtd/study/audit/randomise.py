@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from onnxdtd.compiler.compile import Job
-from onnxdtd.compiler.steps import before
+from onnxdtd.compiler.facts import before
+from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.graph.emit import label
 from onnxdtd.graph.spelled import layout
 from onnxdtd.graph.tensors import Node, Tensor
@@ -43,7 +43,7 @@ class Weights:
     tensors: tuple[str, ...]
 
 
-def layers(job: Job) -> list[Weights]:
+def layers(job: Prepared) -> list[Weights]:
     """The layers of a planned model that hold weights, from the logits down to the input."""
     active, known = job.plan.active, constants(job.source.proto)
     producer = {t.name: node for node in job.graph.nodes for t in node.outputs}

@@ -16,7 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from onnxdtd.compiler.compile import Job, build, prepare
+from onnxdtd.compiler.compile import build, prepare
+from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.steps import Step
 from onnxdtd.contract import RELEVANCE, relevance_of
 from onnxdtd.graph.emit import wide
@@ -140,7 +141,7 @@ def direction(rule: Rule | None, x: np.ndarray, w: np.ndarray, low: np.ndarray, 
 class Probe:
     """A layer with what is read off it: its output, the weights of one of its neurons laid out over its input, the bounds."""
 
-    def __init__(self, job: Job, step: Step, number: int):
+    def __init__(self, job: Prepared, step: Step, number: int):
         assert step.layer is not None
         assert step.facts is not None
         e, y = job.emit, step.layer.y
@@ -154,7 +155,7 @@ class Probe:
         self.y, self.w, *self.bounds = (e.named(t, e.unique(f"{e.scope}/{i}"), None) for i, t in enumerate((y, w, *ends)))
 
 
-def with_probes(job: Job, probes: Sequence[Probe]) -> onnx.ModelProto:
+def with_probes(job: Prepared, probes: Sequence[Probe]) -> onnx.ModelProto:
     """The predictor with the nodes that the probes read."""
     proto = onnx.ModelProto()
     proto.CopyFrom(job.source.proto)
@@ -168,7 +169,7 @@ def with_probes(job: Job, probes: Sequence[Probe]) -> onnx.ModelProto:
 class Network:
     """The explained logit and its gradient with respect to the tensors ``sources``."""
 
-    def __init__(self, job: Job, model: ModelLike, request: Request, sources: Sequence[Tensor]):
+    def __init__(self, job: Prepared, model: ModelLike, request: Request, sources: Sequence[Tensor]):
         self.logits = job.plan.logits
         plain = Request(
             "gradient", output=job.plan.output, contrast=request.contrast, allow=request.allow, explain=request.explain
@@ -190,7 +191,7 @@ class Network:
         return explanation.kept[self.logits.name].astype(wide(self.logits.dtype))
 
 
-def add_logits(proto: onnx.ModelProto, job: Job) -> None:
+def add_logits(proto: onnx.ModelProto, job: Prepared) -> None:
     """Nodes for the logits, where the head hides them and no gradient needs them."""
     nodes, constants = job.emit.live([job.plan.logits])
     have = {name for node in proto.graph.node for name in node.output} | {t.name for t in proto.graph.initializer}
@@ -215,7 +216,7 @@ class Seen:
 class Tail:
     """The rest of the network as a function of a layer's input."""
 
-    def __init__(self, job: Job, x: Tensor, network: Network):
+    def __init__(self, job: Prepared, x: Tensor, network: Network):
         self._logits, self._injected, self._gradient = network.logits.name, network.injected, network.gradients[x.name]
         outputs = {self._logits: kind(network.logits), self._gradient: kind(x)}
         nodes = cut(network.proto, [x], outputs).graph.node
@@ -235,7 +236,7 @@ class Tail:
 class Roots:
     """Finds and checks root points of the neurons of a layer."""
 
-    def __init__(self, job: Job, probe: Probe, extended: onnx.ModelProto, network: Network):
+    def __init__(self, job: Prepared, probe: Probe, extended: onnx.ModelProto, network: Network):
         x = probe.slot.x
         self._probe, self._tail = probe, Tail(job, x, network)
         part = lambda given, outputs: Part(cut(extended, given, {t.name: kind(t) for t in outputs}), job)

@@ -1,0 +1,88 @@
+"""What holds for tensors: which depend on an explained input, which are never negative, which carry relevance."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onnxdtd.graph.tensors import Graph, Node, Tensor
+from onnxdtd.operators.linear import constant_value
+from onnxdtd.operators.moves import is_float, never_negative
+from onnxdtd.operators.products import held
+
+NO_RELEVANCE = ("Shape", "Size", "ConstantOfShape", "ArgMax", "ArgMin")
+
+
+@dataclass
+class Facts:
+    """What holds for tensors, by name: ``active`` depends on an explained input; ``raw`` is an explained input up to a
+    one-to-one transformation, and ``bounded`` is raw with bounds; ``nonnegative`` is provably ≥ 0.
+    """
+
+    active: set[str]
+    nonnegative: set[str]
+    raw: set[str] = field(default_factory=set)
+    bounded: set[str] = field(default_factory=set)
+
+    def is_active(self, tensor: Tensor) -> bool:
+        """Does it depend on an explained input?"""
+        return tensor.name in self.active
+
+    def stay_raw(self, sources: Collection[Tensor], results: Iterable[Tensor]) -> None:
+        """What comes of raw sources is raw, and has bounds if all of them have."""
+        names = {t.name for t in results}
+        self.raw |= names
+        if all(t.name in self.bounded for t in sources):
+            self.bounded |= names
+
+    def is_nonnegative(self, tensor: Tensor) -> bool:
+        """Is it provably ≥ 0?"""
+        if tensor.name in self.nonnegative:
+            return True
+        value = None if tensor.name in self.active else constant_value(tensor)
+        return value is not None and bool(np.all(value >= 0))
+
+
+def facts_of(nodes: Sequence[Node], explained: Sequence[Tensor]) -> Facts:
+    """Walk forward once."""
+    facts = Facts({t.name for t in explained}, set())
+    for node in nodes:
+        if node.op in NO_RELEVANCE or not any(t.name in facts.active for t in reads(node)):
+            continue
+        positive = never_negative(node, facts.is_nonnegative)
+        # An integer depends on the input in a way that relevance can follow only if it is a quantised number.
+        quantised = any(t.name in facts.active and not is_float(t.dtype) for t in node.inputs)
+        for result in node.outputs:
+            if result.dtype is None or is_float(result.dtype) or node.op == "QuantizeLinear" or quantised:
+                facts.active.add(result.name)
+                if positive:
+                    facts.nonnegative.add(result.name)
+    return facts
+
+
+def reads(node: Node) -> list[Tensor]:
+    """The inputs of a node, and what the branches of an If or the body of a Loop read from outside."""
+    graphs = [value for value in node.attrs.values() if isinstance(value, Graph)]
+    return [*node.inputs, *(t for graph in graphs for inner in graph.nodes for t in reads(inner))]
+
+
+def carriers(nodes: Sequence[Node], logits: Tensor, facts: Facts, producer: Mapping[str, Node], derivative: bool) -> set[str]:
+    """The names of all tensors that relevance can reach from ``logits``; none behind a factor that counts as a constant."""
+    wanted = {logits.name} & facts.active
+    for node in reversed(nodes):
+        if any(t.name in wanted for t in node.outputs):
+            constant = set() if derivative else held(node, facts.is_active, producer)
+            wanted.update(t.name for i, t in enumerate(reads(node)) if t.name in facts.active and i not in constant)
+    return wanted
+
+
+def before(nodes: Sequence[Node], tensor: Tensor) -> list[Node]:
+    """The nodes that a tensor depends on, in their order."""
+    wanted, needed = {tensor.name}, []
+    for node in reversed(nodes):
+        if any(t.name in wanted for t in node.outputs):
+            wanted.update(t.name for t in reads(node))
+            needed.append(node)
+    return needed[::-1]

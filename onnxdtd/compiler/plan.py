@@ -1,0 +1,172 @@
+"""From a graph to a plan, as plain data: what is explained, where it starts, which node gets which rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from onnxdtd.compiler.facts import before, carriers, facts_of
+from onnxdtd.compiler.logits import NoScores, bfloat16, origin
+from onnxdtd.compiler.samples import Samples
+from onnxdtd.compiler.steps import Step, Stepper
+from onnxdtd.errors import ModelError, RequestError, suggestion
+from onnxdtd.graph.emit import Emit, dims
+from onnxdtd.graph.spelled import views
+from onnxdtd.graph.tensors import Graph, Node, Tensor
+from onnxdtd.method.toml import Preset
+from onnxdtd.operators.axes import Axes
+from onnxdtd.operators.linear import Layer
+from onnxdtd.operators.moves import is_byte, is_float
+
+MIXING = ("conv", "dense", "average")  # families of layers that add up entries of one input
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be compiled."""
+
+    inputs: list[Tensor]
+    output: str
+    logits: Tensor
+    derivative: str | None
+    steps: list[Step]
+    stepped_back: list[Node]
+    producer: Mapping[str, Node]
+    active: Callable[[Tensor], bool]
+    nonnegative: Callable[[Tensor], bool]
+    notes: list[
+        str
+    ]  # what the caller ought to know: entries of a rule file that fit nothing, first layers by weights alone, ...
+    samples: Samples
+    preset: str
+    by_weights: list[str]  # first layers that share relevance out by their weights alone
+
+
+def plan(
+    e: Emit,
+    graph: Graph,
+    explained: Sequence[Tensor],
+    presets: Sequence[Preset],
+    *,
+    inputs: Collection[str] = (),
+    output: str | None = None,
+    keep: Sequence[str] = (),
+    bounded: Collection[str] = (),
+    allow: Mapping[str, str] | None = None,
+) -> Plan:
+    """Plan the explanation of ``output`` in terms of the inputs ``explained``; all else that goes in counts as constant.
+
+    Of several ``presets``, none of them a derivative, the first is taken that does not share relevance out by weights alone, or
+    the last. ``inputs`` are all that a caller feeds, ``keep`` names tensors whose relevance is wanted too, ``bounded`` are the
+    inputs whose bounds are known, ``allow`` maps operators and nodes to ``"pass"``. Raises ``Unsupported`` with every problem,
+    ``ModelError`` where there is nothing to explain, ``RequestError`` for an unknown name.
+    """
+    if not explained:
+        raise ModelError("the model has no floating-point input; only those can be explained" + bfloat16(graph))
+    nodes = views(e, list(graph.nodes))
+    facts = facts_of(nodes, explained)
+    producer = {t.name: node for node in nodes for t in node.outputs}
+    fed = [t for t in graph.inputs if t.name in inputs] or explained
+    follow = lambda candidate, logits: Samples(Axes(before(nodes, candidate), fed, allow or ()), fed, logits)
+    start = origin(graph, output, facts, producer, follow)
+    logits = start.logits
+    derivative = presets[0].derivative is not None
+    carrying = carriers(nodes, logits, facts, producer, derivative)
+    explained = [t for t in explained if t.name in carrying]
+    if not explained:
+        raise NoScores(f"the output {start.output!r} does not depend on a floating-point input")
+    _check_keep(keep, carrying)
+    facts.raw |= {t.name for t in explained}
+    facts.bounded |= facts.raw & {*bounded}
+    pinned = {*keep, logits.name, *(t.name for t in graph.outputs)}
+    steps = Stepper(e, facts, producer, allow or {}, derivative, carrying).steps(nodes, pinned)
+    if start.samples.doubt is not None:
+        raise ModelError(f"{start.samples.doubt}; export the model with a batch of one sample in front")
+    preset, steps, notes = _with_rules(steps, presets)
+    return Plan(
+        explained,
+        start.output,
+        logits,
+        preset.derivative,
+        steps,
+        start.stepped_back,
+        producer,
+        facts.is_active,
+        facts.is_nonnegative,
+        notes,
+        start.samples,
+        preset.name,
+        by_weights(steps),
+    )
+
+
+def explainable(graph: Graph, inputs: Sequence[str], chosen: Sequence[str] = ()) -> list[Tensor]:
+    """The inputs to explain: those ``chosen`` among ``inputs``, or all of floats, or where there are none those of uint8, of a
+    model that scales pixels itself. Raises ``RequestError`` for a choice that is none.
+    """
+    known = {t.name: t for t in graph.inputs if t.name in inputs}
+    for name in chosen:
+        if name not in known:
+            raise RequestError(f"--explain {name!r}: the model has no such input{suggestion(name, known) or _has(known)}")
+        if not is_float(known[name].dtype) and not is_byte(known[name].dtype):
+            raise RequestError(
+                f"--explain {name!r}: is {known[name].dtype}; only floating-point inputs and pixels can be explained"
+            )
+    if chosen:
+        return [t for name, t in known.items() if name in chosen]
+    return [t for t in known.values() if is_float(t.dtype)] or [t for t in known.values() if is_byte(t.dtype)]
+
+
+def _has(names: Mapping[str, object]) -> str:
+    return f"; it has {', '.join(map(repr, names))}"
+
+
+def _check_keep(keep: Sequence[str], carriers: set[str]) -> None:
+    for name in keep:
+        if name not in carriers:
+            raise RequestError(f"--keep {name!r}: relevance does not pass through such a tensor{suggestion(name, carriers)}")
+
+
+def _with_rules(steps: Sequence[Step], presets: Sequence[Preset]) -> tuple[Preset, list[Step], list[str]]:
+    """The preset that is taken, the steps with a rule for every layer, and what the caller ought to know about that."""
+    tried = [_ruled(steps, preset) for preset in presets]
+    place = next((i for i, ruled in enumerate(tried) if not by_weights(ruled)), len(presets) - 1)
+    preset, ruled = presets[place], tried[place]
+    notes = preset.unused([step.facts for step in ruled if step.facts is not None])
+    if place:
+        notes.insert(0, f"the preset is {preset.name}, since {presets[0].name}, without bounds, {_blindly(tried[0])}")
+    elif by_weights(ruled):
+        notes.append(f"the preset {preset.name} {_blindly(ruled)}; give --low and --high, or choose another --preset")
+    return preset, ruled, notes
+
+
+def _ruled(steps: Sequence[Step], preset: Preset) -> list[Step]:
+    """The steps with a rule for every layer."""
+    return [step if step.facts is None else replace(step, rule=preset.rule(step.facts)) for step in steps]
+
+
+def by_weights(steps: Sequence[Step]) -> list[str]:
+    """The first layers whose rule never looks at the values of the input. Those that slide over pictures are none of them: they
+    see few pixels at once, and behind them relevance lies where its reasons are.
+    """
+    blind = [s for s in steps if s.rule is not None and s.rule.blind and s.facts is not None and s.facts.first]
+    return [s.name for s in blind if s.layer is not None and s.layer.family in MIXING and not _over_pictures(s.layer)]
+
+
+def _over_pictures(layer: Layer) -> bool:
+    """Does it slide over at least two axes? A kernel of 1 x 64 slides over one, one of 1 x 1 over all."""
+    for slot in layer.slots:
+        sizes, weights = dims(slot.x), None if isinstance(slot.w, float) else dims(slot.w)
+        space = [] if sizes is None or layer.family == "dense" else sizes[2:]
+        kernel = weights[2:] if weights is not None and sizes is not None and len(weights) == len(sizes) else []
+        wide = [d for d, k in zip(space, kernel, strict=False) if k != 1]
+        if sum(d != 1 for d in wide or space) < 2:
+            return False
+    return True
+
+
+def _blindly(steps: Sequence[Step]) -> str:
+    """What is to be said of a preset by weights alone."""
+    first, *others = by_weights(steps)
+    more = f" and {len(others)} more" if others else ""
+    return f"shares relevance out by weights alone at {first!r}{more}, whatever the values of the input"
