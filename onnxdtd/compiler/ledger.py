@@ -8,7 +8,7 @@ layers kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +19,7 @@ from onnxdtd.contract import COLUMNS
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Tensor
-from onnxdtd.method.propagate import Division, Rule, bias_term, divides, stabiliser
+from onnxdtd.method.division import KEPT, Kept
 from onnxdtd.operators.linear import Layer
 
 Row: TypeAlias = dict[str, Tensor]
@@ -41,16 +41,16 @@ class Ledger:
                 raise ModelError(f"--ledger: the input {tensor.name!r} has no batch axis, its relevance belongs to no sample")
         self.steps: list[str] = []
         self._rows: list[Row] = []
-        self._divisions: list[Division] = []
+        self._divisions: list[tuple[float, Callable[[], Kept]]] = []
 
     def seed(self, relevance: Tensor) -> None:
         """The first row: the explained logit."""
         total = self._sum(relevance, self._plan.logits)
         self._enter(self._plan.logits.name, {"in": total, "out": total})
 
-    def record(self, division: Division) -> None:
-        """Note how a rule divided, until the step is entered."""
-        self._divisions.append(division)
+    def record(self, scale: float, kept: Callable[[], Kept]) -> None:
+        """Note what a division of a rule keeps, until the step is entered."""
+        self._divisions.append((scale, kept))
 
     def enter(self, step: Step, arrived: Pairs, handed: Pairs) -> None:
         """A row for a step, from the pairs of tensor and relevance at its outputs and at its inputs."""
@@ -65,7 +65,7 @@ class Ledger:
         if step.op in WITH_CONSTANTS:
             row["constants"] = e("Sub", row["in"], row["out"]) if handed else row["in"]
         if step.rule is not None:
-            row |= self._kept(step, divisions, arrived[0][1]) | self._biases(step) | self._inputs(step)
+            row |= self._kept(step, divisions) | self._biases(step) | self._inputs(step)
         self._enter(step.name, row)
 
     def output(self) -> Tensor:
@@ -79,17 +79,13 @@ class Ledger:
         self.steps.append(name)
         self._rows.append(row)
 
-    def _kept(self, step: Step, divisions: Iterable[Division], relevance: Tensor) -> Row:
+    def _kept(self, step: Step, divisions: Iterable[tuple[float, Callable[[], Kept]]]) -> Row:
         """What the denominators of a rule kept."""
-        e, layer, rule = self._e, _layer(step), step.rule
-        assert rule is not None
-        kept: dict[str, list[Tensor]] = {"bias": [], "stabiliser": [], "dead": []}
-        for d in divisions:
-            for name, value in _absorbed(e, layer, rule, d):
-                kept[name].append(self._sum(e.mul(value, d.branch.scale), layer.y))
-        if any(branch.when for branch in rule.branches):  # none of them is for an output of 0
-            kept["dead"].append(self._sum(e("Where", e("Equal", layer.y, 0.0), relevance, 0.0), layer.y))
-        return {name: self._total(parts) for name, parts in kept.items() if parts}
+        sums: dict[str, list[Tensor]] = {name: [] for name in KEPT}
+        for scale, kept in divisions:
+            for name, value in kept():
+                sums[name].append(self._sum(self._e.mul(value, scale), _layer(step).y))
+        return {name: self._total(parts) for name, parts in sums.items() if parts}
 
     def _biases(self, step: Step) -> Row:
         """How many biases are positive, and how much they add up to, neuron by neuron."""
@@ -134,23 +130,3 @@ class Ledger:
 def _layer(step: Step) -> Layer:
     assert step.layer is not None
     return step.layer
-
-
-def _absorbed(e: Emit, layer: Layer, rule: Rule, d: Division) -> Iterator[tuple[str, Tensor]]:
-    """The relevance that a division kept from the inputs, entry by entry of the outputs, by who kept it."""
-    if d.s is None or d.z is None:
-        if rule.divide:  # none of its terms can be other than zero
-            yield "dead", d.r
-        return
-    bias = bias_term(e, layer, d.branch, rule.params)
-    if bias is not None:
-        yield "bias", e.mul(e("Mul", d.s, bias), d.factor)
-    if isinstance(d.z, float):
-        if rule.epsilon:
-            yield "stabiliser", e("Mul", d.s, rule.epsilon if d.z >= 0 else -rule.epsilon)
-        elif d.z == 0:
-            yield "dead", d.r
-    elif rule.epsilon:
-        yield "stabiliser", e.mul(stabiliser(e, d.z, rule.epsilon, d.sign), d.s)
-    else:
-        yield "dead", e("Where", divides(e, d.z), 0.0, d.r)

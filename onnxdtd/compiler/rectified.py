@@ -43,5 +43,5 @@ def rectified(steps: Sequence[Step], sources: Iterable[str]) -> list[Step]:
 def _keeps_zeros(step: Step, firm: bool) -> bool:
     """Do the inputs get no relevance where they are 0, given whether that holds for the outputs?"""
     if step.rule is not None:
-        return all(term.x in ("x", "x+", "x-") for branch in step.rule.branches for term in branch.terms)
+        return step.rule.keeps_zeros
     return firm and step.op in KEEP_ZEROS

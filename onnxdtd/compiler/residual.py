@@ -11,15 +11,14 @@ import numpy as np
 
 from onnxdtd.graph.emit import Emit, dims, wide
 from onnxdtd.graph.tensors import Tensor
-from onnxdtd.method.propagate import Context, Rule
+from onnxdtd.method.rule import Rule
+from onnxdtd.method.terms import Context
 from onnxdtd.operators.linear import Layer
-
-Z_PLUS = {("x+", "w+"), ("x-", "w-")}
 
 
 def shared_out(e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Context) -> list[Tensor | None] | None:
     """The relevance of both inputs of such a sum, ``layer.y`` being the Relu's result; None where it is none of that kind."""
-    if not _is_plain_sum(layer) or not _is_z_plus(rule):
+    if not _is_plain_sum(layer) or not rule.is_z_plus:
         return None
     skip = 0 if context.nonnegative(layer.slots[0].x) else 1
     y, b = (e.cast(t, wide(t.dtype)) for t in (layer.y, layer.slots[skip].x))
@@ -28,15 +27,6 @@ def shared_out(e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Co
     mine = e("Mul", relevance, e("Div", positive, largest))  # at most 1 times R: neither share has another sign than R
     other = e("Sub", relevance, mine)
     return [mine, other] if skip == 0 else [other, mine]
-
-
-def _is_z_plus(rule: Rule) -> bool:
-    """Is it that rule, by whatever name?"""
-    if not rule.divide or rule.epsilon or len(rule.branches) != 1:
-        return False
-    (branch,) = rule.branches
-    terms = {(term.x, term.w) for term in branch.terms if term.sign == 1.0}
-    return terms == Z_PLUS and len(branch.terms) == 2 and branch.when is None and branch.scale == 1.0
 
 
 def _is_plain_sum(layer: Layer) -> bool:

@@ -14,7 +14,7 @@ from onnxdtd.compiler.logits import shape_text
 from onnxdtd.errors import Problem, RequestError, Unsupported, suggestion
 from onnxdtd.graph.emit import Emit, label
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.method.propagate import Rule
+from onnxdtd.method.rule import Rule
 from onnxdtd.method.toml import LayerFacts
 from onnxdtd.operators.linear import LINEAR, Layer, NotLinear, followed_by
 from onnxdtd.operators.moves import MOVE, PASS, ROUTE, Flow, is_float

@@ -16,7 +16,8 @@ from onnxdtd.compiler.steps import Step, problem
 from onnxdtd.errors import Problem, RequestError, Unsupported
 from onnxdtd.graph.emit import Emit, wide
 from onnxdtd.graph.tensors import Tensor
-from onnxdtd.method.propagate import Context, propagate
+from onnxdtd.method.propagate import propagate
+from onnxdtd.method.terms import Context
 from onnxdtd.operators.linear import NotLinear
 
 

@@ -1,130 +1,66 @@
-"""A rule as data, and ``propagate``, which applies any rule to any layer."""
+"""``propagate`` applies any rule to any layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from onnxdtd.graph.emit import Emit, wide
 from onnxdtd.graph.tensors import Tensor, Value
+from onnxdtd.method.division import Division, Kept, divide
+from onnxdtd.method.rule import Branch, Rule, Term
+from onnxdtd.method.terms import BIASES, INPUTS, WEIGHTS, Context, Operand, weight_of
 from onnxdtd.operators.linear import Layer, Slot
 
-INPUTS = ("1", "x", "x+", "x-", "l", "h", "x-l", "x-h")
-WEIGHTS = ("1", "w", "w+", "w-", "w2", "w~+", "w~-")
-BIASES = ("b", "b+", "b-", "b~+", "b~-")
-SIGNS = dict.fromkeys((("x+", "w+"), ("x-", "w-"), ("1", "w2"), ("1", "1"), "b+"), 1.0)  # of products and biases
-SIGNS |= dict.fromkeys((("x+", "w-"), ("x-", "w+"), "b-"), -1.0)
-
-
-@dataclass(frozen=True)
-class Term:
-    """sign · x · w, a summand of q."""
-
-    sign: float
-    x: str
-    w: str
-
-
-@dataclass(frozen=True)
-class Branch:
-    """scale · Σ terms / (Σ Σ terms + bias), for the outputs that ``when`` selects."""
-
-    terms: tuple[Term, ...]
-    scale: float = 1.0
-    bias: str | None = None
-    when: str | None = None
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A propagation rule with its parameters filled in. ``str()`` is the reference that selects it again."""
-
-    name: str
-    branches: tuple[Branch, ...]
-    params: Mapping[str, float] = field(default_factory=dict)
-    epsilon: float = 0.0
-    divide: bool = True
-    equation: str = ""
-    domain: str = ""
-    source: str = ""
-
-    def __str__(self) -> str:
-        """``name(parameter=value)``"""
-        short = {name: f"{value:g}" if float(f"{value:g}") == value else repr(value) for name, value in self.params.items()}
-        values = ", ".join(f"{name}={text}" for name, text in short.items())
-        return f"{self.name}({values})" if values else self.name
-
-    @property
-    def needs_bounds(self) -> bool:
-        """Does it mention l or h?"""
-        return any(set(term.x) & {"l", "h"} for branch in self.branches for term in branch.terms)
-
-    @property
-    def blind(self) -> bool:
-        """Does it share out by the weights alone, whatever the values?"""
-        return self.divide and all(term.x == "1" for branch in self.branches for term in branch.terms)
-
-    @property
-    def for_nonnegative(self) -> bool:
-        """Is it z+, whose theory knows inputs ≥ 0 only?"""
-        return all(branch.bias is None and any(term.x == "x+" for term in branch.terms) for branch in self.branches)
-
-
-@dataclass(frozen=True)
-class Context:
-    """What is known about the tensors of the model: which are ≥ 0, and the bounds of those before the first layer."""
-
-    nonnegative: Callable[[Tensor], bool]
-    bounds: Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Division:
-    """How a branch divided: the relevance r of the outputs that it is for, and factor · s = r ⊘ z. None where it has
-    nothing to share among, or does not divide.
-    """
-
-    branch: Branch
-    r: Tensor
-    s: Tensor | None = None
-    z: Value | None = None
-    sign: float = 0.0
-    factor: float = 1.0
+Record = Callable[[float, Callable[[], Kept]], None]  # told of each division: its scale, and what gives what it kept
+Live = Sequence[tuple[int, Term, Value, Value]]  # terms with the number of their slot, x and w
 
 
 def propagate(
-    e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Context, record: Callable[[Division], None] | None = None
+    e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Context, record: Record | None = None
 ) -> list[Tensor | None]:
-    """The relevance of each input of ``layer``: R_x = Σ± x_t ⊙ A(w_t)ᵀ s with s = scale · R ⊘ z, z = Σ± A(w_t) x_t + b.
-
-    ``record`` is told of every division, from which the ledger learns what the denominators kept.
-    """
+    """The relevance of each input of ``layer``: R_x = Σ± x_t ⊙ A(w_t)ᵀ s with s = scale · R ⊘ z, z = Σ± A(w_t) x_t + b."""
     shares: list[dict[str, tuple[Value, list[Tensor]]]] = [{} for _ in layer.slots]
     for branch in rule.branches:
         terms = [
-            (i, term, input_term(e, slot, term.x, context), weight_term(e, slot, term.w, rule.params))
+            (i, term, INPUTS[term.x].emit(e, Operand(e, slot, context)), weight_of(e, slot, term.w, rule.gamma))
             for i, slot, term in live_terms(layer, branch, context.nonnegative)
         ]
-        r = s = selected(e, relevance, layer.y, branch.when)
-        division, factor = Division(branch, r), 1.0
-        if terms and rule.divide:
-            z = denominator(e, layer, branch, terms, rule.params)
-            sign = sign_of(layer, branch, [term for _, term, _, _ in terms], context.nonnegative)
-            s, factor = divide(e, r, z, rule.epsilon, sign)
-            if layer.family == "dense":  # whose weights are many more than its outputs
-                s, factor = e.mul(s, factor), 1.0
-            division = Division(branch, r, s, z, sign, factor)
+        division = divided(e, layer, rule, branch, terms, selected(e, relevance, layer.y, branch.when), context)
         if record is not None:
-            record(division)
+            record(branch.scale, division.kept)
         for i, slot in enumerate(layer.slots):
             mine = [(term, x, w) for at, term, x, w in terms if at == i]
             # The factor goes to the weight, which is known when the session loads, and not to s.
-            weights = [e.mul(w, factor * branch.scale * term.sign) for term, _, w in mine]
-            for (term, x, _), back in zip(mine, adjoints(e, slot, s, weights), strict=True):
+            weights = [e.mul(w, division.factor * branch.scale * term.sign) for term, _, w in mine]
+            for (term, x, _), back in zip(mine, adjoints(e, slot, division.s, weights), strict=True):
                 shares[i].setdefault(term.x, (x, []))[1].append(back)
+    if record is not None and any(branch.when for branch in rule.branches):  # none of them is for an output of 0
+        record(1.0, lambda: iter([("dead", e("Where", e("Equal", layer.y, 0.0), relevance, 0.0))]))
     return [e.sum([e.mul(x, e.sum(backs)) for x, backs in share.values()]) if share else None for share in shares]
+
+
+def divided(e: Emit, layer: Layer, rule: Rule, branch: Branch, terms: Live, r: Tensor, context: Context) -> Division:
+    """The relevance r of the outputs that a branch is for, by its denominator; r itself under a rule that does not divide."""
+    if not rule.divide:
+        return Division(r, 1.0, lambda: iter([]))
+    if not terms:  # none can be other than zero
+        return Division(r, 1.0, lambda: iter([("dead", r)]))
+    z = denominator(e, layer, branch, terms, rule.gamma)
+    sign = sign_of(layer, branch, [term for _, term, _, _ in terms], context.nonnegative)
+    division = divide(e, r, z, rule.epsilon, sign)
+    s, factor = division.s, division.factor
+    if layer.family == "dense":  # whose weights are many more than its outputs
+        s, factor = e.mul(s, factor), 1.0
+
+    def kept() -> Iterator[tuple[str, Tensor]]:
+        bias = bias_term(e, layer, branch, rule.gamma)
+        if bias is not None:
+            yield "bias", e.mul(e("Mul", s, bias), factor)
+        yield from division.kept()
+
+    return Division(s, factor, kept)
 
 
 def adjoints(e: Emit, slot: Slot, s: Tensor, weights: Sequence[Value]) -> list[Tensor]:
@@ -142,14 +78,14 @@ def live_terms(layer: Layer, branch: Branch, nonnegative: Callable[[Tensor], boo
         for i, slot in enumerate(layer.slots)
         for term in branch.terms
         if branch.scale
-        if not (term.x == "x-" and nonnegative(slot.x))
-        if not (isinstance(slot.w, float) and {"w+": slot.w <= 0, "w-": slot.w >= 0}.get(term.w, False))
+        if not (INPUTS[term.x].vanishes and nonnegative(slot.x))
+        if not (isinstance(slot.w, float) and WEIGHTS[term.w].vanishes(slot.w))
     ]
 
 
 def is_output(layer: Layer, branch: Branch, terms: Sequence[Term]) -> bool:
     """Is the denominator the layer's own output, up to the bias? Then the predictor has computed it."""
-    return layer.exact and len(terms) == len(layer.slots) and all((t.sign, t.x, t.w) == (1.0, "x", "w") for t in terms)
+    return layer.exact and len(terms) == len(layer.slots) and all(term == Term(1.0, "x", "w") for term in terms)
 
 
 def products(layer: Layer, rule: Rule, nonnegative: Callable[[Tensor], bool]) -> int:
@@ -161,11 +97,9 @@ def products(layer: Layer, rule: Rule, nonnegative: Callable[[Tensor], bool]) ->
     return count
 
 
-def denominator(
-    e: Emit, layer: Layer, branch: Branch, terms: Sequence[tuple[int, Term, Value, Value]], params: Mapping[str, float]
-) -> Value:
+def denominator(e: Emit, layer: Layer, branch: Branch, terms: Live, gamma: float) -> Value:
     """z = Σ± A(w_t) x_t + bias, taken from the predictor's own output where it is the same."""
-    bias = bias_term(e, layer, branch, params)
+    bias = bias_term(e, layer, branch, gamma)
     if is_output(layer, branch, [term for _, term, _, _ in terms]):
         y = e.cast(layer.y, wide(layer.y.dtype))
         return y if branch.bias == "b" or layer.b is None else e("Sub", y, e.cast(layer.b, wide(layer.y.dtype)))
@@ -176,68 +110,21 @@ def denominator(
     return z if bias is None else e.add(z, bias)
 
 
-def bias_term(e: Emit, layer: Layer, branch: Branch, params: Mapping[str, float]) -> Value | None:
+def bias_term(e: Emit, layer: Layer, branch: Branch, gamma: float) -> Value | None:
     """What of the bias a branch has in its denominator."""
     if layer.b is None or branch.bias is None:
         return None
-    return part_of(e, e.cast(layer.b, wide(layer.y.dtype)), branch.bias, params)
+    return BIASES[branch.bias].emit(e, e.cast(layer.b, wide(layer.y.dtype)), gamma)
 
 
 def sign_of(layer: Layer, branch: Branch, terms: Sequence[Term], nonnegative: Callable[[Tensor], bool]) -> float:
     """1 where the denominator is never negative, -1 where it is never positive, 0 where it may be either."""
     if is_output(layer, branch, terms) and (branch.bias == "b" or layer.b is None) and nonnegative(layer.y):
         return 1.0
-    signs = {SIGNS.get((term.x, term.w), 0.0) * term.sign for term in terms}
+    signs = {term.side() for term in terms}
     if branch.bias is not None and layer.b is not None:
-        signs.add(SIGNS.get(branch.bias, 0.0))
+        signs.add(BIASES[branch.bias].sign)
     return signs.pop() if len(signs) == 1 else 0.0
-
-
-def divide(e: Emit, relevance: Tensor, z: Value, epsilon: float, sign: float) -> tuple[Tensor, float]:
-    """s and a factor of 1 or -1 with factor · s = R ⊘ z. Without ε, what has no denominator redistributes nothing."""
-    if isinstance(z, float):
-        stable = z + (epsilon if z >= 0 else -epsilon)
-        return (e.mul(relevance, 1.0 / stable) if stable else e("Mul", relevance, 0.0)), 1.0
-    if epsilon:
-        return e("Div", relevance, e("Add", z, stabiliser(e, z, epsilon, sign))), 1.0
-    if z.dtype != np.float32:
-        return e("Div", relevance, e("Where", divides(e, z), z, float("inf"))), 1.0
-    inverse, factor = reciprocal(e, z, sign)
-    return e("Mul", relevance, inverse), factor
-
-
-def reciprocal(e: Emit, z: Tensor, sign: float) -> tuple[Tensor, float]:
-    """u and a factor with factor · u = 1 ⊘ z, and 0 where z is no denominator: `divides` without a Where.
-
-    A Where costs an ONNX Runtime on a CPU five to ten times as much as an operator that only computes. ThresholdedRelu(α) keeps
-    what is above α and makes the rest 0, with α = -2¹¹² what is too negative a reciprocal. Infinity it must not see, since some
-    runtimes multiply by 0: where the sign of z is known, z is moved off zero, which costs nothing if it is done while z is
-    computed, and else the reciprocal is cut off.
-    """
-    keep = lambda value: e("ThresholdedRelu", value, alpha=-float(np.nextafter(np.float32(2**112), np.float32(np.inf))))
-    one, minus, tiny, low, high = (e.constant(np.asarray(v, z.dtype)) for v in (1, -1, sign * 2.0**-120, -(2.0**120), 2.0**120))
-    if sign > 0:
-        return keep(e("Div", minus, e("Clip", z, tiny))), -1.0
-    if sign < 0:
-        return keep(e("Div", one, e("Clip", z, None, tiny))), 1.0
-    return keep(e("Neg", keep(e("Clip", e("Div", minus, z), low, high)))), 1.0
-
-
-def stabiliser(e: Emit, z: Tensor, epsilon: float, sign: float) -> Value:
-    """ε sign(z), with sign(0) = 1."""
-    if sign > 0:
-        return epsilon
-    # Adding 2⁻¹⁰⁰ makes a zero positive and changes nothing else. (ONNX Runtime takes much less for a zero, even in float64.)
-    far = e("Mul", e("Add", z, 2.0**-100), 2.0**110)  # with the sign of z, and beyond ±ε
-    return e("Clip", far, *(e.constant(np.asarray(size, z.dtype)) for size in (-epsilon, epsilon)))
-
-
-def divides(e: Emit, z: Tensor) -> Tensor:
-    """Is there a denominator? From 2¹⁴ times the smallest normal number on, w R / z is finite for any w R below 2¹⁶.
-
-    NaN, as where a bias of -inf is taken off an output of -inf, is none either.
-    """
-    return e("GreaterOrEqual", e("Abs", z), float(np.finfo(z.dtype).tiny) * 2**14)
 
 
 def selected(e: Emit, relevance: Tensor, y: Tensor, when: str | None) -> Tensor:
@@ -254,41 +141,3 @@ def ones(e: Emit, slot: Slot) -> Value:
     one = e.constant(np.asarray([1]))
     shape = e("Concat", one, e.shape(slot.x, 1), axis=0) if slot.batched else e.shape(slot.x)
     return e.full(1.0, shape, wide(slot.x.dtype))
-
-
-def input_term(e: Emit, slot: Slot, symbol: str, context: Context) -> Value:
-    """The tensor that an input symbol stands for."""
-    if symbol == "1":
-        return 1.0
-    x = e.cast(slot.x, wide(slot.x.dtype))
-    if symbol in ("x", "x+") and (symbol == "x" or context.nonnegative(slot.x)):
-        return x
-    if symbol == "x+":
-        return e("Relu", x)
-    if symbol == "x-":
-        return e("Min", x, 0.0)
-    bound = e.cast(context.bounds(slot.x)[symbol[-1] == "h"], wide(slot.x.dtype))
-    if symbol in ("l", "h"):  # on its own it must have the size of x, or a convolution would see a smaller picture
-        return bound if slot.elementwise else e("Expand", bound, e.shape(slot.x))
-    return e.sub(x, bound)
-
-
-def weight_term(e: Emit, slot: Slot, symbol: str, params: Mapping[str, float]) -> Value:
-    """The weight that a symbol stands for."""
-    w = slot.w if isinstance(slot.w, float) else e.cast(slot.w, wide(slot.w.dtype))
-    if symbol == "1":
-        if slot.one is not None:
-            return slot.one
-        return 1.0 if slot.elementwise or isinstance(slot.w, float) else e.full(1.0, e.shape(slot.w), wide(slot.w.dtype))
-    return e.mul(w, w) if symbol == "w2" else part_of(e, w, symbol, params)
-
-
-def part_of(e: Emit, value: Value, symbol: str, params: Mapping[str, float]) -> Value:
-    """w or b as it is, its positive (+) or negative (-) part, or (~) itself plus γ times that part."""
-    if symbol in ("w", "b"):
-        return value
-    if symbol[1] == "~":
-        return e.add(value, e.mul(part_of(e, value, symbol[0] + symbol[2], params), params["gamma"]))
-    if isinstance(value, float):
-        return max(value, 0.0) if symbol[1] == "+" else min(value, 0.0)
-    return e("Relu", value) if symbol[1] == "+" else e("Min", value, 0.0)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from onnxdtd.errors import RequestError, RuleError, suggestion
-from onnxdtd.method.propagate import BIASES, INPUTS, WEIGHTS, Branch, Rule, Term
+from onnxdtd.method.rule import Branch, Rule, Term
+from onnxdtd.method.terms import BIASES, CONDITIONS, INPUTS, WEIGHTS
 from onnxdtd.operators.linear import FAMILIES, LINEAR
 from onnxdtd.operators.products import FROZEN
 from onnxdtd.operators.slopes import DERIVATIVE
@@ -26,9 +27,6 @@ SLOPES = tuple(LINEAR | DERIVATIVE)
 SIDES = ("y>0", "y<0")
 NUMBERS = (1e-30, 1e30)  # between them, and at 0, a parameter and its reciprocal are numbers in float32
 RULE_KEYS = {"equation", "domain", "source", "params", "epsilon", "divide", "terms", "direction", "bias", "branches"}
-
-# The search direction v = x · condition gives the term x · weight, since q = v w.
-CONDITIONS = {"": "w", "w>0": "w+", "w<0": "w-", "w": "w2", "1/w": "1"}
 
 
 @dataclass(frozen=True)
@@ -338,11 +336,12 @@ def _rule_factory(name: str, table: Mapping[str, Any], where: str) -> Callable[[
         return Rule(name, made, params, epsilon, divided, **words)
 
     try:
-        make({})
+        rule = make({})
     except RuleError as error:
         raise RuleError(str(error) if where in str(error) else f"{where}: {error}") from None
-    for idle in sorted(set(defaults) - _mentioned(table, branches)):
-        raise RuleError(f"{where}: the parameter {idle!r} is used nowhere (gamma is in w~+, w~-, b~+ and b~-)")
+    for idle in sorted(set(defaults) - _mentioned(table, branches) - ({"gamma"} if rule.needs_gamma else set())):
+        symbols = ", ".join(name for name, symbol in (WEIGHTS | BIASES).items() if symbol.gamma)
+        raise RuleError(f"{where}: the parameter {idle!r} is used nowhere (gamma is in {symbols})")
     return make
 
 
@@ -360,9 +359,8 @@ def _check_scales(name: str, made: Sequence[Branch], written: Sequence[Any]) -> 
 
 
 def _mentioned(table: Mapping[str, Any], branches: Sequence[Mapping[str, Any]]) -> set[str]:
-    """The names of parameters that a rule uses."""
-    scales = {str(value).removeprefix("-").strip() for value in (table.get("epsilon"), *(b.get("scale") for b in branches))}
-    return scales | ({"gamma"} if any("~" in str((b.get("terms"), b.get("bias"))) for b in branches) else set())
+    """The names of parameters that stand for a number in a rule."""
+    return {str(value).removeprefix("-").strip() for value in (table.get("epsilon"), *(b.get("scale") for b in branches))}
 
 
 def _is_number(value: Any) -> bool:
@@ -386,31 +384,27 @@ def _branch(table: Mapping[str, Any], params: Mapping[str, float], where: str) -
     _only(table, {"terms", "direction", "bias", "scale", "when"}, where)
     if ("terms" in table) == ("direction" in table):
         raise RuleError(f"{where}: needs either terms or direction")
-    weights = {weight: weight for weight in WEIGHTS} if "terms" in table else CONDITIONS
+    weights: Mapping[str, str] = {weight: weight for weight in WEIGHTS} if "terms" in table else CONDITIONS
     parts = _strings(table, "terms" if "terms" in table else "direction", where)
     if not parts:
         raise RuleError(f"{where}: has no terms")
-    terms = tuple(_term(part, weights, params, where) for part in parts)
+    terms = tuple(_term(part, weights, where) for part in parts)
     for term in terms:
         if replace(term, sign=-term.sign) in terms:
             raise RuleError(f"{where}: {term.x} {term.w} is both added and taken off, which leaves nothing")
     for key, allowed in (("bias", BIASES), ("when", SIDES)):
         if table.get(key) not in (None, *allowed):
             raise RuleError(f"{where}: {key} is one of {', '.join(allowed)}, not {table[key]!r}")
-    _needs_gamma(table.get("bias") or "", params, where)
-    return Branch(terms, _number(table.get("scale", 1.0), params, where), table.get("bias"), table.get("when"))
-
-
-def _needs_gamma(text: str, params: Mapping[str, float], where: str) -> None:
-    if "~" in text and "gamma" not in params:
+    branch = Branch(terms, _number(table.get("scale", 1.0), params, where), table.get("bias"), table.get("when"))
+    for text in branch.with_gamma if "gamma" not in params else ():
         raise RuleError(f"{where}: {text!r} needs a parameter gamma")
+    return branch
 
 
-def _term(text: str, weights: Mapping[str, str], params: Mapping[str, float], where: str) -> Term:
+def _term(text: str, weights: Mapping[str, str], where: str) -> Term:
     sign, body = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
     x, _, w = body.strip().partition(" ")
     if x not in INPUTS or w.strip() not in weights:
         options = f"an input ({', '.join(INPUTS)}) and {', '.join(filter(None, weights))}"
         raise RuleError(f"{where}: cannot read {text!r}; write {options}")
-    _needs_gamma(text, params, where)
     return Term(sign, x, weights[w.strip()])

@@ -14,7 +14,6 @@ from onnxdtd.study.checks import Check
 
 BALANCE = 1e-4  # of the relevance in the layer
 NEGATIVE = 1e-6  # of all relevance, under rules that give none
-POSITIVE_RULES = ("w2", "z+", "zB", "flat")
 
 
 def joined(ledgers: Sequence[Ledger]) -> Ledger:
@@ -77,8 +76,8 @@ def _unaccounted(ledger: Ledger) -> np.ndarray:
 
 def _positivity(job: Prepared, ledger: Ledger, opposite: float) -> Check:
     """Relevance of the other sign than the logit's, which the rules of deep Taylor decomposition do not give."""
-    rules = {step.rule.name for step in job.plan.steps if step.rule is not None}
-    promised = rules <= set(POSITIVE_RULES) and not ledger["outside"].any() and not job.request.contrast
+    positive = all(step.rule.positive for step in job.plan.steps if step.rule is not None)
+    promised = positive and not ledger["outside"].any() and not job.request.contrast
     found = f"{opposite:.2%} of all relevance has the other sign than the logit"
     return Check("positive", opposite <= NEGATIVE if promised else None, found)
 

@@ -69,8 +69,8 @@ FAULTS = [
         "share of a term without its sign",
         "method/propagate",
         "propagate",
-        "factor * branch.scale * term.sign",
-        "factor * branch.scale",
+        "division.factor * branch.scale * term.sign",
+        "division.factor * branch.scale",
         "method/propagate",
     ),
     Fault(
@@ -81,9 +81,7 @@ FAULTS = [
         "reversed(range(len(weights)))",
         "method/propagate",
     ),
-    Fault(
-        "sign of a dense layer's division lost", "method/propagate", "propagate", "e.mul(s, factor)", "s", "method/propagate"
-    ),
+    Fault("sign of a dense layer's division lost", "method/propagate", "divided", "e.mul(s, factor)", "s", "method/propagate"),
     Fault(
         "axes of size 0 taken for copies",
         "operators/linear",
@@ -117,25 +115,35 @@ FAULTS = [
         "z",
         "method/propagate",
     ),
-    Fault("sign(0) = 0", "method/propagate", "stabiliser", 'e("Add", z, 2.0**-100)', "z", "method/propagate"),
+    Fault("sign(0) = 0", "method/division", "stabiliser", 'e("Add", z, 2.0**-100)', "z", "method/propagate"),
     Fault(
-        "a dead denominator divides", "method/propagate", "reciprocal", '"ThresholdedRelu"', '"LeakyRelu"', "method/propagate"
+        "a dead denominator divides", "method/division", "reciprocal", '"ThresholdedRelu"', '"LeakyRelu"', "method/propagate"
     ),
     Fault(
         "1 / z of the wrong sign",
-        "method/propagate",
+        "method/division",
         "reciprocal",
         'keep(e("Div", one, e("Clip", z, None, tiny))), 1.0',
         'keep(e("Div", one, e("Clip", z, None, tiny))), -1.0',
         "method/propagate",
     ),
-    Fault("x⁻ is x⁺", "method/propagate", "input_term", 'e("Min", x, 0.0)', 'e("Relu", x)', "method/propagate"),
-    Fault("l and h exchanged", "method/propagate", "input_term", 'symbol[-1] == "h"', 'symbol[-1] == "l"', "method/propagate"),
-    Fault("γ adds the other part", "method/propagate", "part_of", "symbol[2]", "'+'", "method/propagate"),
+    Fault("x⁻ is x⁺", "method/terms", "INPUTS", 'e("Min", i.x, 0.0)', 'e("Relu", i.x)', "method/propagate"),
+    Fault(
+        "l and h exchanged",
+        "method/terms",
+        "Operand.high",
+        "self.context.bounds(self.slot.x)[1]",
+        "self.context.bounds(self.slot.x)[0]",
+        "method/propagate",
+    ),
+    Fault("γ adds the other part", "method/terms", "MORE_NEGATIVE", "negative(e, w)", "positive(e, w)", "method/propagate"),
+    Fault("a symbol of another number", "method/terms", "POSITIVE", "np.maximum(w, 0)", "np.abs(w)", "method/terms"),
+    Fault("a sign that it has not", "method/terms", "POSITIVE", "1.0", "-1.0", "method/terms"),
+    Fault("a rule with a bias is deep Taylor's", "method/rule", "Rule.is_deep_taylor", "b.bias is None", "True", "method/rule"),
     Fault(
         "β branch takes x⁻ w⁻", "rules/rules", "rule.alpha-beta", '["x+ w-", "x- w+"]', '["x+ w-", "x- w-"]', "method/propagate"
     ),
-    Fault("w² is |w|", "method/propagate", "weight_term", "e.mul(w, w)", 'e("Abs", w)', "method/propagate"),
+    Fault("w² is |w|", "method/terms", "WEIGHTS", "e.mul(w, w)", 'e("Abs", w)', "method/propagate"),
     Fault(
         "quantised output taken for the sum",
         "compiler/steps",
@@ -362,10 +370,10 @@ FAULTS = [
     ),
     Fault(
         "ledger forgets ε",
-        "compiler/ledger",
-        "_absorbed",
-        '"stabiliser", e.mul(stabiliser(e, d.z, rule.epsilon, d.sign), d.s)',
-        '"dead", e.mul(stabiliser(e, d.z, rule.epsilon, d.sign), d.s)',
+        "method/division",
+        "divide",
+        '"stabiliser", e.mul(small, s)',
+        '"dead", e.mul(small, s)',
         "compiler/ledger",
     ),
     Fault(
@@ -423,8 +431,8 @@ FAULTS = [
         "root looked for beside the line",
         "study/audit/roots",
         "Roots.find",
-        "direction(rule, x, w, low, high)",
-        "direction(rule, x, w, low, high) + 1",
+        "rule.direction(x, w, low, high)",
+        "rule.direction(x, w, low, high) + 1",
         "study/audit/roots",
     ),
     Fault("root on the other side", "study/audit/roots", "Roots.find", "x - way", "x + way", "study/audit/roots"),
@@ -477,7 +485,7 @@ FAULTS = [
         "~found | (np.abs(output) <= tolerance * (np.abs(w * x) + np.abs(w * root)).sum(axis=1))",
         "study/audit/roots",
     ),
-    Fault("inputs move that a neuron does not read", "study/audit/roots", "direction", "w != 0", "w == w", "study/audit/roots"),
+    Fault("inputs move that a neuron does not read", "method/rule", "Rule.direction", "w != 0", "w == w", "study/audit/roots"),
     Fault(
         "logits nobody explains",
         "study/audit/roots",

@@ -29,7 +29,10 @@ from onnxdtd.compiler import compile as compiler
 from onnxdtd.compiler import walk
 from onnxdtd.errors import RequestError, RuleError
 from onnxdtd.method import propagate as rules
-from onnxdtd.method.propagate import Context, adjoints, propagate
+from onnxdtd.method.division import Division
+from onnxdtd.method.propagate import adjoints, propagate
+from onnxdtd.method.rule import Rule as RuleData
+from onnxdtd.method.terms import Context
 from onnxdtd.method.toml import Library
 from onnxdtd.operators.linear import LINEAR, Layer, followed_by
 from onnxdtd.request import Request
@@ -150,7 +153,7 @@ def layer_of(bench: Bench) -> Layer:
     return layer
 
 
-def relevances(case: Case, rule: rules.Rule, nonnegative: bool, feeds: dict[str, np.ndarray], R: np.ndarray) -> np.ndarray:
+def relevances(case: Case, rule: RuleData, nonnegative: bool, feeds: dict[str, np.ndarray], R: np.ndarray) -> np.ndarray:
     """The relevance [2, I] of the layer's inputs side by side, as onnxdtd computes it; None counts as 0."""
     bench = case.bench()
     e, layer = bench.e, layer_of(bench)
@@ -699,8 +702,12 @@ FAULTS: dict[str, tuple[str, Callable[..., Any], str]] = {
     "bias forgotten": ("denominator", lambda e, layer, *more: e("Sub", layer.y, layer.b), "epsilon"),
     "bias kept": ("denominator", lambda e, layer, *more: layer.y, "z"),
     "wrong side": ("selected", lambda e, relevance, y, when: e("Where", e("Less", y, 0.0), relevance, 0.0), "gamma"),
-    "no stabiliser": ("divide", lambda e, relevance, z, *more: (e("Div", relevance, z), 1.0), "epsilon(epsilon=0.25)"),
-    "weights of both signs": ("weight_term", lambda e, slot, symbol, params: slot.w, "z+"),
+    "no stabiliser": (
+        "divide",
+        lambda e, relevance, z, *more: Division(e("Div", relevance, z), 1.0, list),
+        "epsilon(epsilon=0.25)",
+    ),
+    "weights of both signs": ("weight_of", lambda e, slot, symbol, gamma: slot.w, "z+"),
 }
 
 

@@ -95,11 +95,12 @@ class Part:
 @dataclass(frozen=True)
 class Facts:
     """What is known of a model before anything is measured: its digest, the rules of each preset by step (None for a
-    derivative), its layers with weights from the logits down.
+    derivative), the presets of deep Taylor decomposition, its layers with weights from the logits down.
     """
 
     sha256: str
     rules: dict[str, dict[str, str] | None]
+    deep_taylor: list[str]
     layers: list[Weights]
     classes: int | None
 
@@ -142,11 +143,13 @@ class Job:
     def facts(self) -> Facts:
         """Read and plan the model once for every preset."""
         rules: dict[str, dict[str, str] | None] = {}
+        taylor: list[str] = []
         found: dict[str, Prepared] = {}
         for preset in self.presets:
             made = compiler.prepare(self.model, self.asked(preset))
-            ruled = {step.name: str(step.rule) for step in made.plan.steps if step.rule is not None}
-            rules[preset] = None if made.plan.derivative else ruled
+            ruled = {step.name: step.rule for step in made.plan.steps if step.rule is not None}
+            rules[preset] = None if made.plan.derivative else {name: str(rule) for name, rule in ruled.items()}
+            taylor += [preset] if deep_taylor(ruled.values()) else []
             found.setdefault("derivative" if made.plan.derivative else "rules", made)
         if not found:
             raise RequestError("no preset to audit")
@@ -155,7 +158,7 @@ class Job:
             raise RequestError("the model has several inputs; an audit takes models with one")
         if not made.plan.inputs[0].shape:
             raise RequestError("the model does not declare the shape of its input")
-        return Facts(made.source.sha256, rules, layers(made), classes(made.plan))
+        return Facts(made.source.sha256, rules, taylor, layers(made), classes(made.plan))
 
     @cached_property
     def tasks(self) -> list[Task]:
@@ -174,6 +177,7 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {}
     for preset in job.presets:
         found[preset] = {"preset": preset, "rules": job.facts.rules[preset] or {}, "preconditions": None, "roots": []}
+        found[preset] |= {"deep_taylor": preset in job.facts.deep_taylor}
         found[preset] |= {"cascading": [], "independent": [], "left_out": {}, "samples": {}}
     for task, part in zip(job.tasks, parts, strict=True):
         entry = found[task.preset]
@@ -188,7 +192,7 @@ def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for entry in entries:
         entry["chance"] = chance(math.prod(job.xs.shape[1:]))
         entry["left_out"] |= _not_drawn(entry, math.prod(job.xs.shape[1:]))
-        if entry["preconditions"] is not None and deep_taylor(entry) and not entry["roots"]:
+        if entry["preconditions"] is not None and entry["deep_taylor"] and not entry["roots"]:
             entry["left_out"]["roots"] = "no root point could be looked for"
         entry["means"] = {name: summed(values) for name, values in entry["samples"].items() if mean(values) is not None}
         entry["verdict"] = verdict(entry)

@@ -24,7 +24,7 @@ from onnxdtd.graph.emit import wide
 from onnxdtd.graph.files import ModelLike
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.labels import Index
-from onnxdtd.method.propagate import Branch, Rule, weight_term
+from onnxdtd.method.terms import weight_of
 from onnxdtd.operators.linear import Slot
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
@@ -109,30 +109,9 @@ def _row(step: Step, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def has_roots(step: Step) -> bool:
     """Is it a layer with one input, samples on axis 0, whose rule has a search direction?"""
-    if step.rule is None or step.layer is None or search(step.rule) is None:
+    if step.rule is None or step.layer is None or step.rule.search is None:
         return False
     return len(step.layer.slots) == 1 and step.layer.slots[0].batched
-
-
-def search(rule: Rule) -> Branch | None:
-    """The branch of a rule that counts where y > 0, if that is one fraction with a weight in every term."""
-    found = [branch for branch in rule.branches if branch.when in (None, "y>0")]
-    if not rule.divide or len(found) != 1 or any(term.w == "1" for term in found[0].terms):
-        return None
-    return found[0]
-
-
-def direction(rule: Rule | None, x: np.ndarray, w: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """v, with which the rule's q = v w; where w is 0 so is v. All arrays are of one shape."""
-    branch = None if rule is None else search(rule)
-    assert rule is not None
-    assert branch is not None
-    gamma = rule.params.get("gamma", 0.0)
-    up, down, any_ = (condition.astype(x.dtype) for condition in (w > 0, w < 0, w != 0))
-    conditions = {"w": any_, "w+": up, "w-": down, "w2": w, "w~+": any_ + gamma * up, "w~-": any_ + gamma * down}
-    inputs = {"1": np.ones_like(x), "x": x, "x+": np.maximum(x, 0), "x-": np.minimum(x, 0)}
-    inputs |= {"l": low, "h": high, "x-l": x - low, "x-h": x - high}
-    return sum((term.sign * inputs[term.x] * conditions[term.w] for term in branch.terms), np.zeros_like(x))
 
 
 # --------------------------------------------------------------------------------------------------------- the network's parts
@@ -149,7 +128,7 @@ class Probe:
         self.step = step
         self.slot: Slot = step.layer.slots[0]
         self.one = Tensor(e.unique(f"probe/{number}/one"), dtype=wide(y.dtype), shape=y.shape)
-        w = self.slot.adjoint(self.one, weight_term(e, self.slot, "w", {}))
+        w = self.slot.adjoint(self.one, weight_of(e, self.slot, "w", 0.0))
         assert isinstance(w, Tensor)
         ends = job.bounds.of(self.slot.x) if job.bounds and step.facts.bounds else ()
         self.y, self.w, *self.bounds = (e.named(t, e.unique(f"{e.scope}/{i}"), None) for i, t in enumerate((y, w, *ends)))
@@ -248,6 +227,7 @@ class Roots:
     def find(self, batch: Batch, cotangent: np.ndarray, each: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         """What holds at the root points of up to ``each`` active neurons of every sample of a batch."""
         probe, n, rule = self._probe, len(batch.rows), self._probe.step.rule
+        assert rule is not None
         given: Arrays = {**batch.feeds, **self._head(batch.feeds)}
         like, outputs = given[probe.slot.x.name], given[probe.y.name].shape
         at = lambda point: {**given, probe.slot.x.name: point.reshape(like.shape).astype(like.dtype)}
@@ -262,7 +242,7 @@ class Roots:
             for i, neurons in enumerate(drawn):
                 one[i, neurons[turn : turn + 1]] = 1
             w = rows(self._weight({**given, probe.one.name: one.reshape(outputs).astype(probe.one.dtype)})[probe.w.name], n)
-            v = direction(rule, x, w, low, high)
+            v = rule.direction(x, w, low, high)
             slope = (w * v).sum(axis=1)
             found = np.abs(slope) > TINY * np.abs(w * v).sum(axis=1)
             way = v * np.divide((one * y).sum(axis=1), slope, where=found, out=np.zeros(n))[:, None]

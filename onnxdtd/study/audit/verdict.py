@@ -6,9 +6,10 @@ would have come out the same whatever was explained, is named with the reason in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from onnxdtd.method.rule import Rule
 from onnxdtd.study.tally import side
 from onnxdtd.study.words import mean_text
 
@@ -24,7 +25,6 @@ CHANCE = 0.3  # cosine of random vectors from which on two that agree tell nothi
 LIKELY = 0.15  # rank correlation of unrelated heatmaps, that of 29 entries, from which on the reader must know
 NOTABLE = 0.01  # shares of the logit and of neurons, and differences of correlations, below this go unsaid
 STEADY, UNSTEADY = 0.1, 0.5  # change of a heatmap under small noise, as a part of its length
-DEEP_TAYLOR = ("w2", "z+", "zB")  # the rules whose conditions the ledger counts
 
 NOISY = "noise-like heatmaps get as low (Binder et al. 2023)"
 
@@ -301,10 +301,9 @@ CONDITIONS = {  # what is counted, how a breach reads, and what holds where ther
 }
 
 
-def deep_taylor(entry: Entry) -> bool:
-    """Are the rules of the preset those of deep Taylor decomposition, most of them at least?"""
-    rules = [str(rule).startswith(DEEP_TAYLOR) for rule in entry["rules"].values()]
-    return 2 * sum(rules) >= max(len(rules), 1)
+def deep_taylor(rules: Collection[Rule]) -> bool:
+    """Are they those of deep Taylor decomposition, whose conditions the ledger counts, most of them at least?"""
+    return 2 * sum(rule.is_deep_taylor for rule in rules) >= max(len(rules), 1)
 
 
 def _conditions(entry: Entry) -> Iterator[str]:
@@ -312,7 +311,7 @@ def _conditions(entry: Entry) -> Iterator[str]:
     found = entry["preconditions"]
     if found is None:
         return
-    taylor = deep_taylor(entry)
+    taylor = entry["deep_taylor"]
     broken = [text.format(_percent(found[name])) for name, (text, _) in CONDITIONS.items() if found[name]]
     kept = [text for name, (_, text) in CONDITIONS.items() if found[name] == 0]
     if taylor and broken:

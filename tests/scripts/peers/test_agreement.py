@@ -18,7 +18,8 @@ import pytest
 from nets import Bench, assert_near, eighths, model, node
 
 import onnxdtd
-from onnxdtd.method.propagate import Context, propagate
+from onnxdtd.method.propagate import propagate
+from onnxdtd.method.terms import Context
 from onnxdtd.method.toml import Library
 from onnxdtd.operators.linear import LINEAR
 

@@ -18,7 +18,7 @@ from onnxdtd.errors import RequestError
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
 from onnxdtd.study.audit.parts import Part, batches, cut, kind
-from onnxdtd.study.audit.roots import Network, Probe, Roots, direction, roots, with_probes
+from onnxdtd.study.audit.roots import Network, Probe, Roots, roots, with_probes
 
 MODELS = Path(__file__).resolve().parents[3] / "models"
 SAMPLES = np.load(MODELS / "digits_samples.npz")["image"].astype(np.float32)
@@ -65,14 +65,14 @@ BY_HAND = {
 @pytest.mark.parametrize("rule", BY_HAND)
 def test_search_directions_by_hand(rule: str) -> None:
     x, low, high = (np.repeat(np.asarray([row], np.float64), 2, axis=0) for row in ([2, 1], [0, 0], [4, 4]))
-    found = direction(Library().rule(rule), x, WEIGHTS.T.astype(np.float64), low, high)
+    found = Library().rule(rule).direction(x, WEIGHTS.T.astype(np.float64), low, high)
     assert found.tolist() == [BY_HAND[rule][0], BY_HAND[rule][1]]
 
 
 def test_only_inputs_move_that_a_neuron_reads() -> None:
     x, w = np.asarray([[2.0, 1.0, 3.0]]), np.asarray([[2.0, -1.0, 0.0]])
     for rule, v in {"z": [2, 1, 0], "z+": [2, 0, 0], "gamma(gamma=1)": [4, 1, 0], "zB": [2, -3, 0]}.items():
-        assert direction(Library().rule(rule), x, w, x * 0, x * 0 + 4).tolist() == [v]
+        assert Library().rule(rule).direction(x, w, x * 0, x * 0 + 4).tolist() == [v]
 
 
 @pytest.mark.parametrize("rule", ["z+", "w2", "gamma(gamma=1)"])

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from onnxdtd.method.toml import Library
 from onnxdtd.study.audit import verdict as module
-from onnxdtd.study.audit.verdict import verdict
+from onnxdtd.study.audit.verdict import deep_taylor, verdict
 
 HOLD = {"positive_biases": 0.0, "bias_share": 0.0, "outside": 0.0, "negative_inputs": 0.0, "negative_logits": 0.0, "dead": 0.0}
 BETTER, LEVEL, WORSE = ({"mean": value, "error": 0.1, "n": 20} for value in (1.0, 0.1, -1.0))
@@ -41,6 +42,7 @@ def entry(**changes: Any) -> dict[str, Any]:
     made: dict[str, Any] = {
         "preset": "dtd",
         "rules": {"a": "zB", "b": "z+"},
+        "deep_taylor": True,
         "preconditions": HOLD,
         "chance": 0.1,
         "silent": {"n": 20, "empty": 0, "broken": 0, "flat": 0},
@@ -287,11 +289,22 @@ def test_conditions() -> None:
     assert "(no positive bias, no negative input of z+, no negative logit)" in sentence, "what was not counted does not hold"
     (sentence,) = said("Conditions of deep Taylor decomposition", preconditions=HOLD | {"negative_inputs": 0.3})
     assert "broken, 30% of the inputs of z+ layers are negative" in sentence
-    assert not said("Conditions of deep Taylor decomposition", preconditions=broken, rules={"a": "epsilon"})
-    pooled = {"a": "alphabeta(alpha=2, beta=1)", "b": "alphabeta(alpha=2, beta=1)", "pool": "z+"}
-    assert not said("Conditions of deep Taylor decomposition", preconditions=broken, rules=pooled), "a mean is no theory"
-    assert said("Conditions of deep Taylor decomposition", preconditions=broken, rules={"a": "zB", "b": "z+", "c": "epsilon"})
+    assert not said("Conditions of deep Taylor decomposition", preconditions=broken, deep_taylor=False)
     assert not said("Conditions of deep Taylor decomposition", preconditions=None)
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (["zB", "z+", "epsilon"], True),
+        (["w2", "epsilon"], True),
+        (["epsilon"], False),
+        (["alpha-beta", "alpha-beta", "z+"], False),  # one for a mean is no theory
+        ([], False),
+    ],
+)
+def test_most_rules_are_of_deep_taylor_decomposition(rules: list[str], expected: bool) -> None:
+    assert deep_taylor([Library().rule(name) for name in rules]) is expected
 
 
 def test_balance() -> None:

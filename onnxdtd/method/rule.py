@@ -1,0 +1,138 @@
+"""A propagation rule as data, and what follows from its terms: the only place that knows one kind of rule from another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onnxdtd.method.terms import BIASES, INPUTS, WEIGHTS
+
+
+@dataclass(frozen=True, order=True)
+class Term:
+    """sign · x · w, a summand of q."""
+
+    sign: float
+    x: str
+    w: str
+
+    def side(self, within: bool = False) -> float:
+        """1 where the summand is never negative, -1 where it is never positive, 0 where it may be either; ``within``: for
+        inputs within their bounds.
+        """
+        x = INPUTS[self.x]
+        return self.sign * (x.sign or (x.within if within else 0.0)) * WEIGHTS[self.w].sign
+
+
+Z_PLUS = [Term(1.0, "x+", "w+"), Term(1.0, "x-", "w-")]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """scale · Σ terms / (Σ Σ terms + bias), for the outputs that ``when`` selects."""
+
+    terms: tuple[Term, ...]
+    scale: float = 1.0
+    bias: str | None = None
+    when: str | None = None
+
+    @property
+    def with_gamma(self) -> list[str]:
+        """The symbols in it that need γ."""
+        weights = [term.w for term in self.terms if WEIGHTS[term.w].gamma]
+        return weights + ([self.bias] if self.bias is not None and BIASES[self.bias].gamma else [])
+
+    @property
+    def positive(self) -> bool:
+        """Are all shares ≥ 0 for inputs within their bounds?"""
+        signs = {term.side(within=True) for term in self.terms} | ({BIASES[self.bias].sign} if self.bias else set())
+        return self.scale >= 0 and len(signs) == 1 and 0 not in signs
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A propagation rule with its parameters filled in. ``str()`` is the reference that selects it again."""
+
+    name: str
+    branches: tuple[Branch, ...]
+    params: Mapping[str, float] = field(default_factory=dict)
+    epsilon: float = 0.0
+    divide: bool = True
+    equation: str = ""
+    domain: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        """``name(parameter=value)``"""
+        short = {name: f"{value:g}" if float(f"{value:g}") == value else repr(value) for name, value in self.params.items()}
+        values = ", ".join(f"{name}={text}" for name, text in short.items())
+        return f"{self.name}({values})" if values else self.name
+
+    @property
+    def gamma(self) -> float:
+        """γ; 0 in a rule without."""
+        return self.params.get("gamma", 0.0)
+
+    @property
+    def needs_gamma(self) -> bool:
+        """Does it mention γ?"""
+        return any(branch.with_gamma for branch in self.branches)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Those of all branches."""
+        return tuple(term for branch in self.branches for term in branch.terms)
+
+    @property
+    def needs_bounds(self) -> bool:
+        """Does it mention l or h?"""
+        return any(INPUTS[term.x].bounds for term in self.terms)
+
+    @property
+    def blind(self) -> bool:
+        """Does it share out by the weights alone, whatever the values?"""
+        return self.divide and all(INPUTS[term.x].fixed for term in self.terms)
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Do inputs that are 0 get no relevance?"""
+        return all(INPUTS[term.x].keeps_zeros for term in self.terms)
+
+    @property
+    def positive(self) -> bool:
+        """Has no input, if all lie within their bounds, relevance of another sign than the outputs?"""
+        return self.divide and all(branch.positive for branch in self.branches)
+
+    @property
+    def search(self) -> Branch | None:
+        """The branch that counts where y > 0, if it has a search direction: one fraction with a weight in every term."""
+        found = [branch for branch in self.branches if branch.when in (None, "y>0")]
+        if not self.divide or len(found) != 1 or not all(WEIGHTS[term.w].keeps_zeros for term in found[0].terms):
+            return None
+        return found[0]
+
+    @property
+    def is_deep_taylor(self) -> bool:
+        """Is it of deep Taylor decomposition: a search direction within the domain, and nothing kept by a bias or ε?"""
+        return self.positive and self.search is not None and not self.epsilon and all(b.bias is None for b in self.branches)
+
+    @property
+    def for_nonnegative(self) -> bool:
+        """Is it z+, whose theory knows inputs ≥ 0 only?"""
+        return all(branch.bias is None and any(term.x == "x+" for term in branch.terms) for branch in self.branches)
+
+    @property
+    def is_z_plus(self) -> bool:
+        """Is it (x⁺w⁺ + x⁻w⁻) / Σ (the same), by whatever name, where there is no bias?"""
+        if not self.divide or self.epsilon or len(self.branches) != 1:
+            return False
+        (branch,) = self.branches
+        return sorted(branch.terms) == Z_PLUS and branch.when is None and branch.scale == 1.0
+
+    def direction(self, x: np.ndarray, w: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """The search direction v, with which q = v w; where w is 0 so is v. All arrays are of one shape."""
+        assert self.search is not None, self
+        q = (t.sign * INPUTS[t.x].value(x, low, high) * WEIGHTS[t.w].value(w, self.gamma) for t in self.search.terms)
+        return np.divide(sum(q, np.zeros_like(x)), w, where=w != 0, out=np.zeros_like(x))

@@ -1,0 +1,52 @@
+"""R ⊘ z hands on what it should, and says what it kept: the two make up R."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from nets import DOUBLE, FLOAT, Bench, assert_near, model, node
+
+from onnxdtd.graph.tensors import Value
+from onnxdtd.method.division import KEPT, divide
+
+Z = {  # denominators by their sign; what is tiny is none
+    1.0: [4.0, 0.5, 0.0, 3.0],
+    -1.0: [-4.0, -0.5, 0.0, -3.0],
+    0.0: [4.0, -0.5, 0.0, -3.0],
+}
+R = np.asarray([[1.0, -2.0, 3.0, 0.0]])
+
+
+@pytest.mark.parametrize("dtype", [FLOAT, DOUBLE])
+@pytest.mark.parametrize("epsilon", [0.0, 0.25])
+@pytest.mark.parametrize("sign", Z)
+def test_what_is_handed_on_and_what_is_kept_make_up_relevance(sign: float, epsilon: float, dtype: np.dtype) -> None:
+    bench = Bench(model([node("Identity", "z", "y")], {"z": ["n", 4]}, ["y"], {}, dtype))
+    e, z = bench.e, bench.tensors["z"]
+    division = divide(e, bench.input("R", z), z, epsilon, sign)
+    kept = dict(division.kept())
+    values, zs = R.astype(dtype), np.asarray([Z[sign]], dtype)
+    found = bench.session({"s": division.s, **kept})(z=zs, R=values)
+    side = np.where(zs >= 0 if sign >= 0 else zs > 0, 1, -1)
+    expected = values / (zs + epsilon * side) if epsilon else np.where(zs == 0, 0, values / np.where(zs == 0, 1, zs))
+    if epsilon and sign < 0:
+        expected[zs == 0] = values[zs == 0] / epsilon  # sign(0) = 1
+        side[zs == 0] = 1
+    assert_near(found["s"] * division.factor, expected, 1e-15 if dtype == DOUBLE else 3e-7)
+    assert list(kept) == (["stabiliser"] if epsilon else ["dead"])
+    assert set(kept) <= set(KEPT)
+    handed = found["s"] * division.factor * zs
+    assert_near(handed + sum(found[name] for name in kept), values, 1e-15 if dtype == DOUBLE else 3e-7)
+
+
+@pytest.mark.parametrize(("z", "epsilon"), [(2.0, 0.0), (-2.0, 0.5), (0.0, 0.5), (0.0, 0.0), (2.0, 0.5)])
+def test_a_denominator_of_equal_entries(z: Value, epsilon: float) -> None:
+    bench = Bench(model([node("Identity", "R", "y")], {"R": ["n", 4]}, ["y"], {}))
+    division = divide(bench.e, bench.tensors["R"], z, epsilon, 0.0)
+    kept = dict(division.kept())
+    found = bench.session({"s": division.s, **kept})(R=R.astype(FLOAT))
+    assert isinstance(z, float)
+    whole = z + (epsilon if z >= 0 else -epsilon)
+    assert_near(found["s"], R / whole if whole else 0 * R, 1e-7)
+    assert_near(found["s"] * z + sum(found[name] for name in kept), R, 1e-7)
+    assert list(kept) == (["stabiliser"] if epsilon else [] if z else ["dead"])
