@@ -1,25 +1,57 @@
-"""Writing a file all or nothing: a temporary one beside it takes its name."""
+"""Writing a file all or nothing: a temporary one beside it takes its name. Nobody else in the package writes files."""
 
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from onnxdtd.errors import RequestError
+from onnxdtd.errors import OnnxdtdError, RequestError
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file; a link is followed. Raises ``RequestError`` where that cannot be, and leaves what was there."""
-    temporary = None
+def write(path: Path, data: bytes, refused: type[OnnxdtdError] = RequestError) -> None:
+    """Write a file; a link is followed. Raises ``refused`` where that cannot be, and leaves what was there."""
+    with _beside(path, refused) as (file, target):
+        file.write(data)
+        file.close()
+        os.replace(file.name, target)
+
+
+def copy(origin: Path, path: Path, refused: type[OnnxdtdError] = RequestError) -> None:
+    """The same with what another file holds."""
+    with _beside(path, refused) as (file, target), origin.open("rb") as source:
+        shutil.copyfileobj(source, file, 1 << 20)
+        file.close()
+        os.replace(file.name, target)
+
+
+def ready(path: Path, refused: type[OnnxdtdError] = RequestError) -> None:
+    """Raises ``refused`` where ``path`` could not be written: sooner than after a long run."""
+    with _beside(path, refused):
+        pass
+
+
+@contextmanager
+def _beside(path: Path, refused: type[OnnxdtdError]) -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file in the folder of ``path``, gone at the end unless it was renamed, and what ``path`` leads to."""
     try:
+        if path.is_dir():
+            raise refused(f"{path}: is a folder; give the name of the file to write")
         target = path.resolve()  # replace the file, not a link to it
-        if target.exists() and not target.is_file():
-            raise RequestError(f"{path}: is no regular file; give the name of the file to write")
-        temporary = target.parent / f".{target.name}.{os.getpid()}"
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        if temporary is not None and temporary.is_file():
-            temporary.unlink()
+        if not target.parent.is_dir():
+            raise refused(f"{path}: the folder {path.parent} does not exist")
+        if os.path.lexists(target) and not target.is_file():
+            raise refused(f"{path}: is not a regular file; give the name of the file to write")
+        temporary = target.with_name(f".{secrets.token_hex(8)}")  # however long the name is
+        try:
+            with temporary.open("xb") as file:  # with the permissions of any new file
+                yield file, target
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle; ValueError: a null in the name
         reason = error.strerror if isinstance(error, OSError) else error
-        raise RequestError(f"{path}: cannot be written ({reason})") from None
+        raise refused(f"{path}: cannot be written ({reason})") from None

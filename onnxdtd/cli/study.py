@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from errno import EISDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from onnxdtd import atomic
 from onnxdtd.cli.options import AsJson, Model, app, err, option, out, print_table, selects
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.request import Request
@@ -62,20 +61,17 @@ def writable(path: Path | None) -> None:
     """Raises ``RequestError`` where a report could not be written, or would destroy something else, before hours are spent."""
     if path is None:
         return
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(EISDIR, "is a folder")
-        if path.exists() and (not path.is_file() or not _is_page(path)):
-            raise RequestError(f"{path}: is there already and is no page; give another name")
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except (OSError, ValueError) as error:  # ValueError: a name with a null character
-        raise RequestError(f"{path}: cannot be written ({getattr(error, 'strerror', error)})") from None
+    atomic.ready(path)
+    if path.exists() and not _is_page(path):
+        raise RequestError(f"{path}: is there already and is no page; give another name")
 
 
 def _is_page(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(100).lstrip().lower()
+    try:
+        with path.open("rb") as file:
+            start = file.read(100).lstrip().lower()
+    except OSError as error:
+        raise RequestError(f"{path}: is there already and cannot be read ({error.strerror})") from None
     return not start or start.startswith(b"<!doctype html")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -19,8 +20,10 @@ from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from onnxdtd import atomic
 from onnxdtd.data.arrangement import arrangement
 from onnxdtd.data.forms import Form
+from onnxdtd.errors import OnnxdtdError
 
 COLOURS = "seismic"  # white is zero, red speaks for the class, blue against it
 FEW_FEATURES = 40
@@ -43,7 +46,10 @@ class Caption:
 
 
 def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, form: Form) -> None:
-    """Write a PNG of one sample and its relevance, both of one ``form``, as that suggests (see ``arrangement``)."""
+    """Write a PNG of one sample and its relevance, both of one ``form``, as that suggests (see ``arrangement``).
+
+    Raises ``OnnxdtdError`` where it cannot be written.
+    """
     arranged = arrangement(x.shape, form.slides)
     values, shares = arranged.of(form.shown(x) if arranged.kind in PICTURES else x), arranged.of(relevance)
     size = SIZES[arranged.kind](values.shape)
@@ -56,7 +62,9 @@ def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, for
     below = [_wrapped(text, size[0] * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
     _fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
-        figure.savefig(path, dpi=110, format="png")
+        file = io.BytesIO()
+        figure.savefig(file, dpi=110, format="png")
+    atomic.write(path, file.getvalue(), OnnxdtdError)  # no fault of the sample: the next would fail as well
 
 
 SIZES = {  # of the figure in inches, by the shape of what is drawn

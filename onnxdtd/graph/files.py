@@ -6,8 +6,6 @@ import filecmp
 import hashlib
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +20,7 @@ from onnx import TensorProto, ValueInfoProto, helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from onnxdtd import atomic
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph import fits
 from onnxdtd.graph.branches import take_constant_branches
@@ -416,7 +415,7 @@ def real_inputs(proto: onnx.ModelProto) -> list[ValueInfoProto]:
 
 
 def write(proto: onnx.ModelProto, path: Path, source: Path | None = None, weights: str | None = None) -> None:
-    """Write ``proto`` to ``path`` by way of a temporary file beside it, so that no half-written file can be left.
+    """Write ``proto`` to ``path``, all or nothing.
 
     External weights stay external. ``weights`` is ``"reference"`` to use the files of ``source``, which must then lie in or
     below the folder of ``path``, ``"copy"`` to give the model its own, or None to copy them into another folder only.
@@ -424,51 +423,24 @@ def write(proto: onnx.ModelProto, path: Path, source: Path | None = None, weight
     """
     if weights not in (None, "reference", "copy"):
         raise RequestError(f"weights {weights!r}: give 'reference' or 'copy'")
-    try:
-        if path.is_symlink():  # replace the file, not the link
-            path = path.resolve()
-        if path.is_dir():
-            raise ModelError(f"{path}: is a folder; give the name of the file to write")
-        if not path.parent.is_dir():
-            raise ModelError(f"{path}: the folder {path.parent} does not exist")
-        if path.exists() and not path.is_file():
-            raise ModelError(f"{path}: is not a regular file; give the name of the file to write")
-        if source is not None and path.exists() and path.samefile(source):
-            raise ModelError(f"{path}: is the source model, which is never overwritten; choose another output")
-        if any(path.resolve() == (path.parent / location).resolve() for location in locations(proto)):
-            raise ModelError(f"{path}: is where the weights of the model are; choose another output")
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({error.strerror})") from None
-    copies: dict[Path, str] = {}
-    if source is not None and (weights or source.parent.resolve() != path.parent.resolve()):
+    atomic.ready(path, ModelError)
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise ModelError(f"{path}: is the source model, which is never overwritten; choose another output")
+    folder = path.resolve().parent  # where a link leads
+    if any(path.resolve() == (folder / location).resolve() for location in locations(proto)):
+        raise ModelError(f"{path}: is where the weights of the model are; choose another output")
+    copies: dict[Path, Path] = {}
+    if source is not None and (weights or source.parent.resolve() != folder):
         origins = _external_files(proto, source.parent)
-        places = _places(origins, path, weights or "copy")
+        places = _places(origins, path.resolve(), weights or "copy")
         proto = relocated(proto, places)
-        copies = {} if weights == "reference" else {origins[location]: place for location, place in places.items()}
+        copies = {} if weights == "reference" else {origins[location]: folder / place for location, place in places.items()}
     try:
         data = proto.SerializeToString(deterministic=True)
     except ValueError:
         raise ModelError("the weights inside the model exceed 2 GiB; keep them as external data") from None
-    try:
-        if copies:
-            _copy_external_data(copies, path.parent)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    _copy_external_data(copies)
+    atomic.write(path, data, ModelError)
 
 
 def _external_files(proto: onnx.ModelProto, folder: Path) -> dict[str, Path]:
@@ -510,14 +482,27 @@ def relocated(proto: onnx.ModelProto, places: Mapping[str, str]) -> onnx.ModelPr
     return moved
 
 
-def _copy_external_data(copies: Mapping[Path, str], target: Path) -> None:
-    for origin, place in copies.items():
-        copy = target / place
-        if copy.exists() and not filecmp.cmp(origin, copy, shallow=False):
-            raise ModelError(f"{copy}: is where the weights would go, but another file is there; choose another folder")
-        if not copy.exists():
+def _copy_external_data(copies: Mapping[Path, Path]) -> None:
+    missing = {origin: copy for origin, copy in copies.items() if not _is_there(origin, copy)}
+    for origin, copy in missing.items():
+        try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(origin, copy)
+        except OSError as error:
+            raise ModelError(f"{copy}: cannot be written ({error.strerror})") from None
+        atomic.copy(origin, copy, ModelError)
+
+
+def _is_there(origin: Path, copy: Path) -> bool:
+    """Is there a copy already? Raises ``ModelError`` where it is none."""
+    try:
+        if not copy.exists():
+            return False
+        same = filecmp.cmp(origin, copy, shallow=False)
+    except OSError as error:
+        raise ModelError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    if not same:
+        raise ModelError(f"{copy}: is where the weights would go, but another file is there; choose another folder")
+    return True
 
 
 def locations(proto: onnx.ModelProto) -> list[str]:

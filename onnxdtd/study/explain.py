@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.notes import Alike, Flag, of_amount, of_rules, of_values
 
 SCORES = {None: "logit", False: "logit", "rest": "lead over the mean of the others"}
+RESULTS = "results.json"
 MANY_CLASSES = 32  # of so many the first heatmap is kept, to compare others with
 
 
@@ -56,7 +56,7 @@ class Folder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RequestError(f"{path}: cannot write there ({error.strerror})") from None
-        _try_writing(path)
+        atomic.ready(path / RESULTS)
 
     def free(self, name: str, used: set[str]) -> Path:
         """A file name for the picture of ``name`` that no other sample of this run has."""
@@ -68,19 +68,10 @@ class Folder:
 
     def finish(self, results: Sequence[Result]) -> Path:
         """Write the numbers, all or nothing."""
-        path = self.path / "results.json"
+        path = self.path / RESULTS
         text = json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False)
         atomic.write(path, text.encode())
         return path
-
-
-def _try_writing(folder: Path) -> None:
-    """Raises ``RequestError`` where no file can be made: sooner than after a long run."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise RequestError(f"{folder}: cannot write there ({error.strerror})") from None
 
 
 class Job:
@@ -207,11 +198,7 @@ class Record:
     def __init__(self, path: Path):
         if path.suffix != ".npz":
             raise RequestError(f"--save {path}: give the name of an .npz file")
-        if not path.parent.is_dir():
-            raise RequestError(f"--save {path}: there is no such folder")
-        if path.is_dir():
-            raise RequestError(f"--save {path}: is a folder; give the name of the file to write")
-        _try_writing(path.parent)
+        atomic.ready(path)
         self.path = path
         self._relevance: list[dict[str, np.ndarray]] = []
 
@@ -278,11 +265,8 @@ class Run:
         return replace(result, flags=result.flags + same)
 
     def _draw(self, result: Result, sample: Sample, relevance: np.ndarray) -> None:
-        picture = self.folder.path / result.picture
-        try:
-            draw(picture, sample.x, relevance, self.job.caption(result, sample.others), self.job.feeding.form)
-        except OSError as error:  # no fault of this sample: the next would fail as well
-            raise OnnxdtdError(f"{picture}: cannot be written ({error.strerror})") from None
+        caption = self.job.caption(result, sample.others)
+        draw(self.folder.path / result.picture, sample.x, relevance, caption, self.job.feeding.form)
 
 
 def run(

@@ -422,12 +422,12 @@ def test_samples_of_several_sizes_are_saved_one_by_one(tmp_path: Path, undrawn: 
 def test_a_place_to_save_to_is_looked_at_first(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"--save .*r.npy: give the name of an .npz file"):
         Record(tmp_path / "r.npy")
-    with pytest.raises(RequestError, match="there is no such folder"):
+    with pytest.raises(RequestError, match=r"r\.npz: the folder .*none does not exist"):
         Record(tmp_path / "none/r.npz")
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(RequestError, match="is a folder"):
         Record(tmp_path / "folder.npz")
-    with pytest.raises(RequestError, match="/proc: cannot write there"):
+    with pytest.raises(RequestError, match=r"/proc/r\.npz: cannot be written"):
         Record(Path("/proc/r.npz"))
 
 
