@@ -9,8 +9,8 @@ Where there is a GPU, both sides run on it as they come (with TF32), given and g
 is that of the GPU (with everything: context, libraries, weights), and a further table says where ONNX Runtime has put the
 nodes and how often it copies between the two memories. ``scripts/gpu.py`` calls this.
 
-    scripts/bench.py                                     everything, half an hour or so
-    scripts/bench.py --models vgg16 --batches 1 --readme
+    scripts/bench.py --write                             everything, half an hour or so
+    scripts/bench.py --models vgg16 --batches 1
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import splice
 import zoo
 
 import onnxdtd
@@ -42,10 +43,9 @@ from onnxdtd.runtime.explainer import CUDA, Explainer, Provider, default_provide
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "scripts" / "peers"))
-README = ROOT / "README.md"
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 MODELS = ("vgg16", "resnet50", "mobilenet_v2", "densenet121", "efficientnet_b0", "vit_b_16")
 PRESETS = ("dtd", "lrp-epsilon", "epsilon-alpha2beta1")
+PEERS = ("torch", "zennit", "captum")
 SIZE = 224
 COMPILED = ".dtd.onnx"
 KINDS = {  # of operators; all others are element-wise
@@ -344,28 +344,30 @@ TOLD: dict[str, Callable[[Path, int], Mapping[str, float]]] = {"one": one, "kern
 
 def tables(rows: Sequence[Row], weights: Sequence[Weight]) -> str:
     """In Markdown."""
-    lines = ["| model | batch | forward | preset | onnxdtd | zennit | captum |", "|---|---|---|---|---|---|---|"]
+    lines = []
     for row in rows:
         for preset, seconds in row.ours.items():
             theirs = [f"{t[preset] / seconds:.1f} × ours" if preset in t else "-" for t in (row.zennit, row.captum)]
-            cells = [row.model, str(row.batch), f"{_ms(row.forward)} ms", f"`{preset}`", f"{seconds / row.forward:.2f} ×"]
-            lines.append("| " + " | ".join(cells + theirs) + " |")
-    if not weights:
-        return "\n".join(lines)
-    lines += ["", "| model | compile | file | load | peak memory |", "|---|---|---|---|---|"]
-    for w in weights:
-        peaks = ", ".join(f"{ours / its:.2f} × ({ours / 1e6:.2f} GB, batch {b})" for b, (ours, its) in w.peak.items())
-        size = f"{w.size / w.size_source:.3f} × ({(w.size - w.size_source) / 1e3:+.0f} kB)"
-        load = f"{w.load / w.load_source:.1f} × ({w.load:.2f} s)"
-        lines.append(f"| {w.model} | {w.compile:.2f} s | {size} | {load} | {peaks} |")
+            cells = [row.model, row.batch, f"{_ms(row.forward)} ms", f"`{preset}`", f"{seconds / row.forward:.2f} ×"]
+            lines.append([*cells, *theirs])
+    found = [splice.table(["model", "batch", "forward", "preset", "onnxdtd", "zennit", "captum"], lines)]
+    if weights:
+        found.append(splice.table(["model", "compile", "file", "load", "peak memory"], list(map(_costs, weights))))
     if any(w.kernels for w in weights):
         kinds = [*KINDS, "element-wise"]
-        lines += ["", f"| time in | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
-        lines += [f"| {w.model} | {' | '.join(f'{w.kernels[kind]:.0%}' for kind in kinds)} |" for w in weights]
+        found.append(splice.table(["time in", *kinds], [[w.model, *(f"{w.kernels[k]:.0%}" for k in kinds)] for w in weights]))
     if any(w.placed for w in weights):
-        lines += ["", "| nodes on | CUDA | CPU | copies between |", "|---|---|---|---|"]
-        lines += [f"| {w.model} | {' | '.join(str(w.placed.get(k, 0)) for k in ('CUDA', 'CPU', 'copies'))} |" for w in weights]
-    return "\n".join(lines)
+        places = ["CUDA", "CPU", "copies"]
+        heads = ["nodes on", *places[:2], "copies between"]
+        found.append(splice.table(heads, [[w.model, *(w.placed.get(place, 0) for place in places)] for w in weights]))
+    return "\n\n".join(found)
+
+
+def _costs(w: Weight) -> list[str]:
+    """A row of the second table."""
+    peaks = ", ".join(f"{ours / its:.2f} × ({ours / 1e6:.2f} GB, batch {b})" for b, (ours, its) in w.peak.items())
+    size = f"{w.size / w.size_source:.3f} × ({(w.size - w.size_source) / 1e3:+.0f} kB)"
+    return [w.model, f"{w.compile:.2f} s", size, f"{w.load / w.load_source:.1f} × ({w.load:.2f} s)", peaks]
 
 
 def _ms(seconds: float) -> str:
@@ -380,7 +382,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-peers", action="store_true", help="without PyTorch")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
-    parser.add_argument("--readme", action="store_true", help="rewrite the tables in README.md")
+    splice.option(parser, "bench")
     for measure in TOLD:
         parser.add_argument(f"--{measure}", nargs=2, metavar=("MODEL", "BATCH"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -395,9 +397,8 @@ def main() -> None:
     if given.json:
         found = {"rows": [asdict(r) for r in rows], "weights": [asdict(w) for w in weights], "cores": os.cpu_count()}
         given.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    if given.readme:
-        before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    if given.write:
+        splice.write(given.write, "bench", text, PEERS)
 
 
 def measured(models: Sequence[str], batches: Sequence[int], rounds: int, with_peers: bool) -> tuple[list[Row], list[Weight]]:

@@ -10,7 +10,7 @@ CPU. ONNX Runtime wants the arithmetic of sizes there; of all others we say so.
 
 Then come the tables of ``bench.py``: time beside zennit and captum on the same GPU, memory, half precision.
 
-    scripts/gpu.py -o scripts/results/gpu.md
+    scripts/gpu.py --write
     scripts/gpu.py --only check --models resnet18 digits_cnn
     scripts/gpu.py --cpu --only check --models digits_cnn        a rehearsal, where everything agrees with itself
 """
@@ -29,8 +29,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
-from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +36,7 @@ import bench
 import numpy as np
 import onnx
 import onnxruntime as ort
+import splice
 import zoo
 from onnx import ModelProto
 
@@ -280,7 +279,7 @@ def check_table(found: Sequence[Check]) -> str:
         groups.setdefault((check.model, check.opset), []).append(check)
     heads = ["model", "opset", *(f"`{p}`" for p in presets), "with TF32", "ledger", "unaccounted", "same bits"]
     heads += ["nodes on GPU", "for sizes on CPU", "without kernel", "copies"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines = []
     for (model, opset), group in groups.items():
         right = [check for check in group if not check.trouble]
         plain, ledgers = ([c for c in right if c.ledger is wanted] for wanted in (False, True))
@@ -290,8 +289,8 @@ def check_table(found: Sequence[Check]) -> str:
         cells += [_span([c.unaccounted for c in ledgers]), _bits(plain)]
         cells += [_range([c.nodes for c in right]), _range([c.sizes for c in right])]
         cells += [_fallen(right), _range([c.copies for c in right])]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return splice.table(heads, lines)
 
 
 def _span(numbers: Sequence[float]) -> str:
@@ -324,22 +323,13 @@ def failures(found: Sequence[Check]) -> list[str]:
     return [f"{c.model}, opset {c.opset}, {c.preset}{', ledger' * c.ledger}: {c.failure()}" for c in found if c.failure()]
 
 
-def machine() -> str:
-    """What it was measured on and with."""
+def card() -> str:
+    """What it was measured on."""
     query = ["nvidia-smi", "--id=0", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        card = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip().replace(", ", ", driver ")
+        return subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip().replace(", ", ", driver ")
     except (OSError, subprocess.CalledProcessError):
-        card = "no NVIDIA GPU"
-    packages = ("onnxruntime-gpu", "onnx", "torch", "zennit", "captum")
-    return ", ".join([card, *(f"{p} {v}" for p in packages if (v := _version(p))), date.today().isoformat()])
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
+        return "no NVIDIA GPU"
 
 
 def main() -> int:
@@ -353,7 +343,7 @@ def main() -> int:
     parser.add_argument("--cpu", action="store_true", help="rehearse without a GPU")
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "OPSET"), help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the report there; else print it")
+    splice.option(parser, "gpu")
     given = parser.parse_args()
     if not given.cpu and CUDA not in default_providers():
         parser.error("no NVIDIA GPU here, or no onnxruntime-gpu; --cpu rehearses without")
@@ -361,7 +351,7 @@ def main() -> int:
     if given.one:
         print(json.dumps([asdict(check) for check in job(given.one[0], int(given.one[1]), given.presets, given.cpu)]))
         return 0
-    text = [f"# On a GPU\n\n{machine()}. Written by `scripts/gpu.py`, which says what is what."]
+    text = [f"{card()}. `scripts/gpu.py` says what is what."]
     found: list[Check] = []
     rows: list[bench.Row] = []
     weights: list[bench.Weight] = []
@@ -372,14 +362,13 @@ def main() -> int:
         models = [name for name in (*bench.MODELS, *bench.HALVES) if not given.models or name in given.models]
         rows, weights = bench.measured(models, given.batches, given.rounds, with_peers=True)
         text += ["## Time and memory", bench.tables(rows, weights)]
-    report = "\n\n".join(text) + "\n"
+    report = "\n\n".join(text)
+    print(report)
     if given.json:
         numbers = {"checks": [*map(asdict, found)], "rows": [*map(asdict, rows)], "weights": [*map(asdict, weights)]}
         given.json.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
-    if given.output:
-        given.output.write_text(report, encoding="utf-8")
-    else:
-        print(report)
+    if given.write:
+        splice.write(given.write, "gpu", report, bench.PEERS)
     return int(bool(failures(found)))
 
 

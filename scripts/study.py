@@ -1,10 +1,10 @@
 """The measurements of the papers on a network of ours and two real ones: which explanations are good, and what they depend on.
 
 Evaluates and audits the two-digit network (with boxes around the digit that counts) and, where ONNXDTD_ASSETS points to them,
-SqueezeNet and MobileNetV2 on photographs. Prints the tables of the README.
+SqueezeNet and MobileNetV2 on photographs.
 
-    scripts/study.py                                     ten minutes or so
-    scripts/study.py --models two_digits --readme
+    scripts/study.py --write                             ten minutes or so
+    scripts/study.py --models two_digits
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import splice
 from rich.console import Console
 from rich.progress import Progress
 
@@ -35,8 +36,6 @@ from onnxdtd.study.subject import Subject
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = Path(os.environ.get("ONNXDTD_ASSETS", ""))
-README = ROOT / "README.md"
-BEGIN, END = "<!-- study: begin -->", "<!-- study: end -->"
 CAFFE = (103.939, 116.779, 123.68)
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 TARGETS = 4  # classes of the two-digit network; the digits from there on are distractors
@@ -120,9 +119,10 @@ def studied(case: Case, workers: int, progress: Progress) -> dict[str, Any]:
 METRICS = ("aopc", "abpc", "gini", "outside_inside", "missing")
 LOW = ARROWS[LOWEST]
 COLUMNS = (*(measures.METRICS[name].head for name in METRICS), f"other classes{LOW}", f"new upper layers{LOW}")
+THEORY = ("on the hinge", "in the domain", "in the linear region", "all three", "convergence (chance)", "with gradient × input")
 
 
-def quality(name: str, study: dict[str, Any]) -> list[str]:
+def quality(name: str, study: dict[str, Any]) -> list[list[str]]:
     """How good the explanations are: a row for each preset."""
     (model,) = study["evaluation"]["models"]
     rows = []
@@ -130,13 +130,14 @@ def quality(name: str, study: dict[str, Any]) -> list[str]:
         cells = [_mean(measured["metrics"].get(metric)) for metric in METRICS]
         row = upper(audited["cascading"]) or {}
         cells += [_number(audited["class_sensitivity"].get("cosine")), _number(row.get("ssim") or row.get("spearman"))]
-        rows.append(f"| {name} | `{measured['preset']}` | {' | '.join(cells)} |")
-    return [*rows, f"| {name} | random order | {_mean(model['random']['aopc'])} | 0 |" + " - |" * (len(COLUMNS) - 2)]
+        rows.append([name, f"`{measured['preset']}`", *cells])
+    return [*rows, [name, "random order", _mean(model["random"]["aopc"]), "0", *["-"] * (len(COLUMNS) - 2)]]
 
 
-def theory(name: str, study: dict[str, Any]) -> list[str]:
+def theory(name: str, study: dict[str, Any]) -> list[list[str]]:
     """Whether the theory holds: a row for each preset."""
-    rows, presets = [], study["audit"]["presets"]
+    rows: list[list[str]] = []
+    presets = study["audit"]["presets"]
     most = max((preset["roots"] for preset in presets), key=len)
     for preset in presets:
         roots = [row for row in preset["roots"] if row["layer"] != most[-1]["layer"]]  # above which there is no region to leave
@@ -147,24 +148,16 @@ def theory(name: str, study: dict[str, Any]) -> list[str]:
         arrived = next((row for start in preset["convergence"][:1] if (row := arrival(start))), None)
         cells += [f"{arrived['cosine']:.4f} ({arrived['random']:.2f})" if arrived else "-"]
         cells += [_number((preset["similarity"].get("gradient-x-input") or {}).get("cosine"))]
-        rows.append(f"| {name} | `{preset['preset']}` | {' | '.join(cells)} |")
+        rows.append([name, f"`{preset['preset']}`", *cells])
     return rows
 
 
 def tables(studies: dict[str, dict[str, Any]]) -> str:
     """Both, in Markdown."""
-    lines = [f"| model | preset | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
-    lines += [row for name, study in studies.items() for row in quality(name, study)]
-    heads = (
-        "on the hinge",
-        "in the domain",
-        "in the linear region",
-        "all three",
-        "convergence (chance)",
-        "with gradient × input",
-    )
-    lines += ["", f"| model | preset | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
-    return "\n".join(lines + [row for name, study in studies.items() for row in theory(name, study)])
+    named = studies.items()
+    good = splice.table(["model", "preset", *COLUMNS], [row for name, study in named for row in quality(name, study)])
+    right = splice.table(["model", "preset", *THEORY], [row for name, study in named for row in theory(name, study)])
+    return f"{good}\n\n{right}"
 
 
 def _mean(value: dict[str, Any] | None) -> str:
@@ -182,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", choices=list(known), default=list(known))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
-    parser.add_argument("--readme", action="store_true", help="rewrite the tables in README.md")
+    splice.option(parser, "study")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -191,9 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text)
     if given.json:
         given.json.write_text(json.dumps(studies, indent=1), encoding="utf-8")
-    if given.readme:
-        before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    if given.write:
+        splice.write(given.write, "study", text, ("scikit-image", "scipy"))
     sys.stdout.flush()
 
 

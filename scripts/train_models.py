@@ -11,7 +11,6 @@ import hashlib
 import logging
 import math
 import platform
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+import splice
 import torch
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
@@ -395,19 +395,10 @@ def tables(cards: list[Card], files: list[Path]) -> str:
             "|---|---:|---|",
             *map(fingerprint, files),
             "",
-            f"Written with Python {platform.python_version()}, {versions}.",
+            f"Written by `scripts/train_models.py` with Python {platform.python_version()}, {versions}.",
             f"Measured with ONNX Runtime {ort.__version__} on the CPU.",
         ]
     )
-
-
-def write_between_markers(readme: Path, text: str) -> None:
-    """Replace what stands between the two marker comments of `readme`."""
-    pattern = re.compile(r"(<!-- tables: begin.*?-->\n).*?(<!-- tables: end -->)", re.DOTALL)
-    content, found = pattern.subn(lambda m: f"{m[1]}\n{text}\n\n{m[2]}", readme.read_text(encoding="utf-8"))
-    if found != 1:
-        raise SystemExit(f"{readme}: expected one pair of table markers, found {found}")
-    readme.write_text(content, encoding="utf-8")
 
 
 # ---------------------------------------------------------------- main
@@ -425,7 +416,7 @@ def make(folder: Path) -> None:
         cards.append(Card(recipe, path, measure(path, recipe.test)))
         print(f"{recipe.name:20} {cards[-1].accuracy:7.2%}", flush=True)
     files = [card.path for card in cards] + save_samples(folder, test, test_pairs)
-    write_between_markers(folder / "README.md", tables(cards, files))
+    splice.splice(folder / "README.md", "tables", tables(cards, files))
 
 
 def main() -> None:

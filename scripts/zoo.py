@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+import splice
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import onnxdtd
@@ -46,8 +47,6 @@ from onnxdtd.contract import read_metadata
 from onnxdtd.graph import files
 from onnxdtd.request import Request
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-BEGIN, END = "<!-- zoo: begin -->", "<!-- zoo: end -->"
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 DRAWS = 8  # inputs a model is asked about
 SAME = 1e-4  # relative, of the gradients of two runtimes
@@ -442,12 +441,11 @@ def summary(found: Sequence[Row]) -> str:
 
 def table(found: Sequence[Row]) -> str:
     """The rows in Markdown."""
-    lines = ["| model | exporter | nodes | covered | compile seconds | worst error |", "|---|---|---|---|---|---|"]
+    lines = []
     for row in found:
         covered = f"{100 * (1 - len(row.missing) / max(row.nodes, 1)):.4g} %"
-        cells = [row.model, row.exporter, str(row.nodes), covered, f"{row.seconds:.2f}", _error_text(row)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([row.model, row.exporter, row.nodes, covered, f"{row.seconds:.2f}", _error_text(row)])
+    return splice.table(["model", "exporter", "nodes", "covered", "compile seconds", "worst error"], lines)
 
 
 def _error_text(row: Row) -> str:
@@ -458,36 +456,29 @@ def _error_text(row: Row) -> str:
     return f"{max(row.agreeing or row.errors):.0e} ({len(row.agreeing)} of {len(row.errors)})"
 
 
-def write_readme(text: str) -> None:
-    """Put it between the markers."""
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> int:
     """Run the zoo."""
     parser = argparse.ArgumentParser(description="Compile and check classifiers of many families and exporters.")
     parser.add_argument("--models", nargs="+", metavar="NAME", default=[], help="only these")
     parser.add_argument("--folder", type=Path, help="where to export to; by default a temporary folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
-    parser.add_argument("--readme", action="store_true", help="rewrite the table in README.md")
+    splice.option(parser, "zoo")
     chosen = parser.parse_args()
     known = [network.name for network in ZOO] + [path.stem for path in model_files()]
     if unknown := set(chosen.models) - set(known):
         parser.error(f"no model {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    if chosen.readme and chosen.models:
-        parser.error("--readme shows all models, not some")
+    if chosen.write and chosen.models:
+        parser.error("--write shows all models, not some")
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)  # the exporters talk a lot
     with tempfile.TemporaryDirectory() as temporary:
         found = list(rows(chosen.models, chosen.folder or Path(temporary)))
-    print(table(found), summary(found), sep="\n\n")
+    text = f"{summary(found)}\n\n{table(found)}"
+    print(text)
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(row) for row in found], indent=1), encoding="utf-8")
-    if chosen.readme:
-        folded = f"<details>\n<summary>The table</summary>\n\n{table(found)}\n\n</details>"
-        write_readme(f"{summary(found)}\n\n{folded}")
+    if chosen.write:
+        splice.write(chosen.write, "zoo", text, ("torch", "torchvision", "onnxscript"))
     return int(any(row.failures() for row in found))
 
 

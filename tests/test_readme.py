@@ -100,3 +100,27 @@ def test_table_of_presets_is_complete() -> None:
     named = set(re.findall(r"`([a-z0-9-]+)`", section.split("On `two_digits")[0]))
     listed = named | {f"{name}-flat" for name in named if f"| `{name}`, `-flat`" in section}
     assert listed - {"-flat"} == set(Library().presets)
+
+
+def test_the_definitions_fit_a_page_and_are_complete() -> None:
+    """They are in the wheel; what was measured is not."""
+    from onnxdtd.method.toml import Library
+
+    page = ROOT / "rules" / "README.md"
+    assert page.stat().st_size <= 6 * 1024
+    sections = dict(part.split("\n", 1) for part in page.read_text(encoding="utf-8").split("\n## ")[1:])
+    named = {
+        head: set(re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`.*?) \|", sections[head], re.M)))) for head in sections
+    }
+    assert named["Rules"] == set(Library().rules)
+    assert named["Presets"] == set(Library().presets)
+
+
+FOLDERS = ("rules", "models", "scripts", "onnxdtd")
+PAGES = [*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in ROOT.glob(f"{folder}/**/*.md"))]
+
+
+@pytest.mark.parametrize("page", sorted(PAGES), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []

@@ -14,15 +14,13 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from rich.console import Console
-from rich.table import Table
 
 import onnxdtd
 from onnxdtd.contract import KEPT
@@ -30,6 +28,8 @@ from onnxdtd.graph import files
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
+import splice  # noqa: E402
+
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1")
 LIMIT = 1e-4  # of the logit
 HALF = 1e-3  # where the relevance itself comes in half precision
@@ -119,6 +119,13 @@ def balance(model: Model, preset: str) -> Row:
     return Row(model.name, preset, **shares, unaccounted=worst, limit=HALF if model.x.dtype == np.float16 else LIMIT)
 
 
+def table(rows: Sequence[Row]) -> str:
+    """In Markdown, shares in per cent of the logit."""
+    names = ("relevance", *KEPT)
+    lines = [[r.model, r.preset, *(percent(getattr(r, n)) for n in names), f"{r.unaccounted:.1e}"] for r in rows]
+    return splice.table(["model", "preset", *names, "unaccounted"], lines)
+
+
 def percent(share: float) -> str:
     """A share of the logit; nothing where it is nothing."""
     return "" if abs(share) < 5e-6 else f"{share:.2%}"
@@ -129,8 +136,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", action="store_true", help="also torchvision's networks and the light graphs of onnx")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
+    splice.option(parser, "balance")
     given = parser.parse_args()
-    table = Table("model", "preset", "relevance", "bias", "stabiliser", "dead", "constants", "unaccounted")
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         sources: list[Callable[[], Iterator[Model]]] = [bundled, real]
@@ -139,17 +146,14 @@ def main() -> int:
         for source in sources:
             for model in source():
                 for preset in PRESETS:
-                    row = balance(model, preset)
-                    rows.append(row)
-                    shares = (row.relevance, row.bias, row.stabiliser, row.dead, row.constants)
-                    table.add_row(row.model, row.preset, *map(percent, shares), f"{row.unaccounted:.1e}")
-    console = Console()
-    console.width = max(console.width, 130)  # a table in a file need not fit a screen
-    console.print(table)
+                    rows.append(balance(model, preset))
     wrong = [row for row in rows if not row.unaccounted <= row.limit]
-    print(f"{len(rows) - len(wrong)} of {len(rows)} accounted for, up to {LIMIT:g} of the logit")
+    text = f"{len(rows) - len(wrong)} of {len(rows)} accounted for, up to {LIMIT:g} of the logit.\n\n{table(rows)}"
+    print(text)
     for row in wrong:
-        print(f"  {row.model}, {row.preset}: {row.unaccounted:.1e} of the logit is unaccounted for")
+        print(f"{row.model}, {row.preset}: {row.unaccounted:.1e} of the logit is unaccounted for")
+    if given.write:
+        splice.write(given.write, "balance", text, ("torch", "torchvision"))
     if given.json:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
     return int(bool(wrong))

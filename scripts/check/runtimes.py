@@ -36,14 +36,13 @@ import onnx
 import onnxruntime as ort
 from onnx import ModelProto, NodeProto
 from onnx.reference import ReferenceEvaluator
-from rich.console import Console
-from rich.table import Column, Table
 
 import onnxdtd
 from onnxdtd.runtime.explainer import CUDA, Provider, default_providers, load_cuda
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+import splice  # noqa: E402
 from assets import ASSETS, MISSING  # noqa: E402  (how to feed the real classifiers)
 
 MODELS = ROOT / "models"
@@ -324,14 +323,11 @@ def rows(names: Sequence[str], presets: Sequence[str]) -> Iterator[Row]:
                     print(f"{case.name}, {preset}: {str(error).splitlines()[0]}", file=sys.stderr)
 
 
-def table(found: Sequence[Row]) -> Table:
+def table(found: Sequence[Row]) -> str:
     """The largest difference of every runtime."""
     names = list(dict.fromkeys(name for row in found for name in (*row.differences, *row.trouble, *row.refused)))
-    result = Table(Column("model", no_wrap=True), "preset", "1 ulp", *names)
-    for row in found:
-        cells = [_cell(row, name) for name in names]
-        result.add_row(row.model, row.preset, f"{max(row.neighbours):.0e}", *cells)
-    return result
+    rows = [[row.model, row.preset, f"{max(row.neighbours):.0e}", *(_cell(row, name) for name in names)] for row in found]
+    return splice.table(["model", "preset", "1 ulp", *names], rows)
 
 
 def _cell(row: Row, name: str) -> str:
@@ -346,13 +342,15 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", metavar="NAME", default=[], help="only these")
     parser.add_argument("--presets", nargs="+", metavar="NAME", default=[], help=f"only these of {', '.join(PRESETS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    splice.option(parser, "runtimes")
     chosen = parser.parse_args()
     found = list(rows(chosen.models, chosen.presets))
-    Console(width=170).print(table(found))
-    for reason in sorted({f"{row.model}: no {name}: {text}" for row in found for name, text in row.trouble.items()}):
-        print(reason)
     failures = [failure for row in found for failure in row.failures()]
-    print(*failures, sep="\n")
+    reasons = sorted({f"{row.model}: no {name}: {text}" for row in found for name, text in row.trouble.items()})
+    text = "\n".join([table(found), "", *(f"- {line}" for line in (*reasons, *failures))])
+    print(text)
+    if chosen.write:
+        splice.write(chosen.write, "runtimes", text, ("openvino",))
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(row) for row in found], indent=1), encoding="utf-8")
     return int(bool(failures) or not found)

@@ -41,6 +41,7 @@ from onnxdtd.graph import files
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+import splice  # noqa: E402
 import zoo  # noqa: E402
 
 zoo.torchvision()  # zennit imports it
@@ -55,8 +56,6 @@ from zennit.core import BasicHook, Composite  # noqa: E402
 from zennit.layer import Sum  # noqa: E402
 from zennit.torchvision import ResNetBasicBlockCanonizer, ResNetBottleneckCanonizer  # noqa: E402
 
-README = ROOT / "rules" / "README.md"
-BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
 CAPTUM = Path(__file__).resolve().parent / "captum.toml"
 VERDICTS = {
     "same": "the same within 1e-4",
@@ -503,13 +502,6 @@ def summary(found: Sequence[Row]) -> str:
     return f"{len({row.model for row in found})} models, {len(found)} comparisons: {numbers}."
 
 
-def markdown(head: str, lines: Sequence[Sequence[str]]) -> str:
-    """A table."""
-    columns = head.split(" | ")
-    rule = ["---"] * len(columns)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (columns, rule, *lines))
-
-
 def overview(found: Sequence[Row]) -> str:
     """The worst difference of each model to each group of comparisons, and what is not the same."""
     lines = []
@@ -523,7 +515,7 @@ def overview(found: Sequence[Row]) -> str:
             parts = ([f"{max(same):.0e}"] if same else []) + [f"{count} {verdict}" for count, verdict in counts if count]
             cells.append("; ".join(parts))
         lines.append(cells)
-    return markdown(" | ".join(["model", *GROUPS]), lines)
+    return splice.table(["model", *GROUPS], lines)
 
 
 def details(found: Sequence[Row]) -> str:
@@ -538,7 +530,7 @@ def details(found: Sequence[Row]) -> str:
         + [_reason(row)]
         for row in found
     ]
-    return markdown("model | preset | peer | difference | cosine | Σ ours | Σ peer | why", lines)
+    return splice.table(["model", "preset", "peer", "difference", "cosine", "Σ ours", "Σ peer", "why"], lines)
 
 
 def _sums(row: Row) -> list[str]:
@@ -564,27 +556,18 @@ GROUPS: dict[str, Callable[[Row], bool]] = {
 }
 
 
-def write_readme(found: Sequence[Row]) -> None:
-    """Put the tables between the markers."""
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    _, after = rest.split(END)
-    folded = f"<details>\n<summary>Every comparison</summary>\n\n{details(found)}\n\n</details>"
-    text = f"{summary(found)}\n\n{overview(found)}\n\n{folded}"
-    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> int:
     """Compare them all."""
     parser = argparse.ArgumentParser(description="Compare our relevance with that of zennit and captum.")
     parser.add_argument("--models", nargs="+", metavar="NAME", default=[], help="only these")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
-    parser.add_argument("--readme", action="store_true", help="rewrite the tables in rules/README.md")
+    splice.option(parser, "agreement")
     chosen = parser.parse_args()
     real = assets()
     if unknown := set(chosen.models) - {*NETWORKS, *real}:
         parser.error(f"no model {', '.join(sorted(unknown))}; there are {', '.join([*NETWORKS, *real])}")
-    if chosen.readme and (chosen.models or not real):
-        parser.error("--readme shows all models, and needs ONNXDTD_ASSETS for the real ones")
+    if chosen.write and (chosen.models or not real):
+        parser.error("--write shows all models, and needs ONNXDTD_ASSETS for the real ones")
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     found: list[Row] = []
@@ -594,8 +577,9 @@ def main() -> int:
     print(summary(found))
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(row) for row in found], indent=1), encoding="utf-8")
-    if chosen.readme:
-        write_readme(found)
+    if chosen.write:
+        text = f"{summary(found)}\n\n{overview(found)}\n\n{splice.folded('Every comparison', details(found))}"
+        splice.write(chosen.write, "agreement", text, ("torch", "torchvision", "zennit", "captum"))
     return int(any(row.verdict == "DIFFERENT" for row in found))
 
 

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 import onnxdtd
 from onnxdtd.request import Request
@@ -29,6 +27,8 @@ from onnxdtd.study.evaluate import Evaluation, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
+import splice  # noqa: E402
+
 PRESET = "lrp-epsilon"
 
 
@@ -85,7 +85,7 @@ def compared(name: str, path: Path, x: np.ndarray, patch: int, workers: int) -> 
     for order in ("morf", "lerf"):
         curve = np.array([row["presets"][PRESET][order] for row in rows])
         worst = max(worst, np.abs(curve[:, :1] - curve[:, 1:] - drops[order]).max() / np.abs(curve).max())
-    return name, f"{len(x)} x {regions}", f"{worst:.1e}", f"{mine:.1f} s", f"{other:.1f} s", f"{other / mine:.1f} x"
+    return name, f"{len(x)} × {regions}", f"{worst:.1e}", f"{mine:.1f} s", f"{other:.1f} s", f"{other / mine:.1f} ×"
 
 
 def exported(name: str, folder: Path, side: int) -> tuple[Path, np.ndarray]:
@@ -105,6 +105,7 @@ def main() -> None:
     """Compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=2)
+    splice.option(parser, "region_perturbation")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -115,10 +116,12 @@ def main() -> None:
             "resnet18": lambda: (*exported("resnet18", Path(folder), 96), 16),
             "squeezenet1_1": lambda: (*exported("squeezenet1_1", Path(folder), 96), 16),
         }
-        table = Table("model", "samples x regions", "difference", "onnxdtd", "Quantus", "Quantus / onnxdtd")
-        for name, case in cases.items():
-            table.add_row(*compared(name, *case(), given.workers))
-    Console(width=120).print(table)
+        rows = [compared(name, *case(), given.workers) for name, case in cases.items()]
+    heads = ["model", "samples × regions", "difference", "onnxdtd", "Quantus", "Quantus / onnxdtd"]
+    text = splice.table(heads, rows)
+    print(text)
+    if given.write:
+        splice.write(given.write, "region_perturbation", text, ("quantus", "torch"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The rules of zennit and captum against ours: the same, or different by exactly what rules/README.md says.
+"""The rules of zennit and captum against ours: the same, or different by exactly what scripts/results/agreement.md says.
 
 The peers compute in float64, and divide as we do where their stabiliser is not what a test is about.
 """
