@@ -246,12 +246,13 @@ def cases() -> Iterator[Case]:
     for name in BUNDLED:
         with np.load(MODELS / ("two_digits_samples.npz" if name == "two_digits" else "digits_samples.npz")) as data:
             images = data["image"]
-        yield _case(name, MODELS / f"{name}.onnx", images.reshape(len(images), 64) if "sklearn" in name else images, 0, 1)
+        yield case(name, MODELS / f"{name}.onnx", images.reshape(len(images), 64) if "sklearn" in name else images, 0, 1)
     for asset in () if MISSING else ASSETS:
-        yield _case(asset.name, asset.path, asset.inputs(), *asset.bounds)
+        yield case(asset.name, asset.path, asset.inputs(), *asset.bounds)
 
 
-def _case(name: str, path: Path, samples: Array, low: Any, high: Any) -> Case:
+def case(name: str, path: Path, samples: Array, low: Any, high: Any) -> Case:
+    """A model with real inputs in its own units, and their bounds."""
     model = onnx.load(path)
     constants = {tensor.name for tensor in model.graph.initializer}
     value = next(value for value in model.graph.input if value.name not in constants)

@@ -7,21 +7,21 @@ ONNX Runtime on a CPU has few kernels for float16; it computes in float32 and fo
 unseen. The reference implementation of onnx rounds every result. Both have to be right.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from classifiers import HALF, OPERATORS, normal, small
 from nets import DOUBLE, FLOAT, Session, assert_near, model, node
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import onnxdtd
 from onnxdtd.errors import OnnxdtdError
 
 Array = np.ndarray
-HALF = np.dtype(np.float16)
 WITHIN = 0.02  # of the largest relevance
 PRESETS = ["dtd", "dtd-z", "lrp-0", "lrp-epsilon", "lrp-gamma", "lrp-alpha2beta1", "epsilon-plus", "gradient", "sensitivity"]
 
@@ -176,64 +176,6 @@ def test_options(options):
 
 
 # ---- each operator that is neither linear nor a pass -----------------------------------------------------------------
-
-
-def normal(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-def small(nodes: Sequence[NodeProto], shape: Sequence[int], constants: Mapping[str, Array], size: int, opset: int = 17) -> Any:
-    """A function that makes x -> Gemm -> nodes (from s to h) -> three classes in a type."""
-    weights = dict(constants) | {"w1": normal(shape[-1], shape[-1], seed=11) / 2, "w": normal(size, 3, seed=12) / 2}
-    every = [node("MatMul", "x w1", "s"), *nodes, node("Flatten", "h", "rows"), node("MatMul", "rows w", "y")]
-
-    def made(dtype: np.dtype) -> ModelProto:
-        cast = {
-            n: np.asarray(v).astype(dtype) if np.asarray(v).dtype.kind == "f" else np.asarray(v) for n, v in weights.items()
-        }
-        return model(every, {"x": ["n", *shape[1:]]}, ["y"], cast, dtype, opset)
-
-    return made
-
-
-VECTORS = {"gamma": normal(4, seed=1), "beta": normal(4, seed=2)}
-CHANNELS = {"gamma": normal(3, seed=1), "beta": normal(3, seed=2)}
-OPERATORS = {  # nodes from s to h, their constants, the operator set
-    "Softmax": ([node("Softmax", "s", "h")], {}, 17),
-    "LogSoftmax": ([node("LogSoftmax", "s", "h")], {}, 17),
-    "LayerNormalization": ([node("LayerNormalization", "s gamma beta", "h")], VECTORS, 17),
-    "InstanceNormalization": ([node("InstanceNormalization", "s gamma beta", "h")], CHANNELS, 17),
-    "ReduceL2": ([node("ReduceL2", "s", "n", axes=[2], keepdims=1), node("Div", "s n", "h")], {}, 17),
-    "ReduceMax": ([node("ReduceMax", "s", "n", axes=[2], keepdims=1), node("Add", "s n", "h")], {}, 17),
-    "Max": ([node("Neg", "s", "n"), node("Max", "s n", "h")], {}, 17),
-    "Clip": ([node("Clip", "s low high", "h")], {"low": np.array(-0.5), "high": np.array(0.5)}, 17),
-    "Pow": ([node("Pow", "s two", "h")], {"two": np.array(2.0)}, 17),
-    "PRelu": ([node("PRelu", "s slope", "h")], {"slope": np.array([0.25])}, 17),
-    **{op: ([node(op, "s", "h")], {}, 17) for op in ("Elu", "Selu", "LeakyRelu", "Sigmoid", "Tanh", "Softplus", "Erf")},
-    **{op: ([node(op, "s", "h")], {}, 17) for op in ("Softsign", "HardSigmoid", "HardSwish", "Exp", "Abs", "ThresholdedRelu")},
-    "Gelu": ([node("Gelu", "s", "h")], {}, 20),
-    "Gelu by tanh": ([node("Gelu", "s", "h", approximate="tanh")], {}, 20),
-    "Mish": ([node("Mish", "s", "h")], {}, 18),
-    "SiLU": ([node("Sigmoid", "s", "g"), node("Mul", "s g", "h")], {}, 17),
-    "Where": (
-        [node("Greater", "s zero", "c"), node("Neg", "s", "n"), node("Where", "c s n", "h")],
-        {"zero": np.array(0.0)},
-        17,
-    ),
-    "Concat": ([node("Relu", "s", "r"), node("Concat", "s r", "b", axis=1), node("Slice", "b one four axis", "h")], {
-        "one": np.array([1]), "four": np.array([4]), "axis": np.array([1])
-    }, 17),
-    "attention": (
-        [
-            node("Transpose", "s", "t", perm=[0, 2, 1]),
-            node("MatMul", "s t", "scores"),
-            node("Softmax", "scores", "a"),
-            node("MatMul", "a s", "h"),
-        ],
-        {},
-        17,
-    ),
-}  # fmt: skip
 
 
 @RUNTIME

@@ -19,9 +19,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 from assets import ASSETS, MISSING, Asset
-from compiler.test_half import OPERATORS, small
+from classifiers import BATCH, HALF, OPERATORS, convolutional, dense, pictures, small
 from nets import DOUBLE, FLOAT, Session, assert_near, model, node
 from onnx import ModelProto
+from pairs import pairs
 
 import onnxdtd
 from onnxdtd import Explainer
@@ -29,63 +30,12 @@ from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.method.toml import Library
 
 Array = np.ndarray
-HALF = np.dtype(np.float16)
 PRESETS = list(Library().presets)
 ABSOLUTE = {"lrp-epsilon", *(name for name in PRESETS if name.startswith(("epsilon-", "excitation")))}  # an ε of 10⁻⁶ somewhere
 EVERY = pytest.mark.parametrize("preset", PRESETS)
 SOME = pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient"])
 MODELS = Path(__file__).resolve().parents[2] / "models"
-BATCH = 7
 BAD = (np.nan, np.inf, -np.inf)
-
-
-def convolutional(dtype: np.dtype = FLOAT, last: float = 1.0, bias: float = 1.0, batch: Any = "n") -> ModelProto:
-    """Two Convs with a residual sum, every kind of pool, and five classes; ``last`` multiplies the logits."""
-    rng = np.random.default_rng(0)
-    nodes = [
-        node("Conv", "x k kb", "c1", pads=[1] * 4),
-        node("Relu", "c1", "r1"),
-        node("MaxPool", "r1", "p1", kernel_shape=[3, 3], strides=[2, 2]),
-        node("Conv", "p1 d db", "c2", pads=[1] * 4),
-        node("Add", "c2 p1", "s"),
-        node("Relu", "s", "r2"),
-        node("AveragePool", "r2", "a", kernel_shape=[2, 2], strides=[2, 2], pads=[1] * 4),
-        node("ReduceMax", "a", "m", axes=[2, 3], keepdims=0),
-        node("GlobalAveragePool", "a", "g"),
-        node("Flatten", "g", "f"),
-        node("Concat", "f m", "j", axis=1),
-        node("Gemm", "j w wb", "y"),
-    ]
-    weights = {"k": rng.normal(size=(4, 2, 3, 3)) / 4, "kb": bias * rng.normal(size=4) / 4}
-    weights |= {"d": rng.normal(size=(4, 4, 3, 3)) / 4, "db": bias * rng.normal(size=4) / 4}
-    rounded = {"w": rng.normal(size=(8, 5)), "wb": bias * rng.normal(size=5) / 4}  # before they are scaled, or float16 differs
-    weights |= {name: value.astype(dtype) * dtype.type(last) for name, value in rounded.items()}
-    return model(nodes, {"x": [batch, 2, 9, 9]}, ["y"], {name: v.astype(dtype) for name, v in weights.items()}, dtype)
-
-
-def dense(
-    dtype: np.dtype = FLOAT, last: float = 1.0, bias: float = 1.0, first: float = 1.0, between: float = 1.0
-) -> ModelProto:
-    """Two layers with a residual sum and five classes; ``first`` and ``between`` multiply what two of the layers yield."""
-    rng = np.random.default_rng(0)
-    nodes = [
-        node("Flatten", "x", "flat"),
-        node("Gemm", "flat k kb", "c1"),
-        node("Relu", "c1", "r1"),
-        node("MatMul", "r1 d", "m2"),
-        node("Add", "m2 db", "c2"),
-        node("Add", "c2 r1", "s"),
-        node("Relu", "s", "r2"),
-        node("Gemm", "r2 w wb", "y"),
-    ]
-    weights = {"k": first * rng.normal(size=(162, 9)) / 4, "kb": first * bias * rng.normal(size=9) / 4}
-    weights |= {"d": rng.normal(size=(9, 9)) / 4, "db": first * bias * rng.normal(size=9) / 4}
-    weights |= {"w": between * last * rng.normal(size=(9, 5)), "wb": last * bias * rng.normal(size=5) / 4}
-    return model(nodes, {"x": ["n", 2, 9, 9]}, ["y"], {name: v.astype(dtype) for name, v in weights.items()}, dtype)
-
-
-def pictures(count: int = BATCH, dtype: np.dtype = FLOAT) -> Array:
-    return np.random.default_rng(1).normal(size=(count, 2, 9, 9)).astype(HALF).astype(dtype)
 
 
 def compiled(proto: ModelProto, preset: str, **options: Any) -> ModelProto:
@@ -95,14 +45,16 @@ def compiled(proto: ModelProto, preset: str, **options: Any) -> ModelProto:
 
 # ---- finite ----------------------------------------------------------------------------------------------------------
 
-NETS = [(convolutional, FLOAT), (dense, FLOAT), (convolutional, HALF), (dense, HALF), (dense, DOUBLE)]
+NETS = {
+    f"{net.__name__} {dtype}": (net, dtype)
+    for net, dtype in [(convolutional, FLOAT), (dense, FLOAT), (convolutional, HALF), (dense, HALF), (dense, DOUBLE)]
+}
 
 
-@pytest.mark.parametrize("bias", [0.0, 1.0], ids=["no_bias", "bias"])
-@EVERY
-@pytest.mark.parametrize(("net", "dtype"), NETS, ids=[f"{net.__name__}-{dtype}" for net, dtype in NETS])
-def test_any_input_gives_finite_relevance(net, dtype, preset, bias):
+@pytest.mark.parametrize(("of", "preset", "bias"), pairs(list(NETS), PRESETS, [0.0, 1.0]))
+def test_any_input_gives_finite_relevance(of, preset, bias):
     """Nothing, constants, and noise of any size that the type has, down to denormal numbers."""
+    net, dtype = NETS[of]
     running = Session(compiled(net(dtype, bias=bias), preset))
     noise = pictures(3, DOUBLE)
     cases = [0 * noise, -0.0 * np.abs(noise), 0 * noise + 1, 0 * noise - 1]
@@ -114,9 +66,7 @@ def test_any_input_gives_finite_relevance(net, dtype, preset, bias):
         assert found["relevance"].dtype == dtype
 
 
-@pytest.mark.parametrize("power", [100, -100])
-@EVERY
-@pytest.mark.parametrize("net", [convolutional, dense])
+@pytest.mark.parametrize(("net", "preset", "power"), pairs([convolutional, dense], PRESETS, [100, -100]))
 def test_logits_of_any_size(net, preset, power):
     """Of the order of 10³⁰ or 10⁻³⁰: relevance is as much larger or smaller, to the last bit."""
     if preset == "sensitivity" and power > 0:
@@ -223,9 +173,7 @@ def linear(bias: Sequence[float], fused: bool = True) -> ModelProto:
     return model(nodes, {"x": ["n", 4]}, ["y"], {"w": w, "b": np.float32(bias)})
 
 
-@pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("contrast", [False, True])
-@EVERY
+@pytest.mark.parametrize(("preset", "contrast", "fused"), pairs(PRESETS, [False, True], [True, False]))
 def test_a_class_that_is_ruled_out(preset, contrast, fused):
     """A logit of -inf by the bias: the relevance of the others is what it is for a bias that is merely very low."""
     x = np.random.default_rng(2).normal(size=(5, 4)).astype(np.float32)
@@ -248,18 +196,18 @@ def test_of_equal_logits_the_first_is_explained(preset, dtype):
         assert not np.isclose(best[0], second[0]).any()
 
 
-@pytest.mark.parametrize("wrong", [5, 6, -2, 2**40, -(2**63)])
 @pytest.mark.parametrize("contrast", [False, True])
 @EVERY
-def test_a_class_that_does_not_exist(preset, contrast, wrong):
+def test_a_class_that_does_not_exist(preset, contrast):
     """The graph cannot raise an error: the relevance of that sample is NaN, the others are what they were."""
     running, x = Session(compiled(convolutional(), preset, contrast=contrast, target="input")), pictures(3)
     right = running(x=x, target=np.asarray([0, 4, -1]))["relevance"]
-    found = running(x=x, target=np.asarray([0, wrong, -1]))["relevance"]
-    assert np.isnan(found[1].sum())
-    for i in (0, 2):
-        assert found[i].tobytes() == right[i].tobytes()
-    assert np.isnan(running(x=x, target=np.asarray([wrong] * 3))["relevance"].sum((1, 2, 3))).all()
+    for wrong in (5, 6, -2, 2**40, -(2**63)):
+        found = running(x=x, target=np.asarray([0, wrong, -1]))["relevance"]
+        assert np.isnan(found[1].sum()), wrong
+        for i in (0, 2):
+            assert found[i].tobytes() == right[i].tobytes(), wrong
+        assert np.isnan(running(x=x, target=np.asarray([wrong] * 3))["relevance"].sum((1, 2, 3))).all(), wrong
 
 
 @pytest.mark.parametrize("wrong", [2, 7, -2])
@@ -323,7 +271,7 @@ def same_empty(source: ModelProto, found: ModelProto, x: Array, name: str = "x")
 
 
 @EVERY
-@pytest.mark.parametrize(("net", "dtype"), NETS, ids=[f"{net.__name__}-{dtype}" for net, dtype in NETS])
+@pytest.mark.parametrize(("net", "dtype"), NETS.values(), ids=NETS)
 def test_samples_of_a_batch_know_nothing_of_each_other(net, dtype, preset):
     source = net(dtype)
     made, x = compiled(source, preset), pictures(BATCH, dtype)

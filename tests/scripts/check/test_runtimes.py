@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ import onnx
 import onnxruntime as ort
 import pytest
 import runtimes as R  # noqa: N812
-from assets import MISSING
-from compiler.test_half import OPERATORS, small
-from compiler.test_numerics import convolutional, dense, pictures
+from assets import ASSETS, MISSING
+from classifiers import OPERATORS, convolutional, dense, pictures, small
 from nets import FLOAT, integers, model, node
 from onnx import ModelProto, NodeProto
+from pairs import pairs
 
 import onnxdtd
 from onnxdtd.errors import OnnxdtdError
@@ -35,6 +36,11 @@ PRESETS = ["dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient"]
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 needs_openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="openvino is not installed: pip install -e '.[runtimes]'")
 RUNTIMES = pytest.mark.parametrize("name", [pytest.param(n, marks=needs_openvino) if n == "OpenVINO" else n for n in NAMES])
+
+
+def with_presets_and_runtimes(*cases: Any) -> list[Any]:
+    """Each case with every preset or runtime, though not with both."""
+    return [pytest.param(*r, marks=needs_openvino) if r[2] == "OpenVINO" else r for r in pairs(cases, PRESETS, NAMES)]
 
 
 def runtime(name: str) -> Any:
@@ -94,9 +100,7 @@ WINDOWS = {
 }
 
 
-@RUNTIMES
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize(("window", "preset", "name"), with_presets_and_runtimes(*WINDOWS))
 def test_windows_and_moves(window, preset, name):
     check(name, onnxdtd.compile(WINDOWS[window], preset, low=-5, high=5), "x", normal(5, 3, 10, 10))
 
@@ -125,9 +129,7 @@ def test_of_equal_logits_the_first_is_explained(name):
     np.testing.assert_array_equal(found, w.T[[1, 0, 1]])
 
 
-@RUNTIMES
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(("operator", "preset", "name"), with_presets_and_runtimes(*OPERATORS))
 def test_operators(operator, preset, name):
     nodes, constants, opset = OPERATORS[operator]
     try:
@@ -138,9 +140,7 @@ def test_operators(operator, preset, name):
     check(name, compiled, "x", np.random.default_rng(3).normal(size=(5, 3, 4)).astype(np.float32))
 
 
-@RUNTIMES
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("net", [convolutional, dense])
+@pytest.mark.parametrize(("net", "preset", "name"), with_presets_and_runtimes(convolutional, dense))
 def test_networks(net, preset, name):
     check(name, onnxdtd.compile(net(), preset, low=-4, high=4), "x", pictures(5))
 
@@ -158,26 +158,30 @@ def test_nothing_to_divide_by(name):
 # --------------------------------------------------------------------------------------------------------- real classifiers
 
 
-def bundled() -> list[Any]:
-    return [case for case in R.cases() if case.name in R.BUNDLED]
+BUNDLED = {case.name: case for case in islice(R.cases(), len(R.BUNDLED))}
 
 
-@RUNTIMES
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("case", bundled(), ids=lambda case: case.name)
+@pytest.mark.parametrize(("case", "preset", "name"), with_presets_and_runtimes(*BUNDLED))
 def test_bundled_classifiers(case, preset, name):
+    case = BUNDLED[case]
     if name == "OpenVINO" and case.name == "digits_sklearn":
         assert not R.takes(R.openvino, case)
         pytest.skip("OpenVINO has no operators of ai.onnx.ml, which the predictor needs")
     check(name, onnxdtd.compile(case.model, preset, low=0, high=1), case.input, case.samples)
 
 
+ALTERNATING = list(zip(ASSETS, cycle([PRESETS[::2], PRESETS[1::2]]), strict=False))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
-@pytest.mark.parametrize("case", [] if MISSING else [c for c in R.cases() if c.size < R.HUGE][5:], ids=lambda case: case.name)
-def test_real_classifiers(case):
-    """Under every preset: whatever runtime takes the predictor explains it, the same up to rounding."""
-    for preset in PRESETS:
+@pytest.mark.parametrize(("asset", "presets"), ALTERNATING, ids=lambda value: getattr(value, "name", ""))
+def test_real_classifiers(asset, presets):
+    """Whatever runtime takes the predictor explains it, the same up to rounding; the script does all, with every preset."""
+    if asset.path.stat().st_size >= R.HUGE:
+        pytest.skip("large")
+    case = R.case(asset.name, asset.path, asset.inputs(), *asset.bounds)
+    for preset in presets:
         row = R.measured(case, preset)
         assert not row.failures()
         assert not row.refused
@@ -247,7 +251,7 @@ def test_a_wrong_runtime_is_found(monkeypatch):
     wrong = {"reversed": changed(lambda r: r[..., ::-1]), "off": changed(lambda r: r * (1 + 1e-4)), "half": fails}
     right = {"right": changed(lambda r: r * (1 + 1e-6))}
     monkeypatch.setattr(R, "runtimes", lambda size: wrong | right)
-    row = R.measured(bundled()[0], "dtd")
+    row = R.measured(BUNDLED["digits_mlp"], "dtd")
     assert [failure.split(": ")[1].split()[0] for failure in row.failures()] == ["reversed", "off", "half"]
     assert row.refused == {"half": "no such thing"}
 
