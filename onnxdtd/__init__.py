@@ -20,6 +20,7 @@ __all__ = [
     "Unsupported",
     "__version__",
     "compile",
+    "evaluate",
     "save",
 ]
 
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from onnxdtd.compiler.compile import compile, save
     from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, RuleError, Unsupported
     from onnxdtd.runtime.explainer import Explainer, Explanation
+    from onnxdtd.study.evaluate import evaluate
 
 _HOMES = dict.fromkeys(("compile", "save"), "compiler.compile") | dict.fromkeys(
     ("Explainer", "Explanation"), "runtime.explainer"
 )
+_HOMES |= {"evaluate": "study.evaluate"}
 
 
 def __getattr__(name: str) -> Any:

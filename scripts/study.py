@@ -27,12 +27,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from onnxdtd.request import Request
-from onnxdtd.study import evaluate, measures
-from onnxdtd.study import jobs as engine
+from onnxdtd.study import metrics
 from onnxdtd.study.audit import audit
 from onnxdtd.study.audit.verdict import arrival, upper
+from onnxdtd.study.evaluate import Settings, evaluate
+from onnxdtd.study.jobs import run
 from onnxdtd.study.measures import ARROWS, LOWEST
-from onnxdtd.study.subject import Subject
+from onnxdtd.study.subject import PRESETS, Subject
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = Path(os.environ.get("ONNXDTD_ASSETS", ""))
@@ -48,7 +49,7 @@ class Case:
     model: Path
     data: Callable[[Path], Path]
     request: Request
-    settings: evaluate.Settings
+    settings: Settings
     samples: int
     neurons: int
 
@@ -80,13 +81,11 @@ def photos(folder: Path) -> Path:
 def cases() -> dict[str, Case]:
     """All that there are here."""
     found = {
-        "two_digits": Case(
-            ROOT / "models" / "two_digits.onnx", pairs, Request(low=0.0, high=1.0), evaluate.Settings(steps=16), 50, 64
-        )
+        "two_digits": Case(ROOT / "models" / "two_digits.onnx", pairs, Request(low=0.0, high=1.0), Settings(steps=16), 50, 64)
     }
     ends = [[float(end - m) for m in CAFFE] for end in (0, 255)]
     low, high = (((end - MEAN) / STD).tolist() for end in (0, 1))
-    settings = evaluate.Settings(steps=14, fill="mean")
+    settings = Settings(steps=14, fill="mean")
     for name, request in (
         ("imagenet_squeezenet11_fp32", Request(low=ends[0], high=ends[1], preprocessing={"colours": "bgr"})),
         ("imagenet_mobilenetv2_fp32", Request(low=low, high=high)),
@@ -105,20 +104,19 @@ def studied(case: Case, workers: int, progress: Progress) -> dict[str, Any]:
         data = case.data(folder / "data")
         task = progress.add_task(case.model.stem)
         tick = lambda done, total: progress.update(task, completed=done, total=total)
-        job = evaluate.Evaluation([case.model], evaluate.PRESETS, data, case.request, case.settings)
-        evaluation = evaluate.assemble(job, engine.run(job, workers, "processes", folder / "evaluation", tick))
-        subject = Subject(case.model, replace(case.request, preset=evaluate.PRESETS[0]), data)
+        how: dict[str, Any] = {"workers": workers, "tick": tick}
+        evaluation = evaluate([case.model], data, case.request, settings=case.settings, journal=folder / "evaluation", **how)
+        subject = Subject(case.model, replace(case.request, preset=PRESETS[0]), data)
         xs = np.stack([item.x for item in subject.items(case.samples)[0]]).astype(np.float32)
-        audited = audit.Job(case.model, case.request, evaluate.PRESETS, xs, case.neurons)
-        parts = list(engine.run(audited, workers, "processes", folder / "audit", tick))
-        return {"evaluation": evaluation, "audit": audit.assemble(audited, parts)}
+        audited = audit.Job(case.model, case.request, PRESETS, xs, case.neurons)
+        return {"evaluation": evaluation, "audit": audited.assemble(run(audited, **how, journal=folder / "audit"))}
 
 
 # ---------------------------------------------------------------------------------------------------------- the tables
 
 METRICS = ("aopc", "abpc", "gini", "outside_inside", "missing")
 LOW = ARROWS[LOWEST]
-COLUMNS = (*(measures.METRICS[name].head for name in METRICS), f"other classes{LOW}", f"new upper layers{LOW}")
+COLUMNS = (*(metrics.METRICS[name].head for name in METRICS), f"other classes{LOW}", f"new upper layers{LOW}")
 THEORY = ("on the hinge", "in the domain", "in the linear region", "all three", "convergence (chance)", "with gradient × input")
 
 

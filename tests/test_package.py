@@ -30,6 +30,7 @@ EXPORTED = {
     "RuleError": "onnxdtd.errors",
     "Unsupported": "onnxdtd.errors",
     "compile": "onnxdtd.compiler.compile",
+    "evaluate": "onnxdtd.study.evaluate",
     "save": "onnxdtd.compiler.compile",
 }
 

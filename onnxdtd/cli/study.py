@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,7 +17,7 @@ from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.request import Request
 
 if TYPE_CHECKING:
-    from onnxdtd.study.jobs import Study
+    from onnxdtd.study.jobs import Tick
 
 Models = Annotated[list[Path], typer.Argument(help="Exported classifiers, .onnx.", metavar="MODEL...")]
 Data = Annotated[Path, option("--data", "An .npz with samples, labels, boxes; or pictures with a labels.csv.", "PATH")]
@@ -39,19 +39,16 @@ def needed() -> None:
         raise OnnxdtdError(f"{error.name} is not installed: pip install 'onnxdtd[evaluate]'") from None
 
 
-def units(study: Study, workers: int | None, engine: str, journal: Path | None) -> Iterator[Any]:
-    """The results of a study, with a progress bar. Whoever interrupts it is told how to go on."""
+@contextmanager
+def measuring() -> Iterator[Tick]:
+    """A progress bar, to be told how far it is. Whoever interrupts it is told how to go on."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from onnxdtd.study.jobs import run
-
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    count = (os.cpu_count() or 1) if workers is None else workers
     try:
         with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
             task = progress.add_task("measuring")
-            tick = lambda done, total: progress.update(task, completed=done, total=total)
-            yield from run(study, count, engine, journal, tick)
+            yield lambda done, units: progress.update(task, completed=done, total=units)
     except KeyboardInterrupt:
         err.print("onnxdtd: interrupted; the same command goes on from here")
         raise typer.Exit(130) from None
@@ -109,12 +106,13 @@ def evaluate_command(
     """Measure explanations on data: what they do to the prediction, where they lie, what they are like."""
     needed()
     from onnxdtd.report.report import write
-    from onnxdtd.study.evaluate import PRESETS, Evaluation, Settings, assemble
+    from onnxdtd.study.evaluate import Settings, evaluate
 
     writable(report)
     settings = Settings(patch, steps, share, fill, score, target, samples, seed)
-    job = Evaluation(tuple(dict.fromkeys(models)), tuple(dict.fromkeys(presets)) or PRESETS, data, request, settings)
-    result = assemble(job, units(job, workers, engine, journal))
+    with measuring() as tick:
+        how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": tick}
+        result = evaluate(models, data, request, presets=presets, settings=settings, **how)
     skipped(result)
     if as_json:
         print(json.dumps(result, indent=1, ensure_ascii=False))
@@ -130,7 +128,7 @@ def evaluate_command(
 def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
     """A row for each preset, a column for each metric that there is, and what may be concluded."""
     from onnxdtd.report.standings import standings
-    from onnxdtd.study.measures import METRICS
+    from onnxdtd.study.metrics import METRICS
     from onnxdtd.study.tally import RANDOM
     from onnxdtd.study.words import counted
 
@@ -177,9 +175,9 @@ def audit_command(
     import numpy as np
 
     from onnxdtd.report.report import write
-    from onnxdtd.study.audit.audit import Job, assemble, measurable, pictures
-    from onnxdtd.study.evaluate import PRESETS
-    from onnxdtd.study.subject import Subject
+    from onnxdtd.study.audit.audit import Job, measurable, pictures
+    from onnxdtd.study.jobs import run
+    from onnxdtd.study.subject import PRESETS, Subject
 
     for name, value, least in (("samples", samples, 1), ("neurons", neurons, 1), ("seed", seed, 0)):
         if value < least:
@@ -190,7 +188,8 @@ def audit_command(
     items, left_out, right = measurable(subject, model.parent, samples)
     xs = np.stack([item.x for item in items]).astype(np.float32)
     job = Job(model, subject.planned.request, chosen, xs, neurons, seed)
-    result = assemble(job, list(units(job, workers, engine, journal)))
+    with measuring() as tick:
+        result = job.assemble(run(job, workers, engine, journal, tick))
     result["settings"]["data"] = data.name
     result |= {"labelled": len(right), "right": sum(right)}
     result["skipped"] = [{"name": name, "reason": reason} for name, reason in left_out.items()]

@@ -23,7 +23,7 @@ from onnxdtd.report.page import (
     used,
 )
 from onnxdtd.report.standings import standings
-from onnxdtd.study.measures import METRICS
+from onnxdtd.study.metrics import METRICS
 from onnxdtd.study.tally import apart, told
 from onnxdtd.study.words import conjoined, counted, mean_text
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnxdtd.report.page import SENSITIVITY, copies
-from onnxdtd.study.measures import METRICS
+from onnxdtd.study.metrics import METRICS
 from onnxdtd.study.tally import RANDOM, apart, side
 from onnxdtd.study.words import conjoined, counted, mean_text, number
 

@@ -7,9 +7,10 @@ random order, which no preset changes, goes through once for all presets.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,20 @@ from onnxdtd.compiler.bounds import as_data
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.data.channels import ends
 from onnxdtd.data.forms import space_axes
-from onnxdtd.data.images import heat
 from onnxdtd.data.labelled import Item
 from onnxdtd.data.thumbnails import thumbnail
 from onnxdtd.errors import RequestError
 from onnxdtd.labels import Index
-from onnxdtd.method.toml import definitions
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
 from onnxdtd.study import metrics
-from onnxdtd.study.perturb import default_patch, filler, perturbed, ranking, regions
+from onnxdtd.study.jobs import Tick, run, untold
+from onnxdtd.study.metrics import METRICS, Heatmap
+from onnxdtd.study.perturb import default_patch, filler, finite, perturbation, regions
 from onnxdtd.study.predictor import Scores
-from onnxdtd.study.subject import Subject, weight_digests
+from onnxdtd.study.subject import PRESETS, Subject, asked, weight_digests
 from onnxdtd.study.tally import Mean, Tally
 
-PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")
 CHUNK = 8  # samples in a unit
 PICTURES = 8  # samples in the report
 
@@ -66,9 +66,45 @@ class Settings:
             raise RequestError(f"--share {self.share:g}: give a number above 0, up to 1")
 
 
+def evaluate(
+    models: Sequence[Path | str],
+    data: Path | str,
+    request: Request | None = None,
+    *,
+    presets: Sequence[str] = (),
+    settings: Settings | None = None,
+    workers: int | None = 1,
+    engine: str = "processes",
+    journal: Path | None = None,
+    tick: Tick = untold,
+) -> dict[str, Any]:
+    """Measure explanations on data: what they do to the prediction, where they lie, what they are like.
+
+    Args:
+        models: files of classifiers.
+        data: an ``.npz`` with samples, labels and boxes, or a folder of pictures with a ``labels.csv``.
+        request: the options of ``onnxdtd.compile`` for all presets; its own preset and target do not count.
+        presets: names of presets, or TOML files with one; by default ``PRESETS``.
+        settings: what is measured.
+        workers: how many processes, None for one a core. More than one start anew whatever script calls this.
+        engine: ``"processes"`` of this machine, or ``"ray"``.
+        journal: notes what is done; a run that was cut short goes on from it. By default a hidden file in this folder.
+        tick: told how many of how many units are done.
+
+    Returns:
+        What ``onnxdtd evaluate --json`` prints; ``onnxdtd.report.report`` makes a page of it.
+
+    Raises:
+        OnnxdtdError: models, presets, data and settings do not fit each other, or nothing could be measured.
+    """
+    files, chosen = tuple(dict.fromkeys(map(Path, models))), tuple(dict.fromkeys(presets)) or PRESETS
+    study = Evaluation(files, chosen, Path(data), request or Request(), settings or Settings())
+    return study.assemble(run(study, workers, engine, journal, tick))
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """The job: models and presets on one data set. ``request`` has all but the preset."""
+    """The study: models and presets on one data set. ``request`` has all but the preset."""
 
     models: Sequence[Path]
     presets: Sequence[str]
@@ -76,13 +112,28 @@ class Evaluation:
     request: Request = field(default_factory=Request)
     settings: Settings = field(default_factory=Settings)
 
-    def subject(self, model: Path) -> Subject:
-        """One of the models with the data."""
-        return Subject(model, replace(self.request, preset=self.presets[0]), self.data)
+    def __reduce__(self) -> tuple[type[Evaluation], tuple[Any, ...]]:
+        """What other processes are sent: not what is open here."""
+        return type(self), (self.models, self.presets, self.data, self.request, self.settings)
 
-    def count(self, subject: Subject) -> int:
+    @cached_property
+    def first(self) -> Subject:
+        """The first of the models with the data."""
+        return self.subject(0)
+
+    def subject(self, number: int) -> Subject:
+        """One of the models with the data."""
+        return Subject(self.models[number], replace(self.request, preset=self.presets[0]), self.data)
+
+    @cached_property
+    def count(self) -> int:
         """How many samples are measured."""
-        return min(len(subject.data), self.settings.samples or len(subject.data))
+        return min(len(self.first.data), self.settings.samples or len(self.first.data))
+
+    @property
+    def chunks(self) -> int:
+        """How many units each model has."""
+        return -(-self.count // CHUNK)
 
     def patch(self, subject: Subject) -> int:
         """The side of a region."""
@@ -99,50 +150,83 @@ class Evaluation:
 
     def units(self) -> int:
         """A few samples under one model each. Raises ``OnnxdtdError`` where a preset or the data does not fit a model."""
-        for model in self.models[1:]:  # the first is opened soon enough
-            Sessions(self, model)
-        return len(self.models) * self._chunks()
-
-    def _chunks(self) -> int:
-        return -(-self.count(self.subject(self.models[0])) // CHUNK)
+        for number in range(1, len(self.models)):  # the first is opened soon enough
+            Sessions(self, number)
+        return len(self.models) * self.chunks
 
     def identity(self) -> Any:
         """The settings and what is in the files, those of external weights too."""
-        subject = self.subject(self.models[0])
-        models = [*self.digests(), *map(weight_digests, self.models)]
-        return [onnxdtd.__version__, subject.data.digest(), models, repr(self), definitions(self.presets)]
+        files = [self.first.data.digest(), *self.digests(), *map(weight_digests, self.models)]
+        return ["evaluation", onnxdtd.__version__, files, *asked(self.request, self.presets), asdict(self.settings)]
 
-    def prepare(self) -> Worker:
+    def prepare(self) -> Evaluator:
         """A worker of its own."""
-        return Worker(self, self._chunks())
+        return Evaluator(self)
+
+    def assemble(self, units: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        """The results of all units, in order, as one; only sums are kept in memory. Raises ``RequestError`` where nothing was
+        measured.
+        """
+        tallies, names = [Tally() for _ in self.models], self.names()
+        skipped = dict.fromkeys(self.first.data.skipped.items())
+        pictures: dict[str, dict[str, Any]] = {}
+        for unit in units:
+            number = unit["model"]
+            tallies[number].rules = unit["rules"]
+            of = f"{names[number]}: " if len(names) > 1 else ""
+            skipped |= dict.fromkeys((name, of + reason) for name, reason in unit["skipped"])
+            for row in unit["rows"]:
+                tallies[number].add(row)
+                for preset, (picture, heatmap) in row.get("pictures", {}).items():
+                    shown = pictures.setdefault(
+                        row["name"], {"name": row["name"], "class": row["label"], "input": picture, "heatmaps": {}}
+                    )
+                    key = preset if len(self.models) == 1 else f"{Path(names[number]).stem}: {preset}"
+                    shown["heatmaps"][key] = heatmap
+        remarks = far_from_zero(self.first) if self.settings.fill == "zero" else []
+        models = [
+            {"model": name, "sha256": digest, "remarks": remarks, **tally.as_data()}
+            for name, digest, tally in zip(names, self.digests(), tallies, strict=True)
+        ]
+        if not any(model["samples"] for model in models):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped)[:3])
+            raise RequestError(f"none of the samples could be measured ({reasons})")
+        return {
+            "kind": "evaluation",
+            "version": onnxdtd.__version__,
+            "settings": self.description(),
+            "models": models,
+            "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
+            "pictures": {"samples": list(pictures.values())},
+        }
 
     def description(self) -> dict[str, Any]:
         """The settings as JSON."""
-        subject = self.subject(self.models[0])
-        chosen = {**asdict(self.settings), "patch": self.patch(subject), "samples": self.count(subject)}
-        low, high = ends(as_data(subject.planned.request), subject.form.name)
-        asked = {"low": low, "high": high, "preprocessing": subject.form.preprocessing, "output": self.request.output}
-        given = {name: value for name, value in asked.items() if value is not None}
+        form = self.first.form
+        chosen = {**asdict(self.settings), "patch": self.patch(self.first), "samples": self.count}
+        low, high = ends(as_data(self.first.planned.request), form.name)
+        given = {"low": low, "high": high, "preprocessing": form.preprocessing, "output": self.request.output}
+        known = {name: value for name, value in given.items() if value is not None}
         rules = {"settings": list(self.request.settings)} if self.request.settings else {}
-        return {"data": self.data.name, "presets": list(self.presets), **chosen, **given, **rules}
+        return {"data": self.data.name, "presets": list(self.presets), **chosen, **known, **rules}
 
 
-class Worker:
+class Evaluator:
     """Measures units, with one model open at a time."""
 
-    def __init__(self, job: Evaluation, chunks: int):
-        self._job, self._chunks = job, chunks
+    def __init__(self, study: Evaluation):
+        self._study = study
         self._open: tuple[int, Sessions] | None = None
 
     def __call__(self, unit: int) -> dict[str, Any]:
         """The rows of a unit, and what was skipped."""
-        number, chunk = divmod(unit, self._chunks)
+        number, chunk = divmod(unit, self._study.chunks)
         if self._open is None or self._open[0] != number:
             self._open = None  # before the next takes memory
-            self._open = number, Sessions(self._job, self._job.models[number])
+            self._open = number, Sessions(self._study, number)
         model = self._open[1]
         rows, skipped = [], []
-        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, self._job.count(model.subject))):
+        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, self._study.count)):
             name = model.subject.data.name(i)
             try:
                 item = model.subject.data[i]
@@ -158,16 +242,16 @@ class Worker:
 class Sessions:
     """The sessions of one model, and what is measured with them."""
 
-    def __init__(self, job: Evaluation, model: Path):
-        self.subject, self._settings = job.subject(model), job.settings
-        request = self.subject.planned.request
-        self._patch = job.patch(self.subject)
+    def __init__(self, study: Evaluation, number: int):
+        self.subject, self._settings = study.first if number == 0 else study.subject(number), study.settings
+        model, request = study.models[number], self.subject.planned.request
+        self._patch = study.patch(self.subject)
         self._scores = Scores(self.subject.planned, model.parent, threads=1)
-        table = job.settings.fill == "mean" and not space_axes(self.subject.sizes(), self.subject.form.channel)
+        table = study.settings.fill == "mean" and not space_axes(self.subject.sizes(), self.subject.form.channel)
         self._mean = feature_means(self.subject) if table else None
         self._refuse(np.zeros(self.subject.sizes()))
         self._explainers = {}
-        for preset in job.presets:
+        for preset in study.presets:
             compiled = build(prepare(model, replace(request, preset=preset, target="input")))
             self._explainers[preset] = Explainer(compiled, folder=model.parent, threads=1)
         self.rules = {preset: e.metadata["rules"] for preset, e in self._explainers.items()}
@@ -189,7 +273,8 @@ class Sessions:
             finite(r, f"entries of the heatmap of {name}")
         rng = np.random.default_rng([self._settings.seed, i])
         fill, places = self._fill(item.x, rng), regions(item.x.shape, item.channel, self._patch)
-        curves = perturbation(self._scores, item.x, target, relevance, fill, places, self._settings, rng)
+        options = rng, self._settings.steps, self._settings.share, self._settings.score == "probability"
+        curves = perturbation(self._scores, item.x, target, relevance, fill, places, *options)
         row: dict[str, Any] = {
             "name": item.name,
             "class": target,
@@ -202,11 +287,10 @@ class Sessions:
         }
         for name, r in relevance.items():
             morf, lerf = curves[name, "morf"], curves[name, "lerf"]
-            found = {"aopc": metrics.aopc(morf), "abpc": metrics.abpc(lerf, morf), **placement(item, r)}
-            found |= {"gini": metrics.gini(r), "positivity": metrics.positivity(r)}
-            if not self._explainers[name].metadata["derivative"]:
-                found["missing"] = metrics.missing(r, float(logits[0, target]))
-            row["presets"][name] = {"metrics": found, "morf": morf.tolist(), "lerf": lerf.tolist(), "empty": not r.any()}
+            conserves = not self._explainers[name].metadata["derivative"]
+            heatmap = Heatmap(r, float(logits[0, target]), conserves, morf, lerf, item.channel, item.mask())
+            numbers = {key: metric.of(heatmap) for key, metric in METRICS.items()}
+            row["presets"][name] = {"metrics": numbers, "morf": morf.tolist(), "lerf": lerf.tolist(), "empty": not r.any()}
         if i < PICTURES:
             row["pictures"] = {name: thumbnail(item.x, r, self.subject.form) for name, r in relevance.items()}
         return row
@@ -225,32 +309,8 @@ class Sessions:
         return truth
 
     def _relevance(self, explainer: Explainer, x: np.ndarray, target: Index) -> np.ndarray:
-        (found,) = explainer(self.subject.layout.feed(x), target).relevance.values()
-        return np.asarray(self.subject.layout.take(found)[0])
-
-
-def perturbation(
-    scores: Scores,
-    x: np.ndarray,
-    target: int,
-    relevance: Mapping[str, np.ndarray],
-    fill: np.ndarray,
-    places: np.ndarray,
-    settings: Settings,
-    rng: np.random.Generator,
-) -> dict[Any, np.ndarray]:
-    """The score of ``target`` after each step of replacing regions, ``places``, by ``fill``: [steps + 1] by (preset, order) and
-    for a random order; all in one go.
-    """
-    chance = rng.permutation(places.max() + 1)
-    orders: dict[Any, np.ndarray] = {"random": chance}
-    for name, r in relevance.items():
-        orders[name, "morf"] = ranking(r, places, chance)
-        orders[name, "lerf"] = orders[name, "morf"][::-1]
-    copies = [perturbed(x, fill, places, order, settings.steps, settings.share) for order in orders.values()]
-    logits = finite(scores.logits(np.concatenate(copies)), "the scores of the model, with regions replaced,")
-    shown = logits if settings.score == "logit" else scores.probabilities(logits)
-    return dict(zip(orders, shown[:, target].reshape(len(orders), -1), strict=True))
+        (r,) = explainer(self.subject.layout.feed(x), target).relevance.values()
+        return np.asarray(self.subject.layout.take(r)[0])
 
 
 def readable(subject: Subject) -> Iterator[np.ndarray]:
@@ -286,60 +346,3 @@ def far_from_zero(subject: Subject) -> list[str]:
         f"0, which regions become, lies outside of all values that the data has in {outside} of {n} {kind}: AOPC and ABPC show "
         "what the model says of inputs unlike the data. --fill mean takes the mean instead."
     ]
-
-
-def finite(values: np.ndarray, what: str) -> np.ndarray:
-    """``values``. Raises ``RequestError`` where some are NaN or infinite."""
-    if not np.isfinite(values).all():
-        raise RequestError(f"{what} are NaN or infinite")
-    return values
-
-
-def placement(item: Item, relevance: np.ndarray) -> dict[str, float | None]:
-    """The metrics of localisation, where a box is known."""
-    mask = item.mask()
-    if mask is None:
-        return {}
-    picture = heat(relevance, item.channel)
-    return {
-        "mass_accuracy": metrics.mass_accuracy(picture, mask),
-        "rank_accuracy": metrics.rank_accuracy(picture, mask),
-        "pointing_game": metrics.pointing_game(picture, mask),
-        "outside_inside": metrics.outside_inside(picture, mask),
-    }
-
-
-def assemble(job: Evaluation, units: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """All units, in order, as one result; only sums are kept in memory. Raises ``RequestError`` where nothing was measured."""
-    tallies, names = [Tally() for _ in job.models], job.names()
-    skipped = dict.fromkeys(job.subject(job.models[0]).data.skipped.items())
-    pictures: dict[str, dict[str, Any]] = {}
-    for unit in units:
-        number = unit["model"]
-        tallies[number].rules = unit["rules"]
-        of = f"{names[number]}: " if len(names) > 1 else ""
-        skipped |= dict.fromkeys((name, of + reason) for name, reason in unit["skipped"])
-        for row in unit["rows"]:
-            tallies[number].add(row)
-            for preset, (picture, heatmap) in row.get("pictures", {}).items():
-                shown = pictures.setdefault(
-                    row["name"], {"name": row["name"], "class": row["label"], "input": picture, "heatmaps": {}}
-                )
-                key = preset if len(job.models) == 1 else f"{Path(names[number]).stem}: {preset}"
-                shown["heatmaps"][key] = heatmap
-    remarks = far_from_zero(job.subject(job.models[0])) if job.settings.fill == "zero" else []
-    models = [
-        {"model": name, "sha256": digest, "remarks": remarks, **tally.as_data()}
-        for name, digest, tally in zip(names, job.digests(), tallies, strict=True)
-    ]
-    if not any(model["samples"] for model in models):
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(skipped)[:3])
-        raise RequestError(f"none of the samples could be measured ({reasons})")
-    return {
-        "kind": "evaluation",
-        "version": onnxdtd.__version__,
-        "settings": job.description(),
-        "models": models,
-        "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
-        "pictures": {"samples": list(pictures.values())},
-    }

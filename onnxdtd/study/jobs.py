@@ -10,9 +10,10 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import os
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from typing import Any, Protocol
 from onnxdtd.errors import OnnxdtdError, RequestError
 
 Work = Callable[[int], Any]
+Tick = Callable[[int, int], object]  # told how many of how many units are done
 
 MARK = 0x6F647464  # of our journals among databases: "odtd"
 NO_JOURNAL = "is there already and is no journal, or a damaged one; give the name of a new file"
@@ -32,8 +34,14 @@ WHY = {  # what SQLite says, in our words
 }
 
 
+def untold(done: int, units: int) -> None:
+    """Nobody wants to know how far it is."""
+
+
 class Study(Protocol):
-    """What is to be done. It is sent to other processes, so it holds paths and settings, not sessions."""
+    """What is measured, in units that do not depend on each other. It is sent to other processes, so it holds paths and
+    settings, not sessions.
+    """
 
     def units(self) -> int:
         """How many units there are."""
@@ -43,6 +51,9 @@ class Study(Protocol):
 
     def prepare(self) -> Work:
         """Open what a worker needs; what comes back turns the number of a unit into its result, which JSON can hold."""
+
+    def assemble(self, units: Iterable[Any]) -> dict[str, Any]:
+        """The results of all units, in their order, as one."""
 
 
 class Journal:
@@ -118,21 +129,22 @@ class Journal:
 
 def run(
     study: Study,
-    workers: int,
+    workers: int | None = 1,
     engine: str = "processes",
     journal: Path | None = None,
-    tick: Callable[[int, int], object] = lambda done, units: None,
+    tick: Tick = untold,
 ) -> Iterator[Any]:
-    """The results of all units, in order, once all are there; ``tick`` is told how many are done.
+    """The results of all units, in order, once ``workers`` (None: one a core) have done them; ``tick`` is told how many are.
 
     With the same ``journal`` (by default a hidden file in this folder) a run that was cut short goes on where it was; the
     file is removed after the last result. Raises ``OnnxdtdError`` as the study does, or where workers die.
     """
+    workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 1:
         raise RequestError(f"--workers {workers}: at least one is needed")
     digest = hashlib.sha256(json.dumps(study.identity(), sort_keys=True).encode()).hexdigest()
     path = journal or Path(f".onnxdtd-{digest[:12]}.journal")
-    finished, done = False, set()
+    finished, done = False, set[int]()
     book = Journal(path, digest)
     try:
         units, done = study.units(), book.done()

@@ -1,4 +1,4 @@
-"""What the numbers of an evaluation and an audit are called, what they mean, and which values are good."""
+"""How a number is said: what it is called, what it means, and which values are good."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number is called, what it means, and which values are good: the highest, the lowest, those near 0, or none."""
+    """What a number is called, what it means, and which values are good: the highest, the lowest, those near 0, or none. An
+    ``area`` under a curve is in units of the score; the others are shares.
+    """
 
     title: str
     meaning: str
     best: str = ""
+    area: bool = False
 
     @property
     def head(self) -> str:
@@ -23,51 +26,6 @@ class Measure:
 HIGHEST, LOWEST, NEAR_ZERO = "higher is better", "lower is better", "nearer to 0 is better"
 ARROWS = {HIGHEST: "\u00a0↑", LOWEST: "\u00a0↓", NEAR_ZERO: "\u00a0→\u00a00"}
 BADNESS: dict[str, Callable[[float], float]] = {HIGHEST: lambda v: -v, LOWEST: lambda v: v, NEAR_ZERO: abs}
-METRICS = {
-    "aopc": Measure(
-        "AOPC",
-        "how far the score falls, on average over the steps, while the most relevant regions are replaced first. The further, "
-        "the better the heatmap has found what the score is made of. A random order shows what any order gets.",
-        HIGHEST,
-    ),
-    "abpc": Measure(
-        "ABPC",
-        "the area between two curves: the score while the least relevant regions are replaced first, and while the most "
-        "relevant are. A random order has 0 on average.",
-        HIGHEST,
-    ),
-    "gini": Measure(
-        "Gini",
-        "how unevenly relevance is spread: 0 is the same everywhere, 1 is all in one place. High is sparse and easy to read, "
-        "which does not make it right.",
-    ),
-    "outside_inside": Measure(
-        "outside/inside",
-        "positive relevance of a pixel outside the object's box, divided by that of one inside. Low is good where the object "
-        "decides; a model that goes by the surroundings has a high ratio, whatever explains it.",
-        LOWEST,
-    ),
-    "mass_accuracy": Measure("relevance mass", "share of the positive relevance that lies inside the object's box.", HIGHEST),
-    "rank_accuracy": Measure(
-        "relevance rank",
-        "share of the most relevant pixels, as many as the object's box has, that lie inside the box.",
-        HIGHEST,
-    ),
-    "pointing_game": Measure(
-        "pointing game", "share of the samples whose most relevant pixel lies in the object's box.", HIGHEST
-    ),
-    "positivity": Measure(
-        "positivity",
-        "share of the relevance, by size, that speaks for the class. Deep Taylor decomposition demands 1; other rules "
-        "are not worse for having evidence against.",
-    ),
-    "missing": Measure(
-        "missing",
-        "how far the sum of the relevance is from the explained score, missing or in excess, as a share of that score. At 0 "
-        "relevance is conserved; far from it, amounts of relevance are no shares of the score. A score near 0 makes it large.",
-        LOWEST,
-    ),
-}
 PRECONDITIONS = {
     "positive_biases": Measure("positive biases", "share of the neurons with a bias above zero; the theory has none.", LOWEST),
     "bias_share": Measure("kept by biases", "share of the score that ends on biases instead of inputs (median).", NEAR_ZERO),

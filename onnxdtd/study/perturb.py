@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from onnxdtd.data.forms import Form, space_axes
 from onnxdtd.errors import RequestError
+from onnxdtd.study.predictor import Scores
 
 ACROSS = 14  # regions along the shorter side of a picture, unless asked for otherwise
 
@@ -72,3 +74,36 @@ def perturbed(x: np.ndarray, fill: np.ndarray, places: np.ndarray, order: np.nda
     gone = np.rint(np.arange(steps + 1) / steps * share * order.size)
     when = turn[places]
     return np.where(when < gone.reshape([-1] + [1] * x.ndim), fill, x)
+
+
+def perturbation(
+    scores: Scores,
+    x: np.ndarray,
+    target: int,
+    relevance: Mapping[str, np.ndarray],
+    fill: np.ndarray,
+    places: np.ndarray,
+    rng: np.random.Generator,
+    steps: int = 20,
+    share: float = 1.0,
+    probability: bool = False,
+) -> dict[Any, np.ndarray]:
+    """The score of ``target`` after each step of replacing regions, ``places``, by ``fill``: [steps + 1] by (preset, order) and
+    for a random order; all in one go. Raises ``RequestError`` where scores are not finite.
+    """
+    chance = rng.permutation(places.max() + 1)
+    orders: dict[Any, np.ndarray] = {"random": chance}
+    for name, r in relevance.items():
+        orders[name, "morf"] = ranking(r, places, chance)
+        orders[name, "lerf"] = orders[name, "morf"][::-1]
+    copies = [perturbed(x, fill, places, order, steps, share) for order in orders.values()]
+    logits = finite(scores.logits(np.concatenate(copies)), "the scores of the model, with regions replaced,")
+    shown = scores.probabilities(logits) if probability else logits
+    return dict(zip(orders, shown[:, target].reshape(len(orders), -1), strict=True))
+
+
+def finite(values: np.ndarray, what: str) -> np.ndarray:
+    """``values``. Raises ``RequestError`` where some are NaN or infinite."""
+    if not np.isfinite(values).all():
+        raise RequestError(f"{what} are NaN or infinite")
+    return values

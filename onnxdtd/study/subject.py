@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.compile import prepare
@@ -11,7 +17,10 @@ from onnxdtd.data.labelled import Item, dataset
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph import files
+from onnxdtd.method.toml import definitions
 from onnxdtd.request import Request
+
+PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")  # that are measured
 
 
 class Subject:
@@ -58,3 +67,9 @@ def weight_digests(model: Path) -> dict[str, str]:
         except OSError as error:
             raise ModelError(f"{model.parent / location}: external weights that cannot be read ({error.strerror})") from None
     return digests
+
+
+def asked(request: Request, presets: Sequence[str]) -> list[Any]:
+    """All that presets and other options say, as JSON: the bounds with all of their entries, what is in files of presets."""
+    options = json.dumps(asdict(request), default=lambda array: np.asarray(array).tolist())
+    return [json.loads(options), list(presets), definitions(presets)]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
-from onnxdtd.study.measures import BADNESS, METRICS
+from onnxdtd.study.measures import BADNESS
+from onnxdtd.study.metrics import METRICS
 
 RANDOM = "random order"
-AREAS = ("aopc", "abpc", "gain")  # in units of the score; the other metrics are shares
 ROUNDING = 1e-5  # differences below that, of an area or of 1, are rounding: rules that agree on a model do so up to that
 CONFIDENCE = 0.95
 
@@ -35,9 +35,11 @@ def told(differences: Iterable[Mapping[str, Any]]) -> dict[Any, bool | None]:
     return {(found["metric"], frozenset((found["preset"], found["other"]))): apart(found) for found in differences}
 
 
-def paired(metric: str, a: float, b: float) -> float:
-    """The difference of two values of one sample; 0 where only rounding tells them apart."""
-    scale = max(abs(a), abs(b)) if metric in AREAS else 1.0
+def paired(a: float, b: float, area: bool = False) -> float:
+    """The difference of two values of one sample, of an ``area`` under a curve or of a share; 0 where only rounding tells them
+    apart.
+    """
+    scale = max(abs(a), abs(b)) if area else 1.0
     return 0.0 if abs(a - b) <= ROUNDING * scale else a - b
 
 
@@ -63,10 +65,12 @@ class Mean:
 
 
 class Pairs:
-    """Of the differences between the values that two have of one sample, for all pairs and ``metrics``."""
+    """Of the differences between the values that two have of one sample, for all pairs and ``metrics``, of which ``areas`` are
+    in units of the score.
+    """
 
-    def __init__(self, metrics: Iterable[str]):
-        self._metrics = list(metrics)
+    def __init__(self, metrics: Iterable[str], areas: Collection[str]):
+        self._metrics, self._areas = list(metrics), areas
         self._means: dict[tuple[str, str, str], Mean] = {}
 
     def add(self, known: Mapping[str, Mapping[str, float | None]]) -> None:
@@ -75,7 +79,7 @@ class Pairs:
             for metric in self._metrics:
                 first, second = (known[name].get(metric) for name in (a, b))
                 if first is not None and second is not None:
-                    self._means.setdefault((metric, a, b), Mean()).add(paired(metric, first, second))
+                    self._means.setdefault((metric, a, b), Mean()).add(paired(first, second, metric in self._areas))
 
     def as_data(self) -> list[dict[str, Any]]:
         """A row for each metric and pair: that of ``preset`` less that of ``other``."""
@@ -90,7 +94,8 @@ class Tally:
         self._scores: int | None = None
         self._distinct: set[str] = set()
         self._means: dict[Any, Mean] = {}
-        self._pairs = Pairs(name for name, measure in METRICS.items() if measure.best in BADNESS)
+        compared = {name: metric for name, metric in METRICS.items() if metric.best in BADNESS}
+        self._pairs = Pairs(compared, {name for name, metric in compared.items() if metric.area})
         self._labels: dict[int, str] = {}
 
     def add(self, row: dict[str, Any]) -> None:

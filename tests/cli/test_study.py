@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+import onnxdtd
 from onnxdtd.cli import study as cli_study
 from onnxdtd.cli.commands import app
 from onnxdtd.errors import RequestError
+from onnxdtd.request import Request
+from onnxdtd.study.evaluate import Settings
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 MODEL, DATA = str(MODELS / "digits_cnn.onnx"), str(MODELS / "digits_samples.npz")
@@ -62,6 +65,15 @@ def test_evaluate_as_json() -> None:
     assert found["settings"]["fill"] == "blur"
     assert found["models"][0]["samples"] == 3
     assert found["models"][0]["presets"][0]["metrics"]["aopc"]["n"] == 3
+
+
+def test_the_command_line_prints_what_the_function_returns() -> None:
+    result = invoke("evaluate", MODEL, "--data", DATA, *BOUNDS, *FEW, "--json", "--samples", "3")
+    few, request = Settings(steps=3, samples=3), Request(low=0.0, high=1.0)
+    ticks: list[tuple[int, int]] = []
+    tell = lambda done, units: ticks.append((done, units))
+    assert onnxdtd.evaluate([MODEL], DATA, request, presets=["dtd"], settings=few, tick=tell) == json.loads(result.stdout)
+    assert ticks == [(0, 1), (1, 1)]
 
 
 def test_skipped_samples_are_named_on_standard_error() -> None:

@@ -28,7 +28,7 @@ from onnxdtd.study import explain
 from onnxdtd.study import jobs as engine
 from onnxdtd.study.audit import audit
 from onnxdtd.study.bench import bench
-from onnxdtd.study.evaluate import Evaluation, Settings, assemble
+from onnxdtd.study.evaluate import Evaluation, Settings
 from onnxdtd.study.verify import verify
 
 RNG = np.random.default_rng(12)
@@ -283,7 +283,7 @@ def test_scores_and_evaluations_are_the_same(pair: Pair, tmp_path: Path) -> None
     results = []
     for path in pair[:2]:
         job = Evaluation([path], ["lrp-epsilon"], tmp_path / "some.npz", settings=Settings(steps=2, target="label"))
-        results.append(assemble(job, engine.run(job, 1, "processes", tmp_path / "journal"))["models"][0])
+        results.append(job.assemble(engine.run(job, 1, "processes", tmp_path / "journal"))["models"][0])
     front, other = results
     assert other["samples"] == front["samples"] == len(XS)
     assert other["accuracy"] == front["accuracy"]
@@ -305,7 +305,7 @@ def test_audits_are_the_same(pair: Pair) -> None:
         job = audit.Job(path, Request(), ("lrp-epsilon",), XS, neurons=5)
         measure = job.prepare()
         parts = [measure(number) for number in range(job.units())]
-        found.append(audit.assemble(job, parts)["presets"][0])
+        found.append(job.assemble(parts)["presets"][0])
     front, other = found
     for name in ("preconditions", "similarity", "class_sensitivity"):
         assert near(other[name], front[name]), name

@@ -20,7 +20,8 @@ from nets import form
 from onnxdtd.data.thumbnails import thumbnail
 from onnxdtd.errors import RequestError
 from onnxdtd.report.report import AUDIT, EVALUATION, report, write
-from onnxdtd.study.measures import BADNESS, METRICS
+from onnxdtd.study.measures import BADNESS
+from onnxdtd.study.metrics import METRICS
 from onnxdtd.study.tally import RANDOM
 from onnxdtd.study.words import number
 

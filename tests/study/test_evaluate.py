@@ -14,8 +14,9 @@ from nets import eighths, model, node
 
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.request import Request
-from onnxdtd.study.evaluate import Evaluation, Sessions, Settings, assemble
+from onnxdtd.study.evaluate import Evaluation, Sessions, Settings
 from onnxdtd.study.jobs import run
+from onnxdtd.study.subject import asked
 
 RNG = np.random.default_rng(6)
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -37,7 +38,7 @@ def data(folder: Path, **arrays: np.ndarray) -> Path:
 
 
 def evaluated(job: Evaluation, folder: Path, workers: int = 1) -> dict[str, Any]:
-    return assemble(job, run(job, workers, "processes", folder / "journal"))
+    return job.assemble(run(job, workers, "processes", folder / "journal"))
 
 
 def of_linear(folder: Path, settings: Settings, batch: int | str = "n", **arrays: np.ndarray) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def test_a_ray_cluster_gives_the_same(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     job = digits(tmp_path, fill="noise", seed=3)
     try:
-        assert assemble(job, run(job, 2, "ray", tmp_path / "journal")) == evaluated(job, tmp_path)
+        assert job.assemble(run(job, 2, "ray", tmp_path / "journal")) == evaluated(job, tmp_path)
     finally:
         ray.shutdown()
 
@@ -206,6 +207,16 @@ def test_a_journal_is_that_of_these_settings_and_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "digits.npz", image=np.zeros((3, 1, 8, 8), np.float32))
     identities.append(job.identity())
     assert len({json.dumps(identity) for identity in identities}) == 4
+
+
+def test_a_journal_is_that_of_these_bounds() -> None:
+    """Every one of them, of thousands."""
+    low = np.zeros(5000)
+    before = asked(Request(low=low, high=1.0), ["dtd"])
+    assert asked(Request(low=low.copy(), high=1.0), ["dtd"]) == before
+    low[2500] = -1
+    assert asked(Request(low=low, high=1.0), ["dtd"]) != before
+    assert asked(Request(low=0, high=1.0), ["dtd"]) != asked(Request(low=0, high=2.0), ["dtd"])
 
 
 def test_a_journal_is_that_of_these_weights(tmp_path: Path) -> None:

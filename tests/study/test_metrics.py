@@ -82,3 +82,31 @@ def test_positivity_and_missing_relevance() -> None:
     assert metrics.missing(HEAT, 5.0) == pytest.approx(1 / 5)
     assert metrics.missing(HEAT, -4.0) == pytest.approx(2)
     assert metrics.missing(HEAT, 0.0) is None
+
+
+def test_every_metric_is_measured_of_a_heatmap() -> None:
+    """None where it has no object, conserves nothing, or is zero."""
+    of = lambda h: {name: metric.of(h) for name, metric in metrics.METRICS.items()}
+    morf, lerf = np.array([2.0, 0.0]), np.array([2.0, 1.0])
+    found = of(metrics.Heatmap(HEAT, 5.0, True, morf, lerf, None, MASK))
+    assert found == {
+        "aopc": 1.0,
+        "abpc": 0.5,
+        "gini": metrics.gini(HEAT),
+        "outside_inside": metrics.outside_inside(HEAT, MASK),
+        "mass_accuracy": metrics.mass_accuracy(HEAT, MASK),
+        "rank_accuracy": metrics.rank_accuracy(HEAT, MASK),
+        "pointing_game": 1.0,
+        "positivity": 0.7,
+        "missing": 0.2,
+    }
+    bare = of(metrics.Heatmap(HEAT, 5.0, False, morf, lerf, None))
+    assert {name for name, value in bare.items() if value is None} == {
+        "outside_inside",
+        "mass_accuracy",
+        "rank_accuracy",
+        "pointing_game",
+        "missing",
+    }
+    coloured = metrics.Heatmap(np.stack([HEAT, HEAT]), 5.0, True, morf, lerf, 0, MASK)
+    assert metrics.METRICS["outside_inside"].of(coloured) == pytest.approx(found["outside_inside"])

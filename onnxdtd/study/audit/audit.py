@@ -36,7 +36,7 @@ from onnxdtd.graph import files
 from onnxdtd.graph.emit import dims, known
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.labels import Index, Labels
-from onnxdtd.method.toml import Library, definitions
+from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer, Explanation, Ledger
 from onnxdtd.study.audit.choice import best
@@ -44,11 +44,10 @@ from onnxdtd.study.audit.converge import convergence
 from onnxdtd.study.audit.randomise import Weights, layers, randomised, spread
 from onnxdtd.study.audit.roots import roots
 from onnxdtd.study.audit.verdict import LITTLE, arrival, deep_taylor, shows_nothing, upper, verdict
-from onnxdtd.study.evaluate import Settings, perturbation
 from onnxdtd.study.metrics import abpc, aopc, cosine, spearman, ssim
-from onnxdtd.study.perturb import default_patch, regions
+from onnxdtd.study.perturb import default_patch, perturbation, regions
 from onnxdtd.study.predictor import Scores, in_batches
-from onnxdtd.study.subject import Subject, weight_digests
+from onnxdtd.study.subject import Subject, asked, weight_digests
 from onnxdtd.study.tally import Mean, Pairs, paired
 
 BATCH = 16
@@ -69,6 +68,8 @@ LEFT = ("ssim", "spearman", "spearman_abs")
 
 FOR_RULES = ("preconditions", "roots")  # measurements that need rules
 WHOLE = ("silent", "similarity", "class_sensitivity", "input_dependence", "stability", "perturbation", "convergence")
+
+AREAS = ("aopc", "abpc", "gain")  # numbers in units of the score; the others are shares
 
 Row: TypeAlias = dict[str, float | None]
 Wanted: TypeAlias = Callable[[Explanation], np.ndarray]
@@ -126,9 +127,8 @@ class Job:
     def identity(self) -> Any:
         """All that the results depend on."""
         data = hashlib.sha256(np.ascontiguousarray(self.xs).tobytes()).hexdigest()
-        settings = [repr(self.request), list(self.presets), list(self.xs.shape), self.neurons, self.seed]
-        settings.append(definitions(self.presets))
-        return ["audit", onnxdtd.__version__, self.facts.sha256, weight_digests(self.model), data, settings]
+        files = [self.facts.sha256, weight_digests(self.model), data, list(self.xs.shape)]
+        return ["audit", onnxdtd.__version__, files, *asked(self.request, self.presets), self.neurons, self.seed]
 
     def prepare(self) -> Callable[[int], dict[str, Any]]:
         """What measures, given the number of a unit."""
@@ -171,47 +171,53 @@ class Job:
             found += [Task(preset, measure, place) for measure in ("cascading", "independent") for place in places]
         return found
 
-
-def assemble(job: Job, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The audit, as data, from the results of all units in their order."""
-    found: dict[str, dict[str, Any]] = {}
-    for preset in job.presets:
-        found[preset] = {"preset": preset, "rules": job.facts.rules[preset] or {}, "preconditions": None, "roots": []}
-        found[preset] |= {"deep_taylor": preset in job.facts.deep_taylor}
-        found[preset] |= {"cascading": [], "independent": [], "left_out": {}, "samples": {}}
-    for task, part in zip(job.tasks, parts, strict=True):
-        entry = found[task.preset]
-        if task.layer is None:
-            entry[task.measure] = part["found"]
-            entry["samples"] |= part["samples"]
-            entry["left_out"] |= {task.measure: part["left_out"]} if part["left_out"] else {}
-        else:
-            entry[task.measure].append({**part["found"], **part["samples"]})
-    entries = list(found.values())
-    blind_to = _blindness(entries, len(job.xs))
-    for entry in entries:
-        entry["chance"] = chance(math.prod(job.xs.shape[1:]))
-        entry["left_out"] |= _not_drawn(entry, math.prod(job.xs.shape[1:]))
-        if entry["preconditions"] is not None and entry["deep_taylor"] and not entry["roots"]:
-            entry["left_out"]["roots"] = "no root point could be looked for"
-        entry["means"] = {name: summed(values) for name, values in entry["samples"].items() if mean(values) is not None}
-        entry["verdict"] = verdict(entry)
-    differences = _differences(entries, len(job.xs))
-    low, high = as_given(as_data(job.request))
-    asked = {"low": low, "high": high} | ({"preprocessing": job.request.preprocessing} if job.request.preprocessing else {})
-    settings = {"samples": len(job.xs), "neurons": job.neurons, "noise": NUDGE, "seed": job.seed, **asked}
-    return {
-        "kind": "audit",
-        "version": onnxdtd.__version__,
-        "settings": {**settings, "presets": list(job.presets)},
-        "model": job.model.name,
-        "sha256": job.facts.sha256,
-        "classes": job.facts.classes,
-        "copies": len(job.xs) - len(np.unique(job.xs.reshape(len(job.xs), -1), axis=0)),
-        "presets": entries,
-        "differences": differences,
-        "best": best(entries, differences, blind_to),
-    }
+    def assemble(self, units: Iterable[Any]) -> dict[str, Any]:
+        """The audit, as data, from the results of all units in their order."""
+        found: dict[str, dict[str, Any]] = {}
+        for preset in self.presets:
+            found[preset] = {"preset": preset, "rules": self.facts.rules[preset] or {}, "preconditions": None, "roots": []}
+            found[preset] |= {"deep_taylor": preset in self.facts.deep_taylor}
+            found[preset] |= {"cascading": [], "independent": [], "left_out": {}, "samples": {}}
+        for task, part in zip(self.tasks, units, strict=True):
+            entry = found[task.preset]
+            if task.layer is None:
+                entry[task.measure] = part["found"]
+                entry["samples"] |= part["samples"]
+                entry["left_out"] |= {task.measure: part["left_out"]} if part["left_out"] else {}
+            else:
+                entry[task.measure].append({**part["found"], **part["samples"]})
+        entries = list(found.values())
+        blind_to = _blindness(entries, len(self.xs))
+        for entry in entries:
+            entry["chance"] = chance(math.prod(self.xs.shape[1:]))
+            entry["left_out"] |= _not_drawn(entry, math.prod(self.xs.shape[1:]))
+            if entry["preconditions"] is not None and entry["deep_taylor"] and not entry["roots"]:
+                entry["left_out"]["roots"] = "no root point could be looked for"
+            entry["means"] = {name: summed(values) for name, values in entry["samples"].items() if mean(values) is not None}
+            entry["verdict"] = verdict(entry)
+        differences = _differences(entries, len(self.xs))
+        low, high = as_given(as_data(self.request))
+        settings = {
+            "samples": len(self.xs),
+            "neurons": self.neurons,
+            "noise": NUDGE,
+            "seed": self.seed,
+            "low": low,
+            "high": high,
+        }
+        settings |= {"preprocessing": self.request.preprocessing} if self.request.preprocessing else {}
+        return {
+            "kind": "audit",
+            "version": onnxdtd.__version__,
+            "settings": {**settings, "presets": list(self.presets)},
+            "model": self.model.name,
+            "sha256": self.facts.sha256,
+            "classes": self.facts.classes,
+            "copies": len(self.xs) - len(np.unique(self.xs.reshape(len(self.xs), -1), axis=0)),
+            "presets": entries,
+            "differences": differences,
+            "best": best(entries, differences, blind_to),
+        }
 
 
 def _not_drawn(entry: dict[str, Any], entries: int) -> dict[str, str]:
@@ -252,7 +258,7 @@ def _blindness(entries: Sequence[dict[str, Any]], n: int) -> tuple[str, ...]:
 
 def _differences(entries: Sequence[Mapping[str, Any]], n: int) -> list[dict[str, Any]]:
     """The paired differences between presets, in all numbers that single samples have."""
-    pairs = Pairs(dict.fromkeys(name for entry in entries for name in entry["samples"]))
+    pairs = Pairs(dict.fromkeys(name for entry in entries for name in entry["samples"]), AREAS)
     for i in range(n):
         pairs.add({e["preset"]: {name: values[i] for name, values in e["samples"].items()} for e in entries})
     return pairs.as_data()
@@ -490,9 +496,9 @@ class Auditor:
             rng, shown = np.random.default_rng([job.seed, i]), {preset: _finite(heatmap)}
             values: dict[str, float] = {}
             with suppress(RequestError):  # scores that are not finite
-                curves = perturbation(self.scores, x, target, shown, fill, places, Settings(), rng)
+                curves = perturbation(self.scores, x, target, shown, fill, places, rng)
                 morf, lerf, chance_level = curves[preset, "morf"], curves[preset, "lerf"], aopc(curves["random"])
-                values = {"aopc": aopc(morf), "abpc": abpc(lerf, morf), "gain": paired("aopc", aopc(morf), chance_level)}
+                values = {"aopc": aopc(morf), "abpc": abpc(lerf, morf), "gain": paired(aopc(morf), chance_level, area=True)}
             for name, listed in samples.items():
                 listed.append(values.get(name))
         if all(value is None for value in samples["aopc"]):

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onnxdtd.study.audit.verdict import EQUAL, INDEPENDENT, LITTLE, NOISE, NOISY, beats_chance, upper
-from onnxdtd.study.measures import ARROWS, LOWEST, METRICS
+from onnxdtd.study.measures import ARROWS, LOWEST
+from onnxdtd.study.metrics import METRICS
 from onnxdtd.study.tally import told
 from onnxdtd.study.words import conjoined, number
 

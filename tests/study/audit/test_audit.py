@@ -29,7 +29,6 @@ from onnxdtd.study.audit.audit import (
     Auditor,
     Job,
     alike,
-    assemble,
     chance,
     kept,
     measurable,
@@ -66,7 +65,7 @@ def job(
 
 def audited(work: Job) -> dict[str, Any]:
     measure = work.prepare()
-    return assemble(work, [measure(number) for number in range(work.units())])
+    return work.assemble([measure(number) for number in range(work.units())])
 
 
 def by_preset(found: dict[str, Any]) -> dict[str, Any]:
@@ -501,12 +500,12 @@ def test_presets_are_compared_in_what_all_of_them_have(tmp_path: Path) -> None:
     work = job(tmp_path, mlp(), "excitation-backprop", "gradient-x-input")
     measure = work.prepare()
     parts = [measure(number) for number in range(work.units())]
-    whole = by_preset(assemble(work, copy.deepcopy(parts)))["gradient-x-input"]["samples"]
+    whole = by_preset(work.assemble(copy.deepcopy(parts)))["gradient-x-input"]["samples"]
     both = [(a + b) / 2 for a, b in zip(whole["classes"], whole["upper"], strict=True)]
     assert whole["blindness"] == pytest.approx(both)
     place = next(n for n, task in enumerate(work.tasks) if task.measure == "class_sensitivity")
     parts[place] = {"found": {}, "samples": {}, "left_out": "of something"}
-    found = by_preset(assemble(work, parts))["gradient-x-input"]["samples"]
+    found = by_preset(work.assemble(parts))["gradient-x-input"]["samples"]
     assert found["blindness"] == found["upper"]
 
 
