@@ -136,6 +136,16 @@ def test_typing_information_is_there() -> None:
     assert "Typing :: Typed" in PROJECT["project"]["classifiers"]
 
 
+def test_the_hooks_before_a_commit_are_commands_of_ci_and_need_no_network() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert re.findall(r"repo: (.*)", hooks) == ["local"]
+    assert set(re.findall(r"language: (.*)", hooks)) == {"system"}
+    programs = [entry.split()[0] for entry in re.findall(r"entry: (.*)", hooks)]
+    assert programs == ["ruff", "ruff", "mypy"]
+    checked = re.findall(r"^\.venv/bin/(\S+)", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.M)
+    assert set(programs) <= set(checked)
+
+
 # ------------------------------------------------------------------------------------------------------------------- wheel
 
 
