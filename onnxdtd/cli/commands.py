@@ -71,7 +71,7 @@ def compile_command(
     from onnxdtd.compiler.compile import build, prepare, save
 
     job = prepare(model, request)
-    compiled = build(job)
+    compiled = build(job, in_place=True)
     path = out_path or model.with_name(f"{model.stem}.{Path(str(job.request.preset)).stem}.onnx")
     save(compiled, path, model, weights)
     err.print(f"{path}: {', '.join(_headline(job))}", markup=False)
@@ -93,12 +93,11 @@ def _headline(job: Prepared) -> list[str]:
 @selects()
 def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> None:
     """Show which node gets which rule, and what stands in the way. Exit status 1 if something does."""
-    from onnxdtd.compiler.compile import build, prepare
+    from onnxdtd.compiler.compile import prepare
     from onnxdtd.labels import listed
 
     try:
         job = prepare(model, request)
-        build(job)
     except Unsupported as error:
         if as_json:
             print(json.dumps({"problems": [asdict(problem) for problem in error.problems]}, indent=1))

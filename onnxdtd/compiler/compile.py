@@ -1,8 +1,7 @@
-"""The compiler: read, plan, walk backwards, append, check. Everything it decides is in the plan."""
+"""The compiler: read, plan, walk backwards, append. Everything it decides is in the plan."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,52 +10,46 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
 
-import onnxdtd
 from onnxdtd import contract
+from onnxdtd.compiler.addition import addition
 from onnxdtd.compiler.advice import advised
-from onnxdtd.compiler.bounds import Bounds, as_data, by_input, form_of, with_bytes, with_preprocessing
+from onnxdtd.compiler.bounds import by_input, form_of, with_bytes, with_preprocessing
 from onnxdtd.compiler.classlabels import said
-from onnxdtd.compiler.ledger import Ledger
 from onnxdtd.compiler.logits import NoScores
 from onnxdtd.compiler.plan import Plan, explainable, plan
-from onnxdtd.compiler.prepared import Prepared
-from onnxdtd.compiler.score import Score, classes, score
-from onnxdtd.compiler.walk import accumulate, begin, injected, of_gradient, seen
-from onnxdtd.contract import COLUMNS, LEDGER, LOGIT, PARTS, RELEVANCE, TARGET, Metadata, relevance_of
-from onnxdtd.data.channels import channel_axis, slid_axes
+from onnxdtd.compiler.prepared import Planned, Prepared
+from onnxdtd.compiler.score import classes
+from onnxdtd.compiler.shortcuts import Shortcut
+from onnxdtd.compiler.walk import SHORTCUTS
 from onnxdtd.data.forms import PICTURE
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.graph import files
-from onnxdtd.graph.emit import Emit, label, wide
+from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.imputed import imputed
-from onnxdtd.graph.tensors import Graph, Tensor
-from onnxdtd.graph.vocabulary import vocabulary
+from onnxdtd.graph.tensors import Graph
 from onnxdtd.labels import Index, Labels
 from onnxdtd.method.toml import DEFAULTS, Library
-from onnxdtd.operators.moves import is_float
 from onnxdtd.request import CONTRASTS, NO_CLASSES, Request
 
 
 def prepare(model: files.ModelLike, request: Request) -> Prepared:
-    """Read a model and plan its explanation."""
+    """Read a model, plan its explanation and write down its relevance pass; whatever stands in the way is said here."""
     try:
-        return _prepare(model, request)
+        return _prepared(model, request)
     except (NoScores, Unsupported) as error:
         source = files.read(model)
         files.normalise(source.proto)
-        raise advised(error, source.proto, request, _tried) from None
+        raise advised(error, source.proto, request, lambda proto, wanted: _prepared(proto, wanted).plan) from None
 
 
-def _tried(proto: onnx.ModelProto, request: Request) -> Plan:
-    """The plan of what could be built."""
-    job = _prepare(proto, request)
-    _build(job)
-    return job.plan
+def _prepared(model: files.ModelLike, request: Request) -> Prepared:
+    plan = planned(model, request)
+    return Prepared(**vars(plan), addition=addition(plan))
 
 
-def _prepare(model: files.ModelLike, request: Request) -> Prepared:
+def planned(model: files.ModelLike, request: Request) -> Planned:
+    """Read a model and plan its explanation. Raises ``OnnxdtdError`` as ``compile`` does."""
     source = files.read(model)
     if contract.entries(source.proto):
         raise ModelError("this model was compiled by onnxdtd already; give the model that it was compiled from")
@@ -87,7 +80,6 @@ def _prepare(model: files.ModelLike, request: Request) -> Prepared:
     for name in request.explain:
         if name not in [t.name for t in made.inputs]:
             raise RequestError(f"--explain {name!r}: the output {made.output!r} does not depend on it")
-    bounds = Bounds(emit, made, bounded) if bounded else None
     for tensor in made.inputs if request.preprocessing else ():
         if tensor.shape is not None and (len(made.inputs) == 1 or len(tensor.shape) == PICTURE):
             form_of(tensor, request, made.samples.axes[tensor.name])  # does it fit?
@@ -99,7 +91,7 @@ def _prepare(model: files.ModelLike, request: Request) -> Prepared:
         request = replace(request, target=labels.index(request.target))
     made.notes.extend(_left_out(graph, names, made))
     request = replace(request, preset=request.preset or made.preset)
-    return Prepared(source, changes, graph, emit, made, bounds, request, own, labels, imputed(graph.nodes, made.inputs))
+    return Planned(source, changes, graph, emit, made, bounded, request, own, labels, imputed(graph.nodes, made.inputs))
 
 
 def _left_out(graph: Graph, inputs: Sequence[str], made: Plan) -> Iterator[str]:
@@ -182,132 +174,24 @@ def compile(
     names = None if labels is None else tuple(map(str, labels))
     chosen_inputs = (explain,) if isinstance(explain, str) else tuple(explain)
     request = Request(*words, explain=chosen_inputs, labels=names, preprocessing=preprocessing)
-    return build(prepare(model, request))
+    return build(prepare(model, request), in_place=True)
 
 
-def build(job: Prepared, inject: str | None = None, shortcuts: bool = True) -> onnx.ModelProto:
-    """Append the relevance pass to the model of a job.
+def build(
+    prepared: Prepared, inject: str | None = None, shortcuts: Sequence[Shortcut] = SHORTCUTS, in_place: bool = False
+) -> onnx.ModelProto:
+    """The model with its relevance pass. What is prepared stays as it is, and can be built again.
 
     With ``inject``, the name of what a step of the plan gives, relevance starts there instead of at the logits: as the input
-    ``injected/<inject>`` of the shape of that tensor. Without ``shortcuts`` every step is taken by its definition.
+    ``injected/<inject>`` of the shape of that tensor. Without ``shortcuts`` every step is taken by its definition. ``in_place``
+    appends to the model that was read, for the last build: its weights need not be copied.
     """
-    try:
-        return _build(job, inject, shortcuts)
-    except Unsupported as error:
-        raise advised(error, job.source.proto, job.request, _tried) from None
-
-
-def _build(job: Prepared, inject: str | None = None, shortcuts: bool = True) -> onnx.ModelProto:
-    e, made, request = job.emit, job.plan, job.request
-    e.scope = TARGET
-    if made.derivative and request.ledger:
-        raise RequestError(f"--ledger: the preset {request.preset!r} is a derivative, of which nothing is conserved")
-    book = Ledger(e, made, job.bounds.of if job.bounds else None) if request.ledger else None
-    scored = score(e, made, request) if inject is None else None
-    seed = injected(e, made, str(inject)) if scored is None else scored.seed(made.derivative is not None)
-    relevance = accumulate(job, begin(job, seed, inject, scored), book, shortcuts)
-    for tensor in made.inputs:
-        if made.derivative and tensor.name in relevance:
-            x = seen(e, tensor, job.imputed.get(tensor.name))
-            relevance[tensor.name] = of_gradient(e, made.derivative, x, relevance[tensor.name])
-    names = {t.name: RELEVANCE if len(made.inputs) == 1 else relevance_of(t.name) for t in made.inputs}
-    names |= {name: relevance_of(name) for name in request.keep if name not in names}
-    results = [_relevance(job, name, result, relevance) for name, result in names.items()]
-    entries = metadata(job, names, scored, book)
-    if scored is not None:
-        results.append(e.named(scored.total, str(entries["logit"]), scored.total.shape))
-    if book is not None:
-        e.scope = LEDGER
-        results.append(e.named(book.output(), LEDGER, [book.batch, len(book.steps), len(COLUMNS)]))
-    _append(job, results, seed)
-    if inject is not None:
-        job.source.proto.graph.input.append(_declared(seed))
-    elif scored is not None and scored.target is not None:
-        job.source.proto.graph.input.append(_declared(scored.target))
-        if request.target == "optional":
-            job.source.proto.graph.initializer.append(helper.make_tensor(scored.target.name, TensorProto.INT64, [1], [-1]))
-    contract.write_metadata(job.source.proto, entries)
-    return job.source.proto
-
-
-def _relevance(job: Prepared, name: str, result: str, relevance: dict[str, Tensor]) -> Tensor:
-    """The relevance of a tensor as the output ``result``."""
-    e, tensors = job.emit, job.graph.tensors()
-    tensor = tensors.get(name) or next(t for node in job.plan.producer.values() for t in node.outputs if t.name == name)
-    if name not in relevance:  # the rules give this branch no share
-        relevance[name] = e.full(0.0, e.shape(tensor), wide(tensor.dtype))
-    dtype = tensor.dtype if is_float(tensor.dtype) else relevance[name].dtype
-    return e.named(e.cast(relevance[name], dtype), result, tensor.shape)
-
-
-def _append(job: Prepared, results: Sequence[Tensor], seed: Tensor) -> None:
-    """Add ``results`` and all that they need to the model. What depends on ``seed`` comes last."""
-    graph = job.source.proto.graph
-    taken = {value.name for value in (*graph.input, *graph.output)} | set(job.graph.tensors())
-    for tensor in results:
-        if tensor.name in taken:
-            raise ModelError(f"the model has a tensor {tensor.name!r} already, the name of an output of ours; rename it")
-    nodes, constants = job.emit.live(results, seed)
-    graph.output.extend(map(_declared, results))
-    graph.node.extend(nodes)
-    graph.initializer.extend(constants)
-    graph.value_info.extend(job.emit.declared(graph.node))
-
-
-def _declared(tensor: Tensor) -> onnx.ValueInfoProto:
-    """A tensor as an input or output is declared."""
-    shape = None if tensor.shape is None else list(tensor.shape)
-    return helper.make_tensor_value_info(tensor.name, helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)), shape)
-
-
-def metadata(job: Prepared, outputs: Mapping[str, str], scored: Score | None, book: Ledger | None) -> Metadata:
-    """What an auditor wants to know."""
-    request, made = job.request, job.plan
-    return {
-        "version": onnxdtd.__version__,
-        "source_sha256": job.source.sha256,
-        "changes": job.changes,
-        "predictor": predictor(job.source.proto),
-        "preset": str(request.preset),
-        "settings": list(request.settings),
-        "rules": {step.name: str(step.rule) for step in made.steps if step.rule is not None},
-        "bounds": as_data(request),
-        "channels": {t.name: channel_axis(t) for t in made.inputs},
-        "slides": {t.name: slid_axes(t) for t in made.inputs},
-        "preprocessing": request.preprocessing,
-        "explain": list(request.explain),
-        "output": made.output,
-        "logits": made.logits.name,
-        "stepped_back": [label(node) for node in made.stepped_back],
-        "classes": classes(made),
-        "labels": job.said.labels,
-        "names": job.labels.names,
-        "label_output": job.said.label_output,
-        "score_output": job.said.score_output,
-        "squashed": job.said.squashed,
-        "imputed": list(job.imputed),
-        "strings": vocabulary(job.graph.nodes, job.graph.inputs),
-        "target": "argmax" if request.target is None else request.target,
-        "target_input": scored.target.name if scored is not None and scored.target is not None else None,
-        "contrast": request.contrast,
-        "derivative": made.derivative,
-        "by_weights": made.by_weights,
-        "logit": None if scored is None else job.emit.unique(LOGIT),
-        "relevance": dict(outputs),
-        "allow": dict(request.allow or {}),
-        "samples": dict(made.samples.axes),
-        "ledger": {"steps": book.steps, "columns": list(COLUMNS)} if book else None,
-    }
-
-
-def predictor(proto: onnx.ModelProto) -> dict[str, Any]:
-    """How many entries of ``PARTS`` are the source's own, and the SHA-256 of what it computes."""
-    graph, digest = proto.graph, hashlib.sha256()
-    placeless = files.relocated(proto, dict.fromkeys(files.locations(proto), "")).graph  # files may be copied
-    for part in [*graph.node, *placeless.initializer, *graph.sparse_initializer, *proto.opset_import]:
-        digest.update(part.SerializeToString(deterministic=True))
-    sizes = {name: len(getattr(graph, name)) for name in PARTS}
-    return {**sizes, "sha256": digest.hexdigest()}
+    plain = inject is None and shortcuts == SHORTCUTS
+    proto = prepared.source.proto
+    if not in_place:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(prepared.source.proto)
+    return (prepared.addition if plain else addition(prepared, inject, shortcuts)).append_to(proto)
 
 
 def save(proto: onnx.ModelProto, path: str | Path, source: str | Path | None = None, weights: str | None = None) -> None:

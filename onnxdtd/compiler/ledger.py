@@ -33,7 +33,7 @@ WITH_CONSTANTS = ("Pad", "Concat", "Where")  # some of their entries come from c
 class Ledger:
     """Collects a row of sums for each step; a sum is a tensor [batch, 1] in float64, so that summing adds no error."""
 
-    def __init__(self, e: Emit, plan: Plan, bounds: Callable[[Tensor], tuple[Tensor, Tensor]] | None):
+    def __init__(self, e: Emit, plan: Plan, bounds: Callable[[Tensor], tuple[Tensor, Tensor]]):
         self._e, self._plan, self._bounds = e, plan, bounds
         self._batch, self.batch = plan.samples.count(e), plan.samples.size
         for tensor in plan.inputs:
@@ -104,7 +104,7 @@ class Ledger:
         assert rule is not None
         signed = [x for x in tensors if not self._plan.nonnegative(x)]
         row = {"negative_inputs": self._total([self._sum(e("Less", x, 0.0), x) for x in signed])} if signed else {}
-        if rule.needs_bounds and self._bounds is not None:
+        if rule.needs_bounds:
             beyond = []
             for x in tensors:
                 low, high = self._bounds(x)

@@ -1,14 +1,18 @@
-"""A model with its plan: what is between reading and building."""
+"""A model with its plan and its relevance pass: all that is to be known before a file is written."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, ValueInfoProto
 
-from onnxdtd.compiler.bounds import Bounds
 from onnxdtd.compiler.classlabels import Said
 from onnxdtd.compiler.plan import Plan
+from onnxdtd.contract import Metadata, write_metadata
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Graph
@@ -17,16 +21,48 @@ from onnxdtd.request import Request
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A model with its plan, before anything has been appended to it; ``request`` has the index of the target."""
+class Planned:
+    """A model with its plan; ``request`` has the index of the target, ``bounded`` the bounds of inputs as they were given."""
 
     source: files.Source
     changes: list[str]
     graph: Graph
     emit: Emit
     plan: Plan
-    bounds: Bounds | None
+    bounded: Mapping[str, tuple[Any, Any]]
     request: Request
     said: Said
     labels: Labels
     imputed: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What the relevance pass adds to a model; ``defaults`` are those of inputs that may be left out."""
+
+    nodes: list[NodeProto]
+    constants: list[TensorProto]
+    inputs: list[ValueInfoProto]
+    outputs: list[ValueInfoProto]
+    defaults: list[TensorProto]
+    shapes: list[ValueInfoProto]
+    metadata: Metadata
+
+    def append_to(self, proto: onnx.ModelProto) -> onnx.ModelProto:
+        """Add all of it to the model, in place."""
+        graph = proto.graph
+        graph.output.extend(self.outputs)
+        graph.node.extend(self.nodes)
+        graph.initializer.extend(self.constants)
+        graph.value_info.extend(self.shapes)
+        graph.input.extend(self.inputs)
+        graph.initializer.extend(self.defaults)
+        write_metadata(proto, self.metadata)
+        return proto
+
+
+@dataclass(frozen=True)
+class Prepared(Planned):
+    """A planned model with its relevance pass, not yet appended to it: nothing can stand in the way any more."""
+
+    addition: Addition

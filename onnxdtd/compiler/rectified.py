@@ -3,14 +3,18 @@
 Where a tensor is 0, most rules hand no relevance to it, since R_i = x_i Σ ... Then behind a Relu there is relevance only where
 the layer's output is positive, and there the Relu has left it as it was. Its result is never negative, so a sign need not be
 looked for, and the runtime may compute layer and Relu in one go, as it does in the predictor, because nobody reads between.
+
+It declines where relevance may arrive at a 0: at a source of relevance, behind rules that hand some to zeros (w2, zB, flat),
+behind operators that do not keep zeros, and where somebody besides the Relu reads the layer's output.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
+from onnxdtd.compiler.shortcuts import Situation
 from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.operators.moves import MOVE
@@ -18,13 +22,10 @@ from onnxdtd.operators.moves import MOVE
 KEEP_ZEROS = {*MOVE, "MaxPool", "GlobalMaxPool", "ReduceMax", "Relu", "LeakyRelu", "PRelu", "Identity", "Dropout", "Cast"}
 
 
-def rectified(steps: Sequence[Step], sources: Iterable[str]) -> list[Step]:
-    """The steps, with the Relu's result as the output of layers that feed only a Relu, where that makes no difference.
-
-    ``sources`` are the tensors where relevance starts, of any amount and also where they are 0.
-    """
+def rectified(steps: Sequence[Step], situation: Situation) -> list[Step]:
+    """The steps, with the Relu's result as the output of layers that feed only a Relu, where that makes no difference."""
     readers = Counter(t.name for step in steps for t in step.inputs if t is not None)
-    loose = set(sources)  # tensors that may get relevance where they are 0
+    loose = set(situation.sources)  # tensors that may get relevance where they are 0
     behind: dict[str, Tensor] = {}  # the Relu's result by what goes into it
     found = []
     for step in reversed(steps):

@@ -6,20 +6,25 @@ problems are reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from onnxdtd.compiler.facts import Facts, reads
 from onnxdtd.compiler.logits import shape_text
 from onnxdtd.errors import Problem, RequestError, Unsupported, suggestion
 from onnxdtd.graph.emit import Emit, label
 from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.method.propagate import Record, propagate
 from onnxdtd.method.rule import Rule
+from onnxdtd.method.terms import Context
 from onnxdtd.method.toml import LayerFacts
 from onnxdtd.operators.linear import LINEAR, Layer, NotLinear, followed_by
-from onnxdtd.operators.moves import MOVE, PASS, ROUTE, Flow, is_float
+from onnxdtd.operators.moves import MOVE, PASS, ROUTE, Flow, Relevance, first, is_float
 from onnxdtd.operators.products import FROZEN, factors, held, product
 from onnxdtd.operators.slopes import DERIVATIVE
+
+Share: TypeAlias = tuple[Tensor, Tensor]  # a tensor, and relevance that goes to it
 
 STRAIGHT = ("Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear")  # derivative 1
 
@@ -61,6 +66,19 @@ class Step:
     def op(self) -> str:
         """The operators, joined by +."""
         return "+".join(node.op for node in self.nodes)
+
+    def back(self, e: Emit, relevance: Relevance, context: Context, record: Record | None = None) -> list[Share]:
+        """What it hands to each of its inputs that depends on the explained ones, given the ``relevance`` of its outputs.
+
+        ``record`` is told of every division by a rule. Raises ``NotLinear`` where that cannot be written.
+        """
+        if self.flow is not None:
+            parts: Iterable[tuple[int, Tensor | None]] = self.flow(e, self.nodes[0], relevance)
+        else:
+            assert self.layer is not None
+            assert self.rule is not None
+            parts = enumerate(propagate(e, self.layer, self.rule, first(relevance), context, record))
+        return [(x, share) for i, share in parts if share is not None and (x := self.inputs[i]) is not None]
 
 
 class Stepper:

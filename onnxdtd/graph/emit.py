@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, overload
 
 import numpy as np
@@ -84,6 +85,17 @@ class Emit:
         if key not in self._cache:
             self._cache[key] = self._append(op, tensors, attrs, dtypes)
         return self._cache[key]
+
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """Whatever is built inside is forgotten behind it, and may be built again, under the same names."""
+        nodes, constants, taken = len(self.nodes), dict(self.constants), set(self._taken)
+        cache, shapes, scope = dict(self._cache), dict(self._shapes), self.scope
+        try:
+            yield
+        finally:
+            del self.nodes[nodes:]
+            self.constants, self._taken, self._cache, self._shapes, self.scope = constants, taken, cache, shapes, scope
 
     def _append(self, op: str, inputs: list[Tensor], attrs: dict[str, Any], dtypes: Sequence[Any]) -> list[Tensor]:
         name = self.unique(f"dtd/{self.scope}/{op}")

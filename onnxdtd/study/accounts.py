@@ -97,4 +97,4 @@ def _conditions(job: Prepared, ledger: Ledger) -> Iterator[Check]:
     found = f"{signed} of {len(plus)} layers under z+ have negative inputs" if plus else "no layer is under z+"
     yield Check("inputs of z+", None, found)
     outside = mean["outside"].sum()
-    yield Check("bounds", None, f"{outside:.3g} entries of an input lie outside of them" if job.bounds else "none were given")
+    yield Check("bounds", None, f"{outside:.3g} entries of an input lie outside of them" if job.bounded else "none were given")

@@ -168,7 +168,7 @@ def tolerance(job: Prepared) -> float:
 
 def by_definition(job: Prepared) -> onnx.ModelProto:
     """The model with a relevance pass that takes no shortcut, and with its logits and the tensors whose relevance is kept."""
-    proto = build(job, shortcuts=False)
+    proto = build(job, shortcuts=())
     given = {value.name for value in [*proto.graph.input, *proto.graph.output]}
     made = {name for node in proto.graph.node for name in node.output} - given
     wanted = dict.fromkeys([job.plan.logits.name, *job.request.keep])

@@ -21,9 +21,10 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 import onnxdtd
 from onnxdtd.compiler.bounds import as_given
-from onnxdtd.compiler.compile import build, predictor, prepare
+from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.compiler.prepared import Prepared
-from onnxdtd.contract import PARTS, PREFIX, entries, read_metadata
+from onnxdtd.compiler.record import predictor
+from onnxdtd.contract import PARTS, PREFIX, Metadata, entries, read_metadata
 from onnxdtd.data.channels import ends
 from onnxdtd.data.preprocessing import gives_bounds
 from onnxdtd.data.read import drawn, open_size, sized, worded
@@ -68,7 +69,7 @@ def verify(compiled: Path, source: Path | None = None, inputs: Path | None = Non
         origin = stripped(have, facts["predictor"]) if original is None else original.proto
         request = _request(have, facts, preset)
         job = prepare(origin, request)
-        job = replace(job, request=replace(job.request, preset=facts["preset"]))
+        job = _called(job, facts["preset"])
         fresh = _placed(build(job), have)
     except (OnnxdtdError, LookupError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         return Report([_not_compiled(facts.get("version"), error)], [])
@@ -88,6 +89,12 @@ def verify(compiled: Path, source: Path | None = None, inputs: Path | None = Non
     ledger = joined([run.ledger for run in runs if run.ledger is not None])
     opposite = sum(run.opposite for run in runs) / (sum(run.whole for run in runs) or 1.0)
     return Report([*checks, *checked(job, ledger, opposite)], table(job, ledger))
+
+
+def _called(job: Prepared, preset: str) -> Prepared:
+    """As if the file of the preset had the name that is recorded."""
+    told: Metadata = {**job.addition.metadata, "preset": preset}
+    return replace(job, request=replace(job.request, preset=preset), addition=replace(job.addition, metadata=told))
 
 
 def _text(error: Exception) -> str:

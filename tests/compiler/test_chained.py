@@ -8,9 +8,10 @@ import pytest
 from nets import assert_near, eighths, model, node, run
 
 import onnxdtd
-from onnxdtd.compiler import walk
 from onnxdtd.compiler.chained import chained
-from onnxdtd.compiler.compile import prepare
+from onnxdtd.compiler.compile import build, prepare
+from onnxdtd.compiler.shortcuts import Situation
+from onnxdtd.compiler.walk import SHORTCUTS
 from onnxdtd.request import Request
 
 RNG = np.random.default_rng(5)
@@ -39,7 +40,7 @@ def dense(axis: int = 1, anew: bool = False) -> onnx.ModelProto:
 
 def parts_of(proto: onnx.ModelProto) -> list[list[str]]:
     """What each Concat joins, after the rewriting."""
-    steps = chained(prepare(proto, Request("lrp-epsilon")).plan.steps, ())
+    steps = chained(prepare(proto, Request(preset="lrp-epsilon")).plan.steps, Situation((), (), lambda _: False))
     return [[t.name for t in step.inputs if t is not None] for step in steps if step.op == "Concat"]
 
 
@@ -53,29 +54,37 @@ def test_not_where_the_order_is_another() -> None:
     assert parts_of(dense(anew=True))[2] == ["f2", "f1", "f0"]
 
 
+def both(preset: str, **options: object) -> list[onnx.ModelProto]:
+    """Compiled as it is, and without this shortcut."""
+    prepared = prepare(dense(), Request(preset=preset, **options))
+    return [build(prepared), build(prepared, shortcuts=[shortcut for shortcut in SHORTCUTS if shortcut is not chained])]
+
+
 @pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient", "lrp-alpha2beta1"])
-def test_the_relevance_is_the_same(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    proto, x = dense(), eighths(RNG, 3, 3, 5, 5)
+def test_the_relevance_is_the_same(preset: str) -> None:
+    x = eighths(RNG, 3, 3, 5, 5)
     slices = lambda made: [n.op_type for n in made.graph.node].count("Slice")
-    with_ = onnxdtd.compile(proto, preset)
-    monkeypatch.setattr(walk, "chained", lambda steps, kept: steps)
-    without = onnxdtd.compile(proto, preset)
+    with_, without = both(preset)
     assert slices(without) - slices(with_) == 6
     assert_near(run(with_, x=x)["relevance"], run(without, x=x)["relevance"], 1e-6)
 
 
-def test_what_is_kept_is_the_relevance_of_that_concat_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    proto, x = dense(), eighths(RNG, 3, 3, 5, 5)
-    with_ = run(onnxdtd.compile(proto, "lrp-epsilon", keep=["c2", "f0"]), x=x)
-    monkeypatch.setattr(walk, "chained", lambda steps, kept: steps)
-    without = run(onnxdtd.compile(proto, "lrp-epsilon", keep=["c2", "f0"]), x=x)
+def test_what_is_kept_is_the_relevance_of_that_concat_alone() -> None:
+    x = eighths(RNG, 3, 3, 5, 5)
+    with_, without = (run(proto, x=x) for proto in both("lrp-epsilon", keep=["c2", "f0"]))
     for name in ("relevance", "relevance/c2", "relevance/f0"):
         assert_near(with_[name], without[name], 1e-6)
 
 
-def test_a_ledger_has_each_concat_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    proto, x = dense(), eighths(RNG, 3, 3, 5, 5)
-    with_ = run(onnxdtd.compile(proto, "lrp-epsilon", ledger=True), x=x)["ledger"]
-    monkeypatch.setattr(walk, "chained", lambda steps, kept: steps)
-    without = run(onnxdtd.compile(proto, "lrp-epsilon", ledger=True), x=x)["ledger"]
-    np.testing.assert_array_equal(with_, without)
+def test_a_ledger_sees_the_concats_that_are_taken() -> None:
+    """What goes through an earlier one on its way is in its row too; each hands on what it takes in."""
+    x = eighths(RNG, 3, 3, 5, 5)
+    with_, without = (onnxdtd.Explainer(proto)(x).ledger for proto in both("lrp-epsilon", ledger=True))
+    assert with_ is not None
+    assert without is not None
+    assert with_.steps == without.steps
+    for name, values in with_.totals().items():
+        np.testing.assert_allclose(values, without.totals()[name], atol=1e-5)
+    row = with_.steps.index("c2_node")
+    assert (np.abs(with_["in"][:, row]) > np.abs(without["in"][:, row]) + 1e-3).any()
+    np.testing.assert_allclose(with_["in"][:, row], with_["out"][:, row], atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,11 @@ import onnx
 import pytest
 from nets import assert_near, eighths, model, node, run
 
-import onnxdtd
-from onnxdtd.compiler import walk
-from onnxdtd.compiler.compile import prepare
+from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.compiler.rectified import rectified
+from onnxdtd.compiler.shortcuts import Shortcut, Situation
 from onnxdtd.compiler.steps import Step
-from onnxdtd.graph.tensors import Tensor
+from onnxdtd.compiler.walk import SHORTCUTS
 from onnxdtd.request import Request
 
 RNG = np.random.default_rng(11)
@@ -42,10 +42,15 @@ def net(name: str) -> onnx.ModelProto:
     return model(NETS[name], {"x": ["n", 3, 6, 6]}, ["y"], weights)
 
 
+def at(name: str) -> Situation:
+    """Relevance starts at one tensor."""
+    return Situation([name], (), lambda _: False)
+
+
 def moved(name: str, preset: str = "lrp-epsilon", settings: tuple[str, ...] = ()) -> dict[str, str]:
     """The layers that take another tensor for their output, and which."""
     job = prepare(net(name), Request(preset, settings))
-    pairs = zip(job.plan.steps, rectified(job.plan.steps, [job.plan.logits.name]), strict=True)
+    pairs = zip(job.plan.steps, rectified(job.plan.steps, at(job.plan.logits.name)), strict=True)
     return {a.name: b.layer.y.name for a, b in pairs if a.layer and b.layer and a.layer.y is not b.layer.y}
 
 
@@ -71,30 +76,29 @@ def test_not_where_a_rule_above_gives_relevance_to_zeros(rule: str) -> None:
 
 def test_not_where_the_walk_starts() -> None:
     job = prepare(net("chain"), Request("lrp-epsilon"))
-    ends = [[step.layer.y.name for step in rectified(job.plan.steps, [name])[:3:2] if step.layer] for name in "yrh"]
+    ends = [[step.layer.y.name for step in rectified(job.plan.steps, at(name))[:3:2] if step.layer] for name in "yrh"]
     assert ends == [["h", "r"], ["h", "c"], ["a", "r"]]
 
 
 @pytest.mark.parametrize("preset", ["lrp-epsilon", "lrp-0", "lrp-gamma", "lrp-alpha2beta1", "dtd-z", "dtd"])
 @pytest.mark.parametrize("name", NETS)
-def test_the_relevance_is_the_same(name: str, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = eighths(RNG, 3, 3, 6, 6)
-    with_ = run(onnxdtd.compile(net(name), preset), x=x)["relevance"]
-    monkeypatch.setattr(walk, "rectified", lambda steps, source: steps)
-    without = run(onnxdtd.compile(net(name), preset), x=x)["relevance"]
+def test_the_relevance_is_the_same(name: str, preset: str) -> None:
+    x, prepared = eighths(RNG, 3, 3, 6, 6), prepare(net(name), Request(preset=preset))
+    others = [shortcut for shortcut in SHORTCUTS if shortcut is not rectified]
+    with_, without = (run(build(prepared, shortcuts=some), x=x)["relevance"] for some in (SHORTCUTS, others))
     assert_near(with_, without, 2e-5)
 
 
-def test_the_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_can_fail() -> None:
     """Where flat above gives relevance to zeros, the Relu's result would be the wrong output."""
 
-    def careless(steps: list[Step], source: Tensor) -> list[Step]:
+    def careless(steps: Sequence[Step], situation: Situation) -> list[Step]:
         behind = {s.inputs[0].name: s.outputs[0] for s in steps if s.op == "Relu" and s.inputs[0] is not None}
         layers = [s.layer and replace(s.layer, y=behind.get(s.layer.y.name, s.layer.y)) for s in steps]
         return [replace(step, layer=layer) for step, layer in zip(steps, layers, strict=True)]
 
     x = eighths(RNG, 3, 3, 6, 6)
-    options = {"preset": "lrp-epsilon", "settings": ["c_node=flat"]}
-    right = run(onnxdtd.compile(net("chain"), **options), x=x)["relevance"]
-    monkeypatch.setattr(walk, "rectified", careless)
-    assert not np.allclose(run(onnxdtd.compile(net("chain"), **options), x=x)["relevance"], right)
+    prepared = prepare(net("chain"), Request(preset="lrp-epsilon", settings=["c_node=flat"]))
+    ways: list[tuple[Shortcut, ...]] = [SHORTCUTS, (careless,)]
+    right, wrong = (run(build(prepared, shortcuts=way), x=x)["relevance"] for way in ways)
+    assert not np.allclose(wrong, right)

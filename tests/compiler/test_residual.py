@@ -8,7 +8,10 @@ import pytest
 from nets import assert_near, eighths, model, node, run
 
 import onnxdtd
-from onnxdtd.compiler import walk
+from onnxdtd.compiler.compile import build, prepare
+from onnxdtd.compiler.residual import residual
+from onnxdtd.compiler.walk import SHORTCUTS
+from onnxdtd.request import Request
 
 RNG = np.random.default_rng(8)
 WEIGHTS = {"w": eighths(RNG, 4, 3, 3, 3), "b": eighths(RNG, 4), "u": eighths(RNG, 4, 4, 1, 1), "v": eighths(RNG, 4, 3)}
@@ -41,11 +44,11 @@ def net(nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
     return model(nodes, {"x": ["n", 3, 6, 6]}, ["z"], {name: value for name, value in WEIGHTS.items() if name in used})
 
 
-def both(nodes: list[onnx.NodeProto], preset: str, monkeypatch: pytest.MonkeyPatch, **options: object) -> list[onnx.ModelProto]:
+def both(proto: onnx.ModelProto, preset: str, **options: object) -> list[onnx.ModelProto]:
     """Compiled as it is, and without reading max(y, b)."""
-    made = [onnxdtd.compile(net(nodes), preset, **options)]
-    monkeypatch.setattr(walk, "shared_out", lambda *_: None)
-    return [*made, onnxdtd.compile(net(nodes), preset, **options)]
+    prepared = prepare(proto, Request(preset=preset, **options))
+    others = [shortcut for shortcut in SHORTCUTS if shortcut is not residual]
+    return [build(prepared), build(prepared, shortcuts=others)]
 
 
 def readers(proto: onnx.ModelProto, tensor: str) -> list[str]:
@@ -54,15 +57,15 @@ def readers(proto: onnx.ModelProto, tensor: str) -> list[str]:
 
 @pytest.mark.parametrize("preset", ["dtd", "lrp-alpha2beta1", "lrp-alpha1beta0"])
 @pytest.mark.parametrize("name", NETS)
-def test_the_relevance_is_the_same(name: str, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    short, plain = both(NETS[name], preset, monkeypatch)
+def test_the_relevance_is_the_same(name: str, preset: str) -> None:
+    short, plain = both(net(NETS[name]), preset)
     assert readers(short, "a") == ["Add"], "nobody but the predictor reads the branch"
     assert len(readers(plain, "a")) > 1
     x = eighths(RNG, 5, 3, 6, 6)
     assert_near(run(short, x=x)["relevance"], run(plain, x=x)["relevance"], 5e-6)
 
 
-def test_in_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_double_precision() -> None:
     """To 1e-13: the two are one formula, and no approximation."""
     nodes = [
         *(node("MatMul", "x w", "s"), node("Relu", "s", "h"), node("MatMul", "h u", "a")),
@@ -70,9 +73,8 @@ def test_in_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     weights = {name: RNG.normal(size=size) for name, size in (("w", (5, 6)), ("u", (6, 6)), ("v", (6, 3)))}
     proto = model(nodes, {"x": ["n", 5]}, ["z"], weights, np.dtype(np.float64))
-    x, short = RNG.normal(size=(20, 5)), onnxdtd.compile(proto, "dtd")
-    monkeypatch.setattr(walk, "shared_out", lambda *_: None)
-    assert_near(run(short, x=x)["relevance"], run(onnxdtd.compile(proto, "dtd"), x=x)["relevance"], 1e-13)
+    x, (short, plain) = RNG.normal(size=(20, 5)), both(proto, "dtd")
+    assert_near(run(short, x=x)["relevance"], run(plain, x=x)["relevance"], 1e-13)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -88,18 +90,31 @@ def test_shares_have_the_sign_of_the_relevance_and_add_up(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_only_where_it_is_that_kind_of_sum(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    short, plain = both(OTHERS[name], "dtd", monkeypatch)
+def test_only_where_it_is_that_kind_of_sum(name: str) -> None:
+    short, plain = both(net(OTHERS[name]), "dtd")
     assert [n.op_type for n in short.graph.node] == [n.op_type for n in plain.graph.node]
 
 
-@pytest.mark.parametrize("options", [{"settings": ["r_node=flat"]}, {"settings": ["r_node=gamma"]}, {"ledger": True}])
-def test_not_under_other_rules_nor_with_a_ledger(options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    short, plain = both(NETS["skip second"], "dtd", monkeypatch, **options)
+def test_a_ledger_sees_the_shares_that_are_handed_on() -> None:
+    compiled, plain = (onnxdtd.compile(net(NETS["skip second"]), "dtd", ledger=ledger) for ledger in (True, False))
+    assert readers(compiled, "a") == ["Add", "Less", "Shape"], "who else reads the branch only counts what is negative"
+    x = eighths(RNG, 5, 3, 6, 6)
+    explained = onnxdtd.Explainer(compiled)(x)
+    assert explained.ledger is not None
+    np.testing.assert_array_equal(explained.relevance["x"], run(plain, x=x)["relevance"])
+    row = explained.ledger.steps.index("r_node")
+    given, handed = (explained.ledger[column][:, row] for column in ("in", "out"))
+    np.testing.assert_allclose(given, handed, rtol=1e-6)
+    assert (np.abs(given) > 1e-3).any()
+
+
+@pytest.mark.parametrize("rule", ["flat", "gamma"])
+def test_not_under_other_rules(rule: str) -> None:
+    short, plain = both(net(NETS["skip second"]), "dtd", settings=[f"r_node={rule}"])
     assert [n.op_type for n in short.graph.node] == [n.op_type for n in plain.graph.node]
 
 
-def test_not_where_zeros_get_relevance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_where_zeros_get_relevance() -> None:
     """Under flat above the Relu's zeros get relevance too, and y = 0 tells nothing of a."""
     nodes = [
         *NETS["skip second"][:-2],
@@ -107,5 +122,5 @@ def test_not_where_zeros_get_relevance(monkeypatch: pytest.MonkeyPatch) -> None:
         node("ReduceMean", "q", "f", axes=[2, 3], keepdims=0),
         HEAD[1],
     ]
-    short, plain = both(nodes, "dtd", monkeypatch, settings=["q_node=flat"])
+    short, plain = both(net(nodes), "dtd", settings=["q_node=flat"])
     assert [n.op_type for n in short.graph.node] == [n.op_type for n in plain.graph.node]

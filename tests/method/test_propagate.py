@@ -26,7 +26,7 @@ from pairs import pairs
 
 import onnxdtd
 from onnxdtd.compiler import compile as compiler
-from onnxdtd.compiler import walk
+from onnxdtd.compiler import steps
 from onnxdtd.errors import RequestError, RuleError
 from onnxdtd.method import propagate as rules
 from onnxdtd.method.division import Division
@@ -722,4 +722,4 @@ def test_the_check_catches(fault, monkeypatch):
 
 def test_compiler_and_this_file_propagate_alike():
     """The layers tested here come from the same registry as those of the compiler."""
-    assert walk.propagate is propagate
+    assert steps.propagate is propagate

@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 import onnxdtd
 from onnxdtd.cli.commands import app
-from onnxdtd.compiler import compile as compiler
+from onnxdtd.compiler import addition as addition_module
 from onnxdtd.compiler import rectified as rectified_module
 from onnxdtd.compiler import residual as residual_module
 from onnxdtd.compiler import score as target_module
-from onnxdtd.compiler import walk
-from onnxdtd.compiler.walk import accumulate
+from onnxdtd.compiler import steps as steps_module
+from onnxdtd.compiler import walk as walk_module
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.method import propagate as rules_module
 from onnxdtd.study import verify as verify_module
@@ -496,30 +496,30 @@ def test_shortcuts_give_what_the_rules_give(tmp_path: Path) -> None:
     assert [n.op_type for n in onnx.load(path).graph.node if "a" in n.input] == ["Add"], "the shortcut has been taken"
 
 
-def half_of_the_skip(e: Any, layer: Any, rule: Any, relevance: Any, context: Any) -> Any:
-    found = residual_module.shared_out(e, layer, rule, relevance, context)
-    return found and [e("Mul", found[0], 0.5) if i == 0 else share for i, share in enumerate(found)]
+SHARED_OUT, WALK = residual_module.shared_out, walk_module.walk
 
 
-def from_skip_to_branch(e: Any, layer: Any, rule: Any, relevance: Any, context: Any) -> Any:
-    found = residual_module.shared_out(e, layer, rule, relevance, context)
-    if found is None:
-        return None
-    moved = e("Mul", found[0], 0.25)  # what comes in goes out, only elsewhere
-    return [e("Sub", found[0], moved), e("Add", found[1], moved)]
+def half_of_the_skip(*args: Any) -> Any:
+    (skip, mine), other = SHARED_OUT(*args)
+    return [(skip, args[3]("Mul", mine, 0.5)), other]
 
 
-def twice(job: Any, *args: Any) -> Any:
-    return {name: job.emit.add(r, r) for name, r in accumulate(job, *args).items()}
+def from_skip_to_branch(*args: Any) -> Any:
+    e, ((skip, mine), (branch, other)) = args[3], SHARED_OUT(*args)
+    moved = e("Mul", mine, 0.25)  # what comes in goes out, only elsewhere
+    return [(skip, e("Sub", mine, moved)), (branch, e("Add", other, moved))]
 
 
-def flattened(job: Any, *args: Any) -> Any:
-    return {name: job.emit("Reshape", r, [1, -1, 1]) for name, r in accumulate(job, *args).items()}
+def twice(e: Any, *args: Any) -> Any:
+    return {name: e.add(r, r) for name, r in WALK(e, *args).items()}
 
 
-def mean_of_the_batch(job: Any, *args: Any) -> Any:
-    e = job.emit
-    return {name: e("Expand", e("ReduceMean", r, axes=[0]), e("Shape", r)) for name, r in accumulate(job, *args).items()}
+def flattened(e: Any, *args: Any) -> Any:
+    return {name: e("Reshape", r, [1, -1, 1]) for name, r in WALK(e, *args).items()}
+
+
+def mean_of_the_batch(e: Any, *args: Any) -> Any:
+    return {name: e("Expand", e("ReduceMean", r, axes=[0]), e("Shape", r)) for name, r in WALK(e, *args).items()}
 
 
 def more_at_one_layer(e: Any, layer: Any, rule: Any, *args: Any) -> Any:
@@ -527,23 +527,23 @@ def more_at_one_layer(e: Any, layer: Any, rule: Any, *args: Any) -> Any:
     return [e("Mul", share, 1.5) for share in found] if layer.y.name == "z" else found
 
 
-WRONG: list[tuple[str, Any, set[str]]] = [
-    ("shared_out", half_of_the_skip, {"relevance", "sum"}),
-    ("shared_out", from_skip_to_branch, {"relevance"}),
-    ("accumulate", twice, {"sum"}),
-    ("accumulate", flattened, {"shapes"}),
-    ("accumulate", mean_of_the_batch, {"samples"}),
-    ("is_float", lambda dtype: False, {"shapes"}),
-    ("propagate", more_at_one_layer, {"balance"}),
+WRONG: list[tuple[Any, str, Any, set[str]]] = [
+    (residual_module, "shared_out", half_of_the_skip, {"relevance", "sum"}),
+    (residual_module, "shared_out", from_skip_to_branch, {"relevance"}),
+    (addition_module, "walk", twice, {"sum"}),
+    (addition_module, "walk", flattened, {"shapes"}),
+    (addition_module, "walk", mean_of_the_batch, {"samples"}),
+    (addition_module, "is_float", lambda dtype: False, {"shapes"}),
+    (steps_module, "propagate", more_at_one_layer, {"balance"}),
 ]
 
 
-@pytest.mark.parametrize(("name", "wrong", "names"), WRONG, ids=[f"{i}" for i in range(len(WRONG))])
+@pytest.mark.parametrize(("module", "name", "wrong", "names"), WRONG, ids=[f"{i}" for i in range(len(WRONG))])
 def test_a_wrong_compiler_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, wrong: Any, names: set[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, wrong: Any, names: set[str]
 ) -> None:
     """Compiled anew it makes the same mistake, so that no byte differs; what comes out tells."""
-    monkeypatch.setattr(walk if name in ("shared_out", "propagate") else compiler, name, wrong)
+    monkeypatch.setattr(module, name, wrong)
     path, source = of(residual(np.float16 if name == "is_float" else np.float32), tmp_path, preset="dtd")
     for given in (source, None):
         report = verify(path, given)
@@ -598,7 +598,7 @@ def from_the_best_of_all(e: Any, made: Any, request: Any) -> Any:
     ],
 )
 def test_a_wrong_score_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: Any, options: dict[str, Any]) -> None:
-    monkeypatch.setattr(compiler, "score", wrong)
+    monkeypatch.setattr(addition_module, "score", wrong)
     path, source = of(scorer(), tmp_path, **options)
     assert failed(verify(path, source)) == {"score"}
 
@@ -621,7 +621,7 @@ def test_a_wrong_declaration_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
         given = shape if tensor.name == "relevance" else list(tensor.shape)
         return onnx.helper.make_tensor_value_info(tensor.name, kind, given)
 
-    monkeypatch.setattr(compiler, "_declared", declared)
+    monkeypatch.setattr(addition_module, "_declared", declared)
     path, source = of(residual(), tmp_path)
     report = verify(path, source)
     assert failed(report) >= {"shapes"}

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from onnxdtd.compiler.bounds import Bounds
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.steps import Step
@@ -130,7 +131,7 @@ class Probe:
         self.one = Tensor(e.unique(f"probe/{number}/one"), dtype=wide(y.dtype), shape=y.shape)
         w = self.slot.adjoint(self.one, weight_of(e, self.slot, "w", 0.0))
         assert isinstance(w, Tensor)
-        ends = job.bounds.of(self.slot.x) if job.bounds and step.facts.bounds else ()
+        ends = Bounds(e, job.plan, job.bounded).of(self.slot.x) if step.facts.bounds else ()
         self.y, self.w, *self.bounds = (e.named(t, e.unique(f"{e.scope}/{i}"), None) for i, t in enumerate((y, w, *ends)))
 
 

@@ -1,0 +1,137 @@
+"""The relevance pass of a planned model: the score, the walk from there to the inputs, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from onnxdtd.compiler.bounds import Bounds
+from onnxdtd.compiler.ledger import Ledger
+from onnxdtd.compiler.neuron import Start, neurons
+from onnxdtd.compiler.plan import Plan
+from onnxdtd.compiler.prepared import Addition, Planned
+from onnxdtd.compiler.record import metadata
+from onnxdtd.compiler.score import Score, score
+from onnxdtd.compiler.shortcuts import Shortcut, Situation
+from onnxdtd.compiler.walk import SHORTCUTS, taken, walk
+from onnxdtd.contract import COLUMNS, LEDGER, RELEVANCE, TARGET, relevance_of
+from onnxdtd.errors import ModelError, RequestError
+from onnxdtd.graph.emit import Emit, wide
+from onnxdtd.graph.tensors import Tensor
+from onnxdtd.method.terms import Context
+from onnxdtd.operators.moves import is_float
+
+
+def addition(planned: Planned, inject: str | None = None, shortcuts: Sequence[Shortcut] = SHORTCUTS) -> Addition:
+    """What to append to the model; see ``onnxdtd.compiler.compile.build``. The plan stays as it is.
+
+    Raises ``Unsupported`` with all steps that cannot be taken, ``RequestError`` and ``ModelError`` for the rest.
+    """
+    with planned.emit.forgetting():
+        return _addition(planned, inject, shortcuts)
+
+
+def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut]) -> Addition:
+    e, plan, request = planned.emit, planned.plan, planned.request
+    e.scope = TARGET
+    if plan.derivative and request.ledger:
+        raise RequestError(f"--ledger: the preset {request.preset!r} is a derivative, of which nothing is conserved")
+    bounds = Bounds(e, plan, planned.bounded)
+    book = Ledger(e, plan, bounds.of) if request.ledger else None
+    scored = score(e, plan, request) if inject is None else None
+    start = _injected(e, plan, str(inject)) if scored is None else _start(e, plan, scored)
+    steps = taken(plan.steps, start, Situation(start.arrived, request.keep, plan.nonnegative), shortcuts)
+    relevance = walk(e, steps, start, Context(plan.nonnegative, bounds.of), book)
+    relevance |= _replaced(start, relevance, request.keep)
+    for tensor in plan.inputs:
+        if plan.derivative and tensor.name in relevance:
+            x = _seen(e, tensor, planned.imputed.get(tensor.name))
+            relevance[tensor.name] = of_gradient(e, plan.derivative, x, relevance[tensor.name])
+    names = {t.name: RELEVANCE if len(plan.inputs) == 1 else relevance_of(t.name) for t in plan.inputs}
+    names |= {name: relevance_of(name) for name in request.keep if name not in names}
+    results = [_relevance(planned, name, result, relevance) for name, result in names.items()]
+    told = metadata(planned, names, scored, book)
+    if scored is not None:
+        results.append(e.named(scored.total, str(told["logit"]), scored.total.shape))
+    if book is not None:
+        e.scope = LEDGER
+        results.append(e.named(book.output(), LEDGER, [book.batch, len(book.steps), len(COLUMNS)]))
+    _check_names(planned, results)
+    nodes, constants = map(list, e.live(results, start.seed))
+    fed = start.seed if scored is None else scored.target
+    defaults = []
+    if scored is not None and scored.target is not None and request.target == "optional":
+        defaults.append(helper.make_tensor(scored.target.name, TensorProto.INT64, [1], [-1]))
+    shapes = list(e.declared([*planned.source.proto.graph.node, *nodes]))
+    inputs = [] if fed is None else [_declared(fed)]
+    return Addition(nodes, constants, inputs, list(map(_declared, results)), defaults, shapes, told)
+
+
+def _injected(e: Emit, plan: Plan, name: str) -> Start:
+    """A start at an input for the relevance of what a step of the plan gives."""
+    given = next((t for step in plan.steps for t in step.outputs if t.name == name), None)
+    if given is None:
+        raise RequestError(f"relevance cannot be injected at {name!r}: no step gives it")
+    seed = Tensor(e.unique(f"injected/{name}"), dtype=wide(given.dtype), shape=given.shape)
+    return Start(seed, {name: seed})
+
+
+def _start(e: Emit, plan: Plan, scored: Score) -> Start:
+    """Where the walk starts: at the logits, or at the neurons of the score."""
+    seed = scored.seed(plan.derivative is not None)
+    if scored.one_hot or plan.derivative:
+        return Start(seed, {plan.logits.name: seed})
+    return neurons(e, plan, scored.coefficients, seed)
+
+
+def _replaced(start: Start, relevance: Mapping[str, Tensor], keep: Sequence[str]) -> dict[str, Tensor]:
+    """The relevance of tensors to keep that neurons have replaced."""
+    found = {}
+    for name, same in start.replaced.items():
+        if name in keep and name not in relevance:
+            if same is None or same not in relevance:
+                raise RequestError(
+                    f"--keep {name!r}: lies within the neuron that gives the score; keep one that it is computed from"
+                )
+            found[name] = relevance[same]
+    return found
+
+
+def _seen(e: Emit, x: Tensor, missing: np.ndarray | None) -> Tensor:
+    """An input with what the model takes for missing values, where it does."""
+    return x if missing is None else e("Where", e("IsNaN", x), e.constant(missing.astype(x.dtype)), x)
+
+
+def of_gradient(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
+    """What a preset makes of the gradient: g itself, x g or g²."""
+    if derivative == "g":
+        return g
+    return e("Mul", e.cast(x, g.dtype) if derivative == "x g" else g, g)
+
+
+def _relevance(planned: Planned, name: str, result: str, relevance: dict[str, Tensor]) -> Tensor:
+    """The relevance of a tensor as the output ``result``."""
+    e, tensors = planned.emit, planned.graph.tensors()
+    tensor = tensors.get(name) or next(t for node in planned.plan.producer.values() for t in node.outputs if t.name == name)
+    if name not in relevance:  # the rules give this branch no share
+        relevance[name] = e.full(0.0, e.shape(tensor), wide(tensor.dtype))
+    dtype = tensor.dtype if is_float(tensor.dtype) else relevance[name].dtype
+    return e.named(e.cast(relevance[name], dtype), result, tensor.shape)
+
+
+def _check_names(planned: Planned, results: Sequence[Tensor]) -> None:
+    """Raise ``ModelError`` for an output whose name the model has given to something else."""
+    graph = planned.source.proto.graph
+    taken_names = {value.name for value in (*graph.input, *graph.output)} | set(planned.graph.tensors())
+    for tensor in results:
+        if tensor.name in taken_names:
+            raise ModelError(f"the model has a tensor {tensor.name!r} already, the name of an output of ours; rename it")
+
+
+def _declared(tensor: Tensor) -> onnx.ValueInfoProto:
+    """A tensor as an input or output is declared."""
+    shape = None if tensor.shape is None else list(tensor.shape)
+    return helper.make_tensor_value_info(tensor.name, helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)), shape)

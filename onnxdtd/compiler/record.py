@@ -1,0 +1,70 @@
+"""What a compiled file says of itself, in its metadata."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+
+import onnxdtd
+from onnxdtd.compiler.bounds import as_data
+from onnxdtd.compiler.ledger import Ledger
+from onnxdtd.compiler.prepared import Planned
+from onnxdtd.compiler.score import Score, classes
+from onnxdtd.contract import COLUMNS, LOGIT, PARTS, Metadata
+from onnxdtd.data.channels import channel_axis, slid_axes
+from onnxdtd.graph import files
+from onnxdtd.graph.emit import label
+from onnxdtd.graph.vocabulary import vocabulary
+
+
+def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None, book: Ledger | None) -> Metadata:
+    """What an auditor wants to know."""
+    request, made = planned.request, planned.plan
+    return {
+        "version": onnxdtd.__version__,
+        "source_sha256": planned.source.sha256,
+        "changes": planned.changes,
+        "predictor": predictor(planned.source.proto),
+        "preset": str(request.preset),
+        "settings": list(request.settings),
+        "rules": {step.name: str(step.rule) for step in made.steps if step.rule is not None},
+        "bounds": as_data(request),
+        "channels": {t.name: channel_axis(t) for t in made.inputs},
+        "slides": {t.name: slid_axes(t) for t in made.inputs},
+        "preprocessing": request.preprocessing,
+        "explain": list(request.explain),
+        "output": made.output,
+        "logits": made.logits.name,
+        "stepped_back": [label(node) for node in made.stepped_back],
+        "classes": classes(made),
+        "labels": planned.said.labels,
+        "names": planned.labels.names,
+        "label_output": planned.said.label_output,
+        "score_output": planned.said.score_output,
+        "squashed": planned.said.squashed,
+        "imputed": list(planned.imputed),
+        "strings": vocabulary(planned.graph.nodes, planned.graph.inputs),
+        "target": "argmax" if request.target is None else request.target,
+        "target_input": scored.target.name if scored is not None and scored.target is not None else None,
+        "contrast": request.contrast,
+        "derivative": made.derivative,
+        "by_weights": made.by_weights,
+        "logit": None if scored is None else planned.emit.unique(LOGIT),
+        "relevance": dict(outputs),
+        "allow": dict(request.allow or {}),
+        "samples": dict(made.samples.axes),
+        "ledger": {"steps": book.steps, "columns": list(COLUMNS)} if book else None,
+    }
+
+
+def predictor(proto: onnx.ModelProto) -> dict[str, Any]:
+    """How many entries of ``PARTS`` are the source's own, and the SHA-256 of what it computes."""
+    graph, digest = proto.graph, hashlib.sha256()
+    placeless = files.relocated(proto, dict.fromkeys(files.locations(proto), "")).graph  # files may be copied
+    for part in [*graph.node, *placeless.initializer, *graph.sparse_initializer, *proto.opset_import]:
+        digest.update(part.SerializeToString(deterministic=True))
+    sizes = {name: len(getattr(graph, name)) for name in PARTS}
+    return {**sizes, "sha256": digest.hexdigest()}

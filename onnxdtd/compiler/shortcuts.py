@@ -1,0 +1,27 @@
+"""Shortcuts: functions from steps to steps that give the same relevance for less work. Any of them can be left out.
+
+Each has a module with its algebra and its reasons to decline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from onnxdtd.compiler.steps import Step
+from onnxdtd.graph.tensors import Tensor
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What shortcuts go by: the names of the tensors where relevance starts, of any amount and also where they are 0; of those
+    whose own relevance is wanted; and which tensors are never negative.
+    """
+
+    sources: Collection[str]
+    kept: Collection[str]
+    nonnegative: Callable[[Tensor], bool]
+
+
+Shortcut: TypeAlias = Callable[[Sequence[Step], Situation], list[Step]]
