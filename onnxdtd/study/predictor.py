@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.score import is_binary, is_column
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import RequestError
+from onnxdtd.graph.slices import kind, sliced
 from onnxdtd.runtime.explainer import session
 
 BATCH = 64  # samples at once, where the model leaves it open
@@ -73,14 +73,11 @@ def in_batches(x: np.ndarray, layout: Layout, run: Callable[[np.ndarray], np.nda
 
 def of_logits(job: Prepared) -> onnx.ModelProto:
     """The predictor with its logits as the only output."""
-    e, logits, proto = job.emit, job.plan.logits, onnx.ModelProto()
-    proto.CopyFrom(job.source.proto)
-    if logits.name in {value.name for value in proto.graph.input}:
+    e, logits, whole = job.emit, job.plan.logits, onnx.ModelProto()
+    whole.CopyFrom(job.source.proto)
+    if logits.name in {value.name for value in whole.graph.input}:
         raise AssertionError("a classifier computes its logits")
     nodes, constants = e.live([logits])
-    proto.graph.node.extend(nodes)
-    proto.graph.initializer.extend(constants)
-    del proto.graph.output[:]
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(logits.dtype))
-    proto.graph.output.append(helper.make_tensor_value_info(logits.name, kind, None if logits.shape is None else logits.shape))
-    return proto
+    whole.graph.node.extend(nodes)
+    whole.graph.initializer.extend(constants)
+    return sliced(whole, [], {logits.name: kind(logits)})

@@ -7,7 +7,6 @@ digest that the compiler wrote down, and whoever changes both is not found out.
 from __future__ import annotations
 
 import filecmp
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,6 +29,7 @@ from onnxdtd.data.preprocessing import gives_bounds
 from onnxdtd.data.read import drawn, open_size, sized, worded
 from onnxdtd.errors import ModelError, OnnxdtdError
 from onnxdtd.graph import files
+from onnxdtd.graph.slices import leading
 from onnxdtd.labels import Index
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
@@ -106,10 +106,7 @@ def _text(error: Exception) -> str:
 
 def stripped(compiled: onnx.ModelProto, sizes: Mapping[str, Any]) -> onnx.ModelProto:
     """The predictor without what the compiler added to it."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(compiled)
-    for name in PARTS:  # what a file does not count, nothing was added to
-        del getattr(proto.graph, name)[int(sizes.get(name, sys.maxsize)) :]
+    proto = leading(compiled, {name: int(sizes[name]) for name in PARTS if name in sizes})  # to others nothing was added
     kept = [entry for entry in proto.metadata_props if not entry.key.startswith(PREFIX)]
     del proto.metadata_props[:]
     proto.metadata_props.extend(kept)

@@ -495,11 +495,11 @@ FAULTS = [
     ),
     Fault(
         "a part that keeps what is given",
-        "study/audit/parts",
-        "cut",
+        "graph/slices",
+        "sliced",
         "any(name in wanted and name not in cuts for name in node.output)",
         "any(name in wanted for name in node.output)",
-        "study/audit/roots",
+        "graph/slices study/audit/roots",
     ),
     Fault("samples that fill a batch count", "study/audit/parts", "batches", "len(some)", "len(filled)", "study/audit/roots"),
     Fault(

@@ -17,7 +17,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from onnxdtd.graph.slices import sliced
 
 Attributes = dict[str, Any]
 Constants = dict[str, np.ndarray]
@@ -134,27 +136,15 @@ def gates_of(nodes: Sequence[NodeProto], constants: Constants) -> set[str]:
 
 def folded(model: ModelProto, logits: str) -> ModelProto:
     """The part of the model that ends in ``logits``, for a batch of one, with constants folded and layers merged."""
-    made = ModelProto()
-    made.CopyFrom(model)
+    made = sliced(model, [], {logits: TensorProto.FLOAT})
     known = {tensor.name for tensor in made.graph.initializer}
-    for value in made.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if value.name not in known and dims and not dims[0].dim_value:
-            dims[0].dim_value = 1
-    wanted, kept = {logits}, []
-    for node in reversed(made.graph.node):
-        if wanted & set(node.output):
-            wanted.update(node.input)
-            kept.append(node)
-    del made.graph.node[:], made.graph.output[:], made.graph.value_info[:]
-    made.graph.node.extend(reversed(kept))
     for value in [value for value in made.graph.input if value.name in known]:
         made.graph.input.remove(value)  # old exporters list initializers as inputs, and what is listed is not constant
+    for value in made.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if dims and not dims[0].dim_value:
+            dims[0].dim_value = 1
     made.ir_version = max(made.ir_version, 8)
-    needless = [tensor for tensor in made.graph.initializer if tensor.name not in wanted]
-    for tensor in needless:
-        made.graph.initializer.remove(tensor)
-    made.graph.output.append(helper.make_empty_tensor_value_info(logits))
     made = onnx.shape_inference.infer_shapes(made)
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()

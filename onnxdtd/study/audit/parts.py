@@ -1,77 +1,20 @@
-"""A part of a model as a model of its own, and samples in batches: what it takes to look inside a network."""
+"""A part of a model in a session, and samples in batches: what it takes to look inside a network."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.errors import RequestError
-from onnxdtd.graph.tensors import Tensor
 from onnxdtd.runtime.explainer import session
 
 Arrays = dict[str, np.ndarray]
 BATCH = 4  # samples at once, where a model takes any number
-
-
-def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """The names of the tensors that a node reads, also inside of its branches."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from reads(inner)
-
-
-def behind(nodes: Sequence[onnx.NodeProto], name: str) -> set[str]:
-    """The names of the tensors that depend on the tensor ``name``, itself among them."""
-    found = {name}
-    for node in nodes:
-        if not found.isdisjoint(reads(node)):
-            found.update(node.output)
-    return found
-
-
-def cut(proto: onnx.ModelProto, given: Sequence[Tensor], outputs: Mapping[str, int]) -> onnx.ModelProto:
-    """The part of a model that computes ``outputs`` (name to element type) where the tensors ``given`` are inputs.
-
-    What does not depend on the tensors given is computed from the model's own inputs, as far as it is needed.
-    """
-    cuts = {t.name: t for t in given}
-    wanted, nodes = set(outputs), []
-    for node in reversed(proto.graph.node):
-        if any(name in wanted and name not in cuts for name in node.output):
-            wanted.update(reads(node))
-            nodes.append(node)
-    part = onnx.ModelProto(ir_version=proto.ir_version)
-    part.opset_import.extend(proto.opset_import)
-    graph = part.graph
-    graph.name = proto.graph.name or "part"
-    graph.node.extend(nodes[::-1])
-    for node in graph.node:  # one that gives more than what is given already
-        node.output[:] = [f"{name}/computed" if name in cuts else name for name in node.output]
-    graph.initializer.extend(t for t in proto.graph.initializer if t.name in wanted)
-    graph.sparse_initializer.extend(t for t in proto.graph.sparse_initializer if t.values.name in wanted)
-    graph.input.extend(value for value in proto.graph.input if value.name in wanted and value.name not in cuts)
-    graph.input.extend(declared(t) for t in cuts.values() if t.name in wanted)
-    graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items())
-    return part
-
-
-def declared(tensor: Tensor) -> onnx.ValueInfoProto:
-    """A tensor as an input or output is declared."""
-    shape = None if tensor.shape is None else list(tensor.shape)
-    return helper.make_tensor_value_info(tensor.name, kind(tensor), shape)
-
-
-def kind(tensor: Tensor) -> int:
-    """The element type as ONNX numbers it."""
-    return int(helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)))
 
 
 def folder(job: Prepared) -> Path | None:

@@ -23,13 +23,14 @@ from onnxdtd.compiler.steps import Step
 from onnxdtd.contract import RELEVANCE, relevance_of
 from onnxdtd.graph.emit import wide
 from onnxdtd.graph.files import ModelLike
+from onnxdtd.graph.slices import behind, declared, kind, sliced
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.labels import Index
 from onnxdtd.method.terms import weight_of
 from onnxdtd.operators.linear import Slot
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
-from onnxdtd.study.audit.parts import Arrays, Batch, Part, batches, behind, cut, declared, folder, kind, told_apart
+from onnxdtd.study.audit.parts import Arrays, Batch, Part, batches, folder, told_apart
 
 HINGE = 1e-4  # of Σ |w x| + Σ |w x̃|
 HINGE_HALF = 3e-3  # where x̃ is rounded to half precision
@@ -199,12 +200,12 @@ class Tail:
     def __init__(self, job: Prepared, x: Tensor, network: Network):
         self._logits, self._injected, self._gradient = network.logits.name, network.injected, network.gradients[x.name]
         outputs = {self._logits: kind(network.logits), self._gradient: kind(x)}
-        nodes = cut(network.proto, [x], outputs).graph.node
+        nodes = sliced(network.proto, [x], outputs).graph.node
         moved = behind(nodes, x.name)
         choosing = [node for node in nodes if node.op_type in CHOICES and node.output[-1] in moved]
         choosing = [node for node in choosing if node.op_type != "MaxPool" or len(node.output) > 1]
         self._choices = {node.output[-1]: CHOICES[node.op_type] for node in choosing}
-        self._part = Part(cut(network.proto, [x], outputs | self._choices), job)
+        self._part = Part(sliced(network.proto, [x], outputs | self._choices), job)
 
     def __call__(self, values: Mapping[str, np.ndarray], cotangent: np.ndarray, n: int) -> Seen:
         """At the layer's input, which is among ``values``."""
@@ -219,7 +220,7 @@ class Roots:
     def __init__(self, job: Prepared, probe: Probe, extended: onnx.ModelProto, network: Network):
         x = probe.slot.x
         self._probe, self._tail = probe, Tail(job, x, network)
-        part = lambda given, outputs: Part(cut(extended, given, {t.name: kind(t) for t in outputs}), job)
+        part = lambda given, outputs: Part(sliced(extended, given, {t.name: kind(t) for t in outputs}), job)
         fed = any(t.name == x.name for t in job.graph.inputs)
         self._head = part([], [probe.y, *probe.bounds, *([] if fed else [x])])
         self._weight, self._layer = part([x], [probe.w]), part([x], [probe.y])

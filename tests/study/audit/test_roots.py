@@ -15,9 +15,10 @@ from nets import FLOAT, Session, assert_near, eighths, integers, model, node
 import onnxdtd
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.errors import RequestError
+from onnxdtd.graph.slices import kind, sliced
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
-from onnxdtd.study.audit.parts import Part, batches, cut, kind
+from onnxdtd.study.audit.parts import Part, batches
 from onnxdtd.study.audit.roots import Network, Probe, Roots, roots, with_probes
 
 MODELS = Path(__file__).resolve().parents[3] / "models"
@@ -188,7 +189,7 @@ def test_weights_of_a_neuron(name: str, free: bool) -> None:
     proto = model([made], {"x": [batch, *shape]}, ["y"], {k: v for k, v in weights.items() if k in made.input})
     job = prepare_any(proto)
     probe = Probe(job, job.plan.steps[0], 0)
-    part = Part(cut(with_probes(job, [probe]), [probe.slot.x], {probe.w.name: kind(probe.w)}), job)
+    part = Part(sliced(with_probes(job, [probe]), [probe.slot.x], {probe.w.name: kind(probe.w)}), job)
     plain, x = Session(proto), integers(rng, 3, *shape)
     zero = plain(x=x * 0)["y"]
     matrix = []
@@ -273,7 +274,7 @@ def test_other_tensors_are_held() -> None:
     job = prepare(proto, request)
     step = next(s for s in job.plan.steps if s.name == "f_node")
     network = Network(job, proto, request, list(step.inputs))
-    tail = cut(network.proto, [step.inputs[0]], {"y": 1})
+    tail = sliced(network.proto, [step.inputs[0]], {"y": 1})
     assert {value.name for value in tail.graph.input} == {"x", "d"}
     assert "f_node" in (names := {made.name for made in tail.graph.node})
     assert "c_node" not in names
@@ -286,7 +287,7 @@ def test_other_tensors_are_held() -> None:
 
 
 def cut_at(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    part = cut(proto, [], {name: 1})
+    part = sliced(proto, [], {name: 1})
     assert [value.name for value in part.graph.input] == ["x"]
     return part
 
