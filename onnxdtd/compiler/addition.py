@@ -22,7 +22,7 @@ from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph.emit import Emit, wide
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.terms import Context
-from onnxdtd.operators.moves import is_float
+from onnxdtd.operators.layer import is_float
 
 
 def addition(planned: Planned, inject: str | None = None, shortcuts: Sequence[Shortcut] = SHORTCUTS) -> Addition:

@@ -10,15 +10,15 @@ import onnx
 
 from onnxdtd.compiler.facts import reads
 from onnxdtd.compiler.plan import Plan
-from onnxdtd.compiler.steps import KERNEL_SHAP, UNDEFINED, undefined
 from onnxdtd.errors import ModelError, Problem, Unsupported
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import dims, label
 from onnxdtd.graph.tensors import Graph, Tensor
-from onnxdtd.operators.moves import is_float
+from onnxdtd.operators.layer import is_float
+from onnxdtd.operators.others import undefined
+from onnxdtd.operators.table import of
 from onnxdtd.request import Request
 
-CHOICES = ("TopK", "ArgMax", "ArgMin", "NonMaxSuppression")
 TRIED, SHOWN = 16, 3  # tensors before an obstacle, at most
 
 Attempt = Callable[[onnx.ModelProto, Request], Plan]  # compile the model, or raise
@@ -61,10 +61,12 @@ def _chosen(graph: Graph) -> list[str]:
     """Why scores do not depend on the input as relevance means it: a model without slopes, or a choice, lies in between."""
     if not any(map(_is_score, graph.outputs)):
         return []
-    ops = [node.op for node in graph.nodes]
-    found = [undefined(*UNDEFINED[op]) for op in ops if op in UNDEFINED]
-    found += [undefined(f"what {op} chooses", KERNEL_SHAP) for op in ops if op in CHOICES]
-    return found[:1]
+    entries = [of(node) for node in graph.nodes]
+    found = [undefined(entry.op) for entry in entries if entry.undefined is not None]
+    choices = [
+        entry.op for entry in entries if entry.flow is None and entry.chooses is not None and entry.chooses[1].kind == "i"
+    ]
+    return [*found, *map(undefined, choices)][:1]
 
 
 def _output(name: str) -> str:

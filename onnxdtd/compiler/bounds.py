@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 
 from onnxdtd.compiler.plan import Plan
-from onnxdtd.compiler.steps import STRAIGHT
-from onnxdtd.data.channels import channel_axis, ends, slid_axes, spread
+from onnxdtd.data.channels import ends, spread
 from onnxdtd.data.forms import PICTURE, Form
 from onnxdtd.data.preprocessing import byte_ends, checked
 from onnxdtd.errors import RequestError
 from onnxdtd.graph.emit import Emit
-from onnxdtd.graph.tensors import Tensor
-from onnxdtd.operators.moves import PASS, is_byte, is_float
+from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.operators.layer import is_byte, is_float
+from onnxdtd.operators.places import channel_axis, slid_axes
+from onnxdtd.operators.spread import is_elementwise
+from onnxdtd.operators.table import AS_THEY_ARE, MOVE, of
 from onnxdtd.request import Request
 
 ENDS = ("low", "high")
-ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Sum", *PASS}  # broadcast: a bound may stay smaller than its tensor
 
 
 def with_bytes(request: Request, explained: Sequence[Tensor]) -> Request:
@@ -136,22 +137,23 @@ class Bounds:
     def _forward(self, tensor: Tensor) -> None:
         """Apply the node behind ``tensor`` to both bounds of its input; a negative factor swaps them."""
         e, node = self._emit, self._plan.producer[tensor.name]
-        if node.op in STRAIGHT:
+        if of(node).hands_on == AS_THEY_ARE:
             low, high = self.of(node.inputs[0])
-            if node.op != "DequantizeLinear" or is_float(low.dtype):  # not yet what the integers stand for
+            if not of(node).scaled or is_float(low.dtype):  # not yet what the integers stand for
                 dtype = tensor.dtype if is_float(tensor.dtype) else low.dtype
                 self._known[tensor.name] = e.cast(low, dtype), e.cast(high, dtype)
                 return
         ends = []
         for side in (0, 1):
-            sources = [self._at(t, side, node.op) if self._plan.active(t) else t for t in node.inputs]
+            sources = [self._at(t, side, node) if self._plan.active(t) else t for t in node.inputs]
             ends.append(e.multi(node.op, [result.dtype for result in node.outputs], *sources, **node.attrs))
         for result, low, high in zip(node.outputs, *ends, strict=True):
             self._known[result.name] = e("Min", low, high), e("Max", low, high)
 
-    def _at(self, tensor: Tensor, side: int, op: str) -> Tensor:
-        bound = self.of(tensor)[side]
-        return bound if op in ELEMENTWISE else self._emit("Expand", bound, self._emit.shape(tensor))
+    def _at(self, tensor: Tensor, side: int, node: Node) -> Tensor:
+        """A bound as what a node reads; of one that computes entry by entry it may stay smaller than its tensor."""
+        bound, small = self.of(tensor)[side], is_elementwise(of(node)) and of(node).kind != MOVE
+        return bound if small else self._emit("Expand", bound, self._emit.shape(tensor))
 
 
 def _finite(bound: Any, tensor: Tensor, name: str) -> np.ndarray:

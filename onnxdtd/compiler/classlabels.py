@@ -10,16 +10,17 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxdtd.compiler.logits import step_back
+from onnxdtd.compiler.logits import heads, step_back
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.score import classes, is_binary
 from onnxdtd.graph.emit import dims
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.labels import parsed
-from onnxdtd.operators.moves import is_float
+from onnxdtd.operators.heads import is_transparent
+from onnxdtd.operators.layer import is_float
+from onnxdtd.operators.table import BY_LABEL, LABELS, LABELS_AND_SCORES, named, of
 
 KEYS = ("names", "class_names", "classes", "labels", "class_labels", "id2label", "model_info labels")  # of metadata_props
-SQUASHED = ("Sigmoid", "Reciprocal", "LinearClassifier")  # gives the probability of class 1
 
 Table: TypeAlias = list[Any]  # the label of each class, a string or an integer
 
@@ -56,14 +57,15 @@ def said(proto: onnx.ModelProto, made: Plan) -> Said:
 
 def _has_scores(tensor: Tensor, made: Plan) -> bool:
     """Does it have a score for each class, or the probability of class 1 of two?"""
-    if made.producer[tensor.name].op == "ZipMap":
+    head = of(made.producer[tensor.name]).head
+    if head is not None and head.gives == BY_LABEL:
         return True
     sizes, count = dims(tensor), classes(made)
     if not is_float(tensor.dtype):
         return False
     walked = step_back(tensor, made.producer, made.active)[1]
     if is_binary(made) and (sizes is None or len(sizes) < 2 or sizes[1] == 1):
-        return any(node.op in SQUASHED for node in walked)
+        return any(head.one for head in heads(walked))
     return sizes is None or count is None or sizes[min(1, len(sizes) - 1)] in (count, None)
 
 
@@ -78,7 +80,7 @@ def _followed(proto: onnx.ModelProto, count: int | None, leads: Callable[[str], 
         found = _table(node, attrs, constants, tables, count, leads)
         if found is None or (count is not None and len(found) != count):
             continue
-        if node.op_type != "ZipMap":  # which has scores by label
+        if (head := named(node.op_type).head) is None or head.gives != BY_LABEL:  # which has scores by label
             tables[node.output[0]] = found
         last = found
     return tables, last
@@ -93,14 +95,14 @@ def _table(
     leads: Callable[[str], bool],
 ) -> Table | None:
     """The labels that a node gives the classes."""
-    before = tables.get(node.input[0]) if node.input else None
-    if node.op_type in ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+    before, entry = tables.get(node.input[0]) if node.input else None, named(node.op_type)
+    if is_transparent(entry):
         return before
-    if node.op_type in ("ZipMap", "LinearClassifier"):
+    if entry.head is not None and entry.head.gives in (BY_LABEL, LABELS_AND_SCORES):
         kinds = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
         labels = next((attrs[kind] for kind in kinds if attrs.get(kind)), None)
         return _plain(labels) if labels and leads(node.output[0]) else None
-    if node.op_type == "ArgMax":
+    if entry.head is not None and entry.head.gives == LABELS:
         return list(range(count)) if count is not None and leads(node.input[0]) else None
     if node.op_type in ("ArrayFeatureExtractor", "Gather") and node.input[0] in constants and node.input[1] in tables:
         values = _plain(constants[node.input[0]].ravel())

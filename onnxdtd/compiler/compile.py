@@ -16,6 +16,7 @@ from onnxdtd.compiler.addition import addition
 from onnxdtd.compiler.advice import advised
 from onnxdtd.compiler.bounds import by_input, form_of, with_bytes, with_preprocessing
 from onnxdtd.compiler.classlabels import said
+from onnxdtd.compiler.imputed import imputed
 from onnxdtd.compiler.logits import NoScores
 from onnxdtd.compiler.plan import Plan, explainable, plan
 from onnxdtd.compiler.prepared import Planned, Prepared
@@ -26,10 +27,10 @@ from onnxdtd.data.forms import PICTURE
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import Emit
-from onnxdtd.graph.imputed import imputed
 from onnxdtd.graph.tensors import Graph
 from onnxdtd.labels import Index, Labels
 from onnxdtd.method.toml import DEFAULTS, Library
+from onnxdtd.operators import fits
 from onnxdtd.request import CONTRASTS, NO_CLASSES, Request
 
 
@@ -60,6 +61,7 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     inputs = files.real_inputs(source.proto)
     changes = files.normalise(source.proto)
     graph = files.graph(source.proto)
+    fits.check(graph)
     changes += files.declare_outputs(source.proto, graph)
     names = [value.name for value in inputs]
     emit = Emit(graph, files.names(source.proto), names)

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxdtd.graph.tensors import Graph, Node, Tensor
-from onnxdtd.operators.linear import constant_value
-from onnxdtd.operators.moves import is_float, never_negative
+from onnxdtd.operators.layer import constant_value, is_float
 from onnxdtd.operators.products import held
-
-NO_RELEVANCE = ("Shape", "Size", "ConstantOfShape", "ArgMax", "ArgMin")
+from onnxdtd.operators.table import CHOICE, CONSTANT, never_negative, of
 
 
 @dataclass
@@ -49,13 +47,13 @@ def facts_of(nodes: Sequence[Node], explained: Sequence[Tensor]) -> Facts:
     """Walk forward once."""
     facts = Facts({t.name for t in explained}, set())
     for node in nodes:
-        if node.op in NO_RELEVANCE or not any(t.name in facts.active for t in reads(node)):
+        if of(node).kind in (CHOICE, CONSTANT) or not any(t.name in facts.active for t in reads(node)):
             continue
         positive = never_negative(node, facts.is_nonnegative)
         # An integer depends on the input in a way that relevance can follow only if it is a quantised number.
         quantised = any(t.name in facts.active and not is_float(t.dtype) for t in node.inputs)
         for result in node.outputs:
-            if result.dtype is None or is_float(result.dtype) or node.op == "QuantizeLinear" or quantised:
+            if result.dtype is None or is_float(result.dtype) or of(node).scaled or quantised:
                 facts.active.add(result.name)
                 if positive:
                     facts.nonnegative.add(result.name)

@@ -20,14 +20,12 @@ from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.division import KEPT, Kept
-from onnxdtd.operators.linear import Layer
+from onnxdtd.operators.layer import Layer
+from onnxdtd.operators.table import ALL, IN_ORDER, of
 
 Row: TypeAlias = dict[str, Tensor]
 Pairs: TypeAlias = Sequence[tuple[Tensor, Tensor]]
 DOUBLE = np.dtype(np.float64)
-
-LOSSLESS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")  # hand on every entry, no need to count
-WITH_CONSTANTS = ("Pad", "Concat", "Where")  # some of their entries come from constants
 
 
 class Ledger:
@@ -55,14 +53,15 @@ class Ledger:
     def enter(self, step: Step, arrived: Pairs, handed: Pairs) -> None:
         """A row for a step, from the pairs of tensor and relevance at its outputs and at its inputs."""
         divisions, self._divisions = self._divisions, []
-        if step.rule is None and (step.kind in ("pass", "preprocessing") or step.op in LOSSLESS):
-            return
+        entry = of(step.nodes[0])
+        if step.rule is None and (step.kind in ("pass", "preprocessing") or entry.hands_on in (ALL, IN_ORDER)):
+            return  # every entry is handed on, no need to count
         e = self._e
         row: Row = {"in": self._total(self._sum(r, t) for t, r in arrived)}
         if handed:
             row["out"] = self._total(self._sum(r, t) for t, r in handed)
             row["negative"] = self._total(self._sum(e("Min", r, 0.0), t) for t, r in handed)
-        if step.op in WITH_CONSTANTS:
+        if entry.constants:
             row["constants"] = e("Sub", row["in"], row["out"]) if handed else row["in"]
         if step.rule is not None:
             row |= self._kept(step, divisions) | self._biases(step) | self._inputs(step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnxdtd.compiler.facts import Facts
@@ -10,24 +10,9 @@ from onnxdtd.compiler.samples import Samples
 from onnxdtd.errors import ModelError, RequestError, suggestion
 from onnxdtd.graph.emit import dims
 from onnxdtd.graph.tensors import Graph, Node, Tensor
-from onnxdtd.operators.linear import constant_value
-from onnxdtd.operators.moves import is_float
-
-HEADS = (
-    "Softmax",
-    "LogSoftmax",
-    "Sigmoid",
-    "ArgMax",
-    "LinearClassifier",
-    "Normalizer",
-    "ZipMap",
-)  # stepped back over: relevance starts from the logit
-
-TRANSPARENT = ("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze")  # ... with what is between
-
-LABELS = ("ArgMax", "LinearClassifier")  # heads that choose a class
-
-SIGMOID = {"Add": "Reciprocal", "Exp": "Add"}  # which operator is before which in 1 / (1 + exp(-x))
+from onnxdtd.operators.heads import is_transparent
+from onnxdtd.operators.layer import is_float
+from onnxdtd.operators.table import Head, of
 
 
 class NoScores(ModelError):
@@ -80,7 +65,7 @@ def origin(
     found = {start.logits.name: start for start in reversed(starts)}
     # Of outputs from the same logits, one that steps back knows more of them: a sigmoid makes two classes of one.
     found |= {start.logits.name: start for start in reversed(starts) if start.stepped_back}
-    labelled = {start.logits.name for start in starts if any(node.op in LABELS for node in start.stepped_back)}
+    labelled = {start.logits.name for start in starts if any(head.chooses for head in heads(start.stepped_back))}
     if len(found) == 1 or len(labelled) == 1:
         return found[next(iter(labelled or found))]
     shapes = "; ".join(f"{t.name} {shape_text(t)}" for t in candidates)
@@ -104,68 +89,20 @@ def step_back(tensor: Tensor, producer: Mapping[str, Node], active: Callable[[Te
     """The tensor before the last Softmax, Sigmoid, ArgMax ... and the nodes from there on."""
     logits, walked, stepped_back = tensor, [], []
     while (node := producer.get(tensor.name)) is not None:
-        sigmoid = _spelled_sigmoid(node, producer)
-        before = sigmoid or _before(node, producer, active)
-        if before is None:
+        entry = of(node)
+        source = None if entry.before is None else entry.before(node, producer, active)
+        if source is None:
             break
-        tensor = before
+        tensor = source
         walked.append(node)
-        if node.op in HEADS or sigmoid is not None:
+        if entry.head is not None:
             logits, stepped_back = tensor, list(walked)
     return logits, stepped_back[::-1]
 
 
-def _before(node: Node, producer: Mapping[str, Node], active: Callable[[Tensor], bool]) -> Tensor | None:
-    """What a node at the end takes its scores or labels from, if it leaves the largest the largest."""
-    if node.op in (*HEADS, *TRANSPARENT):
-        source: Tensor = node.inputs[0]
-        return source
-    if node.op == "ArrayFeatureExtractor":  # labels by the arg-max, or some of the scores
-        return node.inputs[1 if node.inputs[1].name in producer else 0]
-    if node.op == "Add":  # the same to every class
-        x, other = node.inputs if active(node.inputs[0]) else node.inputs[::-1]
-        return x if not active(other) and _is_row(other) else None
-    if node.op == "Div":  # probabilities one against the rest, brought to the sum 1
-        x, total = node.inputs
-        same = _root(x, producer, active) == _root(total, producer, active)
-        return x if same and _is_row(total) and not _is_row(x) else None
-    if node.op == "Concat" and len(node.inputs) == 2:  # the probabilities 1 - p and p of two classes
-        rest, p = node.inputs
-        made = producer.get(rest.name)
-        pair = made is not None and made.op == "Sub" and made.inputs[1].name == p.name
-        return p if pair and _is_row(p) and node.attrs["axis"] in (1, -1) else None
-    return None
-
-
-def _root(tensor: Tensor, producer: Mapping[str, Node], active: Callable[[Tensor], bool]) -> str:
-    """The tensor that a sum over classes is the sum of."""
-    while (node := producer.get(tensor.name)) is not None and node.op in ("Abs", "Add", "ReduceSum", "ReduceL1"):
-        sources = [t for t in node.inputs if active(t)]
-        if len(sources) != 1:
-            break
-        tensor = sources[0]
-    return tensor.name
-
-
-def _is_row(tensor: Tensor) -> bool:
-    """Is it one number for each sample, [batch, 1]?"""
-    sizes = dims(tensor)
-    return sizes is not None and len(sizes) == 2 and sizes[1] == 1
-
-
-def _spelled_sigmoid(node: Node, producer: Mapping[str, Node]) -> Tensor | None:
-    """The x of 1 / (1 + exp(−x)) written out."""
-    for op in ("Add", "Exp"):
-        inner = None if node.op != SIGMOID[op] else next((producer[t.name] for t in node.inputs if t.name in producer), None)
-        if inner is None or inner.op != op:
-            return None
-        node = inner
-    negated = producer.get(node.inputs[0].name)
-    if negated is None or negated.op not in ("Neg", "Mul"):
-        return None
-    values = [constant_value(t) for t in negated.inputs[1:]]
-    minus = negated.op == "Neg" or (values[0] is not None and bool((values[0] == -1).all()))
-    return negated.inputs[0] if minus else None
+def heads(nodes: Iterable[Node]) -> list[Head]:
+    """The heads among nodes that were stepped back over."""
+    return [head for node in nodes if (head := of(node).head) is not None]
 
 
 def _is_classifier(tensor: Tensor) -> bool:
@@ -176,7 +113,7 @@ def _is_classifier(tensor: Tensor) -> bool:
 
 def _are_cells(scores: Tensor, stepped_back: Sequence[Node]) -> bool:
     """Are the scores those of a map, each squashed by itself and then laid out as [batch, cells]?"""
-    alone = all(node.op == "Sigmoid" or node.op in TRANSPARENT for node in stepped_back)
+    alone = all(is_transparent(of(node)) for node in stepped_back if (head := of(node).head) is None or not head.each)
     return alone and len(dims(scores) or ()) == 2
 
 

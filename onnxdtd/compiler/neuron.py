@@ -12,21 +12,17 @@ that is linear gives the neuron itself, with the weights Aᵀc.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.emit import Emit, dims, known, wide
-from onnxdtd.graph.tensors import Node, Shape, Tensor, Value, as_tensor
-from onnxdtd.operators.linear import LINEAR, Layer, Slot, reduced_axes, shape_of, weight_shape
-from onnxdtd.operators.moves import MOVE, cut
-from onnxdtd.operators.windows import adjoint_conv, window
-
-POOLS = ("GlobalAveragePool", "AveragePool", "ReduceMean", "ReduceSum")
-AS_IT_IS = ("Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear")  # hand every number on
-IN_ORDER = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")  # keep the order of the entries
+from onnxdtd.graph.tensors import Node, Tensor, Value, as_tensor
+from onnxdtd.operators.layer import Layer, Slot, shape_of
+from onnxdtd.operators.moves import reshaped
+from onnxdtd.operators.narrowed import in_width, over, positive
+from onnxdtd.operators.table import ALL, AS_THEY_ARE, IN_ORDER, of
 
 
 @dataclass
@@ -141,24 +137,24 @@ class _Writer:
         e = self.e
         e.scope = step.name
         whole = isinstance(slot.w, float) or known(dims(slot.w)) in ([], [1], [1, 1])
-        part = self.below(slot.x, as_tensor(slot.adjoint(c, 1.0 if whole else self.wide(slot.w))), step)
+        part = self.below(slot.x, as_tensor(slot.adjoint(c, 1.0 if whole else in_width(e, slot.w))), step)
         e.scope = step.name
-        w = 1.0 if not whole else slot.w if isinstance(slot.w, float) else e("Reshape", self.wide(slot.w), [1, 1])
+        w = 1.0 if not whole else slot.w if isinstance(slot.w, float) else e("Reshape", in_width(e, slot.w), [1, 1])
         return None if part is None else Slot(part, w, e.mul, e.mul, elementwise=True)
 
     def of_layer(self, step: Step, c: Tensor) -> Tensor:
         """A layer whose weights are Aᵀc. What a rule takes for a weight of 1 is one wherever a coefficient is not 0."""
         e, layer, slots = self.e, _layer(step), []
         e.scope = step.name
-        some = self.positive(e("Abs", c))
+        some = positive(e, e("Abs", c))
         for slot in layer.slots:
             added = self.summand(step, slot, c) if slot.elementwise and layer.family == "dense" else None  # C of a Gemm
             if added is not None:
                 slots.append(added)
                 continue
             one = 1.0 if isinstance(slot.w, float) else e.full(1.0, e.shape(slot.w), wide(slot.w.dtype))
-            w, reached = (as_tensor(slot.adjoint(a, b)) for a, b in ((c, self.wide(slot.w)), (some, one)))
-            slots.append(self.dot(slot.x, w, self.positive(reached)))
+            w, reached = (as_tensor(slot.adjoint(a, b)) for a, b in ((c, in_width(e, slot.w)), (some, one)))
+            slots.append(self.dot(slot.x, w, positive(e, reached)))
         return self.note(step, Layer(layer.family, slots, self.number(step, c), self.bias(step, c), exact=layer.exact))
 
     def dot(self, x: Tensor, w: Tensor, one: Tensor) -> Slot:
@@ -167,7 +163,7 @@ class _Writer:
         place = [-1 if i == axis else 1 for i in range(rank)]
 
         def forward(x: Value, w: Value) -> Tensor:
-            return self.e("Reshape", _over(e, as_tensor(e.mul(x, w)), [i for i in range(rank) if i != axis]), [-1, 1])
+            return self.e("Reshape", over(e, as_tensor(e.mul(x, w)), [i for i in range(rank) if i != axis]), [-1, 1])
 
         return Slot(x, w, forward, lambda s, w: e.mul(e("Reshape", s, place), w), batched=axis == 0, one=one)
 
@@ -184,7 +180,7 @@ class _Writer:
 
     def summed(self, values: Tensor, like: Tensor) -> Tensor:
         """The sum over all entries of each sample, [batch, 1], of values that lie as those of ``like``."""
-        total = _over(self.e, self.plan.samples.rows(self.e, values, like), [1], [self.plan.samples.size, 1])
+        total = over(self.e, self.plan.samples.rows(self.e, values, like), [1], [self.plan.samples.size, 1])
         self.plan.samples.note(total, 0)
         return total
 
@@ -194,9 +190,11 @@ class _Writer:
         """The same pool, where it leaves one position, over a map with one channel."""
         layer, node = _layer(step), step.nodes[0]
         x, y = layer.slots[0].x, layer.y
-        if node.op not in POOLS:
+        summed = of(node).summed
+        if summed is None:
             return None
-        pooled, before, after = _pooled(node, x), shape_of(x), shape_of(y)
+        before, after = shape_of(x), shape_of(y)
+        pooled = summed(node, len(before))
         free = [i for i in range(len(before)) if i not in pooled and i != self.samples(x)]
         channels = [i for i in free if before[i] != 1] or [i for i in free if i]
         kept = len(before) == len(after)
@@ -208,7 +206,7 @@ class _Writer:
         if pooled_map is None:
             return None
         u = self.number(step, c)
-        self.start.steps.append(_move("Reshape", step.name, pooled_map, u))
+        self.start.steps.append(_reshape(step.name, pooled_map, u))
         return u
 
     def map(self, tensor: Tensor, c: Tensor, axis: int, above: Step) -> Tensor | None:
@@ -226,26 +224,27 @@ class _Writer:
         if step.rule is None:
             return self.moved(step, tensor, c, axis, u)
         layer = _layer(step)
-        if node.op in (*POOLS, "Resize"):
+        narrowed = of(node).narrowed
+        if of(node).summed is not None:
             return self.average(step, tensor, c, axis)
         if layer.family in ("affine", "sum"):
             found = [self.term(step, slot, c, axis) for slot in layer.slots]
-        elif node.op == "Conv" and axis == 1 and self.samples(layer.slots[0].x) in (0, None):
-            found = [self.filtered(node, layer.slots[0], c)]
-        elif node.op in ("MatMul", "Einsum") and _mixed_axis(node, layer.slots[0]) == axis:
-            found = [self.mixed(layer.slots[0], c, axis, node)]
+        elif narrowed is not None:
+            found = [narrowed(self.e, node, slot, c, axis, self.samples(slot.x)) for slot in layer.slots[:1]]
         else:
             return None
         slots = [slot for slot in found if slot is not None]
         if len(slots) < len(found):
             return None
-        b = None if layer.b is None else _over(self.e, self.times(c, layer.b), [axis])
+        b = None if layer.b is None else over(self.e, self.times(c, layer.b), [axis])
         return self.note(step, Layer(layer.family, slots, u, b, exact=layer.exact))
 
     def average(self, step: Step, y: Tensor, c: Tensor, axis: int) -> Tensor | None:
         """The same pool over a map with one channel, where it leaves the channels, along ``axis`` of ``y``, alone."""
         node, x = step.nodes[0], _layer(step).slots[0].x
-        pooled, kept = _pooled(node, x), len(shape_of(x)) == len(shape_of(y))
+        summed = of(node).summed
+        assert summed is not None
+        pooled, kept = summed(node, len(shape_of(x))), len(shape_of(x)) == len(shape_of(y))
         source = axis if kept else [i for i in range(len(shape_of(x))) if i not in pooled][axis]
         if source in pooled or self.samples(x) in pooled:
             return None
@@ -265,32 +264,34 @@ class _Writer:
     def moved(self, step: Step, tensor: Tensor, c: Tensor, axis: int, u: Tensor) -> Tensor | None:
         """The map behind a step that only moves entries, where the channels stay an axis of their own."""
         node, source = step.nodes[0], step.inputs[0]
+        entry = of(node)
         if source is None or len(step.outputs) != 1:
             return None
-        if node.op in AS_IT_IS:
+        if entry.hands_on == AS_THEY_ARE:
             return self.map(source, c, axis, step)
         before, after = source.shape, tensor.shape
         if before is None or after is None:
             return None
-        if node.op == "Transpose":
-            perm = node.attrs.get("perm") or list(range(len(after)))[::-1]
-            back = self.e("Transpose", c, perm=[int(i) for i in np.argsort(perm)])
-            below = self.map(source, back, perm[axis], step)
-        elif node.op in IN_ORDER and list(before[: axis + 1]) == list(after[: axis + 1]):
+        places = None if entry.alike is None or not entry.alike(node) else _places(node, source)
+        if places is not None and (
+            entry.hands_on == ALL or shape_of(source)[places[axis]] == shape_of(tensor)[axis] is not None
+        ):
+            still = places == list(range(len(before)))
+            back = c if still else self.e("Transpose", c, perm=[int(i) for i in np.argsort(places)])
+            below = self.map(source, back, places[axis], step)
+        elif entry.hands_on == IN_ORDER and list(before[: axis + 1]) == list(after[: axis + 1]):
             back = self.e("Reshape", c, [0] * (axis + 1) + [1] * (len(before) - axis - 1))
             below = self.map(source, back, axis, step)
-        elif node.op in IN_ORDER and self.is_laid_out_before(source, tensor, axis):
+        elif entry.hands_on == IN_ORDER and self.is_laid_out_before(source, tensor, axis):
             place = len(before) - len(after) + axis
             back = self.e("Reshape", c, [0] + [1] * (place - 1) + [-1] + [1] * (len(before) - place - 1))
             below = self.map(source, back, place, step)
-        elif node.op in ("Pad", "Slice") and (size := shape_of(tensor)[axis]) is not None and size == shape_of(source)[axis]:
-            below = self.map(source, c, axis, step) if node.op == "Pad" or cut(node) is not None else None
         else:
             return None
         if below is None:
             return None
-        if node.op in IN_ORDER:
-            self.start.steps.append(_move("Reshape", step.name, below, u))
+        if entry.hands_on == IN_ORDER:
+            self.start.steps.append(_reshape(step.name, below, u))
         else:
             view = Node(node.op, step.name, [below, *node.inputs[1:]], [u], dict(node.attrs))
             self.start.steps.append(replace(step, nodes=(view,), outputs=(u,), inputs=(below,)))
@@ -302,43 +303,10 @@ class _Writer:
         in_front = self.samples(source) in (0, None) and self.samples(tensor) in (0, None)
         return in_front and min(place, axis) > 0 and rest is not None and rest == known(shape_of(source)[place:])
 
-    def filtered(self, node: Node, slot: Slot, c: Tensor) -> Slot:
-        """A convolution with one channel out: its windows [batch, channels · window, positions...] times a filter a sample."""
-        e, shape, group = self.e, weight_shape(node.inputs[1]), node.attrs.get("group", 1)
-        channels, size, space = shape[1] * group, int(np.prod(shape[2:])), [1] * len(shape[2:])
-        filters = lambda c, w: e("Reshape", e("ConvTranspose", c, w, **_grouped(group)), [0, channels * size, *space])
-        some, ones = self.positive(e("Abs", c)), e.full(1.0, e.constant(np.asarray(shape)), c.dtype)
-        one = self.positive(filters(some, ones))
-        win = window(node.attrs, shape[2:], (dims(slot.x) or [None] * len(shape))[2:])
-        if size == 1 and all(s == 1 for s in win.strides) and win.begin == win.end == (0,) * len(space):
-            windows = back = lambda x: x
-        else:
-            attrs = {name: value for name, value in node.attrs.items() if name != "group"} | _grouped(channels)
-            unit = np.eye(size, dtype=c.dtype).reshape(1, size, 1, *shape[2:])  # each picks one entry of the window
-            pick = e("Expand", e.constant(unit), e.constant(np.asarray([channels, *unit.shape[1:]])))
-            pick, outside = e("Reshape", pick, [-1, 1, *shape[2:]]), (dims(node.outputs[0]) or [])[2:]
-            windows = lambda x: e("Conv", x, pick, **attrs)
-            back = lambda s: adjoint_conv(e, s, pick, [channels * size, 1, *shape[2:]], slot.x, win, outside, channels)
-        forward = lambda x, w: _over(e, as_tensor(e.mul(windows(x), w)), [1])
-        return Slot(slot.x, filters(c, self.wide(slot.w)), forward, lambda s, w: back(e.mul(s, w)), batched=True, one=one)
-
-    def mixed(self, slot: Slot, c: Tensor, axis: int, node: Node) -> Slot:
-        """A matrix that mixes the entries along one axis, with one number out."""
-        e, last = self.e, len(shape_of(slot.x)) - 1
-        swap = [{axis: last, last: axis}.get(i, i) for i in range(last + 1)]
-        turn = (lambda t: t) if axis == last else (lambda t: e("Transpose", t, perm=swap))
-        upright = _is_upright(node, slot)  # [out, in]
-        matrix = (lambda w: w) if upright else (lambda w: e("Transpose", w, perm=[1, 0]))
-        some, w = self.positive(e("Abs", c)), self.wide(slot.w)
-        back = lambda c, w: turn(e("MatMul", turn(c), matrix(w)))
-        one = self.positive(back(some, e.full(1.0, e.shape(w), c.dtype)))
-        forward = lambda x, w: _over(e, as_tensor(e.mul(x, w)), [axis])
-        return Slot(slot.x, back(c, w), forward, e.mul, batched=self.samples(slot.x) == 0, one=one)
-
     def channel(self, tensor: Tensor, c: Tensor, axis: int) -> Tensor:
         """Σ c t over the channels, a tensor with one."""
         shape = [1 if i == axis else size for i, size in enumerate(tensor.shape or ())]
-        found = _over(self.e, self.times(c, tensor), [axis], shape)
+        found = over(self.e, self.times(c, tensor), [axis], shape)
         self.plan.samples.note(found, self.samples(tensor))
         return found
 
@@ -347,7 +315,9 @@ class _Writer:
         node = step.nodes[0]
         view = Node(node.op, step.name, [x, *node.inputs[1:]], [y], dict(node.attrs))
         self.e.scope = step.name
-        return self.note(step, LINEAR[node.op](self.e, view, lambda t: t is x))
+        builder = of(node).linear
+        assert builder is not None
+        return self.note(step, builder(self.e, view, lambda t: t is x))
 
     # ---------------------------------------------------------------------------------------------------------- steps
 
@@ -360,62 +330,19 @@ class _Writer:
     def times(self, c: Tensor, values: Tensor) -> Tensor:
         """c t, and 0 where c is, also for a t of -inf, which rules a class out."""
         e = self.e
-        return e("Where", e("Equal", c, 0.0), e.constant(np.asarray(0.0, c.dtype)), e("Mul", c, self.wide(values)))
-
-    def positive(self, values: Tensor) -> Tensor:
-        """1 where they are above 0, else 0."""
-        return self.e.cast(self.e("Greater", values, 0.0), values.dtype)
-
-    def wide(self, value: Value) -> Any:
-        """In the type that relevance has."""
-        return value if isinstance(value, float) else self.e.cast(value, wide(value.dtype))
+        return e("Where", e("Equal", c, 0.0), e.constant(np.asarray(0.0, c.dtype)), e("Mul", c, in_width(self.e, values)))
 
 
-def _move(op: str, name: str, x: Tensor, y: Tensor) -> Step:
-    return Step("move", (Node(op, name, [x], [y]),), (y,), (x,), flow=MOVE[op])
+def _reshape(name: str, x: Tensor, y: Tensor) -> Step:
+    return Step("move", (Node("Reshape", name, [x], [y]),), (y,), (x,), flow=reshaped)
 
 
-def _pooled(node: Node, x: Tensor) -> list[int]:
-    """The axes along which a pool takes means or sums."""
-    rank = len(shape_of(x))
-    return list(range(2, rank)) if node.op in ("AveragePool", "Resize") else reduced_axes(node, rank)
-
-
-def _letters(node: Node, slot: Slot) -> tuple[str, str, str] | None:
-    """One letter an axis of x, w and y; None where w is no matrix that all of x is multiplied by."""
-    rank, i = len(shape_of(slot.x)), next(i for i, t in enumerate(node.inputs) if t is slot.x)
-    if rank < 3 or len(shape_of(node.inputs[1 - i])) != 2:
-        return None
-    if node.op == "Einsum":
-        terms, _, result = node.attrs["equation"].replace(" ", "").partition("->")
-        names = terms.split(",")
-        return names[i], names[1 - i], result
-    front = "".join(chr(ord("d") + j) for j in range(rank - 2))
-    return (f"{front}ab", "bc", f"{front}ac") if i == 0 else (f"{front}ba", "cb", f"{front}ca")
-
-
-def _mixed_axis(node: Node, slot: Slot) -> int | None:
-    """The axis of y = x w along which a matrix w mixes the entries of x, each axis of which stays in its place."""
-    letters = _letters(node, slot)
-    if letters is None or len(letters[0]) != len(letters[2]):
-        return None
-    differ = [i for i, (a, b) in enumerate(zip(letters[0], letters[2], strict=True)) if a != b]
-    return differ[0] if len(differ) == 1 and {letters[0][differ[0]], letters[2][differ[0]]} == {*letters[1]} else None
-
-
-def _is_upright(node: Node, slot: Slot) -> bool:
-    """Is the matrix of that axis [out, in]?"""
-    letters = _letters(node, slot)
-    return letters is not None and letters[1][0] in letters[2]
-
-
-def _grouped(group: int) -> dict[str, Any]:
-    return {"group": group} if group != 1 else {}
-
-
-def _over(e: Emit, values: Tensor, axes: list[int], shape: Shape | None = None) -> Tensor:
-    """The sum over some axes, which are kept; of ``shape``."""
-    return e("ReduceSum", values, axes, keepdims=1, shape=shape) if axes else values
+def _places(node: Node, x: Tensor) -> list[int] | None:
+    """Which axis of the input x each axis of a node's output is, None where one of them is none."""
+    places, rank = of(node).places, len(shape_of(x))
+    axes = None if places is None else places(node, x, [*range(rank)])
+    known = [axis for axis in axes or () if axis is not None]
+    return known if len(known) == rank == len(axes or ()) else None
 
 
 def _layer(step: Step) -> Layer:

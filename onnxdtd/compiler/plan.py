@@ -14,9 +14,8 @@ from onnxdtd.graph.emit import Emit, dims
 from onnxdtd.graph.spelled import views
 from onnxdtd.graph.tensors import Graph, Node, Tensor
 from onnxdtd.method.toml import Preset
-from onnxdtd.operators.axes import Axes
-from onnxdtd.operators.linear import Layer
-from onnxdtd.operators.moves import is_byte, is_float
+from onnxdtd.operators.layer import Layer, is_byte, is_float
+from onnxdtd.operators.spread import followed
 
 MIXING = ("conv", "dense", "average")  # families of layers that add up entries of one input
 
@@ -67,7 +66,7 @@ def plan(
     facts = facts_of(nodes, explained)
     producer = {t.name: node for node in nodes for t in node.outputs}
     fed = [t for t in graph.inputs if t.name in inputs] or explained
-    follow = lambda candidate, logits: Samples(Axes(before(nodes, candidate), fed, allow or ()), fed, logits)
+    follow = lambda candidate, logits: Samples(followed(before(nodes, candidate), fed, allow or ()), fed, logits)
     start = origin(graph, output, facts, producer, follow)
     logits = start.logits
     derivative = presets[0].derivative is not None

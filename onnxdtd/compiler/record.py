@@ -14,10 +14,10 @@ from onnxdtd.compiler.ledger import Ledger
 from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.score import Score, classes
 from onnxdtd.contract import COLUMNS, LOGIT, PARTS, Metadata
-from onnxdtd.data.channels import channel_axis, slid_axes
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import label
 from onnxdtd.graph.vocabulary import vocabulary
+from onnxdtd.operators.places import channel_axis, slid_axes
 
 
 def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None, book: Ledger | None) -> Metadata:

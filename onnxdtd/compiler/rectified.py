@@ -17,9 +17,7 @@ from dataclasses import replace
 from onnxdtd.compiler.shortcuts import Situation
 from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.tensors import Tensor
-from onnxdtd.operators.moves import MOVE
-
-KEEP_ZEROS = {*MOVE, "MaxPool", "GlobalMaxPool", "ReduceMax", "Relu", "LeakyRelu", "PRelu", "Identity", "Dropout", "Cast"}
+from onnxdtd.operators.table import of
 
 
 def rectified(steps: Sequence[Step], situation: Situation) -> list[Step]:
@@ -45,4 +43,4 @@ def _keeps_zeros(step: Step, firm: bool) -> bool:
     """Do the inputs get no relevance where they are 0, given whether that holds for the outputs?"""
     if step.rule is not None:
         return step.rule.keeps_zeros
-    return firm and step.op in KEEP_ZEROS
+    return firm and bool(of(step.nodes[0]).keeps_zeros)

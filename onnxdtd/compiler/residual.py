@@ -19,8 +19,8 @@ from onnxdtd.compiler.shortcuts import Situation
 from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.emit import Emit, dims, wide
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.operators.linear import Layer
-from onnxdtd.operators.moves import Relevance, first
+from onnxdtd.operators.layer import Layer
+from onnxdtd.operators.table import Relevance, first
 
 
 def residual(steps: Sequence[Step], situation: Situation) -> list[Step]:

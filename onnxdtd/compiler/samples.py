@@ -12,9 +12,10 @@ import numpy as np
 
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import Emit, dims, label
-from onnxdtd.graph.tensors import Tensor
+from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.axes import Axes
 from onnxdtd.operators.factors import Axis, Factor, parts, unite, whole
+from onnxdtd.operators.table import of
 
 
 class Samples:
@@ -37,6 +38,11 @@ class Samples:
         self._factor: Factor | None = None
         if sizes is None or len(sizes) > 1 or self.column:
             self._factor = self._rows(front)
+        stop = _stop(front, axes)
+        if stop is not None:
+            self.doubt = (
+                f"the rows of {logits.name!r} are no samples: they cannot be followed behind {label(stop)!r} ({stop.op})"
+            )
         self.axes: dict[str, int | None] = {t.name: self._of_input(t) for t in inputs}
         self.size: int | str | None = 1 if self._factor is None else whole(self._factor).size
         if self.size is None and logits.shape is not None:
@@ -175,6 +181,15 @@ def _is_column(front: Axis | None, axes: Axes) -> bool:
         return factor.size is None and _meant(axes, factor) is not None
     vector = all(len(axes.of(t) or ()) == 1 for t in axes.inputs)
     return factor.size is None or not vector
+
+
+def _stop(front: Axis | None, axes: Axes) -> Node | None:
+    """The node that the rows of the logits come from, where nobody knows what becomes of axes behind it."""
+    if front is None:
+        return axes.stopped
+    factor = next(iter(parts(front)), None)
+    lost = None if factor is None or _is_input(axes, factor) else factor.lost
+    return None if lost is None or of(lost).axes is not None else lost
 
 
 def _meant(axes: Axes, factor: Factor) -> Factor | None:

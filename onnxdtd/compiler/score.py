@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxdtd.compiler.logits import heads
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.contract import TARGET
 from onnxdtd.errors import RequestError
@@ -31,9 +32,7 @@ def logit_count(made: Plan) -> int | None:
 
 def is_binary(made: Plan) -> bool:
     """Is the only logit that of a sigmoid, whose sign chooses between the classes 0 and 1?"""
-    return logit_count(made) == 1 and any(
-        node.op in ("Sigmoid", "Reciprocal", "LinearClassifier") for node in made.stepped_back
-    )
+    return logit_count(made) == 1 and any(head.one for head in heads(made.stepped_back))
 
 
 def classes(made: Plan) -> int | None:

@@ -19,29 +19,15 @@ from onnxdtd.method.propagate import Record, propagate
 from onnxdtd.method.rule import Rule
 from onnxdtd.method.terms import Context
 from onnxdtd.method.toml import LayerFacts
-from onnxdtd.operators.linear import LINEAR, Layer, NotLinear, followed_by
-from onnxdtd.operators.moves import MOVE, PASS, ROUTE, Flow, Relevance, first, is_float
-from onnxdtd.operators.products import FROZEN, factors, held, product
-from onnxdtd.operators.slopes import DERIVATIVE
+from onnxdtd.operators.layer import Layer, NotLinear, is_float
+from onnxdtd.operators.linear import followed_by
+from onnxdtd.operators.others import undefined
+from onnxdtd.operators.pointwise import passes, sloped
+from onnxdtd.operators.products import factors, held, product
+from onnxdtd.operators.spread import is_elementwise
+from onnxdtd.operators.table import AS_THEY_ARE, MOVE, ROUTE, Flow, Relevance, first, of
 
 Share: TypeAlias = tuple[Tensor, Tensor]  # a tensor, and relevance that goes to it
-
-STRAIGHT = ("Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear")  # derivative 1
-
-KERNEL_SHAP = "KernelSHAP (shap.KernelExplainer), which takes any function"
-
-TREES = ("trees, which are constant almost everywhere", "TreeSHAP (shap.TreeExplainer) on the model that was exported")
-
-UNDEFINED = {  # what relevance is not defined on, and what people use instead
-    **dict.fromkeys(("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"), TREES),
-    **dict.fromkeys(("SVMClassifier", "SVMRegressor"), ("support vector machines", KERNEL_SHAP)),
-    "CDist": ("distances to neighbours", KERNEL_SHAP),
-}
-
-MOVERS = {"ArrayFeatureExtractor", "Compress", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "TopK"}
-MOVERS |= {"ReverseSequence", "Einsum", "GridSample", "Unique", *MOVE}  # their results are not where they came from
-
-MONOTONE = ("Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "Elu", "Selu", "Celu", "Softplus", "Erf", *STRAIGHT)  # keep bounds
 
 
 @dataclass(frozen=True)
@@ -139,24 +125,29 @@ class Stepper:
             raise NotLinear("there is no rule for operators of this domain")
         if len(factors(node, active)) > 1:
             constant = set() if self.derivative else held(node, active, self.producer)
-            layer = product(self.e, node, active, constant, self.derivative)
-            return self.linear(node, layer, "linear" if self.derivative else "gate")
-        for table in (LINEAR, DERIVATIVE if self.derivative else FROZEN):
-            if node.op in table:
-                layer = table[node.op](self.e, node, active)
-                if layer.one_to_one and not self.derivative and all(slot.x.name in raw for slot in layer.slots):
-                    self.facts.stay_raw([slot.x for slot in layer.slots], node.outputs)
-                    return self.linear(node, layer, "preprocessing")
-                return self.linear(node, layer, "linear")
-        if node.op in ("Max", "Min") and not self.derivative and sum(map(active, node.inputs)) == 1:
-            return self.flow("pass", node, PASS["Identity"])  # a bound, as in Clip
-        if node.op in ROUTE:
-            return self.flow("route", node, ROUTE[node.op])
-        if node.op in MOVE:
-            return self.flow("move", node, MOVE[node.op])
-        if node.op in PASS and (not self.derivative or node.op in STRAIGHT):
-            return self.flow("pass", node, PASS[node.op])
+            both = product(self.e, node, active, constant, self.derivative)
+            return self.linear(node, both, "linear" if self.derivative else "gate")
+        entry, layer = of(node), self.layer(node)
+        if layer is not None:
+            if layer.one_to_one and not self.derivative and all(slot.x.name in raw for slot in layer.slots):
+                self.facts.stay_raw([slot.x for slot in layer.slots], node.outputs)
+                return self.linear(node, layer, "preprocessing")
+            return self.linear(node, layer, "linear")
+        if entry.kind == ROUTE and is_elementwise(entry) and not self.derivative and sum(map(active, node.inputs)) == 1:
+            return self.flow("pass", node, passes)  # a bound, as in Clip
+        if entry.flow is not None and entry.kind in (ROUTE, MOVE):
+            return self.flow(entry.kind, node, entry.flow)
+        if entry.flow is not None and (not self.derivative or entry.hands_on == AS_THEY_ARE):
+            return self.flow("pass", node, entry.flow)
         raise NotLinear("there is no derivative of this operator" if self.derivative else "there is no rule for this operator")
+
+    def layer(self, node: Node) -> Layer | None:
+        """What a node is as a layer, where it is one."""
+        e, active, entry = self.e, self.facts.is_active, of(node)
+        if self.derivative and entry.slope is not None:
+            return sloped(e, node, entry.slope, active)
+        builder = entry.linear or (entry.jacobian if self.derivative else entry.constant)
+        return None if builder is None else builder(e, node, active)
 
     def allowance(self, node: Node) -> str | None:
         """By which operator or name it was said that relevance passes this node, if it was."""
@@ -169,9 +160,9 @@ class Stepper:
 
     def obstacle(self, node: Node) -> str:
         """Why relevance cannot pass a node as it is; nothing where it can."""
-        if node.op in UNDEFINED:
-            return undefined(*UNDEFINED[node.op])
-        if node.op in MOVERS:
+        if of(node).undefined is not None:
+            return undefined(node.op)
+        if of(node).moves:
             return "it moves entries, so that relevance would end in the wrong place"
         sources, results = self.ends(node)
         if len(sources) > 1:
@@ -196,7 +187,7 @@ class Stepper:
             raise RequestError(f"--allow {key}=pass: {label(node)!r} ({node.op}) cannot be passed, since {obstacle}")
         self.idle.pop(key, None)
         (x,), (y,) = self.ends(node)
-        return Step("pass", (Node(node.op, label(node), [x], [y]),), (y,), (x,), flow=PASS["Identity"])
+        return Step("pass", (Node(node.op, label(node), [x], [y]),), (y,), (x,), flow=passes)
 
     def linear(self, node: Node, layer: Layer, kind: str) -> Step:
         """A step by a rule, or of preprocessing, which passes relevance as it is."""
@@ -204,7 +195,7 @@ class Stepper:
         if any(t.dtype is not None and not is_float(t.dtype) for t in sources):
             raise NotLinear("it computes with integers")
         if kind == "preprocessing":
-            return Step(kind, (node,), tuple(node.outputs), sources, layer, flow=PASS["Identity"])
+            return Step(kind, (node,), tuple(node.outputs), sources, layer, flow=passes)
         layer = replace(layer, exact=node.exact)
         first = all(x.name in self.facts.raw for x in sources)
         bounds = all(x.name in self.facts.bounded for x in sources)
@@ -219,7 +210,8 @@ class Stepper:
             if len(known) > 1:
                 raise NotLinear("several of its inputs depend on the explained one")
             sources = tuple(known)
-        keeps_bounds = kind == "move" or (node.op in MONOTONE and node.attrs.get("alpha", 1.0) >= 0)
+        rises = of(node).monotone
+        keeps_bounds = kind == "move" or (kind == "pass" and rises is not None and rises(node))
         if keeps_bounds and all(t.name in self.facts.raw for t in known):
             self.facts.stay_raw(known, node.outputs)
         return Step(kind, (node,), tuple(node.outputs), sources, flow=flow)
@@ -237,11 +229,6 @@ class Stepper:
             layer = whole
             nodes.append(node)
         return replace(step, nodes=tuple(nodes), outputs=(layer.y,), layer=layer)
-
-
-def undefined(what: str, instead: str) -> str:
-    """That no rule of this family is for such a model."""
-    return f"relevance is not defined on {what}; people use {instead}"
 
 
 def problem(node: Node, reason: str, obstacle: str = "") -> Problem:

@@ -15,7 +15,7 @@ from onnxdtd.errors import Problem, Unsupported
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.terms import Context
-from onnxdtd.operators.linear import NotLinear
+from onnxdtd.operators.layer import NotLinear
 
 SHORTCUTS: tuple[Shortcut, ...] = (rectified, residual, chained)  # the second looks for what the first has done
 

@@ -11,7 +11,7 @@ from onnxdtd.graph.tensors import Tensor, Value
 from onnxdtd.method.division import Division, Kept, divide
 from onnxdtd.method.rule import Branch, Rule, Term
 from onnxdtd.method.terms import BIASES, INPUTS, WEIGHTS, Context, Operand, weight_of
-from onnxdtd.operators.linear import Layer, Slot
+from onnxdtd.operators.layer import Layer, Slot
 
 Record = Callable[[float, Callable[[], Kept]], None]  # told of each division: its scale, and what gives what it kept
 Live = Sequence[tuple[int, Term, Value, Value]]  # terms with the number of their slot, x and w

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxdtd.graph.emit import Emit, wide
 from onnxdtd.graph.tensors import Tensor, Value, as_tensor
-from onnxdtd.operators.linear import Slot
+from onnxdtd.operators.layer import Slot
 
 
 @dataclass(frozen=True)

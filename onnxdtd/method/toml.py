@@ -16,14 +16,14 @@ import numpy as np
 from onnxdtd.errors import RequestError, RuleError, suggestion
 from onnxdtd.method.rule import Branch, Rule, Term
 from onnxdtd.method.terms import BIASES, CONDITIONS, INPUTS, WEIGHTS
-from onnxdtd.operators.linear import FAMILIES, LINEAR
-from onnxdtd.operators.products import FROZEN
-from onnxdtd.operators.slopes import DERIVATIVE
+from onnxdtd.operators.layer import FAMILIES
+from onnxdtd.operators.table import OPERATORS
 
 DEFAULTS = ("dtd", "lrp-epsilon")  # the first that looks at the values of the inputs; the second always does
 DERIVATIVES = ("g", "x g", "g g")
-LAYERS = tuple(LINEAR | FROZEN)  # the operators that a rule can be for, and in a derivative ...
-SLOPES = tuple(LINEAR | DERIVATIVE)
+# The operators that a rule can be for, and in a derivative ...
+LAYERS = tuple(op for op, entry in OPERATORS.items() if entry.linear or entry.constant)
+SLOPES = tuple(op for op, entry in OPERATORS.items() if entry.linear or entry.slope or entry.jacobian)
 SIDES = ("y>0", "y<0")
 NUMBERS = (1e-30, 1e30)  # between them, and at 0, a parameter and its reciprocal are numbers in float32
 RULE_KEYS = {"equation", "domain", "source", "params", "epsilon", "divide", "terms", "direction", "bias", "branches"}

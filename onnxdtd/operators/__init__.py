@@ -1,1 +1,8 @@
-"""What is known of each operator: its linear maps, how it moves entries, its slopes, where its axes come from."""
+"""What is known of each operator: its linear maps, how it moves entries, its slopes, where its axes come from.
+
+Every module with entries of the table is imported here, so that whoever asks the table finds all of it.
+"""
+
+from onnxdtd.operators import heads, linear, moves, norms, others, pointwise
+
+__all__ = ["heads", "linear", "moves", "norms", "others", "pointwise"]

@@ -3,118 +3,41 @@
 A layer may have several inputs (a residual Add has two), each a ``Slot`` with its own pair of maps:
 y = Σ_slots A(w) x + b. The weight is a tensor of the graph, so a rule may hand in w⁺ or w² instead; where the matrix has
 no weights of its own (an average, a sum, a residual Add) the weight is the number that the fixed, non-negative
-matrix is multiplied by. To support another operator, register a function that returns its ``Layer``.
+matrix is multiplied by. To support another operator, enter it with a function that returns its ``Layer``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from onnxdtd.graph.emit import Emit, dims, known
 from onnxdtd.graph.tensors import Node, Tensor, Value, as_tensor
+from onnxdtd.operators import fits, heads, narrowed, places, sizes, spread
+from onnxdtd.operators.layer import (
+    Active,
+    Layer,
+    NotLinear,
+    Slot,
+    column,
+    constant_value,
+    count,
+    each_entry,
+    only_first,
+    optional,
+    reduced_axes,
+    shape_of,
+    size,
+    weight_shape,
+)
+from onnxdtd.operators.table import LINEAR, PRODUCT, Operator, enter, if_inputs_are
 from onnxdtd.operators.windows import BLOCK, adjoint_average, adjoint_conv, flipped_pads, window
 
-Active = Callable[[Tensor], bool]  # does this tensor depend on the explained input?
-FAMILIES = ("conv", "dense", "average", "sum", "affine")
 
-
-class NotLinear(Exception):
-    """Raised by a builder that cannot serve this node; the text says why."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One input x of a layer with its weight w.
-
-    ``batched``: axis 0 is a batch of independent samples, so an x that is the same for all may have size 1 there.
-    ``elementwise``: A(w) only multiplies and repeats entries, so a number may stand for an x or a w of equal entries.
-    ``few``: x has so few channels (axis 1) that the adjoint of several w joined along that axis costs no more than that of one.
-    ``one``: what a rule means by a weight of 1, where that is not a 1 for each entry of w.
-    """
-
-    x: Tensor
-    w: Value
-    forward: Callable[[Value, Value], Value]  # (x, w) -> A(w) x
-    adjoint: Callable[[Tensor, Value], Tensor]  # (s, w) -> A(w)ᵀ s
-    batched: bool = False
-    elementwise: bool = False
-    few: int = 0
-    one: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Layer:
-    """y = Σ_slots A(w) x + b, where b broadcasts against y.
-
-    ``exact``: y is that sum to float precision. A quantised layer rounds it and cuts it off.
-
-    ``per_channel`` gives the weight of the layer followed by a multiplication of its outputs, channel by channel
-    (axis 1), by a vector: what a BatchNormalization behind it amounts to. None where that has no such form.
-    """
-
-    family: str
-    slots: list[Slot]
-    y: Tensor
-    b: Tensor | None = None
-    one_to_one: bool = False
-    exact: bool = True
-    per_channel: Callable[[Value, Tensor], Tensor] | None = None
-
-
-Builder = Callable[[Emit, Node, Active], Layer]
-LINEAR: dict[str, Builder] = {}
-
-
-def linear(*ops: str) -> Callable[[Builder], Builder]:
-    """Register the builder of some operators."""
-
-    def register(builder: Builder) -> Builder:
-        for op in ops:
-            assert op not in LINEAR, op
-            LINEAR[op] = builder
-        return builder
-
-    return register
-
-
-def only_first(node: Node, active: Active) -> Tensor:
-    """The first input, if no other depends on the explained input."""
-    if any(active(t) for t in node.inputs[1:]):
-        raise NotLinear("its weights depend on the input")
-    return node.inputs[0]
-
-
-def shape_of(tensor: Tensor) -> list[int | None]:
-    """The shape, whose rank at least must be known."""
-    sizes = dims(tensor)
-    if sizes is None:
-        raise NotLinear(f"the rank of {tensor.name!r} is unknown; declare its shape in the model")
-    return sizes
-
-
-def weight_shape(tensor: Tensor) -> list[int]:
-    """The shape of a weight, all sizes of which must be known."""
-    sizes = known(dims(tensor))
-    if sizes is None:
-        raise NotLinear(f"the shape of the weight {tensor.name!r} is unknown")
-    return sizes
-
-
-def column(e: Emit, vector: Tensor, rank: int) -> Tensor:
-    """A vector over channels, shaped to broadcast along axis 1 of a tensor of ``rank``."""
-    return vector if rank <= 2 else e("Reshape", vector, [-1] + [1] * (rank - 2))
-
-
-def optional(node: Node, index: int) -> Tensor | None:
-    """An input that may be left out."""
-    return node.inputs[index] if len(node.inputs) > index and not node.inputs[index].left_out else None
-
-
-@linear("Conv")
 def conv(e: Emit, node: Node, active: Active) -> Layer:
     """y = w ∗ x + b"""
     x, w, y, group = only_first(node, active), node.inputs[1], node.outputs[0], node.attrs.get("group", 1)
@@ -132,7 +55,26 @@ def conv(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("conv", [slot], y, None if b is None else column(e, b, len(shape)), per_channel=scaled)
 
 
-@linear("ConvTranspose")
+def _of_outputs(node: Node, layer: Layer) -> int:
+    """Each output is a sum over a window."""
+    return size(node.outputs[0]) * size(node.inputs[1], 1)
+
+
+enter(
+    Operator(
+        "Conv",
+        kind=LINEAR,
+        linear=conv,
+        cost=_of_outputs,
+        axes=spread.windows,
+        channels=places.FIRST,
+        narrowed=narrowed.filtered,
+        learned=slice(1, None),
+        fits=fits.conv,
+    )
+)
+
+
 def conv_transpose(e: Emit, node: Node, active: Active) -> Layer:
     """The adjoint of a convolution; its own adjoint is that convolution, with the same weight."""
     x, w, y, group = only_first(node, active), node.inputs[1], node.outputs[0], node.attrs.get("group", 1)
@@ -154,7 +96,25 @@ def conv_transpose(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("conv", [slot], y, None if b is None else column(e, b, len(shape)), per_channel=scaled)
 
 
-@linear("Gemm")
+def _of_inputs(node: Node, layer: Layer) -> int:
+    """Each input is spread over a window."""
+    return size(node.inputs[0]) * size(node.inputs[1], 1)
+
+
+enter(
+    Operator(
+        "ConvTranspose",
+        kind=LINEAR,
+        linear=conv_transpose,
+        cost=_of_inputs,
+        axes=spread.windows,
+        channels=places.FIRST,
+        learned=slice(1, None),
+        fits=fits.conv_transpose,
+    )
+)
+
+
 def gemm(e: Emit, node: Node, active: Active) -> Layer:
     """Y = α op(A) op(B) + β C with one or more of A, B, C depending on the input (A and B not both)."""
     (a, b), c, y = node.inputs[:2], optional(node, 2), node.outputs[0]
@@ -184,7 +144,25 @@ def gemm(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("dense", slots, y, bias, per_channel=scaled if len(slots) == 1 and active(a) else None)
 
 
-@linear("MatMul")
+def _of_rows(node: Node, layer: Layer) -> int:
+    """Each output is a sum over a row of the first factor."""
+    return size(node.outputs[0]) * ((dims(node.inputs[0]) or [1, 1])[0 if node.attrs.get("transA") else -1] or 1)
+
+
+enter(
+    Operator(
+        "Gemm",
+        kind=PRODUCT,
+        linear=gemm,
+        cost=_of_rows,
+        axes=spread.gemm,
+        channels=places.LAST,
+        learned=slice(None),
+        fits=fits.gemm,
+    )
+)
+
+
 def matmul(e: Emit, node: Node, active: Active) -> Layer:
     """y = x w or y = w x, where leading axes broadcast and vectors are allowed, as in numpy."""
     (left, right), y = node.inputs, node.outputs[0]
@@ -202,6 +180,21 @@ def matmul(e: Emit, node: Node, active: Active) -> Layer:
     scaled = (lambda w, g: e("Mul", w, g)) if active(left) and rank_x == rank_w == 2 else None
     batched = active(left) and rank_x >= 2 and rank_w == 2
     return Layer("dense", [Slot(x, w, forward, adjoint, batched)], y, per_channel=scaled)
+
+
+enter(
+    Operator(
+        "MatMul",
+        kind=PRODUCT,
+        linear=matmul,
+        cost=_of_rows,
+        sign=if_inputs_are,
+        axes=spread.matmul,
+        channels=places.LAST,
+        narrowed=narrowed.mixed,
+        learned=slice(None),
+    )
+)
 
 
 def _transpose(e: Emit, w: Value, rank: int) -> Tensor:
@@ -239,7 +232,6 @@ def sum_slot(e: Emit, x: Tensor, y: Tensor, w: float = 1.0) -> Slot:
     return Slot(x, w, e.mul, lambda s, w: e.mul(e.unbroadcast(s, shape, x), w), elementwise=True)
 
 
-@linear("Add", "Sub", "Sum")
 def add(e: Emit, node: Node, active: Active) -> Layer:
     """y = x₁ ± x₂ ± ...; terms that do not depend on the input are the bias."""
     y, slots, bias = node.outputs[0], [], []
@@ -255,7 +247,50 @@ def add(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("affine", slots, y, b, one_to_one=dims(slots[0].x) == dims(y))
 
 
-@linear("Mul", "Div")
+enter(
+    Operator(
+        "Add",
+        kind=LINEAR,
+        linear=add,
+        cost=each_entry,
+        sign=if_inputs_are,
+        on_the_way=True,
+        axes=spread.broadcast,
+        counted=sizes.total,
+        places=places.still,
+        learned=slice(None),
+        before=heads.before_sum,
+    )
+)
+
+enter(
+    Operator(
+        "Sub",
+        kind=LINEAR,
+        linear=add,
+        cost=each_entry,
+        on_the_way=True,
+        axes=spread.broadcast,
+        counted=sizes.difference,
+        places=places.still,
+        learned=slice(None),
+    )
+)
+
+enter(
+    Operator(
+        "Sum",
+        kind=LINEAR,
+        linear=add,
+        cost=each_entry,
+        sign=if_inputs_are,
+        axes=spread.broadcast,
+        places=places.still,
+        learned=slice(None),
+    )
+)
+
+
 def scale(e: Emit, node: Node, active: Active) -> Layer:
     """y = w x with one weight for each entry: a diagonal matrix."""
     (left, right), y = node.inputs, node.outputs[0]
@@ -270,14 +305,56 @@ def scale(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("affine", [slot], y, one_to_one=dims(x) == dims(y))
 
 
-@linear("Neg")
+enter(
+    Operator(
+        "Mul",
+        kind=PRODUCT,
+        linear=scale,
+        cost=each_entry,
+        sign=if_inputs_are,
+        on_the_way=True,
+        axes=spread.broadcast,
+        counted=sizes.product,
+        places=places.still,
+        learned=slice(None),
+    )
+)
+
+enter(
+    Operator(
+        "Div",
+        kind=PRODUCT,
+        linear=scale,
+        cost=each_entry,
+        sign=if_inputs_are,
+        on_the_way=True,
+        axes=spread.broadcast,
+        counted=sizes.quotient,
+        places=places.still,
+        # nothing that is learned: a number drawn near zero would blow everything up
+        before=heads.before_quotient,
+    )
+)
+
+
 def negate(e: Emit, node: Node, active: Active) -> Layer:
     """y = −x"""
     x, y = node.inputs[0], node.outputs[0]
     return Layer("affine", [Slot(x, -1.0, e.mul, e.mul, elementwise=True)], y, one_to_one=True)
 
 
-@linear("Einsum")
+enter(
+    Operator(
+        "Neg",
+        kind=LINEAR,
+        linear=negate,
+        cost=each_entry,
+        axes=spread.broadcast,
+        places=places.still,
+    )
+)
+
+
 def einsum(e: Emit, node: Node, active: Active) -> Layer:
     """A product of two tensors with one index for each axis: what is summed over in A is repeated in Aᵀ."""
     equation = node.attrs["equation"].replace(" ", "")
@@ -296,7 +373,27 @@ def einsum(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("dense", [Slot(x, w, forward, adjoint)], node.outputs[0])
 
 
-@linear("Resize")
+def _of_sums(node: Node, layer: Layer) -> int:
+    """Each output is a sum over the entries of the input that are not in the output."""
+    inner = size(layer.slots[0].x) * size(node.inputs[1]) // max(size(node.outputs[0]), 1)
+    return size(node.outputs[0]) * max(inner, 1)
+
+
+enter(
+    Operator(
+        "Einsum",
+        kind=PRODUCT,
+        linear=einsum,
+        cost=_of_sums,
+        sign=if_inputs_are,
+        axes=spread.einsum,
+        moves=True,
+        narrowed=narrowed.mixed,
+        learned=slice(None),
+    )
+)
+
+
 def resize(e: Emit, node: Node, active: Active) -> Layer:
     """y = (M₁ ⊗ M₂ ⊗ ...) x, one matrix an axis, which the operator itself yields when it resizes a unit matrix."""
     x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
@@ -331,6 +428,30 @@ def resize(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=optional(node, 3) is None)], y)
 
 
+def _positions(node: Node, rank: int) -> list[int]:
+    """All axes behind the channels"""
+    return list(range(2, rank))
+
+
+def _between_entries(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
+    """Weights of cubic interpolation may be negative."""
+    return node.attrs.get("mode") != "cubic" and if_inputs_are(node, nonnegative)
+
+
+enter(
+    Operator(
+        "Resize",
+        kind=LINEAR,
+        linear=resize,
+        cost=each_entry,
+        sign=_between_entries,
+        axes=spread.pooled,
+        places=places.still,
+        summed=_positions,
+    )
+)
+
+
 def batch_norm(e: Emit, node: Node) -> tuple[Tensor, Tensor]:
     """γ/√(σ²+ε) and β − μγ/√(σ²+ε), the factor and the shift of each channel."""
     _, gamma, beta, mean, variance = node.inputs
@@ -339,7 +460,6 @@ def batch_norm(e: Emit, node: Node) -> tuple[Tensor, Tensor]:
     return factor, e("Sub", beta, e("Mul", mean, factor))
 
 
-@linear("BatchNormalization")
 def batch_normalization(e: Emit, node: Node, active: Active) -> Layer:
     """y = γ (x − μ)/√(σ²+ε) + β with the statistics of training; diagonal where it is not part of the layer before it."""
     x, y = only_first(node, active), node.outputs[0]
@@ -349,7 +469,20 @@ def batch_normalization(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("affine", [Slot(x, factor, e.mul, e.mul, elementwise=True)], y, shift, one_to_one=True)
 
 
-@linear("AveragePool")
+enter(
+    Operator(
+        "BatchNormalization",
+        kind=LINEAR,
+        linear=batch_normalization,
+        cost=each_entry,
+        axes=spread.by_channel,
+        places=places.still,
+        channels=places.FIRST,
+        learned=slice(1, 3),  # γ and β; its running mean and variance stay as they are
+    )
+)
+
+
 def average_pool(e: Emit, node: Node, active: Active) -> Layer:
     """y = mean of x over each window"""
     x, y = node.inputs[0], node.outputs[0]
@@ -359,7 +492,25 @@ def average_pool(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=True)], y)
 
 
-@linear("GlobalAveragePool", "ReduceMean", "ReduceSum")
+def _of_windows(node: Node, layer: Layer) -> int:
+    """Each output is a mean over a window."""
+    return size(node.outputs[0]) * prod(node.attrs["kernel_shape"])
+
+
+enter(
+    Operator(
+        "AveragePool",
+        kind=LINEAR,
+        linear=average_pool,
+        cost=_of_windows,
+        sign=if_inputs_are,
+        axes=spread.pooled,
+        channels=places.FIRST,
+        summed=_positions,
+    )
+)
+
+
 def reduce(e: Emit, node: Node, active: Active) -> Layer:
     """y = mean or sum of x over some axes; the adjoint repeats s along them."""
     x, y, rank = only_first(node, active), node.outputs[0], len(shape_of(node.inputs[0]))
@@ -377,48 +528,41 @@ def reduce(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=0 not in axes)], y)
 
 
-def count(e: Emit, x: Tensor, axes: Sequence[int], dtype: Any) -> Value:
-    """How many entries of ``x`` lie along ``axes``."""
-    sizes = shape_of(x)
-    fixed = known([sizes[axis] for axis in axes])
-    if fixed is not None:
-        return float(np.prod(fixed))
-    parts = [e.shape(x, axis, axis + 1) for axis in axes]
-    total = parts[0]
-    for part in parts[1:]:
-        total = e("Mul", total, part)
-    return e.cast(total, dtype)
+enter(
+    Operator(
+        "GlobalAveragePool",
+        kind=LINEAR,
+        linear=reduce,
+        cost=each_entry,
+        sign=if_inputs_are,
+        axes=spread.pooled,
+        channels=places.FIRST,
+        summed=reduced_axes,
+    )
+)
 
-
-def reduced_axes(node: Node, rank: int) -> list[int]:
-    """The axes that a reduction or a global pool sums over, all as non-negative numbers."""
-    if node.op.startswith("Global"):
-        return list(range(2, rank))
-    axes = node.attrs.get("axes")
-    given = optional(node, 1)
-    if given is not None:
-        values = constant_value(given)
-        if values is None:
-            raise NotLinear("its axes are computed at run time")
-        axes = values.tolist()
-    if not axes:
-        if node.attrs.get("noop_with_empty_axes"):
-            raise NotLinear("it reduces no axes (noop_with_empty_axes)")
-        return list(range(rank))
-    return sorted(axis % rank for axis in axes)
-
-
-def constant_value(tensor: Tensor) -> np.ndarray | None:
-    """The value of a small constant, whether an initializer or a Constant node; None where it is not known here."""
-    if tensor.values is not None:
-        return tensor.values
-    if tensor.producer is not None and tensor.producer.op == "Constant":
-        attrs = tensor.producer.attrs
-        value = attrs.get("value")
-        if value is not None:
-            return np.asarray(value)
-        return next((np.asarray(attrs[name]) for name in attrs if name.startswith("value_")), None)
-    return None
+enter(
+    Operator(
+        "ReduceMean",
+        kind=LINEAR,
+        linear=reduce,
+        cost=each_entry,
+        sign=if_inputs_are,
+        axes=spread.reduced,
+        summed=reduced_axes,
+    )
+)
+enter(
+    Operator(
+        "ReduceSum",
+        kind=LINEAR,
+        linear=reduce,
+        cost=each_entry,
+        sign=if_inputs_are,
+        axes=spread.reduced,
+        summed=reduced_axes,
+    )
+)
 
 
 def followed_by(e: Emit, layer: Layer, node: Node, active: Active) -> Layer | None:

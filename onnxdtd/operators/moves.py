@@ -1,89 +1,104 @@
-"""Everything that is not linear: how relevance passes, moves and is routed. One registry a kind, one entry an operator.
+"""Operators that move entries, or let a winner take all: how relevance goes back through them.
 
-A function here takes the relevance of each output of a node (None where there is none) and yields pairs of an input's
-position and its relevance. What it does not mention (shapes, pads, indices) carries no relevance.
+A flow takes the relevance of each output of a node (None where there is none) and yields pairs of an input's position and its
+relevance. What it does not mention (shapes, pads, indices) carries no relevance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from onnxdtd.graph.emit import Emit, dims, wide
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.operators.linear import constant_value, count, optional, reduced_axes, shape_of
-
-Relevance = Sequence[Tensor | None]
-Flow = Callable[[Emit, Node, Relevance], Iterator[tuple[int, Tensor]]]
-
-PASS: dict[str, Flow] = {}
-MOVE: dict[str, Flow] = {}
-ROUTE: dict[str, Flow] = {}
-
-
-def register(table: dict[str, Flow], *ops: str) -> Callable[[Flow], Flow]:
-    """Register the flow of some operators."""
-
-    def enter(flow: Flow) -> Flow:
-        for op in ops:
-            assert op not in PASS | MOVE | ROUTE, op
-            table[op] = flow
-        return flow
-
-    return enter
+from onnxdtd.operators import heads, places, sizes, spread
+from onnxdtd.operators.layer import constant_value, count, is_float, optional, reduced_axes, shape_of
+from onnxdtd.operators.table import (
+    ALL,
+    IN_ORDER,
+    MOVE,
+    ROUTE,
+    SOME,
+    Operator,
+    Relevance,
+    Spread,
+    enter,
+    first,
+    first_input,
+    if_inputs_are,
+    throughout,
+)
 
 
-def is_float(dtype: Any) -> bool:
-    """Is it a floating-point type that numpy knows?"""
-    try:
-        return dtype is not None and bool(np.issubdtype(dtype, np.floating))
-    except TypeError:  # types without a numpy equivalent, sequences of maps among them
-        return False
+def filled(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
+    """Neither what goes in is ever negative nor what is put around it."""
+    fill = optional(node, 2)
+    return nonnegative(node.inputs[0]) and (fill is None or nonnegative(fill))
 
 
-def is_byte(dtype: Any) -> bool:
-    """Is it the type of pixels?"""
-    return bool(dtype == np.uint8)
-
-
-def first(relevance: Relevance) -> Tensor:
-    """The relevance of the only output that can have any."""
-    assert relevance[0] is not None
-    return relevance[0]
-
-
-# Pass: what goes in element by element comes out element by element; R_in = R_out. Normalisation across channels (LRN)
-# is ignored in the backward pass (Montavon et al. 2017, supplement, section 4).
-
-
-@register(PASS, "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "Clip")
-@register(PASS, "Sigmoid", "HardSigmoid", "Tanh", "Erf", "Gelu", "HardSwish", "Mish", "LRN")
-@register(PASS, "Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear")
-def passes(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
-    """R_in = R_out, in the type of the input unless that is quantised."""
-    dtype = node.inputs[0].dtype
-    yield 0, e.cast(first(relevance), wide(dtype)) if is_float(dtype) else first(relevance)
+def if_any_is(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
+    """The largest is at least as large as any."""
+    return any(nonnegative(t) for t in node.inputs)
 
 
 # Move: a permutation, a selection or a copy of entries; relevance goes back by the transpose.
 
 
-@register(MOVE, "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def reshaped(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """The same entries in the same order."""
     yield 0, e("Reshape", first(relevance), e.shape(node.inputs[0]))
 
 
-@register(MOVE, "Transpose")
+def _in_order(op: str, axes: Spread) -> None:
+    """Enter an operator that gives the same entries in the same order."""
+    enter(
+        Operator(
+            op,
+            kind=MOVE,
+            flow=reshaped,
+            sign=if_inputs_are,
+            keeps_zeros=True,
+            on_the_way=True,
+            axes=axes,
+            counted=sizes.same,
+            hands_on=IN_ORDER,
+            moves=True,
+            places=places.reshaped,
+            before=first_input,
+        )
+    )
+
+
+_in_order("Reshape", spread.reshaped)
+_in_order("Flatten", spread.flattened)
+_in_order("Squeeze", spread.squeezed)
+_in_order("Unsqueeze", spread.unsqueezed)
+
+
 def transposed(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """The inverse permutation of the axes."""
     perm = node.attrs.get("perm") or list(range(len(shape_of(node.inputs[0]))))[::-1]
     yield 0, e("Transpose", first(relevance), perm=[int(i) for i in np.argsort(perm)])
 
 
-@register(MOVE, "Concat")
+enter(
+    Operator(
+        "Transpose",
+        kind=MOVE,
+        flow=transposed,
+        keeps_zeros=True,
+        moves=True,
+        sign=if_inputs_are,
+        on_the_way=True,
+        axes=spread.transposed,
+        hands_on=ALL,
+        places=places.permuted,
+        alike=throughout,
+    )
+)
+
+
 def concatenated(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Each part gets its piece back."""
     rank = len(shape_of(node.outputs[0]))
@@ -94,6 +109,24 @@ def concatenated(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[in
         start = end
 
 
+enter(
+    Operator(
+        "Concat",
+        kind=MOVE,
+        flow=concatenated,
+        keeps_zeros=True,
+        moves=True,
+        sign=if_inputs_are,
+        axes=spread.concatenated,
+        counted=sizes.joined,
+        hands_on=SOME,
+        constants=True,
+        places=places.still,
+        before=heads.before_pair,
+    )
+)
+
+
 def _plus(e: Emit, a: Tensor, b: Tensor) -> Tensor:
     """a + b of sizes, folded where both are constants."""
     if a.values is not None and b.values is not None:
@@ -101,7 +134,6 @@ def _plus(e: Emit, a: Tensor, b: Tensor) -> Tensor:
     return e("Add", a, b)
 
 
-@register(MOVE, "Split")
 def split(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """The pieces side by side again; a piece without relevance is zero."""
     dtype = next(r.dtype for r in relevance if r is not None)
@@ -109,7 +141,22 @@ def split(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tens
     yield 0, e("Concat", *pieces, axis=node.attrs.get("axis", 0))
 
 
-@register(MOVE, "Pad")
+enter(
+    Operator(
+        "Split",
+        kind=MOVE,
+        flow=split,
+        keeps_zeros=True,
+        moves=True,
+        sign=if_inputs_are,
+        on_the_way=True,
+        axes=spread.split,
+        hands_on=SOME,
+        places=places.still,
+    )
+)
+
+
 def padded(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Padding with a constant is undone by padding with the negated widths."""
     if node.attrs.get("mode", "constant") != "constant":
@@ -119,7 +166,23 @@ def padded(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Ten
     yield 0, e("Pad", first(relevance), e("Neg", node.inputs[1]), *([] if axes is None else [None, axes]))
 
 
-@register(MOVE, "Slice")
+enter(
+    Operator(
+        "Pad",
+        kind=MOVE,
+        flow=padded,
+        keeps_zeros=True,
+        moves=True,
+        sign=filled,
+        axes=spread.padded,
+        hands_on=SOME,
+        constants=True,
+        places=places.still,
+        alike=throughout,
+    )
+)
+
+
 def sliced(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """What was cut away is zero."""
     widths = cut(node)
@@ -127,6 +190,29 @@ def sliced(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Ten
         yield from selected(e, node, relevance)
     else:
         yield 0, e("Pad", first(relevance), widths)
+
+
+def is_contiguous(node: Node) -> bool:
+    """Is what it cuts off known, and the rest in one piece?"""
+    return cut(node) is not None
+
+
+enter(
+    Operator(
+        "Slice",
+        kind=MOVE,
+        flow=sliced,
+        keeps_zeros=True,
+        moves=True,
+        sign=if_inputs_are,
+        on_the_way=True,
+        axes=spread.sliced,
+        counted=sizes.cut,
+        hands_on=SOME,
+        places=places.still,
+        alike=is_contiguous,
+    )
+)
 
 
 def cut(node: Node) -> list[int] | None:
@@ -150,7 +236,6 @@ def cut(node: Node) -> list[int] | None:
     return before + after
 
 
-@register(MOVE, "Gather", "Expand", "Tile")
 def selected(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Any selection or repetition: the operator itself, applied to the numbers of the entries, tells where each came from."""
     x = node.inputs[0]
@@ -159,6 +244,50 @@ def selected(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, T
     others = [None if is_float(t.dtype) else t for t in node.inputs[1:]]  # the fill value of a Pad that fills nothing
     source = e(node.op, numbers, *others, **node.attrs)
     yield 0, scattered(e, x, source, first(relevance))
+
+
+enter(
+    Operator(
+        "Gather",
+        kind=MOVE,
+        flow=selected,
+        keeps_zeros=True,
+        moves=True,
+        sign=if_inputs_are,
+        on_the_way=True,
+        axes=spread.gathered,
+        counted=sizes.picked,
+        hands_on=SOME,
+        places=places.gathered,
+    )
+)
+
+enter(
+    Operator(
+        "Expand",
+        kind=MOVE,
+        flow=selected,
+        keeps_zeros=True,
+        moves=True,
+        sign=if_inputs_are,
+        on_the_way=True,
+        axes=spread.expanded,
+        hands_on=SOME,
+    )
+)
+
+enter(
+    Operator(
+        "Tile",
+        kind=MOVE,
+        flow=selected,
+        keeps_zeros=True,
+        moves=True,
+        sign=if_inputs_are,
+        axes=spread.tiled,
+        hands_on=SOME,
+    )
+)
 
 
 def scattered(e: Emit, x: Tensor, source: Tensor, relevance: Tensor) -> Tensor:
@@ -170,7 +299,6 @@ def scattered(e: Emit, x: Tensor, source: Tensor, relevance: Tensor) -> Tensor:
     return e("Reshape", total, e.shape(x))
 
 
-@register(MOVE, "Where")
 def chosen(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the branch that each entry was taken from."""
     condition, yes, no = node.inputs
@@ -179,13 +307,41 @@ def chosen(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Ten
     yield 2, e.unbroadcast(e("Where", condition, zero, first(relevance)), shape, no)
 
 
-@register(MOVE, "SpaceToDepth")
+enter(
+    Operator(
+        "Where",
+        kind=MOVE,
+        flow=chosen,
+        keeps_zeros=True,
+        moves=True,
+        sign=if_inputs_are,
+        axes=spread.broadcast,
+        hands_on=SOME,
+        constants=True,
+        places=places.still,
+    )
+)
+
+
 def space_to_depth(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Its inverse."""
     yield 0, e("DepthToSpace", first(relevance), blocksize=node.attrs["blocksize"])
 
 
-@register(MOVE, "DepthToSpace")
+enter(
+    Operator(
+        "SpaceToDepth",
+        kind=MOVE,
+        flow=space_to_depth,
+        keeps_zeros=True,
+        moves=True,
+        sign=if_inputs_are,
+        axes=spread.blocks,
+        hands_on=ALL,
+    )
+)
+
+
 def depth_to_space(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Its inverse, which SpaceToDepth is for the mode DCR; CRD has the block behind the channels instead of in front."""
     x, block = node.inputs[0], node.attrs["blocksize"]
@@ -198,10 +354,23 @@ def depth_to_space(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[
     yield 0, e("Reshape", swapped, e.shape(x))
 
 
+enter(
+    Operator(
+        "DepthToSpace",
+        kind=MOVE,
+        flow=depth_to_space,
+        keeps_zeros=True,
+        moves=True,
+        sign=if_inputs_are,
+        axes=spread.blocks,
+        hands_on=ALL,
+    )
+)
+
+
 # Route: the winner takes all; of several equal winners, the first.
 
 
-@register(ROUTE, "MaxPool")
 def max_pool(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the entry that won each window. MaxUnpool would not do: where windows overlap it overwrites instead of adding."""
     attrs, x = dict(node.attrs), node.inputs[0]
@@ -213,7 +382,20 @@ def max_pool(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, T
     yield 0, scattered(e, x, winner, first(relevance))
 
 
-@register(ROUTE, "GlobalMaxPool", "ReduceMax")
+enter(
+    Operator(
+        "MaxPool",
+        kind=ROUTE,
+        flow=max_pool,
+        sign=if_inputs_are,
+        keeps_zeros=True,
+        chooses=(1, np.dtype(np.int64)),
+        axes=spread.pooled,
+        channels=places.FIRST,
+    )
+)
+
+
 def global_max(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the largest entry over the reduced axes, which are brought to the end and flattened to find it."""
     x = node.inputs[0]
@@ -234,7 +416,30 @@ def global_max(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int,
     yield 0, e("Transpose", back, perm=[int(i) for i in np.argsort(perm)])
 
 
-@register(ROUTE, "Max", "Min")
+enter(
+    Operator(
+        "GlobalMaxPool",
+        kind=ROUTE,
+        flow=global_max,
+        sign=if_inputs_are,
+        keeps_zeros=True,
+        axes=spread.pooled,
+        channels=places.FIRST,
+    )
+)
+
+enter(
+    Operator(
+        "ReduceMax",
+        kind=ROUTE,
+        flow=global_max,
+        sign=if_inputs_are,
+        keeps_zeros=True,
+        axes=spread.reduced,
+    )
+)
+
+
 def extreme(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Entry by entry to the first input that is the result."""
     shape, rest = shape_of(node.outputs[0]), first(relevance)
@@ -245,40 +450,26 @@ def extreme(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Te
         rest = e("Where", wins, e.constant(np.asarray(0.0, rest.dtype)), rest)
 
 
-# Signs. What is known never to be negative needs one term where a signed tensor needs two.
-
-NEVER_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "HardSigmoid", "Abs", "Exp", "Softplus", "Sqrt"}
-NEVER_NEGATIVE |= {"ReduceL1", "ReduceL2", "ReduceSumSquare"}
-NEVER_NEGATIVE_IF_INPUTS_ARE = (
-    {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax"}
-    | {"Add", "Sum", "Mul", "Div", "Concat", "Split", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice"}
-    | {"Gather", "Expand", "Tile", "Dropout", "Identity", "Cast", "LRN", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu"}
-    | {"HardSwish", "Mish", "ThresholdedRelu", "Softsign", "Max", "Min", "Where", "DepthToSpace", "SpaceToDepth", "MatMul"}
-    | {"Resize", "Einsum"}
+enter(
+    Operator(
+        "Max",
+        kind=ROUTE,
+        flow=extreme,
+        monotone=throughout,
+        sign=if_any_is,
+        axes=spread.broadcast,
+        places=places.still,
+    )
 )
 
-
-def never_negative(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
-    """Is the output of ``node`` provably ≥ 0, given what is known of its inputs?"""
-    if node.op in NEVER_NEGATIVE:
-        return True
-    if node.op == "Max" and any(nonnegative(t) for t in node.inputs):
-        return True
-    if node.op == "Resize" and node.attrs.get("mode") == "cubic":
-        return False
-    if node.op == "Clip":
-        low, high = (optional(node, i) for i in (1, 2))
-        bounded = high is None or nonnegative(high)
-        return bounded and (nonnegative(node.inputs[0]) or (low is not None and nonnegative(low)))
-    if node.op == "QuantizeLinear":  # unsigned with the zero point 0: it cuts off what is negative
-        if nonnegative(node.inputs[0]) or not str(node.outputs[0].dtype).startswith("uint"):
-            return nonnegative(node.inputs[0])
-        zero = None if optional(node, 2) is None else constant_value(node.inputs[2])
-        return optional(node, 2) is None or (zero is not None and not zero.any())
-    if node.op == "DequantizeLinear":
-        return nonnegative(node.inputs[0])
-    if node.op == "Pad":
-        fill = optional(node, 2)
-        return nonnegative(node.inputs[0]) and (fill is None or nonnegative(fill))
-    floats = [t for t in node.inputs if not t.left_out and is_float(t.dtype)]
-    return node.op in NEVER_NEGATIVE_IF_INPUTS_ARE and bool(floats) and all(nonnegative(t) for t in floats)
+enter(
+    Operator(
+        "Min",
+        kind=ROUTE,
+        flow=extreme,
+        monotone=throughout,
+        sign=if_inputs_are,
+        axes=spread.broadcast,
+        places=places.still,
+    )
+)

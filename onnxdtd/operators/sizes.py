@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from typing import TypeAlias
 
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.factors import Size, divided, multiplied, number
-from onnxdtd.operators.linear import constant_value
+from onnxdtd.operators.layer import constant_value
 
 Values: TypeAlias = list[Size | None]  # of a scalar or a vector; what is not known is None
 MOST = 16  # entries; shapes have no more
@@ -22,28 +22,35 @@ def constants(tensor: Tensor) -> Values | None:
     return [(Fraction(int(value)), frozenset()) for value in array.reshape(-1)]
 
 
-def computed(node: Node, operands: Sequence[Values | None]) -> Values | None:
-    """What a node makes of sizes, None where that is not known at all."""
-    known = [values for values in operands if values is not None]
-    if node.op not in COMPUTED or len(known) != len(node.inputs):
-        return None
-    return COMPUTED[node.op](node, known)
+def shape(node: Node, operands: list[Values]) -> Values:
+    """Of the sizes of a tensor, those asked for"""
+    return operands[0][node.attrs.get("start", 0) : node.attrs.get("end")]
 
 
-def _same(node: Node, operands: list[Values]) -> Values:
+def size(node: Node, operands: list[Values]) -> Values:
+    """Their product"""
+    known = [size for size in operands[0] if size is not None]
+    return [multiplied(known) if len(known) == len(operands[0]) else None]
+
+
+def same(node: Node, operands: list[Values]) -> Values:
+    """As they are"""
     return operands[0]
 
 
-def _joined(node: Node, operands: list[Values]) -> Values:
+def joined(node: Node, operands: list[Values]) -> Values:
+    """One behind the other"""
     return [size for values in operands for size in values]
 
 
-def _picked(node: Node, operands: list[Values]) -> Values | None:
+def picked(node: Node, operands: list[Values]) -> Values | None:
+    """By their places"""
     held, places = operands[0], _numbers(operands[1])
     return None if places is None or any(not -len(held) <= i < len(held) for i in places) else [held[i] for i in places]
 
 
-def _cut(node: Node, operands: list[Values]) -> Values | None:
+def cut(node: Node, operands: list[Values]) -> Values | None:
+    """From a start to an end"""
     ends = [_numbers(values) for values in operands[1:]]
     if any(end is None or len(end) != 1 for end in ends):
         return None
@@ -85,14 +92,8 @@ def _remainder(a: Size, b: Size) -> Size | None:
     return None if x is None or y is None or x < 0 or y <= 0 else (Fraction(x % y), frozenset())
 
 
-COMPUTED: dict[str, Callable[[Node, list[Values]], Values | None]] = {
-    **dict.fromkeys(("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten"), _same),
-    "Concat": _joined,
-    "Gather": _picked,
-    "Slice": _cut,
-    "Mul": _entry_by_entry(lambda a, b: multiplied([a, b])),
-    "Div": _entry_by_entry(_quotient),
-    "Add": _of_numbers(int.__add__),
-    "Sub": _of_numbers(int.__sub__),
-    "Mod": _entry_by_entry(_remainder),
-}
+product = _entry_by_entry(lambda a, b: multiplied([a, b]))
+quotient = _entry_by_entry(_quotient)
+total = _of_numbers(int.__add__)
+difference = _of_numbers(int.__sub__)
+remainder = _entry_by_entry(_remainder)

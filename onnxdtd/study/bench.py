@@ -12,9 +12,10 @@ import numpy as np
 
 from onnxdtd.compiler.bounds import as_data
 from onnxdtd.compiler.compile import build, prepare
-from onnxdtd.data.channels import channel_axis, ends
+from onnxdtd.data.channels import ends
 from onnxdtd.data.read import drawn, open_size, sized, worded
 from onnxdtd.errors import RequestError
+from onnxdtd.operators.places import channel_axis
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer, session
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from onnxdtd.compiler.logits import heads
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.score import is_binary, is_column
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import RequestError
 from onnxdtd.graph.slices import kind, sliced
+from onnxdtd.operators.table import LABELS_AND_SCORES, named
 from onnxdtd.runtime.explainer import session
 
 BATCH = 64  # samples at once, where the model leaves it open
@@ -55,10 +57,12 @@ class Scores:
 
 def _one_against_rest(job: Prepared) -> bool:
     """Does a head give each of several classes a probability of its own, as some of scikit-learn's do?"""
-    heads = {node.op for node in job.plan.stepped_back}
-    classifiers = [node for node in job.source.proto.graph.node if node.op_type == "LinearClassifier"]
+    own = any(head.each or head.rescales for head in heads(job.plan.stepped_back))
+    classifiers = [
+        n for n in job.source.proto.graph.node if (h := named(n.op_type).head) is not None and h.gives == LABELS_AND_SCORES
+    ]
     transforms = {a.s for node in classifiers for a in node.attribute if a.name == "post_transform"}
-    return not is_binary(job.plan) and (bool(heads & {"Normalizer", "Sigmoid"}) or b"LOGISTIC" in transforms)
+    return not is_binary(job.plan) and (own or b"LOGISTIC" in transforms)
 
 
 def in_batches(x: np.ndarray, layout: Layout, run: Callable[[np.ndarray], np.ndarray], most: int = BATCH) -> np.ndarray:

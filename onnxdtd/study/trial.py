@@ -17,11 +17,12 @@ import onnx
 from onnx import helper
 
 from onnxdtd.compiler.compile import build
-from onnxdtd.compiler.logits import step_back
+from onnxdtd.compiler.logits import heads, step_back
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.score import is_binary, is_column
 from onnxdtd.errors import ModelError, OnnxdtdError
 from onnxdtd.labels import Index
+from onnxdtd.operators.table import LABELS, LABELS_AND_SCORES, LOGARITHMS, PROBABILITIES
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer, Explanation, Ledger, session
 
@@ -29,7 +30,6 @@ from onnxdtd.runtime.explainer import Explainer, Explanation, Ledger, session
 # The bundled models and seventeen trained ones under every preset show 6e-7, 5e-7 and 4e-6 at most; in half precision, where a
 # CPU rounds at other places once other nodes read a tensor as well, 3e-3, 0 and 2e-6.
 ROUNDING, HALF = 1e-4, 2e-2
-PROBABILITIES = ("Softmax", "Sigmoid", "Reciprocal", "Normalizer", "LinearClassifier")
 
 Feeds = Mapping[str, np.ndarray]
 Outputs = Mapping[str, Any]
@@ -180,8 +180,8 @@ def probabilities(job: Prepared) -> set[str]:
     """The outputs that are probabilities: their errors count as shares of 1, however small they are themselves."""
     found = set()
     for tensor in job.graph.outputs:
-        heads = [node.op for node in step_back(tensor, job.plan.producer, job.plan.active)[1]]
-        if set(heads) & set(PROBABILITIES) and not set(heads) & {"LogSoftmax", "ArgMax"}:
+        given = {head.gives for head in heads(step_back(tensor, job.plan.producer, job.plan.active)[1])}
+        if given & {PROBABILITIES, LABELS_AND_SCORES} and not given & {LOGARITHMS, LABELS}:
             found.add(tensor.name)
     return found
 

@@ -262,11 +262,11 @@ FAULTS = [
     ),
     Fault(
         "LeakyRelu taken for never negative",
-        "operators/moves",
-        "NEVER_NEGATIVE",
-        '{"ReduceL1", "ReduceL2", "ReduceSumSquare"}',
-        '{"ReduceL1", "ReduceL2", "ReduceSumSquare", "LeakyRelu"}',
-        "operators/moves",
+        "operators/pointwise",
+        "leaky_relu",
+        "if_inputs_are",
+        "always",
+        "operators/table",
     ),
     Fault(
         "bounds not swapped by a negative factor",
@@ -285,7 +285,12 @@ FAULTS = [
         "compiler/bounds",
     ),
     Fault(
-        "channels on the last axis of a picture", "data/channels", "channel_axis", "axes[place]", "axes[-1]", "data/channels"
+        "channels on the last axis of a picture",
+        "operators/places",
+        "channel_axis",
+        "axes[place]",
+        "axes[-1]",
+        "operators/places",
     ),
     Fault(
         "margin of a photograph left out",
@@ -414,16 +419,16 @@ FAULTS = [
         "terms of a sum without their sign",
         "compiler/neuron",
         "_Writer.summand",
-        'slot.w if isinstance(slot.w, float) else e("Reshape", self.wide(slot.w), [1, 1])',
+        'slot.w if isinstance(slot.w, float) else e("Reshape", in_width(e, slot.w), [1, 1])',
         "1.0",
         "compiler/neuron",
     ),
     Fault(
         "a filter for all samples",
-        "compiler/neuron",
-        "_Writer.filtered",
-        "filters(c, self.wide(slot.w))",
-        'filters(e("Abs", c), self.wide(slot.w))',
+        "operators/narrowed",
+        "filtered",
+        "filters(c, in_width(e, slot.w))",
+        'filters(e("Abs", c), in_width(e, slot.w))',
         "compiler/neuron",
     ),
     Fault(
@@ -455,9 +460,9 @@ FAULTS = [
     Fault(
         "winners of pools left out",
         "study/audit/roots",
-        "CHOICES",
-        '("MaxPool", "ArgMax", "TopK")',
-        '("ArgMax", "TopK")',
+        "Tail.__init__",
+        "named(node.op_type).chooses",
+        'None if node.op_type == "MaxPool" else named(node.op_type).chooses',
         "study/audit/roots",
     ),
     Fault(
@@ -550,7 +555,7 @@ FAULTS = [
         "not any(problem.way_out for problem in problems)",
         "compiler/advice",
     ),
-    Fault("weights of any size fit", "graph/fits", "check", "zip(is_so, must, strict=True)", "()", "graph/fits"),
+    Fault("weights of any size fit", "operators/fits", "check", "zip(is_so, must, strict=True)", "()", "operators/fits"),
     Fault(
         "a derivative takes rules that divide",
         "method/toml",

@@ -25,8 +25,7 @@ import onnxdtd
 from onnxdtd.contract import read_metadata
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph import files
-from onnxdtd.operators.linear import LINEAR
-from onnxdtd.operators.moves import MOVE, ROUTE
+from onnxdtd.operators.table import OPERATORS
 
 TIGHT = {DOUBLE: 1e-9, FLOAT: 5e-5}  # relative to the largest relevance
 FAMILIES = {"Conv": "conv", "ConvTranspose": "conv", "Gemm": "dense", "MatMul": "dense"} | dict.fromkeys(
@@ -900,23 +899,23 @@ def test_a_weight_that_a_caller_may_replace_is_not_explained():
 
 
 @pytest.mark.parametrize(
-    ("table", "op", "faulty"),
+    ("op", "faulty"),
     [
-        (ROUTE, "MaxPool", lambda e, n, R: iter([(0, e("Mul", n.inputs[0], 0.0))])),
-        (MOVE, "Concat", lambda e, n, R: iter([(i, e("Mul", t, 0.0)) for i, t in enumerate(n.inputs)])),
+        ("MaxPool", lambda e, n, R: iter([(0, e("Mul", n.inputs[0], 0.0))])),
+        ("Concat", lambda e, n, R: iter([(i, e("Mul", t, 0.0)) for i, t in enumerate(n.inputs)])),
     ],
 )
-def test_the_check_catches_a_fault_in_a_flow(table, op, faulty, monkeypatch):
+def test_the_check_catches_a_fault_in_a_flow(op, faulty, monkeypatch):
     network = inception()
     check(network, "dtd")
-    monkeypatch.setitem(table, op, faulty)
+    monkeypatch.setitem(OPERATORS, op, replace(OPERATORS[op], flow=faulty))
     with pytest.raises(AssertionError):
         check(network, "dtd")
 
 
 @pytest.mark.parametrize("op", ["Conv", "Add", "GlobalAveragePool"])
 def test_the_check_catches_a_fault_in_a_layer(op, monkeypatch):
-    build, network = LINEAR[op], replace(residual_conv() if op == "Add" else inception())
+    build, network = OPERATORS[op].linear, replace(residual_conv() if op == "Add" else inception())
 
     def faulty(e, made, active):
         layer = build(e, made, active)
@@ -926,7 +925,7 @@ def test_the_check_catches_a_fault_in_a_layer(op, monkeypatch):
 
     preset = "dtd" if op != "Add" else "lrp-gamma"  # z+ of this sum does without an adjoint
     check(network, preset)
-    monkeypatch.setitem(LINEAR, op, faulty)
+    monkeypatch.setitem(OPERATORS, op, replace(OPERATORS[op], linear=faulty))
     with pytest.raises(AssertionError):
         check(network, preset)
 

@@ -18,11 +18,6 @@ from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.samples import Samples
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import ModelError, RequestError
-from onnxdtd.operators.axes import SPREAD
-from onnxdtd.operators.linear import LINEAR
-from onnxdtd.operators.moves import MOVE, PASS, ROUTE
-from onnxdtd.operators.products import FROZEN
-from onnxdtd.operators.slopes import DERIVATIVE
 from onnxdtd.request import Request
 from onnxdtd.study import explain
 from onnxdtd.study import jobs as engine
@@ -187,11 +182,6 @@ def test_pairs_of_samples_are_mixed() -> None:
     nodes = [node("Transpose", "x", "t"), node("MatMul", "x t", "g"), node("MatMul", "g x", "h"), node("MatMul", "h w", "y")]
     with pytest.raises(ModelError, match="the rows of 'y' are no samples"):
         onnxdtd.compile(net(nodes, {"w": eighths(RNG, 6, 3)}, x=[4, 6]), "gradient")
-
-
-def test_every_operator_with_a_rule_is_known() -> None:
-    """Of one that is not, the samples could not be followed through it."""
-    assert {*LINEAR, *FROZEN, *DERIVATIVE, *PASS, *MOVE, *ROUTE} <= set(SPREAD)
 
 
 def test_a_net_of_10000_nodes() -> None:

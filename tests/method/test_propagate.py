@@ -34,7 +34,9 @@ from onnxdtd.method.propagate import adjoints, propagate
 from onnxdtd.method.rule import Rule as RuleData
 from onnxdtd.method.terms import Context
 from onnxdtd.method.toml import Library
-from onnxdtd.operators.linear import LINEAR, Layer, followed_by
+from onnxdtd.operators.layer import Layer
+from onnxdtd.operators.linear import followed_by
+from onnxdtd.operators.table import OPERATORS
 from onnxdtd.request import Request
 
 LIBRARY = Library()
@@ -145,7 +147,7 @@ CASES = {
 def layer_of(bench: Bench) -> Layer:
     """The layer that all nodes of a case together are."""
     active = lambda tensor: tensor.name in ("x", "z", "h", "y")
-    layer = LINEAR[bench.nodes[0].op](bench.e, bench.nodes[0], active)
+    layer = OPERATORS[bench.nodes[0].op].linear(bench.e, bench.nodes[0], active)
     for behind in bench.nodes[1:]:
         whole = followed_by(bench.e, layer, behind, active)
         assert whole is not None
@@ -269,7 +271,7 @@ def test_what_is_known_to_be_positive_costs_fewer_nodes():
     counts = []
     for nonnegative in (True, False):
         e = Bench(bench.proto).e
-        layer = LINEAR["Conv"](e, bench.nodes[0], lambda t: t.name == "x")
+        layer = OPERATORS["Conv"].linear(e, bench.nodes[0], lambda t: t.name == "x")
         context = Context(lambda tensor, known=nonnegative: known, lambda tensor: None)
         (share,) = propagate(e, layer, LIBRARY.rule("z+"), bench.input("R", layer.y), context)
         counts.append([n.op_type for n in e.live([share])[0]].count("Conv"))
@@ -283,7 +285,7 @@ def test_adjoints_of_several_weights_at_once_are_those_of_each(channels, attrs):
     rng, seen = np.random.default_rng(channels), channels * group
     w = integers(rng, 4, channels, 3, 3)
     bench = Bench(model([node("Conv", "x w", "y", **attrs)], {"x": ["n", seen, 7, 7]}, ["y"], {"w": w}))
-    e, layer = bench.e, LINEAR["Conv"](bench.e, bench.nodes[0], lambda t: t.name == "x")
+    e, layer = bench.e, OPERATORS["Conv"].linear(bench.e, bench.nodes[0], lambda t: t.name == "x")
     (slot,) = layer.slots
     s, weights = bench.input("R", layer.y), [slot.w, e("Relu", slot.w), e("Min", slot.w, 0.0)]
     together, apart = adjoints(e, slot, s, weights), [slot.adjoint(s, weight) for weight in weights]

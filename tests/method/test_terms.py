@@ -7,7 +7,7 @@ import pytest
 from nets import Bench, eighths, model, node
 
 from onnxdtd.method.terms import BIASES, INPUTS, WEIGHTS, Context, InputSymbol, Operand, WeightSymbol, weight_of
-from onnxdtd.operators.linear import LINEAR
+from onnxdtd.operators.table import OPERATORS
 
 RNG = np.random.default_rng(3)
 X, LOW, HIGH = eighths(RNG, 2, 3, 4, 4, low=-2, high=2), np.float32(-1.25), np.float32(1.5)
@@ -25,7 +25,7 @@ def bench_of(op: str) -> Bench:
 @pytest.mark.parametrize("name", INPUTS)
 def test_an_input_symbol(name: str, op: str, nonnegative: bool) -> None:
     bench, x = bench_of(op), np.abs(X) if nonnegative else X
-    (slot,) = LINEAR[op](bench.e, bench.nodes[0], lambda t: t.name == "x").slots
+    (slot,) = OPERATORS[op].linear(bench.e, bench.nodes[0], lambda t: t.name == "x").slots
     bounds = tuple(bench.e.constant(np.asarray(bound)) for bound in (LOW, HIGH))
     value = INPUTS[name].emit(bench.e, Operand(bench.e, slot, Context(lambda tensor: nonnegative, lambda tensor: bounds)))
     expected = INPUTS[name].value(x, LOW + 0 * x, HIGH + 0 * x)
@@ -38,7 +38,7 @@ def test_an_input_symbol(name: str, op: str, nonnegative: bool) -> None:
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_a_weight_symbol(name: str) -> None:
     bench = bench_of("Conv")
-    (slot,) = LINEAR["Conv"](bench.e, bench.nodes[0], lambda t: t.name == "x").slots
+    (slot,) = OPERATORS["Conv"].linear(bench.e, bench.nodes[0], lambda t: t.name == "x").slots
     value = weight_of(bench.e, slot, name, GAMMA)
     found = bench.session({"found": value})(x=X)["found"]
     np.testing.assert_array_equal(found, WEIGHTS[name].value(W, GAMMA).astype(np.float32))

@@ -19,7 +19,9 @@ from pairs import pairs
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.graph.emit import Emit
 from onnxdtd.operators import windows as lowering
-from onnxdtd.operators.linear import LINEAR, Layer, NotLinear, Slot, followed_by
+from onnxdtd.operators.layer import Layer, NotLinear, Slot
+from onnxdtd.operators.linear import followed_by
+from onnxdtd.operators.table import OPERATORS
 from onnxdtd.request import Request
 
 DYNAMIC = (False, True)  # are the batch and the sizes unknown before run time?
@@ -67,7 +69,7 @@ class Case:
 
 def layer_of(bench: Bench, active: Sequence[str], position: int = 0) -> Layer:
     built = bench.nodes[position]
-    return LINEAR[built.op](bench.e, built, lambda tensor: tensor.name in active)
+    return OPERATORS[built.op].linear(bench.e, built, lambda tensor: tensor.name in active)
 
 
 def maps(bench: Bench, layer: Layer, weight: Callable[[Emit, Slot], Any] = lambda e, slot: slot.w) -> Session:
@@ -434,7 +436,7 @@ def test_inner_product(case, dynamic):
 
 
 def test_every_operator_is_in_the_table():
-    assert {case.op for case, _ in TABLE} == set(LINEAR)
+    assert {case.op for case, _ in TABLE} == {op for op, entry in OPERATORS.items() if entry.linear}
 
 
 # ---- geometries nobody thought of ------------------------------------------------------------------------------------
@@ -565,7 +567,7 @@ def fused(bench: Bench) -> Layer:
     """The first node with all behind it taken in."""
     active = {t.name for t in bench.graph.inputs} | {t.name for n in bench.nodes for t in n.outputs}
     is_active = lambda tensor: tensor.name in active
-    layer = LINEAR[bench.nodes[0].op](bench.e, bench.nodes[0], is_active)
+    layer = OPERATORS[bench.nodes[0].op].linear(bench.e, bench.nodes[0], is_active)
     for behind in bench.nodes[1:]:
         whole = followed_by(bench.e, layer, behind, is_active)
         assert whole is not None, behind.op
@@ -609,7 +611,7 @@ def test_not_fused(layer, behind):
     inputs = {"x": [2, 3] if "w2" in layer.input else [2, 4], "x3": [2, 3, 5]}
     bench = Bench(model([layer, behind], {name: inputs[name] for name in layer.input if name in inputs}, ["n"], weights))
     active = lambda tensor: tensor.name in ("x", "x3", "h", "n")
-    built = LINEAR[layer.op_type](bench.e, bench.nodes[0], active)
+    built = OPERATORS[layer.op_type].linear(bench.e, bench.nodes[0], active)
     assert followed_by(bench.e, built, bench.nodes[1], active) is None
 
 
@@ -647,7 +649,7 @@ FAULTS: dict[str, Callable[[Emit, Slot], Slot]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_check_catches_a_fault_in_a_layer(fault, monkeypatch):
-    build = LINEAR["Conv"]
+    build = OPERATORS["Conv"].linear
 
     def faulty(e: Emit, built: Any, active: Any) -> Layer:
         layer = build(e, built, active)
@@ -655,7 +657,7 @@ def test_the_check_catches_a_fault_in_a_layer(fault, monkeypatch):
 
     case = conv([5, 4], [3, 2], pads=[1, 0, 1, 0])
     check(case, dynamic=False)
-    monkeypatch.setitem(LINEAR, "Conv", faulty)
+    monkeypatch.setitem(OPERATORS, "Conv", replace(OPERATORS["Conv"], linear=faulty))
     with pytest.raises(AssertionError):
         check(case, dynamic=False)
 

@@ -6,7 +6,7 @@ itself); applied to the numbers of the input's entries, it says where each came 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -16,9 +16,9 @@ import pytest
 from nets import DOUBLE, FLOAT, Bench, Session, integers, model, node, pool_windows, symbolic
 from onnx import ModelProto, NodeProto, TensorProto
 
-from onnxdtd.operators.moves import MOVE, PASS, ROUTE, never_negative
+from onnxdtd.operators.table import MOVE, OPERATORS, ROUTE, never_negative
 
-FLOWS = PASS | MOVE | ROUTE
+PASS = {op for op, entry in OPERATORS.items() if entry.flow is not None and entry.kind not in (MOVE, ROUTE)}
 DYNAMIC = pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 
 
@@ -30,7 +30,7 @@ def arrivals(proto: ModelProto, x: dict[str, np.ndarray], silent: Sequence[str] 
     bench = Bench(proto)
     built = bench.nodes[0]
     given = [None if t.name in silent else bench.input(f"R_{t.name}", t) for t in built.outputs]
-    pairs = [(built.inputs[i].name, tensor) for i, tensor in FLOWS[built.op](bench.e, built, given)]
+    pairs = [(built.inputs[i].name, tensor) for i, tensor in OPERATORS[built.op].flow(bench.e, built, given)]
     session = bench.session({f"to {name}": tensor for name, tensor in pairs if name in x})
     sent, start = {}, 1
     for name, value in Session(proto)(**x).items():
@@ -49,7 +49,7 @@ OPSETS = {"Gelu": 20, "Mish": 18}
 QUANTISED = {"QuantizeLinear", "DequantizeLinear"}
 
 
-@pytest.mark.parametrize("op", sorted(set(PASS) - QUANTISED))
+@pytest.mark.parametrize("op", sorted(PASS - QUANTISED))
 def test_pass(op):
     x = integers(np.random.default_rng(0), 2, 3, 4, 4)
     made = node(op, "x slope" if op == "PRelu" else "x", "y", **ATTRS.get(op, {}))
@@ -65,7 +65,7 @@ def test_pass_to_and_from_integers():
     bench = Bench(model(nodes, {"x": [2, 3]}, ["y"], {"scale": np.float32(0.5), "zero": np.uint8(3)}))
     relevance = bench.input("R", bench.tensors["y"])
     for made in bench.nodes[::-1]:
-        ((position, relevance),) = FLOWS[made.op](bench.e, made, [relevance])
+        ((position, relevance),) = OPERATORS[made.op].flow(bench.e, made, [relevance])
         assert position == 0
     sent = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.testing.assert_array_equal(bench.session({"found": relevance})(x=sent, R=sent)["found"], sent)
@@ -253,7 +253,7 @@ def test_slice_bounds_computed_at_run_time():
     nodes = [node("Cast", "n", "end", to=TensorProto.INT64), node("Slice", "x start end axis", "y")]
     weights = {"start": np.array([1]), "axis": np.array([1])}
     bench = Bench(model(nodes, {"x": [2, 5], "n": [1]}, ["y"], weights))
-    ((_, found),) = FLOWS["Slice"](bench.e, bench.nodes[1], [bench.input("R", bench.tensors["y"])])
+    ((_, found),) = OPERATORS["Slice"].flow(bench.e, bench.nodes[1], [bench.input("R", bench.tensors["y"])])
     feeds = {"x": x, "n": np.array([3], np.float32), "R": np.array([[1, 2], [3, 4]], np.float32)}
     expected = [[0, 1, 2, 0, 0], [0, 3, 4, 0, 0]]
     np.testing.assert_array_equal(bench.session({"x_relevance": found})(**feeds)["x_relevance"], expected)
@@ -324,7 +324,7 @@ def test_max_pool_that_gives_its_indices_too():
     x = integers(np.random.default_rng(0), *shape, low=-1, high=2)
     bench = Bench(model([node("MaxPool", "x", "y at", **attrs)], {"x": shape}, ["y"]))
     relevance = bench.input("R", bench.tensors["y"])
-    ((_, found),) = FLOWS["MaxPool"](bench.e, bench.nodes[0], [relevance, None])
+    ((_, found),) = OPERATORS["MaxPool"].flow(bench.e, bench.nodes[0], [relevance, None])
     given = np.arange(1, 13, dtype=np.float32).reshape(2, 1, 2, 3)
     arrived = bench.session({"found": found})(x=x, R=given)["found"]
     np.testing.assert_array_equal(arrived.ravel(), oracle.max_route(x.ravel(), pool_windows(shape, attrs), given.ravel()))
@@ -382,8 +382,9 @@ def test_routes_keep_float64():
 
 
 def test_every_operator_is_tested():
-    assert set(MOVE) == {move.op for move in MOVES} | {"Where"}
-    assert set(ROUTE) == {"MaxPool", "GlobalMaxPool", "ReduceMax", "Max", "Min"}
+    kinds = {kind: {op for op, entry in OPERATORS.items() if entry.kind == kind} for kind in (MOVE, ROUTE)}
+    assert kinds[MOVE] == {move.op for move in MOVES} | {"Where"}
+    assert kinds[ROUTE] == {"MaxPool", "GlobalMaxPool", "ReduceMax", "Max", "Min"}
 
 
 # ---- signs -----------------------------------------------------------------------------------------------------------
@@ -441,7 +442,8 @@ def test_never_negative(made, expected):
 def test_the_check_catches_a_wrong_move(monkeypatch):
     move = Move("Transpose", lambda x: x.transpose(1, 2, 0), (2, 2, 2), attrs={"perm": [1, 2, 0]})
     check_move(move, dynamic=False)
-    monkeypatch.setitem(FLOWS, "Transpose", lambda e, n, sent: iter([(0, e("Transpose", sent[0], perm=[1, 2, 0]))]))
+    wrong = lambda e, n, sent: iter([(0, e("Transpose", sent[0], perm=[1, 2, 0]))])
+    monkeypatch.setitem(OPERATORS, "Transpose", replace(OPERATORS["Transpose"], flow=wrong))
     with pytest.raises(AssertionError):
         check_move(move, dynamic=False)
 
@@ -454,6 +456,6 @@ def test_the_check_catches_a_tie_that_goes_to_all(monkeypatch):
         winners = e.cast(e("Equal", n.inputs[0], n.outputs[0]), np.dtype(np.float32))
         yield 0, e("Mul", winners, sent[0])
 
-    monkeypatch.setitem(FLOWS, "ReduceMax", to_all)
+    monkeypatch.setitem(OPERATORS, "ReduceMax", replace(OPERATORS["ReduceMax"], flow=to_all))
     with pytest.raises(AssertionError):
         check_route(made, (2, 3, 6), windows, dynamic=False, opset=17)

@@ -21,16 +21,9 @@ from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.graph.emit import label
 from onnxdtd.graph.spelled import layout
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.operators.moves import is_float
+from onnxdtd.operators.layer import is_float
+from onnxdtd.operators.table import AS_THEY_ARE, of
 
-LEARNED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Add", "Sub", "Sum", "Mul", "PRelu") + (
-    "BatchNormalization",
-    "LayerNormalization",
-    "InstanceNormalization",
-    "GroupNormalization",
-)  # not Div: a number drawn near zero would blow everything up
-GAMMA_BETA = (1, 2)  # inputs of a BatchNormalization; its running mean and variance stay as they are
-FIRST_ONLY = ("QuantizeLinear", "DequantizeLinear", "Cast")  # the other inputs are scales and zero points
 KINDS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
 INTEGERS = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16, TensorProto.INT32}
 
@@ -65,10 +58,9 @@ def _learned(node: Node) -> list[Tensor]:
     quantised = layout(node, node.op)
     if quantised is not None:
         places = [*(operand[0] for operand in quantised.operands), *([] if quantised.bias is None else [quantised.bias])]
-    elif node.op not in LEARNED or node.domain not in (None, "", "ai.onnx"):
-        places = []
     else:
-        places = list(GAMMA_BETA if node.op == "BatchNormalization" else range(len(node.inputs)))
+        learned = of(node).learned
+        places = [] if learned is None else list(range(len(node.inputs))[learned])
     return [node.inputs[i] for i in places if i < len(node.inputs) and not node.inputs[i].left_out]
 
 
@@ -78,7 +70,8 @@ def _origins(tensor: Tensor, producer: Mapping[str, Node], known: Mapping[str, T
         yield tensor.name
     elif tensor.name in producer:
         node = producer[tensor.name]
-        sources = node.inputs[:1] if node.op in FIRST_ONLY else [t for t in node.inputs if t.dtype is None or is_float(t.dtype)]
+        first_only = of(node).hands_on == AS_THEY_ARE  # the others are scales and zero points
+        sources = node.inputs[:1] if first_only else [t for t in node.inputs if t.dtype is None or is_float(t.dtype)]
         for source in sources:
             yield from _origins(source, producer, known)
 

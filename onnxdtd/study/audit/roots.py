@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import helper
 
 from onnxdtd.compiler.bounds import Bounds
 from onnxdtd.compiler.compile import build, prepare
@@ -27,7 +27,8 @@ from onnxdtd.graph.slices import behind, declared, kind, sliced
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.labels import Index
 from onnxdtd.method.terms import weight_of
-from onnxdtd.operators.linear import Slot
+from onnxdtd.operators.layer import Slot
+from onnxdtd.operators.table import named
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
 from onnxdtd.study.audit.parts import Arrays, Batch, Part, batches, folder, told_apart
@@ -38,8 +39,6 @@ DOMAIN = 1e-6  # of the largest input, or of the width of the box
 GRADIENT = 1e-3  # of the largest entry
 TINY = 1e-7  # of Σ |w v|: below that the line runs along the hinge
 BEFORE = 0.01  # how far before the root the region is looked at, as a part of the way: on the hinge itself y has two slopes
-CHOICES = dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "Equal"), TensorProto.BOOL)
-CHOICES |= dict.fromkeys(("MaxPool", "ArgMax", "TopK"), TensorProto.INT64)
 CHECKS = ("hinge", "domain", "region", "passes")
 
 
@@ -202,9 +201,9 @@ class Tail:
         outputs = {self._logits: kind(network.logits), self._gradient: kind(x)}
         nodes = sliced(network.proto, [x], outputs).graph.node
         moved = behind(nodes, x.name)
-        choosing = [node for node in nodes if node.op_type in CHOICES and node.output[-1] in moved]
-        choosing = [node for node in choosing if node.op_type != "MaxPool" or len(node.output) > 1]
-        self._choices = {node.output[-1]: CHOICES[node.op_type] for node in choosing}
+        told = [(node.output, named(node.op_type).chooses) for node in nodes]
+        choices = [(names[at[0]], at[1]) for names, at in told if at is not None and len(names) > at[0]]
+        self._choices = {name: helper.np_dtype_to_tensor_dtype(dtype) for name, dtype in choices if name in moved}
         self._part = Part(sliced(network.proto, [x], outputs | self._choices), job)
 
     def __call__(self, values: Mapping[str, np.ndarray], cotangent: np.ndarray, n: int) -> Seen:

@@ -21,7 +21,7 @@ import onnxdtd
 from onnxdtd.method.propagate import propagate
 from onnxdtd.method.terms import Context
 from onnxdtd.method.toml import Library
-from onnxdtd.operators.linear import LINEAR
+from onnxdtd.operators.table import OPERATORS
 
 NEEDED = ("torch", "torchvision", "zennit", "captum")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -98,7 +98,7 @@ class Layer:
             model([node(self.op, " ".join(["x", *self.weights]), "y", **self.attrs)], {"x": self.x.shape}, ["y"], self.weights)
         )
         e = bench.e
-        layer = LINEAR[self.op](e, bench.nodes[0], lambda tensor: tensor.name in ("x", "y"))
+        layer = OPERATORS[self.op].linear(e, bench.nodes[0], lambda tensor: tensor.name in ("x", "y"))
         bounds = tuple(e.constant(np.asarray(bound, np.float32)) for bound in (LOW, HIGH))
         context = Context(lambda tensor: not self.signed and tensor.name == "x", lambda tensor: bounds)
         above = bench.input("R", bench.tensors["y"])

@@ -8,9 +8,8 @@ import numpy as np
 
 from onnxdtd.graph.emit import dims
 from onnxdtd.graph.tensors import Node, Tensor
-
-SAME = ("Identity", "Cast")
-BESIDE = ("Concat", "FeatureVectorizer")  # put columns side by side
+from onnxdtd.operators.spread import concatenated
+from onnxdtd.operators.table import AS_THEY_ARE, of
 
 
 def imputed(nodes: Iterable[Node], inputs: Sequence[Tensor]) -> dict[str, np.ndarray]:
@@ -32,13 +31,13 @@ def _replacement(tensor: Tensor, readers: Mapping[str, Sequence[Node]]) -> np.nd
 
 
 def _by(node: Node, tensor: Tensor, readers: Mapping[str, Sequence[Node]]) -> np.ndarray | None:
-    if node.op == "Imputer":
+    if "imputed_value_floats" in node.attrs:
         missing = np.isnan(node.attrs.get("replaced_value_float", 0.0)) and node.attrs.get("imputed_value_floats")
         return np.asarray(node.attrs["imputed_value_floats"], np.float32) if missing else None
-    if node.op in SAME:
+    if of(node).hands_on == AS_THEY_ARE:
         return _replacement(node.outputs[0], readers)
     rank = len(dims(tensor) or ())
-    if node.op in BESIDE and node.attrs.get("axis", 1) in (-1, rank - 1):
+    if of(node).axes is concatenated and node.attrs.get("axis", 1) in (-1, rank - 1):
         whole = _replacement(node.outputs[0], readers)
         widths = [(dims(t) or [None])[-1] for t in node.inputs]
         place = next(i for i, t in enumerate(node.inputs) if t is tensor)

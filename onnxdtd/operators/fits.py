@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import dims, label
 from onnxdtd.graph.tensors import Graph, Node
+from onnxdtd.operators.table import Sizes, of
 
-Sizes = Sequence[int | None]
 Pair = tuple[str, Sizes, Sizes]  # what it is of, what it is, what it must be
 
 
 def check(graph: Graph) -> None:
     """Raise ``ModelError`` for a node that no runtime runs."""
     for node in graph.nodes:
-        shapes = [dims(t) for t in node.inputs]
-        if node.domain or node.op not in FITS or shapes[0] is None or shapes[1] is None:
+        fits, shapes = of(node).fits, [dims(t) for t in node.inputs]
+        if fits is None or shapes[0] is None or shapes[1] is None:
             continue
-        for what, is_so, must in FITS[node.op](node, [s for s in shapes if s is not None]):
+        for what, is_so, must in fits(node, [s for s in shapes if s is not None]):
             if len(is_so) != len(must) or any(None not in (a, b) and a != b for a, b in zip(is_so, must, strict=True)):
                 raise ModelError(
                     f"node {label(node)!r} ({node.op}): its {what} is {_text(is_so)} and not {_text(must)}, "
@@ -34,7 +34,8 @@ def _times(size: int | None, factor: int) -> int | None:
     return None if size is None else size * factor
 
 
-def _conv(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+def conv(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+    """Channels by groups, kernel, bias"""
     (x, w, *bias), group = shapes, node.attrs.get("group", 1)
     yield "number of input channels", x[1:2], [_times(w[1], group)]
     yield "kernel", w[2:], node.attrs.get("kernel_shape", w[2:])
@@ -44,7 +45,8 @@ def _conv(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
         yield "bias", b, w[:1]
 
 
-def _conv_transpose(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+def conv_transpose(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+    """The same the other way round"""
     x, w, *bias = shapes
     yield "number of input channels", x[1:2], w[:1]
     yield "kernel", w[2:], node.attrs.get("kernel_shape", w[2:])
@@ -52,7 +54,8 @@ def _conv_transpose(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
         yield "bias", b, [_times(w[1], node.attrs.get("group", 1))]
 
 
-def _channels(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+def channels(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+    """A number a channel"""
     for vector in shapes[1:]:
         yield "weight", vector, shapes[0][1:2]
 
@@ -64,23 +67,15 @@ def _repeated(w: Sizes, over: Sizes) -> Sizes:
     )
 
 
-def _broadcasts(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+def broadcasts(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+    """Weights that repeat"""
     for w in shapes[1:]:
         yield "weight", w, _repeated(w, shapes[0])
 
 
-def _gemm(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+def gemm(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
+    """The term that is added"""
     y = dims(node.outputs[0])
     for c in shapes[2:]:
         if y is not None:
             yield "bias", c, _repeated(c, y)
-
-
-FITS: dict[str, Callable[[Node, Sequence[Sizes]], Iterator[Pair]]] = {
-    "Conv": _conv,
-    "ConvTranspose": _conv_transpose,
-    "Gemm": _gemm,
-    "InstanceNormalization": _channels,
-    "LayerNormalization": _broadcasts,
-    "PRelu": _broadcasts,
-}

@@ -1,0 +1,321 @@
+"""Normalisation by the input's own statistics, and all else in which the entries along some axes decide on each other's scale.
+
+Held constant, the statistics are weights: a layer as any other. As a derivative, each is known by what it pulls back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from onnxdtd.graph.emit import Emit, known
+from onnxdtd.graph.tensors import Node, Tensor, Value
+from onnxdtd.operators import fits, places, spread
+from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, column, count, each_entry, reduced_axes, shape_of
+from onnxdtd.operators.pointwise import passes
+from onnxdtd.operators.table import (
+    LOGARITHMS,
+    NORM,
+    PROBABILITIES,
+    Head,
+    Operator,
+    always,
+    enter,
+    first_input,
+    if_inputs_are,
+)
+
+
+def mean(e: Emit, values: Tensor, x: Tensor, axes: Sequence[int]) -> Tensor:
+    """The mean of ``values``, of the shape of ``x``, over some axes, which are kept."""
+    return e("Div", e("ReduceSum", values, list(axes), keepdims=1), count(e, x, axes, x.dtype))
+
+
+def standardised(e: Emit, x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean μ, 1/√(σ²+ε) and x̂ = (x − μ)/√(σ²+ε) over some axes."""
+    mu = mean(e, x, x, axes)
+    centred = e("Sub", x, mu)
+    inverse = e("Reciprocal", e("Sqrt", e("Add", mean(e, e("Mul", centred, centred), x, axes), epsilon)))
+    return mu, inverse, e("Mul", centred, inverse)
+
+
+def _vjp(x: Tensor, y: Tensor, pull_back: Callable[[Tensor], Tensor]) -> Layer:
+    """A layer that is known by its vector-Jacobian product only."""
+
+    def no_forward(x: Value, w: Value) -> Value:
+        raise AssertionError("a derivative is only ever pulled back")
+
+    return Layer("affine", [Slot(x, 1.0, no_forward, lambda s, w: pull_back(s), elementwise=True)], y)
+
+
+def _pulled(e: Emit, x: Tensor, g: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:
+    _, inverse, hat = standardised(e, x, axes, epsilon)
+    centred = e("Sub", g, mean(e, g, x, axes))
+    return e("Mul", e("Sub", centred, e("Mul", hat, mean(e, e("Mul", g, hat), x, axes))), inverse)
+
+
+def _scaled(e: Emit, x: Tensor, axes: list[int], epsilon: float, gamma: Tensor, beta: Tensor | None, y: Tensor) -> Layer:
+    """y = γ (x − μ)/σ + β with μ and σ held constant: a diagonal layer."""
+    mu, inverse, _ = standardised(e, x, axes, epsilon)
+    w = e("Mul", inverse, gamma)
+    shift = e("Neg", e("Mul", mu, w))
+    return Layer("affine", [Slot(x, w, e.mul, e.mul, elementwise=True)], y, shift if beta is None else e("Add", shift, beta))
+
+
+def layer_normalization(e: Emit, node: Node, active: Active) -> Layer:
+    """(g − mean g − x̂ mean(g x̂))/σ with g = γ s"""
+    x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
+    axes = list(range(node.attrs.get("axis", -1) % rank, rank))
+    epsilon = float(node.attrs.get("epsilon", 1e-5))
+    return _vjp(x, node.outputs[0], lambda s: _pulled(e, x, e("Mul", s, node.inputs[1]), axes, epsilon))
+
+
+def held_layer_normalization(e: Emit, node: Node, active: Active) -> Layer:
+    """Over the last axes."""
+    x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
+    axes = list(range(node.attrs.get("axis", -1) % rank, rank))
+    beta = node.inputs[2] if len(node.inputs) > 2 and not node.inputs[2].left_out else None
+    return _scaled(e, x, axes, float(node.attrs.get("epsilon", 1e-5)), node.inputs[1], beta, node.outputs[0])
+
+
+enter(
+    Operator(
+        "LayerNormalization",
+        kind=NORM,
+        constant=held_layer_normalization,
+        jacobian=layer_normalization,
+        cost=each_entry,
+        axes=spread.normalised(lambda node, rank: range(node.attrs.get("axis", -1) % rank, rank)),
+        learned=slice(1, None),
+        fits=fits.broadcasts,
+    )
+)
+
+
+def instance_normalization(e: Emit, node: Node, active: Active) -> Layer:
+    """The same over the positions of each channel"""
+    x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
+    gamma = e("Reshape", node.inputs[1], [-1] + [1] * (rank - 2))
+    axes, epsilon = list(range(2, rank)), float(node.attrs.get("epsilon", 1e-5))
+    return _vjp(x, node.outputs[0], lambda s: _pulled(e, x, e("Mul", s, gamma), axes, epsilon))
+
+
+def held_instance_normalization(e: Emit, node: Node, active: Active) -> Layer:
+    """Over the positions of each channel."""
+    (x, *vectors), rank = node.inputs, len(shape_of(node.inputs[0]))
+    gamma, beta = (column(e, vector, rank) for vector in vectors)
+    return _scaled(e, x, list(range(2, rank)), float(node.attrs.get("epsilon", 1e-5)), gamma, beta, node.outputs[0])
+
+
+enter(
+    Operator(
+        "InstanceNormalization",
+        kind=NORM,
+        constant=held_instance_normalization,
+        jacobian=instance_normalization,
+        cost=each_entry,
+        axes=spread.normalised(lambda node, rank: range(2, rank)),
+        places=places.still,
+        channels=places.FIRST,
+        learned=slice(1, None),
+        fits=fits.channels,
+    )
+)
+
+
+def grouped(e: Emit, node: Node) -> Tensor:
+    """The input of a GroupNormalization as [batch, groups, entries]."""
+    x, groups = node.inputs[0], node.attrs["num_groups"]
+    sizes = known(shape_of(x)[1:])
+    return e("Reshape", x, [0, groups, -1], shape=[None, groups, None if sizes is None else math.prod(sizes) // groups])
+
+
+def group_normalization(e: Emit, node: Node, active: Active) -> Layer:
+    """The same over each group of channels"""
+    x, epsilon = node.inputs[0], float(node.attrs.get("epsilon", 1e-5))
+    rows, groups = grouped(e, node), [0, node.attrs["num_groups"], -1]
+    gamma = e("Reshape", node.inputs[1], [-1] + [1] * (len(shape_of(x)) - 2))
+
+    def pull_back(s: Tensor) -> Tensor:
+        g = e("Reshape", e("Mul", s, gamma), groups)
+        return e("Reshape", _pulled(e, rows, g, [2], epsilon), e.shape(x))
+
+    return _vjp(x, node.outputs[0], pull_back)
+
+
+def held_group_normalization(e: Emit, node: Node, active: Active) -> Layer:
+    """Over each group of channels; μ and 1/σ of a group hold for every channel in it."""
+    x, groups, rank = node.inputs[0], node.attrs["num_groups"], len(shape_of(node.inputs[0]))
+    (_, *vectors), channels = node.inputs, shape_of(x)[1]
+    if channels is None:
+        raise NotLinear("the number of channels is unknown")
+    gamma, beta = (column(e, vector, rank) for vector in vectors)
+    mu, inverse, _ = standardised(e, grouped(e, node), [2], float(node.attrs.get("epsilon", 1e-5)))
+    wide, thin = [1, groups, channels // groups], [0, channels] + [1] * (rank - 2)
+    mu, inverse = (e("Reshape", e("Expand", t, wide), thin) for t in (mu, inverse))
+    w = e("Mul", inverse, gamma)
+    shift = e("Sub", beta, e("Mul", mu, w))
+    return Layer("affine", [Slot(x, w, e.mul, e.mul, elementwise=True)], node.outputs[0], shift)
+
+
+enter(
+    Operator(
+        "GroupNormalization",
+        kind=NORM,
+        constant=held_group_normalization,
+        jacobian=group_normalization,
+        cost=each_entry,
+        axes=spread.normalised(lambda node, rank: range(1, rank)),
+        places=places.still,
+        channels=places.FIRST,
+        learned=slice(1, None),
+    )
+)
+
+
+def softmax(e: Emit, node: Node, active: Active) -> Layer:
+    """y (s − Σ s y), and for the logarithm s − p Σ s"""
+    x, y = node.inputs[0], node.outputs[0]
+    axis = [node.attrs.get("axis", -1)]
+
+    def pull_back(s: Tensor) -> Tensor:
+        if node.op == "LogSoftmax":
+            return e("Sub", s, e("Mul", e("Exp", y), e("ReduceSum", s, axis, keepdims=1)))
+        return e("Mul", y, e("Sub", s, e("ReduceSum", e("Mul", s, y), axis, keepdims=1)))
+
+    return _vjp(x, y, pull_back)
+
+
+enter(
+    Operator(
+        "Softmax",
+        kind=NORM,
+        jacobian=softmax,
+        cost=each_entry,
+        sign=always,
+        gate=2,
+        axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)]),
+        head=Head(gives=PROBABILITIES),
+        before=first_input,
+    )
+)
+
+enter(
+    Operator(
+        "LogSoftmax",
+        kind=NORM,
+        jacobian=softmax,
+        cost=each_entry,
+        axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)]),
+        head=Head(gives=LOGARITHMS),
+        before=first_input,
+    )
+)
+
+
+def lrn(e: Emit, node: Node, active: Active) -> Layer:
+    """With n = k + α/size Σ x² over neighbouring channels: s n^(−β) − 2 (α/size) β x Σ s x n^(−β−1)"""
+    x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
+    size, beta = node.attrs["size"], float(node.attrs.get("beta", 0.75))
+    scale, k = float(node.attrs.get("alpha", 1e-4)) / size, float(node.attrs.get("bias", 1.0))
+    before = (size - 1) // 2
+
+    def window_sum(t: Tensor, before: int) -> Tensor:
+        """Over ``size`` channels, ``before`` of them in front."""
+        pads = [0, before] + [0] * (rank - 2) + [0, size - 1 - before] + [0] * (rank - 2)
+        padded, channels = e("Pad", t, pads), e.shape(x, 1, 2)
+        return e.sum([e("Slice", padded, [i], e("Add", channels, [i]), [1]) for i in range(size)])
+
+    def pull_back(s: Tensor) -> Tensor:
+        norm = e("Add", e("Mul", window_sum(e("Mul", x, x), before), scale), k)
+        shrink = e("Pow", norm, -beta)
+        around = window_sum(e("Mul", e("Mul", s, x), e("Div", shrink, norm)), size - 1 - before)
+        return e("Sub", e("Mul", s, shrink), e("Mul", e("Mul", x, around), 2 * scale * beta))
+
+    return _vjp(x, y, pull_back)
+
+
+enter(
+    Operator(
+        "LRN",
+        kind=NORM,
+        jacobian=lrn,
+        # its denominator is ignored in the backward pass (Montavon et al. 2017, supplement, section 4)
+        flow=passes,
+        cost=each_entry,
+        sign=if_inputs_are,
+        axes=spread.normalised(lambda node, rank: [1]),
+        places=places.still,
+        channels=places.FIRST,
+    )
+)
+
+
+def reduce_norm(e: Emit, node: Node, active: Active) -> Layer:
+    """s x / y, and 0 where y is; s sign(x); 2 s x"""
+    x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
+    axes = reduced_axes(node, rank)
+
+    def pull_back(s: Tensor) -> Tensor:
+        if node.op == "ReduceL2":
+            s = e("Div", s, e("Where", e("Equal", y, 0.0), float("inf"), y))
+        slope = e("Sign", x) if node.op == "ReduceL1" else x
+        result = e("Mul", slope, s if node.attrs.get("keepdims", 1) else e("Unsqueeze", s, axes))
+        return e("Mul", result, 2.0) if node.op == "ReduceSumSquare" else result
+
+    return _vjp(x, y, pull_back)
+
+
+enter(
+    Operator("ReduceL1", kind=NORM, jacobian=reduce_norm, cost=each_entry, sign=always, axes=spread.reduced),
+    *("ReduceL2", "ReduceSumSquare"),
+)
+
+
+def row_length(e: Emit, node: Node) -> tuple[Tensor, Tensor | None]:
+    """What a Normalizer divides each row by, 1 where that would be 0; for MAX also where the largest entry is."""
+    x, norm, last, winner = node.inputs[0], node.attrs.get("norm", "MAX"), len(shape_of(node.inputs[0])) - 1, None
+    if norm == "MAX":
+        total, winner = e.multi("TopK", [None, np.dtype(np.int64)], x, [1], axis=last)
+    else:
+        total = e("ReduceSum", e("Abs", x) if norm == "L1" else e("Mul", x, x), [last], keepdims=1)
+    length = e("Sqrt", total) if norm == "L2" else total
+    return e("Where", e("Equal", length, 0.0), 1.0, length), winner
+
+
+def normalizer(e: Emit, node: Node, active: Active) -> Layer:
+    """(s − n′ Σ s y)/n with n′ = y for the length n of a row, the sign for its sum, 1 at the largest entry for that"""
+    x, y = node.inputs[0], node.outputs[0]
+    length, winner = row_length(e, node)
+
+    def pull_back(s: Tensor) -> Tensor:
+        shared = e("ReduceSum", e("Mul", s, y), [len(shape_of(x)) - 1], keepdims=1)
+        if winner is None:
+            back = e("Mul", y if node.attrs["norm"] == "L2" else e("Sign", x), shared)
+        else:
+            back = e("ScatterElements", e.full(0.0, e.shape(x), s.dtype), winner, shared, axis=len(shape_of(x)) - 1)
+        return e("Div", e("Sub", s, back), length)
+
+    return _vjp(x, y, pull_back)
+
+
+def held_normalizer(e: Emit, node: Node, active: Active) -> Layer:
+    """y = x / n with the length n of the row held constant."""
+    x, (length, _) = node.inputs[0], row_length(e, node)
+    return Layer("affine", [Slot(x, e("Reciprocal", length), e.mul, e.mul, elementwise=True)], node.outputs[0])
+
+
+enter(
+    Operator(
+        "Normalizer",
+        kind=NORM,
+        constant=held_normalizer,
+        jacobian=normalizer,
+        cost=each_entry,
+        axes=spread.normalised(lambda node, rank: [-1]),
+        head=Head(gives=PROBABILITIES, rescales=True),
+        before=first_input,
+    )
+)

@@ -1,0 +1,71 @@
+"""Operators that relevance does not go through, of which only some facts are needed: where their axes come from, mostly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxdtd.operators import places, sizes, spread
+from onnxdtd.operators.table import CHOICE, CONSTANT, Operator, always, enter, named
+
+KERNEL_SHAP = "KernelSHAP (shap.KernelExplainer), which takes any function"
+TREES = ("trees, which are constant almost everywhere", "TreeSHAP (shap.TreeExplainer) on the model that was exported")
+MACHINES = ("support vector machines", KERNEL_SHAP)
+BOOL, INTEGERS = np.dtype(bool), np.dtype(np.int64)
+
+
+def undefined(op: str) -> str:
+    """That no rule of this family is for such a model, or for what an operator chooses."""
+    what, instead = named(op).undefined or (f"what {op} chooses", KERNEL_SHAP)
+    return f"relevance is not defined on {what}; people use {instead}"
+
+
+# Sizes, the same for all samples
+
+enter(Operator("Shape", kind=CONSTANT, counted=sizes.shape))
+enter(Operator("Size", kind=CONSTANT, counted=sizes.size))
+enter(Operator("ConstantOfShape", kind=CONSTANT))
+
+# Entry by entry
+
+enter(Operator("Mod", axes=spread.broadcast, counted=sizes.remainder))
+enter(Operator("Ceil", axes=spread.broadcast), "Floor", "Round", "Sign", "Mean", "BitShift", "Swish")
+enter(Operator("Sin", axes=spread.broadcast), "Cos", "Tan", "Asin", "Acos", "Atan")
+enter(Operator("Sinh", axes=spread.broadcast), "Cosh", "Asinh", "Acosh", "Atanh")
+enter(Operator("And", kind=CHOICE, axes=spread.broadcast), "Or", "Xor", "Not", "IsNaN", "IsInf")
+enter(
+    Operator("Equal", kind=CHOICE, chooses=(0, BOOL), axes=spread.broadcast),
+    *("Less", "LessOrEqual", "Greater", "GreaterOrEqual"),
+)
+enter(Operator("CastLike", axes=spread.as_the_first), "Imputer", "Shrink")
+
+# Over some axes
+
+enter(Operator("ReduceMin", axes=spread.reduced), "ReduceProd", "ReduceLogSum", "ReduceLogSumExp")
+enter(Operator("Hardmax", sign=always, axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)])))
+enter(Operator("LpNormalization", axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)])))
+enter(Operator("MeanVarianceNormalization", axes=spread.normalised(lambda node, rank: node.attrs.get("axes", [0, 2, 3]))))
+enter(Operator("Trilu", axes=spread.normalised(lambda node, rank: [-2, -1])))
+enter(Operator("CumSum", axes=spread.cumulated))
+enter(Operator("LpPool", axes=spread.pooled, channels=places.FIRST))
+enter(Operator("GlobalLpPool", axes=spread.pooled))
+enter(Operator("Upsample", axes=spread.pooled))
+enter(Operator("OneHot", axes=spread.one_hot))
+enter(Operator("FeatureVectorizer", axes=spread.concatenated))  # columns side by side
+
+# Entries that are elsewhere than they were
+
+enter(Operator("TopK", chooses=(1, INTEGERS), axes=spread.top, moves=True))
+enter(Operator("GatherElements", axes=spread.picked, moves=True), "ScatterElements")
+enter(Operator("Compress", moves=True), "GatherND", "ScatterND", "ReverseSequence", "GridSample", "Unique")
+enter(Operator("NonMaxSuppression", kind=CHOICE, chooses=(0, INTEGERS)))
+
+# Layers whose channels are known
+
+enter(Operator("ConvInteger", channels=places.FIRST))
+enter(Operator("MatMulInteger", channels=places.LAST), "LSTM", "GRU", "RNN")
+
+# Models that are no networks
+
+enter(Operator("TreeEnsemble", undefined=TREES), "TreeEnsembleClassifier", "TreeEnsembleRegressor")
+enter(Operator("SVMClassifier", undefined=MACHINES), "SVMRegressor")
+enter(Operator("CDist", undefined=("distances to neighbours", KERNEL_SHAP)))

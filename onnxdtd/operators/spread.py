@@ -1,0 +1,364 @@
+"""How operators hand on the axes of their inputs, and the walk that asks them, node by node.
+
+A function here gives the axes of each output of a node, None where they are not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from onnxdtd.graph.emit import dims, label
+from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.operators.axes import Axes, Entry
+from onnxdtd.operators.factors import Axis, product, size_of
+from onnxdtd.operators.layer import NotLinear, constant_value, optional, reduced_axes
+from onnxdtd.operators.sizes import Values
+from onnxdtd.operators.table import CONSTANT, Operator, Spread, of
+
+END = 2**31 - 1  # what exporters write for "up to the end" of a Slice, or more
+
+
+def followed(nodes: Sequence[Node], inputs: Iterable[Tensor], allow: Collection[str] = ()) -> Axes:
+    """The axes of all tensors that depend on ``inputs`` by way of ``nodes``; what ``allow`` names goes entry by entry.
+
+    The inputs of the result are those that the nodes read.
+    """
+    inputs, read = list(inputs), {t.name for node in nodes for t in node.inputs}
+    axes = Axes(inputs)
+    axes.inputs = [t for t in inputs if t.name in read]
+    for node in nodes:
+        if of(node).kind == CONSTANT or not any(axes.depends(t) for t in node.inputs):
+            _count(axes, node)
+        else:
+            _spread(axes, node, node.op in allow or label(node) in allow)
+    for node in nodes:
+        axes.pair(node)
+    return axes
+
+
+def is_elementwise(operator: Operator) -> bool:
+    """Does it compute entry by entry?"""
+    return operator.axes in (broadcast, as_the_first)
+
+
+def _count(axes: Axes, node: Node) -> None:
+    """Follow what is computed from sizes."""
+    entry = of(node)
+    operands = [axes.sizes(node.inputs[0])] if entry.kind == CONSTANT else [axes.values(t) for t in node.inputs]
+    known = [values for values in operands if values is not None]
+    values = None if entry.counted is None or len(known) != len(operands) else entry.counted(node, known)
+    if values is not None:
+        axes.count(node.outputs[0], values)
+
+
+def _spread(axes: Axes, node: Node, alike: bool) -> None:
+    """Follow what depends on inputs; ``alike`` if somebody said that it goes entry by entry."""
+    function = as_the_first if alike else of(node).axes
+    if function is None:
+        axes.stop(node)
+        return
+    results = list(function(axes, node))
+    for tensor, entries in zip(node.outputs, [*results, *[None] * len(node.outputs)], strict=False):
+        axes.enter(tensor, None if entries is None else [axes.own(entry) for entry in entries])
+
+
+# -------------------------------------------------------------------------------------------------------- the operators
+
+
+def broadcast(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Entry by entry"""
+    return [axes.broadcast(node, [axes.entries(t) for t in node.inputs if not t.left_out])] * len(node.outputs)
+
+
+def as_the_first(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Entry by entry of the first input"""
+    return [axes.entries(node.inputs[0])] * len(node.outputs)
+
+
+def normalised(over: Callable[[Node, int], Iterable[int]]) -> Spread:
+    """The entries along the axes ``over`` of a node and the rank of its input decide on each other."""
+
+    def function(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+        entries = axes.entries(node.inputs[0])
+        if entries is not None:
+            axes.mix(node, *(entries[i] for i in over(node, len(entries)) if entries))
+        return [entries]
+
+    return function
+
+
+def by_channel(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Entry by entry, with constants for each channel; by the statistics of the batch while it is trained"""
+    entries = axes.entries(node.inputs[0])
+    if entries is not None and node.attrs.get("training_mode"):
+        axes.mix(node, *entries[:1], *entries[2:])
+    if entries is not None and len(entries) > 1:
+        axes.tell(node, entries[1])
+    return [entries]
+
+
+def cumulated(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Along an axis"""
+    entries, axis = axes.entries(node.inputs[0]), constant_value(node.inputs[1])
+    axes.mix(node, *(entries or ()) if axis is None or entries is None else [entries[int(axis.reshape(()))]])
+    return [entries]
+
+
+def reduced(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Some axes are gone, or have one entry."""
+    entries = axes.entries(node.inputs[0])
+    if entries is None:
+        return [None]
+    try:
+        gone = reduced_axes(node, len(entries))
+    except NotLinear:
+        gone = [] if node.attrs.get("noop_with_empty_axes") and optional(node, 1) is None else list(range(len(entries)))
+    return _without(axes, node, entries, gone)
+
+
+def chosen(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """The axis along which the largest or smallest is looked for is gone, or has one entry."""
+    entries = axes.entries(node.inputs[0])
+    return [None] if entries is None else _without(axes, node, entries, [node.attrs.get("axis", 0) % len(entries)])
+
+
+def _without(axes: Axes, node: Node, entries: list[Entry], gone: list[int]) -> Sequence[Sequence[Entry] | None]:
+    axes.mix(node, *(entries[i] for i in gone))
+    keep = node.attrs.get("keepdims", 1)
+    return [[1 if i in gone else entry for i, entry in enumerate(entries) if keep or i not in gone]]
+
+
+def top(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """The largest along an axis"""
+    return _along(axes, node, [node.attrs.get("axis", -1)])
+
+
+def split(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Pieces of an axis"""
+    return _along(axes, node, [node.attrs.get("axis", 0)])
+
+
+def _along(axes: Axes, node: Node, gone: Iterable[int]) -> list[list[Entry] | None]:
+    """All outputs have the axes of the first input but for some, which are mixed."""
+    entries = axes.entries(node.inputs[0])
+    if not entries:
+        return [None] * len(node.outputs)
+    numbers = {i % len(entries) for i in gone}
+    axes.mix(node, *(entries[i] for i in numbers))
+    return [
+        [(dims(t) or [None] * len(entries))[i] if i in numbers else entry for i, entry in enumerate(entries)]
+        for t in node.outputs
+    ]
+
+
+def windows(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Positions and channels are mixed."""
+    return _behind(axes, node, 1)
+
+
+def pooled(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Positions are mixed."""
+    return _behind(axes, node, 2)
+
+
+def _behind(axes: Axes, node: Node, kept: int) -> Sequence[Sequence[Entry] | None]:
+    """All axes but the first are mixed."""
+    entries = axes.entries(node.inputs[0])
+    return _along(axes, node, range(kept, len(entries))) if entries is not None else [None]
+
+
+def blocks(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Positions become channels, or the other way round."""
+    return _along(axes, node, (1, 2, 3))
+
+
+def matmul(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Rows of the one times columns of the other"""
+    a, b = (axes.entries(t) for t in node.inputs)
+    return [None if a is None or b is None or not a or not b else _product_of(axes, node, a, b)]
+
+
+def _product_of(axes: Axes, node: Node, a: list[Entry], b: list[Entry]) -> list[Entry]:
+    axes.fit(a[-1], b[-2] if len(b) > 1 else b[0])
+    axes.mix(node, a[-1], b[-2] if len(b) > 1 else b[0])
+    front = axes.broadcast(node, [a[:-2], b[:-2]]) or []
+    return [*front, *a[-2:-1], *(b[-1:] if len(b) > 1 else [])]
+
+
+def gemm(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """The same of matrices, which may be transposed, and a term"""
+    a, b, c = (axes.entries(t) if t is not None else [] for t in (node.inputs[0], node.inputs[1], optional(node, 2)))
+    if a is None or b is None or len(a) != 2 or len(b) != 2:
+        return [None]
+    product = _product_of(axes, node, a[::-1] if node.attrs.get("transA") else a, b[::-1] if node.attrs.get("transB") else b)
+    return [axes.broadcast(node, [[axes.own(entry) for entry in product], c])]
+
+
+def einsum(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Letters are axes; those that the result does not have are summed over."""
+    terms, arrow, result = node.attrs["equation"].replace(" ", "").partition("->")
+    operands = [axes.entries(t) for t in node.inputs]
+    names = terms.split(",")
+    if not arrow or any(entries is None or len(entries) != len(term) for entries, term in zip(operands, names, strict=True)):
+        axes.lose(node, *(entry for entries in operands for entry in entries or ()))
+        return [None]
+    of: dict[str, list[Axis]] = {}
+    for letter in dict.fromkeys("".join(names)):
+        held = [
+            [entries[term.index(letter)]] for entries, term in zip(operands, names, strict=True) if entries and letter in term
+        ]
+        of[letter] = axes.broadcast(node, held) or []
+    axes.mix(node, *(of[letter][0] for letter in of if letter not in result or any(term.count(letter) > 1 for term in names)))
+    return [[of[letter][0] for letter in result]]
+
+
+def transposed(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """In another order"""
+    entries = axes.entries(node.inputs[0])
+    return [None if entries is None else [entries[i] for i in node.attrs.get("perm") or reversed(range(len(entries)))]]
+
+
+def reshaped(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """The same entries in the same order"""
+    held, target = axes.of(node.inputs[0]), axes.values(node.inputs[1])
+    if held is None:
+        return [None]
+    copied = {i for i, size in enumerate(target or ()) if size is not None and size[0] == 0 and i < len(held)}
+    known: Values | None = None if target is None else [size if size is not None and size[0] > 0 else None for size in target]
+    if known is not None and not node.attrs.get("allowzero"):
+        known = [product(held[i]) if i in copied else size for i, size in enumerate(known)]
+    return [axes.regroup(node, held, node.outputs[0], known)]
+
+
+def flattened(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Two axes"""
+    held = axes.of(node.inputs[0])
+    if held is None:
+        return [None]
+    axis = node.attrs.get("axis", 1)
+    halves = (held[: axis % len(held) if axis < 0 else axis], held[axis % len(held) if axis < 0 else axis :])
+    return [[tuple(factor for axis in half for factor in axis) or 1 for half in halves]]
+
+
+def squeezed(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Without axes of one entry"""
+    entries, given = axes.entries(node.inputs[0]), optional(node, 1)
+    value = None if given is None else constant_value(given)
+    if entries is None or (given is not None and value is None):
+        return [None]
+    gone = [i % len(entries) for i in value.tolist()] if value is not None else None
+    sizes = [size_of(axis) if isinstance(axis, tuple) else axis for axis in entries]
+    if gone is None and None in sizes:
+        return [None]
+    return [[entry for i, entry in enumerate(entries) if (i not in gone if gone is not None else sizes[i] != 1)]]
+
+
+def unsqueezed(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """With axes of one entry"""
+    entries, given = axes.entries(node.inputs[0]), constant_value(node.inputs[1])
+    if entries is None or given is None:
+        return [None]
+    rank = len(entries) + given.size
+    added, left = {i % rank for i in given.reshape(-1).tolist()}, iter(entries)
+    return [[1 if i in added else next(left) for i in range(rank)]]
+
+
+def expanded(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Axes of one entry are repeated."""
+    entries, sizes = axes.of(node.inputs[0]), dims(node.outputs[0])
+    if entries is None or sizes is None:
+        return [None]
+    front = len(sizes) - len(entries)
+    repeated = lambda axis, size: size_of(axis) == 1 and size != 1
+    return [[*sizes[:front], *(s if repeated(axis, s) else axis for axis, s in zip(entries, sizes[front:], strict=True))]]
+
+
+def tiled(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Axes are repeated as often as is said."""
+    times = constant_value(node.inputs[1])
+    entries = axes.entries(node.inputs[0])
+    if entries is None or times is None:
+        return [None if entries is None else axes.resized(node, entries, node.outputs[0].shape)]
+    return _along(axes, node, [i for i, count in enumerate(times.tolist()) if count != 1])
+
+
+def concatenated(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Joined along an axis"""
+    operands = [entries for t in node.inputs if (entries := axes.entries(t)) is not None]
+    if not operands or len({len(entries) for entries in operands}) != 1:
+        return [None]
+    axis = node.attrs.get("axis", 1) % len(operands[0])
+    axes.mix(node, *(entries[axis] for entries in operands))
+    others = (
+        axes.broadcast(node, [[1 if i == axis else entry for i, entry in enumerate(entries)] for entries in operands]) or []
+    )
+    size = (dims(node.outputs[0]) or [None] * len(others))[axis]
+    return [[size if i == axis else other for i, other in enumerate(others)]]
+
+
+def sliced(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Some entries of some axes"""
+    entries = axes.entries(node.inputs[0])
+    if entries is None:
+        return [None]
+    starts, ends, chosen, steps = (None if t is None else constant_value(t) for t in (optional(node, i) for i in range(1, 5)))
+    if starts is None or ends is None or (optional(node, 3) is not None and chosen is None):
+        return [axes.resized(node, entries, node.outputs[0].shape)]
+    cut = []
+    for i, axis in enumerate(range(len(starts)) if chosen is None else chosen.tolist()):
+        step = 1 if optional(node, 4) is None else 0 if steps is None else int(steps[i])
+        entry = entries[axis]
+        size = size_of(entry) if isinstance(entry, tuple) else entry
+        if step != 1 or starts[i] != 0 or ends[i] < (END if size is None else size):
+            cut.append(axis)
+    return _along(axes, node, cut)
+
+
+def padded(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Longer along some axes"""
+    entries, widths = axes.entries(node.inputs[0]), constant_value(node.inputs[1])
+    if entries is None:
+        return [None]
+    if widths is None or optional(node, 3) is not None:
+        return [axes.resized(node, entries, node.outputs[0].shape)]
+    rank = len(entries)
+    return _along(axes, node, [i for i in range(rank) if widths[i] or widths[i + rank]])
+
+
+def gathered(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Entries of an axis by their numbers, whose axes take its place"""
+    data, numbers = (axes.entries(t) for t in node.inputs)
+    if data is None or numbers is None:
+        return [None]
+    axis = node.attrs.get("axis", 0) % len(data)
+    axes.mix(node, data[axis])
+    return [[*data[:axis], *numbers, *data[axis + 1 :]]]
+
+
+def picked(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Entries along an axis, each by a number of its own"""
+    data = axes.entries(node.inputs[0])
+    if data is None:
+        return [None]
+    axis = node.attrs.get("axis", 0) % len(data)
+    axes.mix(node, data[axis])
+    return [axes.resized(node, data, node.outputs[0].shape, sure=True)]
+
+
+def one_hot(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """A further axis"""
+    entries = axes.entries(node.inputs[0])
+    if entries is None:
+        return [None]
+    axis = node.attrs.get("axis", -1) % (len(entries) + 1)
+    size = (dims(node.outputs[0]) or [None] * (len(entries) + 1))[axis]
+    return [[*entries[:axis], size, *entries[axis:]]]
+
+
+def labelled(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """A label and scores for each row"""
+    entries = axes.entries(node.inputs[0])
+    if entries is None or len(entries) != 2:
+        return [None, None]
+    axes.mix(node, entries[1])
+    return [entries[:1], [entries[0], (dims(node.outputs[1]) or [None, None])[1]]]

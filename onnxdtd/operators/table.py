@@ -1,0 +1,207 @@
+"""What is known of each operator, in one place: an entry an operator, which everybody asks.
+
+An entry stands next to the operator's functions: in linear, pointwise, norms, moves, heads or others. A fact that it lacks,
+None, is not known: whoever needs it refuses, or says so. Nobody guesses, and nobody else has a list of operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from onnxdtd.graph.emit import Emit
+from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.operators.axes import Axes, Entry
+from onnxdtd.operators.layer import Active, Layer, Slot, is_float
+from onnxdtd.operators.sizes import Values
+
+# What kind of operator it is.
+LINEAR = "linear"  # in its inputs, weights apart
+PRODUCT = "product"  # linear in each of its first two inputs
+POINTWISE = "pointwise"  # a function entry by entry
+NORM = "norm"  # the entries along some axes decide on each other's scale
+MOVE = "move"  # a permutation, a selection or a copy of entries
+ROUTE = "route"  # the winner takes all
+CHOICE = "choice"  # a number or a truth value that has no slope
+CONSTANT = "constant"  # depends on sizes alone
+HEAD = "head"  # only ever at the end: labels, or scores by label
+KINDS = (LINEAR, PRODUCT, POINTWISE, NORM, MOVE, ROUTE, CHOICE, CONSTANT, HEAD)
+
+# What becomes of the entries of its first input.
+AS_THEY_ARE = "as they are"  # each stays where it is, and is the number that it was
+IN_ORDER = "in order"  # all of them once, in their order, in another shape
+ALL = "all"  # all of them once
+SOME = "some"  # some of them, some perhaps several times, perhaps with others between
+HANDED_ON = (AS_THEY_ARE, IN_ORDER, ALL, SOME)
+
+# What a head gives.
+PROBABILITIES, LOGARITHMS, LABELS, LABELS_AND_SCORES, BY_LABEL = "probabilities", "logarithms", "labels", "both", "by label"
+
+Builder: TypeAlias = Callable[[Emit, Node, Active], Layer]
+Slope: TypeAlias = Callable[[Emit, Node], Tensor]  # dy/dx, entry by entry
+Relevance: TypeAlias = Sequence[Tensor | None]  # of each output
+Flow: TypeAlias = Callable[[Emit, Node, Relevance], Iterator[tuple[int, Tensor]]]  # positions of inputs with their relevance
+Cost: TypeAlias = Callable[[Node, Layer], int]
+Sign: TypeAlias = Callable[[Node, Callable[[Tensor], bool]], bool]  # is the output ≥ 0, given which inputs are?
+Spread: TypeAlias = Callable[[Axes, Node], Sequence[Sequence[Entry] | None]]
+Counted: TypeAlias = Callable[[Node, list[Values]], Values | None]
+Places: TypeAlias = Callable[[Node, Tensor, list[int | None]], list[int | None] | None]
+Narrowed: TypeAlias = Callable[[Emit, Node, Slot, Tensor, int, int | None], Slot | None]
+Sizes: TypeAlias = Sequence[int | None]
+Fits: TypeAlias = Callable[[Node, Sequence[Sizes]], Iterator[tuple[str, Sizes, Sizes]]]
+Before: TypeAlias = Callable[[Node, Mapping[str, Node], Active], Tensor | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """An operator at the end of a classifier, before which the logits lie.
+
+    ``gives``: what it gives of them. ``one``: of one logit it makes the probability of class 1 of two. ``each``: it squashes
+    each logit by itself. ``rescales``: what goes in are probabilities of one class against the rest.
+    """
+
+    gives: str
+    one: bool = False
+    each: bool = False
+    rescales: bool = False
+
+    @property
+    def chooses(self) -> bool:
+        """Does it give a label?"""
+        return self.gives in (LABELS, LABELS_AND_SCORES)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """All that is known of an operator; None where it is not.
+
+    How relevance passes it:
+        kind: one of ``KINDS``.
+        linear: what it is as a layer.
+        constant: what it is as a layer, with the statistics of its input held constant.
+        slope: its derivative, where it is a function entry by entry.
+        jacobian: its derivative, where entries depend on each other, as a layer that is only ever pulled back.
+        flow: how relevance passes, moves or is routed.
+        undefined: what relevance is not defined on, and what people use instead.
+        cost: the multiply-adds of applying the matrix of its layer once.
+
+    What its values are:
+        sign: whether they are never negative.
+        keeps_zeros: whether its flow gives an input that is 0 no relevance, if none comes to outputs that are.
+        monotone: whether it rises or falls with its input, so that bounds of that become bounds of the output.
+        gate: how surely it makes its output a gate: 2 for functions to between 0 and 1, 1 for what may be an activation.
+        on_the_way: whether it may lie between a gate and the product, of which it is still the gate.
+        scaled: whether integers that it gives or takes stand for numbers on a grid.
+        chooses: which output tells what was chosen, and the type of that.
+
+    Where its entries are:
+        axes: which axes its outputs have, in terms of those of its inputs.
+        counted: what it makes of sizes.
+        hands_on: one of ``HANDED_ON``.
+        moves: whether entries are elsewhere than they were, so that relevance must not simply pass.
+        constants: whether some of its entries come from constants.
+        places: which axis of the graph's input each of its axes is, in terms of those of one of its inputs; for a walk to the
+            first layer.
+        channels: the axis of its input along which a layer has channels.
+        alike: whether it does the same to all entries along each axis that keeps its size.
+        summed: the axes along which it takes means or sums, or interpolates, channel by channel.
+        narrowed: the layer with one channel out, the sum over channels times coefficients that differ from sample to sample.
+
+    Its weights, and the end of a model:
+        learned: which of its inputs hold what was learned.
+        fits: what must have which sizes.
+        head: what it is at the end of a classifier.
+        before: what it takes scores or labels from there, if it leaves the largest the largest.
+    """
+
+    op: str
+    kind: str | None = None
+    linear: Builder | None = None
+    constant: Builder | None = None
+    slope: Slope | None = None
+    jacobian: Builder | None = None
+    flow: Flow | None = None
+    undefined: tuple[str, str] | None = None
+    cost: Cost | None = None
+    sign: Sign | None = None
+    keeps_zeros: bool | None = None
+    monotone: Callable[[Node], bool] | None = None
+    gate: int = 0
+    on_the_way: bool = False
+    scaled: bool = False
+    chooses: tuple[int, np.dtype[Any]] | None = None
+    axes: Spread | None = None
+    counted: Counted | None = None
+    hands_on: str | None = None
+    moves: bool | None = None
+    constants: bool | None = None
+    places: Places | None = None
+    channels: int | None = None
+    alike: Callable[[Node], bool] | None = None
+    summed: Callable[[Node, int], list[int]] | None = None
+    narrowed: Narrowed | None = None
+    learned: slice | None = None
+    fits: Fits | None = None
+    head: Head | None = None
+    before: Before | None = None
+
+
+OPERATORS: dict[str, Operator] = {}
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml", None)
+UNKNOWN = Operator("")  # nothing is known of it
+
+
+def enter(operator: Operator, *others: str) -> None:
+    """Enter an operator into the table, and ``others`` of which the same is known."""
+    for op in (operator.op, *others):
+        assert op not in OPERATORS, op
+        OPERATORS[op] = replace(operator, op=op)
+
+
+def of(node: Node) -> Operator:
+    """What is known of the operator of a node."""
+    return OPERATORS.get(node.op, UNKNOWN) if node.domain in DOMAINS else UNKNOWN
+
+
+def named(op: str) -> Operator:
+    """What is known of an operator of the standard."""
+    return OPERATORS.get(op, UNKNOWN)
+
+
+# ------------------------------------------------------------------------------------------------------------ what to enter
+
+
+def always(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
+    """Never negative, whatever goes in."""
+    return True
+
+
+def if_inputs_are(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
+    """Never negative if no input of floating-point numbers is."""
+    floats = [t for t in node.inputs if not t.left_out and is_float(t.dtype)]
+    return bool(floats) and all(nonnegative(t) for t in floats)
+
+
+def throughout(node: Node) -> bool:
+    """It never falls, or never rises."""
+    return True
+
+
+def never_negative(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
+    """Is the output of ``node`` provably ≥ 0, given what is known of its inputs?"""
+    sign = of(node).sign
+    return sign is not None and sign(node, nonnegative)
+
+
+def first(relevance: Relevance) -> Tensor:
+    """The relevance of the only output that can have any."""
+    assert relevance[0] is not None
+    return relevance[0]
+
+
+def first_input(node: Node, producer: Mapping[str, Node], active: Active) -> Tensor:
+    """What a head takes its scores from, unless it says otherwise."""
+    return node.inputs[0]
