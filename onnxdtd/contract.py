@@ -34,7 +34,9 @@ KEPT = ("bias", "stabiliser", "dead", "constants")  # the columns with relevance
 
 
 class Metadata(TypedDict):
-    """What a compiled file tells whoever wants to know; all of it plain data."""
+    """What a compiled file tells whoever wants to know; all of it plain data. A field of a request that has no entry here is
+    recorded under its own name, where it is not as by default.
+    """
 
     version: str  # of onnxdtd
     source_sha256: str  # of the file that was compiled

@@ -1,30 +1,244 @@
-"""What a caller asks for, as plain data. Imports nothing, so that the command line starts fast."""
+"""What a caller asks for, as plain data: one field is one option, of ``onnxdtd.compile`` and of the command line.
+
+A field says what it holds, how what is given becomes that, how the command line spells it and what help says of it. It imports
+nothing heavy, so that the command line starts fast.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import inspect
+import os
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar, get_type_hints
+
+from onnxdtd.errors import RequestError, suggestion
+from onnxdtd.labels import Index
 
 CONTRASTS = ("runner-up", "rest")  # what a score can be compared with
 AT_RUN_TIME = ("input", "optional")  # targets that are an input of the compiled model
 NO_CLASSES = ("argmax", *AT_RUN_TIME)  # targets that leave the class to the run time
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 @dataclass(frozen=True)
-class Request:
-    """What to explain and how; see ``onnxdtd.compile``."""
+class Option:
+    """An option of the command line."""
 
-    preset: str | None = None  # the first of ``library.DEFAULTS`` that looks at the values of the inputs
-    settings: Sequence[str] = ()
-    low: Any = None
-    high: Any = None
-    target: int | str | None = None
-    contrast: str | None = None
-    output: str | None = None
-    keep: Sequence[str] = ()
-    allow: Mapping[str, str] | None = None
-    ledger: bool = False
-    explain: Sequence[str] = ()
-    labels: Sequence[str] | None = None
-    preprocessing: Mapping[str, Any] | None = None
+    flag: str
+    help: str
+    metavar: str | None = None
+
+
+# What the field ``preprocessing`` is put together from, by key.
+PICTURES = {
+    "range": Option("--range", "What pixels 0 and 255 become, before mean and std. Gives the bounds instead.", "LO HI"),
+    "mean": Option("--mean", "What preprocessing subtracts: a number, or one a channel.", "M,M,M"),
+    "std": Option("--std", "What it then divides by.", "S,S,S"),
+    "colours": Option("--bgr", "The model takes blue first, as Caffe models do."),
+    "resize": Option("--resize", "Pixels of a picture's shorter side, or its size. Default: 256/224 of the model's.", "N|WxH"),
+    "crop": Option(
+        "--crop", "What is then cut out of the centre; none squashes instead. Default: the model's size.", "N|WxH|none"
+    ),
+}
+
+
+# ------------------------------------------------------------------------------------------- how what is given becomes a field
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists of numbers, whatever holds them."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _names(value: str | Sequence[Any]) -> tuple[str, ...]:
+    """Several names, or only one."""
+    return (value,) if isinstance(value, str) else tuple(map(str, value))
+
+
+def _or_none(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else convert(value)
+
+
+def _target(value: Any) -> Any:
+    if isinstance(value, Mapping):  # ``as_data``
+        return Index(value["index"])
+    if isinstance(value, bool) or not (isinstance(value, str) or hasattr(value, "__index__")):
+        raise RequestError(f"target {value!r}: give 'argmax', 'input', 'optional', or the label or the index of a class")
+    return value if isinstance(value, str | Index) else int(value)
+
+
+def _contrast(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return CONTRASTS[0] if value else None
+    if value not in CONTRASTS:
+        raise RequestError(f"contrast {value!r}: give one of {', '.join(CONTRASTS)}")
+    return value
+
+
+def _waivers(value: Mapping[str, str]) -> dict[str, str] | None:
+    for op, flow in value.items():
+        if flow != "pass" or not op:
+            raise RequestError(f"--allow {op}={flow}: write OP=pass or NODE=pass, to let relevance through unchanged")
+    return dict(value) or None
+
+
+# ------------------------------------------------------------------------------------------------------------------ the fields
+
+
+def offered(
+    default: Any, convert: Callable[[Any], Any], spelled: Option | Mapping[str, Option], said: str | None = None
+) -> Any:
+    """A field: ``said`` is what the help of Python says of it, by default what that of the command line says."""
+    told = said or (spelled.help if isinstance(spelled, Option) else "")
+    return field(default=default, metadata={"convert": convert, "option": spelled, "said": told})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to explain and how. Raises ``RequestError`` for what no model could be asked for."""
+
+    preset: str | None = offered(
+        None,
+        _or_none(os.fspath),
+        Option(
+            "--preset",
+            "A preset (see `onnxdtd rules`) or a TOML file. Default: dtd; lrp-epsilon for tables and signals without bounds.",
+            "NAME|FILE",
+        ),
+        'the name of a preset or a TOML file with one (``onnxdtd rules`` lists them). By default ``"dtd"``, deep Taylor '
+        'decomposition, but ``"lrp-epsilon"`` where its first layer would share relevance out by weights alone, whatever the '
+        "values: for feature vectors and signals without bounds. The metadata ``preset`` says which it was.",
+    )
+    settings: Sequence[str] = offered(
+        (),
+        _names,
+        Option("--set", "A rule for the nodes whose name matches.", "NODE-GLOB=RULE"),
+        '``"NODE-GLOB=RULE"`` overrides, for example ``"conv1=gamma(gamma=0.1)"``; the last match wins.',
+    )
+    low: Any = offered(
+        None,
+        _plain,
+        Option("--low", "Lower bound of the input: a number, or one a channel. Of one of several: INPUT=L.", "L|INPUT=L"),
+        "the lower bound of the input domain in the model's own input units: a number, one number a channel, or an array that "
+        'broadcasts against the input; where the model has several inputs also by their names, ``{"image": 0.0}``: the others '
+        "then have none.",
+    )
+    high: Any = offered(None, _plain, Option("--high", "Upper bound of the input.", "H|INPUT=H"), "the upper bound, likewise.")
+    preprocessing: Mapping[str, Any] | None = offered(
+        None,
+        _plain,
+        PICTURES,
+        "how pictures become inputs, recorded in the metadata for whoever reads them: ``range`` (what the bytes 0 and 255 "
+        'become first), ``mean``, ``std``, ``colours`` (``"rgb"``, ``"bgr"``), ``resize`` (the shorter side, or height and '
+        'width), ``crop`` (a side, height and width, or ``"none"``). The first three give the bounds instead of ``low`` and '
+        "``high``.",
+    )
+    target: int | str | None = offered(
+        None,
+        _or_none(_target),
+        Option(
+            "--target",
+            "The class to explain; `input` adds a required input `target` [batch], `optional` one with a default.",
+            "argmax|LABEL|INDEX|input|optional",
+        ),
+        'None or ``"argmax"`` for the arg-max, the label or the index of a class for that, ``"input"`` for a required input '
+        '``target`` (int64, [batch], -1 for the arg-max), ``"optional"`` for one that may be left out, which only some of the '
+        "runtimes understand. An integer that is a label of the model is that label; ``onnxdtd.labels.Index(3)`` is an index "
+        "whatever the labels are.",
+    )
+    contrast: str | None = offered(
+        None,
+        _or_none(_contrast),
+        Option(
+            "--contrast", "Explain the logit minus that of the runner-up, or minus the mean of the rest.", "[runner-up|rest]"
+        ),
+        'explain the logit minus that of the runner-up, the highest of the other classes (True or ``"runner-up"``), or minus '
+        'the mean of all others (``"rest"``).',
+    )
+    output: str | None = offered(
+        None,
+        _or_none(str),
+        Option("--output", "The output or inner tensor to explain.", "NAME"),
+        "the output (or inner tensor) to explain, where the model has several.",
+    )
+    keep: Sequence[str] = offered(
+        (),
+        _names,
+        Option("--keep", "Also output the relevance of this inner tensor.", "TENSOR"),
+        "inner tensors whose relevance becomes an output ``relevance/<tensor>``.",
+    )
+    allow: Mapping[str, str] | None = offered(
+        None,
+        _or_none(_waivers),
+        Option("--allow", "Let relevance pass an operator or a node without a rule.", "OP|NODE=pass"),
+        'operators without a rule, or nodes by name, that relevance shall pass unchanged, ``{"Op": "pass"}``; recorded in the '
+        "metadata. Only where input and output have one shape.",
+    )
+    ledger: bool = offered(
+        False,
+        bool,
+        Option("--ledger", "Also output what every layer took in, handed on and kept."),
+        "also output ``ledger``, float64 [batch, steps, columns]: what every layer took in, handed on and kept "
+        "(``onnxdtd.contract.COLUMNS``; ``Explainer`` gives it names).",
+    )
+    explain: Sequence[str] = offered(
+        (),
+        _names,
+        Option("--explain", "An input to explain; the others count as constants. Default: all of floats.", "INPUT"),
+        "the inputs that relevance is given to, by default all of floating-point numbers; the others, such as masks, count as "
+        "constants.",
+    )
+    labels: Sequence[str] | None = offered(
+        None,
+        _or_none(_names),
+        Option("--labels", "Names of the classes, one a line; shown instead of the model's own labels.", "FILE"),
+        "names of the classes, in the order of the logits, in place of the model's own labels.",
+    )
+
+    def __post_init__(self) -> None:
+        """Everything that was given becomes plain data."""
+        for entry in fields(self):
+            object.__setattr__(self, entry.name, entry.metadata["convert"](getattr(self, entry.name)))
+
+    def as_data(self) -> dict[str, Any]:
+        """The fields as JSON can hold them, by name."""
+        data = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        if isinstance(self.target, Index):  # which is no label
+            data["target"] = {"index": int(self.target)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Request:
+        """The request of ``as_data``; what is not in the data is as by default. Raises ``TypeError`` for an unknown option."""
+        names = [entry.name for entry in fields(cls)]
+        for name in data:
+            if name not in names:
+                raise TypeError(f"there is no option {name!r}{suggestion(name, names)}")
+        return cls(**data)
+
+
+# ---------------------------------------------------------------------------------------------- functions that take them all
+
+
+def takes_options(function: F) -> F:
+    """Show the fields in the signature of a function with ``**options``, and in its docstring in place of these."""
+    signature, hints = inspect.signature(function), get_type_hints(Request)
+    own = {name: parameter for name, parameter in signature.parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
+    options = [
+        inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=entry.default, annotation=hints[entry.name])
+        for entry in fields(Request)
+        if entry.name not in own
+    ]
+    function.__signature__ = signature.replace(parameters=[*own.values(), *options])  # type: ignore[attr-defined]
+    lines = textwrap.TextWrapper(120, initial_indent=" " * 8, subsequent_indent=" " * 12, break_on_hyphens=False)
+    said = [lines.fill(f"{entry.name}: {entry.metadata['said']}") for entry in fields(Request)]
+    function.__doc__ = re.sub(r" {8}options: .*", lambda _: "\n".join(said), function.__doc__ or "")
+    return function

@@ -161,7 +161,7 @@ def reached(path: Path) -> tuple[int, list[str]]:
     Under the other presets it visits fewer: what makes a gate counts as constant.
     """
     try:
-        job = prepare(path, Request("gradient"))
+        job = prepare(path, Request(preset="gradient"))
     except onnxdtd.Unsupported as error:
         graph = onnx.load(path).graph
         nodes = on_path(graph, [value.name for value in graph.output])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from onnxdtd.errors import RequestError
 from onnxdtd.labels import read
-from onnxdtd.request import CONTRASTS, Request
+from onnxdtd.request import CONTRASTS, PICTURES, Request
 
 app = typer.Typer(
     help="Write the relevance pass of an ONNX classifier into its own file.",
@@ -33,94 +34,28 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def option(flags: str, text: str, metavar: str | None = None) -> Any:
-    """Shorthand for the many options below."""
+    """Shorthand for the options of the commands."""
     return typer.Option(*flags.split(), help=text, metavar=metavar)
 
 
 Bound = float | list[float]
 
 
-def select(
-    preset: Annotated[
-        str | None,
-        option(
-            "--preset",
-            "A preset (see `onnxdtd rules`) or a TOML file. Default: dtd; lrp-epsilon for tables and signals without bounds.",
-            "NAME|FILE",
-        ),
-    ] = None,
-    settings: Annotated[list[str], option("--set", "A rule for the nodes whose name matches.", "NODE-GLOB=RULE")] = [],
-    low: Annotated[
-        list[str],
-        option("--low", "Lower bound of the input: a number, or one a channel. Of one of several: INPUT=L.", "L|INPUT=L"),
-    ] = [],
-    high: Annotated[list[str], option("--high", "Upper bound of the input.", "H|INPUT=H")] = [],
-    span: Annotated[
-        tuple[float, float] | None,
-        option("--range", "What pixels 0 and 255 become, before mean and std. Gives the bounds instead.", "LO HI"),
-    ] = None,
-    mean: Annotated[str | None, option("--mean", "What preprocessing subtracts: a number, or one a channel.", "M,M,M")] = None,
-    std: Annotated[str | None, option("--std", "What it then divides by.", "S,S,S")] = None,
-    bgr: Annotated[bool, option("--bgr", "The model takes blue first, as Caffe models do.")] = False,
-    resize: Annotated[
-        str | None,
-        option("--resize", "Pixels of a picture's shorter side, or its size. Default: 256/224 of the model's.", "N|WxH"),
-    ] = None,
-    crop: Annotated[
-        str | None,
-        option("--crop", "What is then cut out of the centre; none squashes instead. Default: the model's size.", "N|WxH|none"),
-    ] = None,
-    target: Annotated[
-        str | None,
-        option(
-            "--target",
-            "The class to explain; `input` adds a required input `target` [batch], `optional` one with a default.",
-            "argmax|LABEL|INDEX|input|optional",
-        ),
-    ] = None,
-    contrast: Annotated[
-        str | None,
-        option(
-            "--contrast", "Explain the logit minus that of the runner-up, or minus the mean of the rest.", "[runner-up|rest]"
-        ),
-    ] = None,
-    output: Annotated[str | None, option("--output", "The output or inner tensor to explain.", "NAME")] = None,
-    keep: Annotated[list[str], option("--keep", "Also output the relevance of this inner tensor.", "TENSOR")] = [],
-    allow: Annotated[
-        list[str], option("--allow", "Let relevance pass an operator or a node without a rule.", "OP|NODE=pass")
-    ] = [],
-    ledger: Annotated[bool, option("--ledger", "Also output what every layer took in, handed on and kept.")] = False,
-    explain: Annotated[
-        list[str], option("--explain", "An input to explain; the others count as constants. Default: all of floats.", "INPUT")
-    ] = [],
-    labels: Annotated[
-        Path | None, option("--labels", "Names of the classes, one a line; shown instead of the model's own labels.", "FILE")
-    ] = None,
-) -> Request:
-    """What to explain and how: the options that commands share."""
-    if (low or high) and (span or mean or std):
+def select(**given: Any) -> Request:
+    """What to explain and how, from what typer read of ``PARAMETERS``."""
+    chosen = {name: value for name, value in given.items() if value != PARAMETERS[name].default}
+    if chosen.keys() & {"low", "high"} and chosen.keys() & {"range", "mean", "std"}:
         raise RequestError("give either --low and --high, or --range, --mean and --std")
-    if bool(low) != bool(high):
+    if ("low" in chosen) != ("high" in chosen):
         raise RequestError("give both --low and --high")
-    low_, high_ = (_bound(flag, texts) if texts else None for flag, texts in (("--low", low), ("--high", high)))
-    pictures = {
-        "range": span,
-        "mean": None if mean is None else _numbers("--mean", mean),
-        "std": None if std is None else _numbers("--std", std),
-        "colours": "bgr" if bgr else None,
-        "resize": None if resize is None else _size("--resize", resize),
-        "crop": crop if crop in (None, "none") else _size("--crop", crop),
-    }
-    preprocessing = {key: value for key, value in pictures.items() if value is not None} or None
-    waivers = dict(entry.rpartition("=")[::2] if "=" in entry else (entry, "") for entry in allow)
-    names = None if labels is None else read(labels)
-    words = (preset, tuple(settings), low_, high_, target, contrast, output, tuple(keep), waivers, ledger)
-    return Request(*words, explain=tuple(explain), labels=names, preprocessing=preprocessing)
+    meant = {name: SPELLINGS[name][1](value) if name in SPELLINGS else value for name, value in chosen.items()}
+    preprocessing = {key: meant.pop(key) for key in PICTURES if key in meant}
+    return Request(**meant, preprocessing=preprocessing or None)
 
 
 def selects(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of ``select``, but those named, and their result as its argument ``request``."""
-    options = {n: p for n, p in inspect.signature(select, eval_str=True).parameters.items() if n not in without}
+    """Give a command the options of a request, but those named, and the request as its argument ``request``."""
+    options = {name: parameter for name, parameter in PARAMETERS.items() if name not in without}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True).parameters
@@ -164,6 +99,42 @@ def _size(option: str, text: str) -> int | list[int]:
         raise RequestError(f"{option} {text!r}: write a number of pixels, or WIDTHxHEIGHT{more}")
     sides = [int(side) for side in text.split("x")][::-1]
     return sides if len(sides) == 2 else sides[0]
+
+
+def _waivers(texts: Sequence[str]) -> dict[str, str]:
+    """OP=pass; what has no sign of equality is refused by its name."""
+    return dict(text.rpartition("=")[::2] if "=" in text else (text, "") for text in texts)
+
+
+# What typer reads where the command line spells a field, or a key of the preprocessing, in its own way, and what that means.
+SPELLINGS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "low": (list[str], partial(_bound, "--low")),
+    "high": (list[str], partial(_bound, "--high")),
+    "range": (tuple[float, float] | None, list),
+    "mean": (str | None, partial(_numbers, "--mean")),
+    "std": (str | None, partial(_numbers, "--std")),
+    "colours": (bool, lambda _: "bgr"),
+    "resize": (str | None, partial(_size, "--resize")),
+    "crop": (str | None, lambda text: text if text == "none" else _size("--crop", text)),
+    "target": (str | None, str),
+    "allow": (list[str], _waivers),
+    "labels": (Path | None, read),
+}
+
+
+def _parameters() -> Iterator[inspect.Parameter]:
+    """The fields of a request, and the keys of its preprocessing, as typer wants them."""
+    hints = get_type_hints(Request)
+    for entry in fields(Request):
+        spelled = entry.metadata["option"]
+        for name, shown in spelled.items() if isinstance(spelled, Mapping) else ((entry.name, spelled),):
+            kind = SPELLINGS[name][0] if name in SPELLINGS else list[str] if hints[name] == Sequence[str] else hints[name]
+            default: Any = [] if kind == list[str] else False if kind is bool else None if name in SPELLINGS else entry.default
+            annotation: Any = Annotated[kind, option(shown.flag, shown.help, shown.metavar)]
+            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+PARAMETERS = {parameter.name: parameter for parameter in _parameters()}
 
 
 def say(notes: Iterable[str]) -> None:

@@ -49,7 +49,7 @@ def with_preprocessing(request: Request, explained: Sequence[Tensor]) -> Request
     if len(explained) > 1 and len(pictures) < len(explained):
         low, high = dict.fromkeys(pictures, low), dict.fromkeys(pictures, high)
     found = replace(request, low=low, high=high, preprocessing=asked)
-    if (request.low is not None or request.high is not None) and as_data(request) != as_data(found):
+    if (request.low is not None or request.high is not None) and domain(request) != domain(found):
         raise RequestError("give either low and high, or range, mean and std of the preprocessing")
     return found
 
@@ -73,7 +73,7 @@ def by_input(request: Request, explained: Sequence[str]) -> dict[str, tuple[Any,
     return {name: (low[name], high[name]) for name in low}
 
 
-def as_data(request: Request) -> dict[str, Any] | None:
+def domain(request: Request) -> dict[str, Any] | None:
     """Numbers and lists, for the metadata: ``low`` and ``high``, or these by input where they were given so."""
     low, high = request.low, request.high
     if low is None or high is None:
@@ -98,7 +98,7 @@ def form_of(tensor: Tensor, request: Request, axis: int | None) -> Form:
     """The form of the samples, along ``axis`` of a planned input. Raises ``RequestError`` where the preprocessing asked for
     does not fit it.
     """
-    given = ends(as_data(request), tensor.name)
+    given = ends(domain(request), tensor.name)
     channel, slid = channel_axis(tensor), slid_axes(tensor)
     return Form.of(tensor.name, list(tensor.shape or ()), axis, channel, given, request.preprocessing, slid)
 

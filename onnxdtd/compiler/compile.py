@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,10 @@ from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Graph
-from onnxdtd.labels import Index, Labels
+from onnxdtd.labels import Labels
 from onnxdtd.method.toml import DEFAULTS, Library
 from onnxdtd.operators import fits
-from onnxdtd.request import CONTRASTS, NO_CLASSES, Request
+from onnxdtd.request import NO_CLASSES, Request, takes_options
 
 
 def prepare(model: files.ModelLike, request: Request) -> Prepared:
@@ -57,7 +57,6 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     library = Library()
     choice = DEFAULTS if request.preset is None else (request.preset,)
     presets = [library.overridden(library.preset(name), request.settings) for name in choice]
-    _check_allow(request.allow or {})
     inputs = files.real_inputs(source.proto)
     changes = files.normalise(source.proto)
     graph = files.graph(source.proto)
@@ -105,59 +104,13 @@ def _left_out(graph: Graph, inputs: Sequence[str], made: Plan) -> Iterator[str]:
         yield f"not explained: {', '.join(words)}; what they contribute counts as a constant"
 
 
-def _check_allow(allow: Mapping[str, str]) -> None:
-    for op, flow in allow.items():
-        if flow != "pass" or not op:
-            raise RequestError(f"--allow {op}={flow}: write OP=pass or NODE=pass, to let relevance through unchanged")
-
-
-def compile(
-    model: files.ModelLike,
-    preset: str | os.PathLike[str] | None = None,
-    *,
-    settings: Sequence[str] = (),
-    low: Any = None,
-    high: Any = None,
-    target: int | str | None = None,
-    contrast: bool | str | None = None,
-    output: str | None = None,
-    keep: Sequence[str] = (),
-    allow: Mapping[str, str] | None = None,
-    ledger: bool = False,
-    explain: Sequence[str] = (),
-    labels: Sequence[str] | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
-) -> onnx.ModelProto:
+@takes_options
+def compile(model: files.ModelLike, preset: str | os.PathLike[str] | None = None, **options: Any) -> onnx.ModelProto:
     """Compile a classifier into a model that also computes the relevance of its input.
 
     Args:
         model: path, bytes or ``onnx.ModelProto`` of a classifier.
-        preset: the name of a preset or a TOML file with one (``onnxdtd rules`` lists them). By default ``"dtd"``, deep Taylor
-            decomposition, but ``"lrp-epsilon"`` where its first layer would share relevance out by weights alone, whatever the
-            values: for feature vectors and signals without bounds. The metadata ``preset`` says which it was.
-        settings: ``"NODE-GLOB=RULE"`` overrides, for example ``"conv1=gamma(gamma=0.1)"``; the last match wins.
-        low, high: bounds of the input domain in the model's own input units: numbers, one number a channel, or arrays
-            that broadcast against the input; where the model has several inputs also by their names, ``{"image": 0.0}``: the
-            others then have none.
-        target: None or ``"argmax"`` for the arg-max, the label or the index of a class for that, ``"input"`` for a required
-            input ``target`` (int64, [batch], -1 for the arg-max), ``"optional"`` for one that may be left out, which only some
-            of the runtimes understand. An integer that is a label of the model is that label; ``onnxdtd.labels.Index(3)`` is an
-            index whatever the labels are.
-        contrast: explain the logit minus that of the runner-up, the highest of the other classes (True or ``"runner-up"``), or
-            minus the mean of all others (``"rest"``).
-        output: the output (or inner tensor) to explain, where the model has several.
-        keep: inner tensors whose relevance becomes an output ``relevance/<tensor>``.
-        allow: operators without a rule, or nodes by name, that relevance shall pass unchanged, ``{"Op": "pass"}``; recorded in
-            the metadata. Only where input and output have one shape.
-        ledger: also output ``ledger``, float64 [batch, steps, columns]: what every layer took in, handed on and kept
-            (``onnxdtd.contract.COLUMNS``; ``Explainer`` gives it names).
-        preprocessing: how pictures become inputs, recorded in the metadata for whoever reads them: ``range`` (what the bytes 0
-            and 255 become first), ``mean``, ``std``, ``colours`` (``"rgb"``, ``"bgr"``), ``resize`` (the shorter side, or
-            height and width), ``crop`` (a side, height and width, or ``"none"``). The first three give the bounds instead of
-            ``low`` and ``high``.
-        explain: the inputs that relevance is given to, by default all of floating-point numbers; the others, such as masks,
-            count as constants.
-        labels: names of the classes, in the order of the logits, in place of the model's own labels.
+        options: the fields of ``onnxdtd.request.Request``.
 
     Returns:
         The source model with all of its nodes and outputs, and the further outputs ``relevance`` (``relevance/<input>`` where
@@ -167,16 +120,7 @@ def compile(
     Raises:
         OnnxdtdError: see ``onnxdtd.errors``.
     """
-    if isinstance(target, bool) or not (target is None or isinstance(target, str) or hasattr(target, "__index__")):
-        raise RequestError(f"target {target!r}: give 'argmax', 'input', 'optional', or the label or the index of a class")
-    chosen = target if target is None or isinstance(target, str | Index) else int(target)
-    named = None if preset is None else os.fspath(preset)
-    against = (CONTRASTS[0] if contrast else None) if isinstance(contrast, bool) else contrast
-    words = (named, tuple(settings), low, high, chosen, against, output, tuple(keep), allow, ledger)
-    names = None if labels is None else tuple(map(str, labels))
-    chosen_inputs = (explain,) if isinstance(explain, str) else tuple(explain)
-    request = Request(*words, explain=chosen_inputs, labels=names, preprocessing=preprocessing)
-    return build(prepare(model, request), in_place=True)
+    return build(prepare(model, Request.from_data({"preset": preset, **options})), in_place=True)
 
 
 def build(

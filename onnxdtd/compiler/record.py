@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import onnx
 
 import onnxdtd
-from onnxdtd.compiler.bounds import as_data
+from onnxdtd.compiler.bounds import as_given, domain
 from onnxdtd.compiler.ledger import Ledger
 from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.score import Score, classes
 from onnxdtd.contract import COLUMNS, LOGIT, PARTS, Metadata
+from onnxdtd.data.preprocessing import gives_bounds
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import label
 from onnxdtd.graph.vocabulary import vocabulary
 from onnxdtd.operators.places import channel_axis, slid_axes
+from onnxdtd.request import Request
+
+ELSEWHERE = ("low", "high", "keep", "labels")  # fields of a request that entries of other names tell
 
 
 def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None, book: Ledger | None) -> Metadata:
     """What an auditor wants to know."""
     request, made = planned.request, planned.plan
-    return {
+    told: Metadata = {
         "version": onnxdtd.__version__,
         "source_sha256": planned.source.sha256,
         "changes": planned.changes,
@@ -31,7 +35,7 @@ def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None,
         "preset": str(request.preset),
         "settings": list(request.settings),
         "rules": {step.name: str(step.rule) for step in made.steps if step.rule is not None},
-        "bounds": as_data(request),
+        "bounds": domain(request),
         "channels": {t.name: channel_axis(t) for t in made.inputs},
         "slides": {t.name: slid_axes(t) for t in made.inputs},
         "preprocessing": request.preprocessing,
@@ -57,6 +61,34 @@ def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None,
         "allow": dict(request.allow or {}),
         "samples": dict(made.samples.axes),
         "ledger": {"steps": book.steps, "columns": list(COLUMNS)} if book else None,
+    }
+    return told | _further(request)
+
+
+def _further(request: Request) -> Any:
+    """The options that were given and that no entry of the contract tells."""
+    plain = Request().as_data()
+    known = (*Metadata.__annotations__, *ELSEWHERE)
+    return {name: value for name, value in request.as_data().items() if value != plain[name] and name not in known}
+
+
+def told_request(metadata: Mapping[str, Any], explained: Collection[str]) -> dict[str, Any]:
+    """The request that metadata tells of, as data. Of a target at run time it does not tell whether it is optional.
+
+    Args:
+        metadata: of a compiled file.
+        explained: the inputs that relevance is given to, to tell apart what was kept; others do no harm.
+    """
+    preprocessing, target = metadata.get("preprocessing"), metadata["target"]
+    low, high = as_given(None if preprocessing and gives_bounds(preprocessing) else metadata["bounds"])
+    told = {name: metadata[name] for name in Request.__dataclass_fields__ if name in metadata}
+    return told | {
+        "low": low,
+        "high": high,
+        "keep": [name for name in metadata["relevance"] if name not in explained],
+        "labels": metadata.get("names"),
+        "ledger": metadata["ledger"] is not None,
+        "target": {"index": target} if isinstance(target, int) else target,
     }
 
 

@@ -10,7 +10,7 @@ from statistics import median
 
 import numpy as np
 
-from onnxdtd.compiler.bounds import as_data
+from onnxdtd.compiler.bounds import domain
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.data.channels import ends
 from onnxdtd.data.read import drawn, open_size, sized, worded
@@ -49,7 +49,7 @@ def bench(model: Path, request: Request, batches: Sequence[int], provider: str |
     if any(batch < 1 for batch in batches) or rounds < 1:
         raise RequestError("batches and rounds are at least 1")
     job = prepare(model, request)
-    bounds, channels = as_data(job.request), {t.name: channel_axis(t) for t in job.plan.inputs}
+    bounds, channels = domain(job.request), {t.name: channel_axis(t) for t in job.plan.inputs}
     providers = [provider] if provider else None
     explainer, plain = Explainer(build(job), providers, folder=model.parent), session(str(model), providers)
     declared = {name: node.shape for name, node in explainer.inputs.items()}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import onnxdtd
-from onnxdtd.compiler.bounds import as_data
+from onnxdtd.compiler.bounds import domain
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.data.channels import ends
 from onnxdtd.data.forms import space_axes
@@ -204,7 +204,7 @@ class Evaluation:
         """The settings as JSON."""
         form = self.first.form
         chosen = {**asdict(self.settings), "patch": self.patch(self.first), "samples": self.count}
-        low, high = ends(as_data(self.first.planned.request), form.name)
+        low, high = ends(domain(self.first.planned.request), form.name)
         given = {"low": low, "high": high, "preprocessing": form.preprocessing, "output": self.request.output}
         known = {name: value for name, value in given.items() if value is not None}
         rules = {"settings": list(self.request.settings)} if self.request.settings else {}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
+from onnxdtd.compiler.record import told_request
 from onnxdtd.contract import Metadata
 from onnxdtd.data.channels import ends
 from onnxdtd.data.preprocessing import DEFAULTS, NUMBERS, byte_ends, checked
 from onnxdtd.errors import RequestError
 from onnxdtd.request import Request
+
+READING = ("low", "high", "preprocessing", "target", "labels")  # how files are read, and what a file may be told
 
 
 def settled(metadata: Metadata, request: Request, name: str) -> Metadata:
@@ -19,21 +23,15 @@ def settled(metadata: Metadata, request: Request, name: str) -> Metadata:
 
     The target is not looked at: some files take one. Raises ``RequestError`` where the request contradicts the file.
     """
-    plain = Request()
     explained = metadata.get("channels") or metadata["relevance"]
-    asked: dict[str, tuple[Any, Any, Any]] = {
-        "preset": (request.preset, plain.preset, metadata["preset"]),
-        "set": (list(request.settings), [], metadata["settings"]),
-        "contrast": (request.contrast, plain.contrast, "runner-up" if metadata["contrast"] is True else metadata["contrast"]),
-        "output": (request.output, None, metadata["output"]),
-        "keep": ([t for t in request.keep if t not in metadata["relevance"]], [], None),
-        "allow": (dict(request.allow or {}), {}, metadata["allow"]),
-        "ledger": (request.ledger, False, metadata["ledger"] is not None),
-        "explain": ([t for t in request.explain if t not in explained], [], None),
+    have, plain = (r.as_data() for r in (Request.from_data(told_request(metadata, explained)), Request()))
+    wanted = request.as_data() | {
+        "keep": [tensor for tensor in request.keep if tensor not in metadata["relevance"]],
+        "explain": [tensor for tensor in request.explain if tensor not in explained],
     }
-    for option, (wanted, default, has) in asked.items():
-        if wanted not in (default, has):
-            raise _fixed(f"--{option}")
+    for option in fields(Request):
+        if option.name not in READING and wanted[option.name] not in (plain[option.name], have[option.name]):
+            raise _fixed(option.metadata["option"].flag)
     preprocessing = checked(request.preprocessing)
     low, high = byte_ends(preprocessing)
     low, high = (given if end is None else end for given, end in ((request.low, low), (request.high, high)))
@@ -46,13 +44,13 @@ def settled(metadata: Metadata, request: Request, name: str) -> Metadata:
             found["bounds"] = {**(metadata["bounds"] or {}), name: {"low": low, "high": high}}
         elif not (_same(low, recorded[0]) and _same(high, recorded[1])):
             raise _fixed(f"its bounds of {name!r} are {recorded[0]} and {recorded[1]}, not {low} and {high}: they")
-    have = metadata.get("preprocessing")
-    if preprocessing is not None and have is None:
+    known = metadata.get("preprocessing")
+    if preprocessing is not None and known is None:
         found["preprocessing"] = preprocessing
-    elif preprocessing is not None and have is not None:
+    elif preprocessing is not None and known is not None:
         for key in (key for key in DEFAULTS if key not in NUMBERS):  # numbers were compared as bounds
-            if preprocessing[key] not in (DEFAULTS[key], have[key]):
-                raise _fixed(f"its preprocessing has {key} {have[key] or 'by default'}, not {preprocessing[key]}: it")
+            if preprocessing[key] not in (DEFAULTS[key], known[key]):
+                raise _fixed(f"its preprocessing has {key} {known[key] or 'by default'}, not {preprocessing[key]}: it")
     return found
 
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.compile import prepare
@@ -71,5 +67,4 @@ def weight_digests(model: Path) -> dict[str, str]:
 
 def asked(request: Request, presets: Sequence[str]) -> list[Any]:
     """All that presets and other options say, as JSON: the bounds with all of their entries, what is in files of presets."""
-    options = json.dumps(asdict(request), default=lambda array: np.asarray(array).tolist())
-    return [json.loads(options), list(presets), definitions(presets)]
+    return [request.as_data(), list(presets), definitions(presets)]

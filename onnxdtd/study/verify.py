@@ -19,18 +19,15 @@ import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 import onnxdtd
-from onnxdtd.compiler.bounds import as_given
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.compiler.prepared import Prepared
-from onnxdtd.compiler.record import predictor
+from onnxdtd.compiler.record import predictor, told_request
 from onnxdtd.contract import PARTS, PREFIX, Metadata, entries, read_metadata
 from onnxdtd.data.channels import ends
-from onnxdtd.data.preprocessing import gives_bounds
 from onnxdtd.data.read import drawn, open_size, sized, worded
 from onnxdtd.errors import ModelError, OnnxdtdError
 from onnxdtd.graph import files
 from onnxdtd.graph.slices import leading
-from onnxdtd.labels import Index
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
 from onnxdtd.study.accounts import checked, joined, table
@@ -123,26 +120,10 @@ def _placed(fresh: onnx.ModelProto, have: onnx.ModelProto) -> onnx.ModelProto:
 
 def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | None) -> Request:
     """What was asked for when the model was compiled."""
-    inputs = {value.name for value in have.graph.input}
-    preprocessing = facts.get("preprocessing")
-    low, high = as_given(None if preprocessing and gives_bounds(preprocessing) else facts["bounds"])
-    fixed = isinstance(facts["target"], int)
-    optional = facts["target"] == "input" and facts["target_input"] in {tensor.name for tensor in have.graph.initializer}
-    return Request(
-        preset=str(preset or facts["preset"]),
-        settings=tuple(facts["settings"]),
-        low=low,
-        high=high,
-        target="optional" if optional else Index(facts["target"]) if fixed else facts["target"],
-        contrast="runner-up" if facts["contrast"] is True else facts["contrast"] or None,
-        output=facts["output"],
-        keep=tuple(name for name in facts["relevance"] if name not in inputs),
-        allow=facts["allow"],
-        ledger=facts["ledger"] is not None,
-        explain=tuple(facts.get("explain", ())),
-        labels=facts.get("names"),
-        preprocessing=preprocessing,
-    )
+    data = told_request(facts, {value.name for value in have.graph.input})
+    if data["target"] == "input" and facts["target_input"] in {tensor.name for tensor in have.graph.initializer}:
+        data["target"] = "optional"
+    return Request.from_data(data | {"preset": preset or facts["preset"]})
 
 
 def _another_model(recorded: object, given: files.Source) -> Check:

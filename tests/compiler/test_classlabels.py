@@ -229,9 +229,9 @@ def test_labels_in_metadata(entries: dict[str, str], labels: list[str] | None) -
 def test_operators_before_metadata() -> None:
     made = linear(["cat", "dog", "eel"])
     made.metadata_props.add(key="names", value="{0: 'a', 1: 'b', 2: 'c'}")
-    assert prepare(made, Request("lrp-epsilon")).said.labels == ["cat", "dog", "eel"]
+    assert prepare(made, Request(preset="lrp-epsilon")).said.labels == ["cat", "dog", "eel"]
     made = linear([0, 1, 2])
-    assert prepare(made, Request("lrp-epsilon")).said.labels is None
+    assert prepare(made, Request(preset="lrp-epsilon")).said.labels is None
     made.metadata_props.add(key="names", value="{0: 'a', 1: 'b', 2: 'c'}")
     job = Job(Explainer(compiled(made), CPU))
     result, _ = job.explain(Sample("s", x()[0]))

@@ -148,11 +148,11 @@ def test_strings_are_fed(dtype: Any) -> None:
 
 
 def test_what_is_left_out_is_named() -> None:
-    assert prepare(worded(), Request("lrp-epsilon")).plan.notes == [
+    assert prepare(worded(), Request(preset="lrp-epsilon")).plan.notes == [
         "not explained: sex (strings); what they contribute counts as a constant"
     ]
-    assert prepare(columns([1.0]), Request("lrp-epsilon", explain=("a",))).plan.notes == [
+    assert prepare(columns([1.0]), Request(preset="lrp-epsilon", explain=("a",))).plan.notes == [
         "not explained: b (float32); what they contribute counts as a constant"
     ]
-    assert prepare(columns([1.0]), Request("lrp-epsilon")).plan.notes == []
+    assert prepare(columns([1.0]), Request(preset="lrp-epsilon")).plan.notes == []
     onnx.checker.check_model(worded())

@@ -49,7 +49,7 @@ def at(name: str) -> Situation:
 
 def moved(name: str, preset: str = "lrp-epsilon", settings: tuple[str, ...] = ()) -> dict[str, str]:
     """The layers that take another tensor for their output, and which."""
-    job = prepare(net(name), Request(preset, settings))
+    job = prepare(net(name), Request(preset=preset, settings=settings))
     pairs = zip(job.plan.steps, rectified(job.plan.steps, at(job.plan.logits.name)), strict=True)
     return {a.name: b.layer.y.name for a, b in pairs if a.layer and b.layer and a.layer.y is not b.layer.y}
 
@@ -75,7 +75,7 @@ def test_not_where_a_rule_above_gives_relevance_to_zeros(rule: str) -> None:
 
 
 def test_not_where_the_walk_starts() -> None:
-    job = prepare(net("chain"), Request("lrp-epsilon"))
+    job = prepare(net("chain"), Request(preset="lrp-epsilon"))
     ends = [[step.layer.y.name for step in rectified(job.plan.steps, at(name))[:3:2] if step.layer] for name in "yrh"]
     assert ends == [["h", "r"], ["h", "c"], ["a", "r"]]
 

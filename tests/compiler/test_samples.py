@@ -34,7 +34,7 @@ XS = eighths(RNG, 5, 4, 6)
 
 def found(proto: onnx.ModelProto) -> Samples:
     """The samples of a planned model."""
-    return prepare(proto, Request("gradient")).plan.samples
+    return prepare(proto, Request(preset="gradient")).plan.samples
 
 
 def net(nodes: Sequence[onnx.NodeProto], weights: Weights, output: str = "y", **inputs: Any) -> onnx.ModelProto:

@@ -103,13 +103,13 @@ def test_the_default_preset_looks_at_the_values(name: str) -> None:
     assert len(chosen) == len(job.plan.notes) == (expected != "dtd")
     bounded = prepare(made, Request(low=0.0, high=1.0))
     assert (bounded.request.preset, bounded.plan.notes, bounded.plan.by_weights) == ("dtd", [], [])
-    asked = prepare(made, Request("dtd"))
+    asked = prepare(made, Request(preset="dtd"))
     assert asked.request.preset == "dtd"
     assert len(asked.plan.notes) == len(asked.plan.by_weights) == (expected != "dtd")
     for note in asked.plan.notes:
         assert note.startswith(f"the preset dtd shares relevance out by weights alone at {asked.plan.by_weights[0]!r}")
         assert "--low and --high" in note
-    assert all(prepare(made, Request(preset)).plan.by_weights == [] for preset in ("lrp-epsilon", "gradient", "dtd-z"))
+    assert all(prepare(made, Request(preset=preset)).plan.by_weights == [] for preset in ("lrp-epsilon", "gradient", "dtd-z"))
     assert onnxdtd.compile(made).SerializeToString() == onnxdtd.compile(made, expected).SerializeToString()
 
 

@@ -593,7 +593,7 @@ def test_an_entry_that_matches_nothing_is_a_note(entry, tmp_path):
     path = write(
         tmp_path, f"[preset.p]\nlayers = [{{ rule = 'w2', {entry} }}, {{ rule = 'z', family = 'conv' }}, {{ rule = 'z' }}]"
     )
-    job = compiler.prepare(NET, Request(str(path)))
+    job = compiler.prepare(NET, Request(preset=str(path)))
     assert job.plan.notes == [f"{path}, [preset.p], entry 1: matches no layer of this model"]
     assert [str(step.rule) for step in job.plan.steps if step.rule] == ["z", "z"]
 
@@ -605,8 +605,8 @@ def test_a_setting_in_the_shadow_of_others_is_a_note():
 
 def test_what_matches_is_not_noted(tmp_path):
     path = write(tmp_path, "[preset.p]\nlayers = [{ rule = 'w2', name = 'y_*' }, { rule = 'z+', op = 'Gemm' }]")
-    assert compiler.prepare(NET, Request(str(path))).plan.notes == []
-    assert compiler.prepare(NET, Request("dtd", low=0.0, high=1.0)).plan.notes == []
+    assert compiler.prepare(NET, Request(preset=str(path))).plan.notes == []
+    assert compiler.prepare(NET, Request(preset="dtd", low=0.0, high=1.0)).plan.notes == []
 
 
 @pytest.mark.parametrize(
@@ -639,7 +639,7 @@ NORMED = model(
 def test_every_operator_that_a_rule_decides_can_be_chosen(derivative, op, tmp_path):
     rule = "gradient" if derivative else "flat"
     path = write(tmp_path, f"[preset.p]\n{derivative}\nlayers = [{{ rule = '{rule}', op = '{op}' }}, {{ rule = '{rule}' }}]")
-    assert len(compiler.prepare(NORMED, Request(str(path))).plan.notes) == (op == "Softmax")
+    assert len(compiler.prepare(NORMED, Request(preset=str(path))).plan.notes) == (op == "Softmax")
 
 
 DIVISION = [  # a preset, what --set asks for in it, what the message says

@@ -617,7 +617,7 @@ def test_not_fused(layer, behind):
 
 def steps(net: ModelProto, **request: Any) -> list[str]:
     """The operators of each step of the plan."""
-    return [step.op for step in prepare(net, Request("dtd", **request)).plan.steps]
+    return [step.op for step in prepare(net, Request(preset="dtd", **request)).plan.steps]
 
 
 def test_fused_unless_somebody_looks_between():

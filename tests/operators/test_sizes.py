@@ -67,7 +67,7 @@ def test_samples_are_followed_through_computed_sizes(way: str, fixed: bool) -> N
     weights |= {"ten": np.asarray([10]), "w": eighths(RNG, 3, 5), "v": eighths(RNG, 10, 3)}
     proto, x = model(nodes, {"x": [4, 3, 6] if fixed else ["t", "n", 6]}, ["y"], weights), eighths(RNG, 4, 3, 6)
     result = onnxdtd.Explainer(onnxdtd.compile(proto, "lrp-epsilon", ledger=True))(x)
-    assert prepare(proto, Request("lrp-epsilon")).plan.samples.axes == {"x": 1}
+    assert prepare(proto, Request(preset="lrp-epsilon")).plan.samples.axes == {"x": 1}
     assert result.ledger is not None
     np.testing.assert_allclose(result.ledger.totals()["relevance"], result.relevance["x"].sum((0, 2)), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(result.ledger.unaccounted, 0, atol=1e-5)

@@ -20,7 +20,7 @@ from onnxdtd.study.checks import Check
 @pytest.fixture(scope="module")
 def job() -> Prepared:
     weights = {"w": eighths(np.random.default_rng(2), 4, 3)}
-    return prepare(model([node("MatMul", "x w", "z")], {"x": ["n", 4]}, ["z"], weights), Request("lrp-0"))
+    return prepare(model([node("MatMul", "x w", "z")], {"x": ["n", 4]}, ["z"], weights), Request(preset="lrp-0"))
 
 
 def ledger(*logits: float, **columns: list[float]) -> Ledger:

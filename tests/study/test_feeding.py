@@ -165,5 +165,5 @@ def test_verify_and_bench_know_words(tmp_path: Path) -> None:
     assert Explainer(tmp_path / "made.onnx", CPU).metadata["strings"] == {"sex": ["female", "male"]}
     assert verify(tmp_path / "made.onnx", tmp_path / "net.onnx").passed
     assert verify(tmp_path / "made.onnx", tmp_path / "net.onnx", archive(tmp_path)).passed
-    (timing,) = bench(tmp_path / "net.onnx", Request("lrp-epsilon"), [2], rounds=1)
+    (timing,) = bench(tmp_path / "net.onnx", Request(preset="lrp-epsilon"), [2], rounds=1)
     assert timing.batch == 2

@@ -27,7 +27,7 @@ def dense(batch: int | str, head: str | None, classes: int = 3) -> onnx.ModelPro
 
 
 def scores(proto: onnx.ModelProto, folder: Path) -> Scores:
-    return Scores(prepare(proto, Request("lrp-epsilon")), folder, threads=1)
+    return Scores(prepare(proto, Request(preset="lrp-epsilon")), folder, threads=1)
 
 
 @pytest.mark.parametrize("batch", ["n", 1, 3])
@@ -65,7 +65,7 @@ def test_what_runs_is_what_fits(tmp_path: Path) -> None:
 def test_bundled_models_through_their_own_file() -> None:
     x = np.load(MODELS / "digits_samples.npz")["image"]
     path = MODELS / "digits_resnet.onnx"
-    found = Scores(prepare(path, Request("dtd", low=0.0, high=1.0)), MODELS)
+    found = Scores(prepare(path, Request(preset="dtd", low=0.0, high=1.0)), MODELS)
     (expected,) = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"image": x})
     np.testing.assert_allclose(found.probabilities(found.logits(x)), expected, atol=1e-6)
 
@@ -74,7 +74,7 @@ def test_a_head_that_hides_its_logits() -> None:
     """scikit-learn's: the logits come from nodes of our own."""
     x = np.load(MODELS / "digits_samples.npz")["image"].reshape(20, 64)
     path = MODELS / "digits_sklearn.onnx"
-    found = Scores(prepare(path, Request("dtd", low=0.0, high=1.0)), MODELS)
+    found = Scores(prepare(path, Request(preset="dtd", low=0.0, high=1.0)), MODELS)
     _, expected = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"image": x})
     np.testing.assert_allclose(found.probabilities(found.logits(x)), expected, atol=1e-6)
 
@@ -85,7 +85,7 @@ def test_one_class_against_the_rest() -> None:
     path = ROOT / "models" / "iris_logreg_skl2onnx.onnx"
     x = np.load(ROOT / "data" / "iris_150.npz")
     data = x[next(n for n in x.files if x[n].ndim == 2)].astype(np.float32)
-    found = Scores(prepare(path, Request("lrp-epsilon")), path.parent)
+    found = Scores(prepare(path, Request(preset="lrp-epsilon")), path.parent)
     logits = found.logits(data)
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     runs = [session.run(None, {session.get_inputs()[0].name: row[None]})[1] for row in data]

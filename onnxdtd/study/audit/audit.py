@@ -21,7 +21,7 @@ import onnx
 
 import onnxdtd
 from onnxdtd.compiler import compile as compiler
-from onnxdtd.compiler.bounds import as_data, as_given, form_of
+from onnxdtd.compiler.bounds import as_given, domain, form_of
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.score import classes
@@ -196,7 +196,7 @@ class Job:
             entry["means"] = {name: summed(values) for name, values in entry["samples"].items() if mean(values) is not None}
             entry["verdict"] = verdict(entry)
         differences = _differences(entries, len(self.xs))
-        low, high = as_given(as_data(self.request))
+        low, high = as_given(domain(self.request))
         settings = {
             "samples": len(self.xs),
             "neurons": self.neurons,

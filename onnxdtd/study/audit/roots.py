@@ -152,7 +152,7 @@ class Network:
     def __init__(self, job: Prepared, model: ModelLike, request: Request, sources: Sequence[Tensor]):
         self.logits = job.plan.logits
         plain = Request(
-            "gradient", output=job.plan.output, contrast=request.contrast, allow=request.allow, explain=request.explain
+            preset="gradient", output=job.plan.output, contrast=request.contrast, allow=request.allow, explain=request.explain
         )
         seeded = build(prepare(model, replace(plain, target="input", keep=[self.logits.name])))
         self._explainer = Explainer(seeded, folder=folder(job), threads=1)

@@ -333,7 +333,7 @@ def test_wrong_requests(tmp_path: Path) -> None:
 
 def test_the_target_of_the_request_does_not_count(tmp_path: Path) -> None:
     """Nor its preset, and rules set by hand do not stop a derivative."""
-    request = Request("nonsense", target=1, settings=("a_node=flat",), ledger=True)
+    request = Request(preset="nonsense", target=1, settings=("a_node=flat",), ledger=True)
     work = job(tmp_path, mlp(), "lrp-0", "gradient", request=request)
     assert work.facts.rules == {"lrp-0": {"a_node": "flat", "y_node": "epsilon(epsilon=0)"}, "gradient": None}
     measure = work.prepare()
@@ -381,7 +381,7 @@ def test_samples_of_another_size_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     for name, side in (("a", 8), ("b", 9), ("c", 8)):
         Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(tmp_path / "pictures" / f"{name}.png")
-    subject = Subject(tmp_path / "net.onnx", Request("dtd", low=0.0, high=1.0), tmp_path / "pictures")
+    subject = Subject(tmp_path / "net.onnx", Request(preset="dtd", low=0.0, high=1.0), tmp_path / "pictures")
     items, left_out, right = measurable(subject, tmp_path, 5)
     assert right == [], "there are no labels"
     assert [item.name for item in items] == ["a.png", "c.png"]

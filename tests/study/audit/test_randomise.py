@@ -48,7 +48,7 @@ def conv_net() -> onnx.ModelProto:
 
 
 def found(proto: onnx.ModelProto, preset: str = "dtd") -> list[Weights]:
-    return layers(prepare(proto, Request(preset)))
+    return layers(prepare(proto, Request(preset=preset)))
 
 
 def values(proto: onnx.ModelProto) -> dict[str, np.ndarray]:

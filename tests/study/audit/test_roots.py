@@ -48,7 +48,7 @@ def only(table: Sequence[Mapping[str, Any]], layer: str = "c_node") -> Mapping[s
 
 
 def checked(proto: onnx.ModelProto, rule: str, **bounds: float) -> Mapping[str, Any]:
-    request = Request("lrp-0", settings=(f"c_node={rule}",), **bounds)
+    request = Request(preset="lrp-0", settings=(f"c_node={rule}",), **bounds)
     return only(roots(proto, request, POINT, [0], neurons=2))
 
 
@@ -114,21 +114,23 @@ def test_bounds_are_the_domain_of_the_first_layer() -> None:
 
 def test_no_root_on_the_line() -> None:
     """At x = 0 every direction of z+ is 0."""
-    row = only(roots(hidden(bias=3.0), Request("lrp-0", ("c_node=z+",)), POINT * 0, [0], neurons=4))
+    row = only(roots(hidden(bias=3.0), Request(preset="lrp-0", settings=("c_node=z+",)), POINT * 0, [0], neurons=4))
     assert (row["neurons"], row["hinge"], row["domain"], row["region"], row["passes"]) == (1, 0, 0, 0, 0)
     assert row["residual"] is None
 
 
 def test_rules_without_a_root_have_no_row() -> None:
     for preset in ("lrp-alpha2beta1", "lrp-alpha1beta0", "gradient", "gradient-x-input"):
-        assert roots(hidden(), Request(preset), POINT, [0]) == []
-    assert [row["layer"] for row in roots(hidden(), Request("lrp-0", ("c_node=flat",)), POINT, [0])] == ["y_node"]
+        assert roots(hidden(), Request(preset=preset), POINT, [0]) == []
+    assert [row["layer"] for row in roots(hidden(), Request(preset="lrp-0", settings=("c_node=flat",)), POINT, [0])] == [
+        "y_node"
+    ]
 
 
 def test_of_the_top_layer_only_the_explained_neurons() -> None:
     nodes = [node("Relu", "x", "h"), node("Gemm", "h w", "y")]
     proto = model(nodes, {"x": ["n", 2]}, ["y"], {"w": np.ones((2, 3), np.float32)})
-    assert roots(proto, Request("dtd"), np.ones((5, 2), np.float32), [-1, 0, 1, 2, 2], neurons=20)[0]["neurons"] == 5
+    assert roots(proto, Request(preset="dtd"), np.ones((5, 2), np.float32), [-1, 0, 1, 2, 2], neurons=20)[0]["neurons"] == 5
 
 
 @pytest.mark.parametrize("target", [0, 1])
@@ -146,7 +148,7 @@ def test_another_winner_is_another_region(target: int) -> None:
     ]
     weights = {"w": np.ones((1, 1, 1, 1)), "u": np.asarray([[1, 0]]), "b": np.asarray([0, 1])}
     proto = model(nodes, {"x": ["n", 1, 1, 2]}, ["y"], {name: value.astype(np.float32) for name, value in weights.items()})
-    row = only(roots(proto, Request("dtd"), POINT.reshape(1, 1, 1, 2), [target], neurons=2))
+    row = only(roots(proto, Request(preset="dtd"), POINT.reshape(1, 1, 1, 2), [target], neurons=2))
     assert (row["hinge"], row["domain"], row["region"]) == (1, 1, 0.5)
 
 
@@ -211,7 +213,7 @@ def prepare_any(proto: onnx.ModelProto) -> Any:
     whole.graph.node.append(node("Flatten", "y", "flat"))
     del whole.graph.output[:]
     whole.graph.output.append(onnx.helper.make_tensor_value_info("flat", 1, [None, None]))
-    return prepare(whole, Request("dtd-z"))
+    return prepare(whole, Request(preset="dtd-z"))
 
 
 def residual_net(batch: int | str = "n", dtype: np.dtype = FLOAT) -> onnx.ModelProto:
@@ -259,7 +261,7 @@ def results(proto: onnx.ModelProto, request: Request, layer: str, each: int = 8)
 
 @pytest.mark.parametrize("layer", ["a_node", "c_node", "f_node", "y_node"])
 def test_taylor_is_exact_inside_the_region_only(layer: str) -> None:
-    found = results(residual_net(), Request("dtd", low=0.0, high=1.0), layer)
+    found = results(residual_net(), Request(preset="dtd", low=0.0, high=1.0), layer)
     assert all(result["hinge"] for result in found)
     inside = [result["residual"] for result in found if result["region"]]
     outside = [result["residual"] for result in found if not result["region"]]
@@ -270,7 +272,7 @@ def test_taylor_is_exact_inside_the_region_only(layer: str) -> None:
 
 def test_other_tensors_are_held() -> None:
     """The logit as a function of d alone: h, which d comes from, is that of the sample."""
-    proto, request = residual_net(), Request("dtd")
+    proto, request = residual_net(), Request(preset="dtd")
     job = prepare(proto, request)
     step = next(s for s in job.plan.steps if s.name == "f_node")
     network = Network(job, proto, request, list(step.inputs))
@@ -293,7 +295,7 @@ def cut_at(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 
 def test_the_batch_makes_no_difference() -> None:
-    tables = [roots(residual_net(b), Request("dtd", low=0.0, high=1.0), XS, [0] * 6, neurons=24) for b in ("n", 1, 4)]
+    tables = [roots(residual_net(b), Request(preset="dtd", low=0.0, high=1.0), XS, [0] * 6, neurons=24) for b in ("n", 1, 4)]
     assert [row["layer"] for row in tables[0]] == ["a_node", "c_node", "f_node", "y_node"]
     for table in tables[1:]:
         for row, expected in zip(table, tables[0], strict=True):
@@ -311,17 +313,17 @@ def two_inputs(folder: Path) -> Path:
 
 def test_several_inputs_and_external_weights(tmp_path: Path) -> None:
     xs = {"a": np.ones((3, 2), np.float32), "b": np.full((3, 3), 2, np.float32)}
-    table = roots(two_inputs(tmp_path), Request("dtd", low=0.0, high=4.0), xs, [0, 1, -1])
+    table = roots(two_inputs(tmp_path), Request(preset="dtd", low=0.0, high=4.0), xs, [0, 1, -1])
     assert [(row["layer"], row["rule"], row["hinge"], row["domain"]) for row in table] == [
         ("c_node", "zB", 1, 1),
         ("y_node", "z+", 1, 1),
     ]
     with pytest.raises(RequestError, match="several inputs"):
-        roots(two_inputs(tmp_path), Request("dtd"), xs["a"], [0, 1, -1])
+        roots(two_inputs(tmp_path), Request(preset="dtd"), xs["a"], [0, 1, -1])
 
 
 def test_half_precision() -> None:
-    request = Request("dtd", low=0.0, high=1.0)
+    request = Request(preset="dtd", low=0.0, high=1.0)
     exact, half = (roots(residual_net(dtype=np.dtype(kind)), request, XS, [0] * 6) for kind in (np.float32, np.float16))
     assert [row["hinge"] for row in half] == [row["hinge"] for row in exact]
     assert [row["region"] for row in half] == pytest.approx([row["region"] for row in exact], abs=0.1)
@@ -329,7 +331,8 @@ def test_half_precision() -> None:
 
 def test_contrast_and_targets_change_the_logit_only() -> None:
     table = [
-        roots(residual_net(), Request("dtd", contrast=c), XS, t, neurons=6) for c, t in ((None, [0] * 6), ("rest", [1] * 6))
+        roots(residual_net(), Request(preset="dtd", contrast=c), XS, t, neurons=6)
+        for c, t in ((None, [0] * 6), ("rest", [1] * 6))
     ]
     assert [row["hinge"] for row in table[0][:3]] == [row["hinge"] for row in table[1][:3]] == [1, 1, 1]
     assert table[0][1]["residual"] != table[1][1]["residual"]
@@ -338,7 +341,7 @@ def test_contrast_and_targets_change_the_logit_only() -> None:
 def test_on_a_trained_net() -> None:
     """What Sixt and Landgraf found: hardly a root lies in the linear region of the input."""
     for name in ("digits_cnn", "digits_resnet"):
-        table = roots(MODELS / f"{name}.onnx", Request("dtd", low=0.0, high=1.0), SAMPLES, [-1] * 20, neurons=40)
+        table = roots(MODELS / f"{name}.onnx", Request(preset="dtd", low=0.0, high=1.0), SAMPLES, [-1] * 20, neurons=40)
         assert [row["rule"] for row in table][:2] == ["zB", "z+"]
         assert all(row["hinge"] == 1 for row in table)
         assert table[0]["domain"] == 1
@@ -349,7 +352,7 @@ def test_on_a_trained_net() -> None:
 def test_logits_that_no_tensor_of_the_model_holds() -> None:
     """A LinearClassifier gives probabilities only; of one linear layer every region is the same."""
     x = np.load(ROOT / "data" / "iris_150.npz")["x"][::15].astype(np.float32)
-    (row,) = roots(ROOT / "models" / "iris_logreg_skl2onnx.onnx", Request("dtd", low=0.0, high=8.0), x, [-1] * 10)
+    (row,) = roots(ROOT / "models" / "iris_logreg_skl2onnx.onnx", Request(preset="dtd", low=0.0, high=8.0), x, [-1] * 10)
     assert (row["neurons"], row["hinge"], row["region"]) == (9, 1.0, 1.0), "the tenth has a logit below 0"
 
 
