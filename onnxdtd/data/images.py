@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,7 +32,6 @@ FEW_TRACES = 16
 STRETCHES = 400  # of a long signal; the relevance of the steps in one is added up
 FRAMES = 16  # of a long clip; the relevance of the frames between two is added up
 ACROSS = 8  # frames in a row
-PICTURES = ("image", "frames")  # kinds that are drawn as the picture that went in
 
 
 @dataclass(frozen=True)
@@ -51,28 +50,18 @@ def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, for
     Raises ``OnnxdtdError`` where it cannot be written.
     """
     arranged = arrangement(x.shape, form.slides)
-    values, shares = arranged.of(form.shown(x) if arranged.kind in PICTURES else x), arranged.of(relevance)
-    size = SIZES[arranged.kind](values.shape)
+    kind = KINDS[arranged.kind]
+    values, shares = arranged.of(form.shown(x) if kind.picture else x), arranged.of(relevance)
+    size = kind.size(values.shape)
     figure = Figure(figsize=size, layout="constrained")
     _fit(figure, figure.suptitle(_wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
-    if arranged.kind == "bars":
-        _bars(figure, values, shares, caption.features)
-    else:
-        {"image": _image, "traces": _traces, "frames": _frames}[arranged.kind](figure, values, shares)
+    kind.draw(figure, values, shares, caption.features)
     below = [_wrapped(text, size[0] * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
     _fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
         file = io.BytesIO()
         figure.savefig(file, dpi=110, format="png")
     atomic.write(path, file.getvalue(), OnnxdtdError)  # no fault of the sample: the next would fail as well
-
-
-SIZES = {  # of the figure in inches, by the shape of what is drawn
-    "image": lambda shape: (5.4, 6.0) if _is_wide(shape) else (7.6, 4.4),
-    "traces": lambda shape: (8.6, round(1.7 + min(max(3.0, 0.36 * shape[0]), 0.155 * max(shape[0], 32)), 1)),
-    "frames": lambda shape: (8.6, 1.3 + 2.2 * -(-min(shape[0], FRAMES) // ACROSS)),
-    "bars": lambda shape: (7, 4.4),
-}
 
 
 def _fit(figure: Figure, text: Text) -> None:
@@ -130,7 +119,7 @@ def _shown(axes: Axes, values: np.ndarray, limit: float, aspect: Literal["auto",
     return axes.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest", aspect=aspect)
 
 
-def _image(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
+def _image(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
     """[H, W, C], x from 0 to 1; where there are no colours, rows and columns are numbered."""
     left, right = figure.subplots(2, 1) if _is_wide(x.shape) else figure.subplots(1, 2)
     aspect: Literal["auto", "equal"] = "auto" if max(x.shape[:2]) > ACROSS * min(x.shape[:2]) else "equal"
@@ -149,7 +138,7 @@ def _image(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
             axes.set(xticks=[], yticks=[])
 
 
-def _traces(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
+def _traces(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
     """[C, T]: each channel a line over its relevance in colours, and the sum of that; where there is one, that of each step."""
     shares, width = stretches(relevance, STRETCHES), -(-x.shape[1] // STRETCHES)
     ends = np.arange(shares.shape[1] + 1) * width - 0.5
@@ -203,7 +192,7 @@ def _sums(axes: Axes, sums: np.ndarray) -> None:
     axes.set_xticks([-largest, largest], [f"{-largest:.2g}", f"{largest:.2g}"] if largest else ["", "0"])
 
 
-def _frames(figure: Figure, x: np.ndarray, relevance: np.ndarray) -> None:
+def _frames(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
     """[F, H, W, C], x from 0 to 1: rows of frames, each over its heatmap; of a long clip some with what is around them."""
     count, width = x.shape[0], -(-x.shape[0] // FRAMES)
     shares = stretches(relevance.sum(axis=-1), FRAMES, axis=0)
@@ -242,3 +231,25 @@ def _bars(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequen
 def _symmetric(axes: Axes, shares: np.ndarray, vertical: bool) -> None:
     limit = 1.05 * (float(np.abs(shares).max()) or 1.0)
     (axes.set_ylim if vertical else axes.set_xlim)(-limit, limit)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How samples of a kind are drawn: ``size`` of the figure in inches, by the shape of what is drawn; ``draw`` takes a
+    figure, the sample, its relevance and the names of its features. A ``picture`` is shown as it was before preprocessing.
+    """
+
+    size: Callable[[Sequence[int]], tuple[float, float]]
+    draw: Callable[[Figure, np.ndarray, np.ndarray, Sequence[str]], None]
+    picture: bool = False
+
+
+KINDS = {  # by the names that ``arrangement`` gives
+    "image": Kind(lambda shape: (5.4, 6.0) if _is_wide(shape) else (7.6, 4.4), _image, picture=True),
+    "traces": Kind(
+        lambda shape: (8.6, round(1.7 + min(max(3.0, 0.36 * shape[0]), 0.155 * max(shape[0], 32)), 1)),
+        _traces,
+    ),
+    "frames": Kind(lambda shape: (8.6, 1.3 + 2.2 * -(-min(shape[0], FRAMES) // ACROSS)), _frames, picture=True),
+    "bars": Kind(lambda shape: (7, 4.4), _bars),
+}

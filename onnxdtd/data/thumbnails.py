@@ -11,7 +11,7 @@ from PIL import Image
 
 from onnxdtd.data.arrangement import arrangement
 from onnxdtd.data.forms import Form
-from onnxdtd.data.images import FRAMES, PICTURES, colours, pixels, stretches
+from onnxdtd.data.images import FRAMES, KINDS, colours, pixels, stretches
 
 SMALL = 160  # pixels on the longer side
 CHART = 100  # ... on the shorter one of a chart
@@ -29,7 +29,7 @@ def _drawn(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[bytes, byt
     """The same as bytes."""
     arranged = arrangement(x.shape, form.slides)
     kind, shares = arranged.kind, arranged.of(relevance)
-    if kind in PICTURES:
+    if KINDS[kind].picture:
         picture, heatmap = pixels(arranged.of(form.shown(x))), shares.sum(axis=-1)
         if kind == "frames":
             picture, heatmap = _sheet(picture[:: -(-len(picture) // FRAMES)]), _sheet(stretches(heatmap, FRAMES, axis=0))
