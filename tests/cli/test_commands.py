@@ -12,7 +12,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 from PIL import Image
+from terminal import Ran, ran
 
 import onnxdtd
 from onnxdtd import Explainer, __version__
@@ -34,44 +34,6 @@ BUNDLED = ("digits_mlp", "digits_cnn", "digits_resnet", "digits_sklearn", "two_d
 BOUNDS = ("--low", "0", "--high", "1")
 CNN = MODELS / "digits_cnn.onnx"
 SAMPLES = MODELS / "digits_samples.npz"
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Run a command line inside this process."""
-    monkeypatch.setattr(cli.out, "width", 160)
-    monkeypatch.delenv("ONNXDTD_TRACEBACK", raising=False)
-
-    def command(*args: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["onnxdtd", *map(str, args)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        shown = capsys.readouterr()
-        return Ran(int(stopped.value.code or 0), shown.out, shown.err)
-
-    return command
-
-
-def ran(*args: object, cwd: Path | None = None, **environment: str) -> Ran:
-    """Run a command line in a process of its own."""
-    command = [sys.executable, "-m", "onnxdtd", *map(str, args)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160", **environment}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, check=False, timeout=60)
-    return Ran(done.returncode, done.stdout, done.stderr)
 
 
 def digits() -> np.ndarray:
@@ -266,7 +228,9 @@ def test_an_entry_of_a_file_that_matches_nothing_is_a_note(run: Callable[..., Ra
     file = tmp_path / "mine.toml"
     file.write_text("[preset.p]\nlayers = [{ op = 'ConvTranspose', rule = 'w2' }, { rule = 'z' }]\n")
     note = f"note: {file}, [preset.p], entry 1: matches no layer of this model\n"
-    for command in (("compile", CNN, "-o", tmp_path / "c.onnx"), ("inspect", CNN), ("explain", CNN, SAMPLES, "-o", tmp_path)):
+    few = tmp_path / "few.npy"
+    np.save(few, digits()[:1])
+    for command in (("compile", CNN, "-o", tmp_path / "c.onnx"), ("inspect", CNN), ("explain", CNN, few, "-o", tmp_path)):
         done = run(*command, "--preset", file)
         assert done.code == 0
         assert note in done.err

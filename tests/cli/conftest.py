@@ -1,0 +1,3 @@
+"""Every test here may run command lines."""
+
+from terminal import run as run
