@@ -185,7 +185,7 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_ray_cluster_gives_the_same(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
-    job = digits(tmp_path, fill="noise", seed=3)
+    job = replace(digits(tmp_path, fill="noise", seed=3, samples=6), models=[MODELS / "digits_cnn.onnx"])
     try:
         assert job.assemble(run(job, 2, "ray", tmp_path / "journal")) == evaluated(job, tmp_path)
     finally:

@@ -259,8 +259,8 @@ def test_a_model_that_does_not_run(source: Path, compiled: Path) -> None:
 
 def test_deep(tmp_path: Path) -> None:
     """Deeper than Python's stack."""
-    deep = [node("Relu", f"t{i}", f"t{i + 1}") for i in range(2000)]
-    nodes = [node("MatMul", "x w", "t0"), *deep, node("MatMul", "t2000 v", "y")]
+    deep = [node("Relu", f"t{i}", f"t{i + 1}") for i in range(1100)]
+    nodes = [node("MatMul", "x w", "t0"), *deep, node("MatMul", "t1100 v", "y")]
     path, source = of(model(nodes, {"x": ["n", 4]}, ["y"], {"w": eighths(RNG, 4, 4), "v": eighths(RNG, 4, 3)}), tmp_path)
     report = verify(path, source)
     assert report.passed, report.checks
