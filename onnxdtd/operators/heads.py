@@ -92,24 +92,11 @@ def is_transparent(operator: Operator) -> bool:
 
 
 INTEGERS = np.dtype(np.int64)
-enter(
-    Operator(
-        "ArgMax",
-        kind=CHOICE,
-        chooses=(0, INTEGERS),
-        axes=spread.chosen,
-        head=Head(gives=LABELS),
-        before=first_input,
-    )
-)
+enter(Operator("ArgMax", kind=CHOICE, chooses=(0, INTEGERS), axes=spread.chosen, head=Head(gives=LABELS), before=first_input))
 enter(Operator("ArgMin", kind=CHOICE, chooses=(0, INTEGERS), axes=spread.chosen))
 enter(
     Operator(
-        "LinearClassifier",
-        kind=HEAD,
-        axes=spread.labelled,
-        head=Head(gives=LABELS_AND_SCORES, one=True),
-        before=first_input,
+        "LinearClassifier", kind=HEAD, axes=spread.labelled, head=Head(gives=LABELS_AND_SCORES, one=True), before=first_input
     )
 )
 enter(Operator("ZipMap", kind=HEAD, head=Head(gives=BY_LABEL), before=first_input))

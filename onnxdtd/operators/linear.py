@@ -247,48 +247,23 @@ def add(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("affine", slots, y, b, one_to_one=dims(slots[0].x) == dims(y))
 
 
+ENTRYWISE = Operator("", kind=LINEAR, cost=each_entry, axes=spread.broadcast, places=places.still)
 enter(
-    Operator(
-        "Add",
-        kind=LINEAR,
+    replace(
+        ENTRYWISE,
+        op="Add",
         linear=add,
-        cost=each_entry,
         sign=if_inputs_are,
         on_the_way=True,
-        axes=spread.broadcast,
         counted=sizes.total,
-        places=places.still,
         learned=slice(None),
         before=heads.before_sum,
     )
 )
 
-enter(
-    Operator(
-        "Sub",
-        kind=LINEAR,
-        linear=add,
-        cost=each_entry,
-        on_the_way=True,
-        axes=spread.broadcast,
-        counted=sizes.difference,
-        places=places.still,
-        learned=slice(None),
-    )
-)
+enter(replace(ENTRYWISE, op="Sub", linear=add, on_the_way=True, counted=sizes.difference, learned=slice(None)))
 
-enter(
-    Operator(
-        "Sum",
-        kind=LINEAR,
-        linear=add,
-        cost=each_entry,
-        sign=if_inputs_are,
-        axes=spread.broadcast,
-        places=places.still,
-        learned=slice(None),
-    )
-)
+enter(replace(ENTRYWISE, op="Sum", linear=add, sign=if_inputs_are, learned=slice(None)))
 
 
 def scale(e: Emit, node: Node, active: Active) -> Layer:
@@ -306,31 +281,27 @@ def scale(e: Emit, node: Node, active: Active) -> Layer:
 
 
 enter(
-    Operator(
-        "Mul",
+    replace(
+        ENTRYWISE,
+        op="Mul",
         kind=PRODUCT,
         linear=scale,
-        cost=each_entry,
         sign=if_inputs_are,
         on_the_way=True,
-        axes=spread.broadcast,
         counted=sizes.product,
-        places=places.still,
         learned=slice(None),
     )
 )
 
 enter(
-    Operator(
-        "Div",
+    replace(
+        ENTRYWISE,
+        op="Div",
         kind=PRODUCT,
         linear=scale,
-        cost=each_entry,
         sign=if_inputs_are,
         on_the_way=True,
-        axes=spread.broadcast,
         counted=sizes.quotient,
-        places=places.still,
         # nothing that is learned: a number drawn near zero would blow everything up
         before=heads.before_quotient,
     )
@@ -343,16 +314,7 @@ def negate(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("affine", [Slot(x, -1.0, e.mul, e.mul, elementwise=True)], y, one_to_one=True)
 
 
-enter(
-    Operator(
-        "Neg",
-        kind=LINEAR,
-        linear=negate,
-        cost=each_entry,
-        axes=spread.broadcast,
-        places=places.still,
-    )
-)
+enter(Operator("Neg", kind=LINEAR, linear=negate, cost=each_entry, axes=spread.broadcast, places=places.still))
 
 
 def einsum(e: Emit, node: Node, active: Active) -> Layer:
@@ -528,39 +490,17 @@ def reduce(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=0 not in axes)], y)
 
 
-enter(
-    Operator(
-        "GlobalAveragePool",
-        kind=LINEAR,
-        linear=reduce,
-        cost=each_entry,
-        sign=if_inputs_are,
-        axes=spread.pooled,
-        channels=places.FIRST,
-        summed=reduced_axes,
-    )
-)
+REDUCED = Operator("", kind=LINEAR, linear=reduce, cost=each_entry, sign=if_inputs_are, summed=reduced_axes)
+enter(replace(REDUCED, op="GlobalAveragePool", axes=spread.pooled, channels=places.FIRST))
 
 enter(
     Operator(
-        "ReduceMean",
-        kind=LINEAR,
-        linear=reduce,
-        cost=each_entry,
-        sign=if_inputs_are,
-        axes=spread.reduced,
-        summed=reduced_axes,
+        "ReduceMean", kind=LINEAR, linear=reduce, cost=each_entry, sign=if_inputs_are, axes=spread.reduced, summed=reduced_axes
     )
 )
 enter(
     Operator(
-        "ReduceSum",
-        kind=LINEAR,
-        linear=reduce,
-        cost=each_entry,
-        sign=if_inputs_are,
-        axes=spread.reduced,
-        summed=reduced_axes,
+        "ReduceSum", kind=LINEAR, linear=reduce, cost=each_entry, sign=if_inputs_are, axes=spread.reduced, summed=reduced_axes
     )
 )
 

@@ -7,6 +7,7 @@ relevance. What it does not mention (shapes, pads, indices) carries no relevance
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from onnxdtd.operators.table import (
     SOME,
     Operator,
     Relevance,
-    Spread,
     enter,
     first,
     first_input,
@@ -44,36 +44,21 @@ def if_any_is(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
 
 # Move: a permutation, a selection or a copy of entries; relevance goes back by the transpose.
 
+MOVED = Operator("", kind=MOVE, keeps_zeros=True, hands_on=SOME, moves=True, sign=if_inputs_are)
+
 
 def reshaped(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """The same entries in the same order."""
     yield 0, e("Reshape", first(relevance), e.shape(node.inputs[0]))
 
 
-def _in_order(op: str, axes: Spread) -> None:
-    """Enter an operator that gives the same entries in the same order."""
-    enter(
-        Operator(
-            op,
-            kind=MOVE,
-            flow=reshaped,
-            sign=if_inputs_are,
-            keeps_zeros=True,
-            on_the_way=True,
-            axes=axes,
-            counted=sizes.same,
-            hands_on=IN_ORDER,
-            moves=True,
-            places=places.reshaped,
-            before=first_input,
-        )
-    )
-
-
-_in_order("Reshape", spread.reshaped)
-_in_order("Flatten", spread.flattened)
-_in_order("Squeeze", spread.squeezed)
-_in_order("Unsqueeze", spread.unsqueezed)
+RESHAPED = replace(
+    MOVED, flow=reshaped, on_the_way=True, counted=sizes.same, hands_on=IN_ORDER, places=places.reshaped, before=first_input
+)
+enter(replace(RESHAPED, op="Reshape", axes=spread.reshaped))
+enter(replace(RESHAPED, op="Flatten", axes=spread.flattened))
+enter(replace(RESHAPED, op="Squeeze", axes=spread.squeezed))
+enter(replace(RESHAPED, op="Unsqueeze", axes=spread.unsqueezed))
 
 
 def transposed(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
@@ -83,13 +68,10 @@ def transposed(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int,
 
 
 enter(
-    Operator(
-        "Transpose",
-        kind=MOVE,
+    replace(
+        MOVED,
+        op="Transpose",
         flow=transposed,
-        keeps_zeros=True,
-        moves=True,
-        sign=if_inputs_are,
         on_the_way=True,
         axes=spread.transposed,
         hands_on=ALL,
@@ -110,16 +92,12 @@ def concatenated(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[in
 
 
 enter(
-    Operator(
-        "Concat",
-        kind=MOVE,
+    replace(
+        MOVED,
+        op="Concat",
         flow=concatenated,
-        keeps_zeros=True,
-        moves=True,
-        sign=if_inputs_are,
         axes=spread.concatenated,
         counted=sizes.joined,
-        hands_on=SOME,
         constants=True,
         places=places.still,
         before=heads.before_pair,
@@ -141,20 +119,7 @@ def split(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tens
     yield 0, e("Concat", *pieces, axis=node.attrs.get("axis", 0))
 
 
-enter(
-    Operator(
-        "Split",
-        kind=MOVE,
-        flow=split,
-        keeps_zeros=True,
-        moves=True,
-        sign=if_inputs_are,
-        on_the_way=True,
-        axes=spread.split,
-        hands_on=SOME,
-        places=places.still,
-    )
-)
+enter(replace(MOVED, op="Split", flow=split, on_the_way=True, axes=spread.split, places=places.still))
 
 
 def padded(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
@@ -167,18 +132,8 @@ def padded(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Ten
 
 
 enter(
-    Operator(
-        "Pad",
-        kind=MOVE,
-        flow=padded,
-        keeps_zeros=True,
-        moves=True,
-        sign=filled,
-        axes=spread.padded,
-        hands_on=SOME,
-        constants=True,
-        places=places.still,
-        alike=throughout,
+    replace(
+        MOVED, op="Pad", flow=padded, sign=filled, axes=spread.padded, constants=True, places=places.still, alike=throughout
     )
 )
 
@@ -198,17 +153,13 @@ def is_contiguous(node: Node) -> bool:
 
 
 enter(
-    Operator(
-        "Slice",
-        kind=MOVE,
+    replace(
+        MOVED,
+        op="Slice",
         flow=sliced,
-        keeps_zeros=True,
-        moves=True,
-        sign=if_inputs_are,
         on_the_way=True,
         axes=spread.sliced,
         counted=sizes.cut,
-        hands_on=SOME,
         places=places.still,
         alike=is_contiguous,
     )
@@ -247,47 +198,14 @@ def selected(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, T
 
 
 enter(
-    Operator(
-        "Gather",
-        kind=MOVE,
-        flow=selected,
-        keeps_zeros=True,
-        moves=True,
-        sign=if_inputs_are,
-        on_the_way=True,
-        axes=spread.gathered,
-        counted=sizes.picked,
-        hands_on=SOME,
-        places=places.gathered,
+    replace(
+        MOVED, op="Gather", flow=selected, on_the_way=True, axes=spread.gathered, counted=sizes.picked, places=places.gathered
     )
 )
 
-enter(
-    Operator(
-        "Expand",
-        kind=MOVE,
-        flow=selected,
-        keeps_zeros=True,
-        moves=True,
-        sign=if_inputs_are,
-        on_the_way=True,
-        axes=spread.expanded,
-        hands_on=SOME,
-    )
-)
+enter(replace(MOVED, op="Expand", flow=selected, on_the_way=True, axes=spread.expanded))
 
-enter(
-    Operator(
-        "Tile",
-        kind=MOVE,
-        flow=selected,
-        keeps_zeros=True,
-        moves=True,
-        sign=if_inputs_are,
-        axes=spread.tiled,
-        hands_on=SOME,
-    )
-)
+enter(replace(MOVED, op="Tile", flow=selected, axes=spread.tiled))
 
 
 def scattered(e: Emit, x: Tensor, source: Tensor, relevance: Tensor) -> Tensor:
@@ -307,20 +225,7 @@ def chosen(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Ten
     yield 2, e.unbroadcast(e("Where", condition, zero, first(relevance)), shape, no)
 
 
-enter(
-    Operator(
-        "Where",
-        kind=MOVE,
-        flow=chosen,
-        keeps_zeros=True,
-        moves=True,
-        sign=if_inputs_are,
-        axes=spread.broadcast,
-        hands_on=SOME,
-        constants=True,
-        places=places.still,
-    )
-)
+enter(replace(MOVED, op="Where", flow=chosen, axes=spread.broadcast, constants=True, places=places.still))
 
 
 def space_to_depth(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
@@ -328,18 +233,7 @@ def space_to_depth(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[
     yield 0, e("DepthToSpace", first(relevance), blocksize=node.attrs["blocksize"])
 
 
-enter(
-    Operator(
-        "SpaceToDepth",
-        kind=MOVE,
-        flow=space_to_depth,
-        keeps_zeros=True,
-        moves=True,
-        sign=if_inputs_are,
-        axes=spread.blocks,
-        hands_on=ALL,
-    )
-)
+enter(replace(MOVED, op="SpaceToDepth", flow=space_to_depth, axes=spread.blocks, hands_on=ALL))
 
 
 def depth_to_space(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
@@ -354,18 +248,7 @@ def depth_to_space(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[
     yield 0, e("Reshape", swapped, e.shape(x))
 
 
-enter(
-    Operator(
-        "DepthToSpace",
-        kind=MOVE,
-        flow=depth_to_space,
-        keeps_zeros=True,
-        moves=True,
-        sign=if_inputs_are,
-        axes=spread.blocks,
-        hands_on=ALL,
-    )
-)
+enter(replace(MOVED, op="DepthToSpace", flow=depth_to_space, axes=spread.blocks, hands_on=ALL))
 
 
 # Route: the winner takes all; of several equal winners, the first.
@@ -428,16 +311,7 @@ enter(
     )
 )
 
-enter(
-    Operator(
-        "ReduceMax",
-        kind=ROUTE,
-        flow=global_max,
-        sign=if_inputs_are,
-        keeps_zeros=True,
-        axes=spread.reduced,
-    )
-)
+enter(Operator("ReduceMax", kind=ROUTE, flow=global_max, sign=if_inputs_are, keeps_zeros=True, axes=spread.reduced))
 
 
 def extreme(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
@@ -451,25 +325,11 @@ def extreme(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Te
 
 
 enter(
-    Operator(
-        "Max",
-        kind=ROUTE,
-        flow=extreme,
-        monotone=throughout,
-        sign=if_any_is,
-        axes=spread.broadcast,
-        places=places.still,
-    )
+    Operator("Max", kind=ROUTE, flow=extreme, monotone=throughout, sign=if_any_is, axes=spread.broadcast, places=places.still)
 )
 
 enter(
     Operator(
-        "Min",
-        kind=ROUTE,
-        flow=extreme,
-        monotone=throughout,
-        sign=if_inputs_are,
-        axes=spread.broadcast,
-        places=places.still,
+        "Min", kind=ROUTE, flow=extreme, monotone=throughout, sign=if_inputs_are, axes=spread.broadcast, places=places.still
     )
 )

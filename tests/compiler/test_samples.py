@@ -402,6 +402,14 @@ def test_cells_of_a_map_are_classes(preset: str) -> None:
         np.testing.assert_allclose(found.relevance["x"][i : i + 1], want, rtol=1e-5, atol=1e-6)
 
 
+def test_cells_squashed_by_a_sigmoid_written_out() -> None:
+    nodes = [node("Conv", "x w", "z"), node("Neg", "z", "m"), node("Exp", "m", "e"), node("Add", "e one", "d")]
+    nodes += [node("Reciprocal", "d", "s"), node("Reshape", "s rows", "y")]
+    proto = net(nodes, {"w": KERNEL, "one": np.float32(1), "rows": np.array([0, -1])}, x=["n", 1, 6, 6])
+    want, found = (onnxdtd.Explainer(onnxdtd.compile(p, "lrp-epsilon", target=5))(PICTURES) for p in (cells(), proto))
+    np.testing.assert_array_equal(found.relevance["x"], want.relevance["x"])
+
+
 @pytest.mark.parametrize(("head", "rows"), [("Softmax", (0, -1)), ("Sigmoid", (-1, 16))], ids=["a softmax", "rows of channels"])
 def test_other_maps_are_refused(head: str, rows: Sequence[int]) -> None:
     """A softmax compares cells of a row only; and channels are no samples."""

@@ -248,7 +248,7 @@ def test_a_net_that_begins_with_a_function_that_rises_has_a_first_layer(op: str)
     begin = node(op, "x c" if op == "Max" else "x", "h")
     weights = {"w": eighths(RNG, 6, 3)} | ({"c": np.float32(0)} if op == "Max" else {})
     proto = model([begin, node("MatMul", "h w", "y")], {"x": ["n", 6]}, ["y"], weights)
-    job = prepare(proto, Request("dtd", low=-2.0, high=2.0))
+    job = prepare(proto, Request(preset="dtd", low=-2.0, high=2.0))
     (layer,) = [step for step in job.plan.steps if step.facts is not None]
     assert layer.facts is not None
     assert (layer.facts.first, layer.facts.bounds) == (True, True)

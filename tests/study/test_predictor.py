@@ -94,3 +94,13 @@ def test_one_class_against_the_rest() -> None:
     np.testing.assert_allclose(sigmoids / sigmoids.sum(axis=1, keepdims=True), rows, atol=1e-6)
     with pytest.raises(RequestError, match="no softmax"):
         found.probabilities(logits)
+
+
+def test_sigmoids_written_out_are_one_class_against_the_rest(tmp_path: Path) -> None:
+    """1 / (1 + exp(-z)) of several classes is no softmax of z."""
+    nodes = [node("MatMul", "x w", "z"), node("Neg", "z", "n"), node("Exp", "n", "e"), node("Add", "e one", "d")]
+    weights = {"w": eighths(RNG, 4, 3), "one": np.float32(1)}
+    proto = model([*nodes, node("Reciprocal", "d", "y")], {"x": ["n", 4]}, ["y"], weights)
+    found = scores(proto, tmp_path)
+    with pytest.raises(RequestError, match="the probabilities of this model are no softmax of its logits"):
+        found.probabilities(found.logits(eighths(RNG, 2, 4)))
