@@ -30,44 +30,57 @@ def addition(planned: Planned, inject: str | None = None, shortcuts: Sequence[Sh
 
     Raises ``Unsupported`` with all steps that cannot be taken, ``RequestError`` and ``ModelError`` for the rest.
     """
-    with planned.emit.forgetting():
+    e = planned.emit
+    with e.forgetting(), e.within(TARGET):
         return _addition(planned, inject, shortcuts)
 
 
 def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut]) -> Addition:
     e, plan, request = planned.emit, planned.plan, planned.request
-    e.scope = TARGET
     if plan.derivative and request.ledger:
         raise RequestError(f"--ledger: the preset {request.preset!r} is a derivative, of which nothing is conserved")
     bounds = Bounds(e, plan, planned.bounded)
     book = Ledger(e, plan, bounds.of) if request.ledger else None
     scored = score(e, plan, request) if inject is None else None
     start = _injected(e, plan, str(inject)) if scored is None else _start(e, plan, scored)
+    if book is not None:
+        book.seed(start.seed)
     steps = taken(plan.steps, start, Situation(start.arrived, request.keep, plan.nonnegative), shortcuts)
-    relevance = walk(e, steps, start, Context(plan.nonnegative, bounds.of), book)
-    relevance |= _replaced(start, relevance, request.keep)
+    with e.within(steps[0].name if steps else TARGET):  # the step next to the inputs
+        relevance = walk(e, steps, start, Context(plan.nonnegative, bounds.of), book)
+        relevance |= _replaced(start, relevance, request.keep)
+        names, results = _results(planned, relevance)
+        told = metadata(planned, names, scored, book)
+        if scored is not None:
+            results.append(e.named(scored.total, str(told["logit"]), scored.total.shape))
+    if book is not None:
+        with e.within(LEDGER):
+            results.append(e.named(book.output(), LEDGER, [book.batch, len(book.steps), len(COLUMNS)]))
+    _check_names(planned, results)
+    nodes, constants = map(list, e.live(results, start.seed))
+    fed = start.seed if scored is None else scored.target
+    optional = fed is not None and scored is not None and request.target == "optional"
+    return Addition(
+        nodes,
+        constants,
+        inputs=[] if fed is None else [_declared(fed)],
+        outputs=list(map(_declared, results)),
+        defaults=[helper.make_tensor(fed.name, TensorProto.INT64, [1], [-1])] if fed is not None and optional else [],
+        shapes=list(e.declared([*planned.source.proto.graph.node, *nodes])),
+        metadata=told,
+    )
+
+
+def _results(planned: Planned, relevance: dict[str, Tensor]) -> tuple[dict[str, str], list[Tensor]]:
+    """The outputs for the relevance of inputs and tensors to keep, and their names by those of the tensors."""
+    e, plan = planned.emit, planned.plan
     for tensor in plan.inputs:
         if plan.derivative and tensor.name in relevance:
             x = _seen(e, tensor, planned.imputed.get(tensor.name))
             relevance[tensor.name] = of_gradient(e, plan.derivative, x, relevance[tensor.name])
     names = {t.name: RELEVANCE if len(plan.inputs) == 1 else relevance_of(t.name) for t in plan.inputs}
-    names |= {name: relevance_of(name) for name in request.keep if name not in names}
-    results = [_relevance(planned, name, result, relevance) for name, result in names.items()]
-    told = metadata(planned, names, scored, book)
-    if scored is not None:
-        results.append(e.named(scored.total, str(told["logit"]), scored.total.shape))
-    if book is not None:
-        e.scope = LEDGER
-        results.append(e.named(book.output(), LEDGER, [book.batch, len(book.steps), len(COLUMNS)]))
-    _check_names(planned, results)
-    nodes, constants = map(list, e.live(results, start.seed))
-    fed = start.seed if scored is None else scored.target
-    defaults = []
-    if scored is not None and scored.target is not None and request.target == "optional":
-        defaults.append(helper.make_tensor(scored.target.name, TensorProto.INT64, [1], [-1]))
-    shapes = list(e.declared([*planned.source.proto.graph.node, *nodes]))
-    inputs = [] if fed is None else [_declared(fed)]
-    return Addition(nodes, constants, inputs, list(map(_declared, results)), defaults, shapes, told)
+    names |= {name: relevance_of(name) for name in planned.request.keep if name not in names}
+    return names, [_relevance(planned, name, result, relevance) for name, result in names.items()]
 
 
 def _injected(e: Emit, plan: Plan, name: str) -> Start:

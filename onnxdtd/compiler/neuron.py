@@ -11,7 +11,9 @@ that is linear gives the neuron itself, with the weights Aᵀc.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from onnxdtd.operators.layer import Layer, Slot, shape_of
 from onnxdtd.operators.moves import reshaped
 from onnxdtd.operators.narrowed import in_width, over, positive
 from onnxdtd.operators.table import ALL, AS_THEY_ARE, IN_ORDER, of
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass
@@ -47,6 +52,16 @@ def neurons(e: Emit, plan: Plan, c: Tensor, value: Tensor) -> Start:
     writer = _Writer(e, plan, value)
     writer.descend(c)
     return writer.start
+
+
+def _within(method: Callable[Concatenate[_Writer, Step, P], T]) -> Callable[Concatenate[_Writer, Step, P], T]:
+    """What a method builds is named after the step that it is about."""
+
+    def named(self: _Writer, step: Step, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.e.within(step.name):
+            return method(self, step, *args, **kwargs)
+
+    return named
 
 
 class _Writer:
@@ -81,18 +96,19 @@ class _Writer:
                     ends.append((_source(step, i), back, shares[i], step))
             else:
                 u = self.neuron(step, c)
-                self.e.scope = step.name
-                self.start.arrived[u.name] = self.summed(relevance, tensor)
+                with self.e.within(step.name):
+                    self.start.arrived[u.name] = self.summed(relevance, tensor)
 
+    @_within
     def handed(self, step: Step, tensor: Tensor, values: Tensor) -> list[tuple[int, Tensor]]:
         """What a step without a rule hands to its inputs of the relevance, or of the coefficients, of one of its outputs."""
         assert step.flow is not None
-        self.e.scope = step.name
         given = [values if t.name == tensor.name else None for t in step.outputs]
         return [(i, part) for i, part in step.flow(self.e, step.nodes[0], given) if step.inputs[i] is not None]
 
     # ----------------------------------------------------------------------------------------------------- one number
 
+    @_within
     def neuron(self, step: Step, c: Tensor) -> Tensor:
         """Σ c y of what a step with a rule gives, [batch, 1]."""
         for write in (self.of_sum, self.of_pool):
@@ -132,20 +148,18 @@ class _Writer:
             slots.append(part)
         return self.note(step, replace(layer, slots=slots, y=self.number(step, c), b=self.bias(step, c)))
 
+    @_within
     def summand(self, step: Step, slot: Slot, c: Tensor) -> Slot | None:
         """The neuron of a term of a sum."""
         e = self.e
-        e.scope = step.name
         whole = isinstance(slot.w, float) or known(dims(slot.w)) in ([], [1], [1, 1])
         part = self.below(slot.x, as_tensor(slot.adjoint(c, 1.0 if whole else in_width(e, slot.w))), step)
-        e.scope = step.name
         w = 1.0 if not whole else slot.w if isinstance(slot.w, float) else e("Reshape", in_width(e, slot.w), [1, 1])
         return None if part is None else Slot(part, w, e.mul, e.mul, elementwise=True)
 
     def of_layer(self, step: Step, c: Tensor) -> Tensor:
         """A layer whose weights are Aᵀc. What a rule takes for a weight of 1 is one wherever a coefficient is not 0."""
         e, layer, slots = self.e, _layer(step), []
-        e.scope = step.name
         some = positive(e, e("Abs", c))
         for slot in layer.slots:
             added = self.summand(step, slot, c) if slot.elementwise and layer.family == "dense" else None  # C of a Gemm
@@ -167,9 +181,9 @@ class _Writer:
 
         return Slot(x, w, forward, lambda s, w: e.mul(e("Reshape", s, place), w), batched=axis == 0, one=one)
 
+    @_within
     def number(self, step: Step, c: Tensor) -> Tensor:
         """Σ c y"""
-        self.e.scope = step.name
         y = _layer(step).y
         return self.summed(self.times(c, y), y)
 
@@ -200,7 +214,6 @@ class _Writer:
         kept = len(before) == len(after)
         if self.samples(x) in pooled or len(channels) != 1 or (kept and any(after[i] != 1 for i in pooled)):
             return None
-        self.e.scope = step.name
         channel = channels[0] if kept else channels[0] - sum(i < channels[0] for i in pooled)
         pooled_map = self.average(step, y, c, channel)
         if pooled_map is None:
@@ -216,9 +229,11 @@ class _Writer:
         None where something not linear is behind it, or something linear that mixes channels and positions.
         """
         step = self.giver(tensor, above)
-        if step is None:
-            return None
-        self.e.scope = step.name
+        return None if step is None else self.map_of(step, tensor, c, axis)
+
+    @_within
+    def map_of(self, step: Step, tensor: Tensor, c: Tensor, axis: int) -> Tensor | None:
+        """The same of what ``step`` gives."""
         node, u = step.nodes[0], self.channel(tensor, c, axis)
         self.start.replaced[tensor.name] = u.name if shape_of(tensor)[axis] == 1 else None
         if step.rule is None:
@@ -239,6 +254,7 @@ class _Writer:
         b = None if layer.b is None else over(self.e, self.times(c, layer.b), [axis])
         return self.note(step, Layer(layer.family, slots, u, b, exact=layer.exact))
 
+    @_within
     def average(self, step: Step, y: Tensor, c: Tensor, axis: int) -> Tensor | None:
         """The same pool over a map with one channel, where it leaves the channels, along ``axis`` of ``y``, alone."""
         node, x = step.nodes[0], _layer(step).slots[0].x
@@ -261,6 +277,7 @@ class _Writer:
         below = self.map(slot.x, c, axis, step)
         return None if below is None else Slot(below, slot.w, self.e.mul, slot.adjoint, elementwise=True)
 
+    @_within
     def moved(self, step: Step, tensor: Tensor, c: Tensor, axis: int, u: Tensor) -> Tensor | None:
         """The map behind a step that only moves entries, where the channels stay an axis of their own."""
         node, source = step.nodes[0], step.inputs[0]
@@ -310,11 +327,11 @@ class _Writer:
         self.plan.samples.note(found, self.samples(tensor))
         return found
 
+    @_within
     def again(self, step: Step, x: Tensor, y: Tensor) -> Tensor:
         """The step with another input and output."""
         node = step.nodes[0]
         view = Node(node.op, step.name, [x, *node.inputs[1:]], [y], dict(node.attrs))
-        self.e.scope = step.name
         builder = of(node).linear
         assert builder is not None
         return self.note(step, builder(self.e, view, lambda t: t is x))

@@ -98,11 +98,11 @@ class Stepper:
         for node in nodes:
             if id(node) in done or not any(t.name in self.carriers for t in node.outputs):
                 continue
-            self.e.scope = label(node)
             try:
-                step = self.step(node)
-                if step.kind == "linear" and not self.derivative:
-                    step = self.fused(step, consumers, pinned)
+                with self.e.within(label(node)):
+                    step = self.step(node)
+                    if step.kind == "linear" and not self.derivative:
+                        step = self.fused(step, consumers, pinned)
             except NotLinear as error:
                 problems.append(problem(node, str(error), self.obstacle(node)))
                 continue

@@ -38,26 +38,24 @@ def walk(e: Emit, steps: Sequence[Step], start: Start, context: Context, book: L
     arrived = {name: [r] for name, r in start.arrived.items()}
     total: dict[str, Tensor] = {}
     problems: list[Problem] = []
-    if book is not None:
-        book.seed(start.seed)
     for step in reversed(steps):
-        e.scope = step.name
-        for result in step.outputs:
-            if result.name in arrived:
-                total[result.name] = e.sum(arrived.pop(result.name))
-                e.of_shape(total[result.name], result)
-        relevance = [total.get(result.name) for result in step.outputs]
-        if all(r is None for r in relevance):
-            continue
-        try:
-            shares = step.back(e, relevance, context, None if book is None else book.record)
-        except NotLinear as error:
-            problems.append(problem(step.nodes[0], str(error)))
-            continue
-        for x, share in shares:
-            arrived.setdefault(x.name, []).append(share)
-        if book is not None:
-            book.enter(step, [(t, r) for t, r in zip(step.outputs, relevance, strict=True) if r is not None], shares)
+        with e.within(step.name):
+            for result in step.outputs:
+                if result.name in arrived:
+                    total[result.name] = e.sum(arrived.pop(result.name))
+                    e.of_shape(total[result.name], result)
+            relevance = [total.get(result.name) for result in step.outputs]
+            if all(r is None for r in relevance):
+                continue
+            try:
+                shares = step.back(e, relevance, context, None if book is None else book.record)
+            except NotLinear as error:
+                problems.append(problem(step.nodes[0], str(error)))
+                continue
+            for x, share in shares:
+                arrived.setdefault(x.name, []).append(share)
+            if book is not None:
+                book.enter(step, [(t, r) for t, r in zip(step.outputs, relevance, strict=True) if r is not None], shares)
     if problems:
         raise Unsupported(problems[::-1])
     return start.total | total | {name: e.sum(parts) for name, parts in arrived.items()}

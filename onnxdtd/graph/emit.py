@@ -50,9 +50,9 @@ class Emit:
     """Appends nodes to a graph: ``e("Mul", a, b)`` is the product, a new tensor or one that exists already.
 
     Inputs are tensors, None (an optional input left out), a number (takes the type of the first tensor) or a list of
-    integers. New nodes are named after ``scope``, the step that they belong to. What the predictor computed in half precision
-    is read as float32: relevance leaves the range of float16, and its sums need more than three digits. ``inputs`` are those
-    that a caller feeds, by default all of the graph.
+    integers. New nodes are named after the step that they belong to (``within``). What the predictor computed in half
+    precision is read as float32: relevance leaves the range of float16, and its sums need more than three digits. ``inputs``
+    are those that a caller feeds, by default all of the graph.
     """
 
     def __init__(self, graph: Graph, taken: Iterable[str] = (), inputs: Collection[str] | None = None):
@@ -87,15 +87,24 @@ class Emit:
         return self._cache[key]
 
     @contextmanager
+    def within(self, scope: str) -> Iterator[None]:
+        """What is built inside is named after ``scope``."""
+        before, self.scope = self.scope, scope
+        try:
+            yield
+        finally:
+            self.scope = before
+
+    @contextmanager
     def forgetting(self) -> Iterator[None]:
         """Whatever is built inside is forgotten behind it, and may be built again, under the same names."""
         nodes, constants, taken = len(self.nodes), dict(self.constants), set(self._taken)
-        cache, shapes, scope = dict(self._cache), dict(self._shapes), self.scope
+        cache, shapes = dict(self._cache), dict(self._shapes)
         try:
             yield
         finally:
             del self.nodes[nodes:]
-            self.constants, self._taken, self._cache, self._shapes, self.scope = constants, taken, cache, shapes, scope
+            self.constants, self._taken, self._cache, self._shapes = constants, taken, cache, shapes
 
     def _append(self, op: str, inputs: list[Tensor], attrs: dict[str, Any], dtypes: Sequence[Any]) -> list[Tensor]:
         name = self.unique(f"dtd/{self.scope}/{op}")

@@ -93,15 +93,16 @@ def views(e: Emit, nodes: Sequence[Node]) -> list[Node]:
     """The nodes as they are planned on."""
     seen: list[Node] = []
     for node in nodes:
-        e.scope = node.name or node.outputs[0].name
-        found = layout(node, node.op)
-        if found is not None and not any(node.attrs.get(name) for name in DROPPED):
-            seen += _quantised(e, node, found)
-        elif node.domain == "ai.onnx.ml" and node.op in ML:
-            seen += ML[node.op](e, node)
-        else:
-            seen.append(node)
+        with e.within(node.name or node.outputs[0].name):
+            seen += _view(e, node)
     return seen
+
+
+def _view(e: Emit, node: Node) -> list[Node]:
+    quantised = layout(node, node.op)
+    if quantised is not None and not any(node.attrs.get(name) for name in DROPPED):
+        return _quantised(e, node, quantised)
+    return ML[node.op](e, node) if node.domain == "ai.onnx.ml" and node.op in ML else [node]
 
 
 def _quantised(e: Emit, node: Node, found: Layout) -> list[Node]:

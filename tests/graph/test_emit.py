@@ -79,10 +79,11 @@ def test_long_constants_that_begin_alike_are_two(bench):
 def test_names_are_unique_and_begin_with_the_scope(bench):
     e, x = bench.e, bench.tensors["x"]
     assert e("Relu", x).name == "dtd/onnxdtd/Relu_1"  # the predictor has a dtd/onnxdtd/Relu
-    e.scope = "conv1"
-    names = [e("Relu", e.constant(np.float32([i]))).name for i in range(3)]
-    assert names == ["dtd/conv1/Relu", "dtd/conv1/Relu_1", "dtd/conv1/Relu_2"]
-    assert [t.name for t in e.multi("Split", [None, None], x, axis=0)] == ["dtd/conv1/Split", "dtd/conv1/Split:1"]
+    with e.within("conv1"):
+        names = [e("Relu", e.constant(np.float32([i]))).name for i in range(3)]
+        assert names == ["dtd/conv1/Relu", "dtd/conv1/Relu_1", "dtd/conv1/Relu_2"]
+        assert [t.name for t in e.multi("Split", [None, None], x, axis=0)] == ["dtd/conv1/Split", "dtd/conv1/Split:1"]
+    assert e("Exp", x).name == "dtd/onnxdtd/Exp", "as before"
     assert e.unique("target") == "target"
     assert e.unique("target") == "target_1"
 
@@ -259,3 +260,14 @@ def test_no_shape_is_declared_where_inputs_may_have_batches_of_different_sizes(o
     """One may be repeated for the other: ONNX Runtime would take sizes of one name for one size, and fail."""
     assert declared({"x": ["n", 3, 8, 8], "z": ["n", 4]}) == {"x": ["n", 3, 8, 8]}
     assert not declared({"x": ["n", 3, 8, 8], "z": [other, 3, 8, 8]})
+
+
+def test_what_is_forgotten_is_built_again_under_the_same_names(bench):
+    e, x = bench.e, bench.tensors["x"]
+    kept, names = e("Neg", x), []
+    for _ in range(2):
+        with e.forgetting():
+            names.append([e("Exp", e("Neg", x)).name, e.constant(np.float32([7, 8])).name, e.unique("target")])
+    assert names[0] == names[1]
+    assert [node.outputs[0] for node in e.nodes] == [kept]
+    assert not e.constants

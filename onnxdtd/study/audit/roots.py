@@ -24,7 +24,7 @@ from onnxdtd.contract import RELEVANCE, relevance_of
 from onnxdtd.graph.emit import wide
 from onnxdtd.graph.files import ModelLike
 from onnxdtd.graph.slices import behind, declared, kind, sliced
-from onnxdtd.graph.tensors import Tensor
+from onnxdtd.graph.tensors import Tensor, as_tensor
 from onnxdtd.labels import Index
 from onnxdtd.method.terms import weight_of
 from onnxdtd.operators.layer import Slot
@@ -124,15 +124,14 @@ class Probe:
     def __init__(self, job: Prepared, step: Step, number: int):
         assert step.layer is not None
         assert step.facts is not None
-        e, y = job.emit, step.layer.y
-        e.scope = f"probe/{number}"
+        e, y, scope = job.emit, step.layer.y, f"probe/{number}"
         self.step = step
         self.slot: Slot = step.layer.slots[0]
-        self.one = Tensor(e.unique(f"probe/{number}/one"), dtype=wide(y.dtype), shape=y.shape)
-        w = self.slot.adjoint(self.one, weight_of(e, self.slot, "w", 0.0))
-        assert isinstance(w, Tensor)
-        ends = Bounds(e, job.plan, job.bounded).of(self.slot.x) if step.facts.bounds else ()
-        self.y, self.w, *self.bounds = (e.named(t, e.unique(f"{e.scope}/{i}"), None) for i, t in enumerate((y, w, *ends)))
+        self.one = Tensor(e.unique(f"{scope}/one"), dtype=wide(y.dtype), shape=y.shape)
+        with e.within(scope):
+            w = self.slot.adjoint(self.one, as_tensor(weight_of(e, self.slot, "w", 0.0)))
+            ends = Bounds(e, job.plan, job.bounded).of(self.slot.x) if step.facts.bounds else ()
+            self.y, self.w, *self.bounds = (e.named(t, e.unique(f"{scope}/{i}"), None) for i, t in enumerate((y, w, *ends)))
 
 
 def with_probes(job: Prepared, probes: Sequence[Probe]) -> onnx.ModelProto:
