@@ -1,0 +1,141 @@
+"""The page on the architecture: it names every module in its room, and what it says to write is all that there is to write."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from nets import model, node
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "onnxdtd" / "README.md").read_text(encoding="utf-8")
+ROOMS = PAGE.split("\n## The rooms\n")[1].split("\n## ")[0]
+BLOCKS = re.findall(r"^```(?:python|toml)\n# (\S+?)(?:, in (\w+))?\n(.*?)^```", PAGE, re.M | re.S)
+
+
+def test_the_page_is_short() -> None:
+    assert len(PAGE.encode()) <= 12 * 1024
+
+
+def test_every_module_is_named_in_its_room_and_no_other() -> None:
+    names, *parts = re.split(r"\*\*([a-zA-Z ]+)\.\*\*", ROOMS)
+    assert not names.strip()
+    said = {room: set(re.findall(r"`([a-z]+)`", text)) for room, text in zip(parts[::2], parts[1::2], strict=True)}
+    folders = [path for path in (ROOT / "onnxdtd").iterdir() if (path / "__init__.py").exists()]
+    there = {folder.name: {path.stem for path in folder.rglob("[!_]*.py")} for folder in folders}
+    there["Below all"] = {path.stem for path in (ROOT / "onnxdtd").glob("[!_]*.py")}
+    assert said == there
+
+
+def placed(text: str, place: str, lines: str) -> str:
+    """A module with lines at its end; in a class behind its fields, in a dictionary at its beginning."""
+    if not place:
+        return f"{text}\n\n{lines}"
+    (start,) = re.finditer(rf"^(class )?{place}\b.*[{{:(].*$", text, re.M)
+    at = text.index("\n    def ", start.end()) if start[1] else start.end()
+    return f"{text[:at]}\n{lines}{text[at:].removeprefix(chr(10))}" if not start[1] else f"{text[:at]}{lines}{text[at:]}"
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with all that the page adds."""
+    folder = tmp_path_factory.mktemp("grown")
+    for name in ("onnxdtd", "rules"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    others = folder / "onnxdtd" / "operators" / "others.py"
+    text = others.read_text(encoding="utf-8")
+    for listed, left in ((', "Atan")', ")"), ('enter(Operator("CumSum", axes=spread.cumulated))\n', "")):
+        assert text.count(listed) == 1
+        text = text.replace(listed, left)
+    others.write_text(text, encoding="utf-8")
+    for name, place, lines in BLOCKS:
+        file = folder / name
+        file.write_text(placed(file.read_text(encoding="utf-8"), place, lines), encoding="utf-8")
+    return folder
+
+
+def run(grown: Path, *arguments: str) -> str:
+    env = {**os.environ, "PYTHONPATH": str(grown), "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, *arguments], env=env, cwd=grown, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_there_is_something_to_write() -> None:
+    assert {name for name, _, _ in BLOCKS} > {"rules/rules.toml", "onnxdtd/method/terms.py", "onnxdtd/request.py"}
+    assert len(BLOCKS) == PAGE.count("```python\n") + PAGE.count("```toml\n")
+
+
+EXPLAIN = """
+import sys, numpy as np, onnxdtd
+assert onnxdtd.__file__.startswith(sys.argv[1])
+for preset in ("gradient", "cautious"):
+    found = onnxdtd.Explainer(onnxdtd.compile("net.onnx", preset))(np.load("x.npy"))
+    np.save(preset, found.relevance["x"])
+"""
+
+
+def test_operators_a_rule_a_preset_and_a_symbol(grown: Path) -> None:
+    """Against the same by hand."""
+    rng = np.random.default_rng(0)
+    w, v, x = (rng.uniform(-2, 2, shape).astype(np.float32) for shape in ((3, 4), (4, 2), (5, 3)))
+    nodes = [node("MatMul", "x w", "a"), node("Atan", "a", "b"), node("CumSum", "b axis", "c"), node("MatMul", "c v", "y")]
+    net = model(nodes, {"x": ["n", 3]}, ["y"], {"w": w, "v": v, "axis": np.asarray(1)})
+    onnx.save(net, grown / "net.onnx")
+    np.save(grown / "x.npy", x)
+    run(grown, "-c", EXPLAIN, str(grown))
+
+    x, w, v = (array.astype(np.float64) for array in (x, w, v))
+    b = np.arctan(x @ w)
+    c = np.cumsum(b, 1)
+    y = c @ v
+    best = y.argmax(1)
+    back = lambda g: np.cumsum(g[:, ::-1], 1)[:, ::-1]
+    gradient = (back(v.T[best]) / (1 + (x @ w) ** 2)) @ w.T
+    np.testing.assert_allclose(np.load(grown / "gradient.npy"), gradient, rtol=1e-5, atol=1e-6)
+
+    positive = np.maximum(v, 0)
+    r = np.abs(c) * (positive.T[best] * (y.max(1) / (np.abs(c) @ positive)[range(5), best])[:, None])
+    r = np.abs(b) * back(r / np.cumsum(np.abs(b), 1))
+    r = np.abs(x) * ((r / (np.abs(x) @ np.maximum(w, 0))) @ np.maximum(w, 0).T)
+    np.testing.assert_allclose(np.load(grown / "cautious.npy"), r, rtol=1e-4, atol=1e-5)
+
+
+def test_a_metric(grown: Path) -> None:
+    options = ["--data", str(ROOT / "models" / "digits_samples.npz"), "--preset", "dtd", "--samples", "2", "--json"]
+    printed = run(grown, "-m", "onnxdtd", "evaluate", str(ROOT / "models" / "digits_mlp.onnx"), *options)
+    found: dict[str, Any] = json.loads(printed)
+    assert 1 / 64 < found["models"][0]["presets"][0]["metrics"]["peak"]["mean"] < 1
+
+
+DRAW = """
+import numpy as np
+from pathlib import Path
+from onnxdtd.data import images
+from onnxdtd.data.arrangement import Arrangement
+from onnxdtd.data.forms import Form
+images.arrangement = lambda shape, slides: Arrangement("steps", ((0,),))
+images.draw(Path("steps.png"), np.ones(9), np.arange(9.0), images.Caption("title", "subtitle"), Form("x", [9]))
+"""
+
+
+def test_a_kind_of_data(grown: Path) -> None:
+    run(grown, "-c", DRAW)
+    assert (grown / "steps.png").stat().st_size > 1000
+
+
+def test_an_option(grown: Path) -> None:
+    assert "--loud" in run(grown, "-m", "onnxdtd", "compile", "--help")
+    script = "import inspect, onnxdtd; print(inspect.signature(onnxdtd.compile).parameters['loud'].default)"
+    assert run(grown, "-c", script) == "False\n"
+    run(grown, "-m", "onnxdtd", "compile", str(ROOT / "models" / "digits_mlp.onnx"), "--loud", "-o", "loud.onnx")
+    assert (grown / "loud.onnx").exists()
