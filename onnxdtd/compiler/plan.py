@@ -17,8 +17,6 @@ from onnxdtd.method.toml import Preset
 from onnxdtd.operators.layer import Layer, is_byte, is_float
 from onnxdtd.operators.spread import followed
 
-MIXING = ("conv", "dense", "average")  # families of layers that add up entries of one input
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -149,7 +147,7 @@ def by_weights(steps: Sequence[Step]) -> list[str]:
     see few pixels at once, and behind them relevance lies where its reasons are.
     """
     blind = [s for s in steps if s.rule is not None and s.rule.blind and s.facts is not None and s.facts.first]
-    return [s.name for s in blind if s.layer is not None and s.layer.family in MIXING and not _over_pictures(s.layer)]
+    return [s.name for s in blind if s.layer is not None and s.layer.mixes and not _over_pictures(s.layer)]
 
 
 def _over_pictures(layer: Layer) -> bool:

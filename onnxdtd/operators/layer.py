@@ -58,6 +58,11 @@ class Layer:
     exact: bool = True
     per_channel: Callable[[Value, Tensor], Tensor] | None = None
 
+    @property
+    def mixes(self) -> bool:
+        """Does it add up entries of one input?"""
+        return self.family in ("conv", "dense", "average")
+
 
 def is_float(dtype: Any) -> bool:
     """Is it a floating-point type that numpy knows?"""

@@ -155,9 +155,12 @@ UNKNOWN = Operator("")  # nothing is known of it
 
 
 def enter(operator: Operator, *others: str) -> None:
-    """Enter an operator into the table, and ``others`` of which the same is known."""
+    """Enter an operator into the table, and ``others`` of which the same is known. What is a layer has a cost."""
     for op in (operator.op, *others):
         assert op not in OPERATORS, op
+        assert operator.cost is not None or not (operator.linear or operator.constant or operator.slope or operator.jacobian), (
+            op
+        )
         OPERATORS[op] = replace(operator, op=op)
 
 

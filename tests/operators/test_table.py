@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from onnx import ModelProto, TensorProto
 import onnxdtd
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.samples import Samples
+from onnxdtd.errors import ModelError
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.spread import followed
 from onnxdtd.operators.table import (
@@ -268,6 +269,67 @@ def test_samples_are_not_followed_through_an_operator_that_is_not_known(name: bo
     axes = followed(bench.nodes, bench.graph.inputs)
     samples = Samples(axes, bench.graph.inputs, bench.tensors["y"])
     assert samples.doubt == (None if name else "the rows of 'y' are no samples: they cannot be followed behind 'd_node' (Det)")
+
+
+WEIGHTS = {
+    "c": np.full((1, 3, 1, 1), 0.5, FLOAT),
+    "k": eighths(RNG, 4, 3, 3, 3),
+    "one": np.ones(4, FLOAT),
+    "half": np.full(4, 0.5, FLOAT),
+    "w": eighths(RNG, 16, 5),
+    "ends": ints(0),
+    "more": ints(-1),
+    "v": eighths(RNG, 5, 3),
+}
+SAMPLE = [
+    node("Sub", "x c", "p"),
+    node("Conv", "p k", "z"),
+    node("BatchNormalization", "z one half half one", "n"),
+    node("Relu", "n", "r"),
+    node("MaxPool", "r", "m", kernel_shape=[2, 2], strides=[2, 2]),
+    node("Transpose", "m", "t", perm=[0, 2, 3, 1]),
+    node("Shape", "t", "s", start=0, end=1),
+    node("Concat", "s more", "to", axis=0),
+    node("Reshape", "t to", "f"),
+    node("MatMul", "f w", "h"),
+    node("Sigmoid", "h", "g"),
+    node("Mul", "h g", "u"),
+    node("Softplus", "u", "q"),
+    node("Gemm", "q v", "y"),
+]
+SPARE = ("sign", "keeps_zeros", "axes", "counted", "hands_on", "constants", "places", "channels", "alike", "summed")
+SPARE += ("narrowed", "learned", "fits", "scaled", "chooses", "moves")
+
+
+def explained(count: int | str = "n") -> dict[str, Any]:
+    """The relevance of a net by z+ with bounds, and the balance of its ledger; with a contrast, by way of a neuron."""
+    proto = model(SAMPLE, {"x": [count, 3, 6, 6]}, ["y"], WEIGHTS)
+    x = np.clip(eighths(np.random.default_rng(1), 2, 3, 6, 6), 0, 1)
+    explain = onnxdtd.Explainer(onnxdtd.compile(proto, "dtd", low=[0.0] * 3, high=[1.0] * 3, contrast=True, ledger=True))
+    result = explain(x)
+    assert result.ledger is not None
+    return {"x": result.relevance["x"], "logit": result.logit, "sum": result.ledger.totals()["relevance"]}
+
+
+def test_a_fact_that_is_forgotten_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it relevance is the same, if at some more cost."""
+    want = explained()
+    for op in {n.op_type for n in SAMPLE}:
+        entry = OPERATORS[op]
+        for name in (name for name in SPARE if getattr(entry, name) not in (None, False)):
+            with monkeypatch.context() as patch:
+                patch.setitem(OPERATORS, op, replace(entry, **{name: None}))
+                found = explained()
+            for key, value in want.items():
+                np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-5, err_msg=f"{op} {name}")
+
+
+@pytest.mark.parametrize("op", sorted({n.op_type for n in SAMPLE} - {"Shape", "Concat", "Sigmoid"}))
+def test_forgotten_axes_are_missed_where_no_name_tells_them(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many entries as there are samples are no proof that they are the samples. (A factor has those of the other.)"""
+    monkeypatch.setitem(OPERATORS, op, replace(OPERATORS[op], axes=None))
+    with pytest.raises(ModelError, match=rf"the rows of 'y' are no samples: they cannot be followed behind '.*' \({op}\)"):
+        explained(2)
 
 
 # ---- nobody else has a list ------------------------------------------------------------------------------------------
