@@ -19,6 +19,7 @@ __all__ = [
     "RuleError",
     "Unsupported",
     "__version__",
+    "audit",
     "compile",
     "evaluate",
     "save",
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from onnxdtd.compiler.compile import compile, save
     from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, RuleError, Unsupported
     from onnxdtd.runtime.explainer import Explainer, Explanation
+    from onnxdtd.study.audit.audit import audit
     from onnxdtd.study.evaluate import evaluate
 
 _HOMES = dict.fromkeys(("compile", "save"), "compiler.compile") | dict.fromkeys(
     ("Explainer", "Explanation"), "runtime.explainer"
 )
-_HOMES |= {"evaluate": "study.evaluate"}
+_HOMES |= {"evaluate": "study.evaluate", "audit": "study.audit.audit"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,11 @@ from rich.progress import Progress
 
 from onnxdtd.request import Request
 from onnxdtd.study import metrics
-from onnxdtd.study.audit import audit
-from onnxdtd.study.audit.verdict import arrival, upper
+from onnxdtd.study.audit.audit import audit
+from onnxdtd.study.audit.converge import arrival
+from onnxdtd.study.audit.randomise import upper
 from onnxdtd.study.evaluate import Settings, evaluate
-from onnxdtd.study.jobs import run
 from onnxdtd.study.measures import ARROWS, LOWEST
-from onnxdtd.study.subject import PRESETS, Subject
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = Path(os.environ.get("ONNXDTD_ASSETS", ""))
@@ -106,10 +105,9 @@ def studied(case: Case, workers: int, progress: Progress) -> dict[str, Any]:
         tick = lambda done, total: progress.update(task, completed=done, total=total)
         how: dict[str, Any] = {"workers": workers, "tick": tick}
         evaluation = evaluate([case.model], data, case.request, settings=case.settings, journal=folder / "evaluation", **how)
-        subject = Subject(case.model, replace(case.request, preset=PRESETS[0]), data)
-        xs = np.stack([item.x for item in subject.items(case.samples)[0]]).astype(np.float32)
-        audited = audit.Job(case.model, case.request, PRESETS, xs, case.neurons)
-        return {"evaluation": evaluation, "audit": audited.assemble(run(audited, **how, journal=folder / "audit"))}
+        how |= {"samples": case.samples, "neurons": case.neurons}
+        audited = audit(case.model, data, case.request, journal=folder / "audit", **how)
+        return {"evaluation": evaluation, "audit": audited}
 
 
 # ---------------------------------------------------------------------------------------------------------- the tables

@@ -29,6 +29,7 @@ EXPORTED = {
     "RequestError": "onnxdtd.errors",
     "RuleError": "onnxdtd.errors",
     "Unsupported": "onnxdtd.errors",
+    "audit": "onnxdtd.study.audit.audit",
     "compile": "onnxdtd.compiler.compile",
     "evaluate": "onnxdtd.study.evaluate",
     "save": "onnxdtd.compiler.compile",

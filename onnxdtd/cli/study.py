@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -172,28 +171,13 @@ def audit_command(
 ) -> None:
     """Find out what explanations depend on, and what they do not, and say it in words."""
     needed()
-    import numpy as np
-
     from onnxdtd.report.report import write
-    from onnxdtd.study.audit.audit import Job, measurable, pictures
-    from onnxdtd.study.jobs import run
-    from onnxdtd.study.subject import PRESETS, Subject
+    from onnxdtd.study.audit.audit import audit
 
-    for name, value, least in (("samples", samples, 1), ("neurons", neurons, 1), ("seed", seed, 0)):
-        if value < least:
-            raise RequestError(f"--{name} {value}: give at least {least}")
     writable(report)
-    chosen = tuple(dict.fromkeys(presets)) or PRESETS
-    subject = Subject(model, replace(request, preset=chosen[0]), data)
-    items, left_out, right = measurable(subject, model.parent, samples)
-    xs = np.stack([item.x for item in items]).astype(np.float32)
-    job = Job(model, subject.planned.request, chosen, xs, neurons, seed)
     with measuring() as tick:
-        result = job.assemble(run(job, workers, engine, journal, tick))
-    result["settings"]["data"] = data.name
-    result |= {"labelled": len(right), "right": sum(right)}
-    result["skipped"] = [{"name": name, "reason": reason} for name, reason in left_out.items()]
-    result["pictures"] = pictures(job, items, subject.form, subject.planned.labels)
+        how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": tick}
+        result = audit(model, data, request, presets=presets, samples=samples, neurons=neurons, seed=seed, **how)
     skipped(result)
     if as_json:
         print(json.dumps(result, indent=1, ensure_ascii=False))

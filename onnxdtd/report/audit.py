@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from onnxdtd.report.charts import BASELINE, Chart, Line, chart, style
 from onnxdtd.report.page import (
@@ -26,8 +25,10 @@ from onnxdtd.report.page import (
     used,
 )
 from onnxdtd.study.audit.choice import standing
-from onnxdtd.study.audit.verdict import arrival
-from onnxdtd.study.measures import ALIKE, GLANCE, PRECONDITIONS, ROOTS
+from onnxdtd.study.audit.measurements import GLANCE
+from onnxdtd.study.audit.preconditions import PRECONDITIONS
+from onnxdtd.study.audit.roots import ROOTS
+from onnxdtd.study.audit.similarity import ALIKE
 from onnxdtd.study.tally import told
 from onnxdtd.study.words import counted
 
@@ -54,7 +55,7 @@ def audit_page(result: Json) -> Page:
 
 def _glance(result: Json) -> Section:
     """One number for each part of the audit."""
-    found = [_headlines(preset) for preset in result["presets"]]
+    found = [{name: n for name, row in GLANCE.items() if (n := row.of(preset)) is not None} for preset in result["presets"]]
     return Section(
         "The presets side by side",
         [
@@ -65,26 +66,6 @@ def _glance(result: Json) -> Section:
         used(GLANCE, found),
         tables=[compared("", names(result), GLANCE, found, told(result["differences"]))],
     )
-
-
-def _headlines(preset: Json) -> dict[str, Any]:
-    """The numbers of ``GLANCE`` that this preset has."""
-    roots = [root for root in preset.get("roots") or [] if root["passes"] is not None and root["neurons"]]
-    similarity = preset.get("similarity") or {}
-    cascading = preset.get("cascading") or []
-    arrived = [row for start in preset.get("convergence") or [] if (row := arrival(start)) is not None]
-    few = 2 * len(roots) < len(preset.get("rules") or ())  # a mean is all that αβ has a root point for
-    neurons = 0 if few else sum(root["neurons"] for root in roots)
-    last = cascading[-1] if cascading else {}
-    found = {
-        "passes": sum(root["passes"] * root["neurons"] for root in roots) / neurons if neurons else None,
-        **{name: value for name, value in (preset.get("means") or {}).items() if name in GLANCE},
-        "randomised": last.get("ssim") if last.get("ssim") is not None else last.get("spearman"),
-        "convergence": _gap(arrived[0]["cosine"]) if arrived else None,
-        "gradient": (similarity.get("gradient-x-input") or {}).get("cosine"),
-        "sensitivity": (similarity.get(SENSITIVITY) or {}).get("cosine"),
-    }
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _preconditions(result: Json) -> Section | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -62,6 +62,15 @@ class Mean:
         """Mean, standard error of the mean (null of a single one), number."""
         error = float(np.sqrt(self._square / (self.n - 1) / self.n)) if self.n > 1 else None
         return {"mean": float(self.mean), "error": error, "n": self.n}
+
+
+def summed(values: Sequence[float | None]) -> dict[str, Any]:
+    """Their mean, with its standard error."""
+    whole = Mean()
+    for value in values:
+        if value is not None:
+            whole.add(value)
+    return whole.as_data()
 
 
 class Pairs:

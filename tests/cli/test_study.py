@@ -78,6 +78,18 @@ def test_the_command_line_prints_what_the_function_returns() -> None:
     assert ticks == [(0, 1), (1, 1)]
 
 
+def test_the_command_line_prints_what_an_audit_returns() -> None:
+    result = invoke("audit", MODEL, "--data", DATA, *BOUNDS, "--preset", "dtd", "--workers", "1", "--samples", "3", "--json")
+    found = onnxdtd.audit(MODEL, DATA, Request(low=0.0, high=1.0), presets=["dtd"], samples=3)
+    assert found == json.loads(result.stdout)
+    assert [shown["name"] for shown in found["pictures"]["samples"]] == [
+        "digits_samples_00",
+        "digits_samples_01",
+        "digits_samples_02",
+    ]
+    assert set(found["pictures"]["samples"][0]["heatmaps"]) == {"dtd"}
+
+
 def test_skipped_samples_are_named_on_standard_error() -> None:
     x = np.load(DATA)
     np.savez("bad.npz", image=x["image"], label=np.where(np.arange(20) == 5, 77, x["label"]))

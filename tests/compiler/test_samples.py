@@ -21,7 +21,7 @@ from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.request import Request
 from onnxdtd.study import explain
 from onnxdtd.study import jobs as engine
-from onnxdtd.study.audit import audit
+from onnxdtd.study.audit.audit import Audit
 from onnxdtd.study.bench import bench
 from onnxdtd.study.evaluate import Evaluation, Settings
 from onnxdtd.study.verify import verify
@@ -293,7 +293,7 @@ def test_audits_are_the_same(pair: Pair) -> None:
     """But for the random relevance of convergence, and for root points where a batch is laid out in another order inside."""
     found = []
     for path in pair[:2]:
-        job = audit.Job(path, Request(), ("lrp-epsilon",), XS, neurons=2)
+        job = Audit(path, Request(), ("lrp-epsilon",), XS, neurons=2)
         measure = job.prepare()
         parts = [measure(number) for number in range(job.units())]
         found.append(job.assemble(parts)["presets"][0])

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnxdtd.study.audit.verdict import EQUAL, INDEPENDENT, LITTLE, NOISE, NOISY, beats_chance, upper
+from onnxdtd.study.audit.limits import EQUAL, INDEPENDENT, LITTLE, NOISE, NOISY
+from onnxdtd.study.audit.measurement import Entry
+from onnxdtd.study.audit.order import beats_chance
+from onnxdtd.study.audit.randomise import upper
 from onnxdtd.study.measures import ARROWS, LOWEST
 from onnxdtd.study.metrics import METRICS
 from onnxdtd.study.tally import told
 from onnxdtd.study.words import conjoined, number
 
-Entry = Mapping[str, Any]
 CONTESTS = {"blindness": min, "aopc": max, "abpc": max}  # in each: how the first is found
 BLIND_TO = {"classes": "the class", "upper": "upper layers"}
 

@@ -8,7 +8,7 @@ heatmap tells nothing but a size (Sixt, Granz, Landgraf: When explanations lie, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -23,7 +23,11 @@ from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.files import ModelLike
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
+from onnxdtd.study.audit.auditor import Auditor
+from onnxdtd.study.audit.limits import CHANCE, INDEPENDENT, LITTLE, left_out
+from onnxdtd.study.audit.measurement import Entry, Finding, Glance, Measurement, Task
 from onnxdtd.study.audit.parts import Arrays, Batch, batches, folder, told_apart
+from onnxdtd.study.measures import HIGHEST
 
 FAMILIES = ("conv", "dense")
 MOST_STARTS = 6  # start at every layer of a net with no more of them
@@ -180,3 +184,60 @@ def pairwise(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         defined = np.isfinite(both) & (both > 0)
         found.append(np.abs((vectors[a] * vectors[b]).sum(axis=-1)[defined]) / both[defined])
     return np.minimum(np.concatenate(found), 1.0)
+
+
+def measure(auditor: Auditor, task: Task) -> Finding:
+    """At the samples of an audit."""
+    study = auditor.study
+    found = convergence(study.model, study.asked(task.preset), study.xs, seed=study.seed)
+    why = "" if any(map(arrival, found)) else "the layers are so small that random vectors are alike too"
+    return Finding(found, left_out=why)
+
+
+def arrival(start: Entry) -> Entry | None:
+    """The lowest layer at which relevance from a start layer arrives in vectors so long that chance tells them apart."""
+    rows = [row for row in start["layers"] if row["cosine"] is not None and row["random"] < CHANCE]
+    return rows[-1] if rows else None
+
+
+def say(entry: Entry) -> Iterator[str]:
+    """Does relevance from above arrive at the bottom as one pattern?"""
+    yield from left_out(entry, "Convergence", "convergence")
+    for start in entry["convergence"]:
+        row = arrival(start)
+        if row is not None:
+            yield _arrived(start["start"], row)
+            return
+
+
+def _arrived(start: str, row: Entry) -> str:
+    numbers = (
+        f"random relevance injected at {start} arrives at {row['layer']} with a median cosine of {row['cosine']:.3f}, signs "
+        f"aside; random vectors: {row['random']:.3f}"
+    )
+    if row["cosine"] >= INDEPENDENT and row["positions"] > 1:
+        return f"Convergence: {numbers}; whatever the layers above say, every position gets its one mix of channels."
+    if row["cosine"] >= INDEPENDENT:
+        return f"Convergence: {numbers}; whatever the layers above say, the same pattern arrives."
+    if row["cosine"] >= LITTLE:
+        return f"Convergence: {numbers}; most of what the layers above say is lost on the way."
+    return f"Convergence: {numbers}; what the layers above say still shows."
+
+
+def gap(entry: Entry) -> float | None:
+    """1 - cosine where relevance from the top layer arrives."""
+    rows = [row for start in entry.get("convergence") or [] if (row := arrival(start)) is not None]
+    return 1 - rows[0]["cosine"] if rows else None
+
+
+ROWS = {
+    "convergence": Glance(
+        "say of the upper layers",
+        "1\u00a0−\u00a0cosine, in the lowest layer where chance tells vectors apart, between the effects of different random "
+        "relevance above; near 0, the upper layers have no say in the pattern, or in the mix of channels at a position of a "
+        "convolution.",
+        HIGHEST,
+        of=gap,
+    ),
+}
+MEASUREMENT = Measurement("convergence", measure, say, ROWS)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.facts import before
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.graph.emit import label
@@ -23,6 +25,12 @@ from onnxdtd.graph.spelled import layout
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.layer import is_float
 from onnxdtd.operators.table import AS_THEY_ARE, of
+from onnxdtd.study.audit.auditor import SAME, Auditor
+from onnxdtd.study.audit.limits import INDEPENDENT, LIKELY, LITTLE, NOISE, NOISY, NOTABLE, UNLEARNED, also, left_out, on
+from onnxdtd.study.audit.measurement import Entry, Finding, Glance, Measurement, Task, mean_of
+from onnxdtd.study.audit.similarity import kept, means_of
+from onnxdtd.study.measures import LOWEST
+from onnxdtd.study.predictor import Scores
 
 KINDS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
 INTEGERS = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16, TensorProto.INT32}
@@ -128,3 +136,145 @@ def spread(found: Sequence[Weights], most: int) -> list[int]:
     [0, 2, 4]
     """
     return sorted({round(i) for i in np.linspace(0, len(found) - 1, min(most, len(found)))})
+
+
+# ----------------------------------------------------------------------------------------------------------- what is left
+
+
+LEFT = ("ssim", "spearman", "spearman_abs")
+
+
+def cascading(auditor: Auditor, task: Task) -> Finding:
+    """With the weights drawn anew from the top layer down to this one."""
+    assert task.layer is not None
+    return of_layer(auditor, task, tuple(auditor.study.facts.layers[: task.layer + 1]))
+
+
+def independent(auditor: Auditor, task: Task) -> Finding:
+    """With the weights of this layer alone drawn anew."""
+    assert task.layer is not None
+    return of_layer(auditor, task, (auditor.study.facts.layers[task.layer],))
+
+
+def of_layer(auditor: Auditor, task: Task, chosen: tuple[Weights, ...]) -> Finding:
+    """A row of the table of layers; the top layer alone is measured once for both tables."""
+    finding = auditor.once((task.preset, chosen), lambda: redrawn(auditor, task.preset, chosen))
+    return replace(finding, found={"layer": auditor.study.facts.layers[task.layer or 0].layer, **finding.found})
+
+
+def redrawn(auditor: Auditor, preset: str, chosen: tuple[Weights, ...]) -> Finding:
+    """How alike the heatmaps of the trained model are to those with the weights of ``chosen`` layers drawn anew; nothing where
+    these weights are ``idle``: without them the scores are the same too.
+    """
+    study = auditor.study
+    planned = prepare(randomised(auditor.proto, chosen, study.seed, study.model.parent), study.asked(preset))
+    if len(chosen) and auditor.once(("idle", chosen), lambda: idle(auditor, planned)):
+        return Finding({**dict.fromkeys(LEFT), "idle": True}, {"samples": [None] * len(study.xs)})
+    new = auditor.relevance(auditor.explainer(planned, preset), auditor.predicted)
+    rows = list(map(kept, auditor.trained(preset), new, repeat(auditor.form.channel)))
+    return Finding({**means_of(rows, LEFT), "idle": False}, {"samples": [row["spearman"] for row in rows]})
+
+
+def idle(auditor: Auditor, planned: Prepared) -> bool:
+    """Has a model with other weights the scores of the trained one?"""
+    study = auditor.study
+    moved = np.abs(Scores(planned, study.model.parent, threads=1).logits(study.xs) - auditor.logits).max()
+    return bool(moved <= SAME * np.abs(auditor.logits).max())
+
+
+def upper(rows: Sequence[Entry]) -> Entry | None:
+    """The row of a cascade after which the upper half of the layers has new weights; None where there are no layers."""
+    return rows[(len(rows) - 1) // 2] if rows else None
+
+
+def say_upper(entry: Entry) -> Iterator[str]:
+    """Does it depend on the upper layers, and on what was learned at all?"""
+    yield from left_out(entry, "Upper layers", "randomised")
+    rows = entry["cascading"]
+    row = upper(rows)
+    value = None if row is None else row["spearman"]
+    if row is None or value is None:
+        return
+    many = f"of the top layer ({row['layer']})" if row is rows[0] else f"from the top layer down to {row['layer']}"
+    new = f"with the weights {many} drawn anew, the rank correlation with the trained heatmap, signs aside, is"
+    numbers = f"{value:.3f}{also('SSIM', row['ssim'])}{on(entry, 'upper')}"
+    if value >= INDEPENDENT:
+        yield f"Upper layers: independent of them; {new} still {numbers}."
+    elif value >= LITTLE:
+        yield f"Upper layers: depends on them little; {new} still {numbers}."
+    else:
+        noise = f"; that alone is no merit, {NOISY}" if value < NOISE else ""
+        yield f"Upper layers: depends on them; {new} {numbers}{noise}."
+    last = rows[-1]["spearman"]
+    if len(rows) > 1 and last is not None and last >= UNLEARNED:
+        yield (
+            f"Training: with all weights drawn anew the rank correlation is still {last:.3f}; what the heatmaps share then "
+            "comes from the input and the architecture, not from what was learned."
+        )
+
+
+def say_weights(entry: Entry) -> Iterator[str]:
+    """Which layers' weights matter?"""
+    changes = {row["layer"]: 1 - row["spearman"] for row in entry["independent"] if row["spearman"] is not None}
+    if len(changes) > 1 and max(changes.values()) - min(changes.values()) >= NOTABLE:
+        most, least = (choose(changes, key=lambda name: changes[name]) for choose in (max, min))
+        yield (
+            f"Layers: drawn anew alone, the weights of {most} lower the rank correlation most, by {changes[most]:.3f}, and "
+            f"those of {least} least, by {changes[least]:.3f}."
+        )
+    still = [name for name, change in changes.items() if change <= 1 - INDEPENDENT]
+    if still:
+        of = f"{len(still)} of {len(changes)} layers measured" if len(still) > 1 else still[0]
+        yield f"Layers: independent of the weights of {of} (drawn anew alone, they lower it by {1 - INDEPENDENT:.2f} at most)."
+    idle = [row["layer"] for row in entry["independent"] if row.get("idle")]
+    if idle:
+        yield f"Layers: left out {', '.join(idle)}, whose weights change no output of the model on these samples either."
+
+
+def say_chance(entry: Entry) -> Iterator[str]:
+    """How alike are unrelated heatmaps that small?"""
+    yield from left_out(entry, "Rank correlations, and what rests on them", "spearman")
+    if entry["chance"] >= LIKELY and "spearman" not in entry["left_out"]:
+        yield (
+            "Size: the heatmaps have so few entries that unrelated ones have a rank correlation, or a cosine, of about "
+            f"{entry['chance']:.2f}, signs aside."
+        )
+
+
+def say_independent(entry: Entry) -> Iterator[str]:
+    """Which layers matter, and what a rank correlation is worth."""
+    yield from say_weights(entry)
+    yield from say_chance(entry)
+
+
+def left_in_the_end(entry: Entry) -> float | None:
+    """SSIM, or rank correlation, with all weights drawn anew."""
+    row = (entry.get("cascading") or [{}])[-1]
+    return row.get("spearman") if row.get("ssim") is None else row["ssim"]
+
+
+ROWS = {
+    "upper": Glance(
+        "blindness to upper layers",
+        "rank correlation, signs aside, of the heatmap with that of the same network with new weights in the upper half of its "
+        "layers; at 1 they play no part.",
+        LOWEST,
+        of=mean_of("upper"),
+    ),
+    "randomised": Glance(
+        "left after randomising",
+        "SSIM, or rank correlation where inputs are no pictures, of the heatmap with that of the same network with all weights "
+        "random, signs aside. High means that training hardly matters to it.",
+        LOWEST,
+        of=left_in_the_end,
+    ),
+}
+CASCADING = Measurement(
+    "cascading",
+    cascading,
+    say_upper,
+    ROWS,
+    layered=True,
+    empty=list,
+)
+INDEPENDENT_OF = Measurement("independent", independent, say_independent, layered=True, empty=list)

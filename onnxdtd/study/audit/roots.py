@@ -21,6 +21,7 @@ from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.steps import Step
 from onnxdtd.contract import RELEVANCE, relevance_of
+from onnxdtd.errors import Unsupported
 from onnxdtd.graph.emit import wide
 from onnxdtd.graph.files import ModelLike
 from onnxdtd.graph.slices import behind, declared, kind, sliced
@@ -31,7 +32,11 @@ from onnxdtd.operators.layer import Slot
 from onnxdtd.operators.table import named
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
+from onnxdtd.study.audit.auditor import Auditor
+from onnxdtd.study.audit.limits import ALL, MOST, left_out, percent
+from onnxdtd.study.audit.measurement import Entry, Finding, Glance, Measurement, Task
 from onnxdtd.study.audit.parts import Arrays, Batch, Part, batches, folder, told_apart
+from onnxdtd.study.measures import HIGHEST, LOWEST, Measure
 
 HINGE = 1e-4  # of Σ |w x| + Σ |w x̃|
 HINGE_HALF = 3e-3  # where x̃ is rounded to half precision
@@ -273,3 +278,88 @@ class Roots:
 def rows(values: np.ndarray, n: int) -> np.ndarray:
     """The entries of each of n samples, float64 [n, entries]."""
     return values.reshape(n, -1).astype(np.float64)
+
+
+ROOTS = {
+    "hinge": Measure("on the hinge", "share of the root points at which the neuron is exactly zero.", HIGHEST),
+    "domain": Measure(
+        "in the domain", "share of the root points within the bounds of the input, or without negative entries above.", HIGHEST
+    ),
+    "region": Measure(
+        "in the region",
+        "share of the root points in the linear region of the input: on the way there the rest of the network stays the same "
+        "linear map.",
+        HIGHEST,
+    ),
+    "passes": Measure("all three", "share of the root points that pass all three tests, as the theory asks of each.", HIGHEST),
+    "residual": Measure(
+        "residual",
+        "how far the Taylor expansion at the root point is from the explained score, as a share of it (median).",
+        LOWEST,
+    ),
+}
+
+
+def measure(auditor: Auditor, task: Task) -> Finding:
+    """At the samples of an audit; nothing where the model has no derivative."""
+    study = auditor.study
+    try:
+        found = roots(study.model, study.asked(task.preset), study.xs, auditor.predicted.tolist(), study.neurons, study.seed)
+    except Unsupported:
+        found = []
+    return Finding(found)
+
+
+def say(entry: Entry) -> Iterator[str]:
+    """Do the root points lie where the expansion holds?"""
+    yield from left_out(entry, "Root points", "roots")
+    rows = [row for row in entry["roots"] if row["neurons"]]
+    count = sum(row["neurons"] for row in rows)
+    if not count:
+        return
+    share = {name: weighted(rows, name) for name in ("passes", "hinge", "domain", "region")}
+    passed = share["passes"]
+    if passed is None:
+        return
+    names = {"hinge": "on the hinge", "domain": "in the domain", "region": "in the linear region of the input"}
+    parts = [f"{percent(value)} {words}" for name, words in names.items() if (value := share[name]) is not None]
+    where = f"in {len(rows)} of {len(entry['rules'])} layers with a rule"
+    text = f"{percent(passed)} of {count} root points {where} pass ({', '.join(parts)})"
+    if passed == 1:
+        yield f"Root points: {text}; the expansion behind the rules holds for all neurons tested."
+    elif passed >= ALL:
+        yield f"Root points: {text}; the expansion behind the rules holds for nearly all neurons tested."
+    elif passed >= MOST:
+        yield f"Root points: {text}; for the other neurons tested the expansion behind the rules does not hold."
+    else:
+        yield f"Root points: {text}; for most neurons tested the expansion behind the rules does not hold."
+
+
+def weighted(rows: Sequence[Entry], name: str) -> float | None:
+    """The mean of a share over layers, each counted by its neurons."""
+    known = [(row[name], row["neurons"]) for row in rows if row[name] is not None]
+    total = sum(neurons for _, neurons in known)
+    return sum(value * neurons for value, neurons in known) / total if total else None
+
+
+def passing(entry: Entry) -> float | None:
+    """The share of root points that pass, of a preset with root points in half of its layers at least."""
+    rows = [row for row in entry.get("roots") or [] if row["passes"] is not None and row["neurons"]]
+    few = 2 * len(rows) < len(entry.get("rules") or ())  # a mean is all that αβ has a root point for
+    return None if few else weighted(rows, "passes")
+
+
+ROWS = {
+    "passes": Glance(
+        "root points in order", "share of the root points tested in all layers that pass all three.", HIGHEST, of=passing
+    ),
+}
+MEASUREMENT = Measurement(
+    "roots",
+    measure,
+    say,
+    ROWS,
+    always=True,
+    for_rules=True,
+    empty=list,
+)

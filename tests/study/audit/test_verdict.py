@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from onnxdtd.method.toml import Library
-from onnxdtd.study.audit import verdict as module
-from onnxdtd.study.audit.verdict import deep_taylor, verdict
+from onnxdtd.study.audit import limits
+from onnxdtd.study.audit.preconditions import deep_taylor
+from onnxdtd.study.audit.verdict import verdict
 
 HOLD = {"positive_biases": 0.0, "bias_share": 0.0, "outside": 0.0, "negative_inputs": 0.0, "negative_logits": 0.0, "dead": 0.0}
 BETTER, LEVEL, WORSE = ({"mean": value, "error": 0.1, "n": 20} for value in (1.0, 0.1, -1.0))
@@ -320,6 +321,6 @@ def test_balance() -> None:
 
 
 def test_shares_in_words() -> None:
-    failed, attempted = doctest.testmod(module)
+    failed, attempted = doctest.testmod(limits)
     assert attempted
     assert not failed

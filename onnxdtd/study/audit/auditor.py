@@ -1,0 +1,82 @@
+"""What the measurements of an audit share: the model, its scores, the heatmaps of the presets, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+import onnx
+
+from onnxdtd.compiler.bounds import form_of
+from onnxdtd.compiler.compile import build, prepare
+from onnxdtd.compiler.prepared import Prepared
+from onnxdtd.data.forms import space_axes
+from onnxdtd.data.read import Layout
+from onnxdtd.labels import Index
+from onnxdtd.runtime.explainer import Explainer, Explanation
+from onnxdtd.study.predictor import Scores, in_batches
+
+if TYPE_CHECKING:
+    from onnxdtd.study.audit.audit import Audit
+
+BATCH = 16
+SAME = 1e-6  # of the largest score: what changes by less is the same
+
+Wanted: TypeAlias = Callable[[Explanation], np.ndarray]
+T = TypeVar("T")
+
+
+class Auditor:
+    """What one worker has open. A deep model with many presets needs no more memory than two explaining models and the heatmaps
+    of three presets: one of the measured preset, and those that it is compared with.
+    """
+
+    def __init__(self, study: Audit):
+        self.study = study
+        planned = prepare(study.model, study.asked(study.presets[0]))
+        self.proto = planned.source.proto  # normalised, as the layers were found in it
+        (tensor,) = planned.plan.inputs
+        axis = planned.plan.samples.axes[tensor.name]
+        self.layout, self.form = Layout.of(list(tensor.shape or ()), axis), form_of(tensor, planned.request, axis)
+        self.labels = planned.labels
+        self.scores = Scores(planned, study.model.parent, threads=1)
+        self.logits, self.binary = self.scores.logits(study.xs), self.scores.binary
+        self.predicted = self.logits.argmax(axis=1)
+        self.alone = study.xs[0].size == 1
+        self._explainer = lru_cache(maxsize=1)(lambda preset: self.explainer(self.proto, preset))
+        self.trained = lru_cache(maxsize=3)(lambda preset: self.heatmaps(preset, self.predicted))
+        self._known: dict[Any, Any] = {}
+
+    def once(self, what: Any, measure: Callable[[], T]) -> T:
+        """What ``measure`` gives, where it is not known yet by the name ``what``."""
+        if what not in self._known:
+            self._known[what] = measure()
+        known: T = self._known[what]
+        return known
+
+    def explainer(self, model: onnx.ModelProto | Prepared, preset: str) -> Explainer:
+        """A session that explains a model, or what was planned for it, as a preset does."""
+        planned = prepare(model, self.study.asked(preset)) if isinstance(model, onnx.ModelProto) else model
+        return Explainer(build(planned), folder=self.study.model.parent, threads=1)
+
+    def heatmaps(self, preset: str, classes: np.ndarray, xs: np.ndarray | None = None) -> np.ndarray:
+        """The relevance of every sample for one class each in the trained model, [n, ...]."""
+        return self.relevance(self._explainer(preset), classes, xs)
+
+    def relevance(self, explainer: Explainer, classes: np.ndarray, xs: np.ndarray | None = None) -> np.ndarray:
+        """The relevance of every sample for one class each, [n, ...]."""
+        wanted = lambda explanation: self.layout.take(next(iter(explanation.relevance.values())))
+        return self.explained(explainer, self.study.xs if xs is None else xs, classes, wanted)
+
+    def explained(self, explainer: Explainer, xs: np.ndarray, classes: np.ndarray, wanted: Wanted) -> np.ndarray:
+        """What is ``wanted`` of the explanation of every sample for one class each, [n, ...], in batches."""
+        run = lambda rows: wanted(explainer(self.layout.put(xs[rows]), [Index(c) for c in classes[rows]]))
+        return in_batches(np.arange(len(xs)), self.layout, run, BATCH)
+
+
+def spread_of(xs: np.ndarray, channel: int | None) -> np.ndarray:
+    """The standard deviation of each feature over samples [n, ...], in pictures and signals that of each channel."""
+    axes = (0, *(axis + 1 for axis in space_axes(xs.shape[1:], channel)))
+    return xs.std(axis=axes, keepdims=True, dtype=np.float64)

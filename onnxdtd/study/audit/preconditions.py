@@ -1,0 +1,145 @@
+"""What deep Taylor decomposition takes for granted, and how often it is not so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import onnx
+
+from onnxdtd.compiler.compile import prepare
+from onnxdtd.compiler.plan import Plan
+from onnxdtd.contract import COLUMNS
+from onnxdtd.errors import ModelError
+from onnxdtd.graph import files
+from onnxdtd.graph.emit import dims, known
+from onnxdtd.graph.tensors import Tensor
+from onnxdtd.method.rule import Rule
+from onnxdtd.runtime.explainer import Explanation, Ledger
+from onnxdtd.study.audit.auditor import Auditor
+from onnxdtd.study.audit.limits import NOTABLE, percent
+from onnxdtd.study.audit.measurement import Entry, Finding, Measurement, Row, Task
+from onnxdtd.study.measures import LOWEST, NEAR_ZERO, Measure
+
+BIASED = ("conv", "dense", "affine")  # families of layers that may have a bias
+
+
+PRECONDITIONS = {
+    "positive_biases": Measure("positive biases", "share of the neurons with a bias above zero; the theory has none.", LOWEST),
+    "bias_share": Measure("kept by biases", "share of the score that ends on biases instead of inputs (median).", NEAR_ZERO),
+    "outside": Measure("outside the bounds", "share of the inputs that lie outside the bounds given for them.", LOWEST),
+    "negative_inputs": Measure("negative inputs", "share of the inputs of z+ layers that are below zero.", LOWEST),
+    "negative_logits": Measure("negative logits", "share of the samples whose explained score is below zero.", LOWEST),
+    "dead": Measure("lost", "share of the score lost where no input of a neuron has a share (median).", NEAR_ZERO),
+}
+
+
+CONDITIONS = {  # what is counted, how a breach reads, and what holds where there is none
+    "positive_biases": ("{} of the neurons have a positive bias", "no positive bias"),
+    "outside": ("{} of the first layer's inputs lie outside of their bounds", "no input outside of its bounds"),
+    "negative_inputs": ("{} of the inputs of z+ layers are negative", "no negative input of z+"),
+    "negative_logits": ("{} of the explained logits are negative", "no negative logit"),
+}
+
+
+def measure(auditor: Auditor, task: Task) -> Finding:
+    """Where deep Taylor decomposition's conditions fail, as shares; None where the ledger cannot tell samples apart."""
+    steps: list[str] = []
+
+    def columns(explanation: Explanation) -> np.ndarray:
+        assert explanation.ledger is not None
+        steps[:] = explanation.ledger.steps
+        return np.stack([explanation.ledger[name] for name in COLUMNS], axis=-1)
+
+    request = replace(auditor.study.asked(task.preset), ledger=True)
+    try:
+        planned = prepare(auditor.proto, request)
+        explainer = auditor.explainer(planned, task.preset)
+        table = auditor.explained(explainer, auditor.study.xs, auditor.predicted, columns)
+    except ModelError:
+        return Finding(None)
+    made = prepare(_sized(auditor.proto, auditor.layout.feed(auditor.study.xs[0]).shape), auditor.study.asked(task.preset))
+    ledger = Ledger(steps, {name: table[..., i] for i, name in enumerate(COLUMNS)})
+    return Finding(broken(ledger, made.plan))
+
+
+def broken(ledger: Ledger, plan: Plan) -> Row:
+    """How often the conditions are broken in the steps with a rule."""
+    steps, size = [step for step in plan.steps if step.rule is not None], partial(_size, plan.samples.size)
+    biased = {step.name: size(step.outputs[0]) for step in steps if step.layer and step.layer.family in BIASED}
+    bounded = {step.name: size(*step.inputs) for step in steps if step.rule and step.rule.needs_bounds}
+    positive = {step.name: size(*step.inputs) for step in steps if step.rule and step.rule.for_nonnegative}
+    totals = ledger.totals()
+    logit = totals["logit"]
+    share = lambda name: float(np.median(totals[name][logit != 0] / logit[logit != 0])) if logit.any() else None
+    return {
+        "positive_biases": _share(ledger, "positive_biases", biased),
+        "bias_share": share("bias"),
+        "outside": _share(ledger, "outside", bounded),
+        "negative_inputs": _share(ledger, "negative_inputs", positive),
+        "negative_logits": float((logit < 0).mean()),
+        "dead": share("dead"),
+    }
+
+
+def _share(ledger: Ledger, column: str, sizes: Mapping[str, int | None]) -> float | None:
+    """What the counts in a column are of all entries, in the steps whose ``sizes`` are known; None if there are none."""
+    there = {ledger.steps.index(name): size for name, size in sizes.items() if size and name in ledger.steps}
+    return float(ledger[column].mean(axis=0)[list(there)].sum() / sum(there.values())) if there else None
+
+
+def _size(samples: object, *tensors: Tensor | None) -> int | None:
+    """How many entries tensors have for each of so many samples; None where that is not known."""
+    shapes = [known(dims(tensor)) for tensor in tensors if tensor is not None]
+    if None in shapes or not isinstance(samples, int):
+        return None
+    return sum(math.prod(shape) for shape in shapes if shape is not None) // samples
+
+
+def _sized(proto: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
+    """The model with the shape of its input declared, so that the neurons can be counted."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(proto)
+    names = [value.name for value in files.real_inputs(fixed)]
+    for value in fixed.graph.input:
+        declared = value.type.tensor_type.shape.dim
+        if value.name in names and len(declared) == len(shape):
+            for size, number in zip(declared, shape, strict=True):
+                size.dim_value = number
+    return fixed
+
+
+def deep_taylor(rules: Collection[Rule]) -> bool:
+    """Are they those of deep Taylor decomposition, whose conditions the ledger counts, most of them at least?"""
+    return 2 * sum(rule.is_deep_taylor for rule in rules) >= max(len(rules), 1)
+
+
+def say(entry: Entry) -> Iterator[str]:
+    """What deep Taylor decomposition asks for, and what of the logit did not arrive."""
+    found = entry["preconditions"]
+    if found is None:
+        return
+    taylor = entry["deep_taylor"]
+    broken = [text.format(percent(found[name])) for name, (text, _) in CONDITIONS.items() if found[name]]
+    kept = [text for name, (_, text) in CONDITIONS.items() if found[name] == 0]
+    if taylor and broken:
+        yield f"Conditions of deep Taylor decomposition: broken, {', '.join(broken)}."
+    elif taylor:
+        yield f"Conditions of deep Taylor decomposition: those counted hold for these samples ({', '.join(kept)})."
+    words = {
+        "bias_share": ("biases kept {} of the logit", "biases added {} of the logit"),
+        "dead": (
+            "{} of the logit was lost where no input has a share",
+            "relevance against it, {} of the logit, was lost where no input has a share",
+        ),
+    }
+    known = {name: share for name in words if abs(share := found[name] or 0.0) >= NOTABLE}
+    parts = [words[name][share < 0].format(percent(abs(share))) for name, share in known.items()]
+    if parts:
+        yield f"Balance: {', '.join(parts)} (medians)."
+
+
+MEASUREMENT = Measurement("preconditions", measure, say, always=True, for_rules=True)
