@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from onnxdtd.compiler.logits import heads
-from onnxdtd.compiler.prepared import Prepared
+from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.score import is_binary, is_column
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import RequestError
@@ -23,7 +23,7 @@ BATCH = 64  # samples at once, where the model leaves it open
 class Scores:
     """The logits of a planned classifier. It must have one input of known rank."""
 
-    def __init__(self, job: Prepared, folder: Path, threads: int | None = None):
+    def __init__(self, job: Planned, folder: Path, threads: int | None = None):
         self.binary = is_binary(job.plan)
         self.one_against_rest = _one_against_rest(job)
         self.column = is_column(job.plan)
@@ -55,7 +55,7 @@ class Scores:
         return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _one_against_rest(job: Prepared) -> bool:
+def _one_against_rest(job: Planned) -> bool:
     """Does a head give each of several classes a probability of its own, as some of scikit-learn's do?"""
     own = any(head.each or head.rescales for head in heads(job.plan.stepped_back))
     classifiers = [
@@ -75,7 +75,7 @@ def in_batches(x: np.ndarray, layout: Layout, run: Callable[[np.ndarray], np.nda
     return np.concatenate(found)
 
 
-def of_logits(job: Prepared) -> onnx.ModelProto:
+def of_logits(job: Planned) -> onnx.ModelProto:
     """The predictor with its logits as the only output."""
     e, logits, whole = job.emit, job.plan.logits, onnx.ModelProto()
     whole.CopyFrom(job.source.proto)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from onnxdtd.compiler.bounds import form_of
-from onnxdtd.compiler.compile import build, prepare
+from onnxdtd.compiler.compile import build, planned, prepare
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.data.forms import space_axes
 from onnxdtd.data.read import Layout
@@ -35,13 +35,13 @@ class Auditor:
 
     def __init__(self, study: Audit):
         self.study = study
-        planned = prepare(study.model, study.asked(study.presets[0]))
-        self.proto = planned.source.proto  # normalised, as the layers were found in it
-        (tensor,) = planned.plan.inputs
-        axis = planned.plan.samples.axes[tensor.name]
-        self.layout, self.form = Layout.of(list(tensor.shape or ()), axis), form_of(tensor, planned.request, axis)
-        self.labels = planned.labels
-        self.scores = Scores(planned, study.model.parent, threads=1)
+        known = planned(study.model, study.asked(study.presets[0]))
+        self.proto = known.source.proto  # normalised, as the layers were found in it
+        (tensor,) = known.plan.inputs
+        axis = known.plan.samples.axes[tensor.name]
+        self.layout, self.form = Layout.of(list(tensor.shape or ()), axis), form_of(tensor, known.request, axis)
+        self.labels = known.labels
+        self.scores = Scores(known, study.model.parent, threads=1)
         self.logits, self.binary = self.scores.logits(study.xs), self.scores.binary
         self.predicted = self.logits.argmax(axis=1)
         self.alone = study.xs[0].size == 1
@@ -58,8 +58,8 @@ class Auditor:
 
     def explainer(self, model: onnx.ModelProto | Prepared, preset: str) -> Explainer:
         """A session that explains a model, or what was planned for it, as a preset does."""
-        planned = prepare(model, self.study.asked(preset)) if isinstance(model, onnx.ModelProto) else model
-        return Explainer(build(planned), folder=self.study.model.parent, threads=1)
+        prepared = prepare(model, self.study.asked(preset)) if isinstance(model, onnx.ModelProto) else model
+        return Explainer(build(prepared, in_place=True), folder=self.study.model.parent, threads=1)
 
     def heatmaps(self, preset: str, classes: np.ndarray, xs: np.ndarray | None = None) -> np.ndarray:
         """The relevance of every sample for one class each in the trained model, [n, ...]."""

@@ -14,11 +14,13 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import onnx
 from scipy.special import betaincinv
 
-from onnxdtd.compiler.compile import build, prepare
+from onnxdtd.compiler.addition import addition
+from onnxdtd.compiler.compile import planned
 from onnxdtd.compiler.plan import Plan
-from onnxdtd.compiler.prepared import Prepared
+from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.files import ModelLike
 from onnxdtd.request import Request
@@ -65,18 +67,18 @@ def convergence(
         OnnxdtdError: as ``onnxdtd.compile``.
     """
     request = replace(request, ledger=False, keep=(), target=None)
-    job = prepare(model, request)
+    job = planned(model, request)
     if not told_apart(job):
         return []
     samples = list(batches(job, xs))
     starts = spread([step for step in job.plan.steps if mixes(step)])
-    shapes = _shapes(prepare(model, replace(request, keep=[step.outputs[0].name for step in starts])), samples[0])
+    shapes = _shapes(_explainer(job, [step.outputs[0].name for step in starts]), samples[0])
     found = []
     for i, start in enumerate(starts):
         if shapes[start.outputs[0].name][channel_axis(start)] == 1:
             continue
         source, lower = start.outputs[0].name, inputs_below(job.plan, start)
-        explainer = _explainer(prepare(model, replace(request, keep=list(lower))), source)
+        explainer = _explainer(job, list(lower), source)
         layers = _layers(explainer, lower, samples, shapes[source], draws, np.random.default_rng([seed, i]))
         found.append({"start": start.name, "layers": layers})
     return found
@@ -114,8 +116,12 @@ def median_of_random(size: int) -> float:
     return float(np.sqrt(betaincinv(0.5, (size - 1) / 2, 0.5))) if size > 1 else 1.0
 
 
-def _explainer(job: Prepared, inject: str | None = None) -> Explainer:
-    return Explainer(build(job, inject), folder=folder(job), threads=1)
+def _explainer(job: Planned, keep: Sequence[str], inject: str | None = None) -> Explainer:
+    """Of what is planned, with the relevance of some tensors between its steps as outputs."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(job.source.proto)
+    added = addition(replace(job, request=replace(job.request, keep=keep)), inject)
+    return Explainer(added.append_to(proto), folder=folder(job), threads=1)
 
 
 def _relevance(explainer: Explainer, feeds: Arrays) -> Arrays:
@@ -123,9 +129,9 @@ def _relevance(explainer: Explainer, feeds: Arrays) -> Arrays:
     return {**explanation.relevance, **explanation.kept}
 
 
-def _shapes(job: Prepared, batch: Batch) -> dict[str, tuple[int, ...]]:
+def _shapes(explainer: Explainer, batch: Batch) -> dict[str, tuple[int, ...]]:
     """Those of the tensors kept, for one sample."""
-    found = _relevance(_explainer(job), batch.feeds)
+    found = _relevance(explainer, batch.feeds)
     return {name: (len(values) // len(batch.rows), *values.shape[1:]) for name, values in found.items()}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from onnxdtd.compiler.prepared import Prepared
+from onnxdtd.compiler.prepared import Planned
 from onnxdtd.errors import RequestError
 from onnxdtd.runtime.explainer import session
 
@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 BATCH = 4  # samples at once, where a model takes any number
 
 
-def folder(job: Prepared) -> Path | None:
+def folder(job: Planned) -> Path | None:
     """Where the external weights of a model lie."""
     return None if job.source.path is None else job.source.path.parent
 
@@ -25,7 +25,7 @@ def folder(job: Prepared) -> Path | None:
 class Part:
     """A part in a session: called with tensors by name, of which it takes those that it needs; gives its outputs by name."""
 
-    def __init__(self, proto: onnx.ModelProto, job: Prepared):
+    def __init__(self, proto: onnx.ModelProto, job: Planned):
         self._session = session(proto, folder=folder(job), threads=1)
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._outputs = [node.name for node in self._session.get_outputs()]
@@ -46,7 +46,7 @@ class Batch:
     feeds: Arrays
 
 
-def batches(job: Prepared, xs: np.ndarray | Mapping[str, np.ndarray], chosen: Collection[int] | None = None) -> Iterator[Batch]:
+def batches(job: Planned, xs: np.ndarray | Mapping[str, np.ndarray], chosen: Collection[int] | None = None) -> Iterator[Batch]:
     """The samples ``xs`` [n, ...] (by name where there are several inputs), or the ``chosen`` ones, as the model takes them."""
     axes, fixed = job.plan.samples.axes, job.plan.samples.size
     if not isinstance(xs, Mapping) and len(axes) != 1:
@@ -65,12 +65,12 @@ def batches(job: Prepared, xs: np.ndarray | Mapping[str, np.ndarray], chosen: Co
         yield Batch(filled, len(some), feeds)
 
 
-def told_apart(job: Prepared) -> bool:
+def told_apart(job: Planned) -> bool:
     """Can the samples of a batch be told apart everywhere? One alone can."""
     return separable(job) or job.plan.samples.size == 1 or not isinstance(job.plan.samples.size, int)
 
 
-def separable(job: Prepared) -> bool:
+def separable(job: Planned) -> bool:
     """Does every tensor on the way have the samples in front? Otherwise they are told apart only if there is one."""
     tensors = [t for step in job.plan.steps for t in (*step.inputs, *step.outputs) if t is not None]
     return all(map(job.plan.samples.in_front, tensors))

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import onnx
 
-from onnxdtd.compiler.compile import prepare
+from onnxdtd.compiler.compile import planned, prepare
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.contract import COLUMNS
 from onnxdtd.errors import ModelError
@@ -56,14 +56,13 @@ def measure(auditor: Auditor, task: Task) -> Finding:
 
     request = replace(auditor.study.asked(task.preset), ledger=True)
     try:
-        planned = prepare(auditor.proto, request)
-        explainer = auditor.explainer(planned, task.preset)
+        explainer = auditor.explainer(prepare(auditor.proto, request), task.preset)
         table = auditor.explained(explainer, auditor.study.xs, auditor.predicted, columns)
     except ModelError:
         return Finding(None)
-    made = prepare(_sized(auditor.proto, auditor.layout.feed(auditor.study.xs[0]).shape), auditor.study.asked(task.preset))
+    sized = planned(_sized(auditor.proto, auditor.layout.feed(auditor.study.xs[0]).shape), auditor.study.asked(task.preset))
     ledger = Ledger(steps, {name: table[..., i] for i, name in enumerate(COLUMNS)})
-    return Finding(broken(ledger, made.plan))
+    return Finding(broken(ledger, sized.plan))
 
 
 def broken(ledger: Ledger, plan: Plan) -> Row:

@@ -16,9 +16,10 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from onnxdtd.compiler.addition import addition
 from onnxdtd.compiler.bounds import Bounds
-from onnxdtd.compiler.compile import build, prepare
-from onnxdtd.compiler.prepared import Prepared
+from onnxdtd.compiler.compile import build, planned, prepare
+from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.steps import Step
 from onnxdtd.contract import RELEVANCE, relevance_of
 from onnxdtd.errors import Unsupported
@@ -81,7 +82,7 @@ def roots(
     Raises:
         OnnxdtdError: as ``onnxdtd.compile``, also where an operator has no derivative.
     """
-    job = prepare(model, replace(request, ledger=False, keep=()))
+    job = planned(model, replace(request, ledger=False, keep=()))
     if not told_apart(job):
         return []
     predictor = job.graph.tensors()
@@ -126,7 +127,7 @@ def has_roots(step: Step) -> bool:
 class Probe:
     """A layer with what is read off it: its output, the weights of one of its neurons laid out over its input, the bounds."""
 
-    def __init__(self, job: Prepared, step: Step, number: int):
+    def __init__(self, job: Planned, step: Step, number: int):
         assert step.layer is not None
         assert step.facts is not None
         e, y, scope = job.emit, step.layer.y, f"probe/{number}"
@@ -139,7 +140,7 @@ class Probe:
             self.y, self.w, *self.bounds = (e.named(t, e.unique(f"{scope}/{i}"), None) for i, t in enumerate((y, w, *ends)))
 
 
-def with_probes(job: Prepared, probes: Sequence[Probe]) -> onnx.ModelProto:
+def with_probes(job: Planned, probes: Sequence[Probe]) -> onnx.ModelProto:
     """The predictor with the nodes that the probes read."""
     proto = onnx.ModelProto()
     proto.CopyFrom(job.source.proto)
@@ -153,17 +154,17 @@ def with_probes(job: Prepared, probes: Sequence[Probe]) -> onnx.ModelProto:
 class Network:
     """The explained logit and its gradient with respect to the tensors ``sources``."""
 
-    def __init__(self, job: Prepared, model: ModelLike, request: Request, sources: Sequence[Tensor]):
+    def __init__(self, job: Planned, model: ModelLike, request: Request, sources: Sequence[Tensor]):
         self.logits = job.plan.logits
         plain = Request(
             preset="gradient", output=job.plan.output, contrast=request.contrast, allow=request.allow, explain=request.explain
         )
-        seeded = build(prepare(model, replace(plain, target="input", keep=[self.logits.name])))
+        seeded = build(prepare(model, replace(plain, target="input", keep=[self.logits.name])), in_place=True)
         self._explainer = Explainer(seeded, folder=folder(job), threads=1)
         keep = list(dict.fromkeys(t.name for t in sources))
-        made = prepare(model, replace(plain, keep=keep))
-        self.proto = build(made, inject=self.logits.name)
-        add_logits(self.proto, made)
+        gradient = planned(model, replace(plain, keep=keep))
+        self.proto = addition(gradient, self.logits.name).append_to(gradient.source.proto)
+        add_logits(self.proto, gradient)
         names = [value.name for value in self.proto.graph.output]
         self.gradients = {name: next(n for n in (relevance_of(name), RELEVANCE) if n in names) for name in keep}
         self.injected = self.proto.graph.input[-1].name
@@ -175,7 +176,7 @@ class Network:
         return explanation.kept[self.logits.name].astype(wide(self.logits.dtype))
 
 
-def add_logits(proto: onnx.ModelProto, job: Prepared) -> None:
+def add_logits(proto: onnx.ModelProto, job: Planned) -> None:
     """Nodes for the logits, where the head hides them and no gradient needs them."""
     nodes, constants = job.emit.live([job.plan.logits])
     have = {name for node in proto.graph.node for name in node.output} | {t.name for t in proto.graph.initializer}
@@ -200,7 +201,7 @@ class Seen:
 class Tail:
     """The rest of the network as a function of a layer's input."""
 
-    def __init__(self, job: Prepared, x: Tensor, network: Network):
+    def __init__(self, job: Planned, x: Tensor, network: Network):
         self._logits, self._injected, self._gradient = network.logits.name, network.injected, network.gradients[x.name]
         outputs = {self._logits: kind(network.logits), self._gradient: kind(x)}
         nodes = sliced(network.proto, [x], outputs).graph.node
@@ -220,7 +221,7 @@ class Tail:
 class Roots:
     """Finds and checks root points of the neurons of a layer."""
 
-    def __init__(self, job: Prepared, probe: Probe, extended: onnx.ModelProto, network: Network):
+    def __init__(self, job: Planned, probe: Probe, extended: onnx.ModelProto, network: Network):
         x = probe.slot.x
         self._probe, self._tail = probe, Tail(job, x, network)
         part = lambda given, outputs: Part(sliced(extended, given, {t.name: kind(t) for t in outputs}), job)
