@@ -135,7 +135,7 @@ class Probe:
         self.slot: Slot = step.layer.slots[0]
         self.one = Tensor(e.unique(f"{scope}/one"), dtype=wide(y.dtype), shape=y.shape)
         with e.within(scope):
-            w = self.slot.adjoint(self.one, as_tensor(weight_of(e, self.slot, "w", 0.0)))
+            w = as_tensor(self.slot.adjoint(self.one, weight_of(e, self.slot, "w", 0.0)))
             ends = Bounds(e, job.plan, job.bounded).of(self.slot.x) if step.facts.bounds else ()
             self.y, self.w, *self.bounds = (e.named(t, e.unique(f"{scope}/{i}"), None) for i, t in enumerate((y, w, *ends)))
 
