@@ -209,7 +209,7 @@ def test_an_installed_wheel_finds_its_rules(wheel: Path, tmp_path: Path) -> None
 
 def test_a_checkout_finds_its_rules() -> None:
     assert data_folder() == ROOT / "rules" or data_folder().name == "rules"
-    assert {path.name for path in data_folder().glob("*.toml")} == {"rules.toml", "presets.toml"}
+    assert {path.name for path in data_folder().glob("*.toml")} == {"methods.toml", "rules.toml", "presets.toml"}
 
 
 def test_the_extras() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnx
@@ -37,7 +38,7 @@ def addition(planned: Planned, inject: str | None = None, shortcuts: Sequence[Sh
 
 def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut]) -> Addition:
     e, plan, request = planned.emit, planned.plan, planned.request
-    if plan.derivative and request.ledger:
+    if request.ledger and not plan.method.conserves:
         raise RequestError(f"--ledger: the preset {request.preset!r} is a derivative, of which nothing is conserved")
     bounds = Bounds(e, plan, planned.bounded)
     book = Ledger(e, plan, bounds.of) if request.ledger else None
@@ -75,9 +76,9 @@ def _results(planned: Planned, relevance: dict[str, Tensor]) -> tuple[dict[str, 
     """The outputs for the relevance of inputs and tensors to keep, and their names by those of the tensors."""
     e, plan = planned.emit, planned.plan
     for tensor in plan.inputs:
-        if plan.derivative and tensor.name in relevance:
-            x = _seen(e, tensor, planned.imputed.get(tensor.name))
-            relevance[tensor.name] = of_gradient(e, plan.derivative, x, relevance[tensor.name])
+        if tensor.name in relevance:
+            x = partial(_seen, e, tensor, planned.imputed.get(tensor.name))
+            relevance[tensor.name] = plan.method.finished(e, x, relevance[tensor.name])
     names = {t.name: RELEVANCE if len(plan.inputs) == 1 else relevance_of(t.name) for t in plan.inputs}
     names |= {name: relevance_of(name) for name in planned.request.keep if name not in names}
     return names, [_relevance(planned, name, result, relevance) for name, result in names.items()]
@@ -94,8 +95,8 @@ def _injected(e: Emit, plan: Plan, name: str) -> Start:
 
 def _start(e: Emit, plan: Plan, scored: Score) -> Start:
     """Where the walk starts: at the logits, or at the neurons of the score."""
-    seed = scored.seed(plan.derivative is not None)
-    if scored.one_hot or plan.derivative:
+    seed = scored.seed(plan.method)
+    if scored.one_hot or not plan.method.conserves:
         return Start(seed, {plan.logits.name: seed})
     return neurons(e, plan, scored.coefficients, seed)
 
@@ -116,13 +117,6 @@ def _replaced(start: Start, relevance: Mapping[str, Tensor], keep: Sequence[str]
 def _seen(e: Emit, x: Tensor, missing: np.ndarray | None) -> Tensor:
     """An input with what the model takes for missing values, where it does."""
     return x if missing is None else e("Where", e("IsNaN", x), e.constant(missing.astype(x.dtype)), x)
-
-
-def of_gradient(e: Emit, derivative: str, x: Tensor, g: Tensor) -> Tensor:
-    """What a preset makes of the gradient: g itself, x g or g²."""
-    if derivative == "g":
-        return g
-    return e("Mul", e.cast(x, g.dtype) if derivative == "x g" else g, g)
 
 
 def _relevance(planned: Planned, name: str, result: str, relevance: dict[str, Tensor]) -> Tensor:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxdtd.graph.tensors import Graph, Node, Tensor
+from onnxdtd.method.method import Method
 from onnxdtd.operators.layer import constant_value, is_float
-from onnxdtd.operators.products import held
 from onnxdtd.operators.table import CHOICE, CONSTANT, never_negative, of
 
 
@@ -66,12 +66,12 @@ def reads(node: Node) -> list[Tensor]:
     return [*node.inputs, *(t for graph in graphs for inner in graph.nodes for t in reads(inner))]
 
 
-def carriers(nodes: Sequence[Node], logits: Tensor, facts: Facts, producer: Mapping[str, Node], derivative: bool) -> set[str]:
+def carriers(nodes: Sequence[Node], logits: Tensor, facts: Facts, producer: Mapping[str, Node], method: Method) -> set[str]:
     """The names of all tensors that relevance can reach from ``logits``; none behind a factor that counts as a constant."""
     wanted = {logits.name} & facts.active
     for node in reversed(nodes):
         if any(t.name in wanted for t in node.outputs):
-            constant = set() if derivative else held(node, facts.is_active, producer)
+            constant = method.held(node, facts.is_active, producer)
             wanted.update(t.name for i, t in enumerate(reads(node)) if t.name in facts.active and i not in constant)
     return wanted
 

@@ -19,7 +19,7 @@ from onnxdtd.contract import COLUMNS
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Tensor
-from onnxdtd.method.division import KEPT, Kept
+from onnxdtd.method.division import KEEPERS, Kept
 from onnxdtd.operators.layer import Layer
 from onnxdtd.operators.table import ALL, IN_ORDER, of
 
@@ -80,7 +80,7 @@ class Ledger:
 
     def _kept(self, step: Step, divisions: Iterable[tuple[float, Callable[[], Kept]]]) -> Row:
         """What the denominators of a rule kept."""
-        sums: dict[str, list[Tensor]] = {name: [] for name in KEPT}
+        sums: dict[str, list[Tensor]] = {name: [] for name in KEEPERS}
         for scale, kept in divisions:
             for name, value in kept():
                 sums[name].append(self._sum(self._e.mul(value, scale), _layer(step).y))

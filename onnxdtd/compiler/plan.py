@@ -13,7 +13,8 @@ from onnxdtd.errors import ModelError, RequestError, suggestion
 from onnxdtd.graph.emit import Emit, dims
 from onnxdtd.graph.spelled import views
 from onnxdtd.graph.tensors import Graph, Node, Tensor
-from onnxdtd.method.toml import Preset
+from onnxdtd.method.method import Method
+from onnxdtd.method.preset import Preset
 from onnxdtd.operators.layer import Layer, is_byte, is_float
 from onnxdtd.operators.spread import followed
 
@@ -25,7 +26,7 @@ class Plan:
     inputs: list[Tensor]
     output: str
     logits: Tensor
-    derivative: str | None
+    method: Method
     steps: list[Step]
     stepped_back: list[Node]
     producer: Mapping[str, Node]
@@ -53,7 +54,7 @@ def plan(
 ) -> Plan:
     """Plan the explanation of ``output`` in terms of the inputs ``explained``; all else that goes in counts as constant.
 
-    Of several ``presets``, none of them a derivative, the first is taken that does not share relevance out by weights alone, or
+    Of several ``presets``, all of them by one method, the first is taken that does not share relevance out by weights alone, or
     the last. ``inputs`` are all that a caller feeds, ``keep`` names tensors whose relevance is wanted too, ``bounded`` are the
     inputs whose bounds are known, ``allow`` maps operators and nodes to ``"pass"``. Raises ``Unsupported`` with every problem,
     ``ModelError`` where there is nothing to explain, ``RequestError`` for an unknown name.
@@ -67,8 +68,8 @@ def plan(
     follow = lambda candidate, logits: Samples(followed(before(nodes, candidate), fed, allow or ()), fed, logits)
     start = origin(graph, output, facts, producer, follow)
     logits = start.logits
-    derivative = presets[0].derivative is not None
-    carrying = carriers(nodes, logits, facts, producer, derivative)
+    method = presets[0].method
+    carrying = carriers(nodes, logits, facts, producer, method)
     explained = [t for t in explained if t.name in carrying]
     if not explained:
         raise NoScores(f"the output {start.output!r} does not depend on a floating-point input")
@@ -76,7 +77,7 @@ def plan(
     facts.raw |= {t.name for t in explained}
     facts.bounded |= facts.raw & {*bounded}
     pinned = {*keep, logits.name, *(t.name for t in graph.outputs)}
-    steps = Stepper(e, facts, producer, allow or {}, derivative, carrying).steps(nodes, pinned)
+    steps = Stepper(e, facts, producer, allow or {}, method, carrying).steps(nodes, pinned)
     if start.samples.doubt is not None:
         raise ModelError(f"{start.samples.doubt}; export the model with a batch of one sample in front")
     preset, steps, notes = _with_rules(steps, presets)
@@ -84,7 +85,7 @@ def plan(
         explained,
         start.output,
         logits,
-        preset.derivative,
+        preset.method,
         steps,
         start.stepped_back,
         producer,

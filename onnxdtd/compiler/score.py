@@ -13,6 +13,7 @@ from onnxdtd.contract import TARGET
 from onnxdtd.errors import RequestError
 from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Tensor
+from onnxdtd.method.method import Method
 from onnxdtd.request import AT_RUN_TIME, Request
 
 INT64 = np.dtype(np.int64)
@@ -52,9 +53,9 @@ class Score:
     total: Tensor
     target: Tensor | None
 
-    def seed(self, derivative: bool) -> Tensor:
+    def seed(self, method: Method) -> Tensor:
         """What the logits start with: their part of the score, or how much each counts."""
-        return self.coefficients if derivative else self.value
+        return {"logit": self.value, "1": self.coefficients}[method.seed]
 
 
 def score(e: Emit, made: Plan, request: Request) -> Score:

@@ -15,26 +15,27 @@ from onnxdtd.compiler.logits import shape_text
 from onnxdtd.errors import Problem, RequestError, Unsupported, suggestion
 from onnxdtd.graph.emit import Emit, label
 from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.method.method import PREPROCESSING, Method, Site
+from onnxdtd.method.preset import LayerFacts
 from onnxdtd.method.propagate import Record, propagate
 from onnxdtd.method.rule import Rule
 from onnxdtd.method.terms import Context
-from onnxdtd.method.toml import LayerFacts
 from onnxdtd.operators.layer import Layer, NotLinear, is_float
 from onnxdtd.operators.linear import followed_by
 from onnxdtd.operators.others import undefined
-from onnxdtd.operators.pointwise import passes, sloped
-from onnxdtd.operators.products import factors, held, product
-from onnxdtd.operators.spread import is_elementwise
-from onnxdtd.operators.table import AS_THEY_ARE, MOVE, ROUTE, Flow, Relevance, first, of
+from onnxdtd.operators.pointwise import passes
+from onnxdtd.operators.products import factors
+from onnxdtd.operators.table import MOVE, PRODUCT, ROUTE, Flow, Relevance, first, of
 
 Share: TypeAlias = tuple[Tensor, Tensor]  # a tensor, and relevance that goes to it
+HANDING_ON = ("preprocessing", "pass", "move", "route")  # kinds of steps
 
 
 @dataclass(frozen=True)
 class Step:
     """One or more nodes that relevance takes at once: how it gets from ``outputs`` to ``inputs``."""
 
-    kind: str  # linear, preprocessing, pass, move or route
+    kind: str  # linear, gate, preprocessing, pass, move, route, or the treatment of what is none of them
     nodes: tuple[Node, ...]
     outputs: tuple[Tensor, ...]
     inputs: tuple[Tensor | None, ...]
@@ -52,6 +53,11 @@ class Step:
     def op(self) -> str:
         """The operators, joined by +."""
         return "+".join(node.op for node in self.nodes)
+
+    @property
+    def chosen(self) -> str | None:
+        """What the preset chose for it: the rule, or a treatment by which it does more than hand on relevance."""
+        return str(self.rule) if self.rule is not None else None if self.kind in HANDING_ON else self.kind
 
     def back(self, e: Emit, relevance: Relevance, context: Context, record: Record | None = None) -> list[Share]:
         """What it hands to each of its inputs that depends on the explained ones, given the ``relevance`` of its outputs.
@@ -76,10 +82,10 @@ class Stepper:
         facts: Facts,
         producer: Mapping[str, Node],
         allow: Mapping[str, str],
-        derivative: bool,
+        method: Method,
         carriers: set[str],
     ):
-        self.e, self.facts, self.producer, self.derivative, self.carriers = e, facts, producer, derivative, carriers
+        self.e, self.facts, self.producer, self.method, self.carriers = e, facts, producer, method, carriers
         self.idle = dict(allow)  # what nothing has needed yet
         self.allow = allow
 
@@ -101,7 +107,7 @@ class Stepper:
             try:
                 with self.e.within(label(node)):
                     step = self.step(node)
-                    if step.kind == "linear" and not self.derivative:
+                    if step.kind == "linear" and self.method.conserves:
                         step = self.fused(step, consumers, pinned)
             except NotLinear as error:
                 problems.append(problem(node, str(error), self.obstacle(node)))
@@ -117,37 +123,39 @@ class Stepper:
 
     def step(self, node: Node) -> Step:
         """The step for a node. Raises ``NotLinear`` where there is none. Notes which outputs are raw."""
-        active, raw = self.facts.is_active, self.facts.raw
+        active = self.facts.is_active
         key = self.allowance(node)
         if key is not None:
             return self.allowed(key, node)
         if node.domain not in (None, "", "ai.onnx"):
             raise NotLinear("there is no rule for operators of this domain")
-        if len(factors(node, active)) > 1:
-            constant = set() if self.derivative else held(node, active, self.producer)
-            both = product(self.e, node, active, constant, self.derivative)
-            return self.linear(node, both, "linear" if self.derivative else "gate")
-        entry, layer = of(node), self.layer(node)
-        if layer is not None:
-            if layer.one_to_one and not self.derivative and all(slot.x.name in raw for slot in layer.slots):
-                self.facts.stay_raw([slot.x for slot in layer.slots], node.outputs)
-                return self.linear(node, layer, "preprocessing")
-            return self.linear(node, layer, "linear")
-        if entry.kind == ROUTE and is_elementwise(entry) and not self.derivative and sum(map(active, node.inputs)) == 1:
-            return self.flow("pass", node, passes)  # a bound, as in Clip
-        if entry.flow is not None and entry.kind in (ROUTE, MOVE):
-            return self.flow(entry.kind, node, entry.flow)
-        if entry.flow is not None and (not self.derivative or entry.hands_on == AS_THEY_ARE):
-            return self.flow("pass", node, entry.flow)
-        raise NotLinear("there is no derivative of this operator" if self.derivative else "there is no rule for this operator")
+        operator, site = of(node), Site(self.e, node, active, self.producer)
+        if operator.linear is not None and len(factors(node, active)) < 2:
+            return self.ruled(site, operator.linear(self.e, node, active))
+        if operator.flow is not None and operator.kind == MOVE:
+            return self.flow("move", node, operator.flow)
+        return self.treated(site)
 
-    def layer(self, node: Node) -> Layer | None:
-        """What a node is as a layer, where it is one."""
-        e, active, entry = self.e, self.facts.is_active, of(node)
-        if self.derivative and entry.slope is not None:
-            return sloped(e, node, entry.slope, active)
-        builder = entry.linear or (entry.jacobian if self.derivative else entry.constant)
-        return None if builder is None else builder(e, node, active)
+    def ruled(self, site: Site, layer: Layer) -> Step:
+        """The step for a layer: by a rule, unless it is preprocessing that the method lets relevance pass."""
+        sources = [slot.x for slot in layer.slots]
+        scaled = layer.one_to_one and all(x.name in self.facts.raw for x in sources)
+        if scaled and self.method.treat(PREPROCESSING, site) is not None:
+            self.facts.stay_raw(sources, site.node.outputs)
+            return self.linear(site.node, layer, "preprocessing")
+        return self.linear(site.node, layer, "linear")
+
+    def treated(self, site: Site) -> Step:
+        """The step for what is not linear, as the method treats it."""
+        node, kind = site.node, str(site.kind)
+        name, way = self.method.at(kind, node.op), self.method.treat(kind, site)
+        if name is None or way is None:
+            raise NotLinear(f"there is no {self.method.lacking} this operator")
+        if len(self.ends(node)[1]) > 1:
+            raise NotLinear("several of its outputs have relevance")
+        if isinstance(way, Layer):
+            return self.linear(node, way, name if kind == PRODUCT else "linear")
+        return self.flow("pass" if way is passes else ROUTE if kind == ROUTE or site.is_bound else name, node, way)
 
     def allowance(self, node: Node) -> str | None:
         """By which operator or name it was said that relevance passes this node, if it was."""

@@ -10,8 +10,8 @@ import numpy as np
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Tensor, Value
 
-Kept = Iterator[tuple[str, Tensor]]  # names of ``KEPT`` and amounts, entry by entry of the outputs
-KEPT = ("bias", "stabiliser", "dead")  # who keeps relevance from the inputs: dead is where there is no denominator
+Kept = Iterator[tuple[str, Tensor]]  # names of ``KEEPERS`` and amounts, entry by entry of the outputs
+KEEPERS = ("bias", "stabiliser", "dead")  # who keeps relevance from the inputs: dead is where there is no denominator
 
 
 @dataclass(frozen=True)

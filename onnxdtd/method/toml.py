@@ -1,4 +1,4 @@
-"""Rules and presets from TOML files: ours in ``rules/``, and a user's own. Every mistake names the file and the entry."""
+"""Methods, rules and presets from TOML files: ours in ``rules/``, and a user's. Every mistake names the file and the entry."""
 
 from __future__ import annotations
 
@@ -6,149 +6,62 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from onnxdtd.errors import RequestError, RuleError, suggestion
+from onnxdtd.errors import RuleError
+from onnxdtd.method.method import FINISHES, KINDS, SEEDS, TREATMENTS, Method
+from onnxdtd.method.preset import Preset, Selector
 from onnxdtd.method.rule import Branch, Rule, Term
 from onnxdtd.method.terms import BIASES, CONDITIONS, INPUTS, WEIGHTS
 from onnxdtd.operators.layer import FAMILIES
 from onnxdtd.operators.table import OPERATORS
 
+DEFAULT_METHOD = "lrp"
 DEFAULTS = ("dtd", "lrp-epsilon")  # the first that looks at the values of the inputs; the second always does
-DERIVATIVES = ("g", "x g", "g g")
-# The operators that a rule can be for, and in a derivative ...
-LAYERS = tuple(op for op, entry in OPERATORS.items() if entry.linear or entry.constant)
-SLOPES = tuple(op for op, entry in OPERATORS.items() if entry.linear or entry.slope or entry.jacobian)
 SIDES = ("y>0", "y<0")
 NUMBERS = (1e-30, 1e30)  # between them, and at 0, a parameter and its reciprocal are numbers in float32
 RULE_KEYS = {"equation", "domain", "source", "params", "epsilon", "divide", "terms", "direction", "bias", "branches"}
 
 
-@dataclass(frozen=True)
-class LayerFacts:
-    """What a selector can ask about a layer."""
-
-    name: str
-    op: str
-    family: str
-    first: bool
-    bounds: bool
-
-
-@dataclass(frozen=True)
-class Selector:
-    """An entry of a preset: conditions, all of which must hold, and the rule for the layers where they do."""
-
-    rule: Rule
-    where: str  # file and entry, for messages
-    first: bool = False
-    bounds: bool = False
-    family: tuple[str, ...] = ()
-    op: tuple[str, ...] = ()
-    name: str = ""
-    asked: bool = False  # for this very model, by --set
-
-    def matches(self, layer: LayerFacts) -> bool:
-        """Do all conditions hold?"""
-        return (
-            (layer.first or not self.first)
-            and (layer.bounds or not self.bounds)
-            and (not self.family or layer.family in self.family)
-            and (not self.op or layer.op in self.op)
-            and (not self.name or layer.name == self.name or fnmatchcase(layer.name, self.name))
-        )
-
-    def covers(self, other: Selector) -> bool:
-        """Does it match every layer that ``other`` matches, in any model?"""
-        lists = [(self.family, other.family), (self.op, other.op)]
-        return (
-            (other.first or not self.first)
-            and (other.bounds or not self.bounds)
-            and all(not mine or (bool(theirs) and set(theirs) <= set(mine)) for mine, theirs in lists)
-            and (not self.name or self.name == other.name)
-        )
-
-
-@dataclass(frozen=True)
-class Preset:
-    """An assignment of rules to layers: the first selector that matches decides."""
-
-    name: str
-    selectors: tuple[Selector, ...]
-    title: str = ""
-    source: str = ""
-    derivative: str | None = None  # one of DERIVATIVES: the gradient g of the logit, and what is made of it
-
-    def rule(self, layer: LayerFacts) -> Rule:
-        """The rule for a layer. Raises ``RuleError`` where no selector matches."""
-        for selector in self.selectors:
-            if selector.matches(layer):
-                if selector.rule.needs_bounds and not layer.bounds:
-                    raise RequestError(
-                        f"the rule {selector.rule.name} at {layer.name!r} ({selector.where}) needs the bounds of the input: "
-                        + ("give --low and --high" if layer.first else "only the first layer has them; choose another rule")
-                    )
-                return selector.rule
-        raise RuleError(
-            f"preset {self.name}: no entry matches the layer {layer.name!r} ({layer.op}); "
-            "write an entry without conditions, { rule = ... }, as its last"
-        )
-
-    def unused(self, layers: Sequence[LayerFacts]) -> list[str]:
-        """The entries by name or operator that decide on none of ``layers``, in words.
-
-        Raises ``RuleError`` for a ``--set`` that matches none: unlike a file it was said about this very model.
-        """
-        deciding = {next(i for i, selector in enumerate(self.selectors) if selector.matches(layer)) for layer in layers}
-        names, idle = [layer.name for layer in layers], []
-        for i, selector in enumerate(self.selectors):
-            if i in deciding or not (selector.name or selector.op):
-                continue
-            if any(selector.matches(layer) for layer in layers):
-                idle.append(f"{selector.where}: decides on no layer of this model, since others that match come first")
-            elif selector.asked:
-                listed = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
-                close = suggestion(selector.name, names) or f"; its layers are {listed}"
-                raise RuleError(f"{selector.where}: matches no layer of this model{close}")
-            else:
-                idle.append(f"{selector.where}: matches no layer of this model")
-        return idle
+T = TypeVar("T")
+Read: TypeAlias = Callable[[str, Mapping[str, Any], str], T]  # of a table, given its name and where it is
 
 
 class Library:
-    """All rules and presets: those that come with onnxdtd, and those of a user's file."""
+    """All methods, rules and presets: those that come with onnxdtd, and those of a user's file."""
 
     def __init__(self) -> None:
+        self.methods: dict[str, Method] = {}
         self.rules: dict[str, Callable[[Mapping[str, float]], Rule]] = {}
         self.presets: dict[str, Preset] = {}
-        for file in ("rules.toml", "presets.toml"):
+        for file in ("methods.toml", "rules.toml", "presets.toml"):
             self.load(data_folder() / file)
 
     def load(self, path: Path) -> list[str]:
-        """Add the rules and presets of a TOML file; returns the names of its presets."""
+        """Add the methods, rules and presets of a TOML file; returns the names of its presets."""
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise RuleError(f"{path}: cannot be read ({error.strerror})") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RuleError(f"{path}: not a TOML file ({error})") from None
-        _only(tables, {"rule", "preset"}, str(path))
-        for name, table in _tables(tables, "rule", path):
-            where = f"{path}, [rule.{name}]"
-            if name in self.rules:
-                raise RuleError(f"{where}: there is a rule of this name already")
-            self.rules[name] = _rule_factory(name, table, where)
-        for name, table in _tables(tables, "preset", path):
-            where = f"{path}, [preset.{name}]"
-            if name in self.presets:
-                raise RuleError(f"{where}: there is a preset of this name already")
-            self.presets[name] = self._preset(name, table, where)
+        _only(tables, {"method", "rule", "preset"}, str(path))
+        self._enter("method", self.methods, _method, tables, path)
+        self._enter("rule", self.rules, _rule_factory, tables, path)
+        self._enter("preset", self.presets, self._preset, tables, path)
         return list(tables.get("preset", {}))
+
+    def _enter(self, kind: str, known: dict[str, T], read: Read[T], tables: Mapping[str, Any], path: Path) -> None:
+        """Add the tables of one kind."""
+        for name, table in _tables(tables, kind, path):
+            where = f"{path}, [{kind}.{name}]"
+            if name in known:
+                raise RuleError(f"{where}: there is a {kind} of this name already")
+            known[name] = read(name, table, where)
 
     def rule(self, reference: str, where: str = "") -> Rule:
         """A rule by ``name`` or ``name(parameter=value, ...)``."""
@@ -195,22 +108,24 @@ class Library:
                 raise RuleError(f"--set {setting!r}: write NODE-GLOB=RULE, for example 'conv1=gamma(gamma=0.1)'")
             rule = self.rule(reference, f"--set {setting}")
             selectors.append(Selector(rule, f"--set {setting}", name=glob, asked=True))
-        _check_division(preset.derivative, selectors, f"the preset {preset.name}")
+        _check_division(preset.method, selectors, f"the preset {preset.name}")
         return replace(preset, selectors=(*selectors[::-1], *preset.selectors))
 
     def _preset(self, name: str, table: Mapping[str, Any], where: str) -> Preset:
-        _only(table, {"title", "source", "layers", "derivative"}, where)
+        if "derivative" in table:
+            raise RuleError(f'{where}: instead of derivative write method = "gradient" and finish = "{table["derivative"]}"')
+        _only(table, {"title", "source", "layers", "method", "finish", "treatments"}, where)
         for key in ("title", "source"):
             _text(table, key, where)
-        derivative = table.get("derivative")
-        if derivative not in (None, *DERIVATIVES):
-            raise RuleError(f"{where}: derivative is one of {', '.join(DERIVATIVES)}, not {derivative!r}")
+        named = table.get("method", DEFAULT_METHOD)
+        if named not in self.methods:
+            raise RuleError(f"{where}: no method {named!r}; there are {', '.join(self.methods)}")
+        method = _overridden(self.methods[named], table, where)
         entries = table.get("layers")
         if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
             raise RuleError(f"{where}: needs layers = [{{ rule = ... }}, ...]")
-        known = LAYERS if derivative is None else SLOPES
-        selectors = [self._selector(entry, known, f"{where}, entry {i}") for i, entry in enumerate(entries, 1)]
-        _check_division(derivative, selectors, "a preset")
+        selectors = [self._selector(entry, method.ruled, f"{where}, entry {i}") for i, entry in enumerate(entries, 1)]
+        _check_division(method, selectors, "the preset")
         for i, selector in enumerate(selectors):
             for above in selectors[:i]:
                 if above.covers(selector):
@@ -218,7 +133,7 @@ class Library:
                     raise RuleError(
                         f"{selector.where}: is never reached, since entry {number} takes every layer that it matches"
                     )
-        return Preset(name, tuple(selectors), table.get("title", ""), table.get("source", ""), derivative)
+        return Preset(name, tuple(selectors), method, table.get("title", ""), table.get("source", ""))
 
     def _selector(self, entry: Mapping[str, Any], known: Sequence[str], where: str) -> Selector:
         _only(entry, {"first", "bounds", "family", "op", "name", "rule"}, where)
@@ -242,19 +157,63 @@ class Library:
         return Selector(rule, where, "first" in entry, "bounds" in entry, lists["family"], lists["op"], name)
 
 
-def _check_division(derivative: str | None, selectors: Sequence[Selector], what: str) -> None:
-    """A derivative multiplies by slopes, which no rule that divides does, and the other way round."""
+def _check_division(method: Method, selectors: Sequence[Selector], what: str) -> None:
+    """Shares of relevance are fractions, which no part of a gradient is."""
     for selector in selectors:
-        if selector.rule.divide and derivative is not None:
+        if selector.rule.divide and not method.conserves:
             raise RuleError(
-                f"{selector.where}: the rule {selector.rule.name} divides, but {what} with derivative = {derivative!r} "
-                "takes rules that do not, such as gradient"
+                f"{selector.where}: the rule {selector.rule.name} divides, but {what} (method {method.name}) walks a gradient "
+                "and takes rules that do not, such as gradient"
             )
-        if not selector.rule.divide and derivative is None:
+        if not selector.rule.divide and method.conserves:
             raise RuleError(
-                f"{selector.where}: the rule {selector.rule.name} does not divide, but {what} without derivative takes "
-                "rules that do; it belongs into one with derivative, such as the preset gradient"
+                f"{selector.where}: the rule {selector.rule.name} does not divide, but {what} (method {method.name}) walks "
+                "relevance and takes rules that do; it belongs into one that walks a gradient, such as the preset gradient"
             )
+
+
+def _method(name: str, table: Mapping[str, Any], where: str) -> Method:
+    _only(table, {"title", "source", "seed", "finish", "treatments"}, where)
+    seed = table.get("seed")
+    if seed not in SEEDS:
+        raise RuleError(f"{where}: seed is one of {', '.join(SEEDS)}, not {seed!r}")
+    words = [_text(table, key, where) for key in ("title", "source")]
+    method = _overridden(Method(name, str(seed), "", {}, *words), table, where)
+    for kind in KINDS:
+        if kind not in method.treatments:
+            raise RuleError(f"{where}: treatments says nothing of {kind}; there are {_choices(kind, method)}")
+    return method
+
+
+def _overridden(method: Method, table: Mapping[str, Any], where: str) -> Method:
+    """A method with the finish and the treatments that a table gives."""
+    finish, treatments = table.get("finish", method.finish), table.get("treatments", {})
+    fitting = [name for name, made in FINISHES.items() if made.walks == method.walks]
+    if finish not in fitting:
+        raise RuleError(f"{where}: finish of a walk of {method.walks} is one of {', '.join(fitting)}, not {finish!r}")
+    if not isinstance(treatments, dict):
+        raise RuleError(f"{where}: treatments maps kinds or operators to treatments")
+    for key, name in treatments.items():
+        _check_treatment(method, key, name, f"{where}, treatments")
+    return replace(method, finish=finish, treatments={**method.treatments, **treatments})
+
+
+def _check_treatment(method: Method, key: str, name: Any, where: str) -> None:
+    """Does it fit the kind, or the operator, and what is walked?"""
+    operator = OPERATORS.get(key)
+    kind = key if operator is None else operator.kind
+    if kind not in KINDS:
+        raise RuleError(f"{where}: {key!r} is none of {', '.join(KINDS)}, nor an operator of one of these kinds")
+    treatment = TREATMENTS.get((kind, name)) if isinstance(name, str) else None
+    if treatment is None or method.walks not in treatment.walks:
+        raise RuleError(f"{where}: {key} is treated as one of {_choices(kind, method)}, not {name!r}")
+    if operator is not None and getattr(operator, treatment.needs) is None:
+        raise RuleError(f"{where}: {key} cannot be treated as {name!r}, for which its {treatment.needs} would have to be known")
+
+
+def _choices(kind: str, method: Method) -> str:
+    """The treatments of a kind in what a method walks."""
+    return ", ".join(name for (of, name), row in TREATMENTS.items() if of == kind and method.walks in row.walks)
 
 
 def definitions(presets: Iterable[str]) -> dict[str, str]:

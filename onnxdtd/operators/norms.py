@@ -11,18 +11,20 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from onnxdtd.graph.emit import Emit, known
-from onnxdtd.graph.tensors import Node, Tensor, Value
+from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import fits, places, spread
 from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, column, count, each_entry, reduced_axes, shape_of
-from onnxdtd.operators.pointwise import passes
+from onnxdtd.operators.pointwise import of_first, passes
 from onnxdtd.operators.table import (
     LOGARITHMS,
     NORM,
     PROBABILITIES,
+    Flow,
     Head,
     Operator,
     always,
     enter,
+    first,
     first_input,
     if_inputs_are,
 )
@@ -41,13 +43,10 @@ def standardised(e: Emit, x: Tensor, axes: Sequence[int], epsilon: float) -> tup
     return mu, inverse, e("Mul", centred, inverse)
 
 
-def _vjp(x: Tensor, y: Tensor, pull_back: Callable[[Tensor], Tensor]) -> Layer:
-    """A layer that is known by its vector-Jacobian product only."""
-
-    def no_forward(x: Value, w: Value) -> Value:
-        raise AssertionError("a derivative is only ever pulled back")
-
-    return Layer("affine", [Slot(x, 1.0, no_forward, lambda s, w: pull_back(s), elementwise=True)], y)
+def pulled(node: Node, active: Active, pull_back: Callable[[Tensor], Tensor]) -> Flow:
+    """The gradient through a function of its first input, by its vector-Jacobian product."""
+    of_first(node, active)
+    return lambda e, node, relevance: iter([(0, pull_back(first(relevance)))])
 
 
 def _pulled(e: Emit, x: Tensor, g: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:
@@ -64,12 +63,12 @@ def _scaled(e: Emit, x: Tensor, axes: list[int], epsilon: float, gamma: Tensor, 
     return Layer("affine", [Slot(x, w, e.mul, e.mul, elementwise=True)], y, shift if beta is None else e("Add", shift, beta))
 
 
-def layer_normalization(e: Emit, node: Node, active: Active) -> Layer:
+def layer_normalization(e: Emit, node: Node, active: Active) -> Flow:
     """(g − mean g − x̂ mean(g x̂))/σ with g = γ s"""
     x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
     axes = list(range(node.attrs.get("axis", -1) % rank, rank))
     epsilon = float(node.attrs.get("epsilon", 1e-5))
-    return _vjp(x, node.outputs[0], lambda s: _pulled(e, x, e("Mul", s, node.inputs[1]), axes, epsilon))
+    return pulled(node, active, lambda s: _pulled(e, x, e("Mul", s, node.inputs[1]), axes, epsilon))
 
 
 def held_layer_normalization(e: Emit, node: Node, active: Active) -> Layer:
@@ -94,12 +93,12 @@ enter(
 )
 
 
-def instance_normalization(e: Emit, node: Node, active: Active) -> Layer:
+def instance_normalization(e: Emit, node: Node, active: Active) -> Flow:
     """The same over the positions of each channel"""
     x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
     gamma = e("Reshape", node.inputs[1], [-1] + [1] * (rank - 2))
     axes, epsilon = list(range(2, rank)), float(node.attrs.get("epsilon", 1e-5))
-    return _vjp(x, node.outputs[0], lambda s: _pulled(e, x, e("Mul", s, gamma), axes, epsilon))
+    return pulled(node, active, lambda s: _pulled(e, x, e("Mul", s, gamma), axes, epsilon))
 
 
 def held_instance_normalization(e: Emit, node: Node, active: Active) -> Layer:
@@ -132,7 +131,7 @@ def grouped(e: Emit, node: Node) -> Tensor:
     return e("Reshape", x, [0, groups, -1], shape=[None, groups, None if sizes is None else math.prod(sizes) // groups])
 
 
-def group_normalization(e: Emit, node: Node, active: Active) -> Layer:
+def group_normalization(e: Emit, node: Node, active: Active) -> Flow:
     """The same over each group of channels"""
     x, epsilon = node.inputs[0], float(node.attrs.get("epsilon", 1e-5))
     rows, groups = grouped(e, node), [0, node.attrs["num_groups"], -1]
@@ -142,7 +141,7 @@ def group_normalization(e: Emit, node: Node, active: Active) -> Layer:
         g = e("Reshape", e("Mul", s, gamma), groups)
         return e("Reshape", _pulled(e, rows, g, [2], epsilon), e.shape(x))
 
-    return _vjp(x, node.outputs[0], pull_back)
+    return pulled(node, active, pull_back)
 
 
 def held_group_normalization(e: Emit, node: Node, active: Active) -> Layer:
@@ -175,17 +174,16 @@ enter(
 )
 
 
-def softmax(e: Emit, node: Node, active: Active) -> Layer:
+def softmax(e: Emit, node: Node, active: Active) -> Flow:
     """y (s − Σ s y), and for the logarithm s − p Σ s"""
-    x, y = node.inputs[0], node.outputs[0]
-    axis = [node.attrs.get("axis", -1)]
+    y, axis = node.outputs[0], [node.attrs.get("axis", -1)]
 
     def pull_back(s: Tensor) -> Tensor:
         if node.op == "LogSoftmax":
             return e("Sub", s, e("Mul", e("Exp", y), e("ReduceSum", s, axis, keepdims=1)))
         return e("Mul", y, e("Sub", s, e("ReduceSum", e("Mul", s, y), axis, keepdims=1)))
 
-    return _vjp(x, y, pull_back)
+    return pulled(node, active, pull_back)
 
 
 enter(
@@ -215,9 +213,9 @@ enter(
 )
 
 
-def lrn(e: Emit, node: Node, active: Active) -> Layer:
+def lrn(e: Emit, node: Node, active: Active) -> Flow:
     """With n = k + α/size Σ x² over neighbouring channels: s n^(−β) − 2 (α/size) β x Σ s x n^(−β−1)"""
-    x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
+    x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
     size, beta = node.attrs["size"], float(node.attrs.get("beta", 0.75))
     scale, k = float(node.attrs.get("alpha", 1e-4)) / size, float(node.attrs.get("bias", 1.0))
     before = (size - 1) // 2
@@ -234,7 +232,7 @@ def lrn(e: Emit, node: Node, active: Active) -> Layer:
         around = window_sum(e("Mul", e("Mul", s, x), e("Div", shrink, norm)), size - 1 - before)
         return e("Sub", e("Mul", s, shrink), e("Mul", e("Mul", x, around), 2 * scale * beta))
 
-    return _vjp(x, y, pull_back)
+    return pulled(node, active, pull_back)
 
 
 enter(
@@ -253,7 +251,7 @@ enter(
 )
 
 
-def reduce_norm(e: Emit, node: Node, active: Active) -> Layer:
+def reduce_norm(e: Emit, node: Node, active: Active) -> Flow:
     """s x / y, and 0 where y is; s sign(x); 2 s x"""
     x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
     axes = reduced_axes(node, rank)
@@ -265,7 +263,7 @@ def reduce_norm(e: Emit, node: Node, active: Active) -> Layer:
         result = e("Mul", slope, s if node.attrs.get("keepdims", 1) else e("Unsqueeze", s, axes))
         return e("Mul", result, 2.0) if node.op == "ReduceSumSquare" else result
 
-    return _vjp(x, y, pull_back)
+    return pulled(node, active, pull_back)
 
 
 enter(
@@ -285,7 +283,7 @@ def row_length(e: Emit, node: Node) -> tuple[Tensor, Tensor | None]:
     return e("Where", e("Equal", length, 0.0), 1.0, length), winner
 
 
-def normalizer(e: Emit, node: Node, active: Active) -> Layer:
+def normalizer(e: Emit, node: Node, active: Active) -> Flow:
     """(s − n′ Σ s y)/n with n′ = y for the length n of a row, the sign for its sum, 1 at the largest entry for that"""
     x, y = node.inputs[0], node.outputs[0]
     length, winner = row_length(e, node)
@@ -298,7 +296,7 @@ def normalizer(e: Emit, node: Node, active: Active) -> Layer:
             back = e("ScatterElements", e.full(0.0, e.shape(x), s.dtype), winner, shared, axis=len(shape_of(x)) - 1)
         return e("Div", e("Sub", s, back), length)
 
-    return _vjp(x, y, pull_back)
+    return pulled(node, active, pull_back)
 
 
 def held_normalizer(e: Emit, node: Node, active: Active) -> Layer:

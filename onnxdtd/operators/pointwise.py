@@ -14,7 +14,7 @@ import numpy as np
 from onnxdtd.graph.emit import Emit, dims, wide
 from onnxdtd.graph.tensors import Node, Tensor, Value
 from onnxdtd.operators import fits, heads, places, sizes, spread
-from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, constant_value, each_entry, is_float, optional, shape_of
+from onnxdtd.operators.layer import Active, NotLinear, constant_value, each_entry, is_float, optional, shape_of
 from onnxdtd.operators.table import (
     AS_THEY_ARE,
     POINTWISE,
@@ -84,15 +84,27 @@ def pointwise(
     return entered
 
 
-def sloped(e: Emit, node: Node, slope: Slope, active: Active) -> Layer:
-    """A function entry by entry as the layer whose weight is its slope at the input."""
-    x, y, shape = node.inputs[0], node.outputs[0], dims(node.outputs[0])
+def sloped(e: Emit, node: Node, slope: Slope, active: Active) -> Flow:
+    """The gradient through a function entry by entry: times its slope at the input, which is made here, in front."""
+    x, shape = of_first(node, active), dims(node.outputs[0])
+    weight = slope(e, node)
+    repeated = shape is not None and shape != dims(x)
+
+    def flow(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+        g = e.mul(first(relevance), e.cast(weight, wide(weight.dtype)))
+        yield 0, e.unbroadcast(g, shape or [], x) if repeated else g
+
+    return flow
+
+
+def of_first(node: Node, active: Active) -> Tensor:
+    """The first input, where that is of floating-point numbers and alone depends on the explained one."""
+    x = node.inputs[0]
     if not active(x) or any(active(t) for t in node.inputs[1:]):
         raise NotLinear("a parameter of it depends on the input")
-    weight = slope(e, node)
-    unbroadcast = shape is not None and shape != dims(x)
-    adjoint = (lambda s, w: e.unbroadcast(e.mul(s, w), shape or [], x)) if unbroadcast else e.mul
-    return Layer("affine", [Slot(x, weight, e.mul, adjoint, elementwise=True)], y)
+    if x.dtype is not None and not is_float(x.dtype):
+        raise NotLinear("it computes with integers")
+    return x
 
 
 # ---------------------------------------------------------------------------------------------------------------- facts

@@ -24,13 +24,16 @@ def factors(node: Node, active: Active) -> list[int]:
     return [i for i, t in enumerate(node.inputs[:2]) if active(t)] if of(node).kind == PRODUCT else []
 
 
-def held(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
-    """The positions of the factors that count as constants."""
-    both = factors(node, active)
-    if len(both) < 2:
-        return set()
-    if node.op == "Div":
-        return {1}
+def denominators(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
+    """The positions of the factors that something is divided by."""
+    return {1} if node.op == "Div" and len(factors(node, active)) == 2 else set()
+
+
+def gates(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
+    """The positions of the factors that are gates, denominators among them."""
+    both, below = factors(node, active), denominators(node, active, producer)
+    if len(both) < 2 or below:
+        return below
     ranks = [gate_rank(node.inputs[i], active, producer) for i in both]
     return set() if ranks[0] == ranks[1] else {both[ranks.index(max(ranks))]}
 
@@ -46,19 +49,19 @@ def gate_rank(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> i
     return 0
 
 
-def product(e: Emit, node: Node, active: Active, constant: set[int], derivative: bool) -> Layer:
-    """A product of two factors that both depend on the input: half to each (all of it in a derivative), none to a constant."""
+def product(e: Emit, node: Node, active: Active, held: set[int], part: float) -> Layer:
+    """A product of two factors that both depend on the input: a part to each, but all to one if the other is held."""
     (left, right), builder = node.inputs[:2], of(node).linear
     assert builder is not None
     if left.name == right.name:
         raise NotLinear("it multiplies a tensor by itself")
     parts = []
-    for i in {0, 1} - constant:
+    for i in {0, 1} - held:
         own = node.inputs[i].name
         parts.append(_quotient(e, node) if node.op == "Div" and i else builder(e, node, partial(_is, own)))
     slots = [slot for part in parts for slot in part.slots]
-    if len(parts) == 2 and not derivative:
-        slots = [replace(slot, w=e.mul(slot.w, 0.5)) for slot in slots]
+    if len(parts) == 2:
+        slots = [replace(slot, w=e.mul(slot.w, part)) for slot in slots]
     bias = parts[0].b
     if len(node.inputs) > 2 and active(node.inputs[2]):  # the C of a Gemm, a constant to each part
         bias = None

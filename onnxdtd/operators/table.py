@@ -44,6 +44,7 @@ Builder: TypeAlias = Callable[[Emit, Node, Active], Layer]
 Slope: TypeAlias = Callable[[Emit, Node], Tensor]  # dy/dx, entry by entry
 Relevance: TypeAlias = Sequence[Tensor | None]  # of each output
 Flow: TypeAlias = Callable[[Emit, Node, Relevance], Iterator[tuple[int, Tensor]]]  # positions of inputs with their relevance
+Pulled: TypeAlias = Callable[[Emit, Node, Active], Flow]
 Cost: TypeAlias = Callable[[Node, Layer], int]
 Sign: TypeAlias = Callable[[Node, Callable[[Tensor], bool]], bool]  # is the output ≥ 0, given which inputs are?
 Spread: TypeAlias = Callable[[Axes, Node], Sequence[Sequence[Entry] | None]]
@@ -83,7 +84,7 @@ class Operator:
         linear: what it is as a layer.
         constant: what it is as a layer, with the statistics of its input held constant.
         slope: its derivative, where it is a function entry by entry.
-        jacobian: its derivative, where entries depend on each other, as a layer that is only ever pulled back.
+        jacobian: its derivative, where entries depend on each other, as a flow of gradients.
         flow: how relevance passes, moves or is routed.
         undefined: what relevance is not defined on, and what people use instead.
         cost: the multiply-adds of applying the matrix of its layer once.
@@ -122,7 +123,7 @@ class Operator:
     linear: Builder | None = None
     constant: Builder | None = None
     slope: Slope | None = None
-    jacobian: Builder | None = None
+    jacobian: Pulled | None = None
     flow: Flow | None = None
     undefined: tuple[str, str] | None = None
     cost: Cost | None = None

@@ -238,7 +238,7 @@ def _listed(names: Sequence[str]) -> str:
 def _defined(origin: onnx.ModelProto, request: Request, job: Prepared) -> tuple[onnx.ModelProto, str]:
     """The model without shortcuts, with a ledger, or why it has none."""
     reason = f"none: the preset {job.request.preset!r} is a derivative"
-    if job.plan.derivative is None:
+    if job.plan.method.conserves:
         try:
             return by_definition(prepare(origin, replace(request, ledger=True))), ""
         except ModelError as error:  # the ledger cannot tell the samples apart

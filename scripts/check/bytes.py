@@ -8,6 +8,7 @@ message instead of a hash. The package that compiles is the one that ``PYTHONPAT
     scripts/check/bytes.py compare before.json --nets nets
     scripts/check/bytes.py compare before.json --nets nets --quick
     scripts/check/bytes.py compare before.json --nets nets --only 'tiny/*|dtd|*' --keep changed
+    scripts/check/bytes.py record before.json --nets nets --without rules       all but this entry of the metadata
 
 A hash holds for the versions of packages that the file names and for the exported nets of one folder. ``record --keep``
 with the package as it was writes the other side of a difference.
@@ -38,6 +39,7 @@ from rich.progress import track
 
 import onnxdtd
 
+PREFIX = "onnxdtd."  # of our entries of the metadata
 PACKAGES = ("onnx", "onnx-graphsurgeon", "numpy", "torch", "torchvision", "onnxscript", "scikit-learn", "skl2onnx")
 DEFAULT, OWN = "default", "own.toml"  # no preset named, and one of a user's file
 DERIVATIVES = ("gradient", "gradient-x-input", "sensitivity")  # have no ledger
@@ -148,8 +150,8 @@ class Outcome:
     data: bytes
 
 
-def outcome(subject: Subject, key: str) -> Outcome:
-    """Compile what ``key`` says."""
+def outcome(subject: Subject, key: str, without: str | None = None) -> Outcome:
+    """Compile what ``key`` says, and take one entry of the metadata out."""
     preset, variant = key.split("|")
     try:
         proto = onnxdtd.compile(subject.path, None if preset == DEFAULT else preset, **VARIANTS[variant](subject))
@@ -157,6 +159,9 @@ def outcome(subject: Subject, key: str) -> Outcome:
         return _refusal("refused", str(error), subject)
     except Exception as error:  # a fault, but the same one is no difference
         return _refusal("crashed", f"{type(error).__name__}: {error}", subject)
+    others = [entry for entry in proto.metadata_props if entry.key != f"{PREFIX}{without}"]
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(others)
     data = proto.SerializeToString(deterministic=True)
     return Outcome(_sha(data), data)
 
@@ -184,10 +189,11 @@ def record(given: argparse.Namespace) -> int:
         files[subject.name] = {}
         for key in requests(subject, number, names):
             if _is_asked(given.only, subject.name, key):
-                made = outcome(subject, key)
+                made = outcome(subject, key, given.without)
                 files[subject.name][key] = made.text
                 _keep(given.keep, subject, key, made)
-    data = {"versions": versions(), "models": {s.name: _sha(s.path.read_bytes()) for s in found}, "files": files}
+    data = {"versions": versions(), "without": given.without}
+    data |= {"models": {s.name: _sha(s.path.read_bytes()) for s in found}, "files": files}
     given.file.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     _say(missing)
     print(f"{_count(files)} entries of {len(found)} models", end="")
@@ -208,7 +214,7 @@ def compare(given: argparse.Namespace) -> int:
             wrong += 1
             continue
         for key, was in compared(given, subject, before["files"][subject.name]):
-            made, count = outcome(subject, key), count + 1
+            made, count = outcome(subject, key, before.get("without")), count + 1
             if made.text != was:
                 print(f"DIFFERENT {subject.name}|{key}: {was} -> {made.text}", flush=True)
                 wrong += 1
@@ -269,6 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=lambda text: Path(text).resolve(), help="the hashes, JSON")
     parser.add_argument("--nets", type=lambda text: Path(text).resolve(), help="where exported nets are, or are put")
     parser.add_argument("--only", default="", metavar="GLOB", help="only these models, or MODEL|PRESET|VARIANT")
+    parser.add_argument("--without", metavar="KEY", help="record: leave this entry of the metadata out of what is hashed")
     parser.add_argument("--quick", action="store_true", help="compare a part that meets every model, preset and variant")
     parser.add_argument(
         "--keep", type=lambda text: Path(text).resolve(), metavar="DIR", help="write the (differing) files there"

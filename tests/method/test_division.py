@@ -7,7 +7,7 @@ import pytest
 from nets import DOUBLE, FLOAT, Bench, assert_near, model, node
 
 from onnxdtd.graph.tensors import Value
-from onnxdtd.method.division import KEPT, divide
+from onnxdtd.method.division import KEEPERS, divide
 
 Z = {  # denominators by their sign; what is tiny is none
     1.0: [4.0, 0.5, 0.0, 3.0],
@@ -34,7 +34,7 @@ def test_what_is_handed_on_and_what_is_kept_make_up_relevance(sign: float, epsil
         side[zs == 0] = 1
     assert_near(found["s"] * division.factor, expected, 1e-15 if dtype == DOUBLE else 3e-7)
     assert list(kept) == (["stabiliser"] if epsilon else ["dead"])
-    assert set(kept) <= set(KEPT)
+    assert set(kept) <= set(KEEPERS)
     handed = found["s"] * division.factor * zs
     assert_near(handed + sum(found[name] for name in kept), values, 1e-15 if dtype == DOUBLE else 3e-7)
 

@@ -30,6 +30,7 @@ from onnxdtd.compiler import steps
 from onnxdtd.errors import RequestError, RuleError
 from onnxdtd.method import propagate as rules
 from onnxdtd.method.division import Division
+from onnxdtd.method.preset import LayerFacts
 from onnxdtd.method.propagate import adjoints, propagate
 from onnxdtd.method.rule import Rule as RuleData
 from onnxdtd.method.terms import Context
@@ -314,7 +315,7 @@ def test_every_preset_has_a_title_and_a_rule_for_every_layer():
     for preset in LIBRARY.presets.values():
         assert preset.title
         assert preset.source
-        assert preset.selectors[-1].matches(onnxdtd.method.toml.LayerFacts("any", "Conv", "conv", False, False))
+        assert preset.selectors[-1].matches(LayerFacts("any", "Conv", "conv", False, False))
 
 
 PARAMETERS = ["epsilon(epsilon=1e-9)", "epsilon(epsilon=0)", "gamma(gamma=0.1)", "gamma(gamma=1234567)"]
@@ -462,7 +463,7 @@ def test_a_file_with_several_presets(library, tmp_path):
 
 def test_settings_come_before_the_preset_and_the_last_wins(library):
     preset = library.overridden(library.preset("dtd"), ["conv*=z", "conv1=gamma(gamma=0.1)"])
-    facts = lambda name: onnxdtd.method.toml.LayerFacts(name, "Conv", "conv", False, False)
+    facts = lambda name: LayerFacts(name, "Conv", "conv", False, False)
     assert [str(preset.rule(facts(name))) for name in ("conv1", "conv2", "fc")] == ["gamma(gamma=0.1)", "z", "z+"]
 
 
@@ -523,7 +524,11 @@ BAD = [  # file, what the message says, the entry that it names
     ("[preset.p]\nlayers = [{ rule = 'z', op = 1 }]", "op is a string or a list of strings", "[preset.p], entry 1"),
     ("[preset.p]\nlayers = [{ rule = 'z', name = 1 }]", "name is a string", "[preset.p], entry 1"),
     ("[preset.p]\nlayers = [{ rule = 'z', kind = 'conv' }]", "kind", "[preset.p], entry 1"),
-    (f"[preset.p]\nderivative = 'x'\n{LAYERS}", "derivative is one of g, x g, g g", "[preset.p]"),
+    (
+        f"[preset.p]\nderivative = 'x g'\n{LAYERS}",
+        'instead of derivative write method = "gradient" and finish = "x g"',
+        "[preset.p]",
+    ),
     ("[rule.'a b']\nterms = ['x w']", "cannot be chosen", "[rule.a b]"),
     (f"[rule.a]\nterms = ['x w']\nepsilon = 1{'0' * 400}", "is neither a number nor a parameter", "[rule.a]"),
     (f"[rule.a]\nterms = ['x w']\nparams = {{ g = 1{'0' * 400} }}", "params maps names to numbers", "[rule.a]"),
@@ -562,7 +567,7 @@ BAD = [  # file, what the message says, the entry that it names
     ),
     ("[preset.p]\nlayers = [{ rule = 'w2', first = true }, { rule = 'gradient' }]", "does not divide", "[preset.p], entry 2"),
     (
-        "[preset.p]\nderivative = 'g'\nlayers = [{ rule = 'gradient', first = true }, { rule = 'z' }]",
+        "[preset.p]\nmethod = 'gradient'\nlayers = [{ rule = 'gradient', first = true }, { rule = 'z' }]",
         "divides",
         "[preset.p], entry 2",
     ),
@@ -635,17 +640,37 @@ NORMED = model(
 )
 
 
-@pytest.mark.parametrize(("derivative", "op"), [("", "LayerNormalization"), ("derivative = 'g'", "Softmax")])
-def test_every_operator_that_a_rule_decides_can_be_chosen(derivative, op, tmp_path):
-    rule = "gradient" if derivative else "flat"
-    path = write(tmp_path, f"[preset.p]\n{derivative}\nlayers = [{{ rule = '{rule}', op = '{op}' }}, {{ rule = '{rule}' }}]")
-    assert len(compiler.prepare(NORMED, Request(preset=str(path))).plan.notes) == (op == "Softmax")
+HELD = "method = 'gradient'\ntreatments = { LayerNormalization = 'constant' }"
+
+
+@pytest.mark.parametrize("method", ["", HELD], ids=["lrp", "gradient"])
+def test_every_operator_that_a_rule_decides_can_be_chosen(method, tmp_path):
+    rule = "gradient" if method else "flat"
+    path = write(
+        tmp_path, f"[preset.p]\n{method}\nlayers = [{{ rule = '{rule}', op = 'LayerNormalization' }}, {{ rule = '{rule}' }}]"
+    )
+    assert compiler.prepare(NORMED, Request(preset=str(path))).plan.notes == []
+
+
+@pytest.mark.parametrize(("method", "op"), [("", "Softmax"), ("method = 'gradient'", "LayerNormalization"), (HELD, "Relu")])
+def test_no_operator_can_be_chosen_that_no_rule_decides(method, op, tmp_path):
+    path = write(tmp_path, f"[preset.p]\n{method}\nlayers = [{{ rule = 'z', op = '{op}' }}, {{ rule = 'z' }}]")
+    with pytest.raises(RuleError, match=rf"\[preset.p\], entry 1: no layer has op '{op}'"):
+        Library().preset(str(path))
 
 
 DIVISION = [  # a preset, what --set asks for in it, what the message says
-    ("gradient", "a_node=z", "the rule z divides, but the preset gradient with derivative = 'g' takes rules that do not"),
+    (
+        "gradient",
+        "a_node=z",
+        "the rule z divides, but the preset gradient (method gradient) walks a gradient and takes rules that do not",
+    ),
     ("sensitivity", "*=epsilon", "the rule epsilon divides"),
-    ("dtd", "a_node=gradient", "the rule gradient does not divide, but the preset dtd without derivative takes rules that do"),
+    (
+        "dtd",
+        "a_node=gradient",
+        "the rule gradient does not divide, but the preset dtd (method lrp) walks relevance and takes rules that do",
+    ),
 ]
 
 
@@ -656,7 +681,7 @@ def test_a_setting_of_the_other_kind(preset, setting, message):
 
 
 def test_the_way_out_of_rules_that_do_not_divide():
-    """Presets with a derivative take them, as the message says."""
+    """Presets that walk a gradient take them, as the message says."""
     compiled = onnxdtd.compile(NET, "gradient", settings=["a_node=gradient"])
     x = np.asarray([[1, 2, 3]], np.float32)
     np.testing.assert_array_equal(Session(compiled)(x=x)["relevance"], np.full((1, 3), 4.0))

@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, helper
 import onnxdtd
 from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
 from onnxdtd.graph.tensors import Node
-from onnxdtd.operators.products import gate_rank, held
+from onnxdtd.operators.products import gate_rank, gates
 from onnxdtd.operators.table import OPERATORS
 
 Array = np.ndarray
@@ -581,5 +581,5 @@ def test_what_is_held():
     ]
     bench = Bench(model(nodes, {"x": [2, 4]}, ["one", "right", "left", "neither", "quotient", "sum"], {"c": np.float32(2)}))
     producer = {t.name: made for made in bench.nodes for t in made.outputs}
-    found = {made.outputs[0].name: held(made, lambda t: t.name != "c", producer) for made in bench.nodes}
+    found = {made.outputs[0].name: gates(made, lambda t: t.name != "c", producer) for made in bench.nodes}
     assert found == {"g": set(), "one": set(), "right": {1}, "left": {0}, "neither": {0}, "quotient": {1}, "sum": set()}

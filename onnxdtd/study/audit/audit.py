@@ -143,7 +143,7 @@ class Audit:
 
     def asked(self, preset: str) -> Request:
         """The request for a preset, with the target left open; none of the rules set by hand for a derivative."""
-        settings = () if Library().preset(preset).derivative else self.request.settings
+        settings = self.request.settings if Library().preset(preset).method.conserves else ()
         return replace(self.request, preset=preset, settings=settings, target="input", ledger=False, keep=())
 
     @cached_property
@@ -155,9 +155,9 @@ class Audit:
         for preset in self.presets:
             made = prepare(self.model, self.asked(preset))
             ruled = {step.name: step.rule for step in made.plan.steps if step.rule is not None}
-            rules[preset] = None if made.plan.derivative else {name: str(rule) for name, rule in ruled.items()}
+            rules[preset] = {name: str(rule) for name, rule in ruled.items()} if made.plan.method.conserves else None
             taylor += [preset] if deep_taylor(ruled.values()) else []
-            found.setdefault("derivative" if made.plan.derivative else "rules", made)
+            found.setdefault("rules" if made.plan.method.conserves else "derivative", made)
         if not found:
             raise RequestError("no preset to audit")
         made = found.get("rules") or found["derivative"]

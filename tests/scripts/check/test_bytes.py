@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -55,6 +57,21 @@ def test_another_model_is_a_difference(recorded: Path, tmp_path: Path, capsys: p
     file.write_text(json.dumps(data), encoding="utf-8")
     assert compare(file) == 1
     assert "another model file" in capsys.readouterr().out
+
+
+def test_an_entry_of_the_metadata_may_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only = f"{MODEL}|dtd|plain"
+    for name, more in {"with": [], "without": ["--without", "rules"]}.items():
+        assert script.main(["record", str(tmp_path / name), "--only", only, *more]) == 0
+
+    def other(*given: Any, **request: Any) -> Any:
+        compiled = onnxdtd.compile(*given, **request)
+        next(entry for entry in compiled.metadata_props if entry.key == "onnxdtd.rules").value = "{}"
+        return compiled
+
+    monkeypatch.setattr(script, "onnxdtd", SimpleNamespace(**{**vars(onnxdtd), "compile": other}))
+    assert compare(tmp_path / "with") == 1
+    assert compare(tmp_path / "without") == 0
 
 
 def test_nothing_compared_is_no_success(recorded: Path) -> None:

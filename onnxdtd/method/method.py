@@ -1,0 +1,178 @@
+"""A method as data: what happens at all that is not linear, where the walk starts, and what is made of what arrives.
+
+At linear layers rules decide. At everything else, kind by kind or operator by operator, a method names a treatment, a row of
+``TREATMENTS``. Two things can be walked: relevance, whose sum each treatment hands on, or a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from onnxdtd.graph.emit import Emit
+from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.operators.layer import Active, Layer
+from onnxdtd.operators.pointwise import passes, sloped
+from onnxdtd.operators.products import denominators, gates, product
+from onnxdtd.operators.spread import is_elementwise
+from onnxdtd.operators.table import AS_THEY_ARE, NORM, OPERATORS, POINTWISE, PRODUCT, ROUTE, Flow, Operator, of
+
+RELEVANCE, GRADIENT = "relevance", "gradient"  # what is walked
+PREPROCESSING = "preprocessing"  # a layer that scales or shifts the inputs before anything has mixed their entries
+KINDS = (POINTWISE, PRODUCT, NORM, ROUTE, PREPROCESSING)  # what a method has a treatment for
+
+SEEDS = {"logit": RELEVANCE, "1": GRADIENT}  # where the walk starts, which makes it one of relevance or of a gradient
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What is made of what arrives at an input x, in a walk of ``walks``."""
+
+    walks: str
+    of: Callable[[Emit, Callable[[], Tensor], Tensor], Tensor]
+
+
+FINISHES = {
+    "R": Finish(RELEVANCE, lambda e, x, r: r),
+    "g": Finish(GRADIENT, lambda e, x, g: g),
+    "x g": Finish(GRADIENT, lambda e, x, g: e("Mul", e.cast(x(), g.dtype), g)),
+    "g g": Finish(GRADIENT, lambda e, x, g: e("Mul", g, g)),
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A node that a treatment is asked for, and what is known around it."""
+
+    e: Emit
+    node: Node
+    active: Active
+    producer: Mapping[str, Node]
+
+    @property
+    def operator(self) -> Operator:
+        """What is known of its operator."""
+        return of(self.node)
+
+    @property
+    def is_bound(self) -> bool:
+        """Does it only bound one tensor, as Clip does?"""
+        return self.operator.kind == ROUTE and is_elementwise(self.operator) and sum(map(self.active, self.node.inputs)) == 1
+
+    @property
+    def kind(self) -> str | None:
+        """What kind of function it is, here."""
+        return POINTWISE if self.is_bound else self.operator.kind
+
+
+def slope(site: Site) -> Flow | None:
+    """f′(x) g; 1 where entries are handed on as they are, the winner's in a bound."""
+    operator = site.operator
+    if operator.slope is not None:
+        return sloped(site.e, site.node, operator.slope, site.active)
+    return operator.flow if operator.hands_on == AS_THEY_ARE or site.is_bound else None
+
+
+def constant(site: Site) -> Layer | None:
+    """The layer that it is with the statistics of its input held."""
+    builder = site.operator.constant
+    return None if builder is None else builder(site.e, site.node, site.active)
+
+
+def jacobian(site: Site) -> Flow | None:
+    """Jᵀ g"""
+    builder = site.operator.jacobian
+    return None if builder is None else builder(site.e, site.node, site.active)
+
+
+def shares(held: Callable[[Node, Active, Mapping[str, Node]], set[int]], part: float) -> Callable[[Site], Layer]:
+    """A product with some factors held, of which each of two others gets a part."""
+    return lambda site: product(site.e, site.node, site.active, held(site.node, site.active, site.producer), part)
+
+
+def nothing(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
+    """No factor is held."""
+    return set()
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How what is walked gets through operators of a kind: as by a layer, by a rule then, or by a flow. None where nothing
+    is known of the operator for it. ``needs`` names the fact of ``Operator`` that it takes, ``held`` the factors that it holds.
+    """
+
+    walks: tuple[str, ...]
+    apply: Callable[[Site], Layer | Flow | None]
+    needs: str
+    held: Callable[[Node, Active, Mapping[str, Node]], set[int]] = nothing
+
+
+BOTH = (RELEVANCE, GRADIENT)
+TREATMENTS = {
+    (POINTWISE, "pass"): Treatment((RELEVANCE,), lambda s: passes if s.is_bound else s.operator.flow, "flow"),
+    (POINTWISE, "slope"): Treatment((GRADIENT,), slope, "slope"),
+    (PRODUCT, "gate"): Treatment(BOTH, shares(gates, 0.5), "linear", gates),
+    (PRODUCT, "half"): Treatment(BOTH, shares(denominators, 0.5), "linear", denominators),
+    (PRODUCT, "factor"): Treatment((GRADIENT,), shares(nothing, 1.0), "linear"),
+    (NORM, "constant"): Treatment(BOTH, constant, "constant"),
+    (NORM, "pass"): Treatment((RELEVANCE,), lambda s: s.operator.flow, "flow"),
+    (NORM, "jacobian"): Treatment((GRADIENT,), jacobian, "jacobian"),
+    (ROUTE, "winner"): Treatment(BOTH, lambda s: s.operator.flow, "flow"),
+    (PREPROCESSING, "pass"): Treatment((RELEVANCE,), lambda s: passes, "linear"),
+    (PREPROCESSING, "rule"): Treatment(BOTH, lambda s: None, "linear"),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """``treatments`` are names of rows by kind, and by operator where that differs."""
+
+    name: str
+    seed: str
+    finish: str
+    treatments: Mapping[str, str] = field(default_factory=dict)
+    title: str = ""
+    source: str = ""
+
+    @property
+    def walks(self) -> str:
+        """What is walked."""
+        return SEEDS[self.seed]
+
+    @property
+    def conserves(self) -> bool:
+        """Is that relevance, of which every step hands on as much as it takes in, up to what denominators keep?"""
+        return self.walks == RELEVANCE
+
+    @property
+    def ruled(self) -> list[str]:
+        """The operators that are layers, on which rules decide."""
+        return [op for op, operator in OPERATORS.items() if operator.linear or (operator.constant and self.holds(operator))]
+
+    def holds(self, operator: Operator) -> bool:
+        """Does it take an operator by the layer that it is with its statistics held?"""
+        name = self.at(str(operator.kind), operator.op)
+        return name is not None and TREATMENTS[str(operator.kind), name].needs == "constant"
+
+    @property
+    def lacking(self) -> str:
+        """What an operator has not that it knows no way through."""
+        return "rule for" if self.conserves else "derivative of"
+
+    def at(self, kind: str, op: str) -> str | None:
+        """The name of the treatment of an operator where it is of some kind; None for kinds that have none."""
+        own = self.treatments.get(op)
+        return own if own is not None and (kind, own) in TREATMENTS else self.treatments.get(kind)
+
+    def treat(self, kind: str, site: Site) -> Layer | Flow | None:
+        """The layer or flow by which what is walked gets through a node, as one of some kind; None where there is none."""
+        name = self.at(kind, site.node.op)
+        return None if name is None else TREATMENTS[kind, name].apply(site)
+
+    def held(self, node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
+        """The positions of the factors of a node that count as constants."""
+        return TREATMENTS[PRODUCT, str(self.at(PRODUCT, node.op))].held(node, active, producer)
+
+    def finished(self, e: Emit, x: Callable[[], Tensor], arrived: Tensor) -> Tensor:
+        """What is made of what has arrived at an input x."""
+        return FINISHES[self.finish].of(e, x, arrived)

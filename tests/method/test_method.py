@@ -1,0 +1,237 @@
+"""Methods as data: what each treatment does, by hand; what of a method a preset may have otherwise; every mistake in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nets import Session, assert_near, model, node
+from onnx import ModelProto
+
+import onnxdtd
+from onnxdtd.compiler.compile import prepare
+from onnxdtd.errors import RequestError, RuleError, Unsupported
+from onnxdtd.method.method import FINISHES, KINDS, SEEDS, TREATMENTS
+from onnxdtd.method.toml import Library
+from onnxdtd.operators.table import OPERATORS
+from onnxdtd.request import Request
+
+Arrays = dict[str, np.ndarray]
+A, B = np.asarray([[1.0, -2.0, 0.5]], np.float32), np.asarray([[0.5, 1.0, -2.0]], np.float32)
+W = np.asarray([[1.0, 2.0], [-1.0, 0.5], [3.0, 1.0]], np.float32)
+OF_RELEVANCE = "layers = [{ rule = 'epsilon(epsilon=0)' }]"
+OF_GRADIENT = "method = 'gradient'\nfinish = 'x g'\nlayers = [{ rule = 'gradient' }]"
+
+
+def net(*nodes: Any, **weights: Any) -> ModelProto:
+    """The nodes on a and b, [n, 3], and W behind p."""
+    used = {name for made in nodes for name in made.input}
+    inputs = {name: ["n", 3] for name in ("a", "b") if name in used}
+    arrays = {name: np.asarray(value, np.float32) for name, value in weights.items()}
+    return model([*nodes, node("MatMul", "p W", "y")], inputs, ["y"], {"W": W, **arrays})
+
+
+def explained(tmp_path: Path, proto: ModelProto, base: str, treatments: str) -> Arrays:
+    """The relevance of class 0 by input; of no input that gets none."""
+    path = tmp_path / "mine.toml"
+    path.write_text(f"[preset.p]\n{base}\ntreatments = {{ {treatments} }}\n", encoding="utf-8")
+    compiled = onnxdtd.compile(proto, path, target=0)
+    names = [value.name for value in proto.graph.input]
+    found = Session(compiled)(**{name: {"a": A, "b": B}[name] for name in names})
+    outputs = json.loads(next(p.value for p in compiled.metadata_props if p.key == "onnxdtd.relevance"))
+    return {name: found[output] for name, output in outputs.items()}
+
+
+SIGMA = 1 / (1 + np.exp(-B))
+GATED = net(node("Sigmoid", "b", "g"), node("Mul", "a g", "p"))
+QUOTIENT = net(node("Div", "a b", "p"))
+NORMED = net(node("LayerNormalization", "a one", "p", epsilon=0.0), one=np.ones(3))
+LARGEST = net(node("ReduceMax", "a", "m", axes=[1], keepdims=1), node("Mul", "m three", "p"), three=np.ones(3))
+WINNER = np.asarray([[A.max() * W[:, 0].sum(), 0, 0]])
+STD, C0 = A.std(), W[:, 0]
+CENTRED = A - A.mean()
+BY_HAND: dict[tuple[str, str], list[tuple[ModelProto, str, Arrays]]] = {
+    ("pointwise", "pass"): [(net(node("Tanh", "a", "p")), OF_RELEVANCE, {"a": np.tanh(A) * C0})],
+    ("pointwise", "slope"): [
+        (net(node("Tanh", "a", "p")), OF_GRADIENT, {"a": A * (1 - np.tanh(A) ** 2) * C0}),
+        (net(node("Max", "a low", "p"), low=np.zeros(3)), OF_GRADIENT, {"a": A * (A > 0) * C0}),
+    ],
+    ("product", "gate"): [
+        (GATED, OF_RELEVANCE, {"a": A * SIGMA * C0}),
+        (GATED, OF_GRADIENT, {"a": A * SIGMA * C0}),
+        (QUOTIENT, OF_RELEVANCE, {"a": A / B * C0}),
+    ],
+    ("product", "half"): [
+        (GATED, OF_RELEVANCE, {"a": A * SIGMA * C0 / 2, "b": A * SIGMA * C0 / 2}),
+        (GATED, OF_GRADIENT, {"a": A * SIGMA * C0 / 2, "b": A * B * SIGMA * (1 - SIGMA) * C0 / 2}),
+        (QUOTIENT, OF_RELEVANCE, {"a": A / B * C0}),
+    ],
+    ("product", "factor"): [
+        (GATED, OF_GRADIENT, {"a": A * SIGMA * C0, "b": A * B * SIGMA * (1 - SIGMA) * C0}),
+        (QUOTIENT, OF_GRADIENT, {"a": A / B * C0, "b": -A / B * C0}),
+    ],
+    ("norm", "constant"): [
+        (NORMED, OF_RELEVANCE, {"a": A / STD * C0}),
+        (NORMED, OF_GRADIENT, {"a": A / STD * C0}),
+    ],
+    ("norm", "jacobian"): [
+        (NORMED, OF_GRADIENT, {"a": A / STD * (C0 - C0.mean() - CENTRED / STD * (C0 * CENTRED / STD).mean())}),
+    ],
+    ("norm", "pass"): [],  # with the operator below, which takes four axes
+    ("route", "winner"): [
+        (LARGEST, OF_RELEVANCE, {"a": WINNER}),
+        (LARGEST, OF_GRADIENT, {"a": WINNER}),
+    ],
+    ("preprocessing", "pass"): [(net(node("Sub", "a m", "p"), m=[0.5] * 3), OF_RELEVANCE, {"a": (A - 0.5) * C0})],
+    ("preprocessing", "rule"): [
+        (net(node("Sub", "a m", "p"), m=[0.25] * 3), OF_RELEVANCE, {"a": A * C0}),
+        (net(node("Sub", "a m", "p"), m=[0.25] * 3), OF_GRADIENT, {"a": A * C0}),
+    ],
+}  # fmt: skip
+CASES = [(kind, name, *case) for (kind, name), cases in BY_HAND.items() for case in cases]
+
+
+@pytest.mark.parametrize(("kind", "name", "proto", "base", "expected"), CASES)
+def test_a_treatment(kind: str, name: str, proto: ModelProto, base: str, expected: Arrays, tmp_path: Path) -> None:
+    found = explained(tmp_path, proto, base, f"{kind} = '{name}'")
+    assert found.keys() == expected.keys()
+    for tensor, relevance in expected.items():
+        assert_near(found[tensor], relevance, 1e-6)
+
+
+def test_every_treatment_is_tested() -> None:
+    assert set(BY_HAND) == set(TREATMENTS)
+
+
+def test_an_operator_is_treated_otherwise_than_its_kind(tmp_path: Path) -> None:
+    """LayerNormalization apart from LRN, from BatchNormalization and Mul, which are linear, and from InstanceNormalization."""
+    nodes = [
+        node("Mul", "x c", "m"),
+        node("LayerNormalization", "m gain", "l", axis=2),
+        node("InstanceNormalization", "l two two", "i"),
+        node("LRN", "i", "r", size=1),
+        node("Flatten", "r", "f"),
+        node("MatMul", "f v", "y"),
+    ]
+    weights = {"c": np.float32(2), "gain": np.ones((2, 2), np.float32), "two": np.ones(2, np.float32)}
+    proto = model(nodes, {"x": ["n", 2, 2, 2]}, ["y"], weights | {"v": np.ones((8, 3), np.float32)})
+    path = tmp_path / "mine.toml"
+    path.write_text(f"[preset.p]\n{OF_GRADIENT}\ntreatments = {{ LayerNormalization = 'constant' }}\n", encoding="utf-8")
+    steps = {step.op: (step.kind, step.chosen) for step in prepare(proto, Request(preset=str(path))).plan.steps}
+    assert steps == {
+        "Mul": ("linear", "gradient"),
+        "LayerNormalization": ("linear", "gradient"),
+        "InstanceNormalization": ("jacobian", "jacobian"),
+        "LRN": ("jacobian", "jacobian"),
+        "Flatten": ("move", None),
+        "MatMul": ("linear", "gradient"),
+    }
+    kinds = {step.op: step.kind for step in prepare(proto, Request(preset="lrp-epsilon")).plan.steps}
+    assert (kinds["LRN"], kinds["LayerNormalization"], kinds["Mul"]) == ("pass", "linear", "preprocessing")
+
+
+def test_the_metadata_tell_treatments_beside_rules() -> None:
+    """Of those that do more than hand on."""
+    nodes = [node("Relu", "a", "r"), node("Identity", "r", "i"), node("Softmax", "i", "p")]
+    compiled = onnxdtd.compile(net(*nodes), "gradient", output="y")
+    entries = {p.key: json.loads(p.value) for p in compiled.metadata_props}
+    assert entries["onnxdtd.rules"] == {"r_node": "slope", "p_node": "jacobian", "y_node": "gradient"}
+    assert entries["onnxdtd.derivative"] == "g"
+
+
+def test_a_method_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    treatments = "preprocessing = 'rule', pointwise = 'slope', product = 'factor', norm = 'jacobian', route = 'winner'"
+    path.write_text(
+        f"[method.mine]\nseed = '1'\nfinish = 'g g'\ntreatments = {{ {treatments} }}\n"
+        "[preset.p]\nmethod = 'mine'\nlayers = [{ rule = 'gradient' }]\n",
+        encoding="utf-8",
+    )
+    found, expected = (Session(onnxdtd.compile(GATED, preset))(a=A, b=B) for preset in (path, "sensitivity"))
+    for name in ("relevance/a", "relevance/b"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    with pytest.raises(RequestError, match="is a derivative, of which nothing is conserved"):
+        onnxdtd.compile(GATED, path, ledger=True)
+
+
+def test_our_methods() -> None:
+    """Each has a treatment for every kind, and its presets rules that fit it."""
+    library = Library()
+    assert set(library.methods) == {"lrp", "gradient"}
+    for method in library.methods.values():
+        assert method.title
+        assert method.source
+        assert set(KINDS) <= set(method.treatments)
+        assert FINISHES[method.finish].walks == SEEDS[method.seed]
+    assert {preset.name: preset.method.finish for preset in library.presets.values() if not preset.method.conserves} == {
+        "gradient": "g",
+        "gradient-x-input": "x g",
+        "sensitivity": "g g",
+    }
+
+
+def test_every_operator_that_is_not_linear_has_a_treatment() -> None:
+    """Of one of the kinds, in one of our methods at least."""
+    for op, operator in OPERATORS.items():
+        if operator.slope or operator.jacobian or operator.constant:
+            rows = [row for (kind, _), row in TREATMENTS.items() if kind == operator.kind]
+            assert any(getattr(operator, row.needs) for row in rows), op
+
+
+TREATED = "preprocessing = 'pass', pointwise = 'pass', product = 'gate', norm = 'constant', route = 'winner'"
+METHOD = "[method.m]\nseed = 'logit'\nfinish = 'R'\n"
+BAD = [  # file, what the message says, the entry that it names
+    ("[method.lrp]\nseed = 'logit'", "there is a method of this name already", "[method.lrp]"),
+    ("[method.m]", "seed is one of logit, 1, not None", "[method.m]"),
+    ("[method.m]\nseed = 1\nfinish = 'g'", "seed is one of logit, 1, not 1", "[method.m]"),
+    ("[method.m]\nseed = '1'\nfinish = 'R'", "finish of a walk of gradient is one of g, x g, g g, not 'R'", "[method.m]"),
+    ("[method.m]\nseed = 'logit'", "finish of a walk of relevance is one of R, not ''", "[method.m]"),
+    (METHOD + "treatments = 1", "treatments maps kinds or operators to treatments", "[method.m]"),
+    (METHOD + "treatments = { pointwise = 'pass' }", "treatments says nothing of product; there are gate, half", "[method.m]"),
+    (METHOD + "walk = 'R'", "unknown key 'walk'", "[method.m]"),
+    (METHOD + f"treatments = {{ {TREATED}, Sin = 'pass' }}", "'Sin' is none of pointwise, product", "[method.m], treatments"),
+    (METHOD + f"treatments = {{ {TREATED}, Conv = 'pass' }}", "'Conv' is none of pointwise", "[method.m], treatments"),
+    (METHOD + f"treatments = {{ {TREATED}, Relu = 'winner' }}", "Relu is treated as one of pass,", "[method.m], treatments"),
+    (METHOD + f"treatments = {{ {TREATED}, Relu = 1 }}", "Relu is treated as one of pass, not 1", "[method.m], treatments"),
+    (METHOD + f"treatments = {{ {TREATED}, Softmax = 'constant' }}", "Softmax cannot be treated as 'constant'", "[method.m]"),
+    ("[preset.p]\nmethod = 'attnlrp'\nlayers = [{ rule = 'z' }]", "no method 'attnlrp'; there are lrp, gradient", "[preset.p]"),
+    ("[preset.p]\nfinish = 'g'\nlayers = [{ rule = 'z' }]", "finish of a walk of relevance is one of R, not 'g'", "[preset.p]"),
+    (
+        "[preset.p]\ntreatments = { pointwise = 'slope' }\nlayers = [{ rule = 'z' }]",
+        "pointwise is treated as one of pass, not 'slope'",
+        "[preset.p], treatments",
+    ),
+    (
+        "[preset.p]\nderivative = 'g'\nlayers = [{ rule = 'gradient' }]",
+        'instead of derivative write method = "gradient" and finish = "g"',
+        "[preset.p]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message", "entry"), BAD, ids=[text for text, _, _ in BAD])
+def test_a_mistake_in_a_method(text: str, message: str, entry: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RuleError, match=re.escape(message)) as caught:
+        Library().load(path)
+    assert str(caught.value).startswith(f"{path}, {entry}")
+
+
+@pytest.mark.parametrize("preset", ["gradient", "lrp-epsilon"])
+def test_further_outputs_with_relevance_are_refused(preset: str) -> None:
+    """The mean that a LayerNormalization gives too: its part would be lost."""
+    proto = net(node("LayerNormalization", "a one", "l mean"), node("Mul", "l mean", "p"), one=np.ones(3))
+    with pytest.raises(Unsupported, match="several of its outputs have relevance"):
+        onnxdtd.compile(proto, preset)
+
+
+def test_a_scale_that_depends_on_the_input_is_refused_in_a_gradient() -> None:
+    """Its own part would be lost."""
+    proto = net(node("ReduceMean", "b", "s", axes=[0], keepdims=0), node("LayerNormalization", "a s", "p"))
+    with pytest.raises(Unsupported, match="a parameter of it depends on the input"):
+        onnxdtd.compile(proto, "gradient")
