@@ -565,6 +565,15 @@ FAULTS = [
         "not any(problem.way_out for problem in problems)",
         "compiler/advice",
     ),
+    Fault(
+        "samples behind an operator that nobody knows",
+        "operators/axes",
+        "Axes.stop",
+        "self.lose(node, *(axis for axis, known in zip(self.of(tensor) or (), named, strict=True) if not known))",
+        "None",
+        "operators/table",
+    ),
+    Fault("operators of any domain are known", "operators/table", "of", "node.domain in DOMAINS", "True", "operators/table"),
     Fault("weights of any size fit", "operators/fits", "check", "zip(is_so, must, strict=True)", "()", "operators/fits"),
     Fault(
         "a gradient takes rules that divide",
