@@ -44,7 +44,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 import onnxdtd
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.contract import read_metadata
-from onnxdtd.graph import files
+from onnxdtd.graph import shapes
 from onnxdtd.request import Request
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -360,7 +360,7 @@ def with_random_weights(proto: ModelProto) -> ModelProto:
 
 def file_input(proto: ModelProto) -> np.ndarray:
     """An input for a model: what its own shape leaves open is 1 for the batch and 64 elsewhere."""
-    kind = files.real_inputs(proto)[0].type.tensor_type
+    kind = shapes.real_inputs(proto)[0].type.tensor_type
     shape = [d.dim_value or (64 if i else 1) for i, d in enumerate(kind.shape.dim)]
     x = np.clip(np.random.default_rng(3).standard_normal(shape), -BOUND, BOUND)
     return x.astype(helper.tensor_dtype_to_np_dtype(kind.elem_type))

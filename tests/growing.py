@@ -17,7 +17,7 @@ from oracle import Affine, Array, MaxPool, Relu, Rule
 
 import onnxdtd
 from onnxdtd.contract import read_metadata
-from onnxdtd.graph import files
+from onnxdtd.graph import normal
 
 TIGHT = {DOUBLE: 1e-9, FLOAT: 5e-5}  # relative to the largest relevance
 
@@ -169,7 +169,7 @@ def compiled(source: ModelProto, *args: Any, **options: Any) -> ModelProto:
     assert proto.SerializeToString() == onnxdtd.compile(source, *args, **options).SerializeToString()
     original, source = source, ModelProto()
     source.CopyFrom(original)
-    files.normalise(source)  # a padded pool with ceil_mode needs operator set 22
+    normal.normalise(source)  # a padded pool with ceil_mode needs operator set 22
     for part in ("node", "initializer", "input", "output"):
         ours, theirs = (getattr(p.graph, part) for p in (proto, source))
         assert list(ours[: len(theirs)]) == list(theirs), part

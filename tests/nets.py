@@ -17,7 +17,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from onnxdtd.data.forms import Form
 from onnxdtd.data.preprocessing import checked
-from onnxdtd.graph import files
+from onnxdtd.graph import normal, shapes
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Tensor
 
@@ -125,8 +125,8 @@ class Bench:
     def __init__(self, proto: ModelProto):
         self.proto = ModelProto()
         self.proto.CopyFrom(proto)
-        files.normalise(self.proto)
-        self.graph = files.graph(self.proto)
+        normal.normalise(self.proto)
+        self.graph = shapes.graph(self.proto)
         self.e = Emit(self.graph)
         self.tensors = self.graph.tensors()
         self.nodes = list(self.graph.nodes)

@@ -11,7 +11,7 @@ import onnx
 from onnxdtd.compiler.facts import reads
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.errors import ModelError, Problem, Unsupported
-from onnxdtd.graph import files
+from onnxdtd.graph import shapes
 from onnxdtd.graph.emit import dims, label
 from onnxdtd.graph.tensors import Graph, Tensor
 from onnxdtd.operators.layer import is_float
@@ -28,7 +28,7 @@ def advised(
     error: ModelError | Unsupported, proto: onnx.ModelProto, request: Request, attempt: Attempt
 ) -> ModelError | Unsupported:
     """``error`` with the ways out that work for the normalised model ``proto``."""
-    hollow, graph = files.hollow(proto), files.graph(proto)
+    hollow, graph = shapes.hollow(proto), shapes.graph(proto)
     problems = error.problems if isinstance(error, Unsupported) else []
 
     def tried(wanted: Request) -> Plan | None:

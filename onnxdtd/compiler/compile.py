@@ -25,7 +25,7 @@ from onnxdtd.compiler.shortcuts import Shortcut
 from onnxdtd.compiler.walk import SHORTCUTS
 from onnxdtd.data.forms import PICTURE
 from onnxdtd.errors import ModelError, RequestError, Unsupported
-from onnxdtd.graph import files
+from onnxdtd.graph import files, normal, shapes
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Graph
 from onnxdtd.labels import Labels
@@ -40,7 +40,7 @@ def prepare(model: files.ModelLike, request: Request) -> Prepared:
         return _prepared(model, request)
     except (NoScores, Unsupported) as error:
         source = files.read(model)
-        files.normalise(source.proto)
+        normal.normalise(source.proto)
         raise advised(error, source.proto, request, lambda proto, wanted: _prepared(proto, wanted).plan) from None
 
 
@@ -57,13 +57,13 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     library = Library()
     choice = DEFAULTS if request.preset is None else (request.preset,)
     presets = [library.overridden(library.preset(name), request.settings) for name in choice]
-    inputs = files.real_inputs(source.proto)
-    changes = files.normalise(source.proto)
-    graph = files.graph(source.proto)
+    inputs = shapes.real_inputs(source.proto)
+    changes = normal.normalise(source.proto)
+    graph = shapes.graph(source.proto)
     fits.check(graph)
-    changes += files.declare_outputs(source.proto, graph)
+    changes += shapes.declare_outputs(source.proto, graph)
     names = [value.name for value in inputs]
-    emit = Emit(graph, files.names(source.proto), names)
+    emit = Emit(graph, shapes.names(source.proto), names)
     explained = explainable(graph, names, request.explain)
     request = with_bytes(with_preprocessing(request, explained), explained)
     bounded = by_input(request, [t.name for t in explained])

@@ -24,7 +24,7 @@ import onnx
 
 import onnxdtd
 from onnxdtd.contract import KEPT
-from onnxdtd.graph import files
+from onnxdtd.graph import shapes
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
@@ -69,7 +69,7 @@ def bundled() -> Iterator[Model]:
         samples = ROOT / "models" / ("two_digits_samples.npz" if path.stem == "two_digits" else "digits_samples.npz")
         with np.load(samples) as arrays:
             x = arrays[next(name for name in arrays if arrays[name].ndim > 1)].astype(np.float32)
-        value = files.real_inputs(onnx.load(path))[0].type.tensor_type
+        value = shapes.real_inputs(onnx.load(path))[0].type.tensor_type
         shape = [d.dim_value for d in value.shape.dim][1:]
         yield Model(path.stem, path, x.reshape(len(x), *shape)[:COUNT], (0.0, 1.0))
 

@@ -37,7 +37,7 @@ from onnx import ModelProto
 
 import onnxdtd
 from onnxdtd.contract import read_metadata
-from onnxdtd.graph import files
+from onnxdtd.graph import shapes
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
@@ -361,7 +361,7 @@ def of_asset(asset: Any) -> Subject:
     """A real classifier with a real input."""
     proto, logits = predictor(asset.path)
     low, high = asset.bounds
-    shape = [d.dim_value for d in files.real_inputs(proto)[0].type.tensor_type.shape.dim]
+    shape = [d.dim_value for d in shapes.real_inputs(proto)[0].type.tensor_type.shape.dim]
     x = asset.inputs()[:1].reshape([1, *shape[1:]] if all(shape[1:]) else asset.inputs()[:1].shape)
     twin, for_captum = (Rebuilt(proto, logits, add) for add in (Added, Addition_Module))
     return Subject(asset.name, asset.path, x, low, high, twin, for_captum, twin)

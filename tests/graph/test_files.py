@@ -20,7 +20,7 @@ from opsets import BUNDLED, MODELS, ROOT, classifier, of_its_time
 
 import onnxdtd
 from onnxdtd.errors import ModelError
-from onnxdtd.graph import files
+from onnxdtd.graph import files, shapes
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
@@ -81,8 +81,8 @@ def test_names_that_are_no_text(place: str) -> None:
 
 def test_the_skeleton_has_no_large_tensors() -> None:
     proto = onnx.load(MODELS / "digits_resnet.onnx")
-    bare = files.skeleton(proto)
-    assert max(tensor.ByteSize() for tensor in bare.graph.initializer) <= files.SMALL_BYTES
+    bare = shapes.skeleton(proto)
+    assert max(tensor.ByteSize() for tensor in bare.graph.initializer) <= shapes.SMALL_BYTES
     small = {tensor.name for tensor in bare.graph.initializer}
     large = {tensor.name: tensor for tensor in proto.graph.initializer if tensor.name not in small}
     assert large

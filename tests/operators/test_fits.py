@@ -13,7 +13,7 @@ from onnx import ModelProto, helper, numpy_helper
 
 import onnxdtd
 from onnxdtd.errors import ModelError
-from onnxdtd.graph import files
+from onnxdtd.graph import shapes
 from onnxdtd.operators import fits
 
 RNG = np.random.default_rng(0)
@@ -105,7 +105,7 @@ def runs(proto: ModelProto) -> bool:
 @pytest.mark.parametrize("name", FIT)
 def test_what_runs_is_not_refused_for_its_weights(name: str) -> None:
     assert runs(FIT[name])
-    fits.check(files.graph(FIT[name]))
+    fits.check(shapes.graph(FIT[name]))
 
 
 @pytest.mark.parametrize("name", MISFITS)

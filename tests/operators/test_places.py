@@ -10,7 +10,7 @@ import pytest
 from nets import FLOAT, model, node
 from onnx import NodeProto
 
-from onnxdtd.graph import files
+from onnxdtd.graph import shapes
 from onnxdtd.operators.places import channel_axis, slid_axes
 
 Array = np.ndarray
@@ -22,7 +22,7 @@ def normal(*shape: int, seed: int = 0) -> Array:
 
 def after(*nodes: NodeProto, shape: Sequence[Any], what: Any = channel_axis, **weights: Array) -> Any:
     proto = model(list(nodes), {"x": shape}, ["y"], weights)
-    (x,) = files.graph(proto).inputs
+    (x,) = shapes.graph(proto).inputs
     return what(x)
 
 

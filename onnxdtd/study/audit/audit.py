@@ -22,7 +22,7 @@ from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.score import classes
 from onnxdtd.data.labelled import Item
 from onnxdtd.errors import RequestError
-from onnxdtd.graph import files
+from onnxdtd.graph import shapes
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
 from onnxdtd.study.audit.auditor import Auditor
@@ -161,7 +161,7 @@ class Audit:
         if not found:
             raise RequestError("no preset to audit")
         made = found.get("rules") or found["derivative"]
-        if len(files.real_inputs(made.source.proto)) != 1:
+        if len(shapes.real_inputs(made.source.proto)) != 1:
             raise RequestError("the model has several inputs; an audit takes models with one")
         if not made.plan.inputs[0].shape:
             raise RequestError("the model does not declare the shape of its input")

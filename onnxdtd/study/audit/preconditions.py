@@ -14,7 +14,7 @@ from onnxdtd.compiler.compile import planned, prepare
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.contract import COLUMNS
 from onnxdtd.errors import ModelError
-from onnxdtd.graph import files
+from onnxdtd.graph import shapes
 from onnxdtd.graph.emit import dims, known
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.rule import Rule
@@ -102,7 +102,7 @@ def _sized(proto: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
     """The model with the shape of its input declared, so that the neurons can be counted."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(proto)
-    names = [value.name for value in files.real_inputs(fixed)]
+    names = [value.name for value in shapes.real_inputs(fixed)]
     for value in fixed.graph.input:
         declared = value.type.tensor_type.shape.dim
         if value.name in names and len(declared) == len(shape):

@@ -14,7 +14,7 @@ from opsets import BUNDLED, MODELS, classifier, of_its_time, old, weights
 import onnxdtd
 from onnxdtd.contract import read_metadata
 from onnxdtd.errors import ModelError
-from onnxdtd.graph import files
+from onnxdtd.graph import normal, shapes
 from onnxdtd.study import explain
 
 
@@ -27,7 +27,7 @@ def test_conversion_keeps_the_outputs(opset: int) -> None:
     proto = of_its_time(opset)
     x = eighths(np.random.default_rng(7), 3, 3, 4, 4)
     compiled = onnxdtd.compile(proto, low=-1, high=1)
-    assert files.opset(compiled) == 17
+    assert normal.opset(compiled) == 17
     prediction, relevance, _ = values(compiled, x)
     np.testing.assert_allclose(prediction, values(proto, x)[0], rtol=1e-6, atol=1e-7)
     assert relevance.shape == x.shape
@@ -70,7 +70,7 @@ def test_the_newest_operator_set_that_runs_here() -> None:
     """Operator sets from 17 on stay what they are."""
     proto = classifier(opset=23)
     compiled = onnxdtd.compile(proto, low=-1, high=1)
-    assert files.opset(compiled) == 23
+    assert normal.opset(compiled) == 23
     x = eighths(np.random.default_rng(7), 3, 6)
     np.testing.assert_array_equal(values(compiled, x)[0], values(proto, x)[0])
 
@@ -177,7 +177,7 @@ def test_ir_version_3_lists_initializers_as_inputs() -> None:
     proto.graph.input.extend(
         helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in proto.graph.initializer
     )
-    assert [value.name for value in files.real_inputs(proto)] == ["x"]
+    assert [value.name for value in shapes.real_inputs(proto)] == ["x"]
     compiled = onnxdtd.compile(proto)
     assert compiled.ir_version == 8
     assert [value.name for value in compiled.graph.input] == ["x"]

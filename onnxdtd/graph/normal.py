@@ -1,0 +1,174 @@
+"""Bringing a model to what the relevance pass builds on: functions inlined, operator set and IR version as needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import onnx
+from onnx import TensorProto, helper
+
+from onnxdtd.errors import ModelError
+from onnxdtd.graph.branches import take_constant_branches
+from onnxdtd.graph.shapes import skeleton
+
+OLDEST_OPSET = 7  # what onnx's version converter still understands reliably
+
+EMITTED_OPSET = 17  # the operators that the relevance pass uses mean the same from here on
+
+CEIL_OPSET = 22  # the first one in which shape inference counts the windows of a padded ceil_mode pool as runtimes do
+
+EMITTED_IR = 8  # the IR version of opset 17; from 4 on, initializers need not be inputs
+
+REMOVED = {  # experimental operators that older exporters wrote, and what does the same
+    "Affine": "Mul and Add",
+    "ConstantFill": "ConstantOfShape",
+    "Crop": "Slice",
+    "DynamicSlice": "Slice",
+    "GivenTensorFill": "an initializer",
+    "ImageScaler": "Mul and Add",
+    "ParametricSoftplus": "Mul, Softplus and Mul",
+    "Scale": "Mul",
+    "ScaledTanh": "Mul, Tanh and Mul",
+    "Scatter": "ScatterElements",
+    "Upsample": "Resize",
+}
+
+
+def opset(proto: onnx.ModelProto) -> int:
+    """The version of the default operator set."""
+    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
+    if not versions:
+        raise ModelError("the model imports no default operator set, though it has operators of it; export it again")
+    return max(versions)
+
+
+def _imports_default(proto: onnx.ModelProto) -> bool:
+    return any(entry.domain in ("", "ai.onnx") for entry in proto.opset_import)
+
+
+def _is_default(node: onnx.NodeProto) -> bool:
+    """Is it of the default operator set?"""
+    return node.domain in ("", "ai.onnx")
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those inside of branches and loops too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            yield from _nodes(attribute.g)
+
+
+def _called(node: onnx.NodeProto) -> str:
+    """A node as a message names it."""
+    name = node.name or next(iter(node.output), "")
+    return f"node {name!r} ({node.op_type})"
+
+
+def _check_operators(proto: onnx.ModelProto, version: int) -> None:
+    """Raise ``ModelError`` for a node that the default operator set does not have in this version."""
+    for node in filter(_is_default, _nodes(proto.graph)):
+        if onnx.defs.has(node.op_type, version, "") and not onnx.defs.get_schema(node.op_type, version, "").deprecated:
+            continue
+        schemas = (s for s in onnx.defs.get_all_schemas_with_history() if not s.domain and s.name == node.op_type)
+        later = [s.since_version for s in schemas if s.since_version > version and not s.deprecated]
+        way = "export the model again without it"
+        if node.op_type in REMOVED:
+            way = f"write it as {REMOVED[node.op_type]}, or {way}"
+        elif later:
+            way = f"export the model again with operator set {min(later)}, which has it"
+        raise ModelError(f"{_called(node)}: operator set {version} has no such operator; {way}")
+
+
+def normalise(proto: onnx.ModelProto) -> list[str]:
+    """Bring ``proto`` in place to what the relevance pass builds on; returns what was changed, in words.
+
+    Model-local functions are inlined, an operator set below 17 is converted by onnx's own converter, and an IR version
+    below 8 is raised. A model that needs none of this stays as it is, node for node.
+    """
+    changes = []
+    if not (proto.functions or _imports_default(proto) or any(map(_is_default, _nodes(proto.graph)))):
+        proto.opset_import.add(domain="", version=EMITTED_OPSET)
+        changes.append(f"operator set {EMITTED_OPSET} imported")
+    version = opset(proto)
+    if version < OLDEST_OPSET:
+        raise ModelError(f"operator set {version} is older than {OLDEST_OPSET}; export the model again with a newer one")
+    if version > onnx.defs.onnx_opset_version():
+        newest = onnx.defs.onnx_opset_version()
+        raise ModelError(
+            f"operator set {version} is newer than {newest}, the newest that this onnx {onnx.__version__} knows; "
+            f"export the model again with {newest}, or install a newer onnx"
+        )
+    if proto.functions:
+        from onnx import inliner  # not imported by onnx itself
+
+        proto.CopyFrom(inliner.inline_local_functions(proto))
+        changes.append("model-local functions inlined")
+    if taken := take_constant_branches(proto.graph):
+        changes.append(f"{taken} If with a constant condition replaced by the branch taken")
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    if proto.ir_version < 4:  # there every initializer had to be listed as an input
+        inputs = [value for value in proto.graph.input if value.name not in weights]
+        del proto.graph.input[:]
+        proto.graph.input.extend(inputs)
+    _check_operators(proto, version)
+    wanted = CEIL_OPSET if any(map(_pads_with_ceil, proto.graph.node)) else EMITTED_OPSET
+    lowest = EMITTED_IR if wanted == EMITTED_OPSET else 10
+    if proto.ir_version < lowest and (version < wanted or proto.ir_version < EMITTED_IR):
+        changes.append(f"IR version {proto.ir_version} raised to {lowest}")
+        proto.ir_version = lowest
+    if version < wanted:
+        _convert(proto, version, wanted)
+        changes.append(f"operator set {version} converted to {wanted}")
+    return changes
+
+
+def _pads_with_ceil(node: onnx.NodeProto) -> bool:
+    """Is it a pool some of whose windows could start in the padding at the end?"""
+    if node.op_type not in ("AveragePool", "MaxPool", "LpPool"):
+        return False
+    attrs = {a.name: a for a in node.attribute}
+    return "ceil_mode" in attrs and bool(attrs["ceil_mode"].i) and "pads" in attrs and any(attrs["pads"].ints)
+
+
+def _convert(proto: onnx.ModelProto, version: int, wanted: int) -> None:
+    """Convert the nodes; weights stay where they are, since the converter only sees the skeleton."""
+    from onnx import version_converter
+
+    bare = skeleton(proto)
+    try:
+        converted = version_converter.convert_version(bare, wanted)
+    except Exception as error:  # the converter raises bare RuntimeErrors from C++
+        culprit = next((f"{_called(node)}: " for node in bare.graph.node if _fails_alone(bare, node, wanted, str(error))), "")
+        reason = re.sub(r".* failed: ", "", str(error).strip().splitlines()[0])
+        raise ModelError(
+            f"{culprit}operator set {version} cannot be converted to {wanted} ({reason}); export the model again with {wanted}"
+        ) from None
+    known = {tensor.name for tensor in proto.graph.initializer}
+    del proto.graph.node[:]
+    proto.graph.node.extend(converted.graph.node)
+    proto.graph.initializer.extend(t for t in converted.graph.initializer if t.name not in known)
+    for entry in proto.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            entry.version = wanted
+
+
+def _fails_alone(bare: onnx.ModelProto, node: onnx.NodeProto, wanted: int, reason: str) -> bool:
+    """Does the conversion of one node fail in the same way?"""
+    from onnx import version_converter
+
+    alone = onnx.ModelProto(ir_version=bare.ir_version, opset_import=bare.opset_import)
+    alone.graph.name = "alone"
+    alone.graph.node.append(node)
+    alone.graph.initializer.extend(t for t in bare.graph.initializer if t.name in node.input)
+    given = {t.name for t in alone.graph.initializer}
+    for names, place in ((node.input, alone.graph.input), (node.output, alone.graph.output)):
+        place.extend(
+            helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in dict.fromkeys(names) if n and n not in given
+        )
+    try:
+        version_converter.convert_version(alone, wanted)
+    except Exception as error:
+        return str(error) == reason
+    return False

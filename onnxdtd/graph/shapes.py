@@ -1,0 +1,187 @@
+"""The structure of a model, with inferred shapes and without its weights: the graph to plan on."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import TensorProto, ValueInfoProto, helper
+from onnx.external_data_helper import uses_external_data
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from onnxdtd.errors import ModelError
+from onnxdtd.graph.spelled import float_nodes
+from onnxdtd.graph.tensors import Graph, imported
+
+SMALL_BYTES = 4096  # tensors up to this size (shapes, pads, scalars) are kept for shape inference
+
+# What is wrong with a node, in the words of shape inference. An error inside of an error is in the body of a function, which
+# no runtime looks into; a type that is null is that of an operator of another domain.
+MISFIT = re.compile(r"\(op_type:(\S+), node name: (.*)\): (?:\[\w+Error\] )?(?!.*Inference error|.*but instead is null)(.*)")
+
+
+def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same structure with every weight above 4 KiB turned into a graph input: all of the shapes, none of the bytes."""
+    bare = onnx.ModelProto(ir_version=proto.ir_version)
+    bare.opset_import.extend(proto.opset_import)
+    bare.functions.extend(proto.functions)
+    graph, listed = proto.graph, {value.name for value in proto.graph.input}
+    bare.graph.name = graph.name or "graph"
+    bare.graph.node.extend(graph.node)
+    bare.graph.input.extend(graph.input)
+    bare.graph.output.extend(graph.output)
+    bare.graph.value_info.extend(graph.value_info)
+    for tensor in graph.initializer:
+        if tensor.ByteSize() <= SMALL_BYTES and not uses_external_data(tensor):
+            bare.graph.initializer.append(tensor)
+        elif tensor.name not in listed:
+            bare.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    for sparse in graph.sparse_initializer:
+        info = helper.make_tensor_value_info(sparse.values.name, sparse.values.data_type, sparse.dims)
+        bare.graph.input.append(info)
+    return bare
+
+
+def hollow(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A model to try things on: the same with every weight above 4 KiB left out, as if it were in a file elsewhere."""
+    bare, kept = skeleton(proto), {t.name for t in proto.graph.initializer}
+    bare.graph.sparse_initializer.extend(proto.graph.sparse_initializer)
+    del bare.graph.input[:]
+    bare.graph.input.extend(proto.graph.input)
+    kept -= {t.name for t in bare.graph.initializer}
+    for tensor in proto.graph.initializer:
+        if tensor.name in kept:
+            away = bare.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            away.data_location = TensorProto.EXTERNAL
+            away.external_data.add(key="location", value="elsewhere")
+    return bare
+
+
+def graph(proto: onnx.ModelProto) -> Graph:
+    """The structure of ``proto`` as a graph to plan on, with inferred shapes. Raises ``ModelError`` on an invalid graph."""
+    bare = skeleton(proto)
+    try:
+        onnx.checker.check_model(_declared(bare))
+        _infer_shapes(bare)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        where = re.search(r"Bad node spec for node\. Name: (.*) OpType: (\S+)", str(error))
+        node = f"node {where[1]!r} ({where[2]}): " if where else ""
+        raise ModelError(f"not a valid ONNX graph: {node}{str(error).strip().splitlines()[0]}") from None
+    severity, G_LOGGER.severity = G_LOGGER.severity, G_LOGGER.CRITICAL
+    try:
+        found = imported(gs.import_onnx(bare))
+    except (KeyError, TypeError, ValueError) as error:  # data types of the future, or of a damaged file
+        raise ModelError(f"not a valid ONNX graph: {error}") from None
+    finally:
+        G_LOGGER.severity = severity
+    return found
+
+
+def _declared(bare: onnx.ModelProto) -> onnx.ModelProto:
+    """The same with some type and shape where a tensor has none, which onnx's checker insists on and runtimes do without."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(bare)
+    for value in whole.graph.output:
+        if not value.HasField("type"):
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for value in (*whole.graph.input, *whole.graph.output):
+        if value.type.WhichOneof("value") == "tensor_type":
+            value.type.tensor_type.shape.SetInParent()
+    return whole
+
+
+def _is_declared(value: ValueInfoProto) -> bool:
+    """Does it have a type, and a shape if it is a tensor?"""
+    kind = value.type.WhichOneof("value")
+    return kind is not None and (kind != "tensor_type" or value.type.tensor_type.HasField("shape"))
+
+
+def _merged(found: ValueInfoProto, told: ValueInfoProto) -> ValueInfoProto:
+    """What was inferred of a tensor, and of what was declared the sizes that were not, unless both contradict each other."""
+    if not _is_declared(found):
+        return told
+    inferred, declared = found.type.tensor_type.shape.dim, told.type.tensor_type.shape.dim
+    sizes = [[d.dim_value for d in pair] for pair in zip(inferred, declared, strict=False) if all(d.dim_value for d in pair)]
+    if len(inferred) == len(declared) and all(a == b for a, b in sizes):
+        for size, other in zip(inferred, declared, strict=True):
+            if not size.HasField("dim_value") and other.WhichOneof("value"):
+                size.CopyFrom(other)
+    return found
+
+
+def declare_outputs(proto: onnx.ModelProto, known: Graph) -> list[str]:
+    """Give outputs without a type or shape those that were inferred, in place; returns what was changed, in words."""
+    found = {t.name: t for t in known.outputs if t.shape is not None and t.dtype is not None}
+    missing = [value for value in proto.graph.output if not _is_declared(value) and value.name in found]
+    for value in missing:
+        tensor = found[value.name]
+        elem = helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+        value.CopyFrom(helper.make_tensor_value_info(value.name, elem, list(tensor.shape or ())))
+    names = ", ".join(repr(value.name) for value in missing)
+    return [f"shape of the output {names} declared"] if missing else []
+
+
+def _infer_shapes(bare: onnx.ModelProto) -> None:
+    """Fill in the shapes, also behind quantised operators, whose domain shape inference does not know.
+
+    What a model declares of its outputs counts where nothing can be inferred; where it is wrong, runtimes do not mind either.
+    """
+    spelled = onnx.ModelProto()
+    spelled.CopyFrom(bare)
+    del spelled.graph.node[:]
+    named = [onnx.NodeProto.FromString(node.SerializeToString()) for node in bare.graph.node]
+    for node in named:
+        node.name = node.name or next(iter(node.output), "")
+    spelled.graph.node.extend(float_nodes(named))
+    for value in spelled.graph.output:
+        if value.type.WhichOneof("value") == "tensor_type":
+            value.type.tensor_type.ClearField("shape")
+    inferred = _inferred(spelled)
+    for kept, found in ((bare.graph.value_info, inferred.graph.value_info), (bare.graph.output, inferred.graph.output)):
+        told = {value.name: value for value in kept}
+        del kept[:]
+        kept.extend(_merged(value, told.get(value.name, value)) for value in found)
+
+
+def _inferred(spelled: onnx.ModelProto) -> onnx.ModelProto:
+    """With inferred shapes. Where what is declared of an inner tensor contradicts them, they count, as they do for runtimes.
+
+    Raises ``ModelError`` for a node whose inputs do not fit together, which no runtime runs.
+    """
+    infer = partial(onnx.shape_inference.infer_shapes, data_prop=True)
+    strictly = partial(infer, strict_mode=True, check_type=True)
+    try:
+        return strictly(spelled)
+    except onnx.shape_inference.InferenceError:
+        told = list(spelled.graph.value_info)
+    del spelled.graph.value_info[:]
+    try:
+        found = strictly(spelled)
+    except onnx.shape_inference.InferenceError as error:
+        match = MISFIT.search(str(error))
+        if match:
+            raise ModelError(
+                f"node {match[2]!r} ({match[1]}): its inputs do not fit ({match[3]}), so no runtime runs it; "
+                "export the model again"
+            ) from None
+        found = infer(spelled)
+    known = {value.name for value in found.graph.value_info if _is_declared(value)}
+    spelled.graph.value_info.extend(value for value in told if value.name not in known)
+    return infer(spelled)
+
+
+def names(proto: onnx.ModelProto) -> set[str]:
+    """The names that tensors of the graph have, used or not."""
+    graph = proto.graph
+    listed = {value.name for field in (graph.input, graph.output, graph.value_info) for value in field}
+    weights = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    return listed | weights | {name for node in graph.node for name in node.output}
+
+
+def real_inputs(proto: onnx.ModelProto) -> list[ValueInfoProto]:
+    """The inputs that a caller must feed: those without an initializer."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return [value for value in proto.graph.input if value.name not in weights]
