@@ -6,55 +6,23 @@ float64, or a formula in numpy where ONNX Runtime has no kernel for float64. No 
 differences reach, 2/1000, but for the tests of kinks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import erf, pi, sqrt
 from typing import Any
 
 import numpy as np
 import pytest
-from nets import DOUBLE, FLOAT, Session, Shape, assert_near, model, node, symbolic
-from onnx import ModelProto, NodeProto, TensorProto, helper
-from onnx.reference import ReferenceEvaluator
+from derivatives import TIGHT, Array, check_numeric, check_operator, classifier, explained, in_float64, normal, numeric, slope
+from nets import DOUBLE, FLOAT, Session, assert_near, model, node, symbolic
+from onnx import ModelProto, NodeProto, TensorProto
 
 import onnxdtd
 from onnxdtd.errors import ModelError, Unsupported
 from onnxdtd.operators.table import OPERATORS
 
-Array = np.ndarray
-STEP = 1e-3  # of a difference of fourth order, whose own error is then about 1e-12
-TIGHT = {DOUBLE: 1e-9, FLOAT: 3e-6}  # relative to the largest derivative
 OLDEST = {"Gelu": 20, "Mish": 18}  # operator set
 DYNAMIC = pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-
-
-def slope(f: Callable[[Array], Array], x: Array) -> Array:
-    """f' of a function that works element by element."""
-    near, far = (f(x + h) - f(x - h) for h in (STEP, 2 * STEP))
-    return (8 * near - far) / (12 * STEP)
-
-
-def numeric(f: Callable[..., float], x: Mapping[str, Array]) -> dict[str, Array]:
-    """∂f/∂x of a number that depends on several arrays."""
-    found = {}
-    for name, value in x.items():
-        found[name] = np.zeros(value.shape)
-        for at in np.ndindex(value.shape):
-
-            def moved(h: Array, name: str = name, at: tuple[int, ...] = at) -> float:
-                point = {n: v.astype(np.float64) for n, v in x.items()}
-                point[name][at] += h
-                return f(**point)
-
-            near, far = (moved(h) - moved(-h) for h in (STEP, 2 * STEP))
-            found[name][at] = (8 * near - far) / (12 * STEP)
-    return found
-
-
-def explained(proto: ModelProto, x: Mapping[str, Array], preset: str = "gradient", **options: Any) -> dict[str, Array]:
-    """What a preset gives for each of the inputs ``x``, and the outputs of the predictor."""
-    results = Session(onnxdtd.compile(proto, preset, **options))(**x)
-    return {name: results[f"relevance/{name}" if len(x) > 1 else "relevance"] for name in x} | {"y": results["y"]}
 
 
 # ---- element by element ----------------------------------------------------------------------------------------------
@@ -210,244 +178,6 @@ def test_power_that_adds_an_axis():
     nodes = [node("Pow", "x p", "h"), node("Flatten", "h", "rows"), node("MatMul", "rows w", "y")]
     weights = {"p": np.full((1, 1, 1, 1), 3.0), "w": np.random.default_rng(0).normal(size=(24, 2))}
     check_numeric(model(nodes, {"x": [2, 3, 4]}, ["y"], weights, DOUBLE), {"x": normal(2, 3, 4)})
-
-
-# ---- everything else: by differences of the whole model --------------------------------------------------------------
-
-
-def check_numeric(
-    proto: ModelProto, x: Mapping[str, Array], y: Callable[..., Array] | None = None, rtol: float | None = None
-) -> None:
-    """The gradient of the logits of class 1 in the first sample, 2 in the second ... ``y`` is the model in float64; by default
-    the model itself.
-    """
-    session, dtype = Session(proto), next(iter(x.values())).dtype
-    forward = y or (lambda **point: session(**point)["y"])
-    scores = forward(**{name: value.astype(np.float64) for name, value in x.items()})
-    rows = np.arange(len(scores))
-    target = (rows + 1) % scores.shape[1]
-    found = Session(onnxdtd.compile(proto, "gradient", target="input"))(**x, target=target)
-    assert_near(found["y"], scores, rtol or TIGHT[dtype])
-    expected = numeric(lambda **point: forward(**point)[rows, target].sum(), x)
-    for name in x:
-        g = found[f"relevance/{name}" if len(x) > 1 else "relevance"]
-        assert g.dtype == dtype
-        assert_near(g, expected[name], rtol or TIGHT[dtype])
-
-
-def in_float64(proto: ModelProto) -> Callable[..., Array]:
-    """A model of float64, in the reference implementation: ONNX Runtime has no kernel for some of its operators."""
-    evaluator = ReferenceEvaluator(proto)
-    return lambda **x: evaluator.run(["y"], x)[0]
-
-
-def classifier(
-    nodes: Sequence[NodeProto],
-    shape: Sequence[int],
-    constants: Mapping[str, Array],
-    dtype: np.dtype,
-    dynamic: bool = False,
-    h: Sequence[int] = (),
-    opset: int = 17,
-) -> tuple[ModelProto, Array]:
-    """x -> nodes -> h -> three classes, and the weights [.., 3] of the last layer."""
-    size = int(np.prod((h or shape)[1:]))
-    w = np.random.default_rng(5).normal(size=(size, 3)).astype(dtype)
-    nodes = [*nodes, node("Flatten", "h", "rows"), node("MatMul", "rows w", "y")]
-    sizes: Shape = symbolic(shape) if dynamic else list(shape)
-    weights = {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in constants.items()}
-    return model(nodes, {"x": sizes}, ["y"], weights | {"w": w}, dtype, opset), w
-
-
-def check_operator(
-    made: NodeProto,
-    f: Callable[[Array], Array],
-    x: Array,
-    constants: Mapping[str, Array] | None = None,
-    dynamic: bool = False,
-    opset: int = 17,
-) -> None:
-    """One operator, and the same in numpy."""
-    h = f(x.astype(np.float64))
-    proto, w = classifier([made], x.shape, constants or {}, x.dtype, dynamic, h.shape, opset)
-    check_numeric(proto, {"x": x}, lambda x: f(x).reshape(len(x), -1) @ w.astype(np.float64))
-
-
-def normal(*shape: int, dtype: np.dtype = DOUBLE, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
-
-
-def standardised(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
-    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + epsilon)
-
-
-@DYNAMIC
-@pytest.mark.parametrize("axis", [-1, -2, 1, 2])
-@pytest.mark.parametrize("epsilon", [1e-5, 0.25])
-def test_layer_normalization(axis, epsilon, dynamic):
-    axes = tuple(range(axis % 3, 3))
-    gamma, beta = normal(*(4, 5)[axes[0] - 1 :], seed=1), normal(*(4, 5)[axes[0] - 1 :], seed=2)
-    attrs = {"axis": axis} | ({} if epsilon == 1e-5 else {"epsilon": epsilon})
-    f = lambda x: standardised(x, axes, float(np.float32(epsilon))) * gamma + beta
-    made = node("LayerNormalization", "x gamma beta", "h", **attrs)
-    check_operator(made, f, normal(2, 4, 5) + 3, {"gamma": gamma, "beta": beta}, dynamic)
-
-
-def test_layer_normalization_without_a_shift():
-    gamma = normal(4, seed=1)
-    made = node("LayerNormalization", "x gamma", "h")
-    check_operator(made, lambda x: standardised(x, (2,), 1e-5) * gamma, normal(2, 3, 4), {"gamma": gamma})
-
-
-@DYNAMIC
-@pytest.mark.parametrize("shape", [(2, 3, 5), (2, 3, 2, 3)], ids=["1d", "2d"])
-@pytest.mark.parametrize("epsilon", [1e-5, 0.25])
-def test_instance_normalization(shape, epsilon, dynamic):
-    gamma, beta = normal(3, dtype=FLOAT, seed=1), normal(3, dtype=FLOAT, seed=2)
-    column = lambda vector: vector.reshape(3, *[1] * (len(shape) - 2))
-    f = lambda x: standardised(x, tuple(range(2, len(shape))), float(np.float32(epsilon))) * column(gamma) + column(beta)
-    attrs = {} if epsilon == 1e-5 else {"epsilon": epsilon}
-    made = node("InstanceNormalization", "x gamma beta", "h", **attrs)
-    x = normal(*shape, dtype=FLOAT)
-    check_operator(made, f, x, {"gamma": gamma, "beta": beta}, dynamic)
-
-
-@DYNAMIC
-@pytest.mark.parametrize("shape", [(2, 4, 3), (2, 4, 2, 3)], ids=["1d", "2d"])
-@pytest.mark.parametrize("groups", [1, 2, 4])
-@pytest.mark.parametrize("epsilon", [1e-5, 0.25])
-def test_group_normalization(shape, groups, epsilon, dynamic):
-    gamma, beta = normal(4, dtype=FLOAT, seed=1), normal(4, dtype=FLOAT, seed=2)
-    column = lambda vector: vector.reshape(4, *[1] * (len(shape) - 2))
-
-    def f(x: Array) -> Array:
-        rows = standardised(x.reshape(len(x), groups, -1), (2,), float(np.float32(epsilon)))
-        return rows.reshape(x.shape) * column(gamma) + column(beta)
-
-    # onnx cannot infer the shape of a GroupNormalization, but that of an InstanceNormalization in its place
-    made = node("InstanceNormalization", "x gamma beta", "h", **({} if epsilon == 1e-5 else {"epsilon": epsilon}))
-    proto, w = classifier([made], shape, {"gamma": gamma, "beta": beta}, FLOAT, dynamic, opset=21)
-    proto.graph.node[0].op_type = "GroupNormalization"
-    proto.graph.node[0].attribute.append(helper.make_attribute("num_groups", groups))
-    check_numeric(proto, {"x": normal(*shape, dtype=FLOAT)}, lambda x: f(x).reshape(2, -1) @ w.astype(np.float64))
-
-
-def softmax(x: Array, axis: int) -> Array:
-    raised = np.exp(x - x.max(axis, keepdims=True))
-    return raised / raised.sum(axis, keepdims=True)
-
-
-@DYNAMIC
-@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
-def test_softmax_over_the_first_axis_of_one_sample(op, dynamic):
-    x, w = 2 * normal(2, 3, 4), normal(24, 3, seed=5)
-    nodes = [node(op, "x", "h", axis=0), node("Flatten", "h", "row", axis=0), node("MatMul", "row w", "y")]
-    f = lambda x: np.log(softmax(x, 0)) if op == "LogSoftmax" else softmax(x, 0)
-    proto = model(nodes, {"x": symbolic(x.shape) if dynamic else x.shape}, ["y"], {"w": w}, DOUBLE)
-    check_numeric(proto, {"x": x}, lambda x: f(x).reshape(1, -1) @ w)
-
-
-@DYNAMIC
-@pytest.mark.parametrize("axis", [None, 1, 2, -1, -2])
-@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
-def test_softmax(op, axis, dynamic):
-    f = lambda x: softmax(x, -1 if axis is None else axis)
-    g = f if op == "Softmax" else lambda x: np.log(f(x))
-    check_operator(node(op, "x", "h", **({} if axis is None else {"axis": axis})), g, 2 * normal(2, 3, 4), dynamic=dynamic)
-
-
-@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
-def test_softmax_of_large_numbers(op):
-    """1000 more than the rest: the slope is 0 up to rounding, not NaN."""
-    x = np.array([[0, 1000, -1000, 3.0]])
-    proto, w = classifier([node(op, "x", "h")], (1, 4), {}, DOUBLE)
-    one = np.array([0, 1, 0, 0])
-    expected = 0 * w[:, 1] if op == "Softmax" else w[:, 1] - one * w[:, 1].sum()
-    np.testing.assert_allclose(explained(proto, {"x": x}, target=1)["x"], [expected], atol=1e-12)
-
-
-def local_response(x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Array:
-    """x / (k + α/size Σ x² over ``size`` neighbouring channels)^β"""
-    before, (alpha, beta, bias) = (size - 1) // 2, (float(np.float32(v)) for v in (alpha, beta, bias))
-    squares = [(x[:, max(c - before, 0) : c + size - before] ** 2).sum(1) for c in range(x.shape[1])]
-    return x / (bias + alpha / size * np.stack(squares, 1)) ** beta
-
-
-LRN = pytest.mark.parametrize("attrs", [{}, {"alpha": 0.5, "beta": 0.5, "bias": 2.0}, {"alpha": 2.0, "beta": 1.5}], ids=str)
-
-
-@DYNAMIC
-@LRN
-@pytest.mark.parametrize("size", [1, 3, 5, 11])
-def test_lrn(size, attrs, dynamic):
-    """Also windows wider than there are channels."""
-    x = 2 * normal(1, 5, 2, 2, dtype=FLOAT)
-    check_operator(node("LRN", "x", "h", size=size, **attrs), lambda x: local_response(x, size, **attrs), x, dynamic=dynamic)
-
-
-@DYNAMIC
-@LRN
-@pytest.mark.parametrize("size", [2, 4])
-def test_lrn_of_even_size(size, attrs, dynamic):
-    """ONNX Runtime refuses these. The reference implementation takes them; it gets the forward wrong, which the gradient does
-    not read.
-    """
-    x = 2 * normal(1, 5, 2, 2)
-    proto, w = classifier([node("LRN", "x", "h", size=size, **attrs)], x.shape, {}, DOUBLE, dynamic)
-    (g,) = ReferenceEvaluator(onnxdtd.compile(proto, "gradient", target=1)).run(["relevance"], {"x": x})
-    forward = lambda x: local_response(x, size, **attrs).reshape(1, -1) @ w
-    assert_near(g, numeric(lambda x: forward(x)[0, 1], {"x": x})["x"], TIGHT[DOUBLE])
-
-
-@DYNAMIC
-@pytest.mark.parametrize("keepdims", [0, 1])
-@pytest.mark.parametrize("axes", [[1], [2, 3], [-1, 1], [0, 2]], ids=str)
-@pytest.mark.parametrize("opset", [17, 18])
-def test_reduce_l2(axes, keepdims, opset, dynamic):
-    constants = {} if opset == 17 else {"axes": np.array(axes)}
-    made = node("ReduceL2", "x" if opset == 17 else "x axes", "g", keepdims=keepdims, **({"axes": axes} if opset == 17 else {}))
-    made.output[0] = "g" if 0 in axes else "h"
-    sizes = tuple(axes)
-    norm = lambda x: np.sqrt((x**2).sum(sizes, keepdims=bool(keepdims)))
-    x = normal(2, 3, 2, 2)
-    if 0 not in axes:
-        check_operator(made, norm, x, constants, dynamic, opset=opset)
-        return
-    flat = node("Reshape", "g one_row", "h")
-    constants["one_row"] = np.array([1, -1])
-    h = norm(x).reshape(1, -1)
-    proto, w = classifier([made, flat], x.shape, constants, DOUBLE, dynamic, opset=opset, h=h.shape)
-    check_numeric(proto, {"x": x}, lambda x: norm(x).reshape(1, -1) @ w)
-
-
-@DYNAMIC
-@pytest.mark.parametrize("keepdims", [0, 1])
-@pytest.mark.parametrize(("op", "f"), [("ReduceL1", np.abs), ("ReduceSumSquare", np.square)])
-def test_other_norms(op, f, keepdims, dynamic):
-    made = node(op, "x axes", "h", keepdims=keepdims)
-    norm = lambda x: f(x).sum((1, 3), keepdims=bool(keepdims))
-    check_operator(made, norm, normal(2, 3, 2, 2), {"axes": np.array([1, -1])}, dynamic, opset=18)
-
-
-def test_reduce_l2_of_everything():
-    x = normal(2, 3)
-    nodes = [node("ReduceL2", "x", "h", keepdims=1)]
-    proto, w = classifier(nodes, x.shape, {}, DOUBLE, h=(1, 1))
-    check_numeric(proto, {"x": x}, lambda x: np.sqrt((x**2).sum()).reshape(1, 1) @ w)
-
-
-def test_length_of_nothing():
-    """At x = 0 the length has no derivative; 0 is as good as any, NaN is not."""
-    proto, _ = classifier([node("ReduceL2", "x", "h", axes=[1], keepdims=1)], (2, 3), {}, DOUBLE, h=(2, 1))
-    x = np.array([[0, 0, 0], [3, 0, 4.0]])
-    assert np.isfinite(explained(proto, {"x": x}, target=1)["x"]).all()
-
-
-def test_vector_scaled_to_unit_length():
-    """x / |x|, as in cosine classifiers: the length is a function of x too."""
-    nodes = [node("ReduceL2", "x", "length", axes=[1], keepdims=1), node("Div", "x length", "h")]
-    proto, _ = classifier(nodes, (2, 4), {}, DOUBLE, True)
-    check_numeric(proto, {"x": normal(2, 4)})
 
 
 # ---- products of two activations -------------------------------------------------------------------------------------
