@@ -20,22 +20,38 @@ __all__ = [
     "Unsupported",
     "__version__",
     "audit",
+    "bench",
     "compile",
     "evaluate",
+    "explain",
+    "inspect",
     "save",
+    "verify",
 ]
 
 if TYPE_CHECKING:
     from onnxdtd.compiler.compile import compile, save
+    from onnxdtd.compiler.inspect import inspect
     from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, RuleError, Unsupported
     from onnxdtd.runtime.explainer import Explainer, Explanation
     from onnxdtd.study.audit.audit import audit
+    from onnxdtd.study.bench import bench
     from onnxdtd.study.evaluate import evaluate
+    from onnxdtd.study.explain import explain
+    from onnxdtd.study.verify import verify
 
-_HOMES = dict.fromkeys(("compile", "save"), "compiler.compile") | dict.fromkeys(
-    ("Explainer", "Explanation"), "runtime.explainer"
-)
-_HOMES |= {"evaluate": "study.evaluate", "audit": "study.audit.audit"}
+_HOMES = {
+    "Explainer": "runtime.explainer",
+    "Explanation": "runtime.explainer",
+    "audit": "study.audit.audit",
+    "bench": "study.bench",
+    "compile": "compiler.compile",
+    "evaluate": "study.evaluate",
+    "explain": "study.explain",
+    "inspect": "compiler.inspect",
+    "save": "compiler.compile",
+    "verify": "study.verify",
+}
 
 
 def __getattr__(name: str) -> Any:

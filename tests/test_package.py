@@ -30,9 +30,13 @@ EXPORTED = {
     "RuleError": "onnxdtd.errors",
     "Unsupported": "onnxdtd.errors",
     "audit": "onnxdtd.study.audit.audit",
+    "bench": "onnxdtd.study.bench",
     "compile": "onnxdtd.compiler.compile",
     "evaluate": "onnxdtd.study.evaluate",
+    "explain": "onnxdtd.study.explain",
+    "inspect": "onnxdtd.compiler.inspect",
     "save": "onnxdtd.compiler.compile",
+    "verify": "onnxdtd.study.verify",
 }
 
 
@@ -54,6 +58,15 @@ def test_public_names() -> None:
         assert getattr(onnxdtd, name) is getattr(importlib.import_module(home), name)
         assert getattr(onnxdtd, name).__module__ == home
         assert getattr(onnxdtd, name).__doc__
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_public_name_is_no_module(name: str) -> None:
+    """Whatever was imported before: a module of the package would take the place of a function of its name."""
+    assert not (ROOT / "onnxdtd" / name).exists()
+    assert not (ROOT / "onnxdtd" / f"{name}.py").exists()
+    script = f"import {EXPORTED[name]}, onnxdtd; print(callable(onnxdtd.{name}), onnxdtd.{name}.__name__)"
+    assert python("-c", script).stdout == f"True {name}\n"
 
 
 def test_other_names_do_not_exist() -> None:

@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,16 +20,16 @@ import typer
 import onnxdtd
 import onnxdtd.cli.study  # adds its commands
 from onnxdtd.cli.options import AsJson, Model, app, err, option, out, print_table, say, selects, spelled
-from onnxdtd.contract import KEPT, Metadata, read_metadata
-from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
-from onnxdtd.request import NO_CLASSES, Request
+from onnxdtd.contract import KEPT
+from onnxdtd.errors import OnnxdtdError, Unsupported
+from onnxdtd.request import Request
 
 if TYPE_CHECKING:
     from onnxdtd.compiler.prepared import Prepared
-    from onnxdtd.labels import Index
-    from onnxdtd.runtime.explainer import Explainer
     from onnxdtd.study.checks import Report
-    from onnxdtd.study.explain import Result
+    from onnxdtd.study.results import Result
+
+SHOWN = 50  # samples in a table
 
 
 def _version(wanted: bool) -> None:
@@ -93,36 +93,27 @@ def _headline(job: Prepared) -> list[str]:
 @selects()
 def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> None:
     """Show which node gets which rule, and what stands in the way. Exit status 1 if something does."""
-    from onnxdtd.compiler.compile import prepare
-    from onnxdtd.labels import listed
-
     try:
-        job = prepare(model, request)
+        found = onnxdtd.inspect(model, request)
     except Unsupported as error:
         if as_json:
             print(json.dumps({"problems": [asdict(problem) for problem in error.problems]}, indent=1))
         else:
             err.print(f"onnxdtd: {error}", markup=False)
         raise typer.Exit(1) from None
-    say(job.plan.notes)
-    rows = [_row(job, step) for step in job.plan.steps]
-    predict, explain = (sum(row[key] for row in rows) for key in ("prediction", "explanation"))
-    summary: dict[str, Any] = {
-        "model": str(model),
-        "inputs": [{"name": t.name, "shape": [str(d) for d in t.shape or []]} for t in job.plan.inputs],
-        "output": job.plan.output,
-        "logits": job.plan.logits.name,
-        "stepped_back": [node.op for node in job.plan.stepped_back],
-        "labels": job.labels.shown(),
-        "changes": job.changes,
-        "notes": job.plan.notes,
-        "preset": job.request.preset,
-        "multiply_adds": {"prediction": predict, "explanation": explain},
-    }
+    say(found["notes"])
     if as_json:
-        print(json.dumps({**summary, "steps": rows}, indent=1))
-        return
-    out.print(f"{model}, preset {job.request.preset}", markup=False)
+        print(json.dumps({"model": str(model), **found}, indent=1))
+    else:
+        _print_plan(model, found)
+
+
+def _print_plan(model: Path, found: dict[str, Any]) -> None:
+    """A row for each step, and what the whole costs."""
+    from onnxdtd.labels import listed
+
+    predict, explain = (found["multiply_adds"][key] for key in ("prediction", "explanation"))
+    out.print(f"{model}, preset {found['preset']}", markup=False)
     cells = [
         (
             r["node"],
@@ -132,7 +123,7 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
             " ".join(r["input"]),
             _share(r["explanation"], explain),
         )
-        for r in rows
+        for r in found["steps"]
     ]
     print_table(("node", "operators", "kind", "rule", "input", "cost"), cells)
     out.print(
@@ -140,29 +131,9 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
         f"({(predict + explain) / max(predict, 1):.1f} x in all)"
     )
     for key in ("output", "logits", "stepped_back", "labels", "changes"):
-        if summary[key]:
-            known = summary[key]
+        if known := found[key]:
             value = known if isinstance(known, str) else listed(known) if key == "labels" else ", ".join(known)
             out.print(f"{key.replace('_', ' ')}: {value}", markup=False)
-
-
-def _row(job: Prepared, step: Any) -> dict[str, Any]:
-    """A step as JSON."""
-    from onnxdtd.compiler.cost import explanation, multiply_adds
-
-    sources = [t for t in step.inputs if t is not None]
-    shapes = ["[" + ",".join(str(d) for d in t.shape) + "]" if t.shape is not None else "?" for t in sources]
-    signs = [">=0" if job.plan.nonnegative(t) else "" for t in sources]
-    return {
-        "node": step.name,
-        "op": step.op,
-        "kind": step.kind,
-        "rule": None if step.rule is None else str(step.rule),
-        "first": bool(step.facts and step.facts.first),
-        "input": [shape + sign for shape, sign in zip(shapes, signs, strict=True)],
-        "prediction": multiply_adds(step),
-        "explanation": explanation(step, job.plan.nonnegative),
-    }
 
 
 @app.command("explain")
@@ -181,99 +152,45 @@ def explain_command(
     """Explain inputs: a heatmap each, and their numbers in results.json. Compiles MODEL first if need be."""
     from rich.progress import Progress
 
-    from onnxdtd.data import read as reading
-    from onnxdtd.runtime.explainer import Explainer
-    from onnxdtd.study import explain, notes
-
-    found = reading.files(inputs)
-    record = explain.Record(save_path) if save_path else None
-    compiled, said = _compiled(model, request)
-    running = partial(Explainer, providers=[provider] if provider else None, folder=model.parent)
-    explainer = running(compiled)
-    if said is not None:
-        explainer.metadata = said
-    target = _target(explainer, request) if isinstance(compiled, str) else None
-    ledgered = None if isinstance(compiled, str) else lambda: running(_ledgered(model, request))
-    job = explain.Job(explainer, request.labels, ledgered)
-    folder = explain.Folder(out_path)
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("explaining", total=len(found))
-        skip = (lambda text: err.print(f"onnxdtd: skipped {text}", markup=False)) if len(found) > 1 else None
-        results = explain.run(job, found, folder, target, lambda: progress.advance(task), skip, record)
-    if not results:
-        raise RequestError("none of the inputs could be explained")
+        task = progress.add_task("explaining", total=None)
+        explained = onnxdtd.explain(
+            model,
+            inputs,
+            request,
+            out_path,
+            save=save_path,
+            provider=provider,
+            say=lambda note: say([note]),
+            skip=lambda text: err.print(f"onnxdtd: skipped {text}", markup=False),
+            tick=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    results = explained.results
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False))
         return
-    columns = [
-        "input",
-        "predicted",
-        "score",
-        "explained",
-        "lead" if explainer.metadata["contrast"] else "logit",
-        "Σ relevance",
-        "flags",
-    ]
-    cells = [
-        (r.name, r.predicted_label, _number(r.score), r.target_label, _number(r.logit), _number(r.relevance_sum), _codes(r))
-        for r in results[:50]
-    ]
-    shown = len(columns) if any(r.flags for r in results) else -1
-    print_table(columns[:shown], [row[:shown] for row in cells])
-    rivals = explainer.metadata.get("classes") != 1 and not explainer.metadata["contrast"]
-    more = f" (the first 50 of {len(results)} shown)" if len(results) > 50 else ""
-    for remark in (*notes.summary(results), *notes.remarks(results, rivals)):
+    _print_results(results, "lead" if explained.metadata["contrast"] else "logit")
+    for remark in explained.remarks:
         out.print(f"note: {remark}", markup=False)
+    more = f" (the first {SHOWN} of {len(results)} shown)" if len(results) > SHOWN else ""
     out.print(f"{len(results)} heatmaps (preset {results[0].preset}) and results.json are in {out_path}{more}", markup=False)
     if save_path:
         out.print(f"their relevance is in {save_path}", markup=False)
 
 
+def _print_results(results: Sequence[Result], score: str) -> None:
+    """A row for each sample; flags where there are any."""
+    columns = ["input", "predicted", "score", "explained", score, "Σ relevance", "flags"]
+    cells = [
+        (r.name, r.predicted_label, _number(r.score), r.target_label, _number(r.logit), _number(r.relevance_sum), _codes(r))
+        for r in results[:SHOWN]
+    ]
+    shown = len(columns) if any(r.flags for r in results) else -1
+    print_table(columns[:shown], [row[:shown] for row in cells])
+
+
 def _codes(result: Result) -> str:
     return ", ".join(flag.code for flag in result.flags)
-
-
-def _target(explainer: Explainer, request: Request) -> Index | None:
-    """The class to ask a compiled model for at run time; None for the arg-max."""
-    from onnxdtd.runtime.explainer import fixed_target
-
-    labels = explainer.labels.named(request.labels)
-    say(labels.replaced())
-    fixed = explainer.metadata["target"]
-    if request.target in (None, *NO_CLASSES):
-        if request.target == "argmax" and isinstance(fixed, int):
-            raise RequestError(fixed_target(fixed, explainer.labels))
-        return None
-    say([labels.understood(request.target)])
-    index = labels.index(request.target)
-    if explainer.metadata["target_input"] is None and index != fixed:
-        raise RequestError(fixed_target(fixed, explainer.labels))
-    return index
-
-
-def _compiled(model: Path, request: Request) -> tuple[Any, Metadata | None]:
-    """A compiled model that also gives the explained logit; where it was compiled already its path, and its metadata with what
-    the request says that they do not.
-    """
-    from onnxdtd.compiler.compile import build, prepare
-    from onnxdtd.graph import files
-    from onnxdtd.study.settled import settled
-
-    source = files.read(model)
-    have = read_metadata(source.proto)
-    if have:
-        return str(model), settled(have, request, next(iter(have["relevance"])))
-    job = prepare(model, request)
-    compiled = build(job)
-    say(job.plan.notes)
-    return compiled, None
-
-
-def _ledgered(model: Path, request: Request) -> Any:
-    """The same with a ledger."""
-    from onnxdtd.compiler.compile import build, prepare
-
-    return build(prepare(model, replace(request, ledger=True)))
 
 
 @app.command("verify")
@@ -285,9 +202,7 @@ def verify_command(
     as_json: AsJson = False,
 ) -> None:
     """Check that a compiled model is what it says: predictor, relevance pass, balance. Exit status 1 if it is not."""
-    from onnxdtd.study.verify import verify
-
-    report = verify(compiled, source, inputs, preset)
+    report = onnxdtd.verify(compiled, source, inputs, preset)
     if as_json:
         told = {"passed": report.passed, "verdict": report.verdict, **asdict(report)}
         print(json.dumps(told, indent=1, ensure_ascii=False))
@@ -328,9 +243,7 @@ def bench_command(
     as_json: AsJson = False,
 ) -> None:
     """Measure what prediction and explanation cost on this machine, on random inputs."""
-    from onnxdtd.study.bench import bench
-
-    timings = bench(model, request, batches, provider)
+    timings = onnxdtd.bench(model, request, batches, provider)
     if as_json:
         print(json.dumps([{**asdict(t), "ratio": t.ratio, "throughput": t.throughput} for t in timings], indent=1))
         return

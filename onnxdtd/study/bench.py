@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,17 +42,31 @@ class Timing:
         return self.batch / self.explain
 
 
-def bench(model: Path, request: Request, batches: Sequence[int], provider: str | None = None, rounds: int = 9) -> list[Timing]:
+def bench(
+    model: str | os.PathLike[str],
+    request: Request | None = None,
+    batches: Sequence[int] = (1, 8),
+    provider: str | None = None,
+    rounds: int = 9,
+) -> list[Timing]:
     """Time a classifier and its explaining model on random inputs.
 
-    ``batches`` are the numbers of samples to try; a model that fixes its own is timed with that. Raises ``OnnxdtdError``.
+    Args:
+        model: the file of a classifier.
+        request: the options of ``onnxdtd.compile``.
+        batches: the numbers of samples to try; a model that fixes its own is timed with that.
+        provider: the ONNX Runtime provider to run on.
+        rounds: how many runs of each are timed.
+
+    Raises:
+        OnnxdtdError: see ``onnxdtd.errors``.
     """
     if any(batch < 1 for batch in batches) or rounds < 1:
         raise RequestError("batches and rounds are at least 1")
-    job = prepare(model, request)
+    job = prepare(model, request or Request())
     bounds, channels = domain(job.request), {t.name: channel_axis(t) for t in job.plan.inputs}
     providers = [provider] if provider else None
-    explainer, plain = Explainer(build(job), providers, folder=model.parent), session(str(model), providers)
+    explainer, plain = Explainer(build(job), providers, folder=Path(model).parent), session(os.fspath(model), providers)
     declared = {name: node.shape for name, node in explainer.inputs.items()}
     rng, words = np.random.default_rng(0), explainer.metadata["strings"]
     side = open_size(declared, explainer.samples, lambda x: plain.run(None, explainer.feeds(worded(x, words, rng))))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from onnxdtd.data.forms import Form
 from onnxdtd.runtime.explainer import Ledger
-
-if TYPE_CHECKING:
-    from onnxdtd.study.explain import Result
+from onnxdtd.study.results import Flag, Result
 
 LOST = 0.5  # a sample is flagged where Σ relevance is off the logit by more than this share of it,
 FAR = 0.1  # where a value is further outside of its bounds than this share of their span,
@@ -32,14 +30,6 @@ REASONS = {
     "dead": "where no input has a share in the neurons that hold it (their denominators are 0)",
     "constants": "where it falls on padding and other constants",
 }
-
-
-@dataclass(frozen=True)
-class Flag:
-    """Something about a heatmap that a reader must know: a code for machines and a sentence."""
-
-    code: str  # zero, lost, outside, same or weights
-    text: str
 
 
 def of_amount(result: Result, ledger: Ledger | None, derivative: bool = False) -> list[Flag]:

@@ -7,6 +7,7 @@ digest that the compiler wrote down, and whoever changes both is not found out.
 from __future__ import annotations
 
 import filecmp
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -38,9 +39,12 @@ from onnxdtd.study.trial import Run, Trial, by_definition, tolerance
 GENERATED = 4  # random inputs
 
 Feeds = dict[str, np.ndarray]
+PathLike = str | os.PathLike[str]
 
 
-def verify(compiled: Path, source: Path | None = None, inputs: Path | None = None, preset: Path | None = None) -> Report:
+def verify(
+    compiled: PathLike, source: PathLike | None = None, inputs: PathLike | None = None, preset: PathLike | None = None
+) -> Report:
     """Check a compiled model.
 
     Args:
@@ -53,6 +57,8 @@ def verify(compiled: Path, source: Path | None = None, inputs: Path | None = Non
         OnnxdtdError: a file cannot be read or does not fit, or the model was not compiled by onnxdtd. All else is a
             failed check.
     """
+    compiled = Path(compiled)
+    source, inputs, preset = (None if given is None else Path(given) for given in (source, inputs, preset))
     have = files.read(compiled).proto
     if "relevance" not in entries(have):
         raise ModelError(f"{compiled}: was not compiled by onnxdtd; run `onnxdtd compile` on it first")

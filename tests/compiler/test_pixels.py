@@ -15,7 +15,9 @@ from PIL import Image
 import onnxdtd
 from onnxdtd.contract import read_metadata
 from onnxdtd.errors import ModelError, RequestError, Unsupported
-from onnxdtd.study import explain
+from onnxdtd.study.explain import Gallery
+from onnxdtd.study.presenter import Presenter
+from onnxdtd.study.results import Folder
 
 PRESETS = ["dtd", "dtd-z", "lrp-epsilon", "lrp-alpha2beta1", "gradient", "gradient-x-input"]
 CPU = ["CPUExecutionProvider"]
@@ -116,8 +118,8 @@ def test_pictures(entry: str, tmp_path: Path) -> None:
     x = pixels(entry, 1)
     image = x[0] if entry == "transposed" else x[0].transpose(1, 2, 0)
     Image.fromarray(image).save(tmp_path / "image.png")
-    job = explain.Job(onnxdtd.Explainer(onnxdtd.compile(net(entry)), CPU))
-    results = explain.run(job, [tmp_path / "image.png"], explain.Folder(tmp_path / "out"))
+    job = Presenter(onnxdtd.Explainer(onnxdtd.compile(net(entry)), CPU))
+    results = Gallery(job, Folder(tmp_path / "out")).fill([tmp_path / "image.png"])
     expected = explained(net(entry), x, "dtd").relevance["x"]
     assert results[0].relevance_sum == pytest.approx(expected.sum(dtype=np.float64), rel=1e-6)
     assert (tmp_path / "out/image.png").exists()

@@ -19,11 +19,11 @@ from onnxdtd.compiler.samples import Samples
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.request import Request
-from onnxdtd.study import explain
 from onnxdtd.study import jobs as engine
 from onnxdtd.study.audit.audit import Audit
 from onnxdtd.study.bench import bench
 from onnxdtd.study.evaluate import Evaluation, Settings
+from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.verify import verify
 
 RNG = np.random.default_rng(12)
@@ -244,7 +244,7 @@ def test_explain_reads_them(pair: Pair, name: str, tmp_path: Path) -> None:
     """A file has its samples in front, however the model takes them; one sample needs no axis for that."""
     front, other, _, _ = pair
     np.save(tmp_path / f"{name}.npy", XS if name == "several" else XS[0])
-    jobs = [explain.Job(onnxdtd.Explainer(onnxdtd.compile(path, "lrp-epsilon", low=-1, high=1))) for path in (front, other)]
+    jobs = [Presenter(onnxdtd.Explainer(onnxdtd.compile(path, "lrp-epsilon", low=-1, high=1))) for path in (front, other)]
     want, got = ([made.explain(sample) for sample in made.feeding.read(tmp_path / f"{name}.npy")] for made in jobs)
     assert len(got) == len(want) == (len(XS) if name == "several" else 1)
     for (result, relevance), (wanted, expected) in zip(got, want, strict=True):
@@ -261,7 +261,7 @@ def test_explain_reads_several_inputs_of_one_sample(tmp_path: Path) -> None:
     assert explainer.samples == {"a": None, "b": None}
     a, b = eighths(RNG, 3, 6), eighths(RNG, 4)
     np.savez(tmp_path / "some.npz", a=a, b=b)
-    job = explain.Job(explainer)
+    job = Presenter(explainer)
     found = [job.explain(sample)[1] for sample in job.feeding.read(tmp_path / "some.npz")]
     assert len(found) == 3
     for i, relevance in enumerate(found):

@@ -22,7 +22,7 @@ from onnxdtd.data.preprocessing import DEFAULTS, byte_ends, checked, place
 from onnxdtd.data.read import samples
 from onnxdtd.errors import RequestError
 from onnxdtd.runtime.explainer import Explainer
-from onnxdtd.study.explain import Job
+from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.verify import _inputs, verify
 
 MEAN, STD = IMAGENET
@@ -99,7 +99,7 @@ def test_a_photo_has_the_logits_of_torchvisions_transform(
 ) -> None:
     """Photographs as JPEG, the files that people have; the compiled file alone knows how they are read."""
     compiled = onnxdtd.compile(ROOT / "models" / f"{name}.onnx", preprocessing=options, target="argmax")
-    job = Job(Explainer(compiled, ["CPUExecutionProvider"]))
+    job = Presenter(Explainer(compiled, ["CPUExecutionProvider"]))
     mean, std = options["mean"], options.get("std", [1.0] * 3)
     steps = [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()]
     for file in sorted((ROOT / "images").glob("imagenet_*.jpg"))[:4]:
@@ -245,7 +245,7 @@ def test_verify_reads_a_photo_as_the_file_says(tmp_path: Path) -> None:
     checks = verify(tmp_path / "compiled.onnx", tmp_path / "net.onnx", path).checks
     assert not [check for check in checks if check.passed is False]
     explainer = Explainer(compiled, ["CPUExecutionProvider"])
-    ((feeds,), (sample,)) = (list(_inputs(explainer, None, path)), list(Job(explainer).feeding.read(path)))
+    ((feeds,), (sample,)) = (list(_inputs(explainer, None, path)), list(Presenter(explainer).feeding.read(path)))
     np.testing.assert_array_equal(feeds["x"][0], sample.x)
     with Image.open(path) as picture:
         small = np.asarray(picture.resize((11, 9), Image.Resampling.BILINEAR))[0:8, 2:10]
@@ -261,7 +261,7 @@ def test_a_model_of_one_picture(tmp_path: Path) -> None:
     one = model([*front, node("Flatten", "p", "y")], {"x": [3, 8, 8]}, ["y"], weights)
     path = photo(tmp_path, (40, 30))
     asked = {"mean": [0.5, 0.4, 0.3], "colours": "bgr"}
-    jobs = [Job(Explainer(onnxdtd.compile(net, preprocessing=asked), ["CPUExecutionProvider"])) for net in (one, batch)]
+    jobs = [Presenter(Explainer(onnxdtd.compile(net, preprocessing=asked), ["CPUExecutionProvider"])) for net in (one, batch)]
     (single, first), (many, second) = ((job, next(job.feeding.read(path))) for job in jobs)
     np.testing.assert_array_equal(first.x, second.x)
     np.testing.assert_allclose(single.explain(first)[1], many.explain(second)[1], atol=1e-6)

@@ -15,7 +15,7 @@ import onnxdtd
 from onnxdtd.contract import read_metadata
 from onnxdtd.errors import ModelError
 from onnxdtd.graph import normal, shapes
-from onnxdtd.study import explain
+from onnxdtd.study.presenter import Presenter
 
 
 def values(proto: ModelProto, x: np.ndarray) -> list[np.ndarray]:
@@ -283,7 +283,7 @@ def test_an_input_whose_rank_is_not_declared() -> None:
     explainer = onnxdtd.Explainer(compiled, ["CPUExecutionProvider"])
     np.testing.assert_array_equal(explainer(weights(4, 6, seed=7)).relevance["x"], expected)
     with pytest.raises(onnxdtd.RequestError, match="does not declare the shape of its input 'x'"):
-        explain.Job(explainer)
+        Presenter(explainer)
 
 
 @pytest.mark.parametrize("value", ["input", "output"])

@@ -19,8 +19,11 @@ from onnxdtd import Explainer
 from onnxdtd.data.read import Sample
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.labels import Index
-from onnxdtd.study.explain import Folder, Job, Record, Result, run
+from onnxdtd.request import Request
+from onnxdtd.study.explain import Gallery
 from onnxdtd.study.notes import remarks
+from onnxdtd.study.presenter import Presenter
+from onnxdtd.study.results import Folder, Record, Result
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
@@ -38,10 +41,10 @@ def classifier(shape: list[int | str] | None = None, classes: int = 4) -> ModelP
     return model([node("MatMul", "x w", "y")], {"x": shape}, ["y"], {"w": weights(6, classes)})
 
 
-def job(proto: ModelProto | None = None, labels: list[str] | None = None, **options: Any) -> Job:
+def job(proto: ModelProto | None = None, labels: list[str] | None = None, **options: Any) -> Presenter:
     options = {"low": -1, "high": 1, "keep": ["y"], "target": "input"} | options
     compiled = onnxdtd.compile(classifier() if proto is None else proto, **options)
-    return Job(Explainer(compiled, CPU), labels)
+    return Presenter(Explainer(compiled, CPU), labels)
 
 
 @pytest.fixture
@@ -92,7 +95,7 @@ def test_a_file_that_ends_in_softmax_gives_the_logit_and_the_notes_on_it(
     proto = model(nodes, {"x": ["batch", 6]}, ["p"], {"w": weights(6, 4), "c": np.full(4, 8, np.float32)})
     compiled = onnxdtd.compile(proto, "lrp-epsilon")
     np.save(tmp_path / "x.npy", weights(3, 6, seed=1))
-    results = run(Job(Explainer(compiled, CPU)), [tmp_path / "x.npy"], Folder(tmp_path / "out"))
+    results = Gallery(Presenter(Explainer(compiled, CPU)), Folder(tmp_path / "out")).fill([tmp_path / "x.npy"])
     scores = (weights(3, 6, seed=1) @ weights(6, 4) - 8).max(axis=1)
     assert [r.logit for r in results] == pytest.approx(scores)
     assert (scores < 0).all()
@@ -104,7 +107,7 @@ def test_a_file_that_ends_in_softmax_gives_the_logit_and_the_notes_on_it(
     (output,) = (o for o in older.graph.output if o.name == json.loads(entry.value))
     older.metadata_props.remove(entry)
     older.graph.output.remove(output)
-    results = run(Job(Explainer(older, CPU)), [tmp_path / "x.npy"], Folder(tmp_path / "out"))
+    results = Gallery(Presenter(Explainer(older, CPU)), Folder(tmp_path / "out")).fill([tmp_path / "x.npy"])
     assert [r.logit for r in results] == [None] * 3
     assert remarks(results) == []
 
@@ -273,8 +276,8 @@ def test_a_heatmap_of_zeros_says_where_relevance_stayed() -> None:
     """5 − h is the logit, from h − 5 < 0 neurons with no positive weight."""
     options = {"preset": "dtd", "low": 0, "high": 1, "target": 0}
     for made in (
-        Job(Explainer(onnxdtd.compile(inhibited(), **options, ledger=True), CPU)),
-        Job(
+        Presenter(Explainer(onnxdtd.compile(inhibited(), **options, ledger=True), CPU)),
+        Presenter(
             Explainer(onnxdtd.compile(inhibited(), **options), CPU),
             ledgered=lambda: Explainer(onnxdtd.compile(inhibited(), **options, ledger=True), CPU),
         ),
@@ -291,7 +294,7 @@ def test_a_heatmap_of_zeros_says_where_relevance_stayed() -> None:
 
 
 def test_without_a_ledger_a_heatmap_of_zeros_says_how_to_get_one() -> None:
-    made = Job(Explainer(onnxdtd.compile(inhibited(), "dtd", low=0, high=1, target=0), CPU))
+    made = Presenter(Explainer(onnxdtd.compile(inhibited(), "dtd", low=0, high=1, target=0), CPU))
     (flag,) = made.explain(Sample("s", np.full(3, 0.5)))[0].flags
     assert "--ledger" in flag.text
 
@@ -300,7 +303,7 @@ def test_a_gradient_of_zeros_has_no_ledger_to_ask() -> None:
     def refuses() -> Explainer:
         return Explainer(onnxdtd.compile(inhibited(), "gradient", ledger=True), CPU)
 
-    made = Job(Explainer(onnxdtd.compile(inhibited(), "gradient", target=0), CPU), ledgered=refuses)
+    made = Presenter(Explainer(onnxdtd.compile(inhibited(), "gradient", target=0), CPU), ledgered=refuses)
     (flag,) = made.explain(Sample("s", np.full(3, -0.5)))[0].flags
     assert (flag.code, flag.text) == ("zero", "all of this heatmap is zero: the score does not react to the input here")
 
@@ -354,7 +357,7 @@ def test_one_heatmap_for_all_inputs_is_said(tmp_path: Path, undrawn: list[tuple[
     x = np.random.default_rng(3).normal(size=(4, 6))
     np.save(tmp_path / "x.npy", [*x, x[0]])
     made = job(preset="gradient", low=None, high=None, target=1)
-    results = run(made, [tmp_path / "x.npy"], Folder(tmp_path / "out"))
+    results = Gallery(made, Folder(tmp_path / "out")).fill([tmp_path / "x.npy"])
     assert [codes(r) for r in results] == [["same"]] * 4 + [[]], "the last is the first once more"
     assert "that of x_000 (cosine 1.0000)" in results[1].flags[0].text
     assert "that of x_001 (cosine 1.0000)" in results[0].flags[0].text
@@ -372,7 +375,9 @@ def test_one_heatmap_for_inputs_of_several_classes_is_said(tmp_path: Path, undra
     proto = model([node("MatMul", "x w", "y")], {"x": ["batch", 6]}, ["y"], {"w": w})
     x = np.random.default_rng(4).normal(size=(12, 6))
     np.save(tmp_path / "x.npy", x)
-    results = run(job(proto, preset="sensitivity", low=None, high=None), [tmp_path / "x.npy"], Folder(tmp_path / "out"))
+    results = Gallery(job(proto, preset="sensitivity", low=None, high=None), Folder(tmp_path / "out")).fill(
+        [tmp_path / "x.npy"]
+    )
     assert len({r.target for r in results}) > 1
     assert [codes(r) for r in results] == [["same"]] * 12
     assert len(remarks(results)) == 1
@@ -383,7 +388,7 @@ def test_heatmaps_that_follow_their_inputs_are_not_the_same(tmp_path: Path, undr
     x = np.random.default_rng(3).normal(size=(3, 6))
     np.save(tmp_path / "x.npy", [*x, x[0] * (1 + 0.01 * x[1]), 2 * x[0]])
     made = job(preset="lrp-epsilon", low=None, high=None, target=1)
-    assert [codes(r) for r in run(made, [tmp_path / "x.npy"], Folder(tmp_path / "out"))] == [[]] * 5
+    assert [codes(r) for r in Gallery(made, Folder(tmp_path / "out")).fill([tmp_path / "x.npy"])] == [[]] * 5
 
 
 # -------------------------------------------------------------------------------------------------------------------- save
@@ -395,7 +400,7 @@ def test_the_relevance_of_a_run_is_saved(tmp_path: Path, undrawn: list[tuple[Any
     np.save(tmp_path / "x_000.npy", x[1])
     made = job()
     files = [tmp_path / "x.npy", tmp_path / "x_000.npy"]
-    results = run(made, files, Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz"))
+    results = Gallery(made, Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz")).fill(files)
     with np.load(tmp_path / "r.npz") as saved:
         assert sorted(saved) == ["logit", "predicted", "relevance/x", "sample", "target"]
         assert saved["sample"].tolist() == ["x_000", "x_001", "x_002", "x_000_1"] == [Path(r.picture).stem for r in results]
@@ -412,7 +417,7 @@ def test_samples_of_several_sizes_are_saved_one_by_one(tmp_path: Path, undrawn: 
     made = job(model(nodes, {"x": ["batch", 3, "h", "w"]}, ["y"], {"k": weights(4, 3, 3, 3)}), preset="gradient", keep=[])
     for name, side in (("a", 5), ("b", 7)):
         np.save(tmp_path / f"{name}.npy", weights(3, side, 5))
-    run(made, [tmp_path / "a.npy", tmp_path / "b.npy"], Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz"))
+    Gallery(made, Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz")).fill([tmp_path / "a.npy", tmp_path / "b.npy"])
     with np.load(tmp_path / "r.npz") as saved:
         assert saved["relevance/x/a"].shape == (3, 5, 5)
         assert saved["relevance/x/b"].shape == (3, 7, 5)
@@ -439,9 +444,11 @@ def test_run_explains_every_sample_of_every_file(tmp_path: Path, undrawn: list[t
     np.save(tmp_path / "some.npy", x)
     np.save(tmp_path / "one.npy", x[0])
     made, ticks = job(), []
-    results = run(made, [tmp_path / "some.npy", tmp_path / "one.npy"], Folder(tmp_path / "out"), tick=lambda: ticks.append(1))
+    results = Gallery(made, Folder(tmp_path / "out")).fill(
+        [tmp_path / "some.npy", tmp_path / "one.npy"], tick=lambda *done: ticks.append(done)
+    )
     assert [r.picture for r in results] == ["some_000.png", "some_001.png", "some_002.png", "one.png"]
-    assert len(ticks) == 2
+    assert ticks == [(1, 2), (2, 2)]
     assert json.loads((tmp_path / "out/results.json").read_text()) == [asdict(r) for r in results]
     want = made.explainer(x).relevance["x"]
     for (path, shown, relevance, caption, form), result, i in zip(undrawn, results, (0, 1, 2, 0), strict=True):
@@ -456,14 +463,14 @@ def test_run_explains_every_sample_of_every_file(tmp_path: Path, undrawn: list[t
 def test_inputs_of_zeros_are_alike(tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
     """A black picture is no other input than itself, though it has no direction."""
     np.save(tmp_path / "zeros.npy", np.zeros((3, 1, 8, 8), np.float32))
-    made = Job(Explainer(onnxdtd.compile(MODELS / "digits_cnn.onnx", low=0, high=1), CPU))
-    results = run(made, [tmp_path / "zeros.npy"], Folder(tmp_path / "out"))
+    made = Presenter(Explainer(onnxdtd.compile(MODELS / "digits_cnn.onnx", low=0, high=1), CPU))
+    results = Gallery(made, Folder(tmp_path / "out")).fill([tmp_path / "zeros.npy"])
     assert [r.flags for r in results] == [[]] * 3
 
 
 def test_run_draws(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", weights(1, 6))
-    run(job(), [tmp_path / "x.npy"], Folder(tmp_path / "out"), target=2)
+    Gallery(job(), Folder(tmp_path / "out"), target=2).fill([tmp_path / "x.npy"])
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["results.json", "x.png"]
     assert (tmp_path / "out/x.png").read_bytes().startswith(b"\x89PNG")
 
@@ -471,23 +478,23 @@ def test_run_draws(tmp_path: Path) -> None:
 def test_bounds_of_the_compiled_model_scale_pictures(tmp_path: Path) -> None:
     compiled = onnxdtd.compile(MODELS / "digits_cnn.onnx", low=-2, high=3)
     explainer = Explainer(compiled, CPU)
-    form = Job(explainer).feeding.form
+    form = Presenter(explainer).feeding.form
     assert (form.low, form.high, form.channel) == (-2, 3, 0)
-    assert Job(Explainer(onnxdtd.compile(MODELS / "digits_cnn.onnx"), CPU)).feeding.form.low is None
+    assert Presenter(Explainer(onnxdtd.compile(MODELS / "digits_cnn.onnx"), CPU)).feeding.form.low is None
 
 
 def test_files_of_version_0_1_are_read(tmp_path: Path) -> None:
     """They do not say where channels and samples are, nor how pictures were prepared: the shape does, and the bounds."""
     compiled = onnxdtd.compile(MODELS / "digits_cnn.onnx", low=-2, high=3)
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "p.png")
-    (new,) = Job(Explainer(compiled, CPU)).feeding.read(tmp_path / "p.png")
+    (new,) = Presenter(Explainer(compiled, CPU)).feeding.read(tmp_path / "p.png")
     kept = [
         e for e in compiled.metadata_props if e.key.partition(".")[2] not in ("channels", "samples", "preprocessing", "explain")
     ]
     assert len(kept) == len(compiled.metadata_props) - 4
     del compiled.metadata_props[:]
     compiled.metadata_props.extend(kept)
-    job = Job(Explainer(compiled, CPU))
+    job = Presenter(Explainer(compiled, CPU))
     (old,) = job.feeding.read(tmp_path / "p.png")
     np.testing.assert_array_equal(old.x, new.x)
     assert job.explain(old)[1].shape == (1, 8, 8)
@@ -498,7 +505,7 @@ def test_a_bundled_model_from_end_to_end(tmp_path: Path, undrawn: list[tuple[Any
     compiled = onnxdtd.compile(MODELS / "two_digits.onnx", low=0, high=1)
     path = tmp_path / "net.onnx"
     onnx.save(compiled, path)
-    results = run(Job(Explainer(path, CPU)), [MODELS / "two_digits_samples.npz"], Folder(tmp_path / "out"))
+    results = Gallery(Presenter(Explainer(path, CPU)), Folder(tmp_path / "out")).fill([MODELS / "two_digits_samples.npz"])
     assert len(results) == 12
     with np.load(MODELS / "two_digits_samples.npz") as samples:
         assert [r.predicted for r in results] == samples["label"].tolist()
@@ -506,3 +513,56 @@ def test_a_bundled_model_from_end_to_end(tmp_path: Path, undrawn: list[tuple[Any
         assert result.relevance_sum == pytest.approx(result.score, rel=1e-4)
         assert result.relevance_min >= 0
     assert remarks(results) == []
+
+
+# --------------------------------------------------------------------------------------------------------- from files to files
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    """A classifier in a file, with samples beside it."""
+    (tmp_path / "net.onnx").write_bytes(classifier().SerializeToString())
+    np.save(tmp_path / "x.npy", weights(3, 6))
+    return tmp_path / "net.onnx"
+
+
+def test_a_model_is_compiled_first_and_one_that_is_compiled_already_is_not(
+    net: Path, tmp_path: Path, undrawn: list[tuple[Any, ...]]
+) -> None:
+    request = Request(low=-1.0, high=1.0)
+    onnxdtd.save(onnxdtd.compile(net, low=-1.0, high=1.0, target="input"), tmp_path / "compiled.onnx")
+    found = onnxdtd.explain(str(net), [str(tmp_path / "x.npy")], request, str(tmp_path / "out"), save=str(tmp_path / "r.npz"))
+    again = onnxdtd.explain(tmp_path / "compiled.onnx", [tmp_path / "x.npy"], request, tmp_path / "again")
+    asked = onnxdtd.explain(tmp_path / "compiled.onnx", [tmp_path / "x.npy"], replace(request, target=2), tmp_path / "asked")
+    assert found.results == again.results
+    assert found.metadata["preset"] == "dtd"
+    assert [result.name for result in found.results] == ["x_000", "x_001", "x_002"]
+    assert json.loads((tmp_path / "out/results.json").read_text()) == [asdict(result) for result in found.results]
+    assert [result.target for result in asked.results] == [2, 2, 2]
+    with np.load(tmp_path / "r.npz") as saved:
+        np.testing.assert_array_equal(saved["logit"], [result.logit for result in found.results])
+    assert len(undrawn) == 9
+
+
+def test_what_there_is_to_know_is_told(net: Path, tmp_path: Path, undrawn: list[tuple[Any, ...]]) -> None:
+    told: dict[str, list[Any]] = {"say": [], "skip": [], "tick": []}
+    (tmp_path / "bad.npy").write_bytes(b"")
+    files = [tmp_path / "bad.npy", tmp_path / "x.npy"]
+    hear = {name: (lambda *words, heard=heard: heard.append(words)) for name, heard in told.items()}
+    found = onnxdtd.explain(net, files, out=tmp_path / "out", **hear)
+    assert len(found.results) == 3
+    assert [text for (text,) in told["say"] if "the preset is lrp-epsilon" in text]
+    assert len(told["skip"]) == 1
+    assert told["tick"] == [(1, 2), (2, 2)]
+    with pytest.raises(RequestError, match=r"bad\.npy"):
+        onnxdtd.explain(net, files[:1], out=tmp_path / "out")
+    with pytest.raises(RequestError, match="none of the inputs could be explained"):
+        onnxdtd.explain(net, [files[0], files[0]], out=tmp_path / "out")
+
+
+def test_what_a_compiled_model_has_settled_is_refused(net: Path, tmp_path: Path) -> None:
+    path = tmp_path / "compiled.onnx"
+    onnxdtd.save(onnxdtd.compile(net, low=-1.0, high=1.0, target=1), path)
+    for request, words in ((Request(target=2), "explains"), (Request(preset="gradient"), "--preset")):
+        with pytest.raises(RequestError, match=words):
+            onnxdtd.explain(path, [tmp_path / "x.npy"], request, tmp_path / "out")

@@ -17,8 +17,10 @@ from onnxdtd import Explainer
 from onnxdtd.errors import RequestError
 from onnxdtd.request import Request
 from onnxdtd.study.bench import bench
-from onnxdtd.study.explain import Folder, Job, Record, run
+from onnxdtd.study.explain import Gallery
 from onnxdtd.study.feeding import Feeding
+from onnxdtd.study.presenter import Presenter
+from onnxdtd.study.results import Folder, Record
 from onnxdtd.study.verify import verify
 
 CPU = ["CPUExecutionProvider"]
@@ -56,15 +58,15 @@ def archive(folder: Path, **arrays: Any) -> Path:
     return folder / "some.npz"
 
 
-def job(proto: ModelProto | None = None, **options: Any) -> Job:
-    return Job(Explainer(onnxdtd.compile(proto or table(), "lrp-0", **options), CPU))
+def job(proto: ModelProto | None = None, **options: Any) -> Presenter:
+    return Presenter(Explainer(onnxdtd.compile(proto or table(), "lrp-0", **options), CPU))
 
 
 def test_columns_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """LRP-0 of a linear layer is x w; every column is a bar with its name, and the word stands below."""
     drawn: list[Any] = []
     monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *args: drawn.append(args))
-    results = run(job(), [archive(tmp_path)], Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz"))
+    results = Gallery(job(), Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz")).fill([archive(tmp_path)])
     rows = np.column_stack([AGE, SIZE, CODED])
     chosen = (rows @ W).argmax(1)
     want = rows * W[:, chosen].T
@@ -82,7 +84,7 @@ def test_columns_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_bars_are_drawn(tmp_path: Path) -> None:
-    run(job(), [archive(tmp_path)], Folder(tmp_path / "out"))
+    Gallery(job(), Folder(tmp_path / "out")).fill([archive(tmp_path)])
     assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["some_000.png", "some_001.png", "some_002.png"]
 
 

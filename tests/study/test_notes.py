@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onnxdtd.study.explain import Result
 from onnxdtd.study.notes import SHOWN, Flag, remarks, summary
+from onnxdtd.study.results import Result
 
 RESULT = Result("cat_001", "cat_001.png", 3, "cat", 0.912, 3, "cat", 7.5, 7.25, -0.5, 2.0, "dtd")
 

@@ -1,0 +1,59 @@
+"""What a compile of a model would do, node by node, as plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnxdtd.compiler.compile import prepare
+from onnxdtd.compiler.cost import explanation, multiply_adds
+from onnxdtd.compiler.prepared import Prepared
+from onnxdtd.compiler.steps import Step
+from onnxdtd.graph.files import ModelLike
+from onnxdtd.request import Request
+
+
+def inspect(model: ModelLike, request: Request | None = None) -> dict[str, Any]:
+    """Say which node gets which rule, and what that costs.
+
+    Args:
+        model: path, bytes or ``onnx.ModelProto`` of a classifier.
+        request: the options of ``onnxdtd.compile``.
+
+    Returns:
+        What ``onnxdtd inspect --json`` prints, apart from the name of the model: ``inputs``, ``output``, ``logits``, the nodes
+        ``stepped_back`` over, ``labels``, ``changes``, ``notes``, ``preset``, ``multiply_adds`` for one sample, and ``steps``.
+
+    Raises:
+        Unsupported: nodes without a propagation rule; OnnxdtdError: see ``onnxdtd.errors``.
+    """
+    job = prepare(model, request or Request())
+    steps = [_row(job, step) for step in job.plan.steps]
+    return {
+        "inputs": [{"name": t.name, "shape": [str(d) for d in t.shape or []]} for t in job.plan.inputs],
+        "output": job.plan.output,
+        "logits": job.plan.logits.name,
+        "stepped_back": [node.op for node in job.plan.stepped_back],
+        "labels": job.labels.shown(),
+        "changes": job.changes,
+        "notes": job.plan.notes,
+        "preset": job.request.preset,
+        "multiply_adds": {key: sum(row[key] for row in steps) for key in ("prediction", "explanation")},
+        "steps": steps,
+    }
+
+
+def _row(job: Prepared, step: Step) -> dict[str, Any]:
+    """A step."""
+    sources = [t for t in step.inputs if t is not None]
+    shapes = ["[" + ",".join(str(d) for d in t.shape) + "]" if t.shape is not None else "?" for t in sources]
+    signs = [">=0" if job.plan.nonnegative(t) else "" for t in sources]
+    return {
+        "node": step.name,
+        "op": step.op,
+        "kind": step.kind,
+        "rule": None if step.rule is None else str(step.rule),
+        "first": bool(step.facts and step.facts.first),
+        "input": [shape + sign for shape, sign in zip(shapes, signs, strict=True)],
+        "prediction": multiply_adds(step),
+        "explanation": explanation(step, job.plan.nonnegative),
+    }

@@ -1,0 +1,138 @@
+"""One sample after another through a compiled model: its explanation in numbers and words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from onnxdtd.data.images import Caption
+from onnxdtd.data.read import Sample
+from onnxdtd.errors import OnnxdtdError, RequestError
+from onnxdtd.labels import Index
+from onnxdtd.runtime.explainer import Explainer, Explanation
+from onnxdtd.study.feeding import Feeding
+from onnxdtd.study.notes import of_amount, of_rules, of_values
+from onnxdtd.study.results import Result
+
+SCORES = {None: "logit", False: "logit", "rest": "lead over the mean of the others"}
+
+
+class Presenter:
+    """A compiled model with everything that is needed to explain samples in words and pictures.
+
+    ``ledgered`` makes the same model with a ledger, which is asked why a heatmap is all zero.
+    """
+
+    def __init__(
+        self,
+        explainer: Explainer,
+        labels: Sequence[str] | None = None,
+        ledgered: Callable[[], Explainer] | None = None,
+    ):
+        self.explainer = explainer
+        self.labels = explainer.labels.named(labels)
+        self._make_ledgered = ledgered
+        self.feeding = Feeding(explainer)
+        self.feeding.check()
+
+    def explain(self, sample: Sample, target: Index | None = None) -> tuple[Result, np.ndarray]:
+        """One sample: the numbers, and its relevance without the batch axis. ``picture`` is filled in by ``Gallery``."""
+        feed = self.feeding.feeds({**self.feeding.split(sample.x), **sample.others})
+        try:
+            explanation = self.explainer(feed, target)
+        except RequestError as error:
+            raise RequestError(f"{sample.name}: {error}") from None
+        relevance = self.feeding.shown(explanation.relevance)
+        predicted, score, chosen, logit = self._classes(explanation, target)
+        sums = (float(relevance.sum(dtype=np.float64)), float(relevance.min()), float(relevance.max()))
+        preset = self.explainer.metadata["preset"]
+        words = (predicted, self._label(predicted), score, chosen, self._label(chosen), logit)
+        ledger = explanation.ledger
+        balance = None if ledger is None else {name: float(values[0]) for name, values in ledger.totals().items()}
+        result = Result(sample.name, "", *words, *sums, preset, balance)
+        if ledger is None and not relevance.any() and self._ledgered is not None:
+            ledger = self._ledgered(feed, target).ledger
+        flags = of_amount(result, ledger, self.explainer.metadata["derivative"] is not None)
+        flags += of_rules(self.explainer.metadata)
+        for name, x in self.feeding.split(sample.x).items():
+            flags += of_values(x, self.feeding.forms[name])
+        return replace(result, flags=flags), relevance
+
+    @cached_property
+    def _ledgered(self) -> Explainer | None:
+        """The model with a ledger, where there can be one."""
+        try:
+            return None if self._make_ledgered is None else self._make_ledgered()
+        except OnnxdtdError:  # nothing of a derivative is kept, or samples cannot be told apart
+            return None
+
+    def _classes(
+        self, explanation: Explanation, target: Index | None
+    ) -> tuple[int | None, float | None, int | None, float | None]:
+        """Predicted class, its score, explained class, explained logit; None where the model does not tell."""
+        metadata = self.explainer.metadata
+        scores, predicted = self._scores(explanation), self._labelled(explanation)
+        if predicted is None and scores is not None:
+            predicted = max(scores, key=lambda index: scores[index])
+        asked = metadata["target"] if isinstance(metadata["target"], int) else target
+        chosen = predicted if asked is None else asked
+        start, plain = explanation.kept.get(metadata["logits"]), not metadata["contrast"]
+        logit = None if start is None else float(self._row(start).sum(dtype=np.float64))
+        if explanation.logit is not None:
+            logit = float(explanation.logit[0])
+        if logit is None and metadata["output"] == metadata["logits"] and plain and scores is not None and chosen in scores:
+            logit = scores[chosen]
+        score = None if scores is None or predicted is None else scores.get(predicted)
+        if scores is None and plain and predicted is not None and chosen == predicted:
+            score = logit
+        return predicted, score, chosen, None if metadata["derivative"] else logit
+
+    def _labelled(self, explanation: Explanation) -> int | None:
+        """The class that the model itself names, where it does."""
+        metadata = self.explainer.metadata
+        output = explanation.outputs.get(metadata.get("label_output", metadata["output"]) or "")
+        if not isinstance(output, np.ndarray) or output.dtype.kind == "f":
+            return None
+        return self.labels.own_index(output.ravel()[0])
+
+    def _scores(self, explanation: Explanation) -> dict[int, float] | None:
+        """The model's score of each class, where it gives them. Raises ``RequestError`` where there are not as many labels."""
+        metadata = self.explainer.metadata
+        output = explanation.outputs.get(metadata.get("score_output", metadata["output"]) or "")
+        if isinstance(output, list):  # of a ZipMap: a dictionary of scores by label for each sample, in the order of the labels
+            found = {self.labels.own_index(label): float(score) for label, score in output[0].items()}
+            return None if None in found else {index: score for index, score in found.items() if index is not None}
+        if output is None or output.dtype.kind != "f":
+            return None
+        row = self._row(output.astype(np.float64))
+        if row.size == 1 and self.labels.count == 2:
+            if not metadata.get("squashed", True):  # a decision value, whatever shape the model declares
+                return None
+            row = np.asarray([1 - row[0], row[0]])  # the probability of class 1
+        replace(self.labels, count=row.size).named(self.labels.names)
+        return dict(enumerate(row.tolist()))
+
+    def _row(self, scores: np.ndarray) -> np.ndarray:
+        """The first of several samples, of all of which one is the copy of the other."""
+        several = scores.ndim > 1 or any((layout.batch or 1) > 1 for layout in self.feeding.layouts.values())
+        return (scores[0] if several else scores).ravel()
+
+    def _label(self, index: int | None) -> str:
+        return "" if index is None else self.labels[index]
+
+    def caption(self, result: Result, others: Mapping[str, np.ndarray] | None = None) -> Caption:
+        """What stands above and below a picture; ``others`` are inputs that are not explained."""
+        score = "" if result.score is None else f" (score {result.score:.3g})"
+        title = f"{result.name}: {result.predicted_label or 'no prediction'}{score}"
+        if result.target != result.predicted:
+            title += f", explained: {result.target_label}"
+        subtitle = f"{result.preset}   Σ relevance = {result.relevance_sum:.4g}"
+        if result.logit is not None:
+            what = SCORES.get(self.explainer.metadata["contrast"], "lead over the runner-up")
+            subtitle += f"   {what} = {result.logit:.4g}"
+        given = [f"{name} = {value.item()}" for name, value in (others or {}).items() if value.size == 1]
+        subtitle += f"   not explained: {', '.join(given)}" if given else ""
+        return Caption(title, subtitle, tuple(flag.text for flag in result.flags), self.feeding.features())

@@ -1,0 +1,106 @@
+"""What is said of an explained sample, and the files that it goes to."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from onnxdtd import atomic
+from onnxdtd.errors import RequestError
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something about a heatmap that a reader must know: a code for machines and a sentence."""
+
+    code: str  # zero, lost, outside, same or weights
+    text: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """One explained sample. ``predicted`` and ``target`` are indices; ``score`` is what the model gives the predicted class and
+    ``logit`` the explained score before any Softmax. None is what the model does not tell.
+    """
+
+    name: str
+    picture: str
+    predicted: int | None
+    predicted_label: str
+    score: float | None
+    target: int | None
+    target_label: str
+    logit: float | None
+    relevance_sum: float
+    relevance_min: float
+    relevance_max: float
+    preset: str
+    balance: dict[str, float] | None = None  # what became of the logit, where the model has a ledger
+    flags: list[Flag] = field(default_factory=list)  # what a reader must know of this heatmap
+
+
+class Folder:
+    """Where results go: a PNG a sample and ``results.json``."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestError(f"{path}: cannot write there ({error.strerror})") from None
+        atomic.ready(path / RESULTS)
+
+    def free(self, name: str, used: set[str]) -> Path:
+        """A file name for the picture of ``name`` that no other sample of this run has."""
+        stem, number = name, 1
+        while stem in used:
+            stem, number = f"{name}_{number}", number + 1
+        used.add(stem)
+        return self.path / f"{stem}.png"
+
+    def finish(self, results: Sequence[Result]) -> Path:
+        """Write the numbers, all or nothing."""
+        path = self.path / RESULTS
+        text = json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False)
+        atomic.write(path, text.encode())
+        return path
+
+
+class Record:
+    """The relevance of a whole run, to be written to an ``.npz``. It is kept in memory until then."""
+
+    def __init__(self, path: Path):
+        if path.suffix != ".npz":
+            raise RequestError(f"--save {path}: give the name of an .npz file")
+        atomic.ready(path)
+        self.path = path
+        self._relevance: list[dict[str, np.ndarray]] = []
+
+    def add(self, relevance: dict[str, np.ndarray]) -> None:
+        """Note the relevance of the next sample, by input."""
+        self._relevance.append(relevance)
+
+    def finish(self, results: Sequence[Result]) -> None:
+        """Write all, or nothing: ``relevance/<input>`` [n, ...], a sample's ``relevance/<input>/<sample>`` where they differ in
+        size, and ``sample``, ``predicted``, ``target`` (-1 where unknown) and ``logit`` (NaN where unknown), each [n].
+        """
+        classes = {"predicted": [r.predicted for r in results], "target": [r.target for r in results]}
+        arrays = {name: np.asarray([-1 if c is None else c for c in found]) for name, found in classes.items()}
+        arrays["sample"] = np.asarray([Path(r.picture).stem for r in results], np.str_)
+        arrays["logit"] = np.asarray([np.nan if r.logit is None else r.logit for r in results])
+        for name in self._relevance[0]:
+            whole = [r[name] for r in self._relevance]
+            if len({r.shape for r in whole}) == 1:
+                arrays[f"relevance/{name}"] = np.stack(whole)
+            else:
+                arrays |= {f"relevance/{name}/{sample}": r for sample, r in zip(arrays["sample"], whole, strict=True)}
+        file = io.BytesIO()
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        atomic.write(self.path, file.getvalue())
