@@ -581,7 +581,7 @@ FAULTS = [
         "_check_division",
         "selector.rule.divide and not method.conserves",
         "False",
-        "method/propagate",
+        "method/toml",
     ),
 ]
 
