@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from nets import DOUBLE, FLOAT, Bench, Session, assert_near, model, node, symbolic
 from onnx import ModelProto, NodeProto, helper
+from pairs import pairs
 
 import onnxdtd
 from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
@@ -207,9 +208,11 @@ TWO_SIGNALS = {  # no gate, or two
 }
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("shapes", [((2, 4), (2, 4)), ((2, 3, 2), (2, 3, 1)), ((2, 1, 4), (2, 3, 1)), ((2, 3), (3,))], ids=str)
-@pytest.mark.parametrize("name", TWO_SIGNALS)
+@pytest.mark.parametrize(
+    ("name", "shapes", "preset"),
+    pairs(list(TWO_SIGNALS), [((2, 4), (2, 4)), ((2, 3, 2), (2, 3, 1)), ((2, 1, 4), (2, 3, 1)), ((2, 3), (3,))], list(PRESETS)),
+    ids=str,
+)
 def test_half_each(name, shapes, preset):
     """Without a gate, or with two, both factors get half; a factor that is repeated gets the sum over its copies."""
     x = {n: normal(*shape, seed=i, dtype=FLOAT) for i, (n, shape) in enumerate(zip("ab", shapes, strict=True))}

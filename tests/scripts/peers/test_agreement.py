@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from nets import Bench, assert_near, eighths, model, node
+from pairs import pairs
 
 import onnxdtd
 from onnxdtd.method.propagate import propagate
@@ -116,10 +117,7 @@ class Layer:
         return found.detach().numpy()
 
 
-@pytest.mark.parametrize("signed", [False, True], ids=["positive", "signed"])
-@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
-@pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("rule", "name", "bias", "signed"), pairs(list(RULES), list(LAYERS), [False, True], [False, True]))
 def test_zennit_rule(peers: ModuleType, rule: str, name: str, bias: bool, signed: bool) -> None:
     """Each rule of zennit that has weights, divided as we divide."""
     layer = Layer(peers, name, bias, signed)
