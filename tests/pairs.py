@@ -1,7 +1,7 @@
-"""Products of parameters thinned to pairs: faults seldom need more than two values together."""
+"""Products of parameters thinned: faults seldom need more than two values together."""
 
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Iterable, Sequence
+from itertools import combinations, cycle, islice
 from typing import Any
 
 Place = tuple[int, int]  # which list, which of its values
@@ -25,3 +25,9 @@ def pairs(*lists: Sequence[Any]) -> list[tuple[Any, ...]]:
         for pair in combinations(rows[-1], 2):
             missing.pop(pair, None)
     return [tuple(lists[i][at] for i, at in row) for row in sorted(rows)]
+
+
+def in_turn(values: Iterable[Any], others: Sequence[Any], each: int = 2) -> list[tuple[Any, Any]]:
+    """Each value with the next ``each`` of the others, which are gone through over and over."""
+    turns = cycle(others)
+    return [(value, other) for value in values for other in islice(turns, each)]

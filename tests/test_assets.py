@@ -80,7 +80,7 @@ def test_small_and_reproducible(asset: Asset, compiled: onnx.ModelProto) -> None
 def test_prediction_is_unchanged(
     asset: Asset, compiled: onnx.ModelProto, level: ort.GraphOptimizationLevel, tolerance: float
 ) -> None:
-    x = asset.inputs()[:5]
+    x = asset.inputs()[:3]
     before = one_by_one(session(str(asset.path), level), x)
     after = one_by_one(session(compiled.SerializeToString(), level), x)
     for old, new in zip(before, after, strict=True):
@@ -93,7 +93,7 @@ def test_relevance_is_positive_and_adds_up(asset: Asset) -> None:
     logits = read_metadata(onnxdtd.compile(asset.path))["logits"]
     model = onnxdtd.compile(asset.path, low=low, high=high, keep=[logits])
     running = session(model.SerializeToString(), ALL)
-    for *_, relevance, start in one_by_one(running, asset.inputs()):
+    for *_, relevance, start in one_by_one(running, asset.inputs()[:10]):
         logit = start.sum(dtype=np.float64)
         assert np.isfinite(relevance).all()
         assert (relevance * np.sign(logit)).min() >= 0
@@ -102,14 +102,14 @@ def test_relevance_is_positive_and_adds_up(asset: Asset) -> None:
         assert NOT_CONSERVING.get(asset.name, 1 - error) <= share <= 1 + error
 
 
-@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "lrp-alpha2beta1"])
-def test_every_unit_of_relevance_is_accounted_for(asset: Asset, preset: str) -> None:
-    """The logit is the relevance of the input and what the ledger says was kept."""
+def test_every_unit_of_relevance_is_accounted_for(asset: Asset) -> None:
+    """The logit is the relevance of the input and what the ledger says was kept; one preset after the other."""
+    preset = ("dtd", "lrp-epsilon", "lrp-alpha2beta1")[ASSETS.index(asset) % 3]
     low, high = asset.bounds
     explainer = onnxdtd.Explainer(
         onnxdtd.compile(asset.path, preset, low=low, high=high, ledger=True), ["CPUExecutionProvider"]
     )
-    for x in asset.inputs()[:5]:
+    for x in asset.inputs()[:3]:
         explanation = explainer(x[None])
         assert explanation.ledger is not None
         totals = explanation.ledger.totals()

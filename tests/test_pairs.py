@@ -5,7 +5,7 @@ from itertools import combinations, product
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
-from pairs import pairs
+from pairs import in_turn, pairs
 
 
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=6))
@@ -27,3 +27,8 @@ def test_rows_are_few(sizes, most):
 
 def test_values_need_be_neither_different_nor_hashable():
     assert pairs([[], []], [{}, None]) == [([], {}), ([], None), ([], {}), ([], None)]
+
+
+def test_turns_go_on_from_value_to_value():
+    assert in_turn("ab", [1, 2, 3]) == [("a", 1), ("a", 2), ("b", 3), ("b", 1)]
+    assert in_turn("abc", [1, 2], each=1) == [("a", 1), ("b", 2), ("c", 1)]

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from nets import model, node, run
+from pairs import in_turn
 
 import onnxdtd
 from onnxdtd.method.toml import Library
@@ -220,8 +221,9 @@ def test_one_logit_is_explained_as_two(head: str, preset: str) -> None:
     assert explained(twins(head)[0], preset)["relevance"].any()
 
 
-@pytest.mark.parametrize("preset", SOME)
-@pytest.mark.parametrize("head", sorted({*HEADS} - {"dense", "squeezed", "pooled 3x3, padded", "winner"}))
+@pytest.mark.parametrize(
+    ("head", "preset"), in_turn(sorted({*HEADS} - {"dense", "squeezed", "pooled 3x3, padded", "winner"}), SOME)
+)
 def test_one_logit_behind_anything_linear_is_explained_as_two(head: str, preset: str) -> None:
     assert_twins(head, preset)
 
@@ -245,8 +247,7 @@ def test_the_largest_of_several_positions(preset: str) -> None:
     assert (zero["relevance"].any(1) <= explained(one, "gradient")["relevance"].any(1)).all()
 
 
-@pytest.mark.parametrize("preset", SOME)
-@pytest.mark.parametrize("head", sorted({*HEADS} - {"winner"}))
+@pytest.mark.parametrize(("head", "preset"), in_turn(sorted({*HEADS} - {"winner"}), SOME[1:] + SOME[:1]))
 def test_a_contrast_is_a_layer(head: str, preset: str) -> None:
     """The model whose last layer is the difference of two classes says the same."""
     w, b = weights(1, 4)
@@ -327,8 +328,7 @@ def test_one_hot_costs_nothing() -> None:
     assert "Greater" not in ops
 
 
-@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "lrp-alpha2beta1"])
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(("head", "preset"), in_turn(HEADS, ["lrp-alpha2beta1", "dtd", "lrp-epsilon"]))
 def test_the_ledger_follows_a_contrast(head: str, preset: str) -> None:
     compiled = onnxdtd.compile(net(head, *weights(4, 3)), preset, contrast=True, ledger=True)
     found = onnxdtd.Explainer(compiled)(X)
