@@ -22,6 +22,14 @@ ROOMS = PAGE.split("\n## The rooms\n")[1].split("\n## ")[0]
 BLOCKS = re.findall(r"^```(?:python|toml)\n# (\S+?)(?:, in (\w+))?\n(.*?)^```", PAGE, re.M | re.S)
 
 
+BESIDES = [  # what the page says in words
+    ("operators/others.py", ', "Atan")', ")"),
+    ("operators/others.py", 'enter(Operator("CumSum", axes=spread.cumulated))\n', ""),
+    ("study/audit/measurements.py", "    shown,\n", "    peak,\n    shown,\n"),
+    ("study/audit/measurements.py", "        shown.MEASUREMENT,\n", "        shown.MEASUREMENT,\n        peak.MEASUREMENT,\n"),
+]
+
+
 def test_the_page_is_short() -> None:
     assert len(PAGE.encode()) <= 12 * 1024
 
@@ -29,7 +37,7 @@ def test_the_page_is_short() -> None:
 def test_every_module_is_named_in_its_room_and_no_other() -> None:
     names, *parts = re.split(r"\*\*([a-zA-Z ]+)\.\*\*", ROOMS)
     assert not names.strip()
-    said = {room: set(re.findall(r"`([a-z]+)`", text)) for room, text in zip(parts[::2], parts[1::2], strict=True)}
+    said = {room: set(re.findall(r"`(?:audit/)?([a-z]+)`", text)) for room, text in zip(parts[::2], parts[1::2], strict=True)}
     folders = [path for path in (ROOT / "onnxdtd").iterdir() if (path / "__init__.py").exists()]
     there = {folder.name: {path.stem for path in folder.rglob("[!_]*.py")} for folder in folders}
     there["Below all"] = {path.stem for path in (ROOT / "onnxdtd").glob("[!_]*.py")}
@@ -51,15 +59,14 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("grown")
     for name in ("onnxdtd", "rules"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    others = folder / "onnxdtd" / "operators" / "others.py"
-    text = others.read_text(encoding="utf-8")
-    for listed, left in ((', "Atan")', ")"), ('enter(Operator("CumSum", axes=spread.cumulated))\n', "")):
-        assert text.count(listed) == 1
-        text = text.replace(listed, left)
-    others.write_text(text, encoding="utf-8")
     for name, place, lines in BLOCKS:
         file = folder / name
-        file.write_text(placed(file.read_text(encoding="utf-8"), place, lines), encoding="utf-8")
+        file.write_text(placed(file.read_text(encoding="utf-8"), place, lines) if file.exists() else lines, encoding="utf-8")
+    for name, old, new in BESIDES:
+        file = folder / "onnxdtd" / name
+        text = file.read_text(encoding="utf-8")
+        assert text.count(old) == 1
+        file.write_text(text.replace(old, new), encoding="utf-8")
     return folder
 
 
@@ -78,13 +85,13 @@ def test_there_is_something_to_write() -> None:
 EXPLAIN = """
 import sys, numpy as np, onnxdtd
 assert onnxdtd.__file__.startswith(sys.argv[1])
-for preset in ("gradient", "cautious"):
+for preset in ("gradient", "cautious", "guided"):
     found = onnxdtd.Explainer(onnxdtd.compile("net.onnx", preset))(np.load("x.npy"))
     np.save(preset, found.relevance["x"])
 """
 
 
-def test_operators_a_rule_a_preset_and_a_symbol(grown: Path) -> None:
+def test_operators_rules_symbols_and_treatments(grown: Path) -> None:
     """Against the same by hand."""
     rng = np.random.default_rng(0)
     w, v, x = (rng.uniform(-2, 2, shape).astype(np.float32) for shape in ((3, 4), (4, 2), (5, 3)))
@@ -109,12 +116,35 @@ def test_operators_a_rule_a_preset_and_a_symbol(grown: Path) -> None:
     r = np.abs(x) * ((r / (np.abs(x) @ np.maximum(w, 0))) @ np.maximum(w, 0).T)
     np.testing.assert_allclose(np.load(grown / "cautious.npy"), r, rtol=1e-4, atol=1e-5)
 
+    guided = np.maximum(b * back(v.T[best]), 0)
+    assert (guided == 0).any()
+    guided = x * ((guided / (x @ w)) @ w.T)
+    np.testing.assert_allclose(np.load(grown / "guided.npy"), guided, rtol=1e-3, atol=1e-4)
+
 
 def test_a_metric(grown: Path) -> None:
     options = ["--data", str(ROOT / "models" / "digits_samples.npz"), "--preset", "dtd", "--samples", "2", "--json"]
     printed = run(grown, "-m", "onnxdtd", "evaluate", str(ROOT / "models" / "digits_mlp.onnx"), *options)
     found: dict[str, Any] = json.loads(printed)
     assert 1 / 64 < found["models"][0]["presets"][0]["metrics"]["peak"]["mean"] < 1
+
+
+def test_a_measurement(grown: Path) -> None:
+    options = [
+        "--data",
+        str(ROOT / "models" / "digits_samples.npz"),
+        "--preset",
+        "lrp-epsilon",
+        "--samples",
+        "2",
+        "--neurons",
+        "1",
+    ]
+    model = str(ROOT / "models" / "digits_mlp.onnx")
+    found: dict[str, Any] = json.loads(run(grown, "-m", "onnxdtd", "audit", model, *options, "--neurons", "1", "--json"))
+    (entry,) = found["presets"]
+    assert 1 / 64 < entry["peak"] < 1
+    assert f"Peak: the largest entry has {entry['peak']:.1%} of the relevance." in entry["verdict"]
 
 
 DRAW = """
