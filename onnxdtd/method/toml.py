@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -35,11 +36,8 @@ class Library:
     """All methods, rules and presets: those that come with onnxdtd, and those of a user's file."""
 
     def __init__(self) -> None:
-        self.methods: dict[str, Method] = {}
-        self.rules: dict[str, Callable[[Mapping[str, float]], Rule]] = {}
-        self.presets: dict[str, Preset] = {}
-        for file in ("methods.toml", "rules.toml", "presets.toml"):
-            self.load(data_folder() / file)
+        methods, rules, presets = shipped()
+        self.methods, self.rules, self.presets = dict(methods), dict(rules), dict(presets)
 
     def load(self, path: Path) -> list[str]:
         """Add the methods, rules and presets of a TOML file; returns the names of its presets."""
@@ -214,6 +212,16 @@ def _check_treatment(method: Method, key: str, name: Any, where: str) -> None:
 def _choices(kind: str, method: Method) -> str:
     """The treatments of a kind in what a method walks."""
     return ", ".join(name for (of, name), row in TREATMENTS.items() if of == kind and method.walks in row.walks)
+
+
+@cache
+def shipped() -> tuple[dict[str, Method], dict[str, Callable[[Mapping[str, float]], Rule]], dict[str, Preset]]:
+    """The methods, rules and presets that come with onnxdtd, read once."""
+    library = Library.__new__(Library)
+    library.methods, library.rules, library.presets = {}, {}, {}
+    for file in ("methods.toml", "rules.toml", "presets.toml"):
+        library.load(data_folder() / file)
+    return library.methods, library.rules, library.presets
 
 
 def definitions(presets: Iterable[str]) -> dict[str, str]:

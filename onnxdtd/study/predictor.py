@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,14 +65,19 @@ def _one_against_rest(job: Planned) -> bool:
     return not is_binary(job.plan) and (own or b"LOGISTIC" in transforms)
 
 
+def cut(rows: np.ndarray, most: int, least: int = 1) -> Iterator[tuple[np.ndarray, int]]:
+    """The numbers of samples, at most ``most`` at a time, and how many of them count: where a batch is fixed, to ``least``, the
+    last of them fills it up.
+    """
+    for start in range(0, len(rows), most):
+        some = rows[start : start + most]
+        yield np.concatenate([some, np.repeat(some[-1:], max(least - len(some), 0))]), len(some)
+
+
 def in_batches(x: np.ndarray, layout: Layout, run: Callable[[np.ndarray], np.ndarray], most: int = BATCH) -> np.ndarray:
-    """``run`` on samples x [n, ...], as many at a time as the model takes; a fixed batch is filled up with the last sample."""
-    size, found = layout.batch or most, []
-    for start in range(0, len(x), size):
-        part = x[start : start + size]
-        missing = size - len(part) if layout.batch else 0
-        found.append(run(np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part)[: len(part)])
-    return np.concatenate(found)
+    """``run`` on samples x [n, ...], as many at a time as the model takes."""
+    batches = cut(np.arange(len(x)), layout.batch or most, layout.batch or 1)
+    return np.concatenate([run(x[rows])[:count] for rows, count in batches])
 
 
 def of_logits(job: Planned) -> onnx.ModelProto:

@@ -516,7 +516,7 @@ FAULTS = [
         "any(name in wanted for name in node.output)",
         "graph/slices study/audit/roots",
     ),
-    Fault("samples that fill a batch count", "study/audit/parts", "batches", "len(some)", "len(filled)", "study/audit/roots"),
+    Fault("samples that fill a batch count", "study/audit/parts", "batches", "count", "len(filled)", "study/audit/roots"),
     Fault(
         "relevance compared along width",
         "study/audit/converge",

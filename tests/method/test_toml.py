@@ -121,6 +121,15 @@ def test_a_file_with_several_presets(library, tmp_path):
         Library().preset(f"{path}:c")
 
 
+def test_what_comes_with_onnxdtd_is_read_once_and_what_a_file_adds_is_not_shared(tmp_path, monkeypatch):
+    before = set(Library().presets)
+    path = tmp_path / "mine.toml"
+    path.write_text('[preset.mine]\ntitle = "mine"\nsource = "here"\nlayers = [{ rule = "z" }]\n')
+    assert Library().preset(str(path)).title == "mine"
+    monkeypatch.setattr(Library, "load", lambda *_: pytest.fail("read again"))
+    assert set(Library().presets) == before
+
+
 def test_settings_come_before_the_preset_and_the_last_wins(library):
     preset = library.overridden(library.preset("dtd"), ["conv*=z", "conv1=gamma(gamma=0.1)"])
     facts = lambda name: LayerFacts(name, "Conv", "conv", False, False)

@@ -15,7 +15,7 @@ from onnxdtd.compiler.compile import prepare
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import RequestError
 from onnxdtd.request import Request
-from onnxdtd.study.predictor import Scores, in_batches
+from onnxdtd.study.predictor import Scores, cut, in_batches
 
 RNG = np.random.default_rng(9)
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -104,3 +104,12 @@ def test_sigmoids_written_out_are_one_class_against_the_rest(tmp_path: Path) -> 
     found = scores(proto, tmp_path)
     with pytest.raises(RequestError, match="the probabilities of this model are no softmax of its logits"):
         found.probabilities(found.logits(eighths(RNG, 2, 4)))
+
+
+def test_samples_are_cut_into_batches() -> None:
+    """A fixed batch is filled up with its last sample, which does not count again."""
+    listed = lambda *options: [(rows.tolist(), count) for rows, count in cut(np.asarray([3, 5, 8, 9, 10]), *options)]
+    assert listed(2) == [([3, 5], 2), ([8, 9], 2), ([10], 1)]
+    assert listed(3, 3) == [([3, 5, 8], 3), ([9, 10, 10], 2)]
+    assert listed(1, 2) == [([i, i], 1) for i in (3, 5, 8, 9, 10)]
+    assert list(cut(np.asarray([], int), 4, 4)) == []

@@ -12,6 +12,7 @@ import onnx
 from onnxdtd.compiler.prepared import Planned
 from onnxdtd.errors import RequestError
 from onnxdtd.runtime.explainer import session
+from onnxdtd.study.predictor import cut
 
 Arrays = dict[str, np.ndarray]
 BATCH = 4  # samples at once, where a model takes any number
@@ -55,14 +56,12 @@ def batches(job: Planned, xs: np.ndarray | Mapping[str, np.ndarray], chosen: Col
     rows = np.arange(len(next(iter(arrays.values())))) if chosen is None else np.asarray(sorted(chosen))
     size = fixed if isinstance(fixed, int) else BATCH if separable(job) else 1
     step = 1 if None in axes.values() else size  # an input that all samples of a batch share is that of one
-    for start in range(0, len(rows), step):
-        some = rows[start : start + step]
-        filled = np.resize(some, size) if isinstance(fixed, int) else some
+    for filled, count in cut(rows, step, fixed if isinstance(fixed, int) else 1):
         feeds = {
             name: array[filled[0]] if axes[name] is None else np.moveaxis(array[filled], 0, axes[name] or 0)
             for name, array in arrays.items()
         }
-        yield Batch(filled, len(some), feeds)
+        yield Batch(filled, count, feeds)
 
 
 def told_apart(job: Planned) -> bool:
