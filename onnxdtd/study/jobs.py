@@ -82,6 +82,7 @@ class Journal:
     def _open(self, digest: str) -> None:
         ask = self._database.execute
         ask("PRAGMA locking_mode = EXCLUSIVE")  # until it is closed
+        ask("PRAGMA synchronous = OFF")  # a result need not outlive the machine
         ask("BEGIN EXCLUSIVE")
         (mark,), (tables,) = (
             ask(query).fetchone() for query in ("PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
