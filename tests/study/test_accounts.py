@@ -69,3 +69,15 @@ def test_what_is_remarkable(job: Prepared) -> None:
     assert checks["inputs of z+"].finding == "no layer is under z+"
     assert checks["bounds"].finding == "none were given"
     assert checks["positive"].passed is None, "z promises nothing"
+
+
+@pytest.mark.parametrize(
+    ("preset", "promises"), [("dtd", True), ("lrp-alpha1beta0", True), ("lrp-alpha2beta1", False), ("lrp-epsilon", False)]
+)
+def test_rules_without_negative_shares_promise_no_relevance_of_the_other_sign(preset: str, promises: bool) -> None:
+    """By their terms, whatever they are called."""
+    weights = {"w": eighths(np.random.default_rng(2), 4, 3)}
+    held = prepare(model([node("MatMul", "x w", "z")], {"x": ["n", 4]}, ["z"], weights), Request(preset=preset))
+    assert found(held, ledger(1.0), 0.0)["positive"].passed is (True if promises else None)
+    assert found(held, ledger(1.0), 0.1)["positive"].passed is (False if promises else None)
+    assert found(held, ledger(1.0, outside=[1.0]), 0.1)["positive"].passed is None
