@@ -252,7 +252,7 @@ class Sessions:
         self._refuse(np.zeros(self.subject.sizes()))
         self._explainers = {}
         for preset in study.presets:
-            compiled = build(prepare(model, replace(request, preset=preset, target="input")))
+            compiled = build(prepare(model, replace(request, preset=preset, target="input")), in_place=True)
             self._explainers[preset] = Explainer(compiled, folder=model.parent, threads=1)
         self.rules = {preset: e.metadata["rules"] for preset, e in self._explainers.items()}
 

@@ -151,21 +151,21 @@ class Audit:
         """Read and plan the model once for every preset."""
         rules: dict[str, dict[str, str] | None] = {}
         taylor: list[str] = []
-        found: dict[str, Prepared] = {}
+        kinds: dict[str, Prepared] = {}
         for preset in self.presets:
-            made = prepare(self.model, self.asked(preset))
-            ruled = {step.name: step.rule for step in made.plan.steps if step.rule is not None}
-            rules[preset] = {name: str(rule) for name, rule in ruled.items()} if made.plan.method.conserves else None
+            prepared = prepare(self.model, self.asked(preset))
+            ruled = {step.name: step.rule for step in prepared.plan.steps if step.rule is not None}
+            rules[preset] = {name: str(rule) for name, rule in ruled.items()} if prepared.plan.method.conserves else None
             taylor += [preset] if deep_taylor(ruled.values()) else []
-            found.setdefault("rules" if made.plan.method.conserves else "derivative", made)
-        if not found:
+            kinds.setdefault("rules" if prepared.plan.method.conserves else "derivative", prepared)
+        if not kinds:
             raise RequestError("no preset to audit")
-        made = found.get("rules") or found["derivative"]
-        if len(shapes.real_inputs(made.source.proto)) != 1:
+        prepared = kinds.get("rules") or kinds["derivative"]
+        if len(shapes.real_inputs(prepared.source.proto)) != 1:
             raise RequestError("the model has several inputs; an audit takes models with one")
-        if not made.plan.inputs[0].shape:
+        if not prepared.plan.inputs[0].shape:
             raise RequestError("the model does not declare the shape of its input")
-        return Overview(made.source.sha256, rules, taylor, layers(made), classes(made.plan))
+        return Overview(prepared.source.sha256, rules, taylor, layers(prepared), classes(prepared.plan))
 
     @cached_property
     def tasks(self) -> list[Task]:
