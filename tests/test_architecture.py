@@ -30,6 +30,9 @@ BESIDES = [  # what the page says in words
 ]
 
 
+ELSEWHERE = {"A measurement of the audit": 1, "A kind of data": 1, "An option": 1}  # places that the page names without lines
+
+
 def test_the_page_is_short() -> None:
     assert len(PAGE.encode()) <= 12 * 1024
 
@@ -80,6 +83,19 @@ def run(grown: Path, *arguments: str) -> str:
 def test_there_is_something_to_write() -> None:
     assert {name for name, _, _ in BLOCKS} > {"rules/rules.toml", "onnxdtd/method/terms.py", "onnxdtd/request.py"}
     assert len(BLOCKS) == PAGE.count("```python\n") + PAGE.count("```toml\n")
+
+
+def test_places_and_lines_are_counted() -> None:
+    """Lines of Python or TOML, blank ones apart; those of a preset that shows what was added are counted there."""
+    section = PAGE.split("\n## How to add\n")[1]
+    counted = {what: (int(n), int(lines)) for what, n, lines in re.findall(r"^\| (A.*?) \| (\d+) \| (\d+) \|$", section, re.M)}
+    _, *parts = re.split(r"^\*\*(.+?)\*\*: ", section, flags=re.M)
+    found = {}
+    for what, text in zip(parts[::2], parts[1::2], strict=True):
+        blocks = [b for b in BLOCKS if b[2] in text and (b[0] != "rules/presets.toml" or what == "A preset")]
+        lines = sum(bool(line.strip()) for _, _, block in blocks for line in block.splitlines())
+        found[what] = (len({name for name, _, _ in blocks}) + ELSEWHERE.get(what, 0), lines)
+    assert found == counted
 
 
 EXPLAIN = """
