@@ -133,6 +133,15 @@ def test_nobody_imports_from_a_floor_above() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_no_two_classes_of_one_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for name in MODULES:
+        for cls in vars(importlib.import_module(name)).values():
+            if isinstance(cls, type) and cls.__module__ == name:
+                homes.setdefault(cls.__name__, []).append(name)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
 # ----------------------------------------------------------------------------------------------------------------- version
 
 

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxdtd.compiler.bounds import Bounds
-from onnxdtd.compiler.ledger import Ledger
+from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.neuron import Start, neurons
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.prepared import Addition, Planned
@@ -41,7 +41,7 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
     if request.ledger and not plan.method.conserves:
         raise RequestError(f"--ledger: the preset {request.preset!r} is a derivative, of which nothing is conserved")
     bounds = Bounds(e, plan, planned.bounded)
-    book = Ledger(e, plan, bounds.of) if request.ledger else None
+    book = Bookkeeper(e, plan, bounds.of) if request.ledger else None
     scored = score(e, plan, request) if inject is None else None
     start = _injected(e, plan, str(inject)) if scored is None else _start(e, plan, scored)
     if book is not None:

@@ -28,7 +28,7 @@ Pairs: TypeAlias = Sequence[tuple[Tensor, Tensor]]
 DOUBLE = np.dtype(np.float64)
 
 
-class Ledger:
+class Bookkeeper:
     """Collects a row of sums for each step; a sum is a tensor [batch, 1] in float64, so that summing adds no error."""
 
     def __init__(self, e: Emit, plan: Plan, bounds: Callable[[Tensor], tuple[Tensor, Tensor]]):

@@ -10,7 +10,7 @@ import onnx
 
 import onnxdtd
 from onnxdtd.compiler.bounds import as_given, domain
-from onnxdtd.compiler.ledger import Ledger
+from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.score import Score, classes
 from onnxdtd.contract import COLUMNS, LOGIT, PARTS, Metadata
@@ -24,7 +24,7 @@ from onnxdtd.request import Request
 ELSEWHERE = ("low", "high", "keep", "labels")  # fields of a request that entries of other names tell
 
 
-def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None, book: Ledger | None) -> Metadata:
+def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None, book: Bookkeeper | None) -> Metadata:
     """What an auditor wants to know."""
     request, made = planned.request, planned.plan
     told: Metadata = {

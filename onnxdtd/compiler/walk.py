@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnxdtd.compiler.chained import chained
-from onnxdtd.compiler.ledger import Ledger
+from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.neuron import Start
 from onnxdtd.compiler.rectified import rectified
 from onnxdtd.compiler.residual import residual
@@ -30,7 +30,7 @@ def taken(steps: Sequence[Step], start: Start, situation: Situation, shortcuts: 
     return steps
 
 
-def walk(e: Emit, steps: Sequence[Step], start: Start, context: Context, book: Ledger | None = None) -> dict[str, Tensor]:
+def walk(e: Emit, steps: Sequence[Step], start: Start, context: Context, book: Bookkeeper | None = None) -> dict[str, Tensor]:
     """Take the steps backwards; what arrives at a tensor from several consumers adds up. ``book`` looks on.
 
     Returns relevance by tensor name. Raises ``Unsupported`` with all steps that cannot be taken.

@@ -21,7 +21,7 @@ from onnxdtd.graph.tensors import Node, Tensor
 
 
 @dataclass(frozen=True)
-class Layout:
+class Quantised:
     """Where a quantised operator keeps what: triples (value, scale, zero point) of operands, pair of the result (float where it
     is left out), the bias, whose scale is the product of those of the operands.
     """
@@ -35,20 +35,20 @@ class Layout:
 TWO = ((0, 1, 2), (3, 4, 5))
 ONE = ((0, 1, 2),)
 QUANTISED = {
-    ("", "QLinearConv"): Layout("Conv", TWO, (6, 7), 8),
-    ("", "QLinearMatMul"): Layout("MatMul", TWO, (6, 7)),
-    ("com.microsoft", "QGemm"): Layout("Gemm", TWO, (7, 8), 6),
-    ("com.microsoft", "QLinearAdd"): Layout("Add", TWO, (6, 7)),
-    ("com.microsoft", "QLinearMul"): Layout("Mul", TWO, (6, 7)),
-    ("com.microsoft", "QLinearGlobalAveragePool"): Layout("GlobalAveragePool", ONE, (3, 4)),
-    ("com.microsoft", "QLinearAveragePool"): Layout("AveragePool", ONE, (3, 4)),
-    ("com.microsoft", "QLinearLeakyRelu"): Layout("LeakyRelu", ONE, (3, 4)),
-    ("com.microsoft", "QLinearSigmoid"): Layout("Sigmoid", ONE, (3, 4)),
+    ("", "QLinearConv"): Quantised("Conv", TWO, (6, 7), 8),
+    ("", "QLinearMatMul"): Quantised("MatMul", TWO, (6, 7)),
+    ("com.microsoft", "QGemm"): Quantised("Gemm", TWO, (7, 8), 6),
+    ("com.microsoft", "QLinearAdd"): Quantised("Add", TWO, (6, 7)),
+    ("com.microsoft", "QLinearMul"): Quantised("Mul", TWO, (6, 7)),
+    ("com.microsoft", "QLinearGlobalAveragePool"): Quantised("GlobalAveragePool", ONE, (3, 4)),
+    ("com.microsoft", "QLinearAveragePool"): Quantised("AveragePool", ONE, (3, 4)),
+    ("com.microsoft", "QLinearLeakyRelu"): Quantised("LeakyRelu", ONE, (3, 4)),
+    ("com.microsoft", "QLinearSigmoid"): Quantised("Sigmoid", ONE, (3, 4)),
 }
 DROPPED = ("channels_last",)  # attributes that the float operator does not have
 
 
-def layout(node: Node | onnx.NodeProto, op: str) -> Layout | None:
+def layout(node: Node | onnx.NodeProto, op: str) -> Quantised | None:
     """The layout of a quantised operator; None for any other."""
     domain = node.domain if node.domain not in (None, "ai.onnx") else ""
     return QUANTISED.get((domain, op))
@@ -84,7 +84,7 @@ def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         yield helper.make_node("QuantizeLinear", [f"onnxdtd_{i}", *(node.input[k] for k in found.result)], node.output)
 
 
-def _rounds(inputs: Sequence[Any], found: Layout) -> bool:
+def _rounds(inputs: Sequence[Any], found: Quantised) -> bool:
     """Is there a scale for the result?"""
     return len(inputs) > found.result[0]
 
@@ -105,7 +105,7 @@ def _view(e: Emit, node: Node) -> list[Node]:
     return ML[node.op](e, node) if node.domain == "ai.onnx.ml" and node.op in ML else [node]
 
 
-def _quantised(e: Emit, node: Node, found: Layout) -> list[Node]:
+def _quantised(e: Emit, node: Node, found: Quantised) -> list[Node]:
     """Dequantise, operate, quantise."""
     name, made = e.scope, []
     operands: list[Tensor] = []
