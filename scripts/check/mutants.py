@@ -71,7 +71,7 @@ FAULTS = [
         "propagate",
         "division.factor * branch.scale * term.sign",
         "division.factor * branch.scale",
-        "method/propagate",
+        "method/propagate::test_a_rule_of_a_file_that_means_the_same_gives_the_same",
     ),
     Fault(
         "adjoints of several weights exchanged",
@@ -88,7 +88,7 @@ FAULTS = [
         "_left_adjoint",
         'e("Reshape", e("Gemm", e("Reshape", s, rows), w, transB=1), e.shape(x), allowzero=1)',
         'e("Reshape", e("Gemm", e("Reshape", s, rows), w, transB=1), e.shape(x))',
-        "compiler/nets",
+        "compiler/nets::test_an_empty_batch_wherever_its_axis_is",
     ),
     Fault(
         "shape of an output believed",
@@ -160,7 +160,7 @@ FAULTS = [
         "Stepper.linear",
         "replace(layer, exact=node.exact)",
         "layer",
-        "graph/spelled",
+        "graph/spelled::test_rounding_takes_no_relevance",
     ),
     Fault(
         "flipped kernel pads off by one",
@@ -242,7 +242,7 @@ FAULTS = [
         "batch_norm",
         'e("Mul", mean, factor)',
         "mean",
-        "operators/linear",
+        "operators/linear::test_inner_product",
     ),
     Fault(
         "last of equal winners",
@@ -332,7 +332,7 @@ FAULTS = [
         "_of_class",
         'e("Sub", own, e("Where", runner_up, of, 0.0))',
         "own",
-        "compiler/neuron",
+        "compiler/neuron::test_a_contrast_is_a_layer",
     ),
     Fault(
         "Relu's result though zeros get relevance",
@@ -364,7 +364,7 @@ FAULTS = [
         "shared_out",
         'e("Div", part, largest)',
         'e.mul(e("Div", part, largest), 0.5)',
-        "study/verify",
+        "study/verify::test_bundled_models_on_their_samples",
     ),
     Fault(
         "verify believes a shortcut",
@@ -372,7 +372,7 @@ FAULTS = [
         "by_definition",
         "build(job, shortcuts=())",
         "build(job)",
-        "study/verify",
+        "study/verify::test_zeros_that_get_relevance_behind_a_relu",
     ),
     Fault(
         "samples along the first axis",
@@ -380,7 +380,7 @@ FAULTS = [
         "Samples._of_input",
         "found[0] if found else None",
         "0",
-        "compiler/samples",
+        "compiler/samples::test_the_axis_of_the_samples",
     ),
     Fault(
         "ledger forgets ε",
@@ -399,7 +399,12 @@ FAULTS = [
         "labels compiler/classlabels",
     ),
     Fault(
-        "verify trusts the metadata", "study/verify", "_entries", "mine.get(key) != theirs.get(key)", "False", "study/verify"
+        "verify trusts the metadata",
+        "study/verify",
+        "_entries",
+        "mine.get(key) != theirs.get(key)",
+        "False",
+        "study/verify::test_tampering_is_found_with_the_source",
     ),
     Fault(
         "injected relevance not where it is 0",
@@ -415,7 +420,7 @@ FAULTS = [
         "taken",
         "steps = steps[:last]",
         "pass",
-        "compiler/rectified study/audit/converge",
+        "study/audit/converge::test_relevance_of_neurons_that_are_off_is_pushed_down_too",
     ),
     Fault(
         "minus z explained by the rule of z",
@@ -431,7 +436,7 @@ FAULTS = [
         "_Writer.summand",
         'slot.w if isinstance(slot.w, float) else e("Reshape", in_width(e, slot.w), [1, 1])',
         "1.0",
-        "compiler/neuron",
+        "compiler/neuron::test_one_logit_behind_anything_linear_is_explained_as_two",
     ),
     Fault(
         "a filter for all samples",
@@ -473,7 +478,7 @@ FAULTS = [
         "Tail.__init__",
         "named(node.op_type).chooses",
         'None if node.op_type == "MaxPool" else named(node.op_type).chooses',
-        "study/audit/roots",
+        "study/audit/roots::test_another_winner_is_another_region",
     ),
     Fault(
         "domain without its lower end",
@@ -481,7 +486,7 @@ FAULTS = [
         "Roots._in_domain",
         "(root >= low - DOMAIN * (high - low)) & (root <= high + DOMAIN * (high - low))",
         "(root <= high + DOMAIN * (high - low))",
-        "study/audit/roots",
+        "study/audit/roots::test_bounds_are_the_domain_of_the_first_layer",
     ),
     Fault(
         "negative roots in the domain",
@@ -531,7 +536,7 @@ FAULTS = [
         "pairwise",
         "np.isfinite(both) & (both > 0)",
         "np.isfinite(both)",
-        "study/audit/converge",
+        "study/audit/converge::test_pairs_by_position_without_dead_ones",
     ),
     Fault(
         "random vectors of another size",
@@ -539,7 +544,7 @@ FAULTS = [
         "median_of_random",
         "(size - 1) / 2",
         "size / 2",
-        "study/audit/converge",
+        "study/audit/converge::test_an_orthogonal_layer_keeps_random_random",
     ),
     Fault(
         "layers beside the start count",
@@ -547,7 +552,7 @@ FAULTS = [
         "inputs_below",
         "any(t.name in wanted for t in step.outputs)",
         "True",
-        "study/audit/converge",
+        "study/audit/converge::test_a_layer_of_rank_1_leaves_one_direction",
     ),
     Fault(
         "relevance passes where shapes differ",
@@ -563,7 +568,7 @@ FAULTS = [
         "advised",
         "not any(problem.way_out for problem in problems) and tried(replace(request, allow=passes)) is not None",
         "not any(problem.way_out for problem in problems)",
-        "compiler/advice",
+        "compiler/advice::test_advice_keeps_to_the_request",
     ),
     Fault(
         "samples behind an operator that nobody knows",
