@@ -14,80 +14,39 @@ import pytest
 from nets import eighths, model, node
 from onnx import numpy_helper
 from typer.testing import CliRunner
+from verifying import (
+    RNG,
+    constant,
+    entry,
+    failed,
+    found,
+    net,
+    of,
+    residual,
+    rule_in_the_graph,
+    swapped,
+    tampered,
+    weight,
+)
 
 import onnxdtd
 from onnxdtd.cli.commands import app
 from onnxdtd.compiler import addition as addition_module
 from onnxdtd.compiler import rectified as rectified_module
-from onnxdtd.compiler import residual as residual_module
 from onnxdtd.compiler import score as target_module
-from onnxdtd.compiler import steps as steps_module
-from onnxdtd.compiler import walk as walk_module
 from onnxdtd.errors import ModelError, RequestError
-from onnxdtd.method import propagate as rules_module
 from onnxdtd.study import verify as verify_module
 from onnxdtd.study.trial import Trial
-from onnxdtd.study.verify import Report, verify
+from onnxdtd.study.verify import verify
 
-RNG = np.random.default_rng(3)
 MODELS = Path(__file__).resolve().parents[2] / "models"
-DATA = Path(__file__).parent
+
 OWN_RULES = """
 [rule.mine]
 terms = ["x+ w+", "x- w-"]
 [preset.mine]
 layers = [{ rule = "mine" }]
 """
-
-
-def net() -> onnx.ModelProto:
-    weights = {
-        "k": eighths(RNG, 4, 1, 3, 3),
-        "c": eighths(RNG, 4),
-        "w": eighths(RNG, 64, 3),
-        "b": eighths(RNG, 3),
-        "shape": np.asarray([0, -1]),
-    }
-    nodes = [
-        node("Conv", "x k c", "a", pads=[1, 1, 1, 1]),
-        node("Relu", "a", "r"),
-        node("MaxPool", "r", "p", kernel_shape=[2, 2], strides=[2, 2]),
-        node("Reshape", "p shape", "f"),
-        node("Gemm", "f w b", "logits"),
-        node("Softmax", "logits", "y"),
-    ]
-    return model(nodes, {"x": ["n", 1, 8, 8]}, ["y"], weights)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "net.onnx"
-    onnx.save(net(), path)
-    return path
-
-
-@pytest.fixture
-def compiled(source: Path) -> Path:
-    path = source.with_name("net.dtd.onnx")
-    onnxdtd.save(onnxdtd.compile(source, low=0.0, high=1.0), path, source)
-    return path
-
-
-def failed(report: Report) -> set[str]:
-    return {check.name for check in report.checks if check.passed is False}
-
-
-def found(report: Report, name: str) -> str:
-    return next(check.finding for check in report.checks if check.name == name)
-
-
-def tampered(path: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
-    proto = onnx.load(path)
-    before = proto.SerializeToString(deterministic=True)
-    change(proto)
-    assert proto.SerializeToString(deterministic=True) != before
-    path.write_bytes(proto.SerializeToString(deterministic=True))
-    return path
 
 
 def test_what_was_compiled_passes(source: Path, compiled: Path) -> None:
@@ -121,32 +80,6 @@ def test_every_option_is_compiled_anew(source: Path, options: dict[str, Any]) ->
         assert bool(report.steps) == (options["preset"] != "gradient-x-input")
 
 
-def weight(proto: onnx.ModelProto) -> None:
-    tensor = next(t for t in proto.graph.initializer if t.name == "w")
-    values = numpy_helper.to_array(tensor).copy()
-    values[5, 1] += 0.125
-    tensor.CopyFrom(numpy_helper.from_array(values, "w"))
-
-
-def constant(proto: onnx.ModelProto) -> None:
-    tensor = next(t for t in proto.graph.initializer if t.name.startswith("dtd/constant/float32"))
-    tensor.CopyFrom(numpy_helper.from_array(np.asarray(0.5, np.float32), tensor.name))
-
-
-def rule_in_the_graph(proto: onnx.ModelProto) -> None:
-    """W⁺ becomes W."""
-    relu = next(n for n in proto.graph.node if n.op_type == "Relu" and n.input[0] == "w")
-    relu.op_type = "Identity"
-
-
-def swapped(proto: onnx.ModelProto) -> None:
-    """Relu and MaxPool commute, so not even the outputs differ."""
-    nodes = proto.graph.node
-    nodes[1].op_type, nodes[2].op_type = "MaxPool", "Relu"
-    nodes[1].attribute.extend(nodes[2].attribute)
-    del nodes[2].attribute[:]
-
-
 def order(proto: onnx.ModelProto) -> None:
     last, previous = proto.graph.node[-1], proto.graph.node[-2]
     kept = onnx.NodeProto()
@@ -162,13 +95,6 @@ def removed(proto: onnx.ModelProto) -> None:
     for n in nodes[6:]:
         n.input[:] = ["y" if name == "logits" else name for name in n.input]
     del nodes[5]
-
-
-def entry(key: str, value: object) -> Callable[[onnx.ModelProto], None]:
-    def change(proto: onnx.ModelProto) -> None:
-        next(e for e in proto.metadata_props if e.key == f"onnxdtd.{key}").value = json.dumps(value)
-
-    return change
 
 
 def undeclared(proto: onnx.ModelProto) -> None:
@@ -466,93 +392,7 @@ def test_where_all_relevance_is_zero(tmp_path: Path) -> None:
     assert found(report, "logit") == "0 on all inputs"
 
 
-# ----------------------------------------------------------------------------- a compiler that is wrong, the same way each time
-
-
-def residual(dtype: Any = np.float32) -> onnx.ModelProto:
-    """A block with a skip connection, which a compiled file shares out without reading the branch."""
-    sizes = {"w": (5, 6), "u": (6, 6), "q": (6, 6), "v": (6, 3)}
-    rng = np.random.default_rng(5)
-    weights = {name: eighths(rng, *size, dtype=dtype) for name, size in sizes.items()}
-    nodes = [node("MatMul", "x w", "s"), node("Relu", "s", "h"), node("MatMul", "h u", "a"), node("Add", "a h", "r")]
-    nodes += [node("Relu", "r", "y"), node("MatMul", "y q", "t"), node("Relu", "t", "o"), node("MatMul", "o v", "z")]
-    return model(nodes, {"x": ["n", 5]}, ["z"], weights, np.dtype(dtype))
-
-
-def of(proto: onnx.ModelProto, tmp_path: Path, **options: Any) -> tuple[Path, Path]:
-    """A compiled file and its source."""
-    source, path = tmp_path / "source.onnx", tmp_path / "out.onnx"
-    onnx.save(proto, source)
-    onnxdtd.save(onnxdtd.compile(source, **options), path, source)
-    return path, source
-
-
-def test_shortcuts_give_what_the_rules_give(tmp_path: Path) -> None:
-    path, source = of(residual(), tmp_path, preset="dtd")
-    report = verify(path, source)
-    assert report.passed, report.checks
-    assert "what the rules give without shortcuts" in found(report, "relevance")
-    assert [step["in"] for step in report.steps][-1] > 0.5, "much of the logit arrives"
-    assert [n.op_type for n in onnx.load(path).graph.node if "a" in n.input] == ["Add"], "the shortcut has been taken"
-
-
-SHARED_OUT, WALK = residual_module.shared_out, walk_module.walk
-
-
-def half_of_the_skip(*args: Any) -> Any:
-    (skip, mine), other = SHARED_OUT(*args)
-    return [(skip, args[3]("Mul", mine, 0.5)), other]
-
-
-def from_skip_to_branch(*args: Any) -> Any:
-    e, ((skip, mine), (branch, other)) = args[3], SHARED_OUT(*args)
-    moved = e("Mul", mine, 0.25)  # what comes in goes out, only elsewhere
-    return [(skip, e("Sub", mine, moved)), (branch, e("Add", other, moved))]
-
-
-def twice(e: Any, *args: Any) -> Any:
-    return {name: e.add(r, r) for name, r in WALK(e, *args).items()}
-
-
-def flattened(e: Any, *args: Any) -> Any:
-    return {name: e("Reshape", r, [1, -1, 1]) for name, r in WALK(e, *args).items()}
-
-
-def mean_of_the_batch(e: Any, *args: Any) -> Any:
-    return {name: e("Expand", e("ReduceMean", r, axes=[0]), e("Shape", r)) for name, r in WALK(e, *args).items()}
-
-
-def more_at_one_layer(e: Any, layer: Any, rule: Any, *args: Any) -> Any:
-    found = rules_module.propagate(e, layer, rule, *args)
-    return [e("Mul", share, 1.5) for share in found] if layer.y.name == "z" else found
-
-
-WRONG: list[tuple[Any, str, Any, set[str]]] = [
-    (residual_module, "shared_out", half_of_the_skip, {"relevance", "sum"}),
-    (residual_module, "shared_out", from_skip_to_branch, {"relevance"}),
-    (addition_module, "walk", twice, {"sum"}),
-    (addition_module, "walk", flattened, {"shapes"}),
-    (addition_module, "walk", mean_of_the_batch, {"samples"}),
-    (addition_module, "is_float", lambda dtype: False, {"shapes"}),
-    (steps_module, "propagate", more_at_one_layer, {"balance"}),
-]
-
-
-@pytest.mark.parametrize(("module", "name", "wrong", "names"), WRONG, ids=[f"{i}" for i in range(len(WRONG))])
-def test_a_wrong_compiler_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, wrong: Any, names: set[str]
-) -> None:
-    """Compiled anew it makes the same mistake, so that no byte differs; what comes out tells."""
-    monkeypatch.setattr(module, name, wrong)
-    path, source = of(residual(np.float16 if name == "is_float" else np.float32), tmp_path, preset="dtd")
-    for given in (source, None):
-        report = verify(path, given)
-        assert found(report, "compiled anew") == "gives the same bytes"
-        assert failed(report) == names, report.checks
-        assert name != "propagate" or "most off in z_node" in found(report, "balance")
-
-
-# ------------------------------------------------------------------------------------------------------------------- the score
+# ---- the score -------------------------------------------------------------------------------------------------------
 
 
 def scorer(classes: int = 3, head: str = "Softmax") -> onnx.ModelProto:
@@ -635,141 +475,7 @@ def test_zeros_that_get_relevance_behind_a_relu(tmp_path: Path, monkeypatch: pyt
     assert failed(verify(path, source)) >= {"relevance"}
 
 
-# --------------------------------------------------------------------------------------------------------- a file that is wrong
-
-
-def two_inputs(tmp_path: Path) -> tuple[Path, Path]:
-    nodes = [node("Sub", "a b", "c"), node("MatMul", "c w", "y")]
-    proto = model(nodes, {"a": ["n", 4], "b": ["n", 4]}, ["y"], {"w": eighths(RNG, 4, 3)})
-    return of(proto, tmp_path, preset="lrp-0")
-
-
-def last(proto: onnx.ModelProto, output: str) -> onnx.NodeProto:
-    return next(n for n in proto.graph.node if output in n.output)
-
-
-def doubled(proto: onnx.ModelProto) -> None:
-    result = last(proto, "relevance/a")
-    result.op_type = "Add"
-    result.input.append(result.input[0])
-
-
-def exchanged(proto: onnx.ModelProto) -> None:
-    a, b = (last(proto, f"relevance/{name}") for name in "ab")
-    a.output[0], b.output[0] = b.output[0], a.output[0]
-
-
-def dropped(proto: onnx.ModelProto) -> None:
-    result = last(proto, "relevance/b")
-    result.op_type = "Sub"
-    result.input.append(result.input[0])
-
-
-def transposed(proto: onnx.ModelProto) -> None:
-    """As if every sample were a feature: only a batch shows it."""
-    last(proto, "relevance/a").op_type = "Transpose"
-
-
-def of_another_type(proto: onnx.ModelProto) -> None:
-    result = last(proto, "relevance/a")
-    result.op_type = "Cast"
-    result.attribute.append(onnx.helper.make_attribute("to", onnx.TensorProto.DOUBLE))
-    declared = next(v for v in proto.graph.output if v.name == "relevance/a")
-    declared.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
-
-
-def scaled_logit(proto: onnx.ModelProto) -> None:
-    result = last(proto, "logit")
-    result.op_type = "Add"
-    result.input.append(result.input[0])
-
-
-def logit_as_column(proto: onnx.ModelProto) -> None:
-    result = last(proto, "logit")
-    result.op_type = "Unsqueeze"
-    proto.graph.initializer.append(numpy_helper.from_array(np.asarray([1]), "dtd/one"))
-    result.input.append("dtd/one")
-    del next(v for v in proto.graph.output if v.name == "logit").type.tensor_type.shape.dim[:]
-    next(v for v in proto.graph.output if v.name == "logit").type.tensor_type.ClearField("shape")
-
-
-ATTACKS = [
-    (scaled_logit, {"score"}),
-    (logit_as_column, {"score"}),
-    (doubled, {"relevance", "sum"}),
-    (exchanged, {"relevance"}),
-    (dropped, {"relevance", "sum"}),
-    (transposed, {"shapes"}),
-    (of_another_type, {"shapes"}),
-]
-
-
-@pytest.mark.parametrize(("change", "seen"), ATTACKS, ids=[change.__name__ for change, _ in ATTACKS])
-def test_what_a_file_gives_is_looked_at_too(tmp_path: Path, change: Callable[[onnx.ModelProto], None], seen: set[str]) -> None:
-    """Not only the nodes are compared: what relevance they give gives them away as well."""
-    path, source = two_inputs(tmp_path)
-    assert verify(path, source).passed
-    tampered(path, change)
-    for given in (source, None):
-        assert failed(verify(path, given)) == {"relevance pass", "compiled anew"} | seen
-
-
-# ------------------------------------------------------------------------------------------------------------- another version
-
-
-def test_another_version_with_the_same_relevance_pass(source: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxdtd, "__version__", "99.1")
-    for given in (source, None):
-        report = verify(compiled, given)
-        assert report.passed, report.checks
-        assert found(report, "version").endswith("this is 99.1, which compiles the same relevance pass")
-
-
-@pytest.mark.parametrize("change", [constant, rule_in_the_graph, entry("rules", {"a_node": "z+"}), entry("preset", "lrp-0")])
-def test_another_version_with_another_relevance_pass(
-    source: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[onnx.ModelProto], None]
-) -> None:
-    """It may have had other rules, so nothing but the version can be said to fail; but verified it is not."""
-    tampered(compiled, change)
-    monkeypatch.setattr(onnxdtd, "__version__", "99.1")
-    for given in (source, None):
-        report = verify(compiled, given)
-        firm = {"positive", "score"}  # what z+ promises and what the logits say, in any version
-        assert {"version"} <= failed(report) <= {"version"} | firm, report.checks
-        assert "verify with onnxdtd " in found(report, "version")
-        words = "NOT VERIFIED: another version compiled it" if failed(report) == {"version"} else "FAILED: version, "
-        assert report.verdict.startswith(words)
-    command = ["verify", str(compiled), "--source", str(source)]
-    assert CliRunner().invoke(app, command).exit_code == 1
-
-
-@pytest.mark.parametrize("change", [weight, swapped, entry("predictor", {"node": "many"}), entry("settings", ["no=rule"])])
-def test_another_version_with_another_predictor(
-    source: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[onnx.ModelProto], None]
-) -> None:
-    tampered(compiled, change)
-    monkeypatch.setattr(onnxdtd, "__version__", "99.1")
-    for given in (source, None):
-        assert not verify(compiled, given).passed
-
-
-@pytest.mark.parametrize("name", ["net.dtd.0.1.0.onnx"])
-def test_files_of_older_versions(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What can be checked of them is right; more is said only where this version compiles the same."""
-    monkeypatch.setattr(onnxdtd, "__version__", "99.1")
-    path, source = tmp_path / name, DATA / "net.onnx"
-    path.write_bytes((DATA / name).read_bytes())
-    for given in (source, None):
-        report = verify(path, given)
-        assert failed(report) <= {"version"}, report.checks
-        assert "compiled by onnxdtd 0.1.0, this is 99.1, which" in found(report, "version")
-        for check in ("digest", "prediction", "shapes", "finite", "samples", "balance"):
-            assert (check, True) in [(c.name, c.passed) for c in report.checks]
-        assert "what the rules give without shortcuts" in found(report, "relevance")
-    assert "digest" in failed(verify(tampered(path, weight)))
-
-
-# ----------------------------------------------------------------------------------------------------------------- predictions
+# ---- predictions -----------------------------------------------------------------------------------------------------
 
 
 def quantised(tmp_path: Path) -> tuple[Path, Path]:
