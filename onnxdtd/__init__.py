@@ -15,8 +15,10 @@ __all__ = [
     "Explanation",
     "ModelError",
     "OnnxdtdError",
+    "Request",
     "RequestError",
     "RuleError",
+    "Settings",
     "Unsupported",
     "__version__",
     "audit",
@@ -33,16 +35,19 @@ if TYPE_CHECKING:
     from onnxdtd.compiler.compile import compile, save
     from onnxdtd.compiler.inspect import inspect
     from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, RuleError, Unsupported
+    from onnxdtd.request import Request
     from onnxdtd.runtime.explainer import Explainer, Explanation
     from onnxdtd.study.audit.audit import audit
     from onnxdtd.study.bench import bench
-    from onnxdtd.study.evaluate import evaluate
+    from onnxdtd.study.evaluate import Settings, evaluate
     from onnxdtd.study.explain import explain
     from onnxdtd.study.verify import verify
 
 _HOMES = {
     "Explainer": "runtime.explainer",
     "Explanation": "runtime.explainer",
+    "Request": "request",
+    "Settings": "study.evaluate",
     "audit": "study.audit.audit",
     "bench": "study.bench",
     "compile": "compiler.compile",

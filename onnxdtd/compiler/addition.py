@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper
 
 from onnxdtd.compiler.bounds import Bounds
@@ -21,6 +20,7 @@ from onnxdtd.compiler.walk import SHORTCUTS, taken, walk
 from onnxdtd.contract import COLUMNS, LEDGER, RELEVANCE, TARGET, relevance_of
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph.emit import Emit, wide
+from onnxdtd.graph.slices import declared
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.terms import Context
 from onnxdtd.operators.layer import is_float
@@ -64,8 +64,8 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
     return Addition(
         nodes,
         constants,
-        inputs=[] if fed is None else [_declared(fed)],
-        outputs=list(map(_declared, results)),
+        inputs=[] if fed is None else [declared(fed)],
+        outputs=list(map(declared, results)),
         defaults=[helper.make_tensor(fed.name, TensorProto.INT64, [1], [-1])] if fed is not None and optional else [],
         shapes=list(e.declared([*planned.source.proto.graph.node, *nodes])),
         metadata=told,
@@ -136,9 +136,3 @@ def _check_names(planned: Planned, results: Sequence[Tensor]) -> None:
     for tensor in results:
         if tensor.name in taken_names:
             raise ModelError(f"the model has a tensor {tensor.name!r} already, the name of an output of ours; rename it")
-
-
-def _declared(tensor: Tensor) -> onnx.ValueInfoProto:
-    """A tensor as an input or output is declared."""
-    shape = None if tensor.shape is None else list(tensor.shape)
-    return helper.make_tensor_value_info(tensor.name, helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)), shape)

@@ -29,6 +29,7 @@ from onnxdtd.graph import files, normal, shapes
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Graph
 from onnxdtd.labels import Labels
+from onnxdtd.method.preset import Preset
 from onnxdtd.method.toml import DEFAULTS, Library
 from onnxdtd.operators import fits
 from onnxdtd.request import NO_CLASSES, Request, takes_options
@@ -54,50 +55,49 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     source = files.read(model)
     if contract.entries(source.proto):
         raise ModelError("this model was compiled by onnxdtd already; give the model that it was compiled from")
-    library = Library()
-    choice = DEFAULTS if request.preset is None else (request.preset,)
-    presets = [library.overridden(library.preset(name), request.settings) for name in choice]
-    inputs = shapes.real_inputs(source.proto)
+    presets = _presets(request)
+    fed = [value.name for value in shapes.real_inputs(source.proto)]
     changes = normal.normalise(source.proto)
     graph = shapes.graph(source.proto)
     fits.check(graph)
     changes += shapes.declare_outputs(source.proto, graph)
-    names = [value.name for value in inputs]
-    emit = Emit(graph, shapes.names(source.proto), names)
-    explained = explainable(graph, names, request.explain)
+    emit = Emit(graph, shapes.names(source.proto), fed)
+    explained = explainable(graph, fed, request.explain)
     request = with_bytes(with_preprocessing(request, explained), explained)
     bounded = by_input(request, [t.name for t in explained])
-    made = plan(
-        emit,
-        graph,
-        explained,
-        presets,
-        inputs=names,
-        output=request.output,
-        keep=request.keep,
-        bounded=bounded.keys(),
-        allow=request.allow,
-    )
-    for name in request.explain:
-        if name not in [t.name for t in made.inputs]:
-            raise RequestError(f"--explain {name!r}: the output {made.output!r} does not depend on it")
-    for tensor in made.inputs if request.preprocessing else ():
-        if tensor.shape is not None and (len(made.inputs) == 1 or len(tensor.shape) == PICTURE):
-            form_of(tensor, request, made.samples.axes[tensor.name])  # does it fit?
-    own = said(source.proto, made)
-    labels = Labels(own.labels, None, classes(made)).named(request.labels)
-    made.notes.extend(labels.replaced())
+    chosen = plan(emit, graph, explained, presets, request, inputs=fed, bounded=bounded.keys())
+    _check_inputs(chosen, request)
+    own = said(source.proto, chosen)
+    labels = Labels(own.labels, None, classes(chosen)).named(request.labels)
+    chosen.notes.extend(labels.replaced())
     if request.target is not None and request.target not in NO_CLASSES:
-        made.notes.extend(filter(None, [labels.understood(request.target)]))
+        chosen.notes.extend(filter(None, [labels.understood(request.target)]))
         request = replace(request, target=labels.index(request.target))
-    made.notes.extend(_left_out(graph, names, made))
-    request = replace(request, preset=request.preset or made.preset)
-    return Planned(source, changes, graph, emit, made, bounded, request, own, labels, imputed(graph.nodes, made.inputs))
+    chosen.notes.extend(_left_out(graph, fed, chosen))
+    request = replace(request, preset=request.preset or chosen.preset)
+    return Planned(source, changes, graph, emit, chosen, bounded, request, own, labels, imputed(graph.nodes, chosen.inputs))
 
 
-def _left_out(graph: Graph, inputs: Sequence[str], made: Plan) -> Iterator[str]:
+def _presets(request: Request) -> list[Preset]:
+    """Those to choose from, with the rules set by hand."""
+    library = Library()
+    choice = DEFAULTS if request.preset is None else (request.preset,)
+    return [library.overridden(library.preset(name), request.settings) for name in choice]
+
+
+def _check_inputs(chosen: Plan, request: Request) -> None:
+    """Raise ``RequestError`` for an input to explain that has no say, and for a preprocessing that does not fit."""
+    for name in request.explain:
+        if name not in [t.name for t in chosen.inputs]:
+            raise RequestError(f"--explain {name!r}: the output {chosen.output!r} does not depend on it")
+    for tensor in chosen.inputs if request.preprocessing else ():
+        if tensor.shape is not None and (len(chosen.inputs) == 1 or len(tensor.shape) == PICTURE):
+            form_of(tensor, request, chosen.samples.axes[tensor.name])
+
+
+def _left_out(graph: Graph, inputs: Sequence[str], chosen: Plan) -> Iterator[str]:
     """Names the inputs that relevance is not given to."""
-    explained = {t.name for t in made.inputs}
+    explained = {t.name for t in chosen.inputs}
     kinds = {t.name: "strings" if t.dtype == object else str(np.dtype(t.dtype)) for t in graph.inputs if t.name in inputs}
     words = [f"{name} ({kind})" for name, kind in kinds.items() if name not in explained]
     if words:

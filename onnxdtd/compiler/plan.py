@@ -17,6 +17,7 @@ from onnxdtd.method.method import Method
 from onnxdtd.method.preset import Preset
 from onnxdtd.operators.layer import Layer, is_byte, is_float
 from onnxdtd.operators.spread import followed
+from onnxdtd.request import Request
 
 
 @dataclass(frozen=True)
@@ -45,39 +46,38 @@ def plan(
     graph: Graph,
     explained: Sequence[Tensor],
     presets: Sequence[Preset],
+    request: Request,
     *,
-    inputs: Collection[str] = (),
-    output: str | None = None,
-    keep: Sequence[str] = (),
-    bounded: Collection[str] = (),
-    allow: Mapping[str, str] | None = None,
+    inputs: Collection[str],
+    bounded: Collection[str],
 ) -> Plan:
-    """Plan the explanation of ``output`` in terms of the inputs ``explained``; all else that goes in counts as constant.
+    """Plan the explanation of an output in terms of the inputs ``explained``; all else that goes in counts as constant.
 
     Of several ``presets``, all of them by one method, the first is taken that does not share relevance out by weights alone, or
-    the last. ``inputs`` are all that a caller feeds, ``keep`` names tensors whose relevance is wanted too, ``bounded`` are the
-    inputs whose bounds are known, ``allow`` maps operators and nodes to ``"pass"``. Raises ``Unsupported`` with every problem,
-    ``ModelError`` where there is nothing to explain, ``RequestError`` for an unknown name.
+    the last. Of ``request`` it heeds ``output``, ``keep`` and ``allow``. ``inputs`` are all that a caller feeds, ``bounded``
+    those whose bounds are known. Raises ``Unsupported`` with every problem, ``ModelError`` where there is nothing to explain,
+    ``RequestError`` for an unknown name.
     """
+    allow = request.allow or {}
     if not explained:
         raise ModelError("the model has no floating-point input; only those can be explained" + bfloat16(graph))
     nodes = views(e, list(graph.nodes))
     facts = facts_of(nodes, explained)
     producer = {t.name: node for node in nodes for t in node.outputs}
     fed = [t for t in graph.inputs if t.name in inputs] or explained
-    follow = lambda candidate, logits: Samples(followed(before(nodes, candidate), fed, allow or ()), fed, logits)
-    start = origin(graph, output, facts, producer, follow)
+    follow = lambda candidate, logits: Samples(followed(before(nodes, candidate), fed, allow), fed, logits)
+    start = origin(graph, request.output, facts, producer, follow)
     logits = start.logits
     method = presets[0].method
     carrying = carriers(nodes, logits, facts, producer, method)
     explained = [t for t in explained if t.name in carrying]
     if not explained:
         raise NoScores(f"the output {start.output!r} does not depend on a floating-point input")
-    _check_keep(keep, carrying)
+    _check_keep(request.keep, carrying)
     facts.raw |= {t.name for t in explained}
     facts.bounded |= facts.raw & {*bounded}
-    pinned = {*keep, logits.name, *(t.name for t in graph.outputs)}
-    steps = Stepper(e, facts, producer, allow or {}, method, carrying).steps(nodes, pinned)
+    pinned = {*request.keep, logits.name, *(t.name for t in graph.outputs)}
+    steps = Stepper(e, facts, producer, allow, method, carrying).steps(nodes, pinned)
     if start.samples.doubt is not None:
         raise ModelError(f"{start.samples.doubt}; export the model with a batch of one sample in front")
     preset, steps, notes = _with_rules(steps, presets)

@@ -461,7 +461,7 @@ def test_a_wrong_declaration_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
         given = shape if tensor.name == "relevance" else list(tensor.shape)
         return onnx.helper.make_tensor_value_info(tensor.name, kind, given)
 
-    monkeypatch.setattr(addition_module, "_declared", declared)
+    monkeypatch.setattr(addition_module, "declared", declared)
     path, source = of(residual(), tmp_path)
     report = verify(path, source)
     assert failed(report) >= {"shapes"}
