@@ -340,7 +340,7 @@ MINE = {
     "graph/branches.py": "Constant If",  # a branch that is always taken
     # of what type results are
     "graph/emit.py": "And ArgMax Cast Constant Equal Greater GreaterOrEqual If Less Loop Scan Shape Size Where",
-    "graph/files.py": "AveragePool ConstantOfShape LpPool MaxPool Mul Resize Scatter ScatterElements Slice Upsample",  # repairs
+    "graph/normal.py": "AveragePool ConstantOfShape LpPool MaxPool Mul Resize Scatter ScatterElements Slice Upsample",  # mends
     "graph/spelled.py": "*",  # in which operators of the standard quantised ones and those of ai.onnx.ml are spelled
     "compiler/chained.py": "Concat",  # a shortcut for
     "compiler/rectified.py": "Relu",  # a shortcut for
