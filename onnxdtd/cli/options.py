@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial, wraps
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -147,7 +148,7 @@ def spelled(arguments: Sequence[str]) -> list[str]:
     """The arguments with the value of a --contrast that stands alone, which click insists on."""
     return [
         f"--contrast={CONTRASTS[0]}" if word == "--contrast" and after not in CONTRASTS else word
-        for word, after in zip(arguments, [*arguments[1:], ""], strict=True)
+        for word, after in zip_longest(arguments, arguments[1:])
     ]
 
 

@@ -330,3 +330,11 @@ def test_what_nobody_foresaw_is_one_message_too(run: Callable[..., Ran], monkeyp
     monkeypatch.setattr(sys, "argv", ["onnxdtd", "rules"])
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+def test_without_a_command_the_help_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["onnxdtd"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "Commands:" in "".join(capsys.readouterr())
