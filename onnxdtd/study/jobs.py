@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -187,15 +188,24 @@ def _here(study: Study, units: Sequence[int], workers: int) -> Iterator[tuple[in
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ctrl-C waits, for processes started here until they are ready: half-started ones would answer with tracebacks."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    """Ctrl-C waits, for processes started here until they are ready: half-started ones would answer with tracebacks.
+
+    Processes inherit that the signal is blocked. For this one that is not enough: the system gives it to a thread of some
+    library then, and Python interrupts the main thread all the same.
+    """
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[Any] = []
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.signal(signal.SIGINT, lambda *signalled: came.append(signalled))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, handler)
+        if came and callable(handler):
+            handler(*came[0])
 
 
 _work: Work | None = None  # of a worker process

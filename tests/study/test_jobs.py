@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 
 from onnxdtd.errors import OnnxdtdError, RequestError
+from onnxdtd.study import jobs
 from onnxdtd.study.jobs import run
 
 
@@ -198,3 +201,24 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert 1 < len(started) < 7
     assert [result[:2] for result in run(study, 1, "processes", journal)] == EXPECTED
     assert study.done() == sorted([*range(7), started[-1]]), "only the unit that did not fit is done again"
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="interrupts are sent otherwise there")
+def test_an_interrupt_waits_whichever_thread_gets_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    other, reached = threading.Thread(target=time.sleep, args=(0.5,)), []
+
+    def started() -> None:
+        with jobs._undisturbed():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            reached.append("all are started")
+
+    try:
+        other.start()  # before the signal is blocked, as threads of libraries are
+        with pytest.raises(KeyboardInterrupt):
+            started()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        other.join()
+    assert reached == ["all are started"]
