@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -79,6 +79,21 @@ def skipped(result: dict[str, Any]) -> None:
         err.print(f"onnxdtd: and {len(result['skipped']) - 20} more")
 
 
+def _tell(result: dict[str, Any], show: Callable[[dict[str, Any]], None], report: Path | None, as_json: bool) -> None:
+    """What was found: in words or as JSON, and as a page."""
+    from onnxdtd.report.report import write
+
+    skipped(result)
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+    else:
+        show(result)
+    if report is not None:
+        write(report, result)
+        if not as_json:
+            out.print(f"the report is in {report}", markup=False)
+
+
 @app.command("evaluate")
 @selects("preset", "target", "contrast", "keep", "ledger", "explain")
 def evaluate_command(
@@ -104,7 +119,6 @@ def evaluate_command(
 ) -> None:
     """Measure explanations on data: what they do to the prediction, where they lie, what they are like."""
     needed()
-    from onnxdtd.report.report import write
     from onnxdtd.study.evaluate import Settings, evaluate
 
     writable(report)
@@ -112,16 +126,13 @@ def evaluate_command(
     with measuring() as tick:
         how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": tick}
         result = evaluate(models, data, request, presets=presets, settings=settings, **how)
-    skipped(result)
-    if as_json:
-        print(json.dumps(result, indent=1, ensure_ascii=False))
-    else:
-        for entry in result["models"]:
-            _print_model(entry, result["settings"])
-    if report is not None:
-        write(report, result)
-        if not as_json:
-            out.print(f"the report is in {report}", markup=False)
+    _tell(result, _print_evaluation, report, as_json)
+
+
+def _print_evaluation(result: dict[str, Any]) -> None:
+    """Each model with its presets."""
+    for entry in result["models"]:
+        _print_model(entry, result["settings"])
 
 
 def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -171,22 +182,13 @@ def audit_command(
 ) -> None:
     """Find out what explanations depend on, and what they do not, and say it in words."""
     needed()
-    from onnxdtd.report.report import write
     from onnxdtd.study.audit.audit import audit
 
     writable(report)
     with measuring() as tick:
         how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": tick}
         result = audit(model, data, request, presets=presets, samples=samples, neurons=neurons, seed=seed, **how)
-    skipped(result)
-    if as_json:
-        print(json.dumps(result, indent=1, ensure_ascii=False))
-    else:
-        _print_audit(result)
-    if report is not None:
-        write(report, result)
-        if not as_json:
-            out.print(f"the report is in {report}", markup=False)
+    _tell(result, _print_audit, report, as_json)
 
 
 def _print_audit(result: dict[str, Any]) -> None:
