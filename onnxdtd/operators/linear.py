@@ -13,9 +13,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-import numpy as np
-
-from onnxdtd.graph.emit import Emit, dims, known
+from onnxdtd.graph.emit import Emit, dims
 from onnxdtd.graph.tensors import Node, Tensor, Value, as_tensor
 from onnxdtd.operators import fits, heads, narrowed, places, sizes, spread
 from onnxdtd.operators.layer import (
@@ -24,7 +22,6 @@ from onnxdtd.operators.layer import (
     NotLinear,
     Slot,
     column,
-    constant_value,
     count,
     each_entry,
     only_first,
@@ -356,62 +353,9 @@ enter(
 )
 
 
-def resize(e: Emit, node: Node, active: Active) -> Layer:
-    """y = (M₁ ⊗ M₂ ⊗ ...) x, one matrix an axis, which the operator itself yields when it resizes a unit matrix."""
-    x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
-    before, after = known(shape_of(x)[2:]), known(shape_of(y)[2:])
-    if before is None or after is None:
-        raise NotLinear("the sizes before and after are not known at compile time; export the model with fixed ones")
-    if node.attrs.get("mode", "nearest") == "cubic":
-        raise NotLinear("cubic interpolation has negative weights")
-    if node.attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize" or node.attrs.get("antialias"):
-        raise NotLinear("it crops or smooths while it resizes")
-    given = optional(node, 2)
-    scales = None if given is None else constant_value(given)
-    keep = {k: v for k, v in node.attrs.items() if k in ("mode", "coordinate_transformation_mode", "nearest_mode")}
-
-    def matrix(axis: int, dtype: Any) -> Tensor:
-        """[after, before]"""
-        n, m = before[axis], after[axis]
-        unit = e("Reshape", e("EyeLike", e.full(0.0, e.constant(np.asarray([n, n])), dtype)), [1, 1, n, n])
-        if scales is not None and scales.size == rank:
-            factors = e.constant(np.asarray([1, 1, scales[axis + 2], 1], np.float32))
-            return e("Reshape", e("Resize", unit, None, factors, **keep), [m, n])
-        return e("Reshape", e("Resize", unit, None, None, [1, 1, m, n], **keep), [m, n])
-
-    def adjoint(s: Tensor, w: Value) -> Tensor:
-        for axis in range(rank - 2):
-            last = [*(a for a in range(rank) if a != axis + 2), axis + 2]
-            moved = e("MatMul", e("Transpose", s, perm=last), matrix(axis, s.dtype))
-            s = e("Transpose", moved, perm=[int(a) for a in np.argsort(last)])
-        return e.mul(s, w)
-
-    forward = lambda x, w: e.mul(e("Resize", x, *node.inputs[1:], **node.attrs), w)
-    return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=optional(node, 3) is None)], y)
-
-
 def _positions(node: Node, rank: int) -> list[int]:
     """All axes behind the channels"""
     return list(range(2, rank))
-
-
-def _between_entries(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
-    """Weights of cubic interpolation may be negative."""
-    return node.attrs.get("mode") != "cubic" and if_inputs_are(node, nonnegative)
-
-
-enter(
-    Operator(
-        "Resize",
-        kind=LINEAR,
-        linear=resize,
-        cost=each_entry,
-        sign=_between_entries,
-        axes=spread.pooled,
-        places=places.still,
-        summed=_positions,
-    )
-)
 
 
 def batch_norm(e: Emit, node: Node) -> tuple[Tensor, Tensor]:

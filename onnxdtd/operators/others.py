@@ -48,7 +48,6 @@ enter(Operator("Trilu", axes=spread.normalised(lambda node, rank: [-2, -1])))
 enter(Operator("CumSum", axes=spread.cumulated))
 enter(Operator("LpPool", axes=spread.pooled, channels=places.FIRST))
 enter(Operator("GlobalLpPool", axes=spread.pooled))
-enter(Operator("Upsample", axes=spread.pooled))
 enter(Operator("OneHot", axes=spread.one_hot))
 enter(Operator("FeatureVectorizer", axes=spread.concatenated))  # columns side by side
 

@@ -133,6 +133,16 @@ def top(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     return _along(axes, node, [node.attrs.get("axis", -1)])
 
 
+def over(which: Callable[[Node, int], Iterable[int]]) -> Spread:
+    """The entries along the axes ``which`` of a node and the rank of its input are mixed, and as many as the output has."""
+
+    def function(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+        entries = axes.entries(node.inputs[0])
+        return [None] if entries is None else _along(axes, node, which(node, len(entries)))
+
+    return function
+
+
 def split(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Pieces of an axis"""
     return _along(axes, node, [node.attrs.get("axis", 0)])

@@ -1,7 +1,7 @@
 """What is known of each operator, in one place: an entry an operator, which everybody asks.
 
-An entry stands next to the operator's functions: in linear, pointwise, norms, moves, heads or others. A fact that it lacks,
-None, is not known: whoever needs it refuses, or says so. Nobody guesses, and nobody else has a list of operators.
+An entry stands next to the operator's functions: in linear, resized, pointwise, norms, moves, heads or others. A fact that it
+lacks, None, is not known: whoever needs it refuses, or says so. Nobody guesses, and nobody else has a list of operators.
 """
 
 from __future__ import annotations

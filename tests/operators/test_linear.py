@@ -41,7 +41,6 @@ class Case:
     opset: int = 17
     dtype: np.dtype = FLOAT
     exact: bool = True
-    fixed: bool = False  # only the batch may be dynamic
 
     def __str__(self) -> str:
         shapes = ",".join("x".join(map(str, shape)) for shape in self.x.values())
@@ -59,9 +58,7 @@ class Case:
         return {n: fill(value) if isinstance(value, tuple) else np.asarray(value) for n, value in self.constants.items()}
 
     def model(self, dynamic: bool) -> ModelProto:
-        axes = lambda shape: [
-            i for i, size in enumerate(shape) if size > 1 and (i == self.batch or (i >= 2 and not self.fixed))
-        ]
+        axes = lambda shape: [i for i, size in enumerate(shape) if size > 1 and (i == self.batch or i >= 2)]
         shapes = {n: symbolic(shape, axes(shape)) if dynamic else list(shape) for n, shape in self.x.items()}
         inputs = self.inputs or " ".join([*self.x, *self.constants])
         return model([node(self.op, inputs, "y", **self.attrs)], shapes, ["y"], self.weights(), self.dtype, self.opset)
@@ -392,7 +389,7 @@ EINSUM = [
 
 def resize(before: Sequence[int], by: dict[str, Any], **attrs: Any) -> Case:
     inputs = "x _ scales" if "scales" in by else "x _ _ sizes"
-    return Case("Resize", {"x": (2, 3, *before)}, by, attrs, inputs, exact=False, fixed=True)
+    return Case("Resize", {"x": (2, 3, *before)}, by, attrs, inputs, exact=False)
 
 
 def scales(*factors: float) -> dict[str, np.ndarray]:
@@ -422,6 +419,12 @@ RESIZE = [
             resize([4, 5], scales(2, 0.5), mode="linear"),
             resize([3, 6], {"sizes": np.array([2, 3, 10, 49])}, mode="linear"),
             resize([2, 3, 4], scales(2, 1, 2), mode="nearest"),
+            replace(resize([4, 5], {"scales": np.float32([1.5, 2])}, mode="linear", axes=[3, 2]), opset=18),
+            replace(resize([4, 5], {"sizes": np.array([7, 5])}, mode="linear", axes=[2, 3]), opset=18),
+            replace(resize([5], scales(0.7), mode="linear", coordinate_transformation_mode="half_pixel_symmetric"), opset=19),
+            replace(resize([8, 5], {"sizes": np.array([2, 3, 3, 7])}, mode="linear", antialias=1), opset=18),
+            resize([5, 3], {"sizes": np.array([2, 6, 7, 3])}, mode="linear"),  # channels behind
+            resize([5, 3], {"scales": np.float32([1, 2, 1.5, 1])}, mode="nearest"),
         ],
         DYNAMIC,
     ),
@@ -482,6 +485,11 @@ def test_inner_product_of_any_average(geometry, ceil, include, dynamic):
         (Case("Einsum", {"x": (3, 3)}, {"w": (3, 3)}, {"equation": "ii,ij->ij"}), "not a product of two"),
         (Case("Einsum", {"x": (2, 3)}, {"w": (4,)}, {"equation": "ij,k->ik"}), "one factor alone"),
         (resize([4], scales(2), mode="cubic"), "cubic"),
+        (resize([4], {"scales": np.float32([2, 1, 1])}, mode="nearest"), "the batch"),
+        (
+            replace(resize([4], {"sizes": np.array([4, 6, 7])}, keep_aspect_ratio_policy="not_larger"), opset=18),
+            "keep_aspect_ratio_policy",
+        ),
     ],
     ids=str,
 )
