@@ -24,7 +24,6 @@ BLOCKS = re.findall(r"^```(?:python|toml)\n# (\S+?)(?:, in (\w+))?\n(.*?)^```", 
 
 BESIDES = [  # what the page says in words
     ("operators/others.py", ', "Atan")', ")"),
-    ("operators/others.py", 'enter(Operator("CumSum", axes=spread.cumulated))\n', ""),
     ("study/audit/measurements.py", "    shown,\n", "    peak,\n    shown,\n"),
     ("study/audit/measurements.py", "        shown.MEASUREMENT,\n", "        shown.MEASUREMENT,\n        peak.MEASUREMENT,\n"),
 ]
@@ -110,25 +109,29 @@ for preset in ("gradient", "cautious", "guided"):
 def test_operators_rules_symbols_and_treatments(grown: Path) -> None:
     """Against the same by hand."""
     rng = np.random.default_rng(0)
-    w, v, x = (rng.uniform(-2, 2, shape).astype(np.float32) for shape in ((3, 4), (4, 2), (5, 3)))
-    nodes = [node("MatMul", "x w", "a"), node("Atan", "a", "b"), node("CumSum", "b axis", "c"), node("MatMul", "c v", "y")]
-    net = model(nodes, {"x": ["n", 3]}, ["y"], {"w": w, "v": v, "axis": np.asarray(1)})
+    w, v, x = (rng.uniform(-2, 2, shape).astype(np.float32) for shape in ((3, 4), (16, 2), (5, 3)))
+    at = np.array([[0, 3, 9, 14], [1, 2, 8, 15], [5, 7, 13, 10], [4, 6, 12, 11], [0, 7, 8, 10]]) + 16 * np.arange(5)[:, None]
+    nodes = [node("MatMul", "x w", "a"), node("Atan", "a", "b"), node("Reshape", "b square", "s")]
+    nodes += [node("MaxUnpool", "s at", "u", kernel_shape=[2, 2], strides=[2, 2]), node("Flatten", "u", "c")]
+    weights = {"w": w, "v": v, "square": np.array([5, 1, 2, 2]), "at": at.reshape(5, 1, 2, 2)}
+    net = model([*nodes, node("MatMul", "c v", "y")], {"x": [5, 3]}, ["y"], weights)
     onnx.save(net, grown / "net.onnx")
     np.save(grown / "x.npy", x)
     run(grown, "-c", EXPLAIN, str(grown))
 
     x, w, v = (array.astype(np.float64) for array in (x, w, v))
     b = np.arctan(x @ w)
-    c = np.cumsum(b, 1)
+    c = np.zeros((5, 16))
+    c.ravel()[at] = b
     y = c @ v
     best = y.argmax(1)
-    back = lambda g: np.cumsum(g[:, ::-1], 1)[:, ::-1]
+    back = lambda g: g.ravel()[at]
     gradient = (back(v.T[best]) / (1 + (x @ w) ** 2)) @ w.T
     np.testing.assert_allclose(np.load(grown / "gradient.npy"), gradient, rtol=1e-5, atol=1e-6)
 
     positive = np.maximum(v, 0)
     r = np.abs(c) * (positive.T[best] * (y.max(1) / (np.abs(c) @ positive)[range(5), best])[:, None])
-    r = np.abs(b) * back(r / np.cumsum(np.abs(b), 1))
+    r = back(r)  # as |b| gets of |b|
     r = np.abs(x) * ((r / (np.abs(x) @ np.maximum(w, 0))) @ np.maximum(w, 0).T)
     np.testing.assert_allclose(np.load(grown / "cautious.npy"), r, rtol=1e-4, atol=1e-5)
 

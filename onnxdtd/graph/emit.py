@@ -14,7 +14,7 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnxdtd.graph.tensors import Graph, Node, Shape, Tensor, Value
 
 # Operators whose result is not of the type of their first input. Cast names its own.
-RESULT_TYPES = dict.fromkeys(("Shape", "Size", "ArgMax"), np.int64) | dict.fromkeys(
+RESULT_TYPES = dict.fromkeys(("Shape", "Size", "ArgMax", "ArgMin"), np.int64) | dict.fromkeys(
     ("Equal", "Less", "Greater", "GreaterOrEqual", "And"), np.bool_
 )
 

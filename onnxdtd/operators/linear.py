@@ -13,7 +13,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from onnxdtd.graph.emit import Emit, dims
+from onnxdtd.graph.emit import Emit, dims, wide
 from onnxdtd.graph.tensors import Node, Tensor, Value, as_tensor
 from onnxdtd.operators import fits, heads, narrowed, places, sizes, spread
 from onnxdtd.operators.layer import (
@@ -305,6 +305,18 @@ enter(
 )
 
 
+def mean(e: Emit, node: Node, active: Active) -> Layer:
+    """The mean of several tensors"""
+    part, y = 1.0 / len(node.inputs), node.outputs[0]
+    bias = [e.mul(t, part) for t in node.inputs if not active(t)]
+    slots = [sum_slot(e, t, y, part) for t in node.inputs if active(t)]
+    b = e.sum(bias) if bias else None
+    return Layer("sum" if len(slots) > 1 else "affine", slots, y, b, one_to_one=len(slots) == 1 and dims(slots[0].x) == dims(y))
+
+
+enter(replace(ENTRYWISE, op="Mean", linear=mean, sign=if_inputs_are))
+
+
 def negate(e: Emit, node: Node, active: Active) -> Layer:
     """y = −x"""
     x, y = node.inputs[0], node.outputs[0]
@@ -312,6 +324,37 @@ def negate(e: Emit, node: Node, active: Active) -> Layer:
 
 
 enter(Operator("Neg", kind=LINEAR, linear=negate, cost=each_entry, axes=spread.broadcast, places=places.still))
+
+
+def scatter_add(e: Emit, node: Node, active: Active) -> Layer:
+    """y = x + Σ updates, each added in its place: a sum as any other, whose second adjoint reads these places."""
+    (x, index, updates), y = node.inputs, node.outputs[0]
+    if node.op == "ScatterND":
+        read = lambda s: e("GatherND", s, index)
+    else:
+        read = lambda s: e("GatherElements", s, index, axis=node.attrs.get("axis", 0))
+    nothing = e.full(0.0, e.shape(x), wide(x.dtype))
+    forward = lambda u, w: e(node.op, nothing, index, e.mul(u, w), **node.attrs)
+    added = Slot(updates, 1.0, forward, lambda s, w: e.mul(read(s), w))
+    slots = [slot for slot in (sum_slot(e, x, y), added) if active(slot.x)]
+    bias = None if len(slots) > 1 else x if active(updates) else forward(updates, 1.0)
+    return Layer("sum", slots, y, bias)
+
+
+SCATTERED = replace(ENTRYWISE, linear=scatter_add, sign=if_inputs_are, places=None)
+enter(replace(SCATTERED, op="ScatterElements.add", axes=spread.scattered))
+enter(replace(SCATTERED, op="ScatterND.add", axes=spread.scattered_nd))
+
+
+def cum_sum(e: Emit, node: Node, active: Active) -> Layer:
+    """y_t = Σ_{s ≤ t} x_s; the adjoint sums from the other end."""
+    x, axis, y = only_first(node, active), node.inputs[1], node.outputs[0]
+    back = {**node.attrs, "reverse": 1 - node.attrs.get("reverse", 0)}
+    forward = lambda x, w: e.mul(e("CumSum", x, axis, **node.attrs), w)
+    return Layer("average", [Slot(x, 1.0, forward, lambda s, w: e("CumSum", e.mul(s, w), axis, **back))], y)
+
+
+enter(Operator("CumSum", kind=LINEAR, linear=cum_sum, cost=each_entry, sign=if_inputs_are, axes=spread.cumulated))
 
 
 def einsum(e: Emit, node: Node, active: Active) -> Layer:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from math import prod
 
 import numpy as np
 
-from onnxdtd.graph.emit import Emit, dims, wide
+from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import heads, places, sizes, spread
 from onnxdtd.operators.layer import constant_value, count, is_float, optional, reduced_axes, shape_of
@@ -189,12 +191,16 @@ def cut(node: Node) -> list[int] | None:
 
 def selected(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Any selection or repetition: the operator itself, applied to the numbers of the entries, tells where each came from."""
-    x = node.inputs[0]
-    end = e("Reshape", e.size(x), e.constant(np.zeros(0, np.int64)))
-    numbers = e("Reshape", e("Range", e.constant(np.asarray(0)), end, e.constant(np.asarray(1))), e.shape(x))
+    x, numbers = node.inputs[0], numbered(e, node.inputs[0])
     others = [None if is_float(t.dtype) else t for t in node.inputs[1:]]  # the fill value of a Pad that fills nothing
     source = e(node.op, numbers, *others, **node.attrs)
     yield 0, scattered(e, x, source, first(relevance))
+
+
+def numbered(e: Emit, x: Tensor) -> Tensor:
+    """The numbers of the entries of ``x``, counted in row-major order."""
+    end = e("Reshape", e.size(x), e.constant(np.zeros(0, np.int64)))
+    return e("Reshape", e("Range", e.constant(np.asarray(0)), end, e.constant(np.asarray(1))), e.shape(x))
 
 
 enter(
@@ -202,6 +208,10 @@ enter(
         MOVED, op="Gather", flow=selected, on_the_way=True, axes=spread.gathered, counted=sizes.picked, places=places.gathered
     )
 )
+
+enter(replace(MOVED, op="GatherND", flow=selected, on_the_way=True, axes=spread.gathered_nd))
+
+enter(replace(MOVED, op="Compress", flow=selected, axes=spread.compressed))
 
 enter(replace(MOVED, op="Expand", flow=selected, on_the_way=True, axes=spread.expanded))
 
@@ -215,6 +225,86 @@ def scattered(e: Emit, x: Tensor, source: Tensor, relevance: Tensor) -> Tensor:
     index, values = e("Reshape", source, flat), e("Reshape", relevance, flat)
     total = e("ScatterElements", empty, index, values, axis=0, reduction="add")
     return e("Reshape", total, e.shape(x))
+
+
+def picked(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """Each to the entry that it was taken from; some are taken several times."""
+    x, index = node.inputs
+    nothing = e.full(0.0, e.shape(x), first(relevance).dtype)
+    yield 0, e("ScatterElements", nothing, index, first(relevance), axis=node.attrs.get("axis", 0), reduction="add")
+
+
+enter(replace(MOVED, op="GatherElements", flow=picked, on_the_way=True, axes=spread.picked))
+
+
+def overwritten(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """To what was written where something was; where several were written in one place, to one of them."""
+    x, index, updates = node.inputs
+    nothing = e.full(0.0, e.shape(updates), first(relevance).dtype)
+    yield 0, e(node.op, first(relevance), index, nothing, **node.attrs)
+    read = partial(e, "GatherND") if node.op == "ScatterND" else partial(e, "GatherElements", axis=node.attrs.get("axis", 0))
+    written = read(first(relevance), index)
+    if not is_one_to_one(node):
+        numbers = numbered(e, updates)
+        place = e(node.op, e("Expand", e.constant(np.asarray(0)), e.shape(x)), index, numbers, **node.attrs)
+        written = e("Where", e("Equal", read(place, index), numbers), written, 0.0)
+    yield 2, written
+
+
+def is_one_to_one(node: Node) -> bool:
+    """Is it known that no two updates are written in one place?"""
+    x, index = node.inputs[:2]
+    sizes, values = known(dims(x)), constant_value(index)
+    if sizes is None or values is None:
+        return False
+    if node.op == "ScatterND":
+        depth = values.shape[-1]
+        places, sizes = values.reshape(-1, depth).T, sizes[:depth]
+    else:
+        places = np.indices(values.shape).reshape(values.ndim, -1)
+        places[node.attrs.get("axis", 0) % values.ndim] = values.reshape(-1)
+    flat = sum((column % size) * prod(sizes[i + 1 :]) for i, (column, size) in enumerate(zip(places, sizes, strict=True)))
+    return len(np.unique(flat)) == places.shape[1]
+
+
+OVERWRITTEN = replace(MOVED, flow=overwritten, constants=True)
+enter(replace(OVERWRITTEN, op="ScatterElements", axes=spread.scattered))
+enter(replace(OVERWRITTEN, op="ScatterND", axes=spread.scattered_nd))
+
+
+def top(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """Each to the entry that it is, which the second output names."""
+    x, index = node.inputs[0], node.outputs[1]
+    nothing = e.full(0.0, e.shape(x), first(relevance).dtype)
+    yield 0, e("ScatterElements", nothing, index, first(relevance), axis=node.attrs.get("axis", -1))
+
+
+enter(replace(MOVED, op="TopK", flow=top, chooses=(1, np.dtype(np.int64)), axes=spread.top))
+
+
+def triangle(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """What was set to zero is."""
+    yield 0, e("Trilu", first(relevance), *node.inputs[1:], **node.attrs)
+
+
+enter(replace(MOVED, op="Trilu", flow=triangle, on_the_way=True, axes=spread.triangle, constants=True, places=places.still))
+
+
+def reversed_back(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """In the order that it was in, by doing the same again."""
+    yield 0, e("ReverseSequence", first(relevance), *node.inputs[1:], **node.attrs)
+
+
+enter(
+    replace(
+        MOVED,
+        op="ReverseSequence",
+        flow=reversed_back,
+        axes=spread.reversed_sequences,
+        hands_on=ALL,
+        places=places.still,
+    )
+)
 
 
 def chosen(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
@@ -279,8 +369,8 @@ enter(
 )
 
 
-def global_max(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
-    """To the largest entry over the reduced axes, which are brought to the end and flattened to find it."""
+def extreme_along(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """To the largest entry, or the smallest, over the reduced axes, which are brought to the end and flattened to find it."""
     x = node.inputs[0]
     rank = len(shape_of(x))
     axes = reduced_axes(node, rank)
@@ -291,7 +381,8 @@ def global_max(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int,
     last = e.constant(np.asarray([int(size)])) if isinstance(size, float) else size
     shape = e("Concat", e.shape(moved, 0, len(kept)), last, axis=0)
     rows = e("Reshape", moved, shape)
-    winner = e("ArgMax", rows, axis=-1, keepdims=1)
+    search = "ArgMin" if node.op == "ReduceMin" else "ArgMax"
+    winner = e(search, rows, axis=-1, keepdims=1)
     values = e("Reshape", first(relevance), e("Shape", winner))
     nothing = e.full(0.0, e("Shape", rows), first(relevance).dtype)
     taken = e("ScatterElements", nothing, winner, values, axis=-1)
@@ -303,7 +394,7 @@ enter(
     Operator(
         "GlobalMaxPool",
         kind=ROUTE,
-        flow=global_max,
+        flow=extreme_along,
         sign=if_inputs_are,
         keeps_zeros=True,
         axes=spread.pooled,
@@ -311,7 +402,10 @@ enter(
     )
 )
 
-enter(Operator("ReduceMax", kind=ROUTE, flow=global_max, sign=if_inputs_are, keeps_zeros=True, axes=spread.reduced))
+enter(
+    Operator("ReduceMax", kind=ROUTE, flow=extreme_along, sign=if_inputs_are, keeps_zeros=True, axes=spread.reduced),
+    "ReduceMin",
+)
 
 
 def extreme(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:

@@ -23,12 +23,12 @@ def undefined(op: str) -> str:
 
 enter(Operator("Shape", kind=CONSTANT, counted=sizes.shape))
 enter(Operator("Size", kind=CONSTANT, counted=sizes.size))
-enter(Operator("ConstantOfShape", kind=CONSTANT))
+enter(Operator("ConstantOfShape", kind=CONSTANT), "EyeLike")
 
 # Entry by entry
 
 enter(Operator("Mod", axes=spread.broadcast, counted=sizes.remainder))
-enter(Operator("Ceil", axes=spread.broadcast), "Floor", "Round", "Sign", "Mean", "BitShift", "Swish")
+enter(Operator("Ceil", axes=spread.broadcast), "Floor", "Round", "Sign", "BitShift", "Swish")
 enter(Operator("Sin", axes=spread.broadcast), "Cos", "Tan", "Asin", "Acos", "Atan")
 enter(Operator("Sinh", axes=spread.broadcast), "Cosh", "Asinh", "Acosh", "Atanh")
 enter(Operator("And", kind=CHOICE, axes=spread.broadcast), "Or", "Xor", "Not", "IsNaN", "IsInf")
@@ -40,12 +40,10 @@ enter(Operator("CastLike", axes=spread.as_the_first), "Imputer", "Shrink")
 
 # Over some axes
 
-enter(Operator("ReduceMin", axes=spread.reduced), "ReduceProd", "ReduceLogSum", "ReduceLogSumExp")
+enter(Operator("ReduceProd", axes=spread.reduced), "ReduceLogSum", "ReduceLogSumExp")
 enter(Operator("Hardmax", sign=always, axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)])))
 enter(Operator("LpNormalization", axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)])))
 enter(Operator("MeanVarianceNormalization", axes=spread.normalised(lambda node, rank: node.attrs.get("axes", [0, 2, 3]))))
-enter(Operator("Trilu", axes=spread.normalised(lambda node, rank: [-2, -1])))
-enter(Operator("CumSum", axes=spread.cumulated))
 enter(Operator("LpPool", axes=spread.pooled, channels=places.FIRST))
 enter(Operator("GlobalLpPool", axes=spread.pooled))
 enter(Operator("OneHot", axes=spread.one_hot))
@@ -53,9 +51,9 @@ enter(Operator("FeatureVectorizer", axes=spread.concatenated))  # columns side b
 
 # Entries that are elsewhere than they were
 
-enter(Operator("TopK", chooses=(1, INTEGERS), axes=spread.top, moves=True))
-enter(Operator("GatherElements", axes=spread.picked, moves=True), "ScatterElements")
-enter(Operator("Compress", moves=True), "GatherND", "ScatterND", "ReverseSequence", "GridSample", "Unique")
+enter(Operator("GridSample", moves=True), "Unique")
+enter(Operator("ScatterElements.mul", axes=spread.scattered, moves=True), "ScatterElements.max", "ScatterElements.min")
+enter(Operator("ScatterND.mul", axes=spread.scattered_nd, moves=True), "ScatterND.max", "ScatterND.min")
 enter(Operator("NonMaxSuppression", kind=CHOICE, chooses=(0, INTEGERS)))
 
 # Layers whose channels are known

@@ -12,6 +12,7 @@ from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.axes import Axes, Entry
 from onnxdtd.operators.factors import Axis, product, size_of
 from onnxdtd.operators.layer import NotLinear, constant_value, optional, reduced_axes
+from onnxdtd.operators.positions import counting
 from onnxdtd.operators.sizes import Values
 from onnxdtd.operators.table import CONSTANT, Operator, Spread, of
 
@@ -294,10 +295,15 @@ def tiled(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
 
 def concatenated(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Joined along an axis"""
+    return _joined(axes, node, node.attrs.get("axis", 1))
+
+
+def _joined(axes: Axes, node: Node, axis: int) -> Sequence[Sequence[Entry] | None]:
+    """Of all inputs the entries along an axis go into one; the other axes are one and the same."""
     operands = [entries for t in node.inputs if (entries := axes.entries(t)) is not None]
     if not operands or len({len(entries) for entries in operands}) != 1:
         return [None]
-    axis = node.attrs.get("axis", 1) % len(operands[0])
+    axis %= len(operands[0])
     axes.mix(node, *(entries[axis] for entries in operands))
     others = (
         axes.broadcast(node, [[1 if i == axis else entry for i, entry in enumerate(entries)] for entries in operands]) or []
@@ -345,14 +351,85 @@ def gathered(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     return [[*data[:axis], *numbers, *data[axis + 1 :]]]
 
 
+def gathered_nd(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Entries by an index that has a column for each of the first axes"""
+    data, index = (axes.entries(t) for t in node.inputs)
+    depth, front = (dims(node.inputs[1]) or [None])[-1], node.attrs.get("batch_dims", 0)
+    if data is None or index is None or depth is None:
+        return [None]
+    held = [*(axes.broadcast(node, [data[:front], index[:front]]) or []), *index[front:-1]]
+    ahead = counting(axes, node.inputs[1])
+    for column, entry in enumerate(data[front : front + depth]):
+        place = ahead.get(column)
+        if place is None:
+            axes.mix(node, entry)
+        else:
+            held[place] = _one(axes, node, entry, held[place])
+    return [[*held, *data[front + depth :]]]
+
+
+def scattered_nd(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """The same the other way round: what is written where the index says"""
+    data, index, updates = (axes.entries(t) for t in node.inputs)
+    depth = (dims(node.inputs[1]) or [None])[-1]
+    if data is None or index is None or updates is None or depth is None:
+        return [None]
+    ahead, rows = counting(axes, node.inputs[1]), len(index) - 1
+    axes.mix(node, *(data[i] for i in range(depth) if i not in ahead))
+    axes.mix(node, *(updates[i] for i in range(rows) if i not in ahead.values()))
+    sizes = dims(node.outputs[0]) or [None] * len(data)
+    front = [_one(axes, node, data[i], updates[ahead[i]]) if i in ahead else sizes[i] for i in range(depth)]
+    return [[*front, *(axes.broadcast(node, [data[depth:], updates[rows:]]) or [])]]
+
+
+def _one(axes: Axes, node: Node, *entries: Entry) -> Entry:
+    """Several entries that are one axis."""
+    known = [entry for entry in entries if isinstance(entry, tuple)]
+    return axes.same(node, known) if known else entries[0]
+
+
 def picked(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Entries along an axis, each by a number of its own"""
-    data = axes.entries(node.inputs[0])
+    data, index = (axes.entries(t) for t in node.inputs)
     if data is None:
         return [None]
     axis = node.attrs.get("axis", 0) % len(data)
     axes.mix(node, data[axis])
-    return [axes.resized(node, data, node.outputs[0].shape, sure=True)]
+    shape, found = node.outputs[0].shape or [None] * len(data), list[Entry]()
+    for i, entry in enumerate(data):
+        same = index is not None and i != axis and isinstance(entry, tuple) and entry == index[i]
+        found += [entry] if same else axes.resized(node, [entry], [shape[i]], sure=True)
+    return [found]
+
+
+def scattered(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """The same the other way round"""
+    return _joined(axes, node, node.attrs.get("axis", 0))
+
+
+def compressed(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Some entries of an axis, or of all"""
+    if "axis" in node.attrs:
+        return _along(axes, node, [node.attrs["axis"]])
+    axes.mix(node, *(axes.entries(node.inputs[0]) or ()))
+    return [[(dims(node.outputs[0]) or [None])[0]]]
+
+
+def triangle(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Entry by entry, but differently along the last two axes"""
+    entries = axes.entries(node.inputs[0])
+    axes.tell(node, *(entries or ())[-2:])
+    return [entries]
+
+
+def reversed_sequences(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """In another order along one axis, for each entry of another by its length"""
+    entries = axes.entries(node.inputs[0])
+    if entries is not None:
+        axes.mix(node, entries[node.attrs.get("time_axis", 0)])
+        if not axes.depends(node.inputs[1]):
+            axes.tell(node, entries[node.attrs.get("batch_axis", 1)])
+    return [entries]
 
 
 def one_hot(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:

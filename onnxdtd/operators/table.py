@@ -166,8 +166,9 @@ def enter(operator: Operator, *others: str) -> None:
 
 
 def of(node: Node) -> Operator:
-    """What is known of the operator of a node."""
-    return OPERATORS.get(node.op, UNKNOWN) if node.domain in DOMAINS else UNKNOWN
+    """What is known of the operator of a node; one that reduces what falls into one place has an entry for each reduction."""
+    way = node.attrs.get("reduction", "none")
+    return OPERATORS.get(node.op if way == "none" else f"{node.op}.{way}", UNKNOWN) if node.domain in DOMAINS else UNKNOWN
 
 
 def named(op: str) -> Operator:

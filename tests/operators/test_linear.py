@@ -21,7 +21,7 @@ from onnxdtd.graph.emit import Emit
 from onnxdtd.operators import windows as lowering
 from onnxdtd.operators.layer import Layer, NotLinear, Slot
 from onnxdtd.operators.linear import followed_by
-from onnxdtd.operators.table import OPERATORS
+from onnxdtd.operators.table import OPERATORS, of
 from onnxdtd.request import Request
 
 DYNAMIC = (False, True)  # are the batch and the sizes unknown before run time?
@@ -66,7 +66,7 @@ class Case:
 
 def layer_of(bench: Bench, active: Sequence[str], position: int = 0) -> Layer:
     built = bench.nodes[position]
-    return OPERATORS[built.op].linear(bench.e, built, lambda tensor: tensor.name in active)
+    return of(built).linear(bench.e, built, lambda tensor: tensor.name in active)
 
 
 def maps(bench: Bench, layer: Layer, weight: Callable[[Emit, Slot], Any] = lambda e, slot: slot.w) -> Session:
@@ -430,7 +430,35 @@ RESIZE = [
     ),
 ]
 
-TABLE = [*EINSUM, *RESIZE, *CONV, *CONV_TRANSPOSE, *AVERAGE, *REDUCE, *GEMM, *MATMUL, *ELEMENTWISE]
+# ---- sums that gather ------------------------------------------------------------------------------------------------
+
+INTO = {"i": np.array([[[0, 2, 2, 0]], [[1, 0, -1, 1]]])}  # along axis 1 of [2, 3, 4]
+PLACES = {"i": np.array([[0, 2], [1, 0], [0, -1]])}
+SUMS = pairs(
+    [
+        Case("CumSum", {"x": (2, 3, 4)}, {"axis": np.array(axis)}, {"exclusive": exclusive, "reverse": reverse}, dtype=DOUBLE)
+        for axis, exclusive, reverse in pairs([1, 2, -3], [0, 1], [0, 1])
+    ]
+    + [
+        Case(op, x, at | constants, {"reduction": "add"} | attrs, "x i z", None, 18, DOUBLE)
+        for op, at, z, attrs in [
+            ("ScatterElements", INTO, (2, 1, 4), {"axis": 1}),
+            ("ScatterND", PLACES, (3, 4), {}),
+        ]
+        for x, constants in [
+            ({"x": (2, 3, 4), "z": z}, {}),
+            ({"x": (2, 3, 4)}, {"z": z}),
+            ({"z": z}, {"x": (2, 3, 4)}),
+        ]
+    ]
+    + [
+        Case("Mean", {"x": (2, 3), "z": (3,)}, {"c": (2, 1)}, {}, "c x z", None, exact=False),
+        Case("Mean", {"x": (2, 3)}, {}, {}, "x"),
+    ],
+    DYNAMIC,
+)
+
+TABLE = [*SUMS, *EINSUM, *RESIZE, *CONV, *CONV_TRANSPOSE, *AVERAGE, *REDUCE, *GEMM, *MATMUL, *ELEMENTWISE]
 
 
 @pytest.mark.parametrize(("case", "dynamic"), TABLE, ids=str)
@@ -439,7 +467,8 @@ def test_inner_product(case, dynamic):
 
 
 def test_every_operator_is_in_the_table():
-    assert {case.op for case, _ in TABLE} == {op for op, entry in OPERATORS.items() if entry.linear}
+    keys = {f"{case.op}.{case.attrs['reduction']}" if "reduction" in case.attrs else case.op for case, _ in TABLE}
+    assert keys == {op for op, entry in OPERATORS.items() if entry.linear}
 
 
 # ---- geometries nobody thought of ------------------------------------------------------------------------------------

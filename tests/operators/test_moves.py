@@ -96,7 +96,7 @@ class Move:
     def model(self, dynamic: bool) -> ModelProto:
         shapes = {"x": self.x} | ({} if self.z is None else {"z": self.z})
         inputs = {name: symbolic(shape, range(len(shape))) if dynamic else list(shape) for name, shape in shapes.items()}
-        ints = {name: np.asarray(value, np.int64) for name, value in self.ints.items()}
+        ints = {name: np.asarray(value) for name, value in self.ints.items()}  # or truth values
         made = node(self.op, self.inputs or " ".join([*inputs, *ints]), self.outputs, **self.attrs)
         return model([made], inputs, self.outputs.split(), ints, opset=self.opset)
 
@@ -105,7 +105,7 @@ def check_move(move: Move, dynamic: bool) -> None:
     rng = np.random.default_rng(0)
     x = {"x": integers(rng, *move.x)} | ({} if move.z is None else {"z": integers(rng, *move.z)})
     proto = move.model(dynamic)
-    in_numpy = lambda arrays, fill: move.same(*arrays, fill) if "Pad" in move.op else move.same(*arrays)
+    in_numpy = lambda arrays, fill: move.same(*arrays, fill) if move.op in ("Pad", "Trilu") else move.same(*arrays)
     outputs = as_list(in_numpy(list(x.values()), 0))
     for expected, y in zip(outputs, Session(proto)(**x).values(), strict=True):
         np.testing.assert_array_equal(y, expected)
@@ -221,6 +221,54 @@ MOVES = [
 ]
 
 
+def written(x: np.ndarray, z: np.ndarray, at: Any) -> np.ndarray:
+    """x with z written at some places."""
+    result = x.copy()
+    result[at] = z
+    return result
+
+
+AT = [[[0, 1, 2, 0]], [[2, 0, -1, 1]]]  # along axis 1 of [2, 3, 4]
+MOVES += [
+    Move("GatherND", lambda x: x[[0, 1, 0], [1, -1, 1]], ints={"i": [[0, 1], [1, -1], [0, 1]]}),
+    Move("GatherND", lambda x: x[[0, 1], [2, 0]], ints={"i": [[2], [0]]}, attrs={"batch_dims": 1}),
+    Move("GatherElements", lambda x: np.take_along_axis(x, np.array(AT), 1), ints={"i": AT}, attrs={"axis": 1}),
+    Move("GatherElements", lambda x: x[[0, 0, 1], :1, :1], ints={"i": [[[0]], [[0]], [[1]]]}),
+    Move("Compress", lambda x: x[:, [0, 2]], ints={"c": [True, False, True]}, attrs={"axis": -2}),
+    Move("Compress", lambda x: x.ravel()[[1, 3]], ints={"c": [False, True, False, True]}),
+    Move(
+        "ScatterElements",
+        lambda x, z: written(x, z, (np.arange(2)[:, None, None], np.array(AT), np.arange(4))),
+        z=(2, 1, 4),
+        ints={"i": AT},
+        attrs={"axis": 1},
+        inputs="x i z",
+    ),
+    Move(
+        "ScatterND",
+        lambda x, z: written(x, z, ([0, 1], [2, -3])),
+        z=(2, 4),
+        ints={"i": [[0, 2], [1, -3]]},
+        inputs="x i z",
+    ),
+    Move("Trilu", lambda x, fill: np.where(np.tri(3, 4, 1, bool), x, fill), ints={"k": 1}, attrs={"upper": 0}),
+    Move("Trilu", lambda x, fill: np.where(np.tri(3, 4, -1, bool), fill, x)),
+    Move(
+        "ReverseSequence",
+        lambda x: np.stack([x[[1, 0, 2, 3], 0], x[[2, 1, 0, 3], 1]], 1),
+        x=(4, 2, 3),
+        ints={"lengths": [2, 3]},
+    ),
+    Move(
+        "ReverseSequence",
+        lambda x: np.stack([x[0, [1, 0, 2]], x[1, [2, 1, 0]]]),
+        x=(2, 3, 2),
+        ints={"lengths": [2, 3]},
+        attrs={"batch_axis": 0, "time_axis": 1},
+    ),
+]
+
+
 @DYNAMIC
 @pytest.mark.parametrize("move", MOVES, ids=str)
 def test_move(move, dynamic):
@@ -238,6 +286,38 @@ def test_pad_with_a_fill_value(mode):
         expected[:, 1] += sent["y"][:, 0] + sent["y"][:, 6]
         expected[:, 2] += sent["y"][:, 5]
     np.testing.assert_array_equal(found["x"], expected)
+
+
+@pytest.mark.parametrize("op", ["ScatterND", "ScatterElements"])
+def test_of_two_updates_in_one_place_one_is_there(op):
+    """Whichever it is (onnx does not say): relevance goes there, all of it."""
+    x, z, at = integers(np.random.default_rng(0), 5), np.arange(3, dtype=FLOAT), np.array([1, 3, -4])
+    nodes = [node(op, "x i z", "y")]
+    index = at[:, None] if op == "ScatterND" else at
+    for given in ({"i": index}, {}):
+        proto = model([*([] if given else [node("Cast", "f", "i", to=TensorProto.INT64)]), *nodes], {
+            "x": [5], "z": [3], **({} if given else {"f": list(index.shape)})}, ["y"], given)  # fmt: skip
+        bench = Bench(proto)
+        pairs = dict(OPERATORS[op].flow(bench.e, bench.nodes[-1], [bench.input("R", bench.tensors["y"])]))
+        feeds = {"x": x, "z": z} | ({} if given else {"f": index.astype(FLOAT)})
+        sent = np.array([1, 2, 3, 4, 5], FLOAT)
+        found = bench.session({"to x": pairs[0], "to z": pairs[2]})(**feeds, R=sent)
+        np.testing.assert_array_equal(found["to x"], [1, 0, 3, 0, 5])
+        assert found["to z"].tolist() in ([2, 4, 0], [0, 4, 2])
+        assert found["y"][1] == z[found["to z"] == 2]
+
+
+@DYNAMIC
+@pytest.mark.parametrize("attrs", [{}, {"axis": 1}, {"axis": 0, "largest": 0}, {"axis": -1, "sorted": 0}], ids=str)
+def test_top(attrs, dynamic):
+    """The k-th entry takes the relevance of the k-th largest."""
+    x = np.random.default_rng(0).permutation(24).reshape(2, 3, 4).astype(FLOAT)
+    proto = model([node("TopK", "x k", "y i", **attrs)], {"x": symbolic(x.shape) if dynamic else x.shape}, ["y"], {"k": [2]})
+    bench = Bench(proto)
+    ((_, found),) = OPERATORS["TopK"].flow(bench.e, bench.nodes[0], [bench.input("R", bench.tensors["y"]), None])
+    session = bench.session({"found": found})
+    y = Session(proto)(x=x)["y"]
+    np.testing.assert_array_equal(session(x=x, R=y)["found"], np.where(np.isin(x, y), x, 0))
 
 
 def test_constants_side_by_side_with_the_input_take_their_share_away():
@@ -356,6 +436,17 @@ def test_reduce_max(axes, keepdims, opset, dynamic):
 
 
 @DYNAMIC
+def test_reduce_min(dynamic):
+    """To the first of the smallest."""
+    x = integers(np.random.default_rng(0), 2, 3, 4, low=-1, high=2)
+    proto = model([node("ReduceMin", "x", "y", axes=[0, 2])], {"x": symbolic(x.shape) if dynamic else x.shape}, ["y"])
+    found, sent = arrivals(proto, {"x": x})
+    np.testing.assert_array_equal(Session(proto)(x=x)["y"], x.min((0, 2), keepdims=True))
+    windows = reduced_windows(x.shape, [0, 2])
+    np.testing.assert_array_equal(found["x"].ravel(), oracle.max_route(-x.ravel(), windows, sent["y"].ravel()))
+
+
+@DYNAMIC
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5), (1, 2, 2, 3, 2)], ids=str)
 def test_global_max_pool(shape, dynamic):
     check_route(node("GlobalMaxPool", "x", "y"), shape, reduced_windows(shape, range(2, len(shape))), dynamic)
@@ -383,8 +474,8 @@ def test_routes_keep_float64():
 
 def test_every_operator_is_tested():
     kinds = {kind: {op for op, entry in OPERATORS.items() if entry.kind == kind} for kind in (MOVE, ROUTE)}
-    assert kinds[MOVE] == {move.op for move in MOVES} | {"Where"}
-    assert kinds[ROUTE] == {"MaxPool", "GlobalMaxPool", "ReduceMax", "Max", "Min"}
+    assert kinds[MOVE] == {move.op for move in MOVES} | {"Where", "TopK"}
+    assert kinds[ROUTE] == {"MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Max", "Min"}
 
 
 # ---- signs -----------------------------------------------------------------------------------------------------------

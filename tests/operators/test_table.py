@@ -56,7 +56,11 @@ class Case:
 
     def proto(self, op: str) -> ModelProto:
         return model(
-            [node(op, self.inputs, self.outputs, **self.attrs)], {"x": self.shape}, ["y"], self.constants, opset=self.opset
+            [node(op.partition(".")[0], self.inputs, self.outputs, **self.attrs)],
+            {"x": self.shape},
+            ["y"],
+            self.constants,
+            opset=self.opset,
         )
 
 
@@ -67,13 +71,16 @@ def ints(*values: int) -> np.ndarray:
 GRID = {"s": np.array(0.5, FLOAT), "z": np.array(0, np.uint8)}
 ONE = {"c": np.ones((4, 1, 1), FLOAT)}
 NORMED = {"g": np.ones(4, FLOAT), "b": np.zeros(4, FLOAT)}
+SCATTER = {"i": np.tile(ints(1, 0), (2, 4, 3, 1)), "u": np.ones((2, 4, 3, 2), FLOAT)}
+SCATTER_ND = {"i": np.stack(np.meshgrid(ints(0, 1), ints(3, 0), indexing="ij"), -1), "u": np.ones((2, 2, 3, 3), FLOAT)}
 CASES = {
-    **dict.fromkeys(("Add", "Sub", "Sum", "Mul", "Div", "Max", "Min"), Case("x c", ONE)),
+    **dict.fromkeys(("Add", "Sub", "Sum", "Mean", "Mul", "Div", "Max", "Min"), Case("x c", ONE)),
     **dict.fromkeys(("MaxPool", "AveragePool"), Case(attrs={"kernel_shape": [2, 2]})),
     **dict.fromkeys(("SpaceToDepth", "DepthToSpace"), Case(attrs={"blocksize": 2}, shape=(2, 4, 4, 4))),
     **dict.fromkeys(("InstanceNormalization",), Case("x g b", NORMED)),
     **dict.fromkeys(
-        ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceL1", "ReduceL2", "ReduceSumSquare"), Case("x a", {"a": ints(2, 3)})
+        ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare"),
+        Case("x a", {"a": ints(2, 3)}),
     ),
     "MatMul": Case("x w", {"w": eighths(RNG, 3, 5, low=0)}),
     "Gemm": Case("x w", {"w": eighths(RNG, 4, 5, low=0)}, shape=(2, 4)),
@@ -92,6 +99,17 @@ CASES = {
     "Pad": Case("x p", {"p": ints(0, 0, 1, 0, 0, 0, 0, 1)}),
     "Slice": Case("x s e a", {"s": ints(1), "e": ints(3), "a": ints(1)}),
     "Gather": Case("x i", {"i": ints(2, 0)}, {"axis": 1}),
+    "GatherND": Case("x i", {"i": ints(2, 0, 0, 0).reshape(2, 2, 1)}, {"batch_dims": 1}),
+    "GatherElements": Case("x i", {"i": np.tile(ints(1, 0), (2, 4, 3, 1))}, {"axis": 3}),
+    "ScatterElements": Case("x i u", SCATTER, {"axis": 3}),
+    "ScatterElements.add": Case("x i u", SCATTER, {"axis": 3, "reduction": "add"}),
+    "ScatterND": Case("x i u", SCATTER_ND),
+    "ScatterND.add": Case("x i u", SCATTER_ND, {"reduction": "add"}),
+    "Compress": Case("x c", {"c": np.array([True, False, True])}, {"axis": 1}),
+    "TopK": Case("x k", {"k": ints(2)}, {"axis": 1}, outputs="y i"),
+    "CumSum": Case("x a", {"a": np.array(1)}),
+    "Trilu": Case(),
+    "ReverseSequence": Case("x l", {"l": ints(2, 3)}, {"batch_axis": 0, "time_axis": 1}),
     "Expand": Case("x s", {"s": ints(2, 4, 3)}, shape=(2, 1, 3)),
     "Tile": Case("x r", {"r": ints(1, 2, 1, 1)}),
     "Where": Case("c x n", {"c": np.array([True, False, True]), "n": np.float32(2)}),
@@ -339,7 +357,7 @@ ROOT = Path(onnxdtd.__file__).parent
 MINE = {
     "graph/branches.py": "Constant If",  # a branch that is always taken
     # of what type results are
-    "graph/emit.py": "And ArgMax Cast Constant Equal Greater GreaterOrEqual If Less Loop Scan Shape Size Where",
+    "graph/emit.py": "And ArgMax ArgMin Cast Constant Equal Greater GreaterOrEqual If Less Loop Scan Shape Size Where",
     "graph/normal.py": "AveragePool ConstantOfShape LpPool MaxPool Mul Resize Scatter ScatterElements Slice Upsample",  # mends
     "graph/spelled.py": "*",  # in which operators of the standard quantised ones and those of ai.onnx.ml are spelled
     "compiler/chained.py": "Concat",  # a shortcut for

@@ -1,0 +1,64 @@
+"""Indices that count: which columns of an index name the very place that they stand in, so that samples stay where they are.
+
+Exporters write x[:, 2:6] = u and x[range(n), i] with an index that has a column for each axis, that of the samples among them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxdtd.graph.emit import dims
+from onnxdtd.graph.tensors import Tensor
+from onnxdtd.operators.axes import Axes
+from onnxdtd.operators.factors import number
+from onnxdtd.operators.layer import constant_value
+
+
+def counting(axes: Axes, index: Tensor) -> dict[int, int]:
+    """The columns of ``index``, along its last axis, that count from 0 along another axis: that axis by column."""
+    values, sizes, maker = constant_value(index), dims(index), index.producer
+    if values is not None:
+        found = [_along(column) for column in np.moveaxis(values, -1, 0)]
+    elif (
+        maker is not None and maker.op == "Concat" and sizes is not None and maker.attrs["axis"] % len(sizes) == len(sizes) - 1
+    ):
+        widths = [(dims(t) or [None])[-1] for t in maker.inputs]
+        found = [_counts(axes, t) for t in maker.inputs] if set(widths) == {1} else []
+    else:
+        found = [_counts(axes, index)] if sizes is not None and sizes[-1] == 1 else []
+    return {column: axis for column, axis in enumerate(found) if axis is not None}
+
+
+def _along(values: np.ndarray) -> int | None:
+    """The axis along which an array counts, and is the same along all others."""
+    for axis, size in enumerate(values.shape):
+        if size > 1 and np.array_equal(
+            np.moveaxis(values, axis, -1),
+            np.broadcast_to(np.arange(size), (*values.shape[:axis], *values.shape[axis + 1 :], size)),
+        ):
+            return axis
+    return None
+
+
+def _counts(axes: Axes, tensor: Tensor) -> int | None:
+    """The same of a tensor."""
+    values, node = constant_value(tensor), tensor.producer
+    if values is not None:
+        return _along(values)
+    if node is None:
+        return None
+    if node.op == "Range":
+        start, step = (constant_value(node.inputs[i]) for i in (0, 2))
+        return 0 if start is not None and step is not None and (int(start), int(step)) == (0, 1) else None
+    axis = _counts(axes, node.inputs[0]) if node.op in ("Cast", "Identity", "Unsqueeze", "Reshape", "Expand") else None
+    before, after = dims(node.inputs[0]) if axis is not None else None, dims(tensor)
+    if axis is None or before is None or after is None or node.op in ("Cast", "Identity"):
+        return axis
+    if node.op == "Expand":
+        return axis + len(after) - len(before)
+    if node.op == "Reshape":
+        wide = [i for i, size in enumerate(axes.values(node.inputs[1]) or ()) if size is None or number(size) != 1]
+        return wide[0] if len(before) == len(wide) == 1 else None
+    added = constant_value(node.inputs[1])
+    kept = [] if added is None else [i for i in range(len(after)) if i not in added.reshape(-1) % len(after)]
+    return kept[axis] if len(kept) == len(before) else None

@@ -1,0 +1,121 @@
+"""Slices assigned in place and rows picked by an index, as exporters write them: the samples are followed through the index."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from derivatives import check_numeric, normal
+from nets import DOUBLE, model, node
+from onnx import ModelProto, NodeProto
+
+import onnxdtd
+from onnxdtd.errors import ModelError
+
+TO_INT = {"to": 7}
+COUNT = [  # 0 .. n − 1, of the number of samples
+    node("Shape", "h", "sizes"),
+    node("Gather", "sizes zero", "count"),
+    node("Cast", "count", "limit", **TO_INT),
+    node("Range", "start limit unit", "range"),
+]
+TORCHSCRIPT = [  # h[:, 1:3] = u
+    *COUNT,
+    node("Reshape", "range upright", "rows"),
+    node("Add", "rows columns", "both"),
+    node("Shape", "both", "to"),
+    node("Expand", "rows to", "i0"),
+    node("Expand", "columns to", "i1"),
+    node("Unsqueeze", "i0 last", "c0"),
+    node("Unsqueeze", "i1 last", "c1"),
+    node("Concat", "c0 c1", "index", axis=-1),
+    node("ScatterND", "h index u", "z"),
+]
+DYNAMO = [
+    node("Transpose", "h", "ht", perm=[1, 0]),
+    node("Transpose", "u", "ut", perm=[1, 0]),
+    node("ScatterND", "ht below ut", "zt", reduction="none"),
+    node("Transpose", "zt", "z", perm=[1, 0]),
+]
+ADDED = [*TORCHSCRIPT[:-1], node("ScatterND", "h index u", "z", reduction="add")]
+PICKED = [  # m[range(n), argmax(u)] of m [n, 2, 2]
+    node("Reshape", "h square", "m"),
+    node("ArgMax", "u", "best", axis=1, keepdims=0),
+    *COUNT,
+    node("Unsqueeze", "range last", "c0"),
+    node("Unsqueeze", "best last", "c1"),
+    node("Concat", "c0 c1", "index", axis=-1),
+    node("GatherND", "m index", "z"),
+]
+BATCHED = [*PICKED[:2], node("Unsqueeze", "best last", "index"), node("GatherND", "m index", "z", batch_dims=1)]
+ELEMENTS = [node("TopK", "u two", "values at", axis=1), node("GatherElements", "h at", "z", axis=1)]
+INTO = [
+    node("TopK", "u two", "values at", axis=1),
+    node("Shape", "h", "whole"),
+    node("Expand", "nothing whole", "empty"),
+    node("ScatterElements", "empty at values", "z", axis=1, reduction="add"),
+]
+NETS = {"torchscript": TORCHSCRIPT, "dynamo": DYNAMO, "added": ADDED, "picked": PICKED, "batched": BATCHED}
+NETS |= {"elements": ELEMENTS, "into": INTO}
+
+
+def net(middle: Sequence[NodeProto], size: int | str, **more: Any) -> ModelProto:
+    """x -> h [n, 4] and u [n, 2] -> ``middle`` -> z -> three classes."""
+    last = 2 if middle in (PICKED, BATCHED, ELEMENTS) else 4
+    weights = {"a": normal(3, 4, seed=1), "b": normal(3, 2, seed=2), "c": normal(last, 3, seed=3)}
+    numbers = {
+        "zero": np.array(0),
+        "start": np.array(0),
+        "unit": np.array(1),
+        "two": [2],
+        "last": [-1],
+        "upright": [-1, 1],
+        "columns": [1, 2],
+    }
+    numbers |= {"below": [[1], [2]], "square": [-1, 2, 2], "nothing": np.zeros(1)} | more
+    nodes = [
+        node("MatMul", "x a", "a0"),
+        node("Relu", "a0", "h"),
+        node("MatMul", "x b", "b0"),
+        node("Softplus", "b0", "u"),
+        *middle,
+        node("MatMul", "z c", "y"),
+    ]
+    used = {name for n in nodes for name in n.input}
+    return model(
+        nodes, {"x": [size, 3]}, ["y"], {k: np.asarray(v) for k, v in (weights | numbers).items() if k in used}, DOUBLE, 18
+    )
+
+
+@pytest.mark.parametrize("size", ["n", 3])
+@pytest.mark.parametrize("name", NETS)
+def test_gradient_and_relevance(name, size):
+    """The gradient is that of differences; z+ hands on all there is, and of each sample what it gets alone."""
+    proto, x = net(NETS[name], size), normal(3, 3, seed=4)
+    check_numeric(proto, {"x": x})
+    compiled = onnxdtd.compile(proto, "dtd-z" if size == 3 else "dtd", ledger=True)
+    found = onnxdtd.Explainer(compiled)(x)
+    assert found.ledger is not None
+    np.testing.assert_allclose(found.ledger.totals()["relevance"], found.relevance["x"].sum(1), rtol=1e-9, atol=1e-12)
+    entries = {key: value for key, value in found.ledger.totals().items() if key not in ("logit", "relevance")}
+    np.testing.assert_allclose(found.relevance["x"].sum(1) + sum(entries.values()), found.logit, rtol=1e-6)
+    if size == "n":
+        alone = [onnxdtd.Explainer(compiled)(x[i : i + 1]).relevance["x"] for i in range(3)]
+        np.testing.assert_allclose(found.relevance["x"], np.concatenate(alone), rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [[[0], [1], [2]], [[1], [2], [0]]], ids=["in order", "exchanged"])
+def test_an_index_that_is_constant(rows):
+    """Samples that it leaves where they are stay apart; those that it exchanges are no samples any more."""
+    index = np.concatenate([np.tile(np.array(rows)[:, None], (1, 2, 1)), np.tile([[[1], [2]]], (3, 1, 1))], -1)
+    proto = net(TORCHSCRIPT[-1:], 3, index=index)
+    if rows[0] == [0]:
+        check_numeric(proto, {"x": normal(3, 3, seed=4)})
+        return
+    with pytest.raises(ModelError, match="no samples"):
+        onnxdtd.compile(proto, "gradient")
+
+
+def test_a_range_that_starts_elsewhere_is_not_that_of_the_samples():
+    with pytest.raises(ModelError, match="no samples"):
+        onnxdtd.compile(net(TORCHSCRIPT, "n", start=np.array(1)), "gradient")
