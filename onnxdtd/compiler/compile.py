@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from onnxdtd import contract
@@ -27,7 +26,7 @@ from onnxdtd.data.forms import PICTURE
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.graph import files, normal, shapes
 from onnxdtd.graph.emit import Emit
-from onnxdtd.graph.tensors import Graph
+from onnxdtd.graph.tensors import Graph, type_name
 from onnxdtd.labels import Labels
 from onnxdtd.method.preset import Preset
 from onnxdtd.method.toml import DEFAULTS, Library
@@ -98,7 +97,7 @@ def _check_inputs(chosen: Plan, request: Request) -> None:
 def _left_out(graph: Graph, inputs: Sequence[str], chosen: Plan) -> Iterator[str]:
     """Names the inputs that relevance is not given to."""
     explained = {t.name for t in chosen.inputs}
-    kinds = {t.name: "strings" if t.dtype == object else str(np.dtype(t.dtype)) for t in graph.inputs if t.name in inputs}
+    kinds = {t.name: "strings" if t.dtype == object else type_name(t.dtype) for t in graph.inputs if t.name in inputs}
     words = [f"{name} ({kind})" for name, kind in kinds.items() if name not in explained]
     if words:
         yield f"not explained: {', '.join(words)}; what they contribute counts as a constant"

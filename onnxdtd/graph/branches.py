@@ -11,7 +11,7 @@ def take_constant_branches(graph: onnx.GraphProto) -> int:
     count = 0
     while True:
         constants = _constants(graph)
-        found = next((i for i, n in enumerate(graph.node) if n.op_type == "If" and n.input[0] in constants), None)
+        found = next((i for i, node in enumerate(graph.node) if _is_decided(node, constants)), None)
         if found is None:
             return count
         node = graph.node[found]
@@ -25,14 +25,19 @@ def take_constant_branches(graph: onnx.GraphProto) -> int:
         count += 1
 
 
+def _is_decided(node: NodeProto, constants: dict[str, TensorProto]) -> bool:
+    """Is it an If with a constant for a condition, and as many results as its branches have?"""
+    if node.op_type != "If" or node.domain not in ("", "ai.onnx") or node.input[0] not in constants:
+        return False
+    return all(len(a.g.output) == len(node.output) for a in node.attribute)
+
+
 def _constants(graph: onnx.GraphProto) -> dict[str, TensorProto]:
     """Boolean constants by name."""
     listed = {value.name for value in graph.input}  # a caller may override those
-    found = {t.name: t for t in graph.initializer if t.data_type == TensorProto.BOOL and t.name not in listed}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            found[node.output[0]] = node.attribute[0].t
-    return found
+    found = {t.name: t for t in graph.initializer if t.name not in listed}
+    found |= {n.output[0]: a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"}
+    return {name: t for name, t in found.items() if t.data_type == TensorProto.BOOL and list(t.dims) in ([], [1])}
 
 
 def _inlined(node: NodeProto, branch: onnx.GraphProto) -> list[NodeProto]:

@@ -13,10 +13,13 @@ from typing import TypeAlias
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from onnx.external_data_helper import uses_external_data
 
 from onnxdtd import atomic
 from onnxdtd.errors import ModelError, RequestError
+from onnxdtd.graph.sound import byte_size
+
+DIGITS = 19  # of a place in a file
 
 ModelLike: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -43,6 +46,9 @@ def read(source: ModelLike) -> Source:
         data, path = (source, None) if isinstance(source, bytes) else _file_bytes(Path(source))
         proto = _parse(data, path)
     name = str(path or "the model")
+    for tensor in filter(uses_external_data, proto.graph.initializer):
+        if reason := _unreachable(tensor, path):
+            raise ModelError(f"{name}: the weight {tensor.name!r} is in another file, and {reason}")
     if not proto.graph.node:
         raise ModelError(f"{name}: no ONNX graph with nodes in it; give the .onnx file of an exported classifier")
     return Source(proto, hashlib.sha256(data).hexdigest(), path)
@@ -75,6 +81,29 @@ def _parse(data: bytes, path: Path | None) -> onnx.ModelProto:
     if any(isinstance(name, bytes) for name in names):  # what protobuf gives for a string that is none
         raise ModelError(f"{name}: has names that are not UTF-8 text; export or copy it again")
     return proto
+
+
+def _unreachable(tensor: TensorProto, path: Path | None) -> str:
+    """Why an external weight is in no file that a runtime would read, in words; as far as that is known without reading it."""
+    told = {entry.key: entry.value for entry in tensor.external_data}
+    location = told.get("location", "")
+    if not location or os.path.isabs(location) or os.path.normpath(location).split(os.sep)[0] == "..":
+        return f"its location {location!r} lies outside the model's folder; not followed"
+    spans = [told.get(key, "0") or "0" for key in ("offset", "length")]
+    if not all(text.isascii() and text.isdigit() and len(text) < DIGITS for text in spans):
+        return f"its place there is {spans[0]!r} with {spans[1]!r} bytes, which is none; export it again"
+    offset, length = map(int, spans)
+    need = byte_size(tensor)
+    if need is not None and length not in (0, need):
+        return f"has {length} bytes there, but takes {need}; export it again"
+    file = None if path is None else path.parent / location
+    if file is None or path is None or not file.exists() or not file.resolve().is_relative_to(path.parent.resolve()):
+        return ""  # nothing is said of files that are not read
+    if not file.is_file():
+        return f"{file} is no regular file"
+    size = file.stat().st_size
+    end = offset + (length or need or 0)
+    return f"{file} ends after {size} bytes, before byte {end}; copy it again, whole" if end > size else ""
 
 
 def write(proto: onnx.ModelProto, path: Path, source: Path | None = None, weights: str | None = None) -> None:
@@ -170,5 +199,9 @@ def _is_there(origin: Path, copy: Path) -> bool:
 
 def locations(proto: onnx.ModelProto) -> list[str]:
     """The files that hold external weights, relative to that of the model."""
-    tensors: list[TensorProto] = [t for t in proto.graph.initializer if uses_external_data(t)]
-    return sorted({ExternalDataInfo(t).location for t in tensors})
+    return sorted({location(t) for t in proto.graph.initializer if uses_external_data(t)})
+
+
+def location(tensor: TensorProto) -> str:
+    """The file that holds an external weight."""
+    return next((str(entry.value) for entry in tensor.external_data if entry.key == "location"), "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import onnx
 from onnx import TensorProto, helper
@@ -11,6 +10,7 @@ from onnx import TensorProto, helper
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.branches import take_constant_branches
 from onnxdtd.graph.shapes import skeleton
+from onnxdtd.graph.sound import called, check, check_valid, nodes_of
 
 OLDEST_OPSET = 7  # what onnx's version converter still understands reliably
 
@@ -52,23 +52,9 @@ def _is_default(node: onnx.NodeProto) -> bool:
     return node.domain in ("", "ai.onnx")
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, those inside of branches and loops too."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            yield from _nodes(attribute.g)
-
-
-def _called(node: onnx.NodeProto) -> str:
-    """A node as a message names it."""
-    name = node.name or next(iter(node.output), "")
-    return f"node {name!r} ({node.op_type})"
-
-
 def _check_operators(proto: onnx.ModelProto, version: int) -> None:
     """Raise ``ModelError`` for a node that the default operator set does not have in this version."""
-    for node in filter(_is_default, _nodes(proto.graph)):
+    for node in filter(_is_default, nodes_of(proto.graph.node)):
         if onnx.defs.has(node.op_type, version, "") and not onnx.defs.get_schema(node.op_type, version, "").deprecated:
             continue
         schemas = (s for s in onnx.defs.get_all_schemas_with_history() if not s.domain and s.name == node.op_type)
@@ -78,7 +64,7 @@ def _check_operators(proto: onnx.ModelProto, version: int) -> None:
             way = f"write it as {REMOVED[node.op_type]}, or {way}"
         elif later:
             way = f"export the model again with operator set {min(later)}, which has it"
-        raise ModelError(f"{_called(node)}: operator set {version} has no such operator; {way}")
+        raise ModelError(f"{called(node)}: operator set {version} has no such operator; {way}")
 
 
 def normalise(proto: onnx.ModelProto) -> list[str]:
@@ -88,7 +74,7 @@ def normalise(proto: onnx.ModelProto) -> list[str]:
     below 8 is raised. A model that needs none of this stays as it is, node for node.
     """
     changes = []
-    if not (proto.functions or _imports_default(proto) or any(map(_is_default, _nodes(proto.graph)))):
+    if not (proto.functions or _imports_default(proto) or any(map(_is_default, nodes_of(proto.graph.node)))):
         proto.opset_import.add(domain="", version=EMITTED_OPSET)
         changes.append(f"operator set {EMITTED_OPSET} imported")
     version = opset(proto)
@@ -100,6 +86,14 @@ def normalise(proto: onnx.ModelProto) -> list[str]:
             f"operator set {version} is newer than {newest}, the newest that this onnx {onnx.__version__} knows; "
             f"export the model again with {newest}, or install a newer onnx"
         )
+    check(proto)
+    bare = skeleton(proto)
+    bare.ir_version = max(bare.ir_version, 4)  # below, every initializer has to be an input, which runtimes do without
+    try:
+        check_valid(bare)
+    except ModelError:
+        _check_operators(proto, version)  # which has better words where it is the operator
+        raise
     if proto.functions:
         from onnx import inliner  # not imported by onnx itself
 
@@ -140,7 +134,7 @@ def _convert(proto: onnx.ModelProto, version: int, wanted: int) -> None:
     try:
         converted = version_converter.convert_version(bare, wanted)
     except Exception as error:  # the converter raises bare RuntimeErrors from C++
-        culprit = next((f"{_called(node)}: " for node in bare.graph.node if _fails_alone(bare, node, wanted, str(error))), "")
+        culprit = next((f"{called(node)}: " for node in bare.graph.node if _fails_alone(bare, node, wanted, str(error))), "")
         reason = re.sub(r".* failed: ", "", str(error).strip().splitlines()[0])
         raise ModelError(
             f"{culprit}operator set {version} cannot be converted to {wanted} ({reason}); export the model again with {wanted}"

@@ -13,6 +13,7 @@ from onnx.external_data_helper import uses_external_data
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxdtd.errors import ModelError
+from onnxdtd.graph.sound import check_valid
 from onnxdtd.graph.spelled import float_nodes
 from onnxdtd.graph.tensors import Graph, imported
 
@@ -42,6 +43,10 @@ def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     for sparse in graph.sparse_initializer:
         info = helper.make_tensor_value_info(sparse.values.name, sparse.values.data_type, sparse.dims)
         bare.graph.input.append(info)
+    for value in (*bare.graph.input, *bare.graph.output, *bare.graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_value < 0 or (size.HasField("dim_param") and not size.dim_param):  # not known, as runtimes read it
+                size.Clear()
     return bare
 
 
@@ -63,13 +68,11 @@ def hollow(proto: onnx.ModelProto) -> onnx.ModelProto:
 def graph(proto: onnx.ModelProto) -> Graph:
     """The structure of ``proto`` as a graph to plan on, with inferred shapes. Raises ``ModelError`` on an invalid graph."""
     bare = skeleton(proto)
+    check_valid(bare)
     try:
-        onnx.checker.check_model(_declared(bare))
         _infer_shapes(bare)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
-        where = re.search(r"Bad node spec for node\. Name: (.*) OpType: (\S+)", str(error))
-        node = f"node {where[1]!r} ({where[2]}): " if where else ""
-        raise ModelError(f"not a valid ONNX graph: {node}{str(error).strip().splitlines()[0]}") from None
+    except (onnx.shape_inference.InferenceError, ValueError) as error:
+        raise ModelError(f"not a valid ONNX graph: {str(error).strip().splitlines()[0]}") from None
     severity, G_LOGGER.severity = G_LOGGER.severity, G_LOGGER.CRITICAL
     try:
         found = imported(gs.import_onnx(bare))
@@ -78,19 +81,6 @@ def graph(proto: onnx.ModelProto) -> Graph:
     finally:
         G_LOGGER.severity = severity
     return found
-
-
-def _declared(bare: onnx.ModelProto) -> onnx.ModelProto:
-    """The same with some type and shape where a tensor has none, which onnx's checker insists on and runtimes do without."""
-    whole = onnx.ModelProto()
-    whole.CopyFrom(bare)
-    for value in whole.graph.output:
-        if not value.HasField("type"):
-            value.type.tensor_type.elem_type = TensorProto.FLOAT
-    for value in (*whole.graph.input, *whole.graph.output):
-        if value.type.WhichOneof("value") == "tensor_type":
-            value.type.tensor_type.shape.SetInParent()
-    return whole
 
 
 def _is_declared(value: ValueInfoProto) -> bool:

@@ -17,6 +17,7 @@ from onnx import helper
 
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import Emit, dims
+from onnxdtd.graph.sound import called
 from onnxdtd.graph.tensors import Node, Tensor
 
 
@@ -73,6 +74,8 @@ def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         if found is None or not node.domain or any(a.name in DROPPED and a.i for a in node.attribute):
             yield node
             continue
+        if len(node.input) <= max(k for triple in found.operands for k in triple):
+            raise ModelError(f"{called(node)}: has {len(node.input)} inputs, which are too few; export the model again")
         operands = [f"onnxdtd_{i}_{k}" for k in range(len(found.operands))]
         for name, triple in zip(operands, found.operands, strict=True):
             yield helper.make_node("DequantizeLinear", [node.input[k] for k in triple], [name])

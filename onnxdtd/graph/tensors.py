@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx import TensorProto
 
 Shape: TypeAlias = Sequence[int | str | None]  # a number, a name, or nothing where a size is not known
 
@@ -105,6 +106,13 @@ def _tensor(tensor: gs.Tensor, known: dict[int, Tensor]) -> Tensor:
         shape = None if tensor.shape is None else list(tensor.shape)
         known[id(tensor)] = Tensor(tensor.name, tensor.dtype, shape, values)
     return known[id(tensor)]
+
+
+def type_name(dtype: Any) -> str:
+    """An element type as a message names it."""
+    if isinstance(dtype, int):
+        return str(TensorProto.DataType.Name(dtype)).lower()
+    return "unknown" if dtype is None else str(np.dtype(dtype))
 
 
 def _attribute(value: Any, known: dict[int, Tensor]) -> Any:

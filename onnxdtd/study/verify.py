@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from onnx.external_data_helper import uses_external_data
 
 import onnxdtd
 from onnxdtd.compiler.compile import build, prepare
@@ -119,7 +119,7 @@ def stripped(compiled: onnx.ModelProto, sizes: Mapping[str, Any]) -> onnx.ModelP
 def _placed(fresh: onnx.ModelProto, have: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its external weights where the other has them: a copy or a reference, as the user chose."""
     theirs = {t.name: t.external_data for t in have.graph.initializer}
-    places = {ExternalDataInfo(t).location: t.name for t in fresh.graph.initializer if uses_external_data(t)}
+    places = {files.location(t): t.name for t in fresh.graph.initializer if uses_external_data(t)}
     found = {place: [e.value for e in theirs.get(name, ()) if e.key == "location"] for place, name in places.items()}
     return files.relocated(fresh, {place: values[0] if values else place for place, values in found.items()})
 
@@ -172,11 +172,11 @@ def _compared(version: object, have: onnx.ModelProto, fresh: onnx.ModelProto, or
 
     Another version may have other rules, so that a difference proves nothing: it is a remark, and the version fails.
     """
-    if original is None:  # what cannot be known without it
-        mine = {entry.key: entry.value for entry in have.metadata_props}
-        for entry in fresh.metadata_props:
-            if entry.key in (PREFIX + "source_sha256", PREFIX + "changes"):
-                entry.value = mine.get(entry.key, "")
+    taken = ("source_sha256", "changes") if original is None else ("source_sha256",)  # the digest of the file is as recorded
+    mine = {entry.key: entry.value for entry in have.metadata_props}
+    for entry in fresh.metadata_props:
+        if entry.key.removeprefix(PREFIX) in taken:
+            entry.value = mine.get(entry.key, "")
     sizes = read_metadata(fresh)["predictor"]
     ours = version == onnxdtd.__version__
     added = _parts("relevance pass", have, fresh, {name: slice(sizes[name], None) for name in PARTS})
@@ -216,8 +216,8 @@ def _entries(have: onnx.ModelProto, fresh: onnx.ModelProto, ours: bool) -> Check
 
 def _files(have: onnx.ModelProto, original: onnx.ModelProto, folder: Path, home: Path) -> Iterator[Check]:
     """External weights, byte by byte: random inputs do not show every change."""
-    theirs = {t.name: ExternalDataInfo(t).location for t in have.graph.initializer if uses_external_data(t)}
-    ours = {t.name: ExternalDataInfo(t).location for t in original.graph.initializer if uses_external_data(t)}
+    theirs = {t.name: files.location(t) for t in have.graph.initializer if uses_external_data(t)}
+    ours = {t.name: files.location(t) for t in original.graph.initializer if uses_external_data(t)}
     pairs = sorted({(home / place, folder / theirs[name]) for name, place in ours.items() if name in theirs})
     try:
         wrong = [str(copy) for place, copy in pairs if not filecmp.cmp(place, copy, shallow=False)]

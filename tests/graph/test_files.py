@@ -231,7 +231,7 @@ def test_weights_outside_are_neither_referred_to_nor_copied(location: str, weigh
         (tmp_path / "in/link.data").symlink_to(tmp_path / "secret.data")
     moved(path, location.format(root=tmp_path))
     for out in ("out.onnx", "in/out.onnx"):
-        with pytest.raises(ModelError, match="lie outside the model's folder"):
+        with pytest.raises(ModelError, match=r"lies? outside the model's folder"):
             onnxdtd.save(onnxdtd.compile(path), tmp_path / out, path, weights=weights)
         assert not (tmp_path / out).exists()
 
@@ -259,9 +259,8 @@ def test_weights_outside_of_the_models_folder_are_not_followed(location: str, tm
     moved(path, location.replace("{tmp}", str(tmp_path)))
     (tmp_path / "out/deep").mkdir(parents=True)
     before = tree(tmp_path)
-    compiled = onnxdtd.compile(path)
     with pytest.raises(ModelError, match="outside"):
-        onnxdtd.save(compiled, tmp_path / "out/deep/net.onnx", path)
+        onnxdtd.save(onnxdtd.compile(path), tmp_path / "out/deep/net.onnx", path)
     assert tree(tmp_path) == before
 
 

@@ -176,6 +176,13 @@ def test_another_source(source: Path, compiled: Path) -> None:
     assert failed(verify(compiled, compiled)) == {"source"}
 
 
+def test_a_source_that_protobuf_would_write_otherwise(source: Path, tmp_path: Path) -> None:
+    """With a field that is none of ONNX's in front."""
+    (tmp_path / "odd.onnx").write_bytes(b"\xc2\x3e\x00" + source.read_bytes())
+    onnxdtd.save(onnxdtd.compile(tmp_path / "odd.onnx"), tmp_path / "compiled.onnx")
+    assert not [check for check in verify(tmp_path / "compiled.onnx", tmp_path / "odd.onnx").checks if check.passed is False]
+
+
 def test_a_model_that_does_not_run(source: Path, compiled: Path) -> None:
     def change(proto: onnx.ModelProto) -> None:
         proto.graph.node[-1].op_type = "NoSuchOperator"

@@ -1,0 +1,174 @@
+"""What is no graph that could be compiled: each fault is named, and none ends in anything but a ``ModelError``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+import onnxdtd
+from onnxdtd.errors import ModelError
+from onnxdtd.graph import sound
+
+NET = """<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1, "local": 1]> net (float[N, 4] x) => (float[N, 2] y)
+    <float[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}, bool yes = {1}, int64[1] one = {1}> {
+    a = Relu(x)
+    m = ReduceMean<keepdims = 1>(a, one)
+    c = Sub(a, m)
+    s = Flatten<axis = 1>(c)
+    y = MatMul(s, w)
+}"""
+
+
+def node(proto: ModelProto, op: str) -> onnx.NodeProto:
+    """The first one of an operator."""
+    return next(node for node in proto.graph.node if node.op_type == op)
+
+
+def another_opset(proto: ModelProto) -> None:
+    proto.opset_import.add(domain="ai.onnx", version=8)
+
+
+def output_twice(proto: ModelProto) -> None:
+    proto.graph.output.append(helper.make_tensor_value_info("y", TensorProto.INT64, None))
+
+
+def of_a_function(proto: ModelProto) -> None:
+    node(proto, "Flatten").attribute[0].ref_attr_name = "outer"
+
+
+def odd_flag(proto: ModelProto) -> None:
+    node(proto, "ReduceMean").attribute[0].i = 7
+
+
+def odd_axis(proto: ModelProto) -> None:
+    node(proto, "Flatten").attribute[0].i = -(2**63)
+
+
+def huge_stride(proto: ModelProto) -> None:
+    proto.graph.node.insert(0, helper.make_node("MaxPool", ["x"], ["p"], "pool", kernel_shape=[1], strides=[2**62]))
+
+
+def of_another_type(proto: ModelProto) -> None:
+    """What onnx's converter crashes on, rather than its checker."""
+    proto.opset_import[0].version = 12
+    proto.graph.node.insert(0, helper.make_node("Squeeze", ["x"], ["q"], "squeeze", axes=1.5))
+
+
+def too_few_inputs(proto: ModelProto) -> None:
+    node(proto, "Relu").op_type, proto.graph.node[0].domain = "QLinearSigmoid", "com.microsoft"
+
+
+def undecided(proto: ModelProto) -> None:
+    node(proto, "Relu").CopyFrom(helper.make_node("If", [], ["a"], "choice"))
+
+
+def of_no_branch(proto: ModelProto) -> None:
+    node(proto, "Relu").CopyFrom(helper.make_node("If", ["yes"], ["a"], "choice"))
+
+
+def branch_without_results(proto: ModelProto) -> None:
+    branches = {name: helper.make_graph([], name, [], []) for name in ("then_branch", "else_branch")}
+    node(proto, "Relu").CopyFrom(helper.make_node("If", ["yes"], ["a"], "choice", **branches))
+
+
+def missing_bytes(proto: ModelProto) -> None:
+    proto.graph.initializer[0].CopyFrom(TensorProto(name="w", data_type=1, dims=[4, 2], raw_data=b"1234"))
+
+
+def negative_size(proto: ModelProto) -> None:
+    proto.graph.initializer[0].dims[:] = [4, -2]
+
+
+def calls_itself(proto: ModelProto) -> None:
+    inner = [helper.make_node("again", ["x"], ["y"], domain="local")]
+    proto.functions.append(helper.make_function("local", "again", ["x"], ["y"], inner, proto.opset_import))
+    node(proto, "Relu").op_type, proto.graph.node[0].domain = "again", "local"
+
+
+def billion_laughs(proto: ModelProto) -> None:
+    """Each function calls the one before ten times."""
+    for i in range(12):
+        domain, op = ("local", f"f{i - 1}") if i else ("", "Relu")
+        names = ["x", *(f"t{k}" for k in range(9)), "y"]
+        inner = [helper.make_node(op, [a], [b], domain=domain) for a, b in pairwise(names)]
+        proto.functions.append(helper.make_function("local", f"f{i}", ["x"], ["y"], inner, proto.opset_import))
+    node(proto, "Relu").op_type, proto.graph.node[0].domain = "f11", "local"
+
+
+def elsewhere(**told: str) -> Callable[[ModelProto], None]:
+    """The weight is in a file."""
+
+    def change(proto: ModelProto) -> None:
+        tensor = TensorProto(name="w", data_type=1, dims=[4, 2], data_location=TensorProto.EXTERNAL)
+        for key, value in ({"location": "w.bin"} | told).items():
+            tensor.external_data.add(key=key, value=value)
+        proto.graph.initializer[0].CopyFrom(tensor)
+
+    return change
+
+
+BROKEN: dict[str, tuple[Callable[[ModelProto], None], str]] = {
+    "two operator sets": (another_opset, "'ai.onnx' is imported twice, as 21 and as 8"),
+    "an output listed twice": (output_twice, "'y' is listed twice"),
+    "an attribute of a function": (of_a_function, "'s' .Flatten.*'axis' is an attribute of a function"),
+    "neither yes nor no": (odd_flag, "'m' .ReduceMean.*keepdims has 7, which is none of 0 to 1"),
+    "no axis": (odd_axis, "'s' .Flatten.*axis has -9223372036854775808"),
+    "a stride": (huge_stride, "'pool' .MaxPool.*strides has 4611686018427387904"),
+    "an attribute of another type": (of_another_type, "'squeeze' .Squeeze.*Expected: 'INTS', actual: 'FLOAT'"),
+    "too few inputs": (too_few_inputs, "'a' .QLinearSigmoid.*has 1 inputs, which are too few"),
+    "an If without a condition": (undecided, "choice"),
+    "an If without branches": (of_no_branch, "choice"),
+    "branches without results": (branch_without_results, "choice"),
+    "missing bytes": (missing_bytes, r"'w': is \[4, 2\], which takes 32 bytes, and has 4"),
+    "a negative size": (negative_size, "'w': has a negative size"),
+    "a function that calls itself": (calls_itself, "'again' of the model calls itself"),
+    "a billion laughs": (billion_laughs, "the model has [0-9]{12,} nodes"),
+    "an offset below zero": (elsewhere(offset="-7"), "'w'.*'-7'"),
+    "an offset beyond everything": (elsewhere(offset="9" * 40), "9999"),
+    "a length that is no number": (elsewhere(length="x"), "'x' bytes"),
+    "gigabytes declared": (elsewhere(length="8000000000"), "has 8000000000 bytes there, but takes 32"),
+    "no location": (elsewhere(location=""), "lies outside the model's folder"),
+    "an absolute location": (elsewhere(location="/dev/zero"), "lies outside the model's folder"),
+    "a location above": (elsewhere(location="a/../../w.bin"), "lies outside the model's folder"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), BROKEN.values(), ids=BROKEN)
+def test_what_is_broken_is_refused_in_words(change: Callable[[ModelProto], None], words: str) -> None:
+    proto = onnx.parser.parse_model(NET)
+    change(proto)
+    with pytest.raises(ModelError, match=words):
+        onnxdtd.compile(proto, "lrp-epsilon")
+
+
+def test_what_is_not_broken_is_compiled() -> None:
+    assert onnxdtd.compile(onnx.parser.parse_model(NET), "lrp-epsilon").graph.output
+
+
+def test_sizes_that_are_none_count_as_unknown() -> None:
+    proto = onnx.parser.parse_model(NET)
+    first, second = proto.graph.input[0].type.tensor_type.shape.dim
+    first.dim_param, second.dim_value = "", -(2**63)
+    compiled = onnxdtd.compile(proto, "lrp-epsilon")
+    assert [d.WhichOneof("value") for d in compiled.graph.output[1].type.tensor_type.shape.dim] == [None, None]
+
+
+def test_nodes_and_tensors_without_number_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = onnx.parser.parse_model(NET)
+    monkeypatch.setattr(sound, "MOST_NODES", 4)
+    with pytest.raises(ModelError, match="5 nodes; up to 4"):
+        onnxdtd.compile(proto)
+    monkeypatch.setattr(sound, "MOST_TENSORS", 2)
+    with pytest.raises(ModelError, match="4 tensors; up to 2"):
+        onnxdtd.compile(proto)
+
+
+def test_numbers_of_less_than_a_byte_are_not_counted() -> None:
+    tensor = TensorProto(data_type=TensorProto.INT4, dims=[3], raw_data=b"ab")
+    assert sound.byte_size(tensor) is None
+    assert sound.byte_size(numpy_helper.from_array(np.zeros((3, 5), np.float16))) == 30
