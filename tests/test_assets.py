@@ -11,7 +11,7 @@ import pytest
 from assets import ASSETS, MISSING, Asset
 
 import onnxdtd
-from onnxdtd.contract import KEPT, read_metadata
+from onnxdtd.contract import KEPT
 
 pytestmark = [pytest.mark.skipif(bool(MISSING), reason=MISSING), pytest.mark.slow]
 
@@ -88,13 +88,13 @@ def test_prediction_is_unchanged(
             assert np.abs(a - b).max() <= TOLERANCE.get(asset.name, tolerance) * np.abs(a).max()
 
 
-def test_relevance_is_positive_and_adds_up(asset: Asset) -> None:
-    low, high = asset.bounds
-    logits = read_metadata(onnxdtd.compile(asset.path))["logits"]
-    model = onnxdtd.compile(asset.path, low=low, high=high, keep=[logits])
-    running = session(model.SerializeToString(), ALL)
-    for *_, relevance, start in one_by_one(running, asset.inputs()[:10]):
-        logit = start.sum(dtype=np.float64)
+def test_relevance_is_positive_and_adds_up(asset: Asset, compiled: onnx.ModelProto) -> None:
+    explainer = onnxdtd.Explainer(compiled, ["CPUExecutionProvider"])
+    for x in asset.inputs()[:10]:
+        explanation = explainer(x[None])
+        ((_, relevance),) = explanation.relevance.items()
+        assert explanation.logit is not None
+        logit = explanation.logit.sum(dtype=np.float64)
         assert np.isfinite(relevance).all()
         assert (relevance * np.sign(logit)).min() >= 0
         share = relevance.sum(dtype=np.float64) / logit

@@ -22,7 +22,7 @@ from assets import ASSETS, MISSING, Asset
 from classifiers import BATCH, HALF, OPERATORS, convolutional, dense, pictures, small
 from nets import DOUBLE, FLOAT, Session, assert_near, model, node
 from onnx import ModelProto
-from pairs import pairs
+from pairs import in_turn, pairs
 
 import onnxdtd
 from onnxdtd import Explainer
@@ -33,7 +33,8 @@ Array = np.ndarray
 PRESETS = list(Library().presets)
 ABSOLUTE = {"lrp-epsilon", *(name for name in PRESETS if name.startswith(("epsilon-", "excitation")))}  # an ε of 10⁻⁶ somewhere
 EVERY = pytest.mark.parametrize("preset", PRESETS)
-SOME = pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient"])
+SOME = ("dtd", "lrp-epsilon", "gradient")
+OF_SOME = pytest.mark.parametrize("preset", SOME)
 MODELS = Path(__file__).resolve().parents[2] / "models"
 BAD = (np.nan, np.inf, -np.inf)
 
@@ -83,8 +84,7 @@ def test_logits_of_any_size(net, preset, power):
         assert_near(scaled["relevance"], plain["relevance"] * factor, 1e-3)
 
 
-@pytest.mark.parametrize("power", [50, -40])
-@EVERY
+@pytest.mark.parametrize(("preset", "power"), in_turn(PRESETS, [50, -40], 1))
 def test_weights_of_any_size(preset, power):
     """A layer with 2⁵⁰ times the weights, and one 2⁻⁵⁰ times behind it, change nothing."""
     x, scale = pictures(), 2.0**power
@@ -98,8 +98,7 @@ def test_weights_of_any_size(preset, power):
         assert_near(scaled, plain, 1e-3)
 
 
-@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-40, 1e-30, 1e-20])
-@EVERY
+@pytest.mark.parametrize(("preset", "size"), in_turn(PRESETS, [0.0, 1e-45, 1e-40, 1e-30, 1e-20]))
 def test_weights_of_nothing_and_next_to_nothing(preset, size):
     """A first layer whose products vanish in float32, or whose squares do."""
     found = Session(compiled(dense(first=size), preset))(x=pictures())
@@ -184,8 +183,7 @@ def test_a_class_that_is_ruled_out(preset, contrast, fused):
     np.testing.assert_array_equal(out, low)
 
 
-@pytest.mark.parametrize("dtype", [FLOAT, HALF, DOUBLE], ids=str)
-@EVERY
+@pytest.mark.parametrize(("preset", "dtype"), in_turn(PRESETS, [FLOAT, HALF, DOUBLE], 1))
 def test_of_equal_logits_the_first_is_explained(preset, dtype):
     w = np.asarray([[-1, 2, 1, 0], [1, 1, 2, 0]], dtype)
     net = model([node("MatMul", "x w", "y")], {"x": ["n", 2]}, ["y"], {"w": w}, dtype)
@@ -196,8 +194,7 @@ def test_of_equal_logits_the_first_is_explained(preset, dtype):
         assert not np.isclose(best[0], second[0]).any()
 
 
-@pytest.mark.parametrize("contrast", [False, True])
-@EVERY
+@pytest.mark.parametrize(("preset", "contrast"), in_turn(PRESETS, [False, True], 1))
 def test_a_class_that_does_not_exist(preset, contrast):
     """The graph cannot raise an error: the relevance of that sample is NaN, the others are what they were."""
     running, x = Session(compiled(convolutional(), preset, contrast=contrast, target="input")), pictures(3)
@@ -270,9 +267,9 @@ def same_empty(source: ModelProto, found: ModelProto, x: Array, name: str = "x")
     assert relevance.dtype == x.dtype
 
 
-@EVERY
-@pytest.mark.parametrize(("net", "dtype"), NETS.values(), ids=NETS)
-def test_samples_of_a_batch_know_nothing_of_each_other(net, dtype, preset):
+@pytest.mark.parametrize(("preset", "of"), in_turn(PRESETS, list(NETS)))
+def test_samples_of_a_batch_know_nothing_of_each_other(of, preset):
+    net, dtype = NETS[of]
     source = net(dtype)
     made, x = compiled(source, preset), pictures(BATCH, dtype)
     running = Session(made)
@@ -281,7 +278,7 @@ def test_samples_of_a_batch_know_nothing_of_each_other(net, dtype, preset):
     same_empty(source, made, x)
 
 
-@SOME
+@OF_SOME
 @pytest.mark.parametrize("name", OPERATORS)
 def test_no_operator_mixes_samples(name, preset):
     nodes, constants, opset = OPERATORS[name]
@@ -327,8 +324,7 @@ def test_the_explainer_takes_no_samples():
         assert found.outputs["y"].shape == (0, 5)
 
 
-@EVERY
-@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize(("preset", "threads"), in_turn(PRESETS, [4, 1], 1))
 def test_the_same_bytes_every_time(preset, threads):
     """On every run and in every new session, however many threads there are."""
     data, x = compiled(convolutional(), preset).SerializeToString(), np.tile(pictures(), (5, 1, 1, 1))
@@ -344,7 +340,7 @@ def test_the_same_bytes_every_time(preset, threads):
 # ---- real classifiers ------------------------------------------------------------------------------------------------
 
 
-@SOME
+@OF_SOME
 @pytest.mark.parametrize("name", ["digits_mlp", "digits_cnn", "digits_resnet", "digits_sklearn", "two_digits"])
 def test_bundled_classifiers(name, preset):
     source = onnx.load(MODELS / f"{name}.onnx")
@@ -361,12 +357,13 @@ def test_bundled_classifiers(name, preset):
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
-@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient"])
-@pytest.mark.parametrize("asset", ASSETS, ids=lambda asset: asset.name)
+@pytest.mark.parametrize(
+    ("asset", "preset"),
+    in_turn(ASSETS, ["dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient"]),
+    ids=lambda v: getattr(v, "name", v),
+)
 def test_real_classifiers(asset: Asset, preset: str):
     """Black, white, grey and next to nothing are explained in finite numbers; where batches are taken, samples are isolated."""
-    if preset != "dtd" and asset.name.startswith("imagenet"):
-        pytest.skip("large: one preset is enough")
     low, high = asset.bounds
     source = onnx.load(asset.path)
     try:

@@ -15,6 +15,7 @@ from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from nets import form
+from pairs import in_turn
 from PIL import Image
 
 from onnxdtd.data import images
@@ -34,8 +35,7 @@ from onnxdtd.data.images import (
 )
 
 CAPTION = Caption("cat_001: class 3 (0.912)", "dtd   Σ relevance = 12.3   logit = 12.4")
-SOME = [(3, 32, 32), (8, 16), (4, 9, 9), (1, 64, 16), (1, 100), (28, 1), (1,), (2, 5), (3, 3, 3, 3), (12, 500), (3, 8, 16, 16)]
-SOME += [(70, 900), (6, 9, 9), (1, 40, 8, 8), (9000, 2)]
+SOME = [(3, 32, 32), (8, 16), (28, 1), (1,), (3, 3, 3, 3), (12, 500), (70, 900), (1, 40, 8, 8), (9000, 2)]
 
 
 def random(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -89,14 +89,13 @@ def test_the_frame_suits_the_kind(studio: Studio) -> None:
         assert len(studio.draw(random(shape), random(shape, 1)).axes) == axes
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (4,), (2, 3), (1, 90), (3, 128), (3, 8, 16, 16)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 32, 32), (4,), (3, 128)], ids=str)
 def test_nothing_at_all_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> None:
     studio.draw(np.zeros(shape), np.zeros(shape))
     studio.draw(np.full(shape, 7.0), np.full(shape, 1e-40), like=form(shape, 0, 1))
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (4,), (1, 90), (3, 128)], ids=str)
-@pytest.mark.parametrize("size", [1e-310, 1e300])
+@pytest.mark.parametrize(("shape", "size"), [((1, 8, 8), 1e300), ((4,), 1e-310), ((1, 90), 1e300), ((3, 128), 1e-310)], ids=str)
 def test_very_small_and_very_large_relevance(shape: tuple[int, ...], size: float, studio: Studio) -> None:
     studio.draw(random(shape), size * random(shape, 1))
 
@@ -347,8 +346,7 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 100), (2, 7), (12, 100)], ids=str)
-@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize(("words", "shape"), in_turn(WORDS, [(3, 32, 32), (1, 100), (2, 7), (12, 100)], 1), ids=str)
 def test_words_stay_within_the_frame(shape: tuple[int, ...], words: str, studio: Studio) -> None:
     caption = Caption(f"photo_001: {WORDS[words]} (0.912), explained: {WORDS[words]}", f"{WORDS[words]}   Σ relevance = 12.3")
     figure = studio.draw(1e6 * random(shape), 1e-6 * random(shape, 1), caption)

@@ -170,7 +170,7 @@ def test_bundled_classifiers(case, preset, name):
     check(name, onnxdtd.compile(case.model, preset, low=0, high=1), case.input, case.samples)
 
 
-ALTERNATING = list(zip(ASSETS, cycle([PRESETS[::2], PRESETS[1::2]]), strict=False))
+ALTERNATING = list(zip(ASSETS[::2], cycle([PRESETS[::2], PRESETS[1::2]]), strict=False))
 
 
 @pytest.mark.slow
