@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from onnxdtd.graph import kernels
 from onnxdtd.graph.tensors import Graph, Node, Shape, Tensor, Value
 
 # Operators whose result is not of the type of their first input. Cast names its own.
@@ -57,6 +58,7 @@ class Emit:
 
     def __init__(self, graph: Graph, taken: Iterable[str] = (), inputs: Collection[str] | None = None):
         self.scope = "onnxdtd"
+        self.opset = graph.opset
         self.nodes: list[Node] = []
         self.constants: dict[str, Tensor] = {}
         self._taken = {*taken, *graph.tensors(), *(node.name for node in graph.nodes)}
@@ -85,6 +87,10 @@ class Emit:
         if key not in self._cache:
             self._cache[key] = self._append(op, tensors, attrs, dtypes)
         return self._cache[key]
+
+    def offers(self, op: str) -> bool:
+        """Is an operator to be had everywhere, on GPUs too? Who can do without one that is not does so."""
+        return kernels.offered(op, self.opset)
 
     @contextmanager
     def within(self, scope: str) -> Iterator[None]:
@@ -189,6 +195,12 @@ class Emit:
     def sub(self, a: Tensor, b: Tensor) -> Tensor:
         """a − b"""
         return a if b.values is not None and not b.values.any() else self("Sub", a, b)
+
+    def equal(self, a: Tensor, b: Tensor | float) -> Tensor:
+        """a = b"""
+        if self.offers("Equal"):
+            return self("Equal", a, b)
+        return self("And", self("GreaterOrEqual", a, b), self("GreaterOrEqual", b, a))
 
     @overload
     def sum(self, values: Sequence[Tensor]) -> Tensor: ...

@@ -66,11 +66,12 @@ class Node:
 
 @dataclass(eq=False, slots=True)
 class Graph:
-    """Nodes in topological order, and what goes in and out."""
+    """Nodes in topological order, what goes in and out, and the version of the default operator set."""
 
     nodes: list[Node] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
+    opset: int = 17
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name: the inputs, and in the order of the nodes what these read and give."""
@@ -86,7 +87,8 @@ def imported(graph: gs.Graph) -> Graph:
 def _graph(graph: gs.Graph, known: dict[int, Tensor]) -> Graph:
     """``known`` are the tensors met so far, by identity: inner graphs read those of outer ones."""
     nodes = [_node(node, known) for node in graph.nodes]
-    return Graph(nodes, [_tensor(t, known) for t in graph.inputs], [_tensor(t, known) for t in graph.outputs])
+    inputs, outputs = ([_tensor(t, known) for t in tensors] for tensors in (graph.inputs, graph.outputs))
+    return Graph(nodes, inputs, outputs, graph.opset)
 
 
 def _node(node: gs.Node, known: dict[int, Tensor]) -> Node:

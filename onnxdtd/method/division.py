@@ -50,16 +50,23 @@ def reciprocal(e: Emit, z: Tensor, sign: float) -> tuple[Tensor, float]:
     """u and a factor with factor · u = 1 ⊘ z, and 0 where z is no denominator: `divides` without a Where.
 
     A Where costs an ONNX Runtime on a CPU five to ten times as much as an operator that only computes. ThresholdedRelu(α) keeps
-    what is above α and makes the rest 0, with α = -2¹¹² what is too negative a reciprocal. Infinity it must not see, since some
-    runtimes multiply by 0: where the sign of z is known, z is moved off zero, which costs nothing if it is done while z is
-    computed, and else the reciprocal is cut off.
+    what is above α and makes the rest 0, with α = -2¹¹² what is too negative a reciprocal. HardSigmoid, 0 ≤ α x + β ≤ 1, takes
+    its place in operator sets that GPUs have it for no longer; it gives a part between 2⁻¹¹³ and 2⁻¹¹², and is a little slower.
+    Infinity neither must see, since some runtimes multiply by 0: where the sign of z is known, z is moved off zero, which
+    costs nothing if it is done while z is computed, and else the reciprocal is cut off.
     """
     keep = lambda value: e("ThresholdedRelu", value, alpha=-float(np.nextafter(np.float32(2**112), np.float32(np.inf))))
     one, minus, tiny, low, high = (e.constant(np.asarray(v, z.dtype)) for v in (1, -1, sign * 2.0**-120, -(2.0**120), 2.0**120))
+    beyond = e("Clip", z, *([tiny] if sign > 0 else [None, tiny])) if sign else z
+    if not e.offers("ThresholdedRelu"):
+        if sign:
+            return e("Div", e("HardSigmoid", beyond, alpha=sign * 2.0**113, beta=-1.0), beyond), 1.0
+        inverse = e("Clip", e("Div", one, z), low, high)
+        return e("Mul", inverse, e("HardSigmoid", e("Abs", inverse), alpha=-(2.0**-112), beta=2.0)), 1.0
     if sign > 0:
-        return keep(e("Div", minus, e("Clip", z, tiny))), -1.0
+        return keep(e("Div", minus, beyond)), -1.0
     if sign < 0:
-        return keep(e("Div", one, e("Clip", z, None, tiny))), 1.0
+        return keep(e("Div", one, beyond)), 1.0
     return keep(e("Neg", keep(e("Clip", e("Div", minus, z), low, high)))), 1.0
 
 
@@ -73,8 +80,5 @@ def stabiliser(e: Emit, z: Tensor, epsilon: float, sign: float) -> Value:
 
 
 def divides(e: Emit, z: Tensor) -> Tensor:
-    """Is there a denominator? From 2¹⁴ times the smallest normal number on, w R / z is finite for any w R below 2¹⁶.
-
-    NaN, as where a bias of -inf is taken off an output of -inf, is none either.
-    """
+    """Is there a denominator? From 2¹⁴ times the smallest normal number on, w R / z is finite for any w R below 2¹⁶."""
     return e("GreaterOrEqual", e("Abs", z), float(np.finfo(z.dtype).tiny) * 2**14)

@@ -102,12 +102,20 @@ def denominator(e: Emit, layer: Layer, branch: Branch, terms: Live, gamma: float
     bias = bias_term(e, layer, branch, gamma)
     if is_output(layer, branch, [term for _, term, _, _ in terms]):
         y = e.cast(layer.y, wide(layer.y.dtype))
-        return y if branch.bias == "b" or layer.b is None else e("Sub", y, e.cast(layer.b, wide(layer.y.dtype)))
+        return y if branch.bias == "b" or layer.b is None else e("Sub", y, finite(e, e.cast(layer.b, y.dtype)))
     forward = [
         layer.slots[slot].forward(ones(e, layer.slots[slot]) if isinstance(x, float) else x, w) for slot, _, x, w in terms
     ]
     z = e.sum([e.mul(part, term.sign) for part, (_, term, _, _) in zip(forward, terms, strict=True)])
     return z if bias is None else e.add(z, bias)
+
+
+def finite(e: Emit, b: Tensor) -> Tensor:
+    """A bias of -∞, which rules a class out, as the lowest number: taken off an output of -∞ it would leave NaN."""
+    if b.values is not None and np.isfinite(b.values).all():
+        return b
+    lowest, highest = np.finfo(b.dtype).min, np.finfo(b.dtype).max
+    return e("Clip", b, e.constant(np.asarray(lowest, b.dtype)), e.constant(np.asarray(highest, b.dtype)))
 
 
 def bias_term(e: Emit, layer: Layer, branch: Branch, gamma: float) -> Value | None:

@@ -152,12 +152,13 @@ def test_what_only_a_bias_keeps_alive_redistributes_nothing():
         np.testing.assert_array_equal(found["relevance"], [[0, 0], [5, 0]] if settings == ["h_node=z+"] else [[0, 0], [0, 0]])
 
 
-@pytest.mark.parametrize(("dtype", "limit"), [(FLOAT, -112), (DOUBLE, -1008)], ids=str)
-def test_below_the_limit_a_denominator_counts_as_zero(dtype, limit):
+@pytest.mark.parametrize(("dtype", "limit", "opset"), [(FLOAT, -112, 17), (FLOAT, -112, 22), (DOUBLE, -1008, 17)], ids=str)
+def test_below_the_limit_a_denominator_counts_as_zero(dtype, limit, opset):
     """From 2⁻¹¹² on (2⁻¹⁰⁰⁸ in float64) relevance is conserved to the last bit, even times weights of 2¹³; below it is 0."""
     weights = {"w": np.full((2, 1), 2.0**13, dtype), "b": np.asarray([4], dtype), "v": np.asarray([[1]], dtype)}
     nodes = [node("Gemm", "x w b", "h"), node("Relu", "h", "r"), node("Gemm", "r v", "y")]
-    running = Session(onnxdtd.compile(model(nodes, {"x": ["n", 2]}, ["y"], weights, dtype), "dtd", settings=["h_node=z+"]))
+    net = model(nodes, {"x": ["n", 2]}, ["y"], weights, dtype, opset)
+    running = Session(onnxdtd.compile(net, "dtd", settings=["h_node=z+"]))
     smallest = np.float64(2.0) ** (limit - 13)
     x = np.asarray([[smallest, 0], [smallest / 2, 0], [smallest / 2, smallest / 2], [smallest / 4, smallest / 8]], dtype)
     np.testing.assert_array_equal(running(x=x)["relevance"], [[4, 0], [0, 0], [2, 2], [0, 0]])
@@ -166,18 +167,18 @@ def test_below_the_limit_a_denominator_counts_as_zero(dtype, limit):
 # ---- classes ---------------------------------------------------------------------------------------------------------
 
 
-def linear(bias: Sequence[float], fused: bool = True) -> ModelProto:
+def linear(bias: Sequence[float], fused: bool = True, opset: int = 17) -> ModelProto:
     w = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     nodes = [node("Gemm", "x w b", "y")] if fused else [node("MatMul", "x w", "h"), node("Add", "h b", "y")]
-    return model(nodes, {"x": ["n", 4]}, ["y"], {"w": w, "b": np.float32(bias)})
+    return model(nodes, {"x": ["n", 4]}, ["y"], {"w": w, "b": np.float32(bias)}, opset=opset)
 
 
-@pytest.mark.parametrize(("preset", "contrast", "fused"), pairs(PRESETS, [False, True], [True, False]))
-def test_a_class_that_is_ruled_out(preset, contrast, fused):
+@pytest.mark.parametrize(("preset", "contrast", "fused", "opset"), pairs(PRESETS, [False, True], [True, False], [17, 22]))
+def test_a_class_that_is_ruled_out(preset, contrast, fused, opset):
     """A logit of -inf by the bias: the relevance of the others is what it is for a bias that is merely very low."""
     x = np.random.default_rng(2).normal(size=(5, 4)).astype(np.float32)
     out, low = (
-        Session(compiled(linear([0, b, 0], fused), preset, contrast=contrast))(x=x)["relevance"] for b in (-np.inf, -1e4)
+        Session(compiled(linear([0, b, 0], fused, opset), preset, contrast=contrast))(x=x)["relevance"] for b in (-np.inf, -1e4)
     )
     assert np.isfinite(out).all()
     np.testing.assert_array_equal(out, low)

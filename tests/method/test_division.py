@@ -17,11 +17,12 @@ Z = {  # denominators by their sign; what is tiny is none
 R = np.asarray([[1.0, -2.0, 3.0, 0.0]])
 
 
+@pytest.mark.parametrize("opset", [17, 22])
 @pytest.mark.parametrize("dtype", [FLOAT, DOUBLE])
 @pytest.mark.parametrize("epsilon", [0.0, 0.25])
 @pytest.mark.parametrize("sign", Z)
-def test_what_is_handed_on_and_what_is_kept_make_up_relevance(sign: float, epsilon: float, dtype: np.dtype) -> None:
-    bench = Bench(model([node("Identity", "z", "y")], {"z": ["n", 4]}, ["y"], {}, dtype))
+def test_what_is_handed_on_and_what_is_kept_make_up_relevance(sign: float, epsilon: float, dtype: np.dtype, opset: int) -> None:
+    bench = Bench(model([node("Identity", "z", "y")], {"z": ["n", 4]}, ["y"], {}, dtype, opset))
     e, z = bench.e, bench.tensors["z"]
     division = divide(e, bench.input("R", z), z, epsilon, sign)
     kept = dict(division.kept())
@@ -37,6 +38,24 @@ def test_what_is_handed_on_and_what_is_kept_make_up_relevance(sign: float, epsil
     assert set(kept) <= set(KEEPERS)
     handed = found["s"] * division.factor * zs
     assert_near(handed + sum(found[name] for name in kept), values, 1e-15 if dtype == DOUBLE else 3e-7)
+
+
+@pytest.mark.parametrize("sign", Z)
+def test_operator_sets_divide_alike(sign: float) -> None:
+    """Bit for bit, also where a denominator is hardly one or very large; between 2⁻¹¹³ and 2⁻¹¹² it may be a part of one."""
+    least = np.float32(2.0**-112)
+    edges = [0, 1e-45, 2**-120, least / 2, least, np.nextafter(least, FLOAT.type(1)), 2**15, 2**126, 3e38]
+    drawn = 10 ** np.random.default_rng(0).uniform(-33, 38, 200)
+    sizes = np.concatenate([edges, drawn]).astype(FLOAT)
+    zs = {1.0: sizes, -1.0: -sizes, 0.0: np.concatenate([sizes, -sizes])}[sign][None]
+    found = {}
+    for opset in (17, 22):
+        bench = Bench(model([node("Identity", "z", "y")], {"z": ["n", "m"]}, ["y"], {}, opset=opset))
+        z = bench.tensors["z"]
+        division = divide(bench.e, bench.input("R", z), z, 0.0, sign)
+        found[opset] = bench.session({"s": division.s})(z=zs, R=np.full_like(zs, 3))["s"] * division.factor
+    np.testing.assert_array_equal(found[22], found[17])
+    np.testing.assert_array_equal(found[22] != 0, np.abs(zs) >= least)
 
 
 @pytest.mark.parametrize(("z", "epsilon"), [(2.0, 0.0), (-2.0, 0.5), (0.0, 0.5), (0.0, 0.0), (2.0, 0.5)])

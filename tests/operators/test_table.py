@@ -358,6 +358,7 @@ MINE = {
     "graph/branches.py": "Constant If",  # a branch that is always taken
     # of what type results are
     "graph/emit.py": "And ArgMax ArgMin Cast Constant Equal Greater GreaterOrEqual If Less Loop Scan Shape Size Where",
+    "graph/kernels.py": "Constant Shape Size",  # what a runtime does with sizes
     "graph/normal.py": "AveragePool ConstantOfShape LpPool MaxPool Mul Resize Scatter ScatterElements Slice Upsample",  # mends
     "graph/spelled.py": "*",  # in which operators of the standard quantised ones and those of ai.onnx.ml are spelled
     "compiler/chained.py": "Concat",  # a shortcut for
@@ -366,8 +367,8 @@ MINE = {
     "compiler/classlabels.py": "ArrayFeatureExtractor Constant Gather LabelEncoder",  # where labels are kept
     "study/audit/randomise.py": "Constant",  # where weights are kept
 }
-# Whose first argument is an operator that is written.
-EMITTERS = {"e", "self", "multi", "Node", "make_node", "_emit", "_append"}
+# Whose first argument is an operator that is written, or would be.
+EMITTERS = {"e", "self", "multi", "Node", "make_node", "_emit", "_append", "offers"}
 
 
 def named_operators(path: Path) -> set[str]:
