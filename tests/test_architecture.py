@@ -23,7 +23,11 @@ BLOCKS = re.findall(r"^```(?:python|toml)\n# (\S+?)(?:, in (\w+))?\n(.*?)^```", 
 
 
 BESIDES = [  # what the page says in words
-    ("operators/others.py", ', "Atan")', ")"),
+    (
+        "operators/pointwise.py",
+        'pointwise("Atan", sign=if_inputs_are, keeps_zeros=True, monotone=throughout, gate',
+        'pointwise("", gate',
+    ),
     ("study/audit/measurements.py", "    shown,\n", "    peak,\n    shown,\n"),
     ("study/audit/measurements.py", "        shown.MEASUREMENT,\n", "        shown.MEASUREMENT,\n        peak.MEASUREMENT,\n"),
 ]

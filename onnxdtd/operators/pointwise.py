@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -19,13 +20,10 @@ from onnxdtd.operators.table import (
     AS_THEY_ARE,
     POINTWISE,
     PROBABILITIES,
-    Before,
-    Fits,
     Flow,
     Head,
     Operator,
     Relevance,
-    Sign,
     Slope,
     always,
     enter,
@@ -44,41 +42,12 @@ def passes(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Ten
     yield 0, e.cast(r, wide(dtype)) if is_float(dtype) else r
 
 
-def pointwise(
-    op: str,
-    *,
-    sign: Sign | None = None,
-    keeps_zeros: bool | None = None,
-    monotone: Callable[[Node], bool] | None = None,
-    gate: int = 0,
-    flow: Flow | None = passes,
-    head: Head | None = None,
-    before: Before | None = None,
-    learned: slice | None = None,
-    fits: Fits | None = None,
-) -> Callable[[Slope], Slope]:
-    """Enter a function entry by entry, by its slope dy/dx."""
+def pointwise(op: str, **facts: Any) -> Callable[[Slope], Slope]:
+    """Enter a function entry by entry, by its slope dy/dx, and what else is known of it."""
 
     def entered(slope: Slope) -> Slope:
-        enter(
-            Operator(
-                op,
-                kind=POINTWISE,
-                slope=slope,
-                flow=flow,
-                cost=each_entry,
-                sign=sign,
-                keeps_zeros=keeps_zeros,
-                monotone=monotone,
-                gate=gate,
-                axes=spread.broadcast,
-                places=places.still,
-                learned=learned,
-                fits=fits,
-                head=head,
-                before=before,
-            )
-        )
+        axes, place = spread.broadcast, places.still
+        enter(Operator(op, kind=POINTWISE, slope=slope, flow=passes, cost=each_entry, axes=axes, places=place, **facts))
         return slope
 
     return entered
@@ -118,6 +87,27 @@ def if_alpha(node: Node) -> bool:
 def if_gamma(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
     """What is positive is multiplied by γ."""
     return bool(node.attrs.get("gamma", 1.0) >= 0) and if_inputs_are(node, nonnegative)
+
+
+def shrinks(node: Node) -> bool:
+    """What is not cut off keeps its sign."""
+    return bool(node.attrs.get("bias", 0.0) <= node.attrs.get("lambd", 0.5))
+
+
+def if_shrunk(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
+    """No further than to 0."""
+    return shrinks(node) and nonnegative(node.inputs[0])
+
+
+def has_even_exponent(node: Node) -> bool:
+    """It cannot tell x from −x."""
+    value = constant_value(node.inputs[1])
+    return value is not None and bool((value % 2 == 0).all())
+
+
+def even_or_inputs_are(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
+    """An even power, or one of what is never negative."""
+    return has_even_exponent(node) or nonnegative(node.inputs[0])
 
 
 def clipped(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
@@ -284,45 +274,149 @@ def erf(e: Emit, node: Node) -> Tensor:
     return e("Mul", e("Exp", e("Neg", e("Mul", x, x))), 2 / math.sqrt(math.pi))
 
 
-@pointwise("Exp", sign=always, keeps_zeros=False, monotone=throughout, flow=None)
+@pointwise("Swish", sign=as_the_first, keeps_zeros=True)
+def swish(e: Emit, node: Node) -> Tensor:
+    """σ(αx) + α y (1 − σ(αx))"""
+    x, y, alpha = node.inputs[0], node.outputs[0], float(node.attrs.get("alpha", 1.0))
+    gate = e("Sigmoid", e.mul(x, alpha))
+    return e("Add", gate, e("Mul", e.mul(y, alpha), _one_minus(e, gate)))
+
+
+@pointwise("Shrink", sign=if_shrunk, monotone=shrinks)
+def shrink(e: Emit, node: Node) -> Tensor:
+    """1 where it is not cut to 0"""
+    x, width = node.inputs[0], float(node.attrs.get("lambd", 0.5))
+    return where(e, e("Greater", e("Abs", x), width), 1.0, 0.0, x)
+
+
+@pointwise("Exp", sign=always, keeps_zeros=False, monotone=throughout)
 def exp(e: Emit, node: Node) -> Tensor:
     """y"""
     return node.outputs[0]
 
 
-@pointwise("Log", keeps_zeros=False, monotone=throughout, flow=None)
+@pointwise("Log", keeps_zeros=False, monotone=throughout, before=first_input)
 def log(e: Emit, node: Node) -> Tensor:
     """1/x"""
     return e("Reciprocal", node.inputs[0])
 
 
-@pointwise("Sqrt", sign=always, keeps_zeros=True, monotone=throughout, flow=None)
+@pointwise("Sqrt", sign=always, keeps_zeros=True, monotone=throughout)
 def sqrt(e: Emit, node: Node) -> Tensor:
-    """1/(2 y)"""
-    return e("Mul", e("Reciprocal", node.outputs[0]), 0.5)
+    """1/(2 y), and 0 where y is"""
+    y = node.outputs[0]
+    return e("Mul", e("Reciprocal", e("Where", e("Equal", y, 0.0), math.inf, y)), 0.5)
 
 
-@pointwise("Reciprocal", sign=if_inputs_are, flow=None, head=SQUASHED, before=heads.before_reciprocal)
+@pointwise("Reciprocal", sign=if_inputs_are, gate=3, head=SQUASHED, before=heads.before_reciprocal)
 def reciprocal(e: Emit, node: Node) -> Tensor:
     """−y²"""
     return e("Neg", e("Mul", node.outputs[0], node.outputs[0]))
 
 
-@pointwise("Abs", sign=always, keeps_zeros=True, flow=None)
+@pointwise("Abs", sign=always, keeps_zeros=True, even=throughout)
 def absolute(e: Emit, node: Node) -> Tensor:
     """The sign"""
     return e("Sign", node.inputs[0])
 
 
-@pointwise("Pow", flow=None)
+@pointwise("Pow", sign=even_or_inputs_are, even=has_even_exponent)
 def power(e: Emit, node: Node) -> Tensor:
-    """p x^(p−1)"""
+    """p x^(p−1), and 0 at 0 where that has a pole"""
     x, exponent = node.inputs
     value = constant_value(exponent)
     if value is None or value.size != 1:
-        raise NotLinear("its exponent is not a constant number")
-    p = float(value.reshape(()))
-    return e("Mul", x, 2.0) if p == 2 else e("Mul", e("Pow", x, p - 1), p)
+        p = e.cast(exponent, wide(x.dtype))
+        return e("Mul", e("Pow", x, e("Sub", p, 1.0)), p)
+    number = float(value.reshape(()))
+    if number == 2:
+        return e("Mul", x, 2.0)
+    slope = e("Mul", e("Pow", x, number - 1), number)
+    return where(e, e("Equal", x, 0.0), 0.0, slope, slope) if number < 1 else slope
+
+
+@pointwise("Sin", keeps_zeros=True)
+def sine(e: Emit, node: Node) -> Tensor:
+    """cos x"""
+    return e("Cos", node.inputs[0])
+
+
+@pointwise("Cos", keeps_zeros=False, even=throughout)
+def cosine(e: Emit, node: Node) -> Tensor:
+    """−sin x"""
+    return e("Neg", e("Sin", node.inputs[0]))
+
+
+@pointwise("Tan", keeps_zeros=True)
+def tangent(e: Emit, node: Node) -> Tensor:
+    """1 + y²"""
+    return e("Add", e("Mul", node.outputs[0], node.outputs[0]), 1.0)
+
+
+@pointwise("Asin", sign=if_inputs_are, keeps_zeros=True, monotone=throughout)
+def arc_sine(e: Emit, node: Node) -> Tensor:
+    """1 / √(1 − x²)"""
+    return e("Reciprocal", e("Sqrt", _one_minus(e, e("Mul", node.inputs[0], node.inputs[0]))))
+
+
+@pointwise("Acos", sign=always, keeps_zeros=False, monotone=throughout)
+def arc_cosine(e: Emit, node: Node) -> Tensor:
+    """−1 / √(1 − x²)"""
+    return e("Neg", arc_sine(e, node))
+
+
+@pointwise("Atan", sign=if_inputs_are, keeps_zeros=True, monotone=throughout, gate=1)
+def arc_tangent(e: Emit, node: Node) -> Tensor:
+    """1 / (1 + x²)"""
+    return e("Reciprocal", e("Add", e("Mul", node.inputs[0], node.inputs[0]), 1.0))
+
+
+@pointwise("Sinh", sign=if_inputs_are, keeps_zeros=True, monotone=throughout)
+def hyperbolic_sine(e: Emit, node: Node) -> Tensor:
+    """cosh x; by Exp, which has a kernel everywhere"""
+    x = node.inputs[0]
+    return e("Mul", e("Add", e("Exp", x), e("Exp", e("Neg", x))), 0.5)
+
+
+@pointwise("Cosh", sign=always, keeps_zeros=False, even=throughout)
+def hyperbolic_cosine(e: Emit, node: Node) -> Tensor:
+    """sinh x; by Exp"""
+    x = node.inputs[0]
+    return e("Mul", e("Sub", e("Exp", x), e("Exp", e("Neg", x))), 0.5)
+
+
+@pointwise("Asinh", sign=if_inputs_are, keeps_zeros=True, monotone=throughout)
+def area_sine(e: Emit, node: Node) -> Tensor:
+    """1 / √(x² + 1)"""
+    return e("Reciprocal", e("Sqrt", e("Add", e("Mul", node.inputs[0], node.inputs[0]), 1.0)))
+
+
+@pointwise("Acosh", sign=always, monotone=throughout)
+def area_cosine(e: Emit, node: Node) -> Tensor:
+    """1 / √(x² − 1)"""
+    return e("Reciprocal", e("Sqrt", e("Sub", e("Mul", node.inputs[0], node.inputs[0]), 1.0)))
+
+
+@pointwise("Atanh", sign=if_inputs_are, keeps_zeros=True, monotone=throughout)
+def area_tangent(e: Emit, node: Node) -> Tensor:
+    """1 / (1 − x²)"""
+    return e("Reciprocal", _one_minus(e, e("Mul", node.inputs[0], node.inputs[0])))
+
+
+@pointwise("Mod", counted=sizes.remainder)
+def remainder(e: Emit, node: Node) -> Tensor:
+    """1"""
+    return e.full(1.0, e.shape(node.inputs[0]), node.inputs[0].dtype)
+
+
+def flat(e: Emit, node: Node) -> Tensor:
+    """0: it is constant but where it jumps"""
+    return e.full(0.0, e.shape(node.inputs[0]), node.inputs[0].dtype)
+
+
+for op in ("Floor", "Ceil", "Round"):
+    pointwise(op, sign=if_inputs_are, keeps_zeros=True, monotone=throughout)(flat)
+pointwise("Sign", sign=if_inputs_are, keeps_zeros=True, monotone=throughout, gate=1)(flat)
 
 
 def quantize(e: Emit, node: Node) -> Tensor:

@@ -93,7 +93,9 @@ class Operator:
         sign: whether they are never negative.
         keeps_zeros: whether its flow gives an input that is 0 no relevance, if none comes to outputs that are.
         monotone: whether it rises or falls with its input, so that bounds of that become bounds of the output.
-        gate: how surely it makes its output a gate: 2 for functions to between 0 and 1, 1 for what may be an activation.
+        even: whether it cannot tell x from −x, and so tells how large things are, not which way they point.
+        gate: how surely it makes its output a gate: 3 for what others are divided by, 2 for functions to between 0 and 1, 1 for
+            what may be an activation.
         on_the_way: whether it may lie between a gate and the product, of which it is still the gate.
         scaled: whether integers that it gives or takes stand for numbers on a grid.
         chooses: which output tells what was chosen, and the type of that.
@@ -130,6 +132,7 @@ class Operator:
     sign: Sign | None = None
     keeps_zeros: bool | None = None
     monotone: Callable[[Node], bool] | None = None
+    even: Callable[[Node], bool] | None = None
     gate: int = 0
     on_the_way: bool = False
     scaled: bool = False

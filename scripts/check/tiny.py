@@ -375,18 +375,18 @@ NETS = {
         y = Gemm(d, v_6x3)
     }""",
     "unknown": """(float[1, 6] x) => (float[1, 3] y) <int64[1] k = {4}> {
-        a = Sign(x)
+        a = Hardmax(x)
         b = com.acme.Snake(a)
         c = Gemm(b, w_6x8)
         d, e = TopK(c, k)
-        f = Sin(d)
+        f = RandomNormalLike(d)
         y = MatMul(f, v_4x3)
     }""",
     "signs": """(float[N, 6] x) => (float[N, 3] y) {
         a = Gemm(x, w_6x8)
-        b = Sign(a)
+        b = Hardmax(a)
         c = Gemm(b, v_8x8)
-        d = Round(c)
+        d = Hardmax(c)
         y = MatMul(d, u_8x3)
     }""",
     "map of classes": """(float[1, 3, 8, 8] x) => (float[1, 4, 6, 6] y) { y = Conv(x, w_4x3x3x3) }""",

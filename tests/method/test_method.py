@@ -193,7 +193,11 @@ BAD = [  # file, what the message says, the entry that it names
     (METHOD + "treatments = 1", "treatments maps kinds or operators to treatments", "[method.m]"),
     (METHOD + "treatments = { pointwise = 'pass' }", "treatments says nothing of product; there are gate, half", "[method.m]"),
     (METHOD + "walk = 'R'", "unknown key 'walk'", "[method.m]"),
-    (METHOD + f"treatments = {{ {TREATED}, Sin = 'pass' }}", "'Sin' is none of pointwise, product", "[method.m], treatments"),
+    (
+        METHOD + f"treatments = {{ {TREATED}, Hardmax = 'pass' }}",
+        "'Hardmax' is none of pointwise, product",
+        "[method.m], treatments",
+    ),
     (METHOD + f"treatments = {{ {TREATED}, Conv = 'pass' }}", "'Conv' is none of pointwise", "[method.m], treatments"),
     (METHOD + f"treatments = {{ {TREATED}, Relu = 'winner' }}", "Relu is treated as one of pass,", "[method.m], treatments"),
     (METHOD + f"treatments = {{ {TREATED}, Relu = 1 }}", "Relu is treated as one of pass, not 1", "[method.m], treatments"),

@@ -42,8 +42,8 @@ def arrivals(proto: ModelProto, x: dict[str, np.ndarray], silent: Sequence[str] 
 
 # ---- pass ------------------------------------------------------------------------------------------------------------
 
-ATTRS = {"LRN": {"size": 3}, "Cast": {"to": TensorProto.DOUBLE}}
-OPSETS = {"Gelu": 20, "Mish": 18}
+ATTRS = {"LRN": {"size": 3}, "Cast": {"to": TensorProto.DOUBLE}, "Mod": {"fmod": 1}}
+OPSETS = {"Gelu": 20, "Mish": 18, "Swish": 24}
 
 
 QUANTISED = {"QuantizeLinear", "DequantizeLinear"}
@@ -52,8 +52,9 @@ QUANTISED = {"QuantizeLinear", "DequantizeLinear"}
 @pytest.mark.parametrize("op", sorted(PASS - QUANTISED))
 def test_pass(op):
     x = integers(np.random.default_rng(0), 2, 3, 4, 4)
-    made = node(op, "x slope" if op == "PRelu" else "x", "y", **ATTRS.get(op, {}))
-    weights = {"slope": np.float32([[[0.5]]])} if op == "PRelu" else {}
+    given = op in ("PRelu", "Pow", "Mod")
+    made = node(op, "x c" if given else "x", "y", **ATTRS.get(op, {}))
+    weights = {"c": np.float32([[[0.5]]])} if given else {}
     found, sent = arrivals(model([made], {"x": x.shape}, ["y"], weights, opset=OPSETS.get(op, 17)), {"x": x})
     assert found["x"].dtype == x.dtype
     np.testing.assert_array_equal(found["x"], sent["y"])

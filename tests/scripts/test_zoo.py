@@ -132,10 +132,10 @@ def scan() -> ModelProto:
     return network(outer, [5, 4], ("logits", [1, 2]), z=np.zeros(4, np.float32), axes=np.array([0]), v=weights(4, 2))
 
 
-def sign() -> ModelProto:
+def largest() -> ModelProto:
     """A binary network."""
-    nodes = [node("Gemm", "x u", "a", "dense1"), node("Sign", "a", "b", "binary1")]
-    nodes += [node("Gemm", "b u", "c", "dense2"), node("Sign", "c", "d", "binary2"), head("d")]
+    nodes = [node("Gemm", "x u", "a", "dense1"), node("Hardmax", "a", "b", "binary1")]
+    nodes += [node("Gemm", "b u", "c", "dense2"), node("Hardmax", "c", "d", "binary2"), head("d")]
     return network(nodes, ["N", 4], ("logits", ["N", 2]), u=weights(4, 4), v=weights(4, 2))
 
 
@@ -163,15 +163,15 @@ def top_k() -> ModelProto:
 
 def several() -> ModelProto:
     """What is wrong comes in between what is right."""
-    nodes = [node("Sign", "x", "a", "binary1"), node("Snake", "a", "b", "act7", domain="com.acme")]
+    nodes = [node("Hardmax", "x", "a", "binary1"), node("Snake", "a", "b", "act7", domain="com.acme")]
     nodes += [node("Gemm", "b u", "c"), node("Relu", "c", "d"), node("TopK", "d k", "e where", "largest")]
-    nodes += [node("Sign", "e", "f", "binary2"), node("Sin", "f", "g", "wave"), head("g")]
+    nodes += [node("Hardmax", "e", "f", "binary2"), node("RandomNormalLike", "f", "g", "wave"), head("g")]
     more = {"u": weights(4, 4), "k": np.array([3]), "v": weights(3, 2)}
     return network(nodes, [1, 4], ("logits", [1, 2]), domains=["com.acme"], **more)
 
 
-def many_signs() -> ModelProto:
-    nodes = [node("Sign", f"t{i}" if i else "x", f"t{i + 1}", f"binary{i}") for i in range(40)]
+def many() -> ModelProto:
+    nodes = [node("Hardmax", f"t{i}" if i else "x", f"t{i + 1}", f"binary{i}") for i in range(40)]
     return network([*nodes, head("t40")], [1, 4], ("logits", [1, 2]), v=weights(4, 2))
 
 
@@ -180,12 +180,15 @@ UNSUPPORTED: list[Refusal] = [
     (lstm, {"LSTM": ["memory"]}),
     (loop, {"Loop": ["steps"]}),
     (scan, {"Scan": ["sweep"]}),
-    (sign, {"Sign": ["binary1", "binary2"]}),
+    (largest, {"Hardmax": ["binary1", "binary2"]}),
     (trees, {"ai.onnx.ml.TreeEnsembleClassifier": ["forest"]}),
     (custom, {"com.acme.Snake": ["act7"]}),
     (top_k, {"TopK": ["largest"]}),
-    (several, {"Sign": ["binary1", "binary2"], "com.acme.Snake": ["act7"], "TopK": ["largest"], "Sin": ["wave"]}),
-    (many_signs, {"Sign": [f"binary{i}" for i in range(40)]}),
+    (
+        several,
+        {"Hardmax": ["binary1", "binary2"], "com.acme.Snake": ["act7"], "TopK": ["largest"], "RandomNormalLike": ["wave"]},
+    ),
+    (many, {"Hardmax": [f"binary{i}" for i in range(40)]}),
 ]
 
 
@@ -372,7 +375,7 @@ def test_what_is_missing_is_reported(tmp_path: Path) -> None:
     onnx.save(several(), path)
     nodes, missing = zoo.reached(path)
     assert nodes == 8
-    assert missing == ["Sign binary1", "com.acme.Snake act7", "TopK largest", "Sign binary2", "Sin wave"]
+    assert missing == ["Hardmax binary1", "com.acme.Snake act7", "TopK largest", "Hardmax binary2", "RandomNormalLike wave"]
     row = zoo.of_file(path, tmp_path / "elsewhere")
     assert row.trouble.startswith("Unsupported: 5 node(s)")
     assert row.failures()
