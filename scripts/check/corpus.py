@@ -28,7 +28,7 @@ LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 LONG = ("light_densenet121", "light_inception_v2")
 LAYERS = ("Conv", "Gemm", "MatMul", "Add", "Relu", "Clip", "QLinearConv", "Einsum", "ConvTranspose")
 LARGE_BYTES, LARGE_NODES = 2**20, 150
-UNRULED = ("Hardmax", "RandomNormalLike", "TopK")
+UNRULED = ("Hardmax", "RandomNormalLike")
 Bound = float | list[float]
 Write = Callable[[Path], None]
 

@@ -156,18 +156,12 @@ def custom() -> ModelProto:
     return network(nodes, [1, 4], ("logits", [1, 2]), domains=["com.acme"], v=weights(4, 2))
 
 
-def top_k() -> ModelProto:
-    nodes = [node("TopK", "x k", "best where", "largest"), head("best")]
-    return network(nodes, [1, 4], ("logits", [1, 2]), k=np.array([3]), v=weights(3, 2))
-
-
 def several() -> ModelProto:
     """What is wrong comes in between what is right."""
     nodes = [node("Hardmax", "x", "a", "binary1"), node("Snake", "a", "b", "act7", domain="com.acme")]
-    nodes += [node("Gemm", "b u", "c"), node("Relu", "c", "d"), node("TopK", "d k", "e where", "largest")]
+    nodes += [node("Gemm", "b u", "c"), node("Relu", "c", "d"), node("RandomUniformLike", "d", "e", "noise")]
     nodes += [node("Hardmax", "e", "f", "binary2"), node("RandomNormalLike", "f", "g", "wave"), head("g")]
-    more = {"u": weights(4, 4), "k": np.array([3]), "v": weights(3, 2)}
-    return network(nodes, [1, 4], ("logits", [1, 2]), domains=["com.acme"], **more)
+    return network(nodes, [1, 4], ("logits", [1, 2]), domains=["com.acme"], u=weights(4, 4), v=weights(4, 2))
 
 
 def many() -> ModelProto:
@@ -183,10 +177,14 @@ UNSUPPORTED: list[Refusal] = [
     (largest, {"Hardmax": ["binary1", "binary2"]}),
     (trees, {"ai.onnx.ml.TreeEnsembleClassifier": ["forest"]}),
     (custom, {"com.acme.Snake": ["act7"]}),
-    (top_k, {"TopK": ["largest"]}),
     (
         several,
-        {"Hardmax": ["binary1", "binary2"], "com.acme.Snake": ["act7"], "TopK": ["largest"], "RandomNormalLike": ["wave"]},
+        {
+            "Hardmax": ["binary1", "binary2"],
+            "com.acme.Snake": ["act7"],
+            "RandomUniformLike": ["noise"],
+            "RandomNormalLike": ["wave"],
+        },
     ),
     (many, {"Hardmax": [f"binary{i}" for i in range(40)]}),
 ]
@@ -375,7 +373,13 @@ def test_what_is_missing_is_reported(tmp_path: Path) -> None:
     onnx.save(several(), path)
     nodes, missing = zoo.reached(path)
     assert nodes == 8
-    assert missing == ["Hardmax binary1", "com.acme.Snake act7", "TopK largest", "Hardmax binary2", "RandomNormalLike wave"]
+    assert missing == [
+        "Hardmax binary1",
+        "com.acme.Snake act7",
+        "RandomUniformLike noise",
+        "Hardmax binary2",
+        "RandomNormalLike wave",
+    ]
     row = zoo.of_file(path, tmp_path / "elsewhere")
     assert row.trouble.startswith("Unsupported: 5 node(s)")
     assert row.failures()
