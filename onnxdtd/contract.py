@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 PREFIX = "onnxdtd."  # of the keys of our entries in ``metadata_props``
 PARTS = ("node", "initializer", "input", "output", "value_info")  # of a graph, to which the compiler appends
 
 TARGET = "target"  # the input with the class to explain, int64 [batch], -1 for the arg-max; a model may have the name already
 RELEVANCE = "relevance"  # the output with that of the only explained input
+EXPLAINED = "explained"  # in front of the name of an inner tensor, the output with its value
 LOGIT = "logit"  # the output with the explained score, [batch]; a model may have the name already
 LEDGER = "ledger"  # the output with the balance of every step, float64 [batch, steps, columns]
 
@@ -59,6 +60,8 @@ class Metadata(TypedDict):
     label_output: str | None  # the output that gives the label
     score_output: str | None  # the output that gives the scores
     squashed: bool  # the only score is a probability
+    ids: NotRequired[Mapping[str, int | None]]  # how many rows there are to look up, by input of ids
+    values: NotRequired[Mapping[str, str]]  # the outputs with what is explained, by inner tensor
     imputed: Sequence[str]  # the inputs that may have NaN
     strings: Mapping[str, Sequence[str]]  # the words that the model knows, by input of strings
     target: str | int  # "argmax", "input", or the index of a class

@@ -192,9 +192,16 @@ class Request:
     explain: Sequence[str] = offered(
         (),
         _names,
-        Option("--explain", "An input to explain; the others count as constants. Default: all of floats.", "INPUT"),
-        "the inputs that relevance is given to, by default all of floating-point numbers; the others, such as masks, count as "
-        "constants.",
+        Option("--explain", "An input to explain; others count as constants. Default: all of floats, else of ids.", "INPUT"),
+        "the inputs that relevance is given to, by default all of floating-point numbers, or where there are none, pixels, or "
+        "else ids, which have the relevance of what they look up; the others, such as masks, count as constants.",
+    )
+    from_: Sequence[str] = offered(
+        (),
+        _names,
+        Option("--from", "An inner tensor to explain instead of inputs; what it is computed from is not looked at.", "TENSOR"),
+        "inner tensors that relevance is given to instead of inputs: a spectrogram, a layer. What they are computed from is "
+        "not looked at; their values become outputs ``explained/<tensor>``.",
     )
     labels: Sequence[str] | None = offered(
         None,

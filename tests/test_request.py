@@ -38,6 +38,7 @@ FULL = Request(
     allow={"Foo": "pass"},
     ledger=True,
     explain=["x"],
+    from_=["h"],
     labels=["é", "b"],
 )
 

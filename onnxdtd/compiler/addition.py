@@ -52,6 +52,8 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
         relevance |= _replaced(start, relevance, request.keep)
         names, results = _results(planned, relevance)
         told = metadata(planned, names, scored, book)
+        values = told.get("values", {})
+        results += [e.named(t, values[t.name], t.shape) for t in plan.inputs if t.name in values]
         if scored is not None:
             results.append(e.named(scored.total, str(told["logit"]), scored.total.shape))
     if book is not None:
@@ -75,10 +77,13 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
 def _results(planned: Planned, relevance: dict[str, Tensor]) -> tuple[dict[str, str], list[Tensor]]:
     """The outputs for the relevance of inputs and tensors to keep, and their names by those of the tensors."""
     e, plan = planned.emit, planned.plan
-    for tensor in plan.inputs:
-        if tensor.name in relevance:
-            x = partial(_seen, e, tensor, planned.imputed.get(tensor.name))
-            relevance[tensor.name] = plan.method.finished(e, x, relevance[tensor.name])
+    arrived: dict[str, list[Tensor]] = {}
+    for end in plan.ends:
+        name, known = end.tensor.name, end.explained.name
+        if name in relevance:
+            x = partial(_seen, e, end.tensor, planned.imputed.get(name))
+            arrived.setdefault(known, []).append(end.home(e, plan.method.finished(e, x, relevance[name])))
+    relevance = {**relevance, **{name: e.sum(parts) for name, parts in arrived.items()}}
     names = {t.name: RELEVANCE if len(plan.inputs) == 1 else relevance_of(t.name) for t in plan.inputs}
     names |= {name: relevance_of(name) for name in planned.request.keep if name not in names}
     return names, [_relevance(planned, name, result, relevance) for name, result in names.items()]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import onnx
 
+from onnxdtd.compiler.ends import reached
 from onnxdtd.compiler.facts import reads
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.errors import ModelError, Problem, Unsupported
@@ -37,20 +38,25 @@ def advised(
         except Exception:  # what fails in whatever way is no advice
             return None
 
-    names = list(_explainable(graph, {problem.node for problem in problems}, request, tried))
+    refused = {problem.node for problem in problems}
+    names, end = list(_explainable(graph, refused, request, tried)), _end(graph, refused, request, tried)
     if not isinstance(error, Unsupported):
         options = ", ".join(map(_output, names))
         more = [f"inner tensors that can be explained: {options}"] if names else _chosen(graph)
+        more += [f"the walk can end at an inner tensor: {_from(end)}"] if end is not None else []
         return ModelError("; ".join([str(error), *more]))
     keys = _keys(graph, problems)
     passes = {**(request.allow or {}), **dict.fromkeys(keys.values(), "pass")}
     can_pass = not any(problem.way_out for problem in problems) and tried(replace(request, allow=passes)) is not None
-    return Unsupported([_with_ways_out(problem, names, keys[problem.node] if can_pass else None) for problem in problems])
+    allowed = {node: key if can_pass else None for node, key in keys.items()}
+    return Unsupported([_with_ways_out(problem, names, end, allowed[problem.node]) for problem in problems])
 
 
-def _with_ways_out(problem: Problem, names: Sequence[str], key: str | None) -> Problem:
+def _with_ways_out(problem: Problem, names: Sequence[str], end: str | None, key: str | None) -> Problem:
     """A problem with what can be done, and why relevance cannot just pass."""
     ways = ["explain what comes before it with " + " or ".join(map(_output, names))] if names else []
+    if end is not None:
+        ways.append(f"give relevance to what comes behind it with {_from(end)}")
     if key is not None:
         ways.append(f"let relevance pass unchanged with --allow {shlex.quote(f'{key}=pass')}")
     told = [", or ".join(ways), problem.way_out] if ways or problem.way_out else ["there is no way around it for what is asked"]
@@ -71,6 +77,10 @@ def _chosen(graph: Graph) -> list[str]:
 
 def _output(name: str) -> str:
     return f"--output {shlex.quote(name)}"
+
+
+def _from(name: str) -> str:
+    return f"--from {shlex.quote(name)}"
 
 
 def _keys(graph: Graph, problems: Sequence[Problem]) -> dict[str, str]:
@@ -95,6 +105,21 @@ def _explainable(
         yield made.logits.name if made.logits.name in graph.tensors() else tensor.name
         if len(found) == SHOWN:
             return
+
+
+def _end(graph: Graph, refused: Collection[str], request: Request, tried: Callable[[Request], Plan | None]) -> str | None:
+    """The name of the first tensor behind all nodes ``refused`` at which the walk can end, so that it comes to none of them."""
+    sources = [t for node in graph.nodes if label(node) in refused for t in node.outputs] or graph.inputs
+    names = reached(graph.nodes, sources)
+    behind = [t for node in graph.nodes for t in node.outputs if t.name in names and is_float(t.dtype) and t.readers]
+    for tensor in behind[:TRIED]:
+        made = tried(replace(request, from_=(tensor.name,), explain=()))
+        if made is None or not any(step.rule for step in made.steps):
+            continue
+        left = reached([node for node in graph.nodes if node is not tensor.producer], [t for t in sources if t is not tensor])
+        if not refused or made.logits.name not in left:
+            return tensor.name
+    return None
 
 
 def _scores(graph: Graph, refused: Collection[str]) -> list[Tensor]:

@@ -63,11 +63,13 @@ def by_input(request: Request, explained: Sequence[str]) -> dict[str, tuple[Any,
         raise RequestError("give both bounds of the input, low and high")
     if isinstance(low, Mapping) != isinstance(high, Mapping):
         raise RequestError("low and high: give both by the names of inputs, or neither")
+    if not explained:
+        raise RequestError("low and high: what is explained is ids, which have no bounds")
     if not isinstance(low, Mapping):
         return dict.fromkeys(explained, (low, high))
     for name in {**low, **high}:
         if name not in explained:
-            raise RequestError(f"bounds of {name!r}: the inputs that relevance is given to are {', '.join(explained)}")
+            raise RequestError(f"bounds of {name!r}: the numbers that relevance is given to are {', '.join(explained)}")
         if low.get(name) is None or high.get(name) is None:
             raise RequestError(f"give both bounds of the input {name!r}, low and high")
     return {name: (low[name], high[name]) for name in low}
@@ -109,11 +111,12 @@ class Bounds:
     def __init__(self, e: Emit, plan: Plan, given: Mapping[str, tuple[Any, Any]]):
         self._emit, self._plan = e, plan
         self._known: dict[str, tuple[Tensor, Tensor]] = {}
-        for tensor in plan.inputs:
-            if tensor.name in given:
-                low, high = (self._fitted(bound, tensor, end) for bound, end in zip(given[tensor.name], ENDS, strict=True))
+        known = {**dict.fromkeys((end.tensor.name for end in plan.ends if end.is_one_hot), (0.0, 1.0)), **given}
+        for tensor in (end.tensor for end in plan.ends):
+            if tensor.name in known:
+                low, high = (self._fitted(bound, tensor, end) for bound, end in zip(known[tensor.name], ENDS, strict=True))
                 if not np.all(low < high):
-                    raise RequestError("low {} must be below high {} everywhere".format(*given[tensor.name]))
+                    raise RequestError("low {} must be below high {} everywhere".format(*known[tensor.name]))
                 self._known[tensor.name] = e.constant(low), e.constant(high)
 
     def _fitted(self, bound: Any, tensor: Tensor, end: str) -> np.ndarray:

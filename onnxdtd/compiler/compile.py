@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from onnxdtd.compiler.addition import addition
 from onnxdtd.compiler.advice import advised
 from onnxdtd.compiler.bounds import by_input, form_of, with_bytes, with_preprocessing
 from onnxdtd.compiler.classlabels import said
+from onnxdtd.compiler.ends import End, above, groups_of, lookups, reached, rows
+from onnxdtd.compiler.facts import before, reads
 from onnxdtd.compiler.imputed import imputed
-from onnxdtd.compiler.logits import NoScores
-from onnxdtd.compiler.plan import Plan, explainable, plan
+from onnxdtd.compiler.logits import NoScores, bfloat16
+from onnxdtd.compiler.plan import Plan, plan
 from onnxdtd.compiler.prepared import Planned, Prepared
 from onnxdtd.compiler.score import classes
 from onnxdtd.compiler.shortcuts import Shortcut
@@ -26,7 +28,8 @@ from onnxdtd.data.forms import PICTURE
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.graph import files, normal, shapes
 from onnxdtd.graph.emit import Emit
-from onnxdtd.graph.tensors import Graph, type_name
+from onnxdtd.graph.spelled import views
+from onnxdtd.graph.tensors import Node, Tensor, type_name
 from onnxdtd.labels import Labels
 from onnxdtd.method.preset import Preset
 from onnxdtd.method.toml import DEFAULTS, Library
@@ -61,10 +64,13 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     fits.check(graph)
     changes += shapes.declare_outputs(source.proto, graph)
     emit = Emit(graph, shapes.names(source.proto), fed)
-    explained = explainable(graph, fed, request.explain)
-    request = with_bytes(with_preprocessing(request, explained), explained)
-    bounded = by_input(request, [t.name for t in explained])
-    chosen = plan(emit, graph, explained, presets, request, inputs=fed, bounded=bounded.keys())
+    nodes = views(emit, list(graph.nodes))
+    inputs = [t for t in graph.inputs if t.name in fed]
+    depends = reached(nodes, inputs)
+    looked = {t.name: lookups(nodes, t, depends) for t in inputs}
+    groups = groups_of(inputs, looked, {name: t for name, t in graph.tensors().items() if name in depends}, request)
+    attempt = lambda group, wanted, bounds: plan(emit, graph, nodes, group, presets, wanted, inputs=fed, bounded=bounds)
+    chosen, request, bounded = _chosen(groups, request, attempt, bfloat16(graph))
     _check_inputs(chosen, request)
     own = said(source.proto, chosen)
     labels = Labels(own.labels, None, classes(chosen)).named(request.labels)
@@ -72,9 +78,30 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     if request.target is not None and request.target not in NO_CLASSES:
         chosen.notes.extend(filter(None, [labels.understood(request.target)]))
         request = replace(request, target=labels.index(request.target))
-    chosen.notes.extend(_left_out(graph, fed, chosen))
+    chosen.notes.extend(_left_out(inputs, nodes, chosen))
     request = replace(request, preset=request.preset or chosen.preset)
-    return Planned(source, changes, graph, emit, chosen, bounded, request, own, labels, imputed(graph.nodes, chosen.inputs))
+    missing = imputed(graph.nodes, [t for t in chosen.inputs if t.name in fed])
+    return Planned(source, changes, graph, emit, chosen, bounded, request, own, labels, missing, rows(looked))
+
+
+def _chosen(
+    groups: Sequence[Sequence[End]], request: Request, attempt: Callable[..., Plan], reason: str
+) -> tuple[Plan, Request, dict[str, tuple[Any, Any]]]:
+    """The plan for the first group of ends that the score depends on, the request with the bounds that bytes and pictures
+    have, and these bounds as given. ``reason`` says why there may be none.
+    """
+    errors: list[NoScores] = []
+    for group in groups:
+        plain = list({end.explained.name: end.explained for end in group if not end.is_lookup}.values())
+        wanted = with_bytes(with_preprocessing(request, plain), plain)
+        bounded = by_input(wanted, [t.name for t in plain])
+        try:
+            return attempt(group, wanted, bounded.keys()), wanted, bounded
+        except NoScores as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    raise NoScores(f"the model has no input of numbers or ids; only those can be explained{reason}")
 
 
 def _presets(request: Request) -> list[Preset]:
@@ -94,13 +121,17 @@ def _check_inputs(chosen: Plan, request: Request) -> None:
             form_of(tensor, request, chosen.samples.axes[tensor.name])
 
 
-def _left_out(graph: Graph, inputs: Sequence[str], chosen: Plan) -> Iterator[str]:
-    """Names the inputs that relevance is not given to."""
+def _left_out(inputs: Sequence[Tensor], nodes: Sequence[Node], chosen: Plan) -> Iterator[str]:
+    """Names the inputs that relevance is not given to, and what it is given to where that is no input."""
     explained = {t.name for t in chosen.inputs}
-    kinds = {t.name: "strings" if t.dtype == object else type_name(t.dtype) for t in graph.inputs if t.name in inputs}
+    read = {t.name for node in before(above(nodes, chosen.ends), chosen.logits) for t in reads(node)}
+    kinds = {t.name: "strings" if t.dtype == object else type_name(t.dtype) for t in inputs if t.name in read}
     words = [f"{name} ({kind})" for name, kind in kinds.items() if name not in explained]
     if words:
         yield f"not explained: {', '.join(words)}; what they contribute counts as a constant"
+    for end in chosen.ends:
+        if end.is_lookup:
+            yield f"the relevance of {end.explained.name!r} is that of what it looks up, {end.tensor.name!r}"
 
 
 @takes_options

@@ -1,4 +1,4 @@
-"""What holds for tensors: which depend on an explained input, which are never negative, which carry relevance."""
+"""What holds for tensors: which depend on what is explained, which are never negative, which carry relevance."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def facts_of(nodes: Sequence[Node], explained: Sequence[Tensor]) -> Facts:
     """Walk forward once."""
     facts = Facts({t.name for t in explained}, set())
     for node in nodes:
-        if of(node).kind in (CHOICE, CONSTANT) or not any(t.name in facts.active for t in reads(node)):
+        if of(node).kind in (CHOICE, CONSTANT) or not any(t.name in facts.active for t in read_as_values(node)):
             continue
         positive = never_negative(node, facts.is_nonnegative)
         # An integer depends on the input in a way that relevance can follow only if it is a quantised number.
@@ -66,13 +66,20 @@ def reads(node: Node) -> list[Tensor]:
     return [*node.inputs, *(t for graph in graphs for inner in graph.nodes for t in reads(inner))]
 
 
+def read_as_values(node: Node) -> list[Tensor]:
+    """What a node reads but the numbers by which it looks something up: relevance ends there."""
+    looks_up = of(node).looks_up
+    return [t for i, t in enumerate(reads(node)) if looks_up is None or i >= len(node.inputs) or looks_up(node, i) is None]
+
+
 def carriers(nodes: Sequence[Node], logits: Tensor, facts: Facts, producer: Mapping[str, Node], method: Method) -> set[str]:
     """The names of all tensors that relevance can reach from ``logits``; none behind a factor that counts as a constant."""
     wanted = {logits.name} & facts.active
     for node in reversed(nodes):
         if any(t.name in wanted for t in node.outputs):
             constant = method.held(node, facts.is_active, producer)
-            wanted.update(t.name for i, t in enumerate(reads(node)) if t.name in facts.active and i not in constant)
+            values = {t.name for t in read_as_values(node)} & facts.active
+            wanted.update(t.name for i, t in enumerate(reads(node)) if t.name in values and i not in constant)
     return wanted
 
 

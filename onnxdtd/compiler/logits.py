@@ -71,7 +71,7 @@ def origin(
     shapes = "; ".join(f"{t.name} {shape_text(t)}" for t in candidates)
     if not found:
         raise NoScores(
-            f"no output is the score of a classifier, [batch, classes], that depends on a floating-point input: {shapes}"
+            f"no output is the score of a classifier, [batch, classes], that depends on what is to be explained: {shapes}"
             + (f"; {positions[0]!r} has scores for several positions: export the model with one picked" if positions else "")
             + bfloat16(graph)
         )

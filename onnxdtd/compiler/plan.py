@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from onnxdtd.compiler.ends import End, above
 from onnxdtd.compiler.facts import before, carriers, facts_of
-from onnxdtd.compiler.logits import NoScores, bfloat16, origin
+from onnxdtd.compiler.logits import NoScores, origin
 from onnxdtd.compiler.samples import Samples
 from onnxdtd.compiler.steps import Step, Stepper
 from onnxdtd.errors import ModelError, RequestError, suggestion
 from onnxdtd.graph.emit import Emit, dims
-from onnxdtd.graph.spelled import views
 from onnxdtd.graph.tensors import Graph, Node, Tensor
 from onnxdtd.method.method import Method
 from onnxdtd.method.preset import Preset
-from onnxdtd.operators.layer import Layer, is_byte, is_float
+from onnxdtd.operators.layer import Layer
 from onnxdtd.operators.spread import followed
 from onnxdtd.request import Request
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be compiled."""
+    """What will be compiled: what is explained (``inputs``, and tensors that were named), and where the walk ends for that."""
 
     inputs: list[Tensor]
+    ends: list[End]
     output: str
     logits: Tensor
     method: Method
@@ -44,45 +45,55 @@ class Plan:
 def plan(
     e: Emit,
     graph: Graph,
-    explained: Sequence[Tensor],
+    nodes: Sequence[Node],
+    ends: Sequence[End],
     presets: Sequence[Preset],
     request: Request,
     *,
     inputs: Collection[str],
     bounded: Collection[str],
 ) -> Plan:
-    """Plan the explanation of an output in terms of the inputs ``explained``; all else that goes in counts as constant.
+    """Plan the explanation of an output in terms of the ``ends`` of the walk; all else that goes in counts as constant.
 
     Of several ``presets``, all of them by one method, the first is taken that does not share relevance out by weights alone, or
-    the last. Of ``request`` it heeds ``output``, ``keep`` and ``allow``. ``inputs`` are all that a caller feeds, ``bounded``
-    those whose bounds are known. Raises ``Unsupported`` with every problem, ``ModelError`` where there is nothing to explain,
-    ``RequestError`` for an unknown name.
+    the last. Of ``request`` it heeds ``output``, ``keep`` and ``allow``. ``nodes`` are those of the graph as views, ``inputs``
+    all that a caller feeds, ``bounded`` what is explained with bounds that are known. Raises ``Unsupported`` with every
+    problem, ``ModelError`` where there is nothing to explain, ``RequestError`` for an unknown name.
     """
     allow = request.allow or {}
-    if not explained:
-        raise ModelError("the model has no floating-point input; only those can be explained" + bfloat16(graph))
-    nodes = views(e, list(graph.nodes))
-    facts = facts_of(nodes, explained)
+    fed = [t for t in graph.inputs if t.name in inputs]
+    inner = [end.tensor for end in ends if end.explained.name not in inputs]
+    whole, nodes = nodes, above(nodes, ends)
+    facts = facts_of(nodes, [end.tensor for end in ends])
     producer = {t.name: node for node in nodes for t in node.outputs}
-    fed = [t for t in graph.inputs if t.name in inputs] or explained
-    follow = lambda candidate, logits: Samples(followed(before(nodes, candidate), fed, allow), fed, logits)
+
+    def follow(candidate: Tensor, logits: Tensor) -> Samples:
+        """The samples, from the inputs on; where they are lost below what is explained, from there on."""
+        found = Samples(followed(before(whole, candidate), fed, allow), [*fed, *inner], logits)
+        if found.doubt is None or not inner:
+            return found
+        return Samples(followed(before(nodes, candidate), [*fed, *inner], allow), [*fed, *inner], logits)
+
     start = origin(graph, request.output, facts, producer, follow)
     logits = start.logits
+    if logits.name in {end.tensor.name for end in ends}:
+        raise RequestError(f"--from {logits.name!r}: is what is explained itself; name a tensor that it is computed from")
     method = presets[0].method
     carrying = carriers(nodes, logits, facts, producer, method)
-    explained = [t for t in explained if t.name in carrying]
-    if not explained:
-        raise NoScores(f"the output {start.output!r} does not depend on a floating-point input")
+    ends = [end for end in ends if end.tensor.name in carrying]
+    if not ends:
+        raise NoScores(f"the output {start.output!r} does not depend on what is to be explained")
     _check_keep(request.keep, carrying)
-    facts.raw |= {t.name for t in explained}
-    facts.bounded |= facts.raw & {*bounded}
+    facts.raw |= {end.tensor.name for end in ends}
+    facts.bounded |= {end.tensor.name for end in ends if end.is_one_hot or end.explained.name in bounded}
     pinned = {*request.keep, logits.name, *(t.name for t in graph.outputs)}
     steps = Stepper(e, facts, producer, allow, method, carrying).steps(nodes, pinned)
     if start.samples.doubt is not None:
         raise ModelError(f"{start.samples.doubt}; export the model with a batch of one sample in front")
     preset, steps, notes = _with_rules(steps, presets)
     return Plan(
-        explained,
+        list({end.explained.name: end.explained for end in ends}.values()),
+        ends,
         start.output,
         logits,
         preset.method,
@@ -96,27 +107,6 @@ def plan(
         preset.name,
         by_weights(steps),
     )
-
-
-def explainable(graph: Graph, inputs: Sequence[str], chosen: Sequence[str] = ()) -> list[Tensor]:
-    """The inputs to explain: those ``chosen`` among ``inputs``, or all of floats, or where there are none those of uint8, of a
-    model that scales pixels itself. Raises ``RequestError`` for a choice that is none.
-    """
-    known = {t.name: t for t in graph.inputs if t.name in inputs}
-    for name in chosen:
-        if name not in known:
-            raise RequestError(f"--explain {name!r}: the model has no such input{suggestion(name, known) or _has(known)}")
-        if not is_float(known[name].dtype) and not is_byte(known[name].dtype):
-            raise RequestError(
-                f"--explain {name!r}: is {known[name].dtype}; only floating-point inputs and pixels can be explained"
-            )
-    if chosen:
-        return [t for name, t in known.items() if name in chosen]
-    return [t for t in known.values() if is_float(t.dtype)] or [t for t in known.values() if is_byte(t.dtype)]
-
-
-def _has(names: Mapping[str, object]) -> str:
-    return f"; it has {', '.join(map(repr, names))}"
 
 
 def _check_keep(keep: Sequence[str], carriers: set[str]) -> None:

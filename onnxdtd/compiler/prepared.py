@@ -22,7 +22,9 @@ from onnxdtd.request import Request
 
 @dataclass(frozen=True)
 class Planned:
-    """A model with its plan; ``request`` has the index of the target, ``bounded`` the bounds of inputs as they were given."""
+    """A model with its plan; ``request`` has the index of the target, ``bounded`` the bounds of inputs as they were given,
+    ``ids`` how many rows there are to look up, by input that looks something up.
+    """
 
     source: files.Source
     changes: list[str]
@@ -34,6 +36,7 @@ class Planned:
     said: Said
     labels: Labels
     imputed: dict[str, np.ndarray]
+    ids: dict[str, int | None]
 
 
 @dataclass(frozen=True)

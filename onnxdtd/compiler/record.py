@@ -13,7 +13,7 @@ from onnxdtd.compiler.bounds import as_given, domain
 from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.score import Score, classes
-from onnxdtd.contract import COLUMNS, LOGIT, PARTS, Metadata
+from onnxdtd.contract import COLUMNS, EXPLAINED, LOGIT, PARTS, Metadata
 from onnxdtd.data.preprocessing import gives_bounds
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import label
@@ -62,6 +62,11 @@ def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None,
         "samples": dict(made.samples.axes),
         "ledger": {"steps": book.steps, "columns": list(COLUMNS)} if book else None,
     }
+    if planned.ids:
+        told["ids"] = planned.ids
+    values = {t.name: f"{EXPLAINED}/{t.name}" for t in made.inputs if t.producer is not None}
+    if values:
+        told["values"] = values
     return told | _further(request)
 
 
@@ -85,7 +90,7 @@ def told_request(metadata: Mapping[str, Any], explained: Collection[str]) -> dic
     return told | {
         "low": low,
         "high": high,
-        "keep": [name for name in metadata["relevance"] if name not in explained],
+        "keep": [name for name in metadata["relevance"] if name not in {*explained, *metadata.get("values", ())}],
         "labels": metadata.get("names"),
         "ledger": metadata["ledger"] is not None,
         "target": {"index": target} if isinstance(target, int) else target,

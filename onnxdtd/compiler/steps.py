@@ -128,7 +128,8 @@ class Stepper:
         if key is not None:
             return self.allowed(key, node)
         if node.domain not in (None, "", "ai.onnx"):
-            raise NotLinear("there is no rule for operators of this domain")
+            fused = "; ONNX Runtime writes it where it optimises a model: give the one from before"
+            raise NotLinear("there is no rule for operators of this domain" + fused * (node.domain == "com.microsoft"))
         operator, site = of(node), Site(self.e, node, active, self.producer)
         if operator.linear is not None and len(factors(node, active)) < 2:
             return self.ruled(site, operator.linear(self.e, node, active))

@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.operators import heads, places, sizes, spread
+from onnxdtd.operators import heads, lookups, places, sizes, spread
 from onnxdtd.operators.layer import constant_value, count, is_float, optional, reduced_axes, shape_of
 from onnxdtd.operators.table import (
     ALL,
@@ -205,7 +205,14 @@ def numbered(e: Emit, x: Tensor) -> Tensor:
 
 enter(
     replace(
-        MOVED, op="Gather", flow=selected, on_the_way=True, axes=spread.gathered, counted=sizes.picked, places=places.gathered
+        MOVED,
+        op="Gather",
+        flow=selected,
+        on_the_way=True,
+        axes=spread.gathered,
+        counted=sizes.picked,
+        looks_up=lookups.gathered,
+        places=places.gathered,
     )
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxdtd.operators import places, sizes, spread
+from onnxdtd.operators import lookups, places, sizes, spread
 from onnxdtd.operators.table import CHOICE, CONSTANT, Operator, always, enter, named
 
 KERNEL_SHAP = "KernelSHAP (shap.KernelExplainer), which takes any function"
@@ -29,9 +29,10 @@ enter(Operator("ConstantOfShape", kind=CONSTANT), "EyeLike")
 
 enter(Operator("BitShift", axes=spread.broadcast))
 enter(Operator("And", kind=CHOICE, axes=spread.broadcast), "Or", "Xor", "Not", "IsNaN", "IsInf")
+enter(Operator("Equal", kind=CHOICE, chooses=(0, BOOL), axes=spread.broadcast, looks_up=lookups.compared))
 enter(
-    Operator("Equal", kind=CHOICE, chooses=(0, BOOL), axes=spread.broadcast),
-    *("Less", "LessOrEqual", "Greater", "GreaterOrEqual"),
+    Operator("Less", kind=CHOICE, chooses=(0, BOOL), axes=spread.broadcast),
+    *("LessOrEqual", "Greater", "GreaterOrEqual"),
 )
 enter(Operator("CastLike", axes=spread.as_the_first), "Imputer")
 
@@ -43,7 +44,7 @@ enter(Operator("LpNormalization", axes=spread.normalised(lambda node, rank: [nod
 enter(Operator("MeanVarianceNormalization", axes=spread.normalised(lambda node, rank: node.attrs.get("axes", [0, 2, 3]))))
 enter(Operator("LpPool", axes=spread.pooled, channels=places.FIRST))
 enter(Operator("GlobalLpPool", axes=spread.pooled))
-enter(Operator("OneHot", axes=spread.one_hot))
+enter(Operator("OneHot", axes=spread.one_hot, looks_up=lookups.one_hot))
 enter(Operator("FeatureVectorizer", axes=spread.concatenated))  # columns side by side
 
 # Entries that are elsewhere than they were

@@ -16,6 +16,7 @@ from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.axes import Axes, Entry
 from onnxdtd.operators.layer import Active, Layer, Slot, is_float
+from onnxdtd.operators.lookups import Lookup
 from onnxdtd.operators.sizes import Values
 
 # What kind of operator it is.
@@ -106,6 +107,7 @@ class Operator:
         hands_on: one of ``HANDED_ON``.
         moves: whether entries are elsewhere than they were, so that relevance must not simply pass.
         constants: whether some of its entries come from constants.
+        looks_up: what numbers at one of its inputs look up, in constants at the others; None where they are no numbers.
         places: which axis of the graph's input each of its axes is, in terms of those of one of its inputs; for a walk to the
             first layer.
         channels: the axis of its input along which a layer has channels.
@@ -142,6 +144,7 @@ class Operator:
     hands_on: str | None = None
     moves: bool | None = None
     constants: bool | None = None
+    looks_up: Callable[[Node, int], Lookup | None] | None = None
     places: Places | None = None
     channels: int | None = None
     alike: Callable[[Node], bool] | None = None

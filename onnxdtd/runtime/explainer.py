@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -57,8 +57,9 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What one run gives: the predictor's outputs by name, the relevance by input, the relevance of tensors kept; the ledger
-    where the model was compiled with one; ``logit``, [batch], the explained score (files of version 0.1 have none).
+    """What one run gives: the predictor's outputs by name, the relevance by input or inner tensor that is explained, the
+    relevance of tensors kept; the ledger where the model was compiled with one; ``logit``, [batch], the explained score (files
+    of version 0.1 have none); the ``values`` of inner tensors that are explained.
     """
 
     outputs: dict[str, np.ndarray]
@@ -66,6 +67,7 @@ class Explanation:
     kept: dict[str, np.ndarray]
     ledger: Ledger | None = None
     logit: np.ndarray | None = None
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Explainer:
@@ -124,14 +126,16 @@ class Explainer:
         except Exception as error:
             raise RequestError(f"ONNX Runtime cannot run the model on this input: {_first_line(error)}") from None
         found = self.metadata["relevance"]
-        relevance = {name: values[out] for name, out in found.items() if name in self.inputs}
-        kept = {name: values[out] for name, out in found.items() if name not in self.inputs}
+        shown = {name: values.pop(out) for name, out in self.metadata.get("values", {}).items()}
+        relevance = {name: values[out] for name, out in found.items() if name in self.inputs or name in shown}
+        kept = {name: values[out] for name, out in found.items() if name not in relevance}
         ledger, entry = None, self.metadata.get("ledger")
         if entry is not None:
             table = values.pop(LEDGER)
             ledger = Ledger(list(entry["steps"]), {name: table[..., i] for i, name in enumerate(entry["columns"])})
         logit = values.pop(self.metadata.get("logit"), None)
-        return Explanation({n: v for n, v in values.items() if n not in found.values()}, relevance, kept, ledger, logit)
+        outputs = {name: value for name, value in values.items() if name not in found.values()}
+        return Explanation(outputs, relevance, kept, ledger, logit, shown)
 
     def feeds(self, x: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The input as ONNX Runtime takes it. Raises ``RequestError`` where it does not fit."""
@@ -174,8 +178,8 @@ class Explainer:
 
     def count(self, feeds: Mapping[str, np.ndarray]) -> int:
         """How many samples there are in what is fed."""
-        axes = {name: axis for name, axis in self.samples.items() if axis is not None and feeds[name].ndim > axis}
-        return max((feeds[name].shape[axis] for name, axis in axes.items()), default=1)
+        axes = {name: axis for name, axis in self.samples.items() if name in feeds and axis is not None}
+        return max((feeds[name].shape[axis] for name, axis in axes.items() if feeds[name].ndim > axis), default=1)
 
     def _target(self, target: int | str | Sequence[int | str], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         name, fixed = self.metadata["target_input"], self.metadata["target"]

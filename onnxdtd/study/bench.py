@@ -11,14 +11,11 @@ from statistics import median
 
 import numpy as np
 
-from onnxdtd.compiler.bounds import domain
 from onnxdtd.compiler.compile import build, prepare
-from onnxdtd.data.channels import ends
-from onnxdtd.data.read import drawn, open_size, sized, worded
 from onnxdtd.errors import RequestError
-from onnxdtd.operators.places import channel_axis
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer, session
+from onnxdtd.study.draws import Draws
 
 PAUSE = 0.02  # seconds; the threads of one session spin on for a while and would be in the way of the next
 
@@ -64,30 +61,17 @@ def bench(
     if any(batch < 1 for batch in batches) or rounds < 1:
         raise RequestError("batches and rounds are at least 1")
     job = prepare(model, request or Request())
-    bounds, channels = domain(job.request), {t.name: channel_axis(t) for t in job.plan.inputs}
     providers = [provider] if provider else None
     explainer, plain = Explainer(build(job), providers, folder=Path(model).parent), session(os.fspath(model), providers)
-    declared = {name: node.shape for name, node in explainer.inputs.items()}
-    rng, words = np.random.default_rng(0), explainer.metadata["strings"]
-    side = open_size(declared, explainer.samples, lambda x: plain.run(None, explainer.feeds(worded(x, words, rng))))
+    draws = Draws(explainer, lambda feeds: plain.run(None, feeds))
     size = job.plan.samples.size
     found = []
     for batch in [size] if isinstance(size, int) else dict.fromkeys(batches):
-        rng = np.random.default_rng(0)
         try:
-            x = {
-                n: drawn(
-                    rng,
-                    sized(shape, explainer.samples[n], side, batch),
-                    *ends(bounds, n),
-                    channels.get(n),
-                    explainer.samples[n],
-                )
-                for n, shape in declared.items()
-            }
+            x = draws(np.random.default_rng(0), batch)
         except MemoryError:
             raise RequestError(f"there is no memory for a batch of {batch}") from None
-        feeds = explainer.feeds(worded(x, words, rng))
+        feeds = explainer.feeds(x)
         seconds: dict[str, list[float]] = {"forward": [], "explain": []}
         for _ in range(rounds + 1):
             for name, running in (("forward", plain), ("explain", explainer.session)):

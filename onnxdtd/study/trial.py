@@ -192,7 +192,7 @@ def compared(
     """Compare what the file gives for ``feeds`` with the ``outputs`` of the predictor alone, and with the definition."""
     found = {**file.relevance, **file.kept}
     expected = {**defined.relevance, **defined.kept}
-    explained = {name: np.asarray(feeds[name] if name in feeds else defined.outputs[name]) for name in expected}
+    explained = {name: np.asarray({**defined.outputs, **defined.values, **feeds}[name]) for name in expected}
     wrong = [text for name in expected if (text := misshapen(name, explained[name], found.get(name)))]
     prediction = [distance(value, file.outputs[name], name in known.probable) for name, value in outputs.items()]
     if wrong:

@@ -24,8 +24,6 @@ from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.record import predictor, told_request
 from onnxdtd.contract import PARTS, PREFIX, Metadata, entries, read_metadata
-from onnxdtd.data.channels import ends
-from onnxdtd.data.read import drawn, open_size, sized, worded
 from onnxdtd.errors import ModelError, OnnxdtdError
 from onnxdtd.graph import files
 from onnxdtd.graph.slices import leading
@@ -33,6 +31,7 @@ from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
 from onnxdtd.study.accounts import checked, joined, table
 from onnxdtd.study.checks import Check, Report
+from onnxdtd.study.draws import Draws
 from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.trial import Run, Trial, by_definition, tolerance
 
@@ -292,27 +291,14 @@ def _most(runs: Sequence[Run], what: str) -> float:
 
 def _inputs(explainer: Explainer, plain: Any, file: Path | None) -> Iterator[Feeds]:
     """The inputs in a file, or random ones."""
-    bounds = explainer.metadata["bounds"]
     if file is None:
-        yield from _generated(explainer, plain, bounds)
+        rng, draws = np.random.default_rng(0), Draws(explainer, lambda feeds: plain.run(None, feeds))
+        for _ in range(GENERATED):
+            yield draws(rng)
     else:
         feeding = Feeding(explainer)
         for _, values in feeding.rows(file):
             yield feeding.feeds(values)
-
-
-def _generated(explainer: Explainer, plain: Any, bounds: Mapping[str, Any] | None) -> Iterator[Feeds]:
-    """Random inputs of a size that the model takes."""
-    declared = {name: node.shape for name, node in explainer.inputs.items()}
-    channels, words = explainer.metadata.get("channels", {}), explainer.metadata.get("strings", {})
-    rng = np.random.default_rng(0)
-    side = open_size(declared, explainer.samples, lambda x: plain.run(None, explainer.feeds(worded(x, words, rng))))
-    for _ in range(GENERATED):
-        x = {
-            n: drawn(rng, sized(shape, explainer.samples[n], side), *ends(bounds, n), channels.get(n), explainer.samples[n])
-            for n, shape in declared.items()
-        }
-        yield worded(x, words, rng)
 
 
 def _misdeclared(have: onnx.ModelProto, job: Prepared, relevance: Mapping[str, str]) -> list[str]:

@@ -149,7 +149,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (yard / f"cut{tenth}.onnx").write_bytes(good[: len(good) * tenth // 10])
     (yard / "folder.onnx").mkdir()
 
-    integers = model("y = Cast <to = 1> (x)", "(int64[batch,4] x) => (float[batch,4] y)")
+    truths = model("y = Cast <to = 1> (x)", "(bool[batch,4] x) => (float[batch,4] y)")
     constant = model("z = Relu(x) y = Identity(w)", "(float[batch,4] x) => (float[4,3] y)")
     constant.graph.initializer.append(dense(4, 3))
     nodes = linear()
@@ -168,7 +168,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     any_classes.graph.initializer.append(dense(4, 6))
     models = {
         "any_classes": any_classes,
-        "integers": integers,
+        "truths": truths,
         "constant": constant,
         "nodes": nodes,
         "unknown": unknown,
@@ -279,7 +279,7 @@ BAD_MODELS = {
     "zip.onnx": "not an ONNX model",
     **{f"cut{i}.onnx": "truncated" for i in range(1, 10)},
     "nodes.onnx": "no ONNX graph with nodes",
-    "integers.onnx": "no floating-point input",
+    "truths.onnx": "no input of numbers or ids",
     "constant.onnx": "no output is the score of a classifier",
     "segmentation.onnx": "no output is the score of a classifier",
     "unknown.onnx": "Frobnicate",

@@ -35,10 +35,12 @@ def advised(text: str) -> tuple[list[str], list[str]]:
 
 
 def followed(proto: ModelProto, error: OnnxdtdError, **request: Any) -> Iterator[ModelProto]:
-    """The models that compile when the advice is taken: each output by itself, all allowances at once."""
+    """The models that compile when the advice is taken: each output or end by itself, all allowances at once."""
     outputs, allowances = advised(str(error))
     for name in outputs:
         yield onnxdtd.compile(proto, output=name, **request)
+    for name in re.findall(r"--from ('[^']+'|[^\s;,]+)", str(error)):
+        yield onnxdtd.compile(proto, from_=shlex.split(name), **request)
     if allowances:
         yield onnxdtd.compile(proto, allow=dict.fromkeys(allowances, "pass"), **request)
 
@@ -229,7 +231,7 @@ def test_what_is_advised_works(make: Callable[[], ModelProto], outputs: list[str
     assert advised(str(error)) == (outputs, allowances)
     assert reason in str(error)
     made = list(followed(proto, error))
-    assert len(made) == len(outputs) + bool(allowances)
+    assert len(made) == len(outputs) + str(error).count("--from") + bool(allowances)
     if "my.ops" in {entry.domain for entry in proto.opset_import}:
         return  # no runtime here has that operator
     x = proto.graph.input[0]
@@ -237,7 +239,7 @@ def test_what_is_advised_works(make: Callable[[], ModelProto], outputs: list[str
     values = eighths(RNG, *shape)
     for compiled in made:
         relevance = run(compiled, **{x.name: values})["relevance"]
-        assert relevance.shape == tuple(shape)
+        assert relevance.shape == tuple(shape) or read_metadata(compiled).get("from_")
         assert np.isfinite(relevance).all()
         assert relevance.any()
 

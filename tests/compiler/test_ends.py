@@ -1,0 +1,308 @@
+"""What relevance is given to: ids have that of what they look up, however that is written, and a named tensor ends the walk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from nets import eighths, node
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+import onnxdtd
+from onnxdtd import Explainer
+from onnxdtd.compiler.compile import prepare
+from onnxdtd.errors import ModelError, OnnxdtdError, Unsupported
+from onnxdtd.request import Request
+
+CPU = ["CPUExecutionProvider"]
+RNG = np.random.default_rng(0)
+V, L, D = 20, 6, 4
+E, W, U = eighths(RNG, V, D), eighths(RNG, D, 5), eighths(RNG, 5, 3)
+IDS = RNG.integers(0, V, (3, L))
+INT, FLOAT, BYTE = TensorProto.INT64, TensorProto.FLOAT, TensorProto.UINT8
+HEAD = [
+    node("MatMul", "e W", "h"),
+    node("Relu", "h", "r"),
+    node("ReduceMean", "r", "m", axes=[1], keepdims=0),
+    node("MatMul", "m U", "y"),
+]
+
+
+def made(nodes: Sequence[NodeProto], inputs: Mapping[str, Any], domain: str = "", **weights: Any) -> ModelProto:
+    """A classifier of three classes with the head above; inputs are (type, shape)."""
+    known = {"E": E, "W": W, "U": U, **weights}
+    used = {name for n in nodes for name in n.input}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, *kind) for name, kind in inputs.items()],
+        [helper.make_tensor_value_info("y", FLOAT, ["n", 3])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in known.items() if name in used],
+    )
+    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def explained(proto: ModelProto, feeds: Any, preset: str, **options: Any) -> dict[str, np.ndarray]:
+    return Explainer(onnxdtd.compile(proto, preset, **options), CPU)(feeds).relevance
+
+
+def tokens(embeddings: np.ndarray, preset: str) -> np.ndarray:
+    """What a model of floats says of the embeddings themselves, summed for each token."""
+    (found,) = explained(made(HEAD, {"e": (FLOAT, ["n", L, D])}), embeddings, preset).values()
+    return found.sum(axis=-1)
+
+
+def cast(source: str, result: str, to: int) -> NodeProto:
+    return node("Cast", source, result, to=to)
+
+
+VOCABULARY = np.arange(V).reshape(1, 1, V)
+LOOK_UP = node("Gather", "E i", "e")
+# Ways to write E[ids]: the nodes, the type of the input, the constants
+SLICED = [
+    node("Slice", "ids last first axis down", "i"),
+    node("Gather", "E i", "f"),
+    node("Slice", "f last first axis down", "e"),
+]
+DOWN = {"last": [-1], "first": [-100], "axis": [1], "down": [-1]}
+ACROSS = [node("Gather", "Et ids", "f", axis=1), node("Transpose", "f", "e", perm=[1, 2, 0])]
+SWAPPED = {"swap": np.arange(V)[::-1].copy(), "E": E[::-1].copy()}
+ROWS = [node("Reshape", "ids flat", "i"), node("Gather", "E i", "rows"), node("Reshape", "rows back", "e")]
+CLIPPED = [node("Sub", "ids one", "a"), node("Clip", "a low high", "c"), node("Add", "c one", "i"), LOOK_UP]
+KNOWN = [node("Less", "ids many", "known"), node("Where", "known ids unknown", "i"), LOOK_UP]
+CHOSEN = node("MatMul", "hot E", "e")
+HOT = [node("OneHot", "ids depth values", "hot"), CHOSEN]
+COUNTED = [node("OneHot", "ids depth values", "o"), cast("o", "hot", FLOAT), CHOSEN]
+EQUAL = [node("Unsqueeze", "ids two", "u"), node("Equal", "u all", "o"), cast("o", "hot", FLOAT), CHOSEN]
+WIDE = [node("Unsqueeze", "ids two", "u"), node("Expand", "u wide", "w"), node("Equal", "all w", "o")]
+YES = {"two": [2], "all": VOCABULARY, "wide": [1, 1, V], "yes": np.float32(1), "no": np.float32(0)}
+SPELLINGS: dict[str, tuple[list[NodeProto], int, dict[str, Any]]] = {
+    "gather": ([node("Gather", "E ids", "e")], INT, {}),
+    "bytes": ([cast("ids", "i", TensorProto.INT32), LOOK_UP], BYTE, {}),
+    "floats": ([cast("ids", "i", INT), LOOK_UP], FLOAT, {}),
+    "clipped": (CLIPPED, INT, {"one": 1, "low": -1, "high": V - 2}),
+    "flat": (ROWS, INT, {"flat": [-1], "back": [-1, L, D]}),
+    "backwards": (SLICED, INT, DOWN),
+    "table across": (ACROSS, INT, {"Et": E.T.copy()}),
+    "two tables": ([node("Gather", "swap ids", "i"), LOOK_UP], INT, SWAPPED),
+    "unknown words": (KNOWN, INT, {"many": V, "unknown": 0}),
+    "one-hot": (HOT, INT, {"depth": V, "values": np.float32([0, 1])}),
+    "one-hot integers": (COUNTED, INT, {"depth": V, "values": [0, 1]}),
+    "equal": (EQUAL, INT, {"two": [2], "all": VOCABULARY}),
+    "equal, expanded": ([*WIDE, node("Where", "o yes no", "hot"), CHOSEN], INT, YES),
+}
+
+
+@pytest.mark.parametrize("preset", ["lrp-epsilon", "gradient-x-input", "dtd"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_ids_have_the_relevance_of_what_they_look_up(spelling: str, preset: str) -> None:
+    nodes, kind, constants = SPELLINGS[spelling]
+    proto = made([*nodes, *HEAD], {"ids": (kind, ["n", L])}, **constants)
+    prepared = prepare(proto, Request(preset=preset))
+    assert prepared.ids == {"ids": V}
+    (found,) = explained(proto, IDS, preset).values()
+    expected = tokens(E[IDS], preset)
+    assert found.dtype == np.float32
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_gradient_is_summed_over_what_is_looked_up() -> None:
+    (found,) = explained(made([node("Gather", "E ids", "e"), *HEAD], {"ids": (INT, ["n", L])}), IDS, "gradient").values()
+    np.testing.assert_allclose(found, tokens(E[IDS], "gradient"), atol=1e-6)
+
+
+def test_a_one_hot_vector_may_be_the_end() -> None:
+    """Where no table is behind it alone; its bounds are 0 and 1, known without asking."""
+    nodes = [
+        node("OneHot", "ids depth values", "hot"),
+        node("Flatten", "hot", "f"),
+        node("MatMul", "f A", "h"),
+        node("Relu", "h", "r"),
+        node("MatMul", "r U", "y"),
+    ]
+    a = eighths(RNG, L * V, 5)
+    proto = made(nodes, {"ids": (INT, ["n", L])}, A=a, depth=V, values=np.float32([0, 1]))
+    prepared = prepare(proto, Request())
+    assert prepared.request.preset == "dtd"
+    assert {str(step.rule) for step in prepared.plan.steps if step.facts and step.facts.first} == {"zB"}
+    found = Explainer(onnxdtd.compile(proto, "dtd"), CPU)(IDS)
+    twin = Explainer(onnxdtd.compile(made(nodes[1:], {"hot": (FLOAT, ["n", L, V])}, A=a), "dtd", low=0, high=1), CPU)
+    np.testing.assert_allclose(found.relevance["ids"], twin(np.eye(V)[IDS]).relevance["hot"].sum(-1), atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------ which of several, and which is what
+
+BERT = [
+    node("Gather", "E ids", "word"),
+    node("Gather", "T kinds", "kind"),
+    node("Add", "word kind", "s"),
+    node("Add", "s P", "p"),
+    cast("mask", "mf", FLOAT),
+    node("Unsqueeze", "mf two", "mu"),
+    node("Mul", "p mu", "e"),
+    *HEAD,
+]
+EXTRA = {"T": eighths(RNG, 2, D), "P": eighths(RNG, L, D), "two": [2]}
+MASK = np.array([[1, 1, 1, 1, 0, 0]] * 3)
+
+
+def bert(mask: int = INT) -> ModelProto:
+    shape = ["n", L]
+    return made(BERT, {"ids": (INT, shape), "kinds": (INT, shape), "mask": (mask, shape)}, **EXTRA)
+
+
+def test_words_and_kinds_have_their_own_share_and_padding_has_none() -> None:
+    feeds = {"ids": IDS, "kinds": IDS % 2, "mask": MASK}
+    assert prepare(bert(), Request(preset="gradient-x-input")).ids == {"ids": V, "kinds": 2}
+    found = explained(bert(), feeds, "gradient-x-input")
+    assert set(found) == {"ids", "kinds"}
+    whole = E[IDS] + EXTRA["T"][IDS % 2] + EXTRA["P"]
+    (gradient,) = explained(made(HEAD, {"e": (FLOAT, ["n", L, D])}), whole * MASK[..., None], "gradient").values()
+    for name, part in (("ids", E[IDS]), ("kinds", EXTRA["T"][IDS % 2])):
+        np.testing.assert_allclose(found[name], (gradient * part).sum(-1) * MASK, atol=1e-6)
+        assert not found[name][:, 4:].any()
+    only = explained(bert(), feeds, "gradient-x-input", explain=["ids"])
+    np.testing.assert_array_equal(only["ids"], found["ids"])
+
+
+def test_numbers_come_before_ids() -> None:
+    """As the contract says; what is left out is named, and can be asked for."""
+    assert [t.name for t in prepare(bert(FLOAT), Request()).plan.inputs] == ["mask"]
+    plan = prepare(bert(FLOAT), Request(explain=["mask", "ids"])).plan
+    assert [t.name for t in plan.inputs] == ["ids", "mask"]
+    assert "not explained: kinds (int64); what they contribute counts as a constant" in plan.notes
+    assert "the relevance of 'ids' is that of what it looks up, 'word'" in plan.notes
+
+
+def test_an_input_of_floats_may_hold_both() -> None:
+    """A category in the first column, numbers in the others."""
+    nodes = [
+        node("Split", "x widths", "c n", axis=1),
+        cast("c", "i", INT),
+        node("Gather", "E i", "g"),
+        node("Squeeze", "g one", "s"),
+        node("Concat", "s n", "a", axis=1),
+        node("MatMul", "a A", "h"),
+        node("Relu", "h", "r"),
+        node("MatMul", "r U", "y"),
+    ]
+    a, x = eighths(RNG, D + 2, 5), np.float32([[3, 0.5, -1], [7, 0.25, 2]])
+    (found,) = explained(made(nodes, {"x": (FLOAT, ["n", 3])}, A=a, widths=[1, 2], one=[1]), x, "lrp-epsilon").values()
+    twin = made(nodes[5:], {"a": (FLOAT, ["n", D + 2])}, A=a)
+    (whole,) = explained(twin, np.concatenate([E[[3, 7]], x[:, 1:]], axis=1), "lrp-epsilon").values()
+    expected = np.concatenate([whole[:, :D].sum(1, keepdims=True), whole[:, D:]], axis=1)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT32, INT, BYTE])
+def test_integers_that_are_computed_with_are_numbers(kind: int) -> None:
+    nodes = [cast("c", "a", FLOAT), node("MatMul", "a W", "h"), node("Relu", "h", "r"), node("MatMul", "r U", "y")]
+    proto, x = made(nodes, {"c": (kind, ["n", D])}), RNG.integers(0, 9, (2, D))
+    assert prepare(proto, Request(preset="lrp-epsilon")).ids == {}
+    (found,) = explained(proto, x, "lrp-epsilon").values()
+    (expected,) = explained(made(nodes[1:], {"a": (FLOAT, ["n", D])}), x, "lrp-epsilon").values()
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_mask_of_ids_is_none_of_their_lookups() -> None:
+    """Nor is a row that is picked from what depends on the input."""
+    nodes = [
+        node("Equal", "ids zero", "pad"),
+        node("Not", "pad", "kept"),
+        cast("kept", "k", FLOAT),
+        node("Unsqueeze", "k two", "u"),
+        node("Gather", "E ids", "w"),
+        node("Mul", "w u", "e"),
+        *HEAD,
+    ]
+    ids = np.where(np.arange(L) < 4, np.maximum(IDS, 1), 0)
+    plan = prepare(made(nodes, {"ids": (INT, ["n", L])}, zero=0, two=[2]), Request()).plan
+    assert [end.tensor.name for end in plan.ends] == ["w"]
+    (found,) = explained(made(nodes, {"ids": (INT, ["n", L])}, zero=0, two=[2]), ids, "lrp-epsilon").values()
+    assert not found[:, 4:].any()
+    picks = [*HEAD[:2], node("Gather", "r place", "g", axis=1), node("MatMul", "g U", "y")]
+    proto = made(picks, {"e": (FLOAT, ["n", L, D]), "place": (INT, [])})
+    assert [t.name for t in prepare(proto, Request()).plan.inputs] == ["e"]
+    assert prepare(proto, Request()).ids == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"explain": ["id"]}, "no such input; did you mean 'ids'"),
+        ({"low": 0, "high": 1}, "what is explained is ids, which have no bounds"),
+        ({"from_": ["ids"]}, "is an input of the model; write --explain ids"),
+        ({"from_": ["E"]}, "no such tensor is computed from the inputs"),
+        ({"from_": ["m"], "low": {"e": 0}, "high": {"e": 1}}, "bounds of 'e': the numbers that relevance is given to are m"),
+        ({"from_": ["y"]}, "is what is explained itself; name a tensor that it is computed from"),
+    ],
+)
+def test_what_cannot_be_asked_of_ids(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(OnnxdtdError, match=words):
+        onnxdtd.compile(made([node("Gather", "E ids", "e"), *HEAD], {"ids": (INT, ["n", L])}), **options)
+
+
+def test_strings_alone_are_refused() -> None:
+    with pytest.raises(ModelError, match="no input of numbers or ids"):
+        onnxdtd.compile(made([node("Size", "s", "z"), cast("z", "y", FLOAT)], {"s": (TensorProto.STRING, ["n"])}))
+
+
+# ---------------------------------------------------------------------------------------------------------- a tensor by name
+
+G = eighths(RNG, 1, L, D)
+
+
+def determinants() -> ModelProto:
+    """No rule is known below ``e``."""
+    return made(
+        [node("Det", "x", "d"), node("Unsqueeze", "d one", "q"), node("Mul", "q G", "e"), *HEAD],
+        {"x": (FLOAT, ["n", L, 2, 2])},
+        one=[2],
+        G=G,
+    )
+
+
+@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient-x-input"])
+def test_a_named_tensor_ends_the_walk(preset: str) -> None:
+    """Bounds may be given for it by name; it comes out beside its relevance, which is that of the model above."""
+    x, bounds = eighths(RNG, 2, L, 2, 2), {"low": {"e": -2}, "high": {"e": 2}}
+    found = Explainer(onnxdtd.compile(determinants(), preset, from_=["e"], **bounds), CPU)(x)
+    e = np.linalg.det(x)[..., None] * G
+    (expected,) = explained(made(HEAD, {"e": (FLOAT, ["n", L, D])}), e, preset, **bounds).values()
+    assert set(found.outputs) == {"y"}
+    np.testing.assert_allclose(found.values["e"], e, atol=1e-6)
+    np.testing.assert_allclose(found.relevance["e"], expected, atol=1e-6)
+
+
+def test_the_batch_is_followed_above_a_named_tensor() -> None:
+    """Where it is lost below, by the names of sizes."""
+    proto = made(
+        [node("Compress", "x ones", "c", axis=1), node("Unsqueeze", "c one", "q"), node("Mul", "q G", "e"), *HEAD],
+        {"x": (FLOAT, ["n", L])},
+        one=[2],
+        G=G,
+        ones=np.ones(L, bool),
+    )
+    proto.graph.value_info.append(helper.make_tensor_value_info("e", FLOAT, ["n", L, D]))
+    plan = prepare(proto, Request(from_=["e"])).plan
+    assert plan.samples.axes == {"x": 0, "e": 0}
+
+
+def test_one_named_tensor_cuts_off_another() -> None:
+    plan = prepare(determinants(), Request(from_=["e", "m"])).plan
+    assert [t.name for t in plan.inputs] == ["m"]
+
+
+def test_a_fused_embedding_is_refused_with_a_way_out() -> None:
+    nodes = [node("EmbedLayerNormalization", "ids _ E P _ g b", "e i", domain="com.microsoft"), *HEAD]
+    proto = made(
+        nodes, {"ids": (TensorProto.INT32, ["n", L])}, "com.microsoft", P=eighths(RNG, L, D), g=np.ones(D), b=np.zeros(D)
+    )
+    proto.graph.value_info.append(helper.make_tensor_value_info("e", FLOAT, ["n", L, D]))
+    with pytest.raises(Unsupported, match="--from e"):
+        onnxdtd.compile(proto)
+    onnxdtd.compile(proto, from_=["e"])
