@@ -116,6 +116,7 @@ TREATMENTS = {
     (PRODUCT, "factor"): Treatment((GRADIENT,), shares(nothing, 1.0), "linear"),
     (NORM, "constant"): Treatment(BOTH, constant, "constant"),
     (NORM, "pass"): Treatment((RELEVANCE,), lambda s: s.operator.flow, "flow"),
+    (NORM, "share"): Treatment((RELEVANCE,), lambda s: s.operator.flow, "flow"),
     (NORM, "jacobian"): Treatment((GRADIENT,), jacobian, "jacobian"),
     (ROUTE, "winner"): Treatment(BOTH, lambda s: s.operator.flow, "flow"),
     (PREPROCESSING, "pass"): Treatment((RELEVANCE,), lambda s: passes, "linear"),

@@ -13,7 +13,7 @@ import numpy as np
 from onnxdtd.graph.emit import Emit, known
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import fits, places, spread
-from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, column, count, each_entry, reduced_axes, shape_of
+from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, column, count, each_entry, shape_of
 from onnxdtd.operators.pointwise import of_first, passes
 from onnxdtd.operators.table import (
     LOGARITHMS,
@@ -248,27 +248,6 @@ enter(
         places=places.still,
         channels=places.FIRST,
     )
-)
-
-
-def reduce_norm(e: Emit, node: Node, active: Active) -> Flow:
-    """s x / y, and 0 where y is; s sign(x); 2 s x"""
-    x, y, rank = node.inputs[0], node.outputs[0], len(shape_of(node.inputs[0]))
-    axes = reduced_axes(node, rank)
-
-    def pull_back(s: Tensor) -> Tensor:
-        if node.op == "ReduceL2":
-            s = e("Div", s, e("Where", e("Equal", y, 0.0), float("inf"), y))
-        slope = e("Sign", x) if node.op == "ReduceL1" else x
-        result = e("Mul", slope, s if node.attrs.get("keepdims", 1) else e("Unsqueeze", s, axes))
-        return e("Mul", result, 2.0) if node.op == "ReduceSumSquare" else result
-
-    return pulled(node, active, pull_back)
-
-
-enter(
-    Operator("ReduceL1", kind=NORM, jacobian=reduce_norm, cost=each_entry, sign=always, axes=spread.reduced),
-    *("ReduceL2", "ReduceSumSquare"),
 )
 
 

@@ -282,6 +282,22 @@ FAULTS = [
         "operators/linear::test_inner_product",
     ),
     Fault(
+        "a factor beside a zero is told apart by its own",
+        "operators/reductions",
+        "product",
+        'e("Equal", own, 0.0)',
+        'e("Equal", zeros, 0.0)',
+        "operators/reductions::test_a_product_with_zeros",
+    ),
+    Fault(
+        "large numbers raised as they are",
+        "operators/reductions",
+        "softly",
+        'e("Exp", e("Sub", x, spread_out(e, node, node.outputs[0])))',
+        'e("Exp", x)',
+        "operators/reductions::test_a_smooth_maximum_of_large_numbers",
+    ),
+    Fault(
         "an index counts from anywhere",
         "operators/positions",
         "_counts",

@@ -51,6 +51,7 @@ GATED = net(node("Sigmoid", "b", "g"), node("Mul", "a g", "p"))
 QUOTIENT = net(node("Div", "a b", "p"))
 NORMED = net(node("LayerNormalization", "a one", "p", epsilon=0.0), one=np.ones(3))
 LARGEST = net(node("ReduceMax", "a", "m", axes=[1], keepdims=1), node("Mul", "m three", "p"), three=np.ones(3))
+PRODUCT = net(node("ReduceProd", "a", "m", axes=[1], keepdims=1), node("Mul", "m three", "p"), three=np.ones(3))
 WINNER = np.asarray([[A.max() * W[:, 0].sum(), 0, 0]])
 STD, C0 = A.std(), W[:, 0]
 CENTRED = A - A.mean()
@@ -81,6 +82,7 @@ BY_HAND: dict[tuple[str, str], list[tuple[ModelProto, str, Arrays]]] = {
     ("norm", "jacobian"): [
         (NORMED, OF_GRADIENT, {"a": A / STD * (C0 - C0.mean() - CENTRED / STD * (C0 * CENTRED / STD).mean())}),
     ],
+    ("norm", "share"): [(PRODUCT, OF_RELEVANCE, {"a": np.full_like(A, A.prod() * W[:, 0].sum() / 3)})],
     ("norm", "pass"): [],  # with the operator below, which takes four axes
     ("route", "winner"): [
         (LARGEST, OF_RELEVANCE, {"a": WINNER}),

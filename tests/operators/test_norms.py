@@ -134,50 +134,6 @@ def test_lrn_of_even_size(size, attrs, dynamic):
     assert_near(g, numeric(lambda x: forward(x)[0, 1], {"x": x})["x"], TIGHT[DOUBLE])
 
 
-@DYNAMIC
-@pytest.mark.parametrize("keepdims", [0, 1])
-@pytest.mark.parametrize("axes", [[1], [2, 3], [-1, 1], [0, 2]], ids=str)
-@pytest.mark.parametrize("opset", [17, 18])
-def test_reduce_l2(axes, keepdims, opset, dynamic):
-    constants = {} if opset == 17 else {"axes": np.array(axes)}
-    made = node("ReduceL2", "x" if opset == 17 else "x axes", "g", keepdims=keepdims, **({"axes": axes} if opset == 17 else {}))
-    made.output[0] = "g" if 0 in axes else "h"
-    sizes = tuple(axes)
-    norm = lambda x: np.sqrt((x**2).sum(sizes, keepdims=bool(keepdims)))
-    x = normal(2, 3, 2, 2)
-    if 0 not in axes:
-        check_operator(made, norm, x, constants, dynamic, opset=opset)
-        return
-    flat = node("Reshape", "g one_row", "h")
-    constants["one_row"] = np.array([1, -1])
-    h = norm(x).reshape(1, -1)
-    proto, w = classifier([made, flat], x.shape, constants, DOUBLE, dynamic, opset=opset, h=h.shape)
-    check_numeric(proto, {"x": x}, lambda x: norm(x).reshape(1, -1) @ w)
-
-
-@DYNAMIC
-@pytest.mark.parametrize("keepdims", [0, 1])
-@pytest.mark.parametrize(("op", "f"), [("ReduceL1", np.abs), ("ReduceSumSquare", np.square)])
-def test_other_norms(op, f, keepdims, dynamic):
-    made = node(op, "x axes", "h", keepdims=keepdims)
-    norm = lambda x: f(x).sum((1, 3), keepdims=bool(keepdims))
-    check_operator(made, norm, normal(2, 3, 2, 2), {"axes": np.array([1, -1])}, dynamic, opset=18)
-
-
-def test_reduce_l2_of_everything():
-    x = normal(2, 3)
-    nodes = [node("ReduceL2", "x", "h", keepdims=1)]
-    proto, w = classifier(nodes, x.shape, {}, DOUBLE, h=(1, 1))
-    check_numeric(proto, {"x": x}, lambda x: np.sqrt((x**2).sum()).reshape(1, 1) @ w)
-
-
-def test_length_of_nothing():
-    """At x = 0 the length has no derivative; 0 is as good as any, NaN is not."""
-    proto, _ = classifier([node("ReduceL2", "x", "h", axes=[1], keepdims=1)], (2, 3), {}, DOUBLE, h=(2, 1))
-    x = np.array([[0, 0, 0], [3, 0, 4.0]])
-    assert np.isfinite(explained(proto, {"x": x}, target=1)["x"]).all()
-
-
 def test_vector_scaled_to_unit_length():
     """x / |x|, as in cosine classifiers: the length is a function of x too."""
     nodes = [node("ReduceL2", "x", "length", axes=[1], keepdims=1), node("Div", "x length", "h")]

@@ -75,11 +75,22 @@ SCATTER = {"i": np.tile(ints(1, 0), (2, 4, 3, 1)), "u": np.ones((2, 4, 3, 2), FL
 SCATTER_ND = {"i": np.stack(np.meshgrid(ints(0, 1), ints(3, 0), indexing="ij"), -1), "u": np.ones((2, 2, 3, 3), FLOAT)}
 CASES = {
     **dict.fromkeys(("Add", "Sub", "Sum", "Mean", "Mul", "Div", "Max", "Min"), Case("x c", ONE)),
-    **dict.fromkeys(("MaxPool", "AveragePool"), Case(attrs={"kernel_shape": [2, 2]})),
+    **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), Case(attrs={"kernel_shape": [2, 2]})),
     **dict.fromkeys(("SpaceToDepth", "DepthToSpace"), Case(attrs={"blocksize": 2}, shape=(2, 4, 4, 4))),
     **dict.fromkeys(("InstanceNormalization",), Case("x g b", NORMED)),
     **dict.fromkeys(
-        ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare"),
+        (
+            "ReduceMean",
+            "ReduceSum",
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceSumSquare",
+            "ReduceProd",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+        ),
         Case("x a", {"a": ints(2, 3)}),
     ),
     "MatMul": Case("x w", {"w": eighths(RNG, 3, 5, low=0)}),
