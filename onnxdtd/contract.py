@@ -13,6 +13,7 @@ PREFIX = "onnxdtd."  # of the keys of our entries in ``metadata_props``
 PARTS = ("node", "initializer", "input", "output", "value_info")  # of a graph, to which the compiler appends
 
 TARGET = "target"  # the input with the class to explain, int64 [batch], -1 for the arg-max; a model may have the name already
+SCORE = "score"  # the input with the coefficients of a score, of the shape of the scores; and the target that asks for it
 RELEVANCE = "relevance"  # the output with that of the only explained input
 EXPLAINED = "explained"  # in front of the name of an inner tensor, the output with its value
 LOGIT = "logit"  # the output with the explained score, [batch]; a model may have the name already
@@ -64,8 +65,12 @@ class Metadata(TypedDict):
     values: NotRequired[Mapping[str, str]]  # the outputs with what is explained, by inner tensor
     imputed: Sequence[str]  # the inputs that may have NaN
     strings: Mapping[str, Sequence[str]]  # the words that the model knows, by input of strings
-    target: str | int  # "argmax", "input", or the index of a class
-    target_input: str | None  # what the input ``TARGET`` is called
+    target: str | int | Sequence[int]  # "argmax", "input", "score", the index of a class, or that of an entry of the output
+    target_input: str | None  # what the input ``TARGET`` is called, or that with coefficients
+    axes: NotRequired[
+        Sequence[str]
+    ]  # what lies along those of the scores, where that is not a row of classes: ``onnxdtd.cells``
+    position: NotRequired[Sequence[int]]  # where in a sequence or a map
     contrast: str | bool | None  # what the logit is compared with; True in old files: the runner-up
     derivative: str | None  # what a gradient is made into: g, x g or g²
     by_weights: Sequence[str]  # the first layers that share relevance out whatever the values

@@ -29,12 +29,15 @@ class Index(int):
 class Labels:
     """``own`` labels of a model, strings or integers, ``names`` that a user gives the classes instead; both in the order of the
     logits, those of a binary model with one logit for class 0 and class 1. ``count`` is the number of classes, None where it is
-    known at run time only.
+    known at run time only. ``what`` a class is, a cell of a map perhaps, and ``where`` it is looked for, if there are several
+    positions.
     """
 
     own: Sequence[str | int] | None = None
     names: Sequence[str] | None = None
     count: int | None = None
+    what: str = "class"
+    where: str = ""
 
     def named(self, names: Sequence[str] | None) -> Labels:
         """The same with other names. Raises ``RequestError`` where there are more or fewer than classes."""
@@ -57,7 +60,9 @@ class Labels:
     def __getitem__(self, index: int) -> str:
         """What to call a class: its name, its label, or its number."""
         known = self.names or self.own
-        return str(known[index]) if known and 0 <= index < len(known) else f"class {index}"
+        name = str(known[index]) if known and 0 <= index < len(known) else f"{self.what} {index}"
+        alone = self.count == 1 and not known
+        return self.where if alone and self.where else f"{name} at {self.where}" if self.where else name
 
     def index(self, target: int | str, what: str = "target") -> Index:
         """The class that a label or an index means; what could be either is the label. Raises ``RequestError`` for no class."""
@@ -115,7 +120,8 @@ class Labels:
         close = difflib.get_close_matches(str(target), [*words, *map(first_synonym, words)], 3, 0.6)
         if close:
             return f"; did you mean {', '.join(map(repr, dict.fromkeys(close)))}?"
-        classes = "" if self.count is None else f", which has classes 0 to {self.count - 1}"
+        plural = "cells" if self.what == "cell" else "classes"
+        classes = "" if self.count is None else f", which has {plural} 0 to {self.count - 1}"
         return classes + (f", called {listed(words)}" if words else "")
 
 

@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, get_type_hints
 
+from onnxdtd.contract import SCORE
 from onnxdtd.errors import RequestError, suggestion
 from onnxdtd.labels import Index
 
 CONTRASTS = ("runner-up", "rest")  # what a score can be compared with
 AT_RUN_TIME = ("input", "optional")  # targets that are an input of the compiled model
-NO_CLASSES = ("argmax", *AT_RUN_TIME)  # targets that leave the class to the run time
+NO_CLASSES = ("argmax", *AT_RUN_TIME, SCORE)  # targets that leave the class to the run time
+INDEX = re.compile(r"[0-9]+(,[0-9]+)+")  # of an entry of an output with several axes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,9 +72,27 @@ def _or_none(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _target(value: Any) -> Any:
     if isinstance(value, Mapping):  # ``as_data``
         return Index(value["index"])
+    if isinstance(value, str) and INDEX.fullmatch(value):
+        return _index("target", value)
+    if isinstance(value, list | tuple) and len(value) > 1:
+        return _index("target", value)
     if isinstance(value, bool) or not (isinstance(value, str) or hasattr(value, "__index__")):
-        raise RequestError(f"target {value!r}: give 'argmax', 'input', 'optional', or the label or the index of a class")
+        raise RequestError(
+            f"target {value!r}: give 'argmax', 'input', 'optional', or the label or the index of a class; 'score', or an index "
+            "of all axes of the output but that of samples"
+        )
     return value if isinstance(value, str | Index) else int(value)
+
+
+def _index(option: str, value: Any) -> tuple[int, ...]:
+    """An index of several axes, or of one."""
+    entries = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    try:
+        if any(isinstance(entry, bool | float) for entry in entries):
+            raise TypeError
+        return tuple(int(entry) for entry in entries)
+    except (TypeError, ValueError):
+        raise RequestError(f"{option} {value!r}: write a number for each axis, with commas between them, like 7,0") from None
 
 
 def _contrast(value: Any) -> str | None:
@@ -141,18 +161,31 @@ class Request:
         'width), ``crop`` (a side, height and width, or ``"none"``). The first three give the bounds instead of ``low`` and '
         "``high``.",
     )
-    target: int | str | None = offered(
+    target: int | str | Sequence[int] | None = offered(
         None,
         _or_none(_target),
         Option(
             "--target",
-            "The class to explain; `input` adds a required input `target` [batch], `optional` one with a default.",
-            "argmax|LABEL|INDEX|input|optional",
+            "The class to explain, or an entry of the output by its index; `input` adds a required input `target` [batch], "
+            "`optional` one with a default, `score` an input with a coefficient for each entry.",
+            "argmax|LABEL|INDEX|I,J,..|input|optional|score",
         ),
         'None or ``"argmax"`` for the arg-max, the label or the index of a class for that, ``"input"`` for a required input '
         '``target`` (int64, [batch], -1 for the arg-max), ``"optional"`` for one that may be left out, which only some of the '
         "runtimes understand. An integer that is a label of the model is that label; ``onnxdtd.labels.Index(3)`` is an index "
-        "whatever the labels are.",
+        "whatever the labels are. ``(7, 0)`` is one entry of an output with several axes besides that of the samples, and "
+        '``"score"`` a required input ``score`` of the shape of the output: its sum with these coefficients is explained.',
+    )
+    position: Sequence[int] | None = offered(
+        None,
+        _or_none(lambda value: _index("position", value)),
+        Option(
+            "--position",
+            "Where in a sequence or a map: an index along all axes of the output but those of samples and classes.",
+            "I|I,J,..",
+        ),
+        "where in a sequence or a map the class is explained: an index along all axes of the output but those of samples and "
+        "classes, one number or a tuple.",
     )
     contrast: str | None = offered(
         None,

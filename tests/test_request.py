@@ -32,6 +32,7 @@ FULL = Request(
     high={"x": (1, np.float64(2.5))},
     preprocessing={"range": (-1, 1), "std": np.asarray([1.0, 2.0])},
     target=Index(3),
+    position=(1, 2),
     contrast="rest",
     output="y",
     keep=("h",),

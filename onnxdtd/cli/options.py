@@ -118,6 +118,7 @@ SPELLINGS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "resize": (str | None, partial(_size, "--resize")),
     "crop": (str | None, lambda text: text if text == "none" else _size("--crop", text)),
     "target": (str | None, str),
+    "position": (str | None, str),
     "allow": (list[str], _waivers),
     "labels": (Path | None, read),
 }

@@ -61,7 +61,7 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
             results.append(e.named(book.output(), LEDGER, [book.batch, len(book.steps), len(COLUMNS)]))
     _check_names(planned, results)
     nodes, constants = map(list, e.live(results, start.seed))
-    fed = start.seed if scored is None else scored.target
+    fed = start.seed if scored is None else scored.given
     optional = fed is not None and scored is not None and request.target == "optional"
     return Addition(
         nodes,

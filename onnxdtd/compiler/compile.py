@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from onnxdtd import contract
+from onnxdtd.cells import named
 from onnxdtd.compiler.addition import addition
 from onnxdtd.compiler.advice import advised
 from onnxdtd.compiler.bounds import by_input, form_of, with_bytes, with_preprocessing
@@ -21,7 +22,7 @@ from onnxdtd.compiler.imputed import imputed
 from onnxdtd.compiler.logits import NoScores, bfloat16
 from onnxdtd.compiler.plan import Plan, plan
 from onnxdtd.compiler.prepared import Planned, Prepared
-from onnxdtd.compiler.score import classes
+from onnxdtd.compiler.score import classes, is_binary
 from onnxdtd.compiler.shortcuts import Shortcut
 from onnxdtd.compiler.walk import SHORTCUTS
 from onnxdtd.data.forms import PICTURE
@@ -72,10 +73,12 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     attempt = lambda group, wanted, bounds: plan(emit, graph, nodes, group, presets, wanted, inputs=fed, bounded=bounds)
     chosen, request, bounded = _chosen(groups, request, attempt, bfloat16(graph))
     _check_inputs(chosen, request)
+    request = chosen.raster.asked(request, is_binary(chosen))
     own = said(source.proto, chosen)
-    labels = Labels(own.labels, None, classes(chosen)).named(request.labels)
+    called = named(chosen.raster.axes, request.position, request.target)
+    labels = Labels(own.labels, None, classes(chosen), *called).named(request.labels)
     chosen.notes.extend(labels.replaced())
-    if request.target is not None and request.target not in NO_CLASSES:
+    if isinstance(request.target, int | str) and request.target not in NO_CLASSES:
         chosen.notes.extend(filter(None, [labels.understood(request.target)]))
         request = replace(request, target=labels.index(request.target))
     chosen.notes.extend(_left_out(inputs, nodes, chosen))

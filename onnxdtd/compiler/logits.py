@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnxdtd.compiler.facts import Facts
+from onnxdtd.compiler.raster import Raster, raster, shape_text
 from onnxdtd.compiler.samples import Samples
+from onnxdtd.contract import SCORE
 from onnxdtd.errors import ModelError, RequestError, suggestion
-from onnxdtd.graph.emit import dims
 from onnxdtd.graph.tensors import Graph, Node, Tensor
 from onnxdtd.operators.heads import is_transparent
 from onnxdtd.operators.layer import is_float
 from onnxdtd.operators.table import Head, of
+from onnxdtd.request import Request
 
 
 class NoScores(ModelError):
@@ -21,62 +23,84 @@ class NoScores(ModelError):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where relevance starts: the output that is explained, the logits behind it, the nodes stepped back over, the samples."""
+    """Where relevance starts: the output that is explained, the logits behind it, the nodes stepped back over, the samples, and
+    what else lies along the axes.
+    """
 
     output: str
     logits: Tensor
     stepped_back: list[Node]
     samples: Samples
+    raster: Raster
 
 
 def origin(
     graph: Graph,
-    output: str | None,
+    request: Request,
     facts: Facts,
     producer: Mapping[str, Node],
     follow: Callable[[Tensor, Tensor], Samples],
 ) -> Origin:
     """Where relevance starts; ``follow`` finds the samples on the way to an output and its logits."""
-    tensors = graph.tensors()
-    if output is not None:
-        if output not in tensors:
-            scores = [t.name for t in tensors.values() if t.producer and facts.is_active(t) and _is_classifier(t)]
-            raise RequestError(f"no tensor {output!r} in the model{suggestion(output, scores)}")
-        if any(t.name == output for t in graph.inputs):
-            raise RequestError(
-                f"--output {output!r}: is an input of the model; give an output, or a tensor computed from inputs"
-            )
-        candidates = [tensors[output]]
-    else:
-        candidates = sorted(graph.outputs, key=lambda t: not is_float(t.dtype))  # scores rather than labels
-    starts: list[Origin] = []
-    positions: list[str] = []  # outputs with scores for several positions of a sample
-    for candidate in candidates:
-        logits, stepped_back = step_back(candidate, producer, facts.is_active)
-        if not facts.is_active(logits):
-            continue
-        cells = not _is_classifier(logits) and _are_cells(candidate, stepped_back)
-        samples = follow(candidate, logits) if cells or _is_classifier(logits) else None
-        if samples is None or samples.positions or (cells and follow(candidate, candidate).positions):
-            positions += [candidate.name] if is_float(candidate.dtype) and len(dims(candidate) or ()) > 1 else []
-        else:
-            starts.append(Origin(candidate.name, logits, stepped_back, samples))
-    starts = [start for start in starts if start.samples.doubt is None] or starts[:1]
-    found = {start.logits.name: start for start in reversed(starts)}
-    # Of outputs from the same logits, one that steps back knows more of them: a sigmoid makes two classes of one.
-    found |= {start.logits.name: start for start in reversed(starts) if start.stepped_back}
-    labelled = {start.logits.name for start in starts if any(head.chooses for head in heads(start.stepped_back))}
+    candidates = _candidates(graph, request.output, facts)
+    starts = [start for t in candidates if (start := _start(t, facts, producer, follow)) is not None]
+    found = _chosen([start for start in starts if not start.samples.merged], request)
+    labelled = {start.logits.name for start in found.values() if any(head.chooses for head in heads(start.stepped_back))}
     if len(found) == 1 or len(labelled) == 1:
         return found[next(iter(labelled or found))]
-    shapes = "; ".join(f"{t.name} {shape_text(t)}" for t in candidates)
     if not found:
+        shapes = "; ".join(f"{t.name} {shape_text(t)}" for t in candidates)
+        merged = [f"; {s.output!r} has samples and positions on one axis: export it with an axis for each" for s in starts[:1]]
         raise NoScores(
-            f"no output is the score of a classifier, [batch, classes], that depends on what is to be explained: {shapes}"
-            + (f"; {positions[0]!r} has scores for several positions: export the model with one picked" if positions else "")
-            + bfloat16(graph)
+            "no output is the score of a classifier, [batch, classes], that depends on what is to be explained: "
+            f"{shapes}{''.join(merged)}{bfloat16(graph)}"
         )
+    tensors = graph.tensors()
     choices = "; ".join(f"{s.output} {shape_text(tensors[s.output])}" for s in reversed(found.values()))
     raise RequestError(f"the model has several outputs, choose one with --output: {choices}")
+
+
+def _candidates(graph: Graph, output: str | None, facts: Facts) -> list[Tensor]:
+    """The outputs that may be explained, scores rather than labels; or the tensor that was asked for."""
+    tensors = graph.tensors()
+    if output is None:
+        return sorted(graph.outputs, key=lambda t: not is_float(t.dtype))
+    if output not in tensors:
+        scores = [t.name for t in tensors.values() if t.producer and facts.is_active(t)]
+        raise RequestError(f"no tensor {output!r} in the model{suggestion(output, scores)}")
+    if any(t.name == output for t in graph.inputs):
+        raise RequestError(f"--output {output!r}: is an input of the model; give an output, or a tensor computed from inputs")
+    return [tensors[output]]
+
+
+def _start(
+    output: Tensor, facts: Facts, producer: Mapping[str, Node], follow: Callable[[Tensor, Tensor], Samples]
+) -> Origin | None:
+    """An explanation of an output; None where it depends on no input that is explained."""
+    logits, stepped_back = step_back(output, producer, facts.is_active)
+    if not facts.is_active(logits):
+        return None
+    samples = follow(output, logits)
+    while samples.merged and (node := producer.get(logits.name)) is not None and is_transparent(of(node)):
+        logits, stepped_back = node.inputs[0], [node, *stepped_back]  # in front of a Softmax that onnx's converter made of one
+        samples = follow(output, logits)
+    return Origin(output.name, logits, stepped_back, samples, raster(output, logits, stepped_back, samples))
+
+
+def _chosen(starts: Sequence[Origin], request: Request) -> dict[str, Origin]:
+    """Those that ``request`` may mean, by their logits: with one position for each sample, unless it asks for another.
+
+    Raises ``RequestError`` where all have several positions and it asks for none.
+    """
+    asks = request.position is not None or isinstance(request.target, tuple)
+    if request.target != SCORE:
+        starts = [start for start in starts if start.raster.several == asks] or starts
+    starts = [start for start in starts if start.samples.doubt is None] or starts[:1]
+    if starts and not asks and request.target != SCORE and starts[0].raster.several:
+        raise RequestError("; ".join(start.raster.choices() for start in starts))
+    found = {start.logits.name: start for start in reversed(starts)}
+    # Of outputs from the same logits, one that steps back knows more of them: a sigmoid makes two classes of one.
+    return found | {start.logits.name: start for start in reversed(starts) if start.stepped_back}
 
 
 def bfloat16(graph: Graph) -> str:
@@ -103,20 +127,3 @@ def step_back(tensor: Tensor, producer: Mapping[str, Node], active: Callable[[Te
 def heads(nodes: Iterable[Node]) -> list[Head]:
     """The heads among nodes that were stepped back over."""
     return [head for node in nodes if (head := of(node).head) is not None]
-
-
-def _is_classifier(tensor: Tensor) -> bool:
-    """Is it [classes], [batch, classes] or [batch, classes, 1, ...]?"""
-    sizes = dims(tensor)
-    return sizes is None or len(sizes) in (1, 2) or (len(sizes) > 2 and all(d == 1 for d in sizes[2:]))
-
-
-def _are_cells(scores: Tensor, stepped_back: Sequence[Node]) -> bool:
-    """Are the scores those of a map, each squashed by itself and then laid out as [batch, cells]?"""
-    alone = all(is_transparent(of(node)) for node in stepped_back if (head := of(node).head) is None or not head.each)
-    return alone and len(dims(scores) or ()) == 2
-
-
-def shape_text(tensor: Tensor) -> str:
-    """A shape as messages show it."""
-    return "of unknown shape" if tensor.shape is None else "[" + ", ".join(str(d) for d in tensor.shape) + "]"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from onnxdtd.compiler.ends import End, above
 from onnxdtd.compiler.facts import before, carriers, facts_of
 from onnxdtd.compiler.logits import NoScores, origin
+from onnxdtd.compiler.raster import Raster
 from onnxdtd.compiler.samples import Samples
 from onnxdtd.compiler.steps import Step, Stepper
 from onnxdtd.errors import ModelError, RequestError, suggestion
@@ -38,6 +39,7 @@ class Plan:
         str
     ]  # what the caller ought to know: entries of a rule file that fit nothing, first layers by weights alone, ...
     samples: Samples
+    raster: Raster
     preset: str
     by_weights: list[str]  # first layers that share relevance out by their weights alone
 
@@ -56,9 +58,9 @@ def plan(
     """Plan the explanation of an output in terms of the ``ends`` of the walk; all else that goes in counts as constant.
 
     Of several ``presets``, all of them by one method, the first is taken that does not share relevance out by weights alone, or
-    the last. Of ``request`` it heeds ``output``, ``keep`` and ``allow``. ``nodes`` are those of the graph as views, ``inputs``
-    all that a caller feeds, ``bounded`` what is explained with bounds that are known. Raises ``Unsupported`` with every
-    problem, ``ModelError`` where there is nothing to explain, ``RequestError`` for an unknown name.
+    the last. Of ``request`` it heeds what is explained, ``keep`` and ``allow``. ``nodes`` are those of the graph as views,
+    ``inputs`` all that a caller feeds, ``bounded`` what is explained with bounds that are known. Raises ``Unsupported`` with
+    every problem, ``ModelError`` where there is nothing to explain, ``RequestError`` for an unknown name.
     """
     allow = request.allow or {}
     fed = [t for t in graph.inputs if t.name in inputs]
@@ -74,7 +76,7 @@ def plan(
             return found
         return Samples(followed(before(nodes, candidate), [*fed, *inner], allow), [*fed, *inner], logits)
 
-    start = origin(graph, request.output, facts, producer, follow)
+    start = origin(graph, request, facts, producer, follow)
     logits = start.logits
     if logits.name in {end.tensor.name for end in ends}:
         raise RequestError(f"--from {logits.name!r}: is what is explained itself; name a tensor that it is computed from")
@@ -104,6 +106,7 @@ def plan(
         facts.is_nonnegative,
         notes,
         start.samples,
+        start.raster,
         preset.name,
         by_weights(steps),
     )

@@ -12,6 +12,7 @@ import onnxdtd
 from onnxdtd.compiler.bounds import as_given, domain
 from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.prepared import Planned
+from onnxdtd.compiler.raster import Raster
 from onnxdtd.compiler.score import Score, classes
 from onnxdtd.contract import COLUMNS, EXPLAINED, LOGIT, PARTS, Metadata
 from onnxdtd.data.preprocessing import gives_bounds
@@ -51,15 +52,15 @@ def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None,
         "squashed": planned.said.squashed,
         "imputed": list(planned.imputed),
         "strings": vocabulary(planned.graph.nodes, planned.graph.inputs),
-        "target": "argmax" if request.target is None else request.target,
-        "target_input": scored.target.name if scored is not None and scored.target is not None else None,
+        "target": _plain(request.target),
+        "target_input": scored.given.name if scored is not None and scored.given is not None else None,
         "contrast": request.contrast,
         "derivative": None if made.method.conserves else made.method.finish,
         "by_weights": made.by_weights,
         "logit": None if scored is None else planned.emit.unique(LOGIT),
         "relevance": dict(outputs),
         "allow": dict(request.allow or {}),
-        "samples": dict(made.samples.axes),
+        "samples": {**made.samples.axes, **({} if scored is None else scored.batched)},
         "ledger": {"steps": book.steps, "columns": list(COLUMNS)} if book else None,
     }
     if planned.ids:
@@ -67,7 +68,18 @@ def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None,
     values = {t.name: f"{EXPLAINED}/{t.name}" for t in made.inputs if t.producer is not None}
     if values:
         told["values"] = values
-    return told | _further(request)
+    return told | _further(request) | _where(request, made.raster)
+
+
+def _where(request: Request, raster: Raster) -> Any:
+    """What lies along the axes of the scores, where that is not a row of classes for each sample, and the position."""
+    told: dict[str, Any] = {} if raster.row and not raster.cells else {"axes": raster.axes}
+    return told if request.position is None else told | {"position": list(request.position)}
+
+
+def _plain(target: Any) -> Any:
+    """A target as JSON has it."""
+    return "argmax" if target is None else list(target) if isinstance(target, tuple) else target
 
 
 def _further(request: Request) -> Any:

@@ -22,18 +22,19 @@ class Samples:
     """The samples of a model with these ``inputs`` and ``logits``.
 
     ``axes``: the axis of each input along which they lie, None where it has none: the input is one sample. ``size``: how many
-    there are, a number, the name of a size, or None. ``column``: the logits are [batch], one for each sample, not [classes].
-    ``positions``: the logits have a row for each of several positions of a sample. ``doubt``: why the rows of the logits are no
-    samples of the inputs, None where they are.
+    there are, a number, the name of a size, or None. ``along``: the axis of the logits that has them. ``column``: the logits
+    are [batch], one for each sample, not [classes]. ``merged``: they have a row for each of several positions of a sample.
+    ``doubt``: why the rows of the logits are no samples of the inputs, None where they are.
     """
 
     def __init__(self, axes: Axes, inputs: Sequence[Tensor], logits: Tensor):
         self._axes, self._logits = axes, logits
         self._noted: dict[str, int | None] = {}
         sizes, held = dims(logits), axes.of(logits)
-        front = held[0] if held else None
+        self.along = _along(axes, held or [])
+        front = held[self.along] if held else None
         self.column = sizes is not None and len(sizes) == 1 and _is_column(front, axes)
-        self.positions = front is not None and len(parts(front)) > 1 and (self.column or len(sizes or ()) != 1)
+        self.merged = front is not None and len(parts(front)) > 1 and (self.column or len(sizes or ()) != 1)
         self.doubt: str | None = None
         self._factor: Factor | None = None
         if sizes is None or len(sizes) > 1 or self.column:
@@ -46,7 +47,7 @@ class Samples:
         self.axes: dict[str, int | None] = {t.name: self._of_input(t) for t in inputs}
         self.size: int | str | None = 1 if self._factor is None else whole(self._factor).size
         if self.size is None and logits.shape is not None:
-            self.size = logits.shape[0]
+            self.size = logits.shape[self.along]
 
     def _rows(self, front: Axis | None) -> Factor | None:
         """What the rows of the logits are: samples, or None for the only row of a single one."""
@@ -96,6 +97,14 @@ class Samples:
             raise ModelError(f"{tensor.name!r} has samples and something else on axis {axis}")
         return axis
 
+    def factors(self, tensor: Tensor) -> list[Axis] | None:
+        """The axes of a tensor as products of factors; None where nobody knows them."""
+        return self._axes.of(tensor)
+
+    def is_input(self, axis: Axis) -> bool:
+        """Is it an axis of an input?"""
+        return any(_is_input(self._axes, factor) for factor in parts(axis))
+
     def note(self, tensor: Tensor, axis: int | None) -> None:
         """Of a tensor that the model does not have: the axis along which its samples lie."""
         self._noted[tensor.name] = axis
@@ -137,7 +146,7 @@ class Samples:
 
     def count(self, e: Emit) -> Tensor:
         """The number of samples, int64 of shape [1]."""
-        return e.constant(np.asarray([1])) if self.size == 1 else e.shape(self._logits, 0, 1)
+        return e.constant(np.asarray([1])) if self.size == 1 else e.shape(self._logits, self.along, self.along + 1)
 
     def _is(self, axis: Axis) -> bool:
         return self._factor is not None and [whole(self._factor)] == list(map(whole, axis))
@@ -169,6 +178,17 @@ def _known(factors: Sequence[Factor]) -> int | None:
 def _is_input(axes: Axes, factor: Factor) -> bool:
     """Is it an axis of an input?"""
     return any(axis == (whole(factor),) for t in axes.inputs for axis in axes.of(t) or ())
+
+
+def _along(axes: Axes, held: Sequence[Axis]) -> int:
+    """The axis of logits that has the samples: the first that is an axis of an input and that nothing mixes, if possible one
+    whose entries no constants tell apart; the one in front where there is none.
+    """
+    front = [(0, whole(factor)) for axis in held[:1] if not parts(axis) for factor in axis]
+    own = [*front, *((i, factor) for i, axis in enumerate(held) if len(parts(axis)) == 1 for factor in parts(axis))]
+    clean = [(i, factor) for i, factor in own if factor.mixed is None and _is_input(axes, factor)]
+    clean.sort(key=lambda pair: len(held) > 2 and pair[1].told is not None)
+    return clean[0][0] if clean else 0
 
 
 def _is_column(front: Axis | None, axes: Axes) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from onnxdtd.compiler.facts import Facts, reads
-from onnxdtd.compiler.logits import shape_text
+from onnxdtd.compiler.raster import shape_text
 from onnxdtd.errors import Problem, RequestError, Unsupported, suggestion
 from onnxdtd.graph.emit import Emit, label
 from onnxdtd.graph.tensors import Node, Tensor

@@ -121,6 +121,11 @@ class Axes:
         """An axis that comes from nowhere."""
         return (Factor(size),)
 
+    @staticmethod
+    def neurons(node: Node, entry: Entry) -> Entry:
+        """An axis of what a layer gives: where it is one of the weights, its entries are neurons."""
+        return entry if isinstance(entry, tuple) else (Factor(entry, layer=node),)
+
     def own(self, entry: Entry) -> Axis:
         """An axis as it is, a new one for that of a constant."""
         return entry if isinstance(entry, tuple) else self.new(entry)

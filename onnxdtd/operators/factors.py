@@ -16,13 +16,15 @@ class Factor:
     """A part of an axis; ``size`` is None where it is known at run time only.
 
     ``mixed``: the node that makes its entries depend on each other, picks some of them or breaks it up. ``told``: a node whose
-    constants tell its entries apart. ``lost``: a node behind which it could not be followed. ``into``: the factor that it is.
+    constants tell its entries apart. ``lost``: a node behind which it could not be followed. ``layer``: the node whose neurons,
+    a row or a column of weights each, its entries are. ``into``: the factor that it is.
     """
 
     size: int | None
     mixed: Node | None = None
     told: Node | None = None
     lost: Node | None = None
+    layer: Node | None = None
     into: Factor | None = None
 
 
@@ -62,7 +64,7 @@ def unite(a: Factor, b: Factor) -> None:
     if a is not b:
         b.into = a
         a.size = b.size if a.size is None else a.size
-        a.mixed, a.told, a.lost = a.mixed or b.mixed, a.told or b.told, a.lost or b.lost
+        a.mixed, a.told, a.lost, a.layer = a.mixed or b.mixed, a.told or b.told, a.lost or b.lost, a.layer or b.layer
 
 
 def product(factors: Iterable[Factor]) -> Size:

@@ -92,7 +92,11 @@ def is_transparent(operator: Operator) -> bool:
 
 
 INTEGERS = np.dtype(np.int64)
-enter(Operator("ArgMax", kind=CHOICE, chooses=(0, INTEGERS), axes=spread.chosen, head=Head(gives=LABELS), before=first_input))
+enter(
+    Operator(
+        "ArgMax", kind=CHOICE, chooses=(0, INTEGERS), axes=spread.chosen, head=Head(gives=LABELS, along=0), before=first_input
+    )
+)
 enter(Operator("ArgMin", kind=CHOICE, chooses=(0, INTEGERS), axes=spread.chosen))
 enter(
     Operator(

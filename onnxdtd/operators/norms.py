@@ -195,7 +195,7 @@ enter(
         sign=always,
         gate=2,
         axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)]),
-        head=Head(gives=PROBABILITIES),
+        head=Head(gives=PROBABILITIES, along=-1),
         before=first_input,
     )
 )
@@ -207,7 +207,7 @@ enter(
         jacobian=softmax,
         cost=each_entry,
         axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)]),
-        head=Head(gives=LOGARITHMS),
+        head=Head(gives=LOGARITHMS, along=-1),
         before=first_input,
     )
 )

@@ -164,7 +164,8 @@ def _along(axes: Axes, node: Node, gone: Iterable[int]) -> list[list[Entry] | No
 
 def windows(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Positions and channels are mixed."""
-    return _behind(axes, node, 1)
+    found = _behind(axes, node, 1)
+    return [None if entries is None else [*entries[:1], axes.neurons(node, entries[1]), *entries[2:]] for entries in found]
 
 
 def pooled(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
@@ -193,7 +194,7 @@ def _product_of(axes: Axes, node: Node, a: list[Entry], b: list[Entry]) -> list[
     axes.fit(a[-1], b[-2] if len(b) > 1 else b[0])
     axes.mix(node, a[-1], b[-2] if len(b) > 1 else b[0])
     front = axes.broadcast(node, [a[:-2], b[:-2]]) or []
-    return [*front, *a[-2:-1], *(b[-1:] if len(b) > 1 else [])]
+    return [*front, *(axes.neurons(node, entry) for entry in (*a[-2:-1], *(b[-1:] if len(b) > 1 else [])))]
 
 
 def gemm(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
@@ -218,7 +219,8 @@ def einsum(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
         held = [
             [entries[term.index(letter)]] for entries, term in zip(operands, names, strict=True) if entries and letter in term
         ]
-        of[letter] = axes.broadcast(node, held) or []
+        weights = not any(isinstance(entry, tuple) for (entry,) in held)
+        of[letter] = [axes.own(axes.neurons(node, held[0][0]))] if weights else axes.broadcast(node, held) or []
     axes.mix(node, *(of[letter][0] for letter in of if letter not in result or any(term.count(letter) > 1 for term in names)))
     return [[of[letter][0] for letter in result]]
 

@@ -62,12 +62,14 @@ class Head:
     """An operator at the end of a classifier, before which the logits lie.
 
     ``gives``: what it gives of them. ``one``: of one logit it makes the probability of class 1 of two. ``each``: it squashes
-    each logit by itself. ``rescales``: what goes in are probabilities of one class against the rest.
+    each logit by itself. ``along``: the axis along which it compares classes, where the node does not say, None where it
+    compares none. ``rescales``: what goes in are probabilities of one class against the rest.
     """
 
     gives: str
     one: bool = False
     each: bool = False
+    along: int | None = None
     rescales: bool = False
 
     @property

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.contract import KEPT, LEDGER, Metadata, read_metadata
+from onnxdtd.cells import named
+from onnxdtd.contract import KEPT, LEDGER, SCORE, Metadata, read_metadata
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
 from onnxdtd.labels import Index, Labels
 
@@ -97,15 +98,22 @@ class Explainer:
         self.metadata: Metadata = read_metadata(self.session.get_modelmeta().custom_metadata_map)
         if "relevance" not in self.metadata:
             raise ModelError("this model was not compiled by onnxdtd: run `onnxdtd compile` on it first")
-        self.inputs = {node.name: node for node in self.session.get_inputs() if node.name != self.metadata.get("target_input")}
-        said = self.metadata
-        self.labels = Labels(said.get("labels"), said.get("names"), said.get("classes"))  # older files have the last one only
+        said = self.metadata  # older files have less
+        # The input with coefficients, if the score is a sum that is fed; one with the class to explain is none of the inputs.
+        self.weights = said["target_input"] if said["target"] == SCORE else None
+        chooses = None if self.weights else said.get("target_input")
+        self.inputs = {node.name: node for node in self.session.get_inputs() if node.name != chooses}
+        called = named(said.get("axes"), said.get("position"), said["target"])
+        self.labels = Labels(said.get("labels"), said.get("names"), said.get("classes"), *called)
         before = {name: 0 if len(node.shape) != 1 else None for name, node in self.inputs.items()}  # what older files mean
         # The axis of samples of each input, None where it has none: the input is one sample.
         self.samples: Mapping[str, int | None] = self.metadata.get("samples", before)
 
     def __call__(
-        self, x: np.ndarray | Mapping[str, np.ndarray], target: int | str | Sequence[int | str] | None = None
+        self,
+        x: np.ndarray | Mapping[str, np.ndarray],
+        target: int | str | Sequence[int | str] | None = None,
+        score: np.ndarray | None = None,
     ) -> Explanation:
         """Predict and explain.
 
@@ -113,11 +121,13 @@ class Explainer:
             x: the input, or one array for each input by name; cast to the type that the model takes.
             target: the class to explain, one for all samples or one each: its label, or its index (an integer that is a label
                 of the model is that label; ``labels.Index`` is an index whatever the labels are). None explains the arg-max.
+            score: for a file compiled with ``target="score"`` the coefficients c of the score Σ c z that is explained, an array
+                of the shape of the output; it may also stand among the inputs.
 
         Raises:
             RequestError: arrays that do not fit, NaN or infinite values, a target that the file does not take.
         """
-        feeds = self.feeds(x)
+        feeds = self.feeds(x, score)
         if target is not None or self.metadata.get("target") == "input":
             feeds |= self._target(-1 if target is None else target, feeds)
         names = [node.name for node in self.session.get_outputs()]
@@ -137,15 +147,27 @@ class Explainer:
         outputs = {name: value for name, value in values.items() if name not in found.values()}
         return Explanation(outputs, relevance, kept, ledger, logit, shown)
 
-    def feeds(self, x: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def feeds(self, x: np.ndarray | Mapping[str, np.ndarray], score: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The input as ONNX Runtime takes it. Raises ``RequestError`` where it does not fit."""
         if not isinstance(x, Mapping):
-            if len(self.inputs) != 1:
-                raise RequestError(f"the model has several inputs, give a dictionary of {', '.join(self.inputs)}")
-            x = dict.fromkeys(self.inputs, x)
+            own = [name for name in self.inputs if name != self.weights]
+            if len(own) != 1:
+                raise RequestError(f"the model has several inputs, give a dictionary of {', '.join(own)}")
+            x = dict.fromkeys(own, x)
+        if score is not None and self.weights is None:
+            raise RequestError("this file takes no coefficients of a score; compile the source model with --target score")
+        if score is not None:
+            x = {**x, str(self.weights): score}
+        if self.weights is not None and self.weights not in x:
+            shape = self.inputs[self.weights].shape
+            raise RequestError(f"this file explains a sum that it is told: give score=, coefficients of the shape {shape}")
         if set(x) != set(self.inputs):
             raise RequestError(f"the model takes the inputs {', '.join(self.inputs)}, not {', '.join(x) or 'none'}")
         return {name: self._fitted(value, name) for name, value in x.items()}
+
+    def own(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the predictor alone takes of what is fed."""
+        return {name: value for name, value in feeds.items() if name != self.weights}
 
     def _fitted(self, given: Any, name: str) -> np.ndarray:
         node = self.inputs[name]
@@ -202,9 +224,10 @@ class Explainer:
         return -1 if target == -1 and -1 not in (self.labels.own or ()) else self.labels.index(target)
 
 
-def fixed_target(target: int | str, labels: Labels) -> str:
+def fixed_target(target: object, labels: Labels) -> str:
     """What to say to somebody who asks a file for another target than the one that it has."""
-    what = labels[target] if isinstance(target, int) else "the arg-max"
+    told = "a sum of scores that it is fed" if target == SCORE else "the arg-max" if isinstance(target, str) else labels.where
+    what = labels[target] if isinstance(target, int) else told
     return (
         f"this file explains {what}, whatever target is asked for; compile the source model with --target input for a file "
         "that is told the class at run time"

@@ -25,7 +25,7 @@ class Draws:
         integers = [name for name, node in explainer.inputs.items() if "int" in node.type]
         self._masks = [name for name in integers if name not in said["relevance"] and name not in self._ids]
         first = np.random.default_rng(0)
-        fits = lambda x: run(explainer.feeds(self._told(x, first)))
+        fits = lambda x: run(explainer.own(explainer.feeds(self._told(x, first))))
         self._side = open_size(self._declared, explainer.samples, fits)
         while max(self._ids.values(), default=1) > 1 and not _runs(fits, self._last()):
             self._ids = {name: max(rows // 2, 1) for name, rows in self._ids.items()}

@@ -7,18 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from onnxdtd.cells import PLACES, SAMPLES
 from onnxdtd.compiler.compile import build, prepare
-from onnxdtd.contract import Metadata, read_metadata
+from onnxdtd.contract import SCORE, Metadata, read_metadata
 from onnxdtd.data.images import draw
 from onnxdtd.data.read import Sample
 from onnxdtd.data.read import files as files_of
 from onnxdtd.errors import RequestError
 from onnxdtd.graph import files
 from onnxdtd.labels import Index
-from onnxdtd.request import NO_CLASSES, Request
+from onnxdtd.request import AT_RUN_TIME, NO_CLASSES, Request
 from onnxdtd.runtime.explainer import Explainer, fixed_target
 from onnxdtd.study.jobs import Tick, untold
 from onnxdtd.study.notes import Alike, remarks, summary
@@ -109,8 +111,13 @@ def _target(explainer: Explainer, request: Request, say: Say) -> Index | None:
     for note in labels.replaced():
         say(note)
     fixed = explainer.metadata["target"]
-    if request.target in (None, *NO_CLASSES):
-        if request.target == "argmax" and isinstance(fixed, int):
+    if request.target is None or request.target in NO_CLASSES:
+        open_ = fixed == SCORE if request.target == SCORE else request.target != "argmax" or fixed in ("argmax", *AT_RUN_TIME)
+        if not open_:
+            raise RequestError(fixed_target(fixed, explainer.labels))
+        return None
+    if not isinstance(request.target, int | str):
+        if request.target != _entry(explainer.metadata):
             raise RequestError(fixed_target(fixed, explainer.labels))
         return None
     if understood := labels.understood(request.target):
@@ -119,6 +126,15 @@ def _target(explainer: Explainer, request: Request, say: Say) -> Index | None:
     if explainer.metadata["target_input"] is None and index != fixed:
         raise RequestError(fixed_target(fixed, explainer.labels))
     return index
+
+
+def _entry(metadata: Metadata) -> tuple[Any, ...]:
+    """The index of the entry that a file explains, along all axes of the scores but that of the samples."""
+    fixed, position = metadata["target"], iter(metadata.get("position", ()))
+    if isinstance(fixed, list):
+        return tuple(fixed)
+    own = [name for name in metadata.get("axes", ()) if name != SAMPLES]
+    return tuple(next(position, 0) if name in PLACES else 0 if metadata["squashed"] else fixed for name in own)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import onnx
 
 from onnxdtd.compiler.logits import heads
 from onnxdtd.compiler.prepared import Planned
-from onnxdtd.compiler.score import is_binary, is_column
+from onnxdtd.compiler.score import is_binary
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import RequestError
 from onnxdtd.graph.slices import kind, sliced
@@ -26,7 +26,7 @@ class Scores:
     def __init__(self, job: Planned, folder: Path, threads: int | None = None):
         self.binary = is_binary(job.plan)
         self.one_against_rest = _one_against_rest(job)
-        self.column = is_column(job.plan)
+        self._job = job
         (tensor,) = job.plan.inputs
         self.dtype = np.dtype(tensor.dtype)
         self.layout = Layout.of(list(tensor.shape or ()), job.plan.samples.axes[tensor.name])
@@ -43,8 +43,7 @@ class Scores:
         with np.errstate(over="ignore"):  # the scores will tell
             cast = fitting.astype(self.dtype)
         (found,) = self._session.run(None, {self._input: cast})
-        one = self.layout.axis is None or (found.ndim == 1 and not self.column)
-        return found.reshape([1 if one else len(found), -1]).astype(np.float64)
+        return self._job.plan.raster.rows(found, self._job.request).astype(np.float64)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Softmax, or the sigmoid where the model has one, of ``logits`` [n, classes]. Raises ``RequestError`` for others."""

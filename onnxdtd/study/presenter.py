@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from onnxdtd.cells import CLASSES, PLACES, rows
 from onnxdtd.data.images import Caption
 from onnxdtd.data.read import Sample
 from onnxdtd.errors import OnnxdtdError, RequestError
@@ -17,6 +18,7 @@ from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.notes import of_amount, of_rules, of_values
 from onnxdtd.study.results import Result
 
+SUM = "Σ c z"  # what is explained where coefficients are fed
 SCORES = {None: "logit", False: "logit", "rest": "lead over the mean of the others"}
 
 
@@ -49,7 +51,14 @@ class Presenter:
         predicted, score, chosen, logit = self._classes(explanation, target)
         sums = (float(relevance.sum(dtype=np.float64)), float(relevance.min()), float(relevance.max()))
         preset = self.explainer.metadata["preset"]
-        words = (predicted, self._label(predicted), score, chosen, self._label(chosen), logit)
+        words = (
+            predicted,
+            self._label(predicted),
+            score,
+            chosen,
+            SUM if self.explainer.weights else self._label(chosen),
+            logit,
+        )
         ledger = explanation.ledger
         balance = None if ledger is None else {name: float(values[0]) for name, values in ledger.totals().items()}
         result = Result(sample.name, "", *words, *sums, preset, balance)
@@ -77,8 +86,9 @@ class Presenter:
         scores, predicted = self._scores(explanation), self._labelled(explanation)
         if predicted is None and scores is not None:
             predicted = max(scores, key=lambda index: scores[index])
-        asked = metadata["target"] if isinstance(metadata["target"], int) else target
-        chosen = predicted if asked is None else asked
+        fixed = metadata["target"]
+        asked = int(self.labels.count == 2) if isinstance(fixed, list) else fixed if isinstance(fixed, int) else target
+        chosen = None if self.explainer.weights else predicted if asked is None else asked
         start, plain = explanation.kept.get(metadata["logits"]), not metadata["contrast"]
         logit = None if start is None else float(self._row(start).sum(dtype=np.float64))
         if explanation.logit is not None:
@@ -96,7 +106,8 @@ class Presenter:
         output = explanation.outputs.get(metadata.get("label_output", metadata["output"]) or "")
         if not isinstance(output, np.ndarray) or output.dtype.kind == "f":
             return None
-        return self.labels.own_index(output.ravel()[0])
+        found = self._at_position(output, [name for name in metadata.get("axes", ()) if name != CLASSES] or None)
+        return None if found is None else self.labels.own_index(found[0])
 
     def _scores(self, explanation: Explanation) -> dict[int, float] | None:
         """The model's score of each class, where it gives them. Raises ``RequestError`` where there are not as many labels."""
@@ -107,13 +118,23 @@ class Presenter:
             return None if None in found else {index: score for index, score in found.items() if index is not None}
         if output is None or output.dtype.kind != "f":
             return None
-        row = self._row(output.astype(np.float64))
+        row = self._at_position(output.astype(np.float64), metadata.get("axes"))
+        if row is None:
+            return None
         if row.size == 1 and self.labels.count == 2:
             if not metadata.get("squashed", True):  # a decision value, whatever shape the model declares
                 return None
             row = np.asarray([1 - row[0], row[0]])  # the probability of class 1
         replace(self.labels, count=row.size).named(self.labels.names)
         return dict(enumerate(row.tolist()))
+
+    def _at_position(self, values: np.ndarray, axes: Sequence[str] | None) -> np.ndarray | None:
+        """The scores, or the label, of the first sample, at the position that is explained; None where all of them are."""
+        if not set(PLACES) & set(axes or ()):
+            return self._row(values)
+        metadata = self.explainer.metadata
+        position = metadata["target"] if isinstance(metadata["target"], list) else metadata.get("position")
+        return None if self.explainer.weights or len(axes or ()) != values.ndim else rows(values, axes or (), position or ())[0]
 
     def _row(self, scores: np.ndarray) -> np.ndarray:
         """The first of several samples, of all of which one is the copy of the other."""

@@ -19,7 +19,9 @@ from onnx import helper
 from onnxdtd.compiler.compile import build
 from onnxdtd.compiler.logits import heads, step_back
 from onnxdtd.compiler.prepared import Prepared
-from onnxdtd.compiler.score import is_binary, is_column
+from onnxdtd.compiler.raster import Raster
+from onnxdtd.compiler.score import is_binary
+from onnxdtd.contract import SCORE
 from onnxdtd.errors import ModelError, OnnxdtdError
 from onnxdtd.labels import Index
 from onnxdtd.operators.table import LABELS, LABELS_AND_SCORES, LOGARITHMS, PROBABILITIES
@@ -83,14 +85,14 @@ class Trial:
 
         It is compared with that in a batch of nothing but itself: of the same size, so that the runtime rounds alike.
         """
-        axes = {name: self._known.axes.get(name) for name in one}
+        axes = {name: self.file.samples.get(name) for name in one}
         fixed = [axis is None or isinstance(self.file.inputs[name].shape[axis], int) for name, axis in axes.items()]
         if any(fixed) or any(one[name].shape != other[name].shape for name in one):
             return None
         batch = lambda a, b: {name: np.concatenate([a[name], b[name]], axis) for name, axis in axes.items()}
         both = batch(one, other)
         try:
-            self.plain.run(None, both)
+            self.plain.run(None, self.file.own(both))
         except Exception:  # ONNX Runtime's own exceptions share no base class
             return None
         with _running():
@@ -105,7 +107,7 @@ class Trial:
 
     def asked(self, feeds: Feeds) -> list[Run]:
         """What an input shows when the file is told the class: two classes, of which the arg-max is one at most."""
-        if self.file.metadata.get("target_input") is None:
+        if self.file.metadata.get("target_input") is None or self.file.weights is not None:
             return []
         return [self(feeds, Index(k)) for k in range(min(2, self.file.metadata["classes"] or 2))]
 
@@ -115,7 +117,7 @@ class Trial:
         """
         names = [node.name for node in self.plain.get_outputs()]
         with _running():
-            outputs = dict(zip(names, self.plain.run(names, feeds), strict=True))
+            outputs = dict(zip(names, self.plain.run(names, self.file.own(feeds)), strict=True))
             return compared(self._known, feeds, outputs, self.file(feeds, target), self._defined(feeds, target), target)
 
 
@@ -131,28 +133,37 @@ def _running() -> Iterator[None]:
 @dataclass(frozen=True)
 class Known:
     """What the plan of a model says of its outputs: which are ``probable``, along which ``axes`` the samples of the inputs lie,
-    and how its ``logits`` (a ``column`` or the only one of a ``binary`` model) make the score.
+    and how its ``logits`` (of a ``binary`` model the only one) make the score, of which ``weights`` names the coefficients.
     """
 
     probable: Collection[str]
     axes: Mapping[str, int | None]
     logits: str
-    column: bool
+    raster: Raster
     binary: bool
     request: Request
+    weights: str | None
 
     @classmethod
     def of(cls, job: Prepared) -> Known:
         """That of a planned model."""
-        plan = job.plan
-        return cls(probabilities(job), plan.samples.axes, plan.logits.name, is_column(plan), is_binary(plan), job.request)
+        plan, weights = job.plan, job.addition.metadata["target_input"] if job.request.target == SCORE else None
+        return cls(probabilities(job), plan.samples.axes, plan.logits.name, plan.raster, is_binary(plan), job.request, weights)
 
-    def score(self, logits: np.ndarray, target: int | None) -> np.ndarray:
+    def score(self, logits: np.ndarray, target: int | None, feeds: Feeds) -> np.ndarray:
         """The explained score, [samples], of ``logits``; for the class that the file has fixed, or else the arg-max."""
-        flat = self.column or logits.ndim > 1
-        rows = np.asarray(logits, np.float64).reshape([len(logits) if flat else 1, -1])
+        z = np.asarray(logits, np.float64)
+        if self.weights is not None:
+            c = np.asarray(feeds[self.weights], np.float64).transpose(self.raster.order).reshape(z.shape)
+            found: np.ndarray = rows(np.where(c == 0, 0, c * z), self.raster.samples).sum(axis=1)
+            return found
+        return self._of_class(self.raster.rows(z, self.request), target)
+
+    def _of_class(self, rows: np.ndarray, target: int | None) -> np.ndarray:
         rows = np.concatenate([-rows, rows], axis=1) if self.binary else rows
+        entry = 1 if self.binary else 0
         fixed = self.request.target if isinstance(self.request.target, int) else target
+        fixed = entry if isinstance(self.request.target, tuple) else fixed
         best = rows.argmax(axis=1) if fixed is None else np.full(len(rows), fixed)
         own = np.take_along_axis(rows, best[:, None], axis=1)[:, 0]
         if self.request.contrast is None:
@@ -208,7 +219,7 @@ def compared(
         wrong,
         all(np.isfinite(np.asarray(r, np.float64)).all() for r in found.values()),
         float(np.max(prediction)),  # NaN if one is
-        scored(known, file, defined, target),
+        scored(known, feeds, file, defined, target),
         float(np.max(heatmaps)),
         total,
         opposite,
@@ -217,13 +228,13 @@ def compared(
     )
 
 
-def scored(known: Known, file: Explanation, defined: Explanation, target: int | None) -> float | None:
+def scored(known: Known, feeds: Feeds, file: Explanation, defined: Explanation, target: int | None) -> float | None:
     """How far the file's score, and what its ledger starts with, are from what the logits say, as a share of the largest."""
     logits = defined.outputs.get(known.logits)
     given = [file.logit, None if defined.ledger is None else defined.ledger["in"][:, 0]]
     if logits is None or all(z is None for z in given):
         return None
-    expected, largest = known.score(logits, target), np.abs(logits).max(initial=0) or 1.0
+    expected, largest = known.score(logits, target, feeds), np.abs(logits).max(initial=0) or 1.0
     apart = [
         np.abs(np.asarray(z, np.float64) - expected).max(initial=0) if z.shape == expected.shape else np.inf
         for z in given

@@ -281,7 +281,7 @@ BAD_MODELS = {
     "nodes.onnx": "no ONNX graph with nodes",
     "truths.onnx": "no input of numbers or ids",
     "constant.onnx": "no output is the score of a classifier",
-    "segmentation.onnx": "no output is the score of a classifier",
+    "segmentation.onnx": "nothing tells which axis of 'y' [batch, 3, 8, 8] has classes: give --target 1,4,4",
     "unknown.onnx": "Frobnicate",
     "cycle.onnx": "not a valid ONNX graph",
     "dangling.onnx": "nowhere",

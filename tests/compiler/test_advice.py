@@ -93,14 +93,18 @@ def threshold() -> ModelProto:
 
 
 def scores_inside() -> ModelProto:
-    """A feature map as output, and scores that only a branch inside of the model has."""
+    """A mask as output, and scores that only a branch inside of the model has."""
     nodes = [
-        node("Conv", "x k", "y"),
-        node("GlobalAveragePool", "y", "g"),
+        node("Conv", "x k", "c"),
+        node("Greater", "c zero", "m"),
+        node("Cast", "m", "y", to=1),
+        node("GlobalAveragePool", "c", "g"),
         node("Flatten", "g", "f"),
         node("Gemm", "f v", "unused"),
     ]
-    return model(nodes, {"x": ["n", 2, 4, 4]}, ["y"], {"k": eighths(RNG, 3, 2, 3, 3), "v": eighths(RNG, 3, 2)})
+    return model(
+        nodes, {"x": ["n", 2, 4, 4]}, ["y"], {"k": eighths(RNG, 3, 2, 3, 3), "v": eighths(RNG, 3, 2), "zero": np.float32(0)}
+    )
 
 
 def spaces_in_names() -> ModelProto:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,18 +151,19 @@ POSITIONS = [
 
 @pytest.mark.parametrize("opset", [12, 17])
 def test_positions_are_no_samples(opset: int) -> None:
-    """Below 13 the converter makes rows of all positions for the Softmax; the refusal is the same."""
+    """Below 13 the converter makes rows of all positions for the Softmax; what is said is the same."""
     proto = net(POSITIONS, {"w": eighths(RNG, 6, 5)}, "p", x=["n", 4, 6])
     proto.opset_import[0].version = opset
-    with pytest.raises(ModelError, match=r"\[batch, classes\].*: p \[n, 4, 5\]; .p. has scores for several positions"):
+    with pytest.raises(RequestError, match=r"'p' \[n, 4, 5\] has scores of 5 classes \(axis 2\) at each position along axis 1"):
         onnxdtd.compile(proto)
 
 
 @pytest.mark.parametrize("opset", [12, 17])
 def test_flattened_positions_are_no_samples(opset: int) -> None:
+    """What is explained lies before they are flattened."""
     nodes = [node("MatMul", "x w", "z"), node("Reshape", "z rows", "y")]
     proto = model(nodes, {"x": ["n", 4, 6]}, ["y"], {"w": eighths(RNG, 6, 5), "rows": np.array([-1, 5])}, opset=opset)
-    with pytest.raises(ModelError, match="no output is the score of a classifier"):
+    with pytest.raises(RequestError, match=r"'z' \[n, 4, 5\] has scores of 5 classes \(axis 2\)"):
         onnxdtd.compile(proto)
 
 
@@ -411,7 +413,8 @@ def test_cells_squashed_by_a_sigmoid_written_out() -> None:
 
 
 @pytest.mark.parametrize(("head", "rows"), [("Softmax", (0, -1)), ("Sigmoid", (-1, 16))], ids=["a softmax", "rows of channels"])
-def test_other_maps_are_refused(head: str, rows: Sequence[int]) -> None:
+def test_other_maps_have_positions(head: str, rows: Sequence[int]) -> None:
     """A softmax compares cells of a row only; and channels are no samples."""
-    with pytest.raises(ModelError, match="'y' has scores for several positions: export the model with one picked"):
+    classes = "4 classes (axis 3)" if head == "Softmax" else "2 classes (axis 1)"
+    with pytest.raises(RequestError, match=re.escape(f"'z' [n, 2, 4, 4] has scores of {classes} at each position along ax")):
         onnxdtd.compile(cells(head, rows))

@@ -1,0 +1,230 @@
+"""Scores with an axis of positions: what lies where is read off the graph, and an entry is explained as if it were alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from nets import assert_near, eighths, model, node
+from pairs import in_turn
+
+import onnxdtd
+from onnxdtd.compiler.compile import prepare
+from onnxdtd.errors import RequestError
+from onnxdtd.method.toml import Library
+from onnxdtd.request import Request
+from onnxdtd.study.verify import verify
+
+RNG = np.random.default_rng(8)
+PRESETS = [name for name in Library().presets if name != "epsilon-gamma-box"]  # which needs bounds
+SOME = ["dtd", "lrp-epsilon", "lrp-gamma", "lrp-alpha2beta1", "epsilon-plus-flat", "gradient"]
+K, V, B = eighths(RNG, 5, 2, 3), eighths(RNG, 5, 3), eighths(RNG, 3)
+X = eighths(RNG, 3, 2, 6)
+BODY = [node("Conv", "x k", "a"), node("Relu", "a", "r")]  # [n, 5, 4]: features of four moments
+DENSE = [node("MatMul", "t v", "m"), node("Add", "m b", "z")]
+T, C = 2, 1  # the entry that is asked for
+LAYOUTS: dict[str, tuple[list[onnx.NodeProto], tuple[int, int]]] = {
+    "time, classes": ([node("Transpose", "r", "t", perm=[0, 2, 1]), *DENSE], (T, C)),
+    "classes, time": ([node("Conv", "r filters b", "z")], (C, T)),
+    "time first": ([node("Transpose", "r", "t", perm=[2, 0, 1]), *DENSE], (T, C)),
+    "a softmax": ([node("Transpose", "r", "t", perm=[0, 2, 1]), *DENSE, node("Softmax", "z", "y", axis=-1)], (T, C)),
+    "sigmoids": ([node("Conv", "r filters b", "z"), node("Sigmoid", "z", "s"), node("Unsqueeze", "s one", "y")], (C, T)),
+}
+WEIGHTS = {"k": K, "v": V, "b": B, "filters": V.T[:, :, None].copy(), "one": np.array([1])}
+
+
+def net(layout: str) -> onnx.ModelProto:
+    nodes, _ = LAYOUTS[layout]
+    return model([*BODY, *nodes], {"x": ["n", 2, 6]}, [nodes[-1].output[0]], WEIGHTS)
+
+
+def twin(preset: str, classes: slice = slice(C, C + 1), **options: Any) -> onnxdtd.Explainer:
+    """The model whose last layer has that entry alone."""
+    nodes = [*BODY, node("Gather", "r moment", "g", axis=2), node("MatMul", "g v", "m"), node("Add", "m b", "y")]
+    weights = {"k": K, "v": V[:, classes].copy(), "b": B[classes].copy(), "moment": np.asarray(T)}
+    return onnxdtd.Explainer(onnxdtd.compile(model(nodes, {"x": ["n", 2, 6]}, ["y"], weights), preset, **options))
+
+
+def explainer(layout: str, preset: str, **options: Any) -> onnxdtd.Explainer:
+    return onnxdtd.Explainer(onnxdtd.compile(net(layout), preset, **options))
+
+
+@pytest.mark.parametrize(("layout", "preset"), [*in_turn(LAYOUTS, SOME), *(("time, classes", name) for name in PRESETS)])
+def test_an_entry_is_explained_as_if_it_were_the_only_one(layout: str, preset: str) -> None:
+    want, found = twin(preset)(X), explainer(layout, preset, target=LAYOUTS[layout][1])(X)
+    np.testing.assert_allclose(found.logit, want.logit, rtol=1e-6)
+    assert_near(found.relevance["x"], want.relevance["x"], 1e-6)
+
+
+@pytest.mark.parametrize(("layout", "preset"), in_turn(LAYOUTS, SOME[::-1]))
+def test_coefficients_of_one_entry_are_that_entry(layout: str, preset: str) -> None:
+    """Of each sample another one."""
+    asked = explainer(layout, preset, target="score")
+    shape = [s if isinstance(s, int) else len(X) for s in asked.inputs["score"].shape]
+    axis = asked.samples["score"]
+    assert axis is not None
+    for entry, fixed in ((LAYOUTS[layout][1], 1.0), ((0, 0), -1.0)):
+        c, index = np.zeros(shape, np.float32), list(entry if layout != "sigmoids" else (0, *entry))
+        index.insert(axis, slice(None))  # type: ignore[arg-type]
+        c[tuple(index)] = fixed
+        found = asked(X, score=c)
+        if fixed > 0:
+            want = explainer(layout, preset, target=entry)(X)
+            assert_near(found.relevance["x"], want.relevance["x"], 1e-6)
+            np.testing.assert_allclose(found.logit, want.logit, rtol=1e-6)
+        elif preset in ("lrp-epsilon", "gradient"):  # which a factor passes through
+            want = explainer(layout, preset, target=entry)(X)
+            assert_near(found.relevance["x"], -want.relevance["x"], 1e-6)
+
+
+@pytest.mark.parametrize(("layout", "options"), in_turn(LAYOUTS, [{}, {"contrast": True}, {"contrast": "rest"}, {"target": 2}]))
+def test_the_classes_of_a_position(layout: str, options: dict[str, Any]) -> None:
+    want = twin("lrp-gamma", slice(None), **options)(X)
+    found = explainer(layout, "lrp-gamma", position=T, **options)
+    np.testing.assert_allclose(found(X).logit, want.logit, rtol=1e-5)
+    assert_near(found(X).relevance["x"], want.relevance["x"], 1e-5)
+    assert found.labels[1] == f"class 1 at position {'0,' if layout == 'sigmoids' else ''}2"
+
+
+def test_a_class_of_a_position_is_chosen_at_run_time() -> None:
+    found = explainer("time first", "dtd-z", position=T, target="input")(X, target=[0, -1, 2])
+    wanted = twin("dtd-z", slice(None), target="input")(X, target=[0, -1, 2])
+    assert_near(found.relevance["x"], wanted.relevance["x"], 1e-6)
+    missing = explainer("time first", "dtd-z", position=T, target="input")
+    missing.labels = missing.labels.__class__(count=None)  # so that the file itself has to say it
+    unknown = missing(X, target=7)
+    assert np.isnan(unknown.logit).all()
+    assert np.isnan(unknown.relevance["x"]).any((1, 2)).all()
+
+
+def area(size: int | str = 6) -> onnx.ModelProto:
+    """The classes of each pixel."""
+    nodes = [node("Conv", "x k", "a", pads=[1, 1, 1, 1]), node("Relu", "a", "r"), node("Conv", "r v", "z")]
+    weights = {"k": eighths(RNG, 4, 1, 3, 3), "v": eighths(RNG, 3, 4, 1, 1)}
+    return model(nodes, {"x": ["n", 1, size, size]}, ["z"], weights)
+
+
+PICTURES = eighths(RNG, 2, 1, 6, 6)
+
+
+def test_a_region_is_the_sum_of_its_pixels() -> None:
+    proto = area()
+    c = np.zeros([2, 3, 6, 6], np.float32)
+    c[:, 1, 2:4, 3] = 1
+    found = onnxdtd.Explainer(onnxdtd.compile(proto, "gradient", target="score"))(PICTURES, score=c)
+    pixels = [onnxdtd.Explainer(onnxdtd.compile(proto, "gradient", target=(1, row, 3)))(PICTURES) for row in (2, 3)]
+    assert_near(found.relevance["x"], pixels[0].relevance["x"] + pixels[1].relevance["x"], 1e-6)
+    np.testing.assert_allclose(found.logit, pixels[0].logit + pixels[1].logit, rtol=1e-6)
+
+
+def test_a_pixel_that_a_picture_does_not_have_has_no_number() -> None:
+    """Sizes that are known at run time only."""
+    explainers = [onnxdtd.Explainer(onnxdtd.compile(area("s"), "gradient", position=at)) for at in ((5, 5), (5, 6))]
+    found, beyond = (e(PICTURES).relevance["x"] for e in explainers)
+    fixed = onnxdtd.Explainer(onnxdtd.compile(area(), "gradient", position=(5, 5)))(PICTURES)
+    assert np.isnan(beyond).all()
+    assert found.shape == fixed.relevance["x"].shape
+    assert not np.isnan(found).any()
+
+
+def notes(squeezed: bool) -> onnx.ModelProto:
+    """A map of one logit for each cell."""
+    tail = [node("Reshape", "s shape", "y")] if squeezed else [node("Identity", "s", "y")]
+    nodes = [node("Conv", "x k", "z"), node("Sigmoid", "z", "s"), *tail]
+    return model(nodes, {"x": ["n", 1, 6, 6]}, ["y"], {"k": eighths(RNG, 1, 1, 3, 3), "shape": np.array([-1, 4, 4])})
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_a_cell_speaks_for_itself_and_a_position_for_or_against(squeezed: bool) -> None:
+    proto = notes(squeezed)
+    cell, sign = (onnxdtd.Explainer(onnxdtd.compile(proto, "lrp-epsilon", **{key: (1, 2)})) for key in ("target", "position"))
+    found, either = cell(PICTURES), sign(PICTURES)
+    z = np.log(found.outputs["y"] / (1 - found.outputs["y"])).reshape(2, 4, 4)[:, 1, 2]
+    np.testing.assert_allclose(found.logit, z, rtol=1e-5)
+    np.testing.assert_allclose(either.logit, np.abs(z), rtol=1e-5)
+    assert cell.labels[1] == ("class 1 at position 1,2" if squeezed else "class 1 at position 0,1,2")
+
+
+# ---------------------------------------------------------------------------------------------- what is read off the graph
+
+TURNED = node("Transpose", "r", "t", perm=[0, 2, 1])
+LINE = [TURNED, *DENSE]
+MEAN = node("ReduceMean", "r", "p", axes=[2], keepdims=0)
+READ: dict[str, tuple[list[onnx.NodeProto], str]] = {
+    "a row of classes": ([MEAN, node("MatMul", "p v", "z")], "samples classes"),
+    "axes of one entry": ([MEAN, node("MatMul", "p v", "m"), node("Unsqueeze", "m two", "z")], "samples classes classes"),
+    "as many classes as moments": ([TURNED, node("MatMul", "t four", "z")], "samples positions classes"),
+    "the same, classes first": ([TURNED, node("MatMul", "t four", "m"), node("Transpose", "m", "z", perm=[0, 2, 1])],
+                                "samples classes positions"),
+    "a softmax over time": ([*LINE, node("Softmax", "z", "y", axis=1)], "samples classes positions"),
+    "the best class of each moment": ([*LINE, node("ArgMax", "z", "y", axis=2)], "samples positions classes"),
+    "moments as a row": ([*LINE, node("Flatten", "z", "y")], "samples cells"),
+    "one score a moment": ([TURNED, node("MatMul", "t one_neuron", "z")], "samples positions positions"),
+    "classes broken up": ([*LINE, node("Reshape", "z parts", "y")], "samples entries entries"),
+    "several layers": ([*LINE, node("Transpose", "z", "u", perm=[0, 2, 1]), node("MatMul", "u square", "y")],
+                       "samples entries entries"),
+    "features first": ([MEAN, node("MatMul", "p v", "m"), node("Transpose", "m", "z", perm=[1, 0])], "classes samples"),
+    "rows that the converter makes": (
+        [*LINE, node("Flatten", "z", "f", axis=2), node("Softmax", "f", "q"), node("Reshape", "q line", "y")],
+        "samples positions classes",
+    ),
+}  # fmt: skip
+MORE = {
+    "four": eighths(RNG, 5, 4), "two": np.array([2]), "one_neuron": eighths(RNG, 5, 1), "parts": np.array([0, 2, 6]),
+    "line": np.array([-1, 4, 3]), "square": eighths(RNG, 4, 4),
+}  # fmt: skip
+
+
+def ends_in(nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    weights = WEIGHTS | MORE
+    return model([*BODY, *nodes], {"x": ["n", 2, 6]}, [nodes[-1].output[0]], weights)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_lies_along_the_axes(name: str) -> None:
+    nodes, axes = READ[name]
+    assert prepare(ends_in(nodes), Request(preset="gradient", target="score")).plan.raster.axes == axes.split()
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("as many classes as moments", {}, "'z' [n, 4, 4] has scores of 4 classes (axis 2) at each position along axis 1 (0 to 3): "
+     "give --position 2 for what it says there, --target 2,2 (an index of axes 1 (0 to 3) and 2 (0 to 3)) for one of its "
+     "entries, or --target score for any weighted sum of them"),
+    ("as many classes as moments", {"target": 1}, "give --position 2"),
+    ("as many classes as moments", {"position": 4}, "--position 4: 4 is no index of axis 1 of 'z' [n, 4, 4]; give 0 to 3"),
+    ("as many classes as moments", {"position": 0, "target": 4}, "target 4 is no class of this model, which has classes 0"),
+    ("as many classes as moments", {"target": (0, 4)}, "--target 0,4: 4 is no index of axis 2 of 'z'"),
+    ("as many classes as moments", {"target": (0, 1, 2)}, "--target 0,1,2: give an index of axes 1 (0 to 3) and 2 (0 to 3)"),
+    ("as many classes as moments", {"target": (0, 1), "position": 0}, "--target 0,1: says the position as well"),
+    ("as many classes as moments", {"target": "score", "position": 0}, "--target score: the input says what counts"),
+    ("one score a moment", {}, "'z' [n, 4, 1] has a score at each position along axis 1 (0 to 3): give --position 2 for "
+     "what it says there, --target 2 (an index of axis 1"),
+    ("classes broken up", {}, "nothing tells which axis of 'y' [n, 2, 6] has classes: give --target 1,3 (an index of axes"),
+    ("classes broken up", {"position": (0, 1)}, "nothing tells which axis"),
+    ("a row of classes", {"position": 1}, "--position 1: 'z' [n, 3] has a row of scores for each sample"),
+    ("a row of classes", {"target": (1, 1)}, "--target 1,1: give an index of axis 1 (0 to 2) of 'z' [n, 3]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "options", "message"), REFUSED)
+def test_what_cannot_be_meant(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(message)):
+        onnxdtd.compile(ends_in(READ[name][0]), "gradient", **options)
+
+
+@pytest.mark.parametrize(
+    ("layout", "options"),
+    [("time first", {"position": T}), ("sigmoids", {"target": (C, T)}), ("time first", {"target": "score"})],
+    ids=["position", "entry", "score"],
+)
+def test_verify_knows_what_is_explained(layout: str, options: dict[str, Any], tmp_path: Path) -> None:
+    source, compiled = tmp_path / "net.onnx", tmp_path / "net.dtd.onnx"
+    onnx.save(net(layout), source)
+    onnxdtd.save(onnxdtd.compile(source, "lrp-epsilon", ledger=True, **options), compiled, source)
+    report = verify(compiled, source)
+    assert report.passed, [check for check in report.checks if check.passed is False]
+    assert {"score", "samples", "balance"} <= {check.name for check in report.checks if check.passed}
