@@ -180,6 +180,15 @@ def _feature_vectorizer(e: Emit, node: Node) -> list[Node]:
     return [Node("Concat", e.scope, list(node.inputs), list(node.outputs), {"axis": 1})]
 
 
+def _array_feature_extractor(e: Emit, node: Node) -> list[Node]:
+    """Columns by their numbers, where it does not look up a label"""
+    (x, index), y = node.inputs, node.outputs[0]
+    if len(x.shape or ()) == 1 or (index.producer is not None and index.producer.op != "Constant"):
+        return [node]
+    columns = e("Reshape", index, [-1], shape=(y.shape or [None])[-1:])
+    return [Node("Gather", e.scope, [x, columns], [y], {"axis": -1})]
+
+
 def _normalizer(e: Emit, node: Node) -> list[Node]:
     """An operator of its own, on float32"""
     x, y = node.inputs[0], node.outputs[0]
@@ -194,4 +203,5 @@ ML = {
     "Imputer": _imputer,
     "FeatureVectorizer": _feature_vectorizer,
     "Normalizer": _normalizer,
+    "ArrayFeatureExtractor": _array_feature_extractor,
 }

@@ -357,45 +357,6 @@ def cum_sum(e: Emit, node: Node, active: Active) -> Layer:
 enter(Operator("CumSum", kind=LINEAR, linear=cum_sum, cost=each_entry, sign=if_inputs_are, axes=spread.cumulated))
 
 
-def einsum(e: Emit, node: Node, active: Active) -> Layer:
-    """A product of two tensors with one index for each axis: what is summed over in A is repeated in Aᵀ."""
-    equation = node.attrs["equation"].replace(" ", "")
-    terms, arrow, result = equation.partition("->")
-    names = terms.split(",")
-    if not arrow or len(names) != 2 or "." in equation or any(len(set(n)) < len(n) for n in (*names, result)):
-        raise NotLinear(f"its equation {equation!r} is not a product of two tensors")
-    i = 0 if active(node.inputs[0]) else 1
-    x, w, own, other = node.inputs[i], node.inputs[1 - i], names[i], names[1 - i]
-    if active(w):
-        raise NotLinear("both factors depend on the input")
-    if not set(own) <= set(result) | set(other):
-        raise NotLinear(f"its equation {equation!r} sums over an axis of one factor alone")
-    forward = lambda x, w: e("Einsum", *((x, w) if i == 0 else (w, x)), equation=equation)
-    adjoint = lambda s, w: e("Einsum", s, w, equation=f"{result},{other}->{own}")
-    return Layer("dense", [Slot(x, w, forward, adjoint)], node.outputs[0])
-
-
-def _of_sums(node: Node, layer: Layer) -> int:
-    """Each output is a sum over the entries of the input that are not in the output."""
-    inner = size(layer.slots[0].x) * size(node.inputs[1]) // max(size(node.outputs[0]), 1)
-    return size(node.outputs[0]) * max(inner, 1)
-
-
-enter(
-    Operator(
-        "Einsum",
-        kind=PRODUCT,
-        linear=einsum,
-        cost=_of_sums,
-        sign=if_inputs_are,
-        axes=spread.einsum,
-        moves=True,
-        narrowed=narrowed.mixed,
-        learned=slice(None),
-    )
-)
-
-
 def _positions(node: Node, rank: int) -> list[int]:
     """All axes behind the channels"""
     return list(range(2, rank))

@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxdtd.graph.emit import Emit, dims, wide
 from onnxdtd.graph.tensors import Node, Shape, Tensor, Value, as_tensor
+from onnxdtd.operators.equations import spelled
 from onnxdtd.operators.layer import Slot, shape_of, weight_shape
 from onnxdtd.operators.windows import adjoint_conv, window
 
@@ -62,9 +63,10 @@ def _letters(node: Node, slot: Slot) -> tuple[str, str, str] | None:
     if rank < 3 or len(shape_of(node.inputs[1 - i])) != 2:
         return None
     if "equation" in node.attrs:
-        terms, _, result = node.attrs["equation"].replace(" ", "").partition("->")
-        names = terms.split(",")
-        return names[i], names[1 - i], result
+        terms, result = spelled(node)
+        (x, w), known = (terms[i], terms[1 - i]) if len(terms) == 2 else ("", "aa"), set(result)
+        plain = len(set(x)) == len(x) and len(set(w)) == len(w) and set(w) <= known | set(x) and set(x) <= known | set(w)
+        return (x, w, result) if plain else None
     front = "".join(chr(ord("d") + j) for j in range(rank - 2))
     return (f"{front}ab", "bc", f"{front}ac") if i == 0 else (f"{front}ba", "cb", f"{front}ca")
 

@@ -63,6 +63,8 @@ def product(e: Emit, node: Node, active: Active, held: set[int], part: float) ->
     if len(parts) == 2:
         slots = [replace(slot, w=e.mul(slot.w, part)) for slot in slots]
     bias = parts[0].b
+    if "equation" in node.attrs and any(map(active, node.inputs[2:])):
+        raise NotLinear("more than two of its factors depend on the input")
     if len(node.inputs) > 2 and active(node.inputs[2]):  # the C of a Gemm, a constant to each part
         bias = None
         slots.append(sum_slot(e, node.inputs[2], node.outputs[0], float(node.attrs.get("beta", 1.0))))

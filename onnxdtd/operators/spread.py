@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from onnxdtd.graph.emit import dims, label
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.axes import Axes, Entry
+from onnxdtd.operators.equations import spelled
 from onnxdtd.operators.factors import Axis, product, size_of
 from onnxdtd.operators.layer import NotLinear, constant_value, optional, reduced_axes
 from onnxdtd.operators.positions import counting
@@ -208,10 +209,12 @@ def gemm(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
 
 def einsum(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Letters are axes; those that the result does not have are summed over."""
-    terms, arrow, result = node.attrs["equation"].replace(" ", "").partition("->")
     operands = [axes.entries(t) for t in node.inputs]
-    names = terms.split(",")
-    if not arrow or any(entries is None or len(entries) != len(term) for entries, term in zip(operands, names, strict=True)):
+    try:
+        names, result = spelled(node)
+    except NotLinear:
+        names, result = [""] * len(operands), ""
+    if any(entries is None or len(entries) != len(term) for entries, term in zip(operands, names, strict=True)):
         axes.lose(node, *(entry for entries in operands for entry in entries or ()))
         return [None]
     of: dict[str, list[Axis]] = {}

@@ -298,6 +298,14 @@ FAULTS = [
         "operators/reductions::test_a_smooth_maximum_of_large_numbers",
     ),
     Fault(
+        "what was repeated is not summed",
+        "operators/contracted",
+        "einsum",
+        'e.unbroadcast(e("Unsqueeze", moved, alone) if alone else moved, back, x)',
+        'e("Unsqueeze", moved, alone) if alone else moved',
+        "operators/linear::test_inner_product",
+    ),
+    Fault(
         "an index counts from anywhere",
         "operators/positions",
         "_counts",

@@ -618,3 +618,30 @@ def test_other_integer_operators_are_refused(op):
     with pytest.raises(OnnxdtdError) as caught:
         onnxdtd.compile(proto)
     assert "Quantize" in str(caught.value) or op in str(caught.value) or "does not depend" in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [["n", 4], [2, 4]], ids=str)
+def test_columns_picked_by_their_numbers(shape):
+    """As scikit-learn's exporter writes a ColumnTransformer: a column picked twice has what both places have."""
+    pick = lambda index, y: helper.make_node("ArrayFeatureExtractor", ["x", index], [y], y, domain="ai.onnx.ml")
+    nodes = [pick("i", "a"), pick("k", "b"), node("Mul", "b half", "c"), node("Concat", "a c", "h", axis=1)]
+    nodes.append(node("MatMul", "h w", "y"))
+    w = np.random.default_rng(0).normal(size=(5, 3)).astype(FLOAT)
+    weights = {"i": np.array([3, 0]), "k": np.array([[1, 2, 0]]), "half": np.float32(0.5), "w": w}
+    proto = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "net",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 3])],
+            [numpy_helper.from_array(value, name) for name, value in weights.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)],
+        ir_version=8,
+    )
+    x = np.array([[1, 2, 3, 4], [-2, 1, 0, 3]], FLOAT)
+    gradient = onnxdtd.Explainer(onnxdtd.compile(proto, "gradient", target=1))(x).relevance["x"]
+    expected = np.array([w[1, 1] + w[4, 1] / 2, w[2, 1] / 2, w[3, 1] / 2, w[0, 1]])
+    np.testing.assert_allclose(gradient, np.broadcast_to(expected, x.shape), rtol=1e-6)
+    share = onnxdtd.Explainer(onnxdtd.compile(proto, "lrp-0", target=1, ledger=True))(x)
+    np.testing.assert_allclose(share.relevance["x"], x * expected, rtol=1e-5)
