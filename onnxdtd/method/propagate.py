@@ -10,7 +10,7 @@ from onnxdtd.graph.emit import Emit, wide
 from onnxdtd.graph.tensors import Tensor, Value
 from onnxdtd.method.division import Division, Kept, divide
 from onnxdtd.method.rule import Branch, Rule, Term
-from onnxdtd.method.terms import BIASES, INPUTS, WEIGHTS, Context, Operand, weight_of
+from onnxdtd.method.terms import BIASES, INPUTS, WEIGHTS, Context, operands
 from onnxdtd.operators.layer import Layer, Slot
 
 Record = Callable[[float, Callable[[], Kept]], None]  # told of each division: its scale, and what gives what it kept
@@ -24,7 +24,7 @@ def propagate(
     shares: list[dict[str, tuple[Value, list[Tensor]]]] = [{} for _ in layer.slots]
     for branch in rule.branches:
         terms = [
-            (i, term, INPUTS[term.x].emit(e, Operand(e, slot, context)), weight_of(e, slot, term.w, rule.gamma))
+            (i, term, *operands(e, slot, term.x, term.w, context, rule.gamma))
             for i, slot, term in live_terms(layer, branch, context.nonnegative)
         ]
         division = divided(e, layer, rule, branch, terms, selected(e, relevance, layer.y, branch.when), context)

@@ -68,6 +68,7 @@ class InputSymbol:
     vanishes: bool = False  # where x ≥ 0
     fixed: bool = False  # is the same whatever x is
     bounds: bool = False  # needs l or h
+    opposite: Callable[[Emit, Operand], Tensor] | None = None  # what is minus it, if that is cheaper behind a convolution
 
     @property
     def keeps_zeros(self) -> bool:
@@ -92,11 +93,20 @@ class WeightSymbol:
         return not self.value(np.zeros(1), 1.0).any()
 
 
+def below_zero(e: Emit, i: Operand) -> Tensor:
+    """−x⁻ of a picture, by a factor a channel and a Relu: for both of them ONNX Runtime keeps the layout of its convolutions,
+    which it would leave for a Min, a Neg, or a Mul by one number.
+    """
+    return e("Relu", e("Mul", i.x, e.constant(np.full([1, i.slot.blocked, 1, 1], -1, i.x.dtype))))
+
+
 INPUTS = {
     "1": InputSymbol(lambda e, i: 1.0, lambda x, low, high: np.ones_like(x), sign=1.0, fixed=True),
     "x": InputSymbol(lambda e, i: i.x, lambda x, low, high: x),
     "x+": InputSymbol(lambda e, i: i.x if i.nonnegative else e("Relu", i.x), lambda x, low, high: np.maximum(x, 0), sign=1.0),
-    "x-": InputSymbol(lambda e, i: e("Min", i.x, 0.0), lambda x, low, high: np.minimum(x, 0), sign=-1.0, vanishes=True),
+    "x-": InputSymbol(
+        lambda e, i: e("Min", i.x, 0.0), lambda x, low, high: np.minimum(x, 0), sign=-1.0, vanishes=True, opposite=below_zero
+    ),
     "l": InputSymbol(lambda e, i: i.sized(i.low), lambda x, low, high: low, fixed=True, bounds=True),
     "h": InputSymbol(lambda e, i: i.sized(i.high), lambda x, low, high: high, fixed=True, bounds=True),
     "x-l": InputSymbol(lambda e, i: e.sub(i.x, i.low), lambda x, low, high: x - low, within=1.0, bounds=True),
@@ -138,6 +148,14 @@ WEIGHTS = {
 }
 BIASES = {"b": WHOLE, "b+": POSITIVE, "b-": NEGATIVE, "b~+": MORE_POSITIVE, "b~-": MORE_NEGATIVE}
 CONDITIONS = {symbol.condition: name for name, symbol in WEIGHTS.items() if symbol.condition is not None}
+
+
+def operands(e: Emit, slot: Slot, x: str, w: str, context: Context, gamma: float) -> tuple[Value, Value]:
+    """What two symbols stand for at an input of a layer; or minus both, which has the same product."""
+    symbol, operand, weight = INPUTS[x], Operand(e, slot, context), weight_of(e, slot, w, gamma)
+    if symbol.opposite is None or not slot.blocked:
+        return symbol.emit(e, operand), weight
+    return symbol.opposite(e, operand), e.mul(weight, -1.0)
 
 
 def weight_of(e: Emit, slot: Slot, symbol: str, gamma: float) -> Value:

@@ -27,6 +27,7 @@ class Slot:
     ``batched``: axis 0 is a batch of independent samples, so an x that is the same for all may have size 1 there.
     ``elementwise``: A(w) only multiplies and repeats entries, so a number may stand for an x or a w of equal entries.
     ``few``: x has so few channels (axis 1) that the adjoint of several w joined along that axis costs no more than that of one.
+    ``blocked``: how many channels a picture x has that ONNX Runtime may keep in blocks, as its convolutions like it; else 0.
     ``one``: what a rule means by a weight of 1, where that is not a 1 for each entry of w.
     """
 
@@ -37,6 +38,7 @@ class Slot:
     batched: bool = False
     elementwise: bool = False
     few: int = 0
+    blocked: int = 0
     one: Tensor | None = None
 
 

@@ -21,6 +21,8 @@ NO_RUNTIME = "ONNX Runtime is not installed: pip install 'onnxdtd[cpu]', or 'onn
 CUDA = "CUDAExecutionProvider"
 ONLY_ERRORS = 3  # ONNX Runtime warns about every optional input; ``target`` is one, and meant to be
 
+LARGE = 200 * 2**20  # bytes: such models are mostly dense layers, the weights of which ONNX Runtime copies into another form
+
 EXACT = {"use_tf32": "0"}  # for CUDA where no options are given: relevance is then the CPU's up to rounding
 
 Provider = str | tuple[str, Mapping[str, Any]]  # a name, or a name and the options that ONNX Runtime takes for it
@@ -253,6 +255,11 @@ def session(
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_mem_pattern = False  # it keeps two runs' worth of activations, for no gain in speed
     options.enable_mem_reuse = False  # where sizes are unknown, planning it takes as long as all else, for a few per cent
+    serialised = os.fspath(model) if isinstance(model, os.PathLike) else model
+    if not isinstance(serialised, bytes | str):
+        serialised = model.SerializeToString()
+    if (len(serialised) if isinstance(serialised, bytes) else _size(serialised)) > LARGE:  # a third of memory and loading time
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if folder is not None and not isinstance(model, str | os.PathLike):
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.fspath(folder))
     chosen = [(given, EXACT) if given == CUDA else given for given in providers or default_providers()]
@@ -262,9 +269,6 @@ def session(
         raise RequestError(f"no provider {unknown[0]!r} here; there are {', '.join(ort.get_available_providers())}")
     if CUDA in names:
         load_cuda()
-    serialised = model if isinstance(model, bytes | str) else None
-    if serialised is None:
-        serialised = os.fspath(model) if isinstance(model, os.PathLike) else model.SerializeToString()
     try:
         loaded = ort.InferenceSession(serialised, options, providers=chosen)
     except Exception as error:  # ONNX Runtime's own exceptions share no base class
@@ -283,6 +287,11 @@ def load_cuda() -> None:
 
     with redirect_stdout(sys.stderr):
         getattr(ort, "preload_dlls", lambda: None)()  # from 1.21 on
+
+
+def _size(path: str) -> int:
+    """In bytes; 0 of what is not there, which the runtime says better."""
+    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def _give_back() -> None:

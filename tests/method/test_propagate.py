@@ -376,7 +376,7 @@ FAULTS: dict[str, tuple[str, Callable[..., Any], str]] = {
         lambda e, relevance, z, *more: Division(e("Div", relevance, z), 1.0, list),
         "epsilon(epsilon=0.25)",
     ),
-    "weights of both signs": ("weight_of", lambda e, slot, symbol, gamma: slot.w, "z+"),
+    "weights of both signs": ("operands", lambda e, slot, x, *more: (slot.x, slot.w), "z+"),
 }
 
 

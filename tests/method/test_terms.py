@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from nets import Bench, eighths, model, node
 
-from onnxdtd.method.terms import BIASES, INPUTS, WEIGHTS, Context, InputSymbol, Operand, WeightSymbol, weight_of
+from onnxdtd.graph.tensors import as_tensor
+from onnxdtd.method.terms import BIASES, INPUTS, WEIGHTS, Context, InputSymbol, Operand, WeightSymbol, operands, weight_of
 from onnxdtd.operators.table import OPERATORS
 
 RNG = np.random.default_rng(3)
@@ -33,6 +34,22 @@ def test_an_input_symbol(name: str, op: str, nonnegative: bool) -> None:
     np.testing.assert_array_equal(np.broadcast_to(found, x.shape), expected)
     if op == "Conv":
         assert found.shape == x.shape, "or a convolution would see a smaller picture"
+
+
+@pytest.mark.parametrize("op", LAYERS)
+@pytest.mark.parametrize("name", [name for name in INPUTS if name != "1"])
+def test_two_symbols_of_which_both_may_be_negated(name: str, op: str) -> None:
+    """Their product is what counts. Behind a convolution nothing is emitted for x⁻ that breaks its layout."""
+    bench = bench_of(op)
+    (slot,) = OPERATORS[op].linear(bench.e, bench.nodes[0], lambda t: t.name == "x").slots
+    bounds = tuple(bench.e.constant(np.asarray(bound)) for bound in (LOW, HIGH))
+    context = Context(lambda tensor: False, lambda tensor: bounds)
+    x, w = operands(bench.e, slot, name, "w", context, GAMMA)
+    if name == "x-":
+        assert {node.op for node in bench.e.nodes} == ({"Mul", "Relu", "Neg"} if op == "Conv" else {"Min"})
+    plain = slot.forward(INPUTS[name].emit(bench.e, Operand(bench.e, slot, context)), slot.w)
+    found = bench.session({"found": as_tensor(slot.forward(x, w)), "plain": as_tensor(plain)})(x=X)
+    np.testing.assert_array_equal(found["found"], found["plain"])
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

@@ -463,3 +463,19 @@ def test_a_model_without_a_known_number_of_classes() -> None:
     assert result.relevance["x"].any()
     with pytest.raises(RequestError, match="target"):
         run(feeds, -2)
+
+
+def test_weights_of_large_models_are_not_copied_into_another_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whether they come as bytes or lie in a file; that gives the same relevance."""
+    entry, data = "session.disable_prepacking", compiled()
+    (tmp_path / "net.onnx").write_bytes(data)
+    small = Explainer(data, CPU)
+    monkeypatch.setattr("onnxdtd.runtime.explainer.LARGE", len(data) - 1)
+    x = np.random.default_rng(0).normal(size=[2, *small.session.get_inputs()[0].shape[1:]]).astype(np.float32)
+    with pytest.raises(RuntimeError, match="does not have"):
+        small.session.get_session_options().get_session_config_entry(entry)
+    for given in (data, onnx.load_from_string(data), tmp_path / "net.onnx", str(tmp_path / "net.onnx")):
+        large = Explainer(given, CPU)
+        assert large.session.get_session_options().get_session_config_entry(entry) == "1"
+        (ours,), (theirs,) = large(x).relevance.values(), small(x).relevance.values()
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6 * np.abs(theirs).max())
