@@ -132,7 +132,7 @@ def _given(e: Emit, made: Plan, logits: Tensor) -> Score:
     c = given if order == sorted(order) else e("Transpose", given, perm=order)
     c = c if shown is made.logits else e("Reshape", c, e.shape(made.logits))
     # What is left out must not count even where it is infinite, as logits are that a mask rules out.
-    value = e("Where", e("Equal", c, 0.0), e.constant(np.asarray(0.0, c.dtype)), e("Mul", c, logits))
+    value = e("Where", e.equal(c, 0.0), e.constant(np.asarray(0.0, c.dtype)), e("Mul", c, logits))
     rows = e("Unsqueeze", value, [1]) if is_column(made) else made.samples.rows(e, value, made.logits)
     total = e("ReduceSum", rows, [1], keepdims=0, shape=[made.samples.size])
     return Score(value, c, False, total, given, {given.name: made.raster.batched})
@@ -143,7 +143,7 @@ def _at(e: Emit, view: _View, *values: Tensor) -> tuple[Tensor, ...]:
     counts = {axis: view.count(e, axis) for axis in view.position}
     for axis, count in counts.items():
         if count.values is None or count.values != 1:
-            there = e("Equal", e.constant(np.asarray(view.position[axis])), view.numbers(e, axis, count))
+            there = e.equal(e.constant(np.asarray(view.position[axis])), view.numbers(e, axis, count))
             values = tuple(e("Where", there, value, 0.0) for value in values)
     for axis, count in counts.items():
         if count.values is None:
@@ -163,7 +163,7 @@ def _of_class(e: Emit, made: Plan, request: Request, view: _View) -> tuple[Tenso
         end = view.count(e, axis) if count is None else e.constant(np.asarray(count))
         target, wanted = _chosen(e, made, e("ArgMax", values, axis=axis, keepdims=1), request, classes(made), view)
         numbers = view.numbers(e, axis, end)
-    chosen = e("Equal", target, numbers)
+    chosen = e.equal(target, numbers)
     ones = e("Expand", e.constant(np.asarray(1.0, values.dtype)), e("Shape", values))
     value, c = (e("Where", chosen, of, 0.0) for of in (values, ones))
     if request.contrast == "rest":
@@ -171,7 +171,7 @@ def _of_class(e: Emit, made: Plan, request: Request, view: _View) -> tuple[Tenso
         value, c = (e("Where", chosen, of, e("Neg", e("Mul", of, each))) for of in (values, ones))
     elif request.contrast:
         others = e("Where", chosen, float("-inf"), values)
-        runner_up = e("Equal", e("ArgMax", others, axis=axis, keepdims=1), numbers)
+        runner_up = e.equal(e("ArgMax", others, axis=axis, keepdims=1), numbers)
         value, c = (e("Sub", own, e("Where", runner_up, of, 0.0)) for own, of in ((value, values), (c, ones)))
     if wanted is not None:
         value, c = (_if_class(e, t, target, end) for t in (value, c))
@@ -212,7 +212,7 @@ def _chosen(
         raise RequestError(f"target {request.target!r}: give 'argmax', 'input', 'optional' or the index of a class")
     wanted = Tensor(e.unique(TARGET), dtype=INT64, shape=target_shape(made, request.target))
     each = e("Unsqueeze", wanted, [i for i in range(view.rank) if i != view.samples])
-    return e("Where", e("Equal", each, e.constant(np.asarray(-1))), best, each), wanted
+    return e("Where", e.equal(each, e.constant(np.asarray(-1))), best, each), wanted
 
 
 def target_shape(made: Plan, target: str) -> list[int | str | None]:

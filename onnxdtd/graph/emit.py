@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, overload
 
@@ -20,6 +20,15 @@ RESULT_TYPES = dict.fromkeys(("Shape", "Size", "ArgMax", "ArgMin"), np.int64) | 
 )
 
 
+# Arithmetic of sizes, for those that are known.
+WHOLE: dict[str, Callable[..., Any]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Max": np.maximum,
+    "Gather": np.take,
+    "Concat": lambda *parts: np.concatenate(parts),
+}
 ANY_PRECISION = ("Cast", "Shape", "Size")
 
 
@@ -232,9 +241,35 @@ class Emit:
             return self.constant(np.asarray([np.prod(sizes, dtype=np.int64)]))
         return self("Reshape", self("Size", tensor), [1])
 
+    def whole(self, op: str, *values: Any) -> Tensor:
+        """An operator of ``WHOLE`` on sizes, int64 of shape [n]: a constant where all of them are known."""
+        tensors = [self._tensor(value, np.int64) for value in values]
+        arrays = [t.values for t in tensors if t.values is not None]
+        if len(arrays) == len(tensors):
+            return self.constant(np.asarray(WHOLE[op](*arrays), np.int64))
+        return self(op, *tensors, axis=0) if op == "Concat" else self(op, *tensors)
+
     def full(self, value: float, shape: Tensor, dtype: Any) -> Tensor:
         """A tensor of ``shape`` filled with ``value``; a node, so that its size does not burden the file."""
         return self("Expand", self.constant(np.asarray(value, dtype)), shape)
+
+    def framed(self, tensor: Tensor, widths: Sequence[int]) -> Tensor:
+        """``tensor`` with zeros before and after each axis, so many as ``widths`` has, in the order of a Pad."""
+        if self.offers("Pad"):
+            return self("Pad", tensor, list(widths))
+        rank = len(widths) // 2
+        for axis, (before, after) in enumerate(zip(widths[:rank], widths[rank:], strict=True)):
+            if min(before, after) < 0:  # as many are taken away
+                end = min(after, 0) or np.iinfo(np.int64).max
+                tensor = self("Slice", tensor, [max(-before, 0)], self.constant(np.asarray([end])), [axis])
+            left, right = self("Shape", tensor, start=0, end=axis), self("Shape", tensor, start=axis + 1)
+            zeros = [
+                self.full(0.0, self("Concat", left, self.constant(np.asarray([size])), right, axis=0), tensor.dtype)
+                for size in (max(before, 0), max(after, 0))
+            ]
+            if before > 0 or after > 0:
+                tensor = self("Concat", zeros[0], tensor, zeros[1], axis=axis)
+        return tensor
 
     def cast(self, tensor: Tensor, dtype: Any, shape: Shape | None = None) -> Tensor:
         """``tensor`` as ``dtype``; a new one is of ``shape``."""

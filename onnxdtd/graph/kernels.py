@@ -74,30 +74,35 @@ def schema(op: str, where: str, opset: int) -> defs.OpSchema | None:
         return None
 
 
+def oldest(opset: int) -> str:
+    """The oldest runtime supported on GPUs at an operator set."""
+    return OLDEST[max(least for least in OLDEST if least <= opset)]
+
+
 @cache
 def offered(op: str, opset: int) -> bool:
     """Does the oldest GPU runtime supported at an operator set have a kernel of an operator of the default domain?"""
-    version = OLDEST[max(least for least in OLDEST if least <= opset)]
+    version = oldest(opset)
     found = schema(op, "ai.onnx", opset)
     return found is not None and any(found.since_version in v for v, _ in kernels(version, GPU, "ai.onnx", op))
 
 
 def lacking(
     graph: GraphProto, opset: int, types: Types, provider: str = GPU, version: str | None = None
-) -> Iterator[tuple[NodeProto, str]]:
-    """The nodes that have no kernel of a provider, and why.
+) -> Iterator[tuple[int, str]]:
+    """The positions of the nodes that have no kernel of a provider, and why.
 
     Left out is what computes sizes from sizes, which ONNX Runtime gives to the CPU in any case, and what becomes an initializer
     while a session is loaded. ``version`` is of ``registry``, by default the newest.
     """
     version = version or list(registry())[-1]
     sizes = {t.name for t in graph.initializer} - {value.name for value in graph.input}
-    for node in graph.node:
+    for position, node in enumerate(graph.node):
         integer = all(types.get(name) in OF_SIZES for name in node.output if name)
         if node.op_type in ("Shape", "Size", "Constant") or (integer and sizes.issuperset(filter(None, node.input))):
             sizes.update(node.output)
         elif reason := _reason(node, opset, types, provider, version):
-            yield node, reason
+            yield position, reason
 
 
 def _reason(node: NodeProto, opset: int, types: Types, provider: str, version: str) -> str | None:

@@ -83,6 +83,15 @@ def graph(proto: onnx.ModelProto) -> Graph:
     return found
 
 
+def element_types(proto: onnx.ModelProto) -> dict[str, int]:
+    """The types of the elements of all tensors, as far as they can be inferred."""
+    bare = skeleton(proto)
+    _infer_shapes(bare)
+    values = (*bare.graph.input, *bare.graph.value_info, *bare.graph.output)
+    found = {value.name: value.type.tensor_type.elem_type for value in values}
+    return {name: kind for name, kind in found.items() if kind} | {t.name: t.data_type for t in bare.graph.initializer}
+
+
 def _is_declared(value: ValueInfoProto) -> bool:
     """Does it have a type, and a shape if it is a tensor?"""
     kind = value.type.WhichOneof("value")

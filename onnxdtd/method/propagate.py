@@ -37,7 +37,7 @@ def propagate(
             for (term, x, _), back in zip(mine, adjoints(e, slot, division.s, weights), strict=True):
                 shares[i].setdefault(term.x, (x, []))[1].append(back)
     if record is not None and any(branch.when for branch in rule.branches):  # none of them is for an output of 0
-        record(1.0, lambda: iter([("dead", e("Where", e("Equal", layer.y, 0.0), relevance, 0.0))]))
+        record(1.0, lambda: iter([("dead", e("Where", e.equal(layer.y, 0.0), relevance, 0.0))]))
     return [e.sum([e.mul(x, e.sum(backs)) for x, backs in share.values()]) if share else None for share in shares]
 
 

@@ -31,6 +31,7 @@ from onnxdtd.operators.table import (
     if_inputs_are,
     throughout,
 )
+from onnxdtd.operators.windows import adjoint_max, window
 
 
 def filled(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
@@ -88,7 +89,7 @@ def concatenated(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[in
     rank = len(shape_of(node.outputs[0]))
     axis, start = node.attrs["axis"] % rank, e.constant(np.asarray([0]))
     for position, part in enumerate(node.inputs):
-        end = _plus(e, start, e.shape(part, axis, axis + 1))
+        end = e.whole("Add", start, e.shape(part, axis, axis + 1))
         yield position, e("Slice", first(relevance), start, end, [axis])
         start = end
 
@@ -107,13 +108,6 @@ enter(
 )
 
 
-def _plus(e: Emit, a: Tensor, b: Tensor) -> Tensor:
-    """a + b of sizes, folded where both are constants."""
-    if a.values is not None and b.values is not None:
-        return e.constant(a.values + b.values)
-    return e("Add", a, b)
-
-
 def split(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """The pieces side by side again; a piece without relevance is zero."""
     dtype = next(r.dtype for r in relevance if r is not None)
@@ -129,7 +123,10 @@ def padded(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Ten
     if node.attrs.get("mode", "constant") != "constant":
         yield from selected(e, node, relevance)
         return
-    axes = optional(node, 3)
+    axes, pads = optional(node, 3), constant_value(node.inputs[1])
+    if not e.offers(node.op) and pads is not None and axes is None:
+        yield 0, e.framed(first(relevance), (-pads).tolist())
+        return
     yield 0, e("Pad", first(relevance), e("Neg", node.inputs[1]), *([] if axes is None else [None, axes]))
 
 
@@ -146,7 +143,7 @@ def sliced(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Ten
     if widths is None:
         yield from selected(e, node, relevance)
     else:
-        yield 0, e("Pad", first(relevance), widths)
+        yield 0, e.framed(first(relevance), widths)
 
 
 def is_contiguous(node: Node) -> bool:
@@ -254,7 +251,7 @@ def overwritten(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int
     if not is_one_to_one(node):
         numbers = numbered(e, updates)
         place = e(node.op, e("Expand", e.constant(np.asarray(0)), e.shape(x)), index, numbers, **node.attrs)
-        written = e("Where", e("Equal", read(place, index), numbers), written, 0.0)
+        written = e("Where", e.equal(read(place, index), numbers), written, 0.0)
     yield 2, written
 
 
@@ -354,6 +351,10 @@ enter(replace(MOVED, op="DepthToSpace", flow=depth_to_space, axes=spread.blocks,
 def max_pool(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the entry that won each window. MaxUnpool would not do: where windows overlap it overwrites instead of adding."""
     attrs, x = dict(node.attrs), node.inputs[0]
+    if not e.offers(node.op):
+        win = window(attrs, attrs["kernel_shape"], shape_of(x)[2:])
+        yield 0, adjoint_max(e, first(relevance), x, e.shape(node.outputs[0], 2), win)
+        return
     # Spelled out where the predictor leaves it out: an ONNX Runtime searches the whole graph ten times for nodes to merge if
     # it finds two with equal attributes and inputs of which it can merge neither, one having a second output.
     if attrs.pop("storage_order", None) is None:
@@ -420,7 +421,7 @@ def extreme(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Te
     shape, rest = shape_of(node.outputs[0]), first(relevance)
     best = e(node.op, *node.inputs)  # the predictor's own output, except where half precision has rounded that
     for position, x in enumerate(node.inputs):
-        wins = e("Equal", x, best)
+        wins = e("GreaterOrEqual", *((x, best) if node.op == "Max" else (best, x)))
         yield position, e.unbroadcast(e("Where", wins, rest, 0.0), shape, x)
         rest = e("Where", wins, e.constant(np.asarray(0.0, rest.dtype)), rest)
 

@@ -223,7 +223,7 @@ def lrn(e: Emit, node: Node, active: Active) -> Flow:
     def window_sum(t: Tensor, before: int) -> Tensor:
         """Over ``size`` channels, ``before`` of them in front."""
         pads = [0, before] + [0] * (rank - 2) + [0, size - 1 - before] + [0] * (rank - 2)
-        padded, channels = e("Pad", t, pads), e.shape(x, 1, 2)
+        padded, channels = e.framed(t, pads), e.shape(x, 1, 2)
         return e.sum([e("Slice", padded, [i], e("Add", channels, [i]), [1]) for i in range(size)])
 
     def pull_back(s: Tensor) -> Tensor:
@@ -259,7 +259,7 @@ def row_length(e: Emit, node: Node) -> tuple[Tensor, Tensor | None]:
     else:
         total = e("ReduceSum", e("Abs", x) if norm == "L1" else e("Mul", x, x), [last], keepdims=1)
     length = e("Sqrt", total) if norm == "L2" else total
-    return e("Where", e("Equal", length, 0.0), 1.0, length), winner
+    return e("Where", e.equal(length, 0.0), 1.0, length), winner
 
 
 def normalizer(e: Emit, node: Node, active: Active) -> Flow:

@@ -305,7 +305,7 @@ def log(e: Emit, node: Node) -> Tensor:
 def sqrt(e: Emit, node: Node) -> Tensor:
     """1/(2 y), and 0 where y is"""
     y = node.outputs[0]
-    return e("Mul", e("Reciprocal", e("Where", e("Equal", y, 0.0), math.inf, y)), 0.5)
+    return e("Mul", e("Reciprocal", e("Where", e.equal(y, 0.0), math.inf, y)), 0.5)
 
 
 @pointwise("Reciprocal", sign=if_inputs_are, gate=3, head=SQUASHED, before=heads.before_reciprocal)
@@ -332,7 +332,7 @@ def power(e: Emit, node: Node) -> Tensor:
     if number == 2:
         return e("Mul", x, 2.0)
     slope = e("Mul", e("Pow", x, number - 1), number)
-    return where(e, e("Equal", x, 0.0), 0.0, slope, slope) if number < 1 else slope
+    return where(e, e.equal(x, 0.0), 0.0, slope, slope) if number < 1 else slope
 
 
 @pointwise("Sin", keeps_zeros=True)

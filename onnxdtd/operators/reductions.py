@@ -44,7 +44,7 @@ def inner(e: Emit, x: Tensor, p: int) -> Tensor:
 
 def outer(e: Emit, y: Tensor, p: int) -> Tensor:
     """y / y^p, and 0 where y is"""
-    return e("Reciprocal", e("Pow", e("Where", e("Equal", y, 0.0), float("inf"), y), float(p - 1)))
+    return e("Reciprocal", e("Pow", e("Where", e.equal(y, 0.0), float("inf"), y), float(p - 1)))
 
 
 def weights(e: Emit, node: Node) -> Tensor:
@@ -120,14 +120,14 @@ enter(
 def product(e: Emit, node: Node, active: Active) -> Flow:
     """s times the product of all others: y / x where no entry is 0; where one is, that of the others for it, and 0 for them"""
     x, attrs, rank = node.inputs[0], node.attrs, len(shape_of(node.inputs[0]))
-    axes, is_zero = reduced_axes(node, rank), e("Equal", x, 0.0)
+    axes, is_zero = reduced_axes(node, rank), e.equal(x, 0.0)
 
     def pull_back(s: Tensor) -> Tensor:
         others = e("Where", is_zero, 1.0, x)
         whole = spread_out(e, node, e(node.op, others, *node.inputs[1:], **attrs))
         zeros = e("ReduceSum", e.cast(is_zero, x.dtype), axes, keepdims=1)
         own = e("Sub", zeros, e.cast(is_zero, x.dtype))  # how many of the others are 0
-        slope = e("Where", e("Equal", own, 0.0), e("Div", whole, others), 0.0)
+        slope = e("Where", e.equal(own, 0.0), e("Div", whole, others), 0.0)
         return e("Mul", spread_out(e, node, s), slope)
 
     return pulled(node, active, pull_back)

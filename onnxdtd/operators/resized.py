@@ -54,14 +54,15 @@ def resize(e: Emit, node: Node, active: Active) -> Layer:
     def matrix(axis: int, dtype: Any) -> Tensor:
         """[after, before]"""
         n, m = e.shape(x, axis, axis + 1), e.shape(y, axis, axis + 1)
-        unit = e("EyeLike", e.full(0.0, joined(e, n, n), dtype))
-        unit = e("Reshape", unit, joined(e, _ones(e, 2), n, n))
+        numbers = e("Range", e.constant(np.asarray(0)), e("Squeeze", n, [0]), e.constant(np.asarray(1)))
+        unit = e.cast(e("OneHot", numbers, n, e.constant(np.asarray([0, 1], np.float32)), dtype=np.dtype(np.float32)), dtype)
+        unit = e("Reshape", unit, e.whole("Concat", _ones(e, 2), n, n))
         if scales is None:
-            resized = e("Resize", unit, None, None, joined(e, _ones(e, 2), m, n), **keep)
+            resized = e("Resize", unit, None, None, e.whole("Concat", _ones(e, 2), m, n), **keep)
         else:
             factors = _factor(e, scales, _named(node, rank).index(axis))
             resized = e("Resize", unit, None, factors, **keep)
-        return e("Reshape", resized, joined(e, m, n))
+        return e("Reshape", resized, e.whole("Concat", m, n))
 
     def adjoint(s: Tensor, w: Value) -> Tensor:
         for axis in axes:
@@ -75,15 +76,9 @@ def resize(e: Emit, node: Node, active: Active) -> Layer:
         if like is x or scales is not None:
             return e.mul(e("Resize", like, *node.inputs[1:], **node.attrs), w)
         sizes = [e.shape(y if axis in axes else as_tensor(like), axis, axis + 1) for axis in range(rank)]
-        return e.mul(e("Resize", like, None, None, joined(e, *sizes), **keep), w)
+        return e.mul(e("Resize", like, None, None, e.whole("Concat", *sizes), **keep), w)
 
     return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=True)], y)
-
-
-def joined(e: Emit, *sizes: Tensor) -> Tensor:
-    """Sizes side by side, folded where all of them are known."""
-    arrays = [size.values for size in sizes if size.values is not None]
-    return e.constant(np.concatenate(arrays)) if len(arrays) == len(sizes) else e("Concat", *sizes, axis=0)
 
 
 def _ones(e: Emit, count: int) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.graph.emit import Emit, dims, known
+from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Tensor
 
 Ints = tuple[int, ...]
@@ -218,3 +218,39 @@ def _share(e: Emit, kernel: Tensor, x: Tensor, space: Tensor, win: Window, attrs
     if attrs.get("ceil_mode"):  # shape inference may count a window more than there is
         means = e("Slice", means, [0] * len(win.kernel), space, win.axes)
     return e("Div", means, count)
+
+
+def adjoint_max(e: Emit, s: Tensor, x: Tensor, outside: Tensor, win: Window) -> Tensor:
+    """Each s to the largest entry of its window of x, the first of several, without MaxPool; ``outside`` are the sizes of s.
+
+    One axis after the other, the last one first: the largest entry of each row of a window, then the largest of these.
+    """
+    begin = e.constant(np.asarray(win.begin, np.int64)) if win.begin is not None else _same_begin(e, x, win)
+    x, rank = e.cast(x, wide(x.dtype), x.shape), len(win.kernel)
+    rows = roomy = _with_room(e, x, begin, outside, win)
+    won = []
+    for i in reversed(range(rank)):
+        step, dilation = win.strides[i], win.dilations[i]
+        last = e.whole("Mul", e.whole("Sub", e.whole("Gather", outside, [i]), [1]), [step])  # where the last window starts
+        end = e.whole("Add", last, [1])
+        firsts = [j * dilation for j in range(win.kernel[i])]
+        entries = [e("Slice", rows, [at], e.whole("Add", end, [at]), [2 + i], [step]) for at in firsts]
+        which = e("ArgMax", e("Concat", *(e("Unsqueeze", t, [0]) for t in entries), axis=0), axis=0, keepdims=0)
+        starts = e("Range", e.constant(np.asarray(0)), e("Squeeze", end, [0]), e.constant(np.asarray(step)))
+        if i < rank - 1:
+            starts = e("Unsqueeze", starts, list(range(1, rank - i)))
+        won.append((rows, 2 + i, e("Add", e("Mul", which, [dilation]) if dilation > 1 else which, starts)))
+        rows = e("Max", *entries)
+    for rows, axis, place in reversed(won):
+        s = e("ScatterElements", e.full(0.0, e("Shape", rows), s.dtype), place, s, axis=axis, reduction="add")
+    return s if roomy is x else e("Slice", s, begin, e.whole("Add", begin, e.shape(x, 2)), win.axes)
+
+
+def _with_room(e: Emit, x: Tensor, begin: Tensor, outside: Tensor, win: Window) -> Tensor:
+    """x with what is missing to all windows around it, which wins none of them."""
+    reach = e.whole("Add", e.whole("Mul", e.whole("Sub", outside, [1]), list(win.strides)), list(win.extent))
+    end = e.whole("Max", e.whole("Sub", reach, e.whole("Add", begin, e.shape(x, 2))), [0])
+    if all(t.values is not None and not t.values.any() for t in (begin, end)):
+        return x
+    none = e.constant(np.asarray([0, 0]))
+    return e("Pad", x, e.whole("Concat", none, begin, none, end), float("-inf"))

@@ -271,3 +271,38 @@ def test_what_is_forgotten_is_built_again_under_the_same_names(bench):
     assert names[0] == names[1]
     assert [node.outputs[0] for node in e.nodes] == [kept]
     assert not e.constants
+
+
+# ---- what GPUs do not have at every operator set ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opset", [18, 19])
+def test_zeros_around_a_tensor(opset):
+    """At operator set 19 by Concat and Slice; a negative width takes away."""
+    x = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
+    bench = Bench(model([node("Identity", "x", "y")], {"x": ["n", "m"]}, ["y"], opset=opset))
+    found = bench.session({"framed": bench.e.framed(bench.tensors["x"], [1, -1, -2, 2])})(x=x)["framed"]
+    np.testing.assert_array_equal(found, [[0, 0, 0, 0, 0], [2, 3, 4, 0, 0]])
+    assert ("Pad" in {n.op for n in bench.e.nodes}) == (opset == 18)
+
+
+@pytest.mark.parametrize("opset", [18, 19])
+def test_what_is_equal(opset):
+    """At operator set 19 what is neither less nor greater; NaN equals nothing."""
+    bench = Bench(model([node("Identity", "x", "y")], {"x": ["n"]}, ["y"], opset=opset))
+    found = bench.session({"equal": bench.e.equal(bench.tensors["x"], 2.0)})(x=np.float32([1, 2, 3, np.nan]))["equal"]
+    assert found.tolist() == [False, True, False, False]
+    assert ("Equal" in {n.op for n in bench.e.nodes}) == (opset == 18)
+
+
+def test_sizes_that_are_known_are_calculated_with(bench):
+    e, x = bench.e, bench.tensors["x"]
+    assert e.whole("Add", e.shape(bench.tensors["z"]), [1, 1]).values.tolist() == [3, 4]
+    assert e.whole("Concat", e.shape(x, 1), [7]).values.tolist() == [3, 7]
+    open_one = e.whole("Mul", e.whole("Sub", e.whole("Gather", e.shape(x), [0]), [1]), [2])
+    assert run_of(bench, e.whole("Concat", open_one, [5]), 4).tolist() == [6, 5]
+
+
+def run_of(bench: Bench, tensor: Tensor, batch: int) -> np.ndarray:
+    """What a tensor is for a batch."""
+    return bench.session({"found": tensor})(x=np.ones((batch, 3), np.float32), z=np.ones((2, 3), np.float32))["found"]

@@ -383,8 +383,9 @@ ROOT = Path(onnxdtd.__file__).parent
 # Each is about these operators themselves: nothing that another one could have as well.
 MINE = {
     "graph/branches.py": "Constant If",  # a branch that is always taken
-    # of what type results are
-    "graph/emit.py": "And ArgMax ArgMin Cast Constant Equal Greater GreaterOrEqual If Less Loop Scan Shape Size Where",
+    # of what type results are, and arithmetic of sizes
+    "graph/emit.py": "Add And ArgMax ArgMin Cast Concat Constant Equal Gather Greater GreaterOrEqual If Less Loop Max Mul Scan "
+    "Shape Size Sub Where",
     "graph/kernels.py": "Constant Shape Size",  # what a runtime does with sizes
     "graph/normal.py": "AveragePool ConstantOfShape LpPool MaxPool Mul Resize Scatter ScatterElements Slice Upsample",  # mends
     "graph/spelled.py": "*",  # in which operators of the standard quantised ones and those of ai.onnx.ml are spelled
