@@ -140,7 +140,10 @@ def _print_plan(model: Path, found: dict[str, Any]) -> None:
 @selects()
 def explain_command(
     model: Model,
-    inputs: Annotated[list[Path], typer.Argument(help="Image files, folders, .npy or .npz.", metavar="INPUT...")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(help="Image files, folders, .npy, .npz, .csv (a row each) or .json (a list each).", metavar="INPUT..."),
+    ],
     request: Request,
     out_path: Annotated[Path, option("-o", "The folder for heatmaps and results.json.", "DIR")] = Path("explanations"),
     save_path: Annotated[
@@ -197,7 +200,9 @@ def _codes(result: Result) -> str:
 def verify_command(
     compiled: Annotated[Path, typer.Argument(help="A model that onnxdtd compiled.", metavar="COMPILED")],
     source: Annotated[Path | None, option("--source", "The model that it was compiled from.", "MODEL")] = None,
-    inputs: Annotated[Path | None, option("--inputs", "What to run it on: .npz, .npy or a picture.", "FILE")] = None,
+    inputs: Annotated[
+        Path | None, option("--inputs", "What to run it on: a picture, .npz, .npy, .csv or .json.", "FILE")
+    ] = None,
     preset: Annotated[Path | None, option("--preset", "Where the preset's TOML file lies now, if it has one.", "FILE")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -96,13 +97,14 @@ def as_given(entry: Mapping[str, Any] | None) -> tuple[Any, Any]:
     return entry["low"], entry["high"]
 
 
-def form_of(tensor: Tensor, request: Request, axis: int | None) -> Form:
-    """The form of the samples, along ``axis`` of a planned input. Raises ``RequestError`` where the preprocessing asked for
-    does not fit it.
+def form_of(tensor: Tensor, request: Request, axis: int | None, ids: Mapping[str, int | None] = MappingProxyType({})) -> Form:
+    """The form of the samples, along ``axis`` of a planned input; ``ids`` are the inputs that look up so many rows. Raises
+    ``RequestError`` where the preprocessing asked for does not fit it.
     """
     given = ends(domain(request), tensor.name)
     channel, slid = channel_axis(tensor), slid_axes(tensor)
-    return Form.of(tensor.name, list(tensor.shape or ()), axis, channel, given, request.preprocessing, slid)
+    form = Form.of(tensor.name, list(tensor.shape or ()), axis, channel, given, request.preprocessing, slid)
+    return replace(form, ids=ids[tensor.name] or 0) if tensor.name in ids else form
 
 
 class Bounds:

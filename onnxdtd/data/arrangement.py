@@ -12,6 +12,7 @@ from onnxdtd.data.forms import MODES, SMALLEST_PICTURE, colour_axis
 MANY_TRACES = 64  # more rows cannot be told apart
 LONG = 4  # how many times as long as wide a matrix is taken for a signal of several channels
 SHORT = 20  # ... if it is longer than this
+BYTES = range(256, 261)  # rows of a table that bytes look up: one each, and some for padding and the like
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Arrangement:
     """A kind, and the axes of a sample by what they mean there; what is not named has the size 1.
 
     ``image``: rows, columns and channels; ``traces``: channels and steps; ``frames``: frames, rows, columns and channels;
-    ``bars``: all of them, as features.
+    ``bars``: all of them, as features; ``ids`` and ``bytes``: all of them, one after the other.
     """
 
     kind: str
@@ -51,6 +52,11 @@ def arrangement(shape: Sequence[int], slides: Sequence[int] = ()) -> Arrangement
     if len(slid) == 3:
         return Arrangement("frames", ((slid[0],), (slid[1],), (slid[2],), rest))
     return _guessed(shape, long)
+
+
+def in_rows(shape: Sequence[int], rows: int) -> Arrangement:
+    """How ids that look up one of so many ``rows`` are drawn: as numbers, or as the bytes of a text."""
+    return Arrangement("bytes" if rows in BYTES else "ids", (tuple(range(len(shape))),))
 
 
 def _guessed(shape: Sequence[int], long: tuple[int, ...]) -> Arrangement:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ class Form:
     ``shape`` is that of a sample, ``channel`` the axis of its channels, None where it has none; ``slides`` are the others where
     model or bounds tell, and nothing where the shape alone does. ``low`` and ``high`` are the
     bounds, float64, as they broadcast over a sample; the bytes 0 and 255 of a picture become them. ``preprocessing`` as in
-    ``onnxdtd.preprocessing``.
+    ``onnxdtd.preprocessing``. ``ids``: its integers are numbers of rows of a table of so many, 0 where that is not known.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Form:
     low: np.ndarray | None = None
     high: np.ndarray | None = None
     preprocessing: Mapping[str, Any] | None = None
+    ids: int | None = None
 
     @classmethod
     def of(
@@ -156,4 +157,5 @@ def recorded(metadata: Mapping[str, Any], name: str, declared: Shape) -> Form:
     samples, channel = metadata.get("samples", before)[name], metadata.get("channels", {}).get(name)
     bounds, slid = ends(metadata["bounds"], name), metadata.get("slides", {}).get(name, ())
     plain = len(metadata.get("channels", {})) > 1 and len(declared) != PICTURE  # a vector beside a picture, say
-    return Form.of(name, declared, samples, channel, bounds, None if plain else metadata.get("preprocessing"), slid)
+    form = Form.of(name, declared, samples, channel, bounds, None if plain else metadata.get("preprocessing"), slid)
+    return replace(form, ids=metadata["ids"][name] or 0) if name in metadata.get("ids", ()) else form

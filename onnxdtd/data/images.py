@@ -21,7 +21,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from onnxdtd import atomic
-from onnxdtd.data.arrangement import arrangement
+from onnxdtd.data.arrangement import arrangement, in_rows
 from onnxdtd.data.forms import Form
 from onnxdtd.errors import OnnxdtdError
 
@@ -32,6 +32,9 @@ FEW_TRACES = 16
 STRETCHES = 400  # of a long signal; the relevance of the steps in one is added up
 FRAMES = 16  # of a long clip; the relevance of the frames between two is added up
 ACROSS = 8  # frames in a row
+FEW_IDS, WIDTH_OF_IDS = 1024, 16  # more than so many are colours alone
+FEW_BYTES, WIDTH_OF_BYTES = 8192, 64
+SIGNS = {9: "→", 10: "↵", 13: "←", 32: "·"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, for
 
     Raises ``OnnxdtdError`` where it cannot be written.
     """
-    arranged = arrangement(x.shape, form.slides)
+    arranged = arrangement(x.shape, form.slides) if form.ids is None else in_rows(x.shape, form.ids)
     kind = KINDS[arranged.kind]
     values, shares = arranged.of(form.shown(x) if kind.picture else x), arranged.of(relevance)
     size = kind.size(values.shape)
@@ -79,6 +82,11 @@ def _wrapped(text: str, width: float) -> str:
 def _is_wide(shape: Sequence[int]) -> bool:
     """Is a picture so wide that it is better above its heatmap than beside it?"""
     return shape[1] > 1.5 * shape[0]
+
+
+def _page(shape: Sequence[int], width: int) -> tuple[float, float]:
+    """The size of a figure with so many ids in rows of ``width``."""
+    return 9.2, round(min(1.6 + 0.22 * -(-shape[0] // width), 24.0), 1)
 
 
 def pixels(pictures: np.ndarray) -> np.ndarray:
@@ -228,6 +236,43 @@ def _bars(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequen
     _symmetric(axes, shares, vertical=False)
 
 
+def _ids(widest: int, most: int, word: Callable[[int], str]) -> Callable[..., None]:
+    """Ids in rows of ``widest``, each as a ``word`` on the colour of its relevance; of more than ``most`` the colours alone."""
+
+    def draw(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
+        axes, shares = figure.subplots(), relevance.ravel()
+        width = min(widest, shares.size)
+        rows = -(-shares.size // width)
+        grid = np.full(rows * width, np.nan)
+        grid[: shares.size] = shares
+        limit = colour_limit(shares)
+        shown = axes.imshow(grid.reshape(rows, width), cmap=COLOURS, vmin=-limit, vmax=limit, aspect="auto")
+        for place, (value, share) in enumerate(zip(x.ravel(), shares, strict=True) if x.size <= most else ()):
+            dark = "white" if abs(share) > 0.5 * limit else "0.25"
+            axes.text(
+                place % width,
+                place // width,
+                word(int(value)),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color=dark,
+                parse_math=False,
+            )
+        axes.set_yticks(
+            range(0, rows, -(-rows // 24)), [str(row * width) for row in range(0, rows, -(-rows // 24))], fontsize=7
+        )
+        axes.set(xticks=[], ylabel="position")
+        figure.colorbar(shown, ax=axes, shrink=0.8, format="%.2g", label="relevance")
+
+    return draw
+
+
+def _letter(byte: int) -> str:
+    """A byte as it is read: its letter, a sign for what ends lines and what fills them, nothing for all that cannot be read."""
+    return SIGNS.get(byte, chr(byte) if 32 < byte < 127 else "")
+
+
 def _symmetric(axes: Axes, shares: np.ndarray, vertical: bool) -> None:
     limit = 1.05 * (float(np.abs(shares).max()) or 1.0)
     (axes.set_ylim if vertical else axes.set_xlim)(-limit, limit)
@@ -252,4 +297,6 @@ KINDS = {  # by the names that ``arrangement`` gives
     ),
     "frames": Kind(lambda shape: (8.6, 1.3 + 2.2 * -(-min(shape[0], FRAMES) // ACROSS)), _frames, picture=True),
     "bars": Kind(lambda shape: (7, 4.4), _bars),
+    "ids": Kind(lambda shape: _page(shape, WIDTH_OF_IDS), _ids(WIDTH_OF_IDS, FEW_IDS, str)),
+    "bytes": Kind(lambda shape: _page(shape, WIDTH_OF_BYTES), _ids(WIDTH_OF_BYTES, FEW_BYTES, _letter)),
 }

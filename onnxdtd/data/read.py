@@ -1,7 +1,9 @@
-"""Reading what a person wants explained: image files, folders of them, ``.npy`` and ``.npz``, into the model's own layout."""
+"""Reading what a person wants explained: images, folders of them, arrays, lists of numbers, into the model's own layout."""
 
 from __future__ import annotations
 
+import csv
+import json
 import warnings
 import zipfile
 import zlib
@@ -20,6 +22,7 @@ from onnxdtd.data.preprocessing import Placing, Size, place
 from onnxdtd.errors import RequestError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz")
+LISTS = (".csv", ".json")  # of numbers; a folder's are its labels
 SIDES = (224, 32, 8, 1)
 ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
 
@@ -86,10 +89,13 @@ def files(paths: Sequence[Path]) -> list[Path]:
 
 def samples(path: Path, form: Form) -> Iterator[Sample]:
     """The samples in a file, each of the ``form``. Raises ``RequestError`` where they do not fit."""
-    if path.suffix.lower() not in (".npy", ".npz"):
+    if path.suffix.lower() in LISTS:
+        batch: Sequence[np.ndarray] = listed(path, form)
+    elif path.suffix.lower() in (".npy", ".npz"):
+        batch = list(stacked(path, form))
+    else:
         yield _picture(path, form)
         return
-    batch = stacked(path, form)
     for i, x in enumerate(batch):
         yield Sample(f"{path.stem}_{i:03d}" if len(batch) > 1 else path.stem, scaled(x, form))
 
@@ -103,6 +109,42 @@ def stacked(path: Path, form: Form) -> np.ndarray:
     if batch is None:
         raise RequestError(f"{path}: the array is {list(array.shape)}, the model takes samples of {list(form.shape)}")
     return batch
+
+
+def listed(path: Path, form: Form) -> list[np.ndarray]:
+    """All samples in a ``.csv`` file, a row each, below a line of names perhaps, or in a ``.json`` file, a list each; they may
+    differ in length. Raises ``RequestError``.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = json.loads(text) if path.suffix.lower() == ".json" else _rows(text)
+        if not rows or not isinstance(rows, list):
+            raise ValueError("it is no list of numbers")
+        found = [np.asarray(row, np.float64) for row in (rows if isinstance(rows[0], list) else [rows])]
+    except (OSError, ValueError, TypeError, RecursionError, csv.Error) as error:
+        raise RequestError(f"{path}: no samples can be read from it ({error})") from None
+    batches = [batched(row[None], form) for row in found]
+    for i, (row, batch) in enumerate(zip(found, batches, strict=True)):
+        if batch is None:
+            raise RequestError(f"{path}: sample {i} is {list(row.shape)}, the model takes samples of {list(form.shape)}")
+    return [batch[0] for batch in batches if batch is not None]
+
+
+def _rows(text: str) -> list[list[float]]:
+    """The lines of a table as numbers; the first one may have names."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    separator = max(",;\t ", key=lines[-1].count) if lines else ","
+    rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+    named = bool(rows) and not any(_is_number(cell) for cell in rows[0])
+    return [[float(cell) for cell in row] for row in rows[named:]]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def scaled(x: np.ndarray, form: Form) -> np.ndarray:

@@ -17,7 +17,7 @@ from onnxdtd.operators.positions import counting
 from onnxdtd.operators.sizes import Values
 from onnxdtd.operators.table import CONSTANT, Operator, Spread, of
 
-END = 2**31 - 1  # what exporters write for "up to the end" of a Slice, or more
+END = 10**9  # what exporters write for "up to the end" of a Slice, or more
 
 
 def followed(nodes: Sequence[Node], inputs: Iterable[Tensor], allow: Collection[str] = ()) -> Axes:

@@ -247,7 +247,8 @@ class Sessions:
         model, request = study.models[number], self.subject.planned.request
         self._patch = study.patch(self.subject)
         self._scores = Scores(self.subject.planned, model.parent, threads=1)
-        table = study.settings.fill == "mean" and not space_axes(self.subject.sizes(), self.subject.form.channel)
+        form = self.subject.form
+        table = study.settings.fill == "mean" and not space_axes(self.subject.sizes(), form.channel) and form.ids is None
         self._mean = feature_means(self.subject) if table else None
         self._refuse(np.zeros(self.subject.sizes()))
         self._explainers = {}
@@ -333,7 +334,7 @@ def feature_means(subject: Subject) -> np.ndarray:
 def far_from_zero(subject: Subject) -> list[str]:
     """A remark where 0 is no value that features, or channels of signals, have in the data; pictures are not looked at."""
     axes = space_axes(subject.sizes(), subject.form.channel)
-    if len(axes) > 1:
+    if len(axes) > 1 or subject.form.ids is not None:
         return []
     low, high = np.asarray(np.inf), np.asarray(-np.inf)
     for x in readable(subject):

@@ -63,7 +63,7 @@ def explain(
 
     Args:
         model: the file of a classifier, which is compiled first, or of a compiled model.
-        inputs: image files, folders of them, ``.npy`` or ``.npz``.
+        inputs: image files, folders of them, ``.npy``, ``.npz``, ``.csv`` (a row a sample) or ``.json`` (a list a sample).
         request: the options of ``onnxdtd.compile``; of a compiled model, what it leaves open.
         out: the folder to write to.
         save: an ``.npz`` for the relevance itself, with samples, classes and logits.
@@ -171,7 +171,8 @@ class Gallery:
 
     def add(self, sample: Sample) -> None:
         """Explain a sample and draw it."""
-        result, relevance = self.presenter.explain(sample, self.target)
+        result, relevance, shown = self.presenter.explain(sample, self.target)
+        sample = replace(sample, x=shown)
         picture = self.folder.free(sample.name, self._used)
         result = replace(result, picture=picture.name)
         if relevance.any():

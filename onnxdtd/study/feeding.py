@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +16,29 @@ from onnxdtd.runtime.explainer import Explainer
 
 class Feeding:
     """How a compiled model takes samples. What is shown of a sample is the input that is explained, or, where several are, all
-    of them side by side as one vector; the others go with it.
+    of them side by side as one vector; the others go with it. Where inner tensors are explained, they are shown, and all inputs
+    only go in.
 
     Raises ``RequestError`` where the shape of an input is not declared.
     """
 
     def __init__(self, explainer: Explainer):
-        nodes = explainer.inputs
-        self.explained = [name for name in explainer.metadata["relevance"] if name in nodes]
+        nodes, inner = explainer.inputs, explainer.metadata.get("values", {})
+        self.inner = bool(inner)
+        self.explained = [name for name in explainer.metadata["relevance"] if name in nodes or name in inner]
+        self._shown = [name for name in self.explained if name in nodes]  # in a sample as it is read
+        if self.inner and len(nodes) == 1:
+            self._shown = list(nodes)
+        outputs = {node.name: node for node in explainer.session.get_outputs()}
+        nodes = {**nodes, **{name: outputs[output] for name, output in inner.items()}}
         for name, node in nodes.items():
             if not node.shape:
-                raise RequestError(
-                    f"the model does not declare the shape of its input {name!r}; use the Python API to explain it"
-                )
+                raise RequestError(f"the model does not declare the shape of {name!r}; use the Python API to explain it")
         self.layouts = {name: Layout.of(node.shape, explainer.samples[name]) for name, node in nodes.items()}
         self.forms = {name: Form(name, layout.shape) for name, layout in self.layouts.items()}
         self.forms |= {name: recorded(explainer.metadata, name, nodes[name].shape) for name in self.explained}
         self._words = [name for name, node in nodes.items() if node.type == "tensor(string)"]
+        self.inputs = list(explainer.inputs)
         self._widths = {name: _width(self.layouts[name].shape) for name in self.explained}
 
     @property
@@ -53,16 +59,17 @@ class Feeding:
     def read(self, file: Path) -> Iterator[Sample]:
         """The samples in a file, as they are shown."""
         for name, values in self.rows(file):
-            shown = self.joined({known: values.pop(known) for known in self.explained})
-            yield Sample(name, shown, others=values)
+            shown = [values.pop(known) for known in self._shown]
+            yield Sample(name, _joined(shown), others=values)
 
     def rows(self, file: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """Each sample in a file, its name and its values by input; several inputs come from an ``.npz`` that has an array for
         each. Raises ``RequestError``.
         """
-        if len(self.layouts) == 1:
-            for sample in samples(file, self.form):
-                yield sample.name, {self.explained[0]: sample.x}
+        if len(self.inputs) == 1:
+            (only,) = self.inputs
+            for sample in samples(file, self.forms[only]):
+                yield sample.name, {only: sample.x}
             return
         arrays = self._arrays(file)
         shared = {name for name, array in arrays.items() if self.layouts[name].axis is None and len(array) == 1}
@@ -73,20 +80,20 @@ class Feeding:
         count = next(iter(counts.values()), 1)
         for i in range(count):
             values = {name: array[i if name in counts else 0] for name, array in arrays.items()}
-            shown = {name: scaled(values[name], self.forms[name]) for name in self.explained}
+            shown = {name: scaled(values[name], self.forms[name]) for name in self._shown}
             yield f"{file.stem}_{i:03d}" if count > 1 else file.stem, values | shown
 
     def _arrays(self, file: Path) -> dict[str, np.ndarray]:
         """An array [n, ...] for each input, as it is stored."""
-        names = ", ".join(self.layouts)
+        names = ", ".join(self.inputs)
         if file.suffix.lower() != ".npz":
             raise RequestError(f"{file}: the model has several inputs; give an .npz with an array for each, {names}")
         found = {}
         with opened(file) as archive:
-            missing = [name for name in self.layouts if name not in archive.files]
+            missing = [name for name in self.inputs if name not in archive.files]
             if missing:
                 raise RequestError(f"{file}: has no array {', '.join(map(repr, missing))}; the model takes {names}")
-            for name, form in self.forms.items():
+            for name, form in ((name, self.forms[name]) for name in self.inputs):
                 array = archive[name]
                 if array.dtype.kind not in ("U" if name in self._words else "fiub"):
                     what = "strings" if name in self._words else "numbers"
@@ -103,23 +110,24 @@ class Feeding:
         """The values of a sample by input, as the model takes them."""
         return {name: self.layouts[name].feed(value) for name, value in values.items()}
 
-    def shown(self, relevance: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The relevance of the first sample, laid out like what is shown of it."""
-        return self.joined({name: self.layouts[name].take(relevance[name])[0] for name in self.explained})
+    def shown(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What there is of the first sample by explained tensor, its relevance for instance, laid out as that is shown."""
+        return _joined([self.layouts[name].take(values[name])[0] for name in self.explained])
 
-    def joined(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Values by explained input as one array."""
-        if len(self.explained) == 1:
-            return values[self.explained[0]]
-        return np.concatenate([np.ravel(values[name]) for name in self.explained])
+    def given(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """What a sample as it is read has by input."""
+        return self._split(x, self._shown)
 
     def split(self, whole: np.ndarray) -> dict[str, np.ndarray]:
-        """The inverse of ``joined``."""
-        if len(self.explained) == 1:
-            return {self.explained[0]: whole}
-        parts = np.split(whole, np.cumsum([width or 0 for width in self._widths.values()])[:-1])
-        shapes = {name: () if len(self.layouts[name].shape) == 0 else (-1,) for name in self.explained}
-        return {name: part.reshape(shapes[name]) for name, part in zip(self.explained, parts, strict=True)}
+        """What is shown, by explained tensor."""
+        return self._split(whole, self.explained)
+
+    def _split(self, whole: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        if len(names) < 2:
+            return dict.fromkeys(names, whole)
+        parts = np.split(whole, np.cumsum([self._widths[name] or 0 for name in names])[:-1])
+        shapes = {name: () if len(self.layouts[name].shape) == 0 else (-1,) for name in names}
+        return {name: part.reshape(shapes[name]) for name, part in zip(names, parts, strict=True)}
 
     def features(self) -> tuple[str, ...]:
         """What the entries of the vector are called, where several inputs are explained."""
@@ -127,6 +135,11 @@ class Feeding:
             return ()
         widths = {name: width or 0 for name, width in self._widths.items()}
         return tuple(name if width == 1 else f"{name}[{i}]" for name, width in widths.items() for i in range(width))
+
+
+def _joined(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Several arrays as one vector; a single one as it is."""
+    return values[0] if len(values) == 1 else np.concatenate([np.zeros(0), *map(np.ravel, values)])
 
 
 def _width(shape: Shape) -> int | None:

@@ -51,6 +51,8 @@ def filler(kind: str, x: np.ndarray, patch: int, form: Form, rng: np.random.Gene
     if kind in ("low", "high") and form.low is None:
         raise RequestError(f"--fill {kind} needs the bounds of the input: --low and --high, or --range")
     if kind in ("mean", "blur") and not axes:
+        if form.ids is not None:
+            raise RequestError(f"--fill {kind}: ids have none; use zero, which is mostly that of padding, or noise, ids by lot")
         raise RequestError(
             f"--fill {kind} is for pictures and signals; use zero, mean or noise"
             + (", low or high" if form.low is not None else "")

@@ -40,14 +40,17 @@ class Presenter:
         self.feeding = Feeding(explainer)
         self.feeding.check()
 
-    def explain(self, sample: Sample, target: Index | None = None) -> tuple[Result, np.ndarray]:
-        """One sample: the numbers, and its relevance without the batch axis. ``picture`` is filled in by ``Gallery``."""
-        feed = self.feeding.feeds({**self.feeding.split(sample.x), **sample.others})
+    def explain(self, sample: Sample, target: Index | None = None) -> tuple[Result, np.ndarray, np.ndarray]:
+        """One sample: the numbers, its relevance without the batch axis, and what that is the relevance of: the sample, or an
+        inner tensor. ``picture`` is filled in by ``Gallery``.
+        """
+        feed = self.feeding.feeds({**self.feeding.given(sample.x), **sample.others})
         try:
             explanation = self.explainer(feed, target)
         except RequestError as error:
             raise RequestError(f"{sample.name}: {error}") from None
         relevance = self.feeding.shown(explanation.relevance)
+        shown = self.feeding.shown({**feed, **explanation.values}) if self.feeding.inner else sample.x
         predicted, score, chosen, logit = self._classes(explanation, target)
         sums = (float(relevance.sum(dtype=np.float64)), float(relevance.min()), float(relevance.max()))
         preset = self.explainer.metadata["preset"]
@@ -66,9 +69,9 @@ class Presenter:
             ledger = self._ledgered(feed, target).ledger
         flags = of_amount(result, ledger, self.explainer.metadata["derivative"] is not None)
         flags += of_rules(self.explainer.metadata)
-        for name, x in self.feeding.split(sample.x).items():
+        for name, x in self.feeding.split(shown).items():
             flags += of_values(x, self.feeding.forms[name])
-        return replace(result, flags=flags), relevance
+        return replace(result, flags=flags), relevance, shown
 
     @cached_property
     def _ledgered(self) -> Explainer | None:

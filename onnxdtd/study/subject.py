@@ -25,11 +25,16 @@ class Subject:
     def __init__(self, model: Path, request: Request, data: Path):
         self.planned = prepare(model, request)
         inputs = self.planned.plan.inputs
+        if request.from_:
+            raise RequestError(
+                f"--from {request.from_[0]}: what is measured is what happens when inputs change; make what comes behind it a "
+                "model of its own, with onnx.utils.extract_model, and measure that"
+            )
         if len(inputs) != 1 or not inputs[0].shape:
             raise RequestError(f"{model}: needs a single input of declared shape")
         axis = self.planned.plan.samples.axes[inputs[0].name]
         self.layout = Layout.of(list(inputs[0].shape), axis)
-        self.form = form_of(inputs[0], self.planned.request, axis)
+        self.form = form_of(inputs[0], self.planned.request, axis, self.planned.ids)
         self.data = dataset(data, self.form)
 
     def items(self, most: int) -> tuple[list[Item], dict[str, str]]:

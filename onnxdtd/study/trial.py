@@ -100,8 +100,7 @@ class Trial:
             apart = [
                 distance(rows(self.file(batch(x, x)).relevance[name], axis)[row], rows(found.relevance[name], axis)[row])
                 for row, x in enumerate((one, other))
-                for name, axis in axes.items()
-                if name in found.relevance
+                for name, axis in ((name, self._known.axes.get(name)) for name in found.relevance)
             ]
         return float(np.max(apart))
 

@@ -138,7 +138,7 @@ def test_labels_are_found_shown_and_taken_for_targets(kind: str, labels: list[An
     logits = rows @ W
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     for row, p in zip(rows, probabilities, strict=True):
-        (result, _), outputs = job.explain(Sample("s", row)), run(row[None]).outputs
+        (result, *_), outputs = job.explain(Sample("s", row)), run(row[None]).outputs
         assert result.predicted == p.argmax()
         assert result.predicted_label == result.target_label == str(labels[p.argmax()]) == str(outputs["label"].ravel()[0])
         assert result.score == pytest.approx(float(row @ W[:, p.argmax()]) if kind == "no ZipMap" else p.max(), rel=1e-5)
@@ -161,7 +161,7 @@ def test_one_logit_has_two_labels() -> None:
     assert run.metadata["labels"] == ["no", "yes"]
     z = x() @ np.array([1.0, -2.0, 0.5], np.float32)
     for row, score in zip(x(), z, strict=True):
-        result, _ = Presenter(run).explain(Sample("s", row))
+        result, *_ = Presenter(run).explain(Sample("s", row))
         assert result.predicted_label == ["no", "yes"][int(score > 0)]
     total = run(x(), "yes").relevance["x"].sum(axis=1)
     np.testing.assert_allclose(total, z, rtol=1e-4, atol=1e-6)
@@ -181,10 +181,10 @@ def test_a_decision_value_is_no_probability(name: str) -> None:
     trained = kind().fit(rows, np.where(rows[:, 0] > 0, "right", "left"))
     job = Presenter(Explainer(compiled(skl2onnx.to_onnx(trained, rows[:1])), CPU))
     for row in rows[:10]:
-        result, _ = job.explain(Sample("s", row))
+        result, *_ = job.explain(Sample("s", row))
         assert result.predicted_label == trained.predict(row[None])[0]
         assert result.score == pytest.approx(abs(float(trained.decision_function(row[None])[0])), rel=1e-4)
-    other, _ = job.explain(Sample("s", row), Index(1 - result.predicted))
+    other, *_ = job.explain(Sample("s", row), Index(1 - result.predicted))
     assert other.score is None, "of the class that is not explained there is none"
 
 
@@ -222,7 +222,7 @@ def test_labels_in_metadata(entries: dict[str, str], labels: list[str] | None) -
     """As Ultralytics, OpenVINO and people write them; only where there are as many as classes."""
     run = Explainer(compiled(plain(**entries)), CPU)
     assert run.metadata["labels"] == labels
-    result, _ = Presenter(run).explain(Sample("s", x()[0]))
+    result, *_ = Presenter(run).explain(Sample("s", x()[0]))
     assert result.predicted_label == (f"class {result.predicted}" if labels is None else labels[result.predicted])
 
 
@@ -234,7 +234,7 @@ def test_operators_before_metadata() -> None:
     assert prepare(made, Request(preset="lrp-epsilon")).said.labels is None
     made.metadata_props.add(key="names", value="{0: 'a', 1: 'b', 2: 'c'}")
     job = Presenter(Explainer(compiled(made), CPU))
-    result, _ = job.explain(Sample("s", x()[0]))
+    result, *_ = job.explain(Sample("s", x()[0]))
     assert result.predicted_label == "abc"[result.predicted]
     assert result.score is not None
 
@@ -248,7 +248,7 @@ def test_an_inner_tensor_has_no_labels() -> None:
     made.graph.node.insert(1, helper.make_node("MatMul", ["hidden", "w2"], ["z"], "dense2"))
     run = Explainer(compiled(made, output="hidden"), CPU)
     assert (run.metadata["labels"], run.metadata["label_output"], run.metadata["score_output"]) == (None, None, None)
-    result, _ = Presenter(run).explain(Sample("s", x()[0]))
+    result, *_ = Presenter(run).explain(Sample("s", x()[0]))
     assert (result.predicted, result.score, result.predicted_label) == (None, None, "")
 
 
@@ -259,9 +259,9 @@ def test_names_are_kept_and_shown() -> None:
     names = ["chat, le chat", "chien", "anguille"]
     run = Explainer(compiled(linear(["cat", "dog", "eel"]), labels=names, target="chat"), CPU)
     assert (run.metadata["labels"], run.metadata["names"], run.metadata["target"]) == (["cat", "dog", "eel"], names, 0)
-    result, _ = Presenter(run).explain(Sample("s", x()[0]))
+    result, *_ = Presenter(run).explain(Sample("s", x()[0]))
     assert (result.target_label, result.predicted_label) == (names[0], names[result.predicted])
-    result, _ = Presenter(run, ["Katze", "Hund", "Aal"]).explain(Sample("s", x()[0]))
+    result, *_ = Presenter(run, ["Katze", "Hund", "Aal"]).explain(Sample("s", x()[0]))
     assert result.target_label == "Katze"
     with pytest.raises(RequestError, match="2 labels for 3 classes"):
         compiled(plain(), labels=["a", "b"])

@@ -406,3 +406,20 @@ print(matplotlib.get_backend(), "matplotlib.pyplot" in sys.modules)
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr) == ("svg False\n", "")
+
+
+@pytest.mark.parametrize(("rows", "words"), [(256, ["H", "i", "·", "↵", ""]), (30522, ["72", "105", "32", "10", "0"])])
+def test_ids_are_written_on_the_colour_of_their_relevance(rows: int, words: list[str], studio: Studio) -> None:
+    ids, relevance = np.array([72.0, 105, 32, 10, 0]), np.array([1.0, 0.25, -1, 0, 0])
+    (axes, *_) = studio.draw(ids, relevance, like=Form("ids", ["l"], ids=rows)).axes
+    assert [text.get_text() for text in axes.texts] == words
+    assert [text.get_color() for text in axes.texts[:3]] == ["white", "0.25", "white"]
+    (shown,) = axes.images
+    np.testing.assert_array_equal(np.asarray(shown.get_array())[0], relevance)
+    assert shown.get_clim() == (-1, 1)
+
+
+def test_many_ids_are_rows_of_colours_alone(studio: Studio) -> None:
+    (axes, *_) = studio.draw(np.zeros(5001), np.ones(5001), like=Form("ids", ["l"], ids=9)).axes
+    assert not axes.texts
+    assert np.isnan(np.asarray(axes.images[0].get_array(), float)).sum() == -5001 % 16

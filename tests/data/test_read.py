@@ -384,3 +384,39 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "deep/d.png").unlink()
     with pytest.raises(RequestError, match="deep: no images"):
         files([tmp_path / "deep"])
+
+
+# ------------------------------------------------------------------------------------------------------- lists of numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rows"),
+    [
+        ("one.json", "[1, 2, 3]", [[1, 2, 3]]),
+        ("some.json", "[[1, 2], [3]]", [[1, 2], [3]]),
+        ("plain.csv", "1,2\n3,4\n", [[1, 2], [3, 4]]),
+        ("named.csv", "\ufeffa;b\n1;2.5\n\n", [[1, 2.5]]),
+        ("single.csv", "7\n8\n", [[7], [8]]),
+    ],
+)
+def test_lists_of_numbers(tmp_path: Path, name: str, text: str, rows: list[list[float]]) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert [x.tolist() for x in read(tmp_path / name, ["l"], None, None)] == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.json", '{"x": 1}', "it is no list of numbers"),
+        ("a.json", "[[1, [2]]]", "no samples can be read"),
+        ("a.json", '["a"]', "no samples can be read"),
+        ("a.json", "[" * 100_000, "no samples can be read"),
+        ("a.csv", "", "it is no list of numbers"),
+        ("a.csv", "1,2\n3,x\n", "could not convert string to float: 'x'"),
+        ("a.csv", "1,2,3\n1,2\n", r"sample 1 is \[2\], the model takes samples of \[3\]"),
+    ],
+)
+def test_what_is_no_list_of_numbers(tmp_path: Path, name: str, text: str, words: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RequestError, match=words):
+        read(tmp_path / name, [3], None, None)

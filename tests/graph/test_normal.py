@@ -282,7 +282,7 @@ def test_an_input_whose_rank_is_not_declared() -> None:
     np.testing.assert_array_equal(found["relevance"], expected)
     explainer = onnxdtd.Explainer(compiled, ["CPUExecutionProvider"])
     np.testing.assert_array_equal(explainer(weights(4, 6, seed=7)).relevance["x"], expected)
-    with pytest.raises(onnxdtd.RequestError, match="does not declare the shape of its input 'x'"):
+    with pytest.raises(onnxdtd.RequestError, match="does not declare the shape of 'x'"):
         Presenter(explainer)
 
 

@@ -63,7 +63,7 @@ def test_the_numbers_are_those_of_the_explainer(target: int | None) -> None:
     made = job(labels=["zero", "one", "two", "three"])
     for seed in range(5):
         x = weights(6, seed=seed).astype(np.float64)
-        result, relevance = made.explain(Sample("s", x), None if target is None else Index(target))
+        result, relevance, *_ = made.explain(Sample("s", x), None if target is None else Index(target))
         direct = made.explainer(x[None], target)
         scores = direct.outputs["y"][0]
         explained = scores.argmax() if target is None else target
@@ -82,7 +82,7 @@ def test_the_logit_is_not_the_probability() -> None:
     nodes = [node("MatMul", "x w", "y"), node("Softmax", "y", "p", axis=1)]
     made = job(model(nodes, {"x": ["batch", 6]}, ["p"], {"w": weights(6, 4)}))
     x = weights(6, seed=1)
-    result, _ = made.explain(Sample("s", x))
+    result, *_ = made.explain(Sample("s", x))
     logits = x @ weights(6, 4)
     assert result.score == pytest.approx(np.exp(logits.max()) / np.exp(logits).sum())
     assert result.logit == pytest.approx(logits.max())
@@ -125,7 +125,7 @@ def test_a_gradient_has_no_logit() -> None:
 
 @pytest.mark.parametrize("target", [0, 2])
 def test_a_fixed_target_is_reported(target: int) -> None:
-    result, _ = job(target=target).explain(Sample("s", weights(6, seed=3)))
+    result, *_ = job(target=target).explain(Sample("s", weights(6, seed=3)))
     assert result.target == target
     scores = weights(6, seed=3) @ weights(6, 4)
     assert (result.predicted, result.logit) == (scores.argmax(), scores[target])
@@ -147,7 +147,7 @@ def test_the_prediction_of_a_model_that_gives_labels_only(options: dict[str, Any
     for seed in range(8):
         x = weights(6, seed=seed) - np.float32(1.5)  # all kinds of signs among the logits
         scores = x @ weights(6, 4)
-        result, _ = made.explain(Sample("s", x))
+        result, *_ = made.explain(Sample("s", x))
         assert result.predicted == scores.argmax()
         assert result.target == options.get("target", scores.argmax())
 
@@ -158,8 +158,8 @@ def test_batches_of_any_size(shape: list[int | str]) -> None:
     made = job(classifier(shape))
     assert made.feeding.layouts["x"].shape == [6]
     x = weights(6, seed=4).astype(np.float64)
-    result, relevance = made.explain(Sample("s", x))
-    want, wanted = job().explain(Sample("s", x))
+    result, relevance, *_ = made.explain(Sample("s", x))
+    want, wanted, *_ = job().explain(Sample("s", x))
     np.testing.assert_allclose(relevance, wanted, rtol=1e-6)
     assert result.flags == want.flags
     numbers = [{k: v for k, v in asdict(r).items() if k != "flags"} for r in (result, want)]
@@ -169,7 +169,7 @@ def test_batches_of_any_size(shape: list[int | str]) -> None:
 def test_logits_with_trailing_axes_of_one() -> None:
     nodes = [node("Conv", "x k", "c"), node("GlobalAveragePool", "c", "y")]
     made = job(model(nodes, {"x": ["batch", 3, 5, 5]}, ["y"], {"k": weights(4, 3, 3, 3)}), labels=list("abcd"))
-    result, relevance = made.explain(Sample("s", weights(3, 5, 5)))
+    result, relevance, *_ = made.explain(Sample("s", weights(3, 5, 5)))
     assert relevance.shape == (3, 5, 5)
     assert result.predicted_label in "abcd"
 
@@ -186,13 +186,13 @@ def test_what_a_model_refuses_names_the_sample() -> None:
 )
 def test_the_caption_says_what_the_score_is(contrast: Any, words: str) -> None:
     made = job(contrast=contrast)
-    result, _ = made.explain(Sample("s", weights(6)))
+    result, *_ = made.explain(Sample("s", weights(6)))
     assert f"   {words} = {result.logit:.4g}" in made.caption(result).subtitle
 
 
 def test_captions() -> None:
     made = job(labels=["cat", "dog", "eel", "fox"])
-    result, _ = made.explain(Sample("photo", weights(6, seed=1)))
+    result, *_ = made.explain(Sample("photo", weights(6, seed=1)))
     caption = made.caption(replace(RESULT, name="photo"))
     assert caption.title == "photo: cat (score 0.912)"
     assert caption.subtitle == "dtd   Σ relevance = 7.25   logit = 7.5"
@@ -203,9 +203,9 @@ def test_captions() -> None:
 
 def test_the_balance_of_a_ledger() -> None:
     x = eighths(np.random.default_rng(1), 6)
-    without, _ = job().explain(Sample("a", x))
+    without, *_ = job().explain(Sample("a", x))
     assert without.balance is None
-    result, _ = job(ledger=True).explain(Sample("a", x))
+    result, *_ = job(ledger=True).explain(Sample("a", x))
     assert result.balance is not None
     assert result.balance["logit"] == pytest.approx(result.logit)
     assert result.balance["relevance"] == pytest.approx(result.relevance_sum, rel=1e-6)
@@ -282,7 +282,7 @@ def test_a_heatmap_of_zeros_says_where_relevance_stayed() -> None:
             ledgered=lambda: Explainer(onnxdtd.compile(inhibited(), **options, ledger=True), CPU),
         ),
     ):
-        result, relevance = made.explain(Sample("s", np.full(3, 0.5)))
+        result, relevance, *_ = made.explain(Sample("s", np.full(3, 0.5)))
         assert not relevance.any()
         (flag,) = result.flags
         assert flag.code == "zero"

@@ -92,7 +92,7 @@ def test_bounds_are_those_of_each_input(tmp_path: Path) -> None:
     """Values far outside of the bounds of their own input are flagged."""
     made = job(low={"age": 0, "size": -5}, high={"age": 2, "size": 5})
     (first, *_) = made.feeding.read(archive(tmp_path))
-    result, _ = made.explain(first)
+    result, *_ = made.explain(first)
     assert [(flag.code, flag.text[:31]) for flag in result.flags if flag.code == "outside"] == [
         ("outside", "its values reach from 38 to 38,")
     ]
@@ -143,7 +143,7 @@ def test_of_a_picture_and_a_vector_one_is_shown(tmp_path: Path) -> None:
     made = job(both(), explain=["image"])
     np.savez(tmp_path / "two.npz", image=np.ones((2, 3, 6, 6)), facts=np.eye(2))
     for sample in made.feeding.read(tmp_path / "two.npz"):
-        _, relevance = made.explain(sample)
+        _, relevance, _ = made.explain(sample)
         assert sample.x.shape == relevance.shape == (3, 6, 6)
         direct = made.explainer({"image": sample.x[None], "facts": sample.others["facts"][None]})
         np.testing.assert_array_equal(relevance, direct.relevance["image"][0])

@@ -39,7 +39,8 @@ class Auditor:
         self.proto = known.source.proto  # normalised, as the layers were found in it
         (tensor,) = known.plan.inputs
         axis = known.plan.samples.axes[tensor.name]
-        self.layout, self.form = Layout.of(list(tensor.shape or ()), axis), form_of(tensor, known.request, axis)
+        self.layout = Layout.of(list(tensor.shape or ()), axis)
+        self.form = form_of(tensor, known.request, axis, known.ids)
         self.labels = known.labels
         self.scores = Scores(known, study.model.parent, threads=1)
         self.logits, self.binary = self.scores.logits(study.xs), self.scores.binary

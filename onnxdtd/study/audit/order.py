@@ -26,7 +26,8 @@ AREAS = ("aopc", "abpc", "gain")  # numbers in units of the score; the others ar
 def measure(auditor: Auditor, task: Task) -> Finding:
     """What the scores do when regions are replaced, as ``onnxdtd.evaluate`` measures it, and in a random order."""
     study, shape, channel = auditor.study, auditor.study.xs.shape[1:], auditor.form.channel
-    fill, places = neutral(study.xs, channel), regions(shape, channel, default_patch(shape, channel))
+    fill = neutral(study.xs, channel) if auditor.form.ids is None else np.zeros(shape)
+    places = regions(shape, channel, default_patch(shape, channel))
     if not places.any():
         return Finding({}, left_out="the input is one region, and all orders are the same")
     if (fill == study.xs).all():
