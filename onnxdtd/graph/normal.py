@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.branches import take_constant_branches
@@ -140,12 +140,39 @@ def _convert(proto: onnx.ModelProto, version: int, wanted: int) -> None:
             f"{culprit}operator set {version} cannot be converted to {wanted} ({reason}); export the model again with {wanted}"
         ) from None
     known = {tensor.name for tensor in proto.graph.initializer}
+    _keep_meanings(proto, converted, version)
     del proto.graph.node[:]
     proto.graph.node.extend(converted.graph.node)
     proto.graph.initializer.extend(t for t in converted.graph.initializer if t.name not in known)
     for entry in proto.opset_import:
         if entry.domain in ("", "ai.onnx"):
             entry.version = wanted
+
+
+def _keep_meanings(proto: onnx.ModelProto, converted: onnx.ModelProto, version: int) -> None:
+    """Say of converted nodes what they meant before, where the converter lets them mean something else.
+
+    Before operator set 11 a Resize took a pixel from where its corner lies, and rounded down, or up where it shrank; before 13
+    a Hardmax had one 1 in all axes from ``axis`` on. Raises ``ModelError`` where that cannot be said.
+    """
+    small = {t.name: t for t in (*proto.graph.initializer, *converted.graph.initializer) if t.data_type == TensorProto.FLOAT}
+    small |= {n.output[0]: a.t for n in converted.graph.node for a in n.attribute if a.name == "value" and n.output}
+    for node in nodes_of(converted.graph.node):
+        if node.op_type == "Resize" and version < 11:
+            scales = numpy_helper.to_array(small[node.input[2]]) if node.input[2] in small else None
+            shrinks = version == 10 and (scales is None or bool((scales < 1).any()))
+            nearest = not any(a.name == "mode" and a.s == b"linear" for a in node.attribute)
+            if nearest and shrinks and (scales is None or (scales > 1).any()):
+                raise ModelError(
+                    f"{called(node)}: whether it rounds up or down is not known at compile time; export the model again with "
+                    "operator set 11"
+                )
+            node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
+            node.attribute.append(helper.make_attribute("nearest_mode", "ceil" if shrinks else "floor"))
+        elif node.op_type == "Hardmax" and version < 13:
+            raise ModelError(
+                f"{called(node)}: from operator set 13 on it means something else; export the model again with that one"
+            )
 
 
 def _fails_alone(bare: onnx.ModelProto, node: onnx.NodeProto, wanted: int, reason: str) -> bool:

@@ -34,7 +34,8 @@ def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     bare.graph.node.extend(graph.node)
     bare.graph.input.extend(graph.input)
     bare.graph.output.extend(graph.output)
-    bare.graph.value_info.extend(graph.value_info)
+    given = listed | {value.name for value in graph.output}
+    bare.graph.value_info.extend(value for value in graph.value_info if value.name not in given)
     for tensor in graph.initializer:
         if tensor.ByteSize() <= SMALL_BYTES and not uses_external_data(tensor):
             bare.graph.initializer.append(tensor)
@@ -135,14 +136,19 @@ def _infer_shapes(bare: onnx.ModelProto) -> None:
     for node in named:
         node.name = node.name or next(iter(node.output), "")
     spelled.graph.node.extend(float_nodes(named))
+    given = {name for node in named for name in node.output}
+    del spelled.graph.output[:]
+    spelled.graph.output.extend(value for value in bare.graph.output if value.name in given)
     for value in spelled.graph.output:
         if value.type.WhichOneof("value") == "tensor_type":
             value.type.tensor_type.ClearField("shape")
     inferred = _inferred(spelled)
-    for kept, found in ((bare.graph.value_info, inferred.graph.value_info), (bare.graph.output, inferred.graph.output)):
-        told = {value.name: value for value in kept}
-        del kept[:]
-        kept.extend(_merged(value, told.get(value.name, value)) for value in found)
+    told = {value.name: value for value in bare.graph.value_info}
+    del bare.graph.value_info[:]
+    bare.graph.value_info.extend(_merged(value, told.get(value.name, value)) for value in inferred.graph.value_info)
+    found = {value.name: value for value in inferred.graph.output}
+    for value in bare.graph.output:
+        value.CopyFrom(_merged(found.get(value.name, value), value))
 
 
 def _inferred(spelled: onnx.ModelProto) -> onnx.ModelProto:
@@ -157,6 +163,7 @@ def _inferred(spelled: onnx.ModelProto) -> onnx.ModelProto:
     except onnx.shape_inference.InferenceError:
         told = list(spelled.graph.value_info)
     del spelled.graph.value_info[:]
+    last = strictly
     try:
         found = strictly(spelled)
     except onnx.shape_inference.InferenceError as error:
@@ -166,10 +173,13 @@ def _inferred(spelled: onnx.ModelProto) -> onnx.ModelProto:
                 f"node {match[2]!r} ({match[1]}): its inputs do not fit ({match[3]}), so no runtime runs it; "
                 "export the model again"
             ) from None
-        found = infer(spelled)
+        found, last = infer(spelled), infer
     known = {value.name for value in found.graph.value_info if _is_declared(value)}
     spelled.graph.value_info.extend(value for value in told if value.name not in known)
-    return infer(spelled)
+    try:
+        return last(spelled)
+    except onnx.shape_inference.InferenceError:  # what is declared of the others contradicts as well
+        return found
 
 
 def names(proto: onnx.ModelProto) -> set[str]:

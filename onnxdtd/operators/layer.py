@@ -150,7 +150,10 @@ def reduced_axes(node: Node, rank: int) -> list[int]:
         if node.attrs.get("noop_with_empty_axes"):
             raise NotLinear("it reduces no axes (noop_with_empty_axes)")
         return list(range(rank))
-    return sorted(axis % rank for axis in axes)
+    found = sorted(axis % rank for axis in axes)
+    if len(set(found)) < len(found):
+        raise NotLinear("it names an axis twice, and runtimes differ in what that means")
+    return found
 
 
 def constant_value(tensor: Tensor) -> np.ndarray | None:

@@ -162,6 +162,40 @@ def test_what_cannot_be_converted_is_named() -> None:
     )
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize(
+    ("op", "opset", "scales"),
+    [
+        ("Upsample", 9, [1, 1, 2, 3]),
+        ("Upsample", 9, [1, 1, 1.5, 2.5]),
+        ("Resize", 10, [1, 1, 1.5, 2.5]),
+        ("Resize", 10, [1, 1, 0.5, 0.7]),
+    ],
+)
+def test_a_picture_is_resized_as_before(op: str, opset: int, scales: list[float], mode: str) -> None:
+    """onnx's converter takes pixels from elsewhere, which changes the prediction."""
+    nodes = [node(op, "x s", "r", mode=mode), node("Flatten", "r", "f"), node("MatMul", "f w", "y")]
+    sizes = [int(6 * scale) for scale in scales[2:]]
+    arrays = {"s": np.float32(scales), "w": weights(sizes[0] * sizes[1], 3)}
+    proto = model(nodes, {"x": [1, 1, 6, 6]}, ["y"], arrays, opset=opset)
+    x = eighths(np.random.default_rng(0), 1, 1, 6, 6)
+    compiled = onnxdtd.compile(proto, "gradient")
+    np.testing.assert_allclose(run(compiled, x=x)["y"], run(proto, x=x)["y"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("resized", "arrays", "words"),
+    [
+        (node("Resize", "x s", "r", mode="nearest"), {"s": np.float32([1, 1, 2, 0.5])}, "'r_node' .Resize.*up or down"),
+        (node("Hardmax", "x", "r"), {}, "'r_node' .Hardmax.*from operator set 13 on"),
+    ],
+)
+def test_what_would_mean_something_else_is_refused(resized: Any, arrays: dict[str, np.ndarray], words: str) -> None:
+    nodes = [resized, node("Flatten", "r", "f"), node("MatMul", "f w", "y")]
+    with pytest.raises(ModelError, match=words):
+        onnxdtd.compile(model(nodes, {"x": [1, 1, 6, 6]}, ["y"], arrays | {"w": weights(36, 3)}, opset=10), "gradient")
+
+
 @pytest.mark.parametrize("opset", [11, 17])
 def test_the_default_operator_set_by_its_long_name(opset: int) -> None:
     proto = classifier(opset)

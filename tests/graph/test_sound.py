@@ -11,7 +11,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import onnxdtd
-from onnxdtd.errors import ModelError
+from onnxdtd.errors import ModelError, Unsupported
 from onnxdtd.graph import sound
 
 NET = """<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1, "local": 1]> net (float[N, 4] x) => (float[N, 2] y)
@@ -172,3 +172,26 @@ def test_numbers_of_less_than_a_byte_are_not_counted() -> None:
     tensor = TensorProto(data_type=TensorProto.INT4, dims=[3], raw_data=b"ab")
     assert sound.byte_size(tensor) is None
     assert sound.byte_size(numpy_helper.from_array(np.zeros((3, 5), np.float16))) == 30
+
+
+def test_an_axis_that_is_named_twice() -> None:
+    proto = onnx.parser.parse_model(NET)
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([1, -1]), "twice"))
+    node(proto, "ReduceMean").input[1] = "twice"
+    with pytest.raises(Unsupported, match="'m'|ReduceMean.*names an axis twice"):
+        onnxdtd.compile(proto, "lrp-epsilon")
+
+
+@pytest.mark.parametrize(("name", "kind", "shape"), [("y", TensorProto.STRING, []), ("y", TensorProto.INT64, [7, 4, 2])])
+def test_what_is_declared_of_an_output_a_second_time_is_not_heard(name: str, kind: int, shape: list[int]) -> None:
+    """Runtimes do not either."""
+    proto = onnx.parser.parse_model(NET)
+    plain = onnxdtd.compile(proto, "lrp-epsilon").graph.node
+    proto.graph.value_info.append(helper.make_tensor_value_info(name, kind, shape))
+    assert onnxdtd.compile(proto, "lrp-epsilon").graph.node == plain
+
+
+def test_an_input_that_is_an_output_as_well_whatever_it_is_said_to_be() -> None:
+    proto = onnx.parser.parse_model(NET)
+    proto.graph.output.append(helper.make_tensor_value_info("x", TensorProto.UINT8, None))
+    assert [value.name for value in onnxdtd.compile(proto, "lrp-epsilon").graph.output][:2] == ["y", "x"]
