@@ -142,8 +142,8 @@ def _infer_shapes(bare: onnx.ModelProto) -> None:
     for value in spelled.graph.output:
         if value.type.WhichOneof("value") == "tensor_type":
             value.type.tensor_type.ClearField("shape")
-    inferred = _inferred(spelled)
-    told = {value.name: value for value in bare.graph.value_info}
+    inferred, heard = _inferred(spelled)
+    told = {value.name: value for value in bare.graph.value_info if heard}
     del bare.graph.value_info[:]
     bare.graph.value_info.extend(_merged(value, told.get(value.name, value)) for value in inferred.graph.value_info)
     found = {value.name: value for value in inferred.graph.output}
@@ -151,15 +151,16 @@ def _infer_shapes(bare: onnx.ModelProto) -> None:
         value.CopyFrom(_merged(found.get(value.name, value), value))
 
 
-def _inferred(spelled: onnx.ModelProto) -> onnx.ModelProto:
-    """With inferred shapes. Where what is declared of an inner tensor contradicts them, they count, as they do for runtimes.
+def _inferred(spelled: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
+    """With inferred shapes. Where what is declared of an inner tensor contradicts them, they count, as they do for runtimes;
+    where it contradicts that of others, nothing that is declared is heard (False).
 
     Raises ``ModelError`` for a node whose inputs do not fit together, which no runtime runs.
     """
     infer = partial(onnx.shape_inference.infer_shapes, data_prop=True)
     strictly = partial(infer, strict_mode=True, check_type=True)
     try:
-        return strictly(spelled)
+        return strictly(spelled), True
     except onnx.shape_inference.InferenceError:
         told = list(spelled.graph.value_info)
     del spelled.graph.value_info[:]
@@ -177,9 +178,9 @@ def _inferred(spelled: onnx.ModelProto) -> onnx.ModelProto:
     known = {value.name for value in found.graph.value_info if _is_declared(value)}
     spelled.graph.value_info.extend(value for value in told if value.name not in known)
     try:
-        return last(spelled)
-    except onnx.shape_inference.InferenceError:  # what is declared of the others contradicts as well
-        return found
+        return last(spelled), True
+    except onnx.shape_inference.InferenceError:
+        return found, False
 
 
 def names(proto: onnx.ModelProto) -> set[str]:

@@ -185,7 +185,8 @@ class Axes:
                 found.append(self.same(node, long or axes))
             else:
                 found.append(self.new(constant or (1 if here and None not in here else None)))
-        return found[::-1] if known else None
+        sure = len(known) == len(operands) or node.outputs[0].shape is not None  # or there may be more axes in front
+        return found[::-1] if known and sure else None
 
     def resized(self, node: Node, entries: Sequence[Entry], shape: Shape, sure: bool = False) -> list[Entry]:
         """Axes kept where there are as many entries as before, mixed (or lost if not ``sure``) where there are not."""
