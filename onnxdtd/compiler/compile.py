@@ -63,7 +63,7 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     changes = normal.normalise(source.proto)
     graph = shapes.graph(source.proto)
     fits.check(graph)
-    changes += shapes.declare_outputs(source.proto, graph)
+    changes += shapes.declare_outputs(source.proto, graph) + shapes.drop_contradictions(source.proto, graph)
     emit = Emit(graph, shapes.names(source.proto), fed)
     nodes = views(emit, list(graph.nodes))
     inputs = [t for t in graph.inputs if t.name in fed]
@@ -119,6 +119,9 @@ def _check_inputs(chosen: Plan, request: Request) -> None:
     for name in request.explain:
         if name not in [t.name for t in chosen.inputs]:
             raise RequestError(f"--explain {name!r}: the output {chosen.output!r} does not depend on it")
+    for tensor in chosen.inputs:
+        if 0 in (tensor.shape or ()):
+            raise ModelError(f"the input {tensor.name!r} is {list(tensor.shape or ())}: there is nothing in it to explain")
     for tensor in chosen.inputs if request.preprocessing else ():
         if tensor.shape is not None and (len(chosen.inputs) == 1 or len(tensor.shape) == PICTURE):
             form_of(tensor, request, chosen.samples.axes[tensor.name])

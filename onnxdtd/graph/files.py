@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -17,7 +17,7 @@ from onnx.external_data_helper import uses_external_data
 
 from onnxdtd import atomic
 from onnxdtd.errors import ModelError, RequestError
-from onnxdtd.graph.sound import byte_size
+from onnxdtd.graph.sound import byte_size, nodes_of
 
 DIGITS = 19  # of a place in a file
 
@@ -75,12 +75,25 @@ def _parse(data: bytes, path: Path | None) -> onnx.ModelProto:
         raise ModelError(f"{name}: not an ONNX model, or a truncated one; export or copy it again") from None
     if not proto.opset_import and not proto.HasField("graph"):
         raise ModelError(f"{name}: not an ONNX model (no operator set, no graph)")
-    graph = proto.graph
-    names = [graph.name, *(value.name for field in (graph.input, graph.output, graph.initializer) for value in field)]
-    names += [name for node in graph.node for name in (node.name, node.op_type, node.domain, *node.input, *node.output)]
-    if any(isinstance(name, bytes) for name in names):  # what protobuf gives for a string that is none
+    if any(isinstance(text, bytes) for text in _texts(proto)):  # what protobuf gives for a string that is none
         raise ModelError(f"{name}: has names that are not UTF-8 text; export or copy it again")
     return proto
+
+
+def _texts(proto: onnx.ModelProto) -> Iterator[str]:
+    """All names, and what the metadata say."""
+    graph = proto.graph
+    yield from (graph.name, *(entry.domain for entry in proto.opset_import))
+    yield from (text for entry in proto.metadata_props for text in (entry.key, entry.value))
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (text for tensor in graph.initializer for entry in tensor.external_data for text in (entry.key, entry.value))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield from (value.name, *(size.dim_param for size in value.type.tensor_type.shape.dim))
+    for function in proto.functions:
+        yield from (function.name, function.domain, function.overload, *function.input, *function.output, *function.attribute)
+    for node in nodes_of([*graph.node, *(node for function in proto.functions for node in function.node)]):
+        yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
+        yield from (text for attribute in node.attribute for text in (attribute.name, attribute.ref_attr_name))
 
 
 def _unreachable(tensor: TensorProto, path: Path | None) -> str:

@@ -15,7 +15,10 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.sound import check_valid
 from onnxdtd.graph.spelled import float_nodes
-from onnxdtd.graph.tensors import Graph, imported
+from onnxdtd.graph.tensors import Graph, Tensor, imported
+
+INTEGERS = (TensorProto.INT32, TensorProto.INT64)
+MOST_SIZES = 2**16  # in a list of integers that may stand for sizes
 
 SMALL_BYTES = 4096  # tensors up to this size (shapes, pads, scalars) are kept for shape inference
 
@@ -124,6 +127,28 @@ def declare_outputs(proto: onnx.ModelProto, known: Graph) -> list[str]:
     return [f"shape of the output {names} declared"] if missing else []
 
 
+def drop_contradictions(proto: onnx.ModelProto, known: Graph) -> list[str]:
+    """Take away what is declared of inner tensors and is not so, in place; runtimes would believe it of what reads them."""
+    tensors = known.tensors()
+    kept = [value for value in proto.graph.value_info if not _contradicts(value, tensors.get(value.name))]
+    count = len(proto.graph.value_info) - len(kept)
+    if not count:
+        return []
+    copies = [ValueInfoProto.FromString(value.SerializeToString()) for value in kept]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(copies)
+    return [f"{count} wrong declared shape{'' if count == 1 else 's'} left out"]
+
+
+def _contradicts(value: ValueInfoProto, tensor: Tensor | None) -> bool:
+    """Is the tensor of another shape than is declared?"""
+    if tensor is None or tensor.shape is None or not value.type.tensor_type.HasField("shape"):
+        return False
+    declared = [size.dim_value for size in value.type.tensor_type.shape.dim]
+    pairs = zip(declared, tensor.shape, strict=False)
+    return len(declared) != len(tensor.shape) or any(a > 0 and isinstance(b, int) and 0 <= b != a for a, b in pairs)
+
+
 def _infer_shapes(bare: onnx.ModelProto) -> None:
     """Fill in the shapes, also behind quantised operators, whose domain shape inference does not know.
 
@@ -147,7 +172,10 @@ def _infer_shapes(bare: onnx.ModelProto) -> None:
     del bare.graph.value_info[:]
     bare.graph.value_info.extend(_merged(value, told.get(value.name, value)) for value in inferred.graph.value_info)
     found = {value.name: value for value in inferred.graph.output}
+    sizes = {size.dim_value for value in bare.graph.input for size in value.type.tensor_type.shape.dim}
     for value in bare.graph.output:
+        if (shape := value.type.tensor_type.shape.dim) and shape[0].dim_value not in sizes:  # no batch of any input
+            shape[0].ClearField("dim_value")
         value.CopyFrom(_merged(found.get(value.name, value), value))
 
 
@@ -157,7 +185,7 @@ def _inferred(spelled: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
 
     Raises ``ModelError`` for a node whose inputs do not fit together, which no runtime runs.
     """
-    infer = partial(onnx.shape_inference.infer_shapes, data_prop=True)
+    infer = partial(onnx.shape_inference.infer_shapes, data_prop=_holds_sizes(spelled))
     strictly = partial(infer, strict_mode=True, check_type=True)
     try:
         return strictly(spelled), True
@@ -181,6 +209,14 @@ def _inferred(spelled: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
         return last(spelled), True
     except onnx.shape_inference.InferenceError:
         return found, False
+
+
+def _holds_sizes(spelled: onnx.ModelProto) -> bool:
+    """Are the integers that shape inference follows few enough? It makes an entry for each, if only their number is said."""
+    graph = onnx.shape_inference.infer_shapes(spelled).graph
+    types = [value.type.tensor_type for value in (*graph.input, *graph.value_info, *graph.output)]
+    lists = [t.shape.dim[0].dim_value for t in types if t.elem_type in INTEGERS and len(t.shape.dim) == 1]
+    return max(lists, default=0) <= MOST_SIZES
 
 
 def names(proto: onnx.ModelProto) -> set[str]:

@@ -84,7 +84,9 @@ def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
             yield helper.make_node(found.op, operands, node.output, **attrs)
             continue
         yield helper.make_node(found.op, operands, [f"onnxdtd_{i}"], **attrs)
-        yield helper.make_node("QuantizeLinear", [f"onnxdtd_{i}", *(node.input[k] for k in found.result)], node.output)
+        yield helper.make_node(
+            "QuantizeLinear", [f"onnxdtd_{i}", *node.input[found.result[0] : found.result[1] + 1]], node.output
+        )
 
 
 def _rounds(inputs: Sequence[Any], found: Quantised) -> bool:
@@ -128,10 +130,10 @@ def _quantised(e: Emit, node: Node, found: Quantised) -> list[Node]:
     result, attrs = node.outputs[0], {key: value for key, value in node.attrs.items() if key not in DROPPED}
     if not _rounds(node.inputs, found):
         return [*made, Node(found.op, name, operands, [result], attrs)]
-    step, shift = (node.inputs[i] for i in found.result)
-    real = e("DequantizeLinear", result, step, shift, **_float(result, step))
+    step, *shift = node.inputs[found.result[0] : found.result[1] + 1]
+    real = e("DequantizeLinear", result, step, *shift, **_float(result, step))
     made.append(Node(found.op, name, operands, [real], attrs, exact=False))
-    made.append(Node("QuantizeLinear", name, [real, step, shift], [result]))
+    made.append(Node("QuantizeLinear", name, [real, step, *shift], [result]))
     return made
 
 

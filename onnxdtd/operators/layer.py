@@ -145,7 +145,7 @@ def reduced_axes(node: Node, rank: int) -> list[int]:
         values = constant_value(given)
         if values is None:
             raise NotLinear("its axes are computed at run time")
-        axes = values.tolist()
+        axes = values.ravel().tolist()
     if not axes:
         if node.attrs.get("noop_with_empty_axes"):
             raise NotLinear("it reduces no axes (noop_with_empty_axes)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def along(node: Node, rank: int) -> list[int]:
     if factors is not None and factors.size == len(named):
         return [axis for axis, factor in zip(named, factors.tolist(), strict=True) if factor != 1]
     before, after = node.inputs[0].shape or [None] * rank, node.outputs[0].shape or [None] * rank
-    kept = [a == b is not None for a, b in zip(before, after, strict=True)]
+    kept = [a == b is not None for a, b in zip_longest(before, after)]
     sizes = zip(dims(node.inputs[0]) or [None], dims(node.outputs[0]) or [None], strict=False)
     batch = None not in next(sizes)
     return [axis for axis in named if not kept[axis] and (axis or batch)]

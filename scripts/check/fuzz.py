@@ -336,11 +336,16 @@ class Clock:
         return max((self.peaks[name] for name in phases), default=0)
 
 
-def child(start: int, stop: int) -> None:
-    """Mutants one after another; a line of JSON for each phase and each outcome."""
+def bounded() -> None:
+    """Let this process have no more memory than the limit beyond what it has by now."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     most = pages * resource.getpagesize() + LIMIT_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def child(start: int, stop: int) -> None:
+    """Mutants one after another; a line of JSON for each phase and each outcome."""
+    bounded()
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever libraries print
     with tempfile.TemporaryDirectory() as folder:
@@ -470,6 +475,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.child:
         child(*given.child)
         return 0
+    if given.only:
+        bounded()
     for number in given.only:
         mutant = Mutant.of(number)
         print(number, mutant.subject, mutant.kind, mutant.request)

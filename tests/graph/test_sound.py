@@ -100,6 +100,15 @@ def billion_laughs(proto: ModelProto) -> None:
     node(proto, "Relu").op_type, proto.graph.node[0].domain = "f11", "local"
 
 
+def flat_kernel(proto: ModelProto) -> None:
+    proto.graph.node.insert(0, helper.make_node("Conv", ["x", "one_2"], ["p"], "conv"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "one_2"))
+
+
+def empty(proto: ModelProto) -> None:
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 0
+
+
 def elsewhere(**told: str) -> Callable[[ModelProto], None]:
     """The weight is in a file."""
 
@@ -124,6 +133,8 @@ BROKEN: dict[str, tuple[Callable[[ModelProto], None], str]] = {
     "an If without a condition": (undecided, "choice"),
     "an If without branches": (of_no_branch, "choice"),
     "branches without results": (branch_without_results, "choice"),
+    "a kernel without axes": (flat_kernel, "'conv' .Conv"),
+    "no samples": (empty, r"'x' is \[0, 4\]: there is nothing in it"),
     "missing bytes": (missing_bytes, r"'w': is \[4, 2\], which takes 32 bytes, and has 4"),
     "a negative size": (negative_size, "'w': has a negative size"),
     "a function that calls itself": (calls_itself, "'again' of the model calls itself"),
@@ -211,3 +222,30 @@ def test_constants_do_not_tell_how_many_axes_an_input_has() -> None:
     proto.graph.input[0].type.tensor_type.ClearField("shape")
     with pytest.raises(OnnxdtdError):
         onnxdtd.compile(proto, "lrp-epsilon")
+
+
+def test_text_that_is_none() -> None:
+    proto = onnx.parser.parse_model(NET)
+    proto.metadata_props.add(key="labels", value="#tag#")
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "@tag@"
+    for tag in (b"#tag#", b"@tag@"):
+        with pytest.raises(ModelError, match="not UTF-8"):
+            onnxdtd.compile(proto.SerializeToString().replace(tag, b"\xff" * 5), "lrp-epsilon")
+
+
+def test_a_list_of_a_billion_sizes() -> None:
+    """Shape inference would make an entry for each."""
+    text = """<ir_version: 10, opset_import: ["": 21]> net
+        (float[N, 4] x, int64[1099511627776] ids) => (float[N, 4] y, float[M] z) {
+        y = Relu(x)
+        z = Cast<to = 1>(ids)
+    }"""
+    assert onnxdtd.compile(onnx.parser.parse_model(text), "lrp-epsilon").graph.output
+
+
+def test_wrong_shapes_of_inner_tensors_are_left_out() -> None:
+    """ONNX Runtime believes them of what reads the tensors, and then refuses the relevance pass."""
+    proto = onnx.parser.parse_model(NET)
+    wrong, right = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size]) for name, size in (("a", 5), ("c", 4)))
+    proto.graph.value_info.extend([wrong, right])
+    assert list(onnxdtd.compile(proto, "lrp-epsilon").graph.value_info) == [right]

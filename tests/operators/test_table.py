@@ -387,7 +387,8 @@ MINE = {
     "graph/emit.py": "Add And ArgMax ArgMin Cast Concat Constant Equal Gather Greater GreaterOrEqual If Less Loop Max Mul Scan "
     "Shape Size Sub Where",
     "graph/kernels.py": "Constant Shape Size",  # what a runtime does with sizes
-    "graph/normal.py": "AveragePool ConstantOfShape LpPool MaxPool Mul Resize Scatter ScatterElements Slice Upsample",  # mends
+    # mends what is converted
+    "graph/normal.py": "AveragePool ConstantOfShape Hardmax LpPool MaxPool Mul Resize Scatter ScatterElements Slice Upsample",
     "graph/spelled.py": "*",  # in which operators of the standard quantised ones and those of ai.onnx.ml are spelled
     "compiler/chained.py": "Concat",  # a shortcut for
     "compiler/rectified.py": "Relu",  # a shortcut for
