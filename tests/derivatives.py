@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from nets import DOUBLE, FLOAT, Session, Shape, assert_near, model, node, symbolic
 from onnx import ModelProto, NodeProto
 from onnx.reference import ReferenceEvaluator
 
 import onnxdtd
+from onnxdtd.errors import RequestError
 
 Array = np.ndarray
 STEP = 1e-3  # of a difference of fourth order, whose own error is then about 1e-12
@@ -45,6 +47,24 @@ def explained(proto: ModelProto, x: Mapping[str, Array], preset: str = "gradient
     """What a preset gives for each of the inputs ``x``, and the outputs of the predictor."""
     results = Session(onnxdtd.compile(proto, preset, **options))(**x)
     return {name: results[f"relevance/{name}" if len(x) > 1 else "relevance"] for name in x} | {"y": results["y"]}
+
+
+def relevances(
+    proto: ModelProto, x: Mapping[str, Array], preset: str, keep: Sequence[str] = ("p",), **options: Any
+) -> dict[str, Array]:
+    """The relevance of the inputs that have any and of ``keep``, by name."""
+    compiled = onnxdtd.compile(proto, preset, keep=keep, **options)
+    found = {name.removeprefix("relevance/"): value for name, value in Session(compiled)(**x).items() if "relevance" in name}
+    if "relevance" in found:
+        (name,) = [name for name in x if name not in found][:1] or ["x"]
+        found[name] = found.pop("relevance")
+    return found
+
+
+def refused(name: str, proto: ModelProto, preset: str) -> None:
+    """Relevance does not reach the tensor ``name``."""
+    with pytest.raises(RequestError, match="relevance does not pass"):
+        onnxdtd.compile(proto, preset, keep=[name])
 
 
 def check_numeric(

@@ -18,6 +18,7 @@ from onnxdtd.method.method import Method
 from onnxdtd.method.preset import Preset
 from onnxdtd.operators.layer import Layer
 from onnxdtd.operators.spread import followed
+from onnxdtd.operators.written import in_one_form
 from onnxdtd.request import Request
 
 
@@ -66,6 +67,7 @@ def plan(
     fed = [t for t in graph.inputs if t.name in inputs]
     inner = [end.tensor for end in ends if end.explained.name not in inputs]
     whole, nodes = nodes, above(nodes, ends)
+    nodes = in_one_form(e, nodes, facts_of(nodes, [end.tensor for end in ends]).is_active)
     facts = facts_of(nodes, [end.tensor for end in ends])
     producer = {t.name: node for node in nodes for t in node.outputs}
 

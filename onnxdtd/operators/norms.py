@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from onnxdtd.operators.table import (
     first,
     first_input,
     if_inputs_are,
+    named,
 )
 
 
@@ -91,6 +93,35 @@ enter(
         fits=fits.broadcasts,
     )
 )
+
+
+def root_mean_square(e: Emit, node: Node) -> tuple[Tensor, list[int]]:
+    """1/√(mean x² + ε) over the last axes, and these."""
+    x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
+    axes = list(range(node.attrs.get("axis", -1) % rank, rank))
+    total = e("Add", mean(e, e("Mul", x, x), x, axes), float(node.attrs.get("epsilon", 1e-5)))
+    return e("Reciprocal", e("Sqrt", total)), axes
+
+
+def rms_normalization(e: Emit, node: Node, active: Active) -> Flow:
+    """(g − x̂ mean(g x̂))/r with g = γ s and x̂ = x/r"""
+    x, (inverse, axes) = node.inputs[0], root_mean_square(e, node)
+    hat = e("Mul", x, inverse)
+
+    def pull_back(s: Tensor) -> Tensor:
+        g = e("Mul", s, node.inputs[1])
+        return e("Mul", e("Sub", g, e("Mul", hat, mean(e, e("Mul", g, hat), x, axes))), inverse)
+
+    return pulled(node, active, pull_back)
+
+
+def held_rms_normalization(e: Emit, node: Node, active: Active) -> Layer:
+    """y = γ x/r with r held constant."""
+    w = e("Mul", root_mean_square(e, node)[0], node.inputs[1])
+    return Layer("affine", [Slot(node.inputs[0], w, e.mul, e.mul, elementwise=True)], node.outputs[0])
+
+
+enter(replace(named("LayerNormalization"), op="RMSNormalization", constant=held_rms_normalization, jacobian=rms_normalization))
 
 
 def instance_normalization(e: Emit, node: Node, active: Active) -> Flow:
@@ -186,11 +217,19 @@ def softmax(e: Emit, node: Node, active: Active) -> Flow:
     return pulled(node, active, pull_back)
 
 
+def held_log_softmax(e: Emit, node: Node, active: Active) -> Layer:
+    """y = x − log Σ e^x with the sum held constant."""
+    x, y = node.inputs[0], node.outputs[0]
+    return Layer("affine", [Slot(x, 1.0, e.mul, e.mul, elementwise=True)], y, e("Sub", y, x), one_to_one=True)
+
+
 enter(
     Operator(
         "Softmax",
         kind=NORM,
         jacobian=softmax,
+        # e^x hands on relevance, and what it is divided by counts as a constant
+        flow=passes,
         cost=each_entry,
         sign=always,
         gate=2,
@@ -204,6 +243,7 @@ enter(
     Operator(
         "LogSoftmax",
         kind=NORM,
+        constant=held_log_softmax,
         jacobian=softmax,
         cost=each_entry,
         axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)]),
@@ -251,48 +291,53 @@ enter(
 )
 
 
-def row_length(e: Emit, node: Node) -> tuple[Tensor, Tensor | None]:
-    """What a Normalizer divides each row by, 1 where that would be 0; for MAX also where the largest entry is."""
-    x, norm, last, winner = node.inputs[0], node.attrs.get("norm", "MAX"), len(shape_of(node.inputs[0])) - 1, None
+def length_of(node: Node) -> tuple[str, int]:
+    """By which length vectors are divided, and along which axis they lie."""
+    if node.op == "LpNormalization":
+        return f"L{node.attrs.get('p', 2)}", node.attrs.get("axis", -1) % len(shape_of(node.inputs[0]))
+    return node.attrs.get("norm", "MAX"), len(shape_of(node.inputs[0])) - 1
+
+
+def vector_length(e: Emit, node: Node) -> tuple[Tensor, Tensor | None]:
+    """What each vector is divided by, 1 where that would be 0; for MAX also where the largest entry is."""
+    x, (norm, axis), winner = node.inputs[0], length_of(node), None
     if norm == "MAX":
-        total, winner = e.multi("TopK", [None, np.dtype(np.int64)], x, [1], axis=last)
+        total, winner = e.multi("TopK", [None, np.dtype(np.int64)], x, [1], axis=axis)
     else:
-        total = e("ReduceSum", e("Abs", x) if norm == "L1" else e("Mul", x, x), [last], keepdims=1)
+        total = e("ReduceSum", e("Abs", x) if norm == "L1" else e("Mul", x, x), [axis], keepdims=1)
     length = e("Sqrt", total) if norm == "L2" else total
     return e("Where", e.equal(length, 0.0), 1.0, length), winner
 
 
 def normalizer(e: Emit, node: Node, active: Active) -> Flow:
-    """(s − n′ Σ s y)/n with n′ = y for the length n of a row, the sign for its sum, 1 at the largest entry for that"""
-    x, y = node.inputs[0], node.outputs[0]
-    length, winner = row_length(e, node)
+    """(s − n′ Σ s y)/n with n′ = y for the length n of a vector, the sign for its sum, 1 at the largest entry for that"""
+    x, y, (norm, axis) = node.inputs[0], node.outputs[0], length_of(node)
+    length, winner = vector_length(e, node)
 
     def pull_back(s: Tensor) -> Tensor:
-        shared = e("ReduceSum", e("Mul", s, y), [len(shape_of(x)) - 1], keepdims=1)
+        shared = e("ReduceSum", e("Mul", s, y), [axis], keepdims=1)
         if winner is None:
-            back = e("Mul", y if node.attrs["norm"] == "L2" else e("Sign", x), shared)
+            back = e("Mul", y if norm == "L2" else e("Sign", x), shared)
         else:
-            back = e("ScatterElements", e.full(0.0, e.shape(x), s.dtype), winner, shared, axis=len(shape_of(x)) - 1)
+            back = e("ScatterElements", e.full(0.0, e.shape(x), s.dtype), winner, shared, axis=axis)
         return e("Div", e("Sub", s, back), length)
 
     return pulled(node, active, pull_back)
 
 
 def held_normalizer(e: Emit, node: Node, active: Active) -> Layer:
-    """y = x / n with the length n of the row held constant."""
-    x, (length, _) = node.inputs[0], row_length(e, node)
+    """y = x / n with the length n of a vector held constant."""
+    x, (length, _) = node.inputs[0], vector_length(e, node)
     return Layer("affine", [Slot(x, e("Reciprocal", length), e.mul, e.mul, elementwise=True)], node.outputs[0])
 
 
-enter(
-    Operator(
-        "Normalizer",
-        kind=NORM,
-        constant=held_normalizer,
-        jacobian=normalizer,
-        cost=each_entry,
-        axes=spread.normalised(lambda node, rank: [-1]),
-        head=Head(gives=PROBABILITIES, rescales=True),
-        before=first_input,
-    )
+NORMALIZER = Operator(
+    "Normalizer",
+    kind=NORM,
+    constant=held_normalizer,
+    jacobian=normalizer,
+    cost=each_entry,
+    axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)]),
 )
+enter(replace(NORMALIZER, head=Head(gives=PROBABILITIES, rescales=True), before=first_input))
+enter(replace(NORMALIZER, op="LpNormalization", places=places.still))

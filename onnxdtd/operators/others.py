@@ -39,7 +39,6 @@ enter(Operator("CastLike", axes=spread.as_the_first), "Imputer")
 # Over some axes
 
 enter(Operator("Hardmax", sign=always, axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)])))
-enter(Operator("LpNormalization", axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)])))
 enter(Operator("MeanVarianceNormalization", axes=spread.normalised(lambda node, rank: node.attrs.get("axes", [0, 2, 3]))))
 enter(Operator("OneHot", axes=spread.one_hot, looks_up=lookups.one_hot))
 enter(Operator("FeatureVectorizer", axes=spread.concatenated))  # columns side by side

@@ -1,21 +1,28 @@
-"""Linear once a factor is held constant: products of activations, attention.
+"""Linear once a factor is held constant: products of activations, attention, normalisation.
 
-Of two factors that both depend on the input one may be a gate: the output of a squashing function, such as sigmoid(x) in
-x·sigmoid(x), the weights of a squeeze-and-excite block or the softmax of attention. A gate counts as a constant and the other
-factor gets all the relevance (signal takes all; Arras et al. 2017, and CP-LRP, Ali et al. 2022). Where neither factor is
-a gate, or both are, each gets half (uniform rule; Achtibat et al. 2024).
+Of two factors that both depend on the input one may count as a constant, and the other gets all the relevance (signal takes
+all; Arras et al. 2017, and CP-LRP, Ali et al. 2022). The surest first, that is
+- what is divided by, and what is a reciprocal: the deviation, length or sum in a normalisation, however that is written;
+- a statistic of sizes alone, such as a mean of |x| or x², which tells how large things are, not which way they point;
+- a gate: the output of a squashing function, such as sigmoid(x) in x·sigmoid(x), the weights of a squeeze-and-excite block or
+  the softmax of attention;
+- f(x) in x·f(x), entry by entry, which is an activation.
+Where neither factor is the surer constant each gets half (uniform rule; Achtibat et al. 2024).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from operator import is_
 
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.operators import spread
 from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, shape_of
 from onnxdtd.operators.linear import sum_slot
+from onnxdtd.operators.spread import is_elementwise
 from onnxdtd.operators.table import PRODUCT, of
 
 
@@ -34,8 +41,66 @@ def gates(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
     both, below = factors(node, active), denominators(node, active, producer)
     if len(both) < 2 or below:
         return below
-    ranks = [gate_rank(node.inputs[i], active, producer) for i in both]
-    return set() if ranks[0] == ranks[1] else {both[ranks.index(max(ranks))]}
+    ranks = [constant_rank(node.inputs[i], active, producer) for i in both]
+    if ranks[0] == ranks[1]:
+        return function_of_other(node, active, producer)
+    return {both[ranks.index(max(ranks))]}
+
+
+def function_of_other(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
+    """The position of the factor that is a function of the other, entry by entry."""
+    left, right = node.inputs[:2]
+    if left.name == right.name or not is_elementwise(of(node)):
+        return set()
+    pairs = ((1, right, left), (0, left, right))
+    return next(({i} for i, f, x in pairs if is_function(f, x, active, producer)), set())
+
+
+def is_function(tensor: Tensor, x: Tensor, active: Active, producer: Mapping[str, Node]) -> bool:
+    """Is it computed entry by entry from ``x`` and constants alone?"""
+    step = lambda node: is_elementwise(of(node))
+    return all(t.name == x.name for t in ends(tensor, lambda t: t.name == x.name, step, active, producer))
+
+
+def ends(
+    tensor: Tensor,
+    stop: Callable[[Tensor], bool],
+    step: Callable[[Node], bool],
+    active: Active,
+    producer: Mapping[str, Node],
+) -> Iterator[Tensor]:
+    """What a tensor comes from: back over the nodes that ``step`` allows, no further than where to ``stop``."""
+    left, seen = [tensor], {tensor.name}
+    while left:
+        here = left.pop()
+        node = producer.get(here.name)
+        if node is None or stop(here) or not step(node):
+            yield here
+            continue
+        more = [t for t in node.inputs if active(t) and t.name not in seen]
+        seen.update(t.name for t in more)
+        left += more
+
+
+def constant_rank(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> int:
+    """How surely a factor is a constant: as a gate, or 3 where it is a statistic."""
+    return 3 if is_statistic(tensor, active, producer) else gate_rank(tensor, active, producer)
+
+
+def is_statistic(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> bool:
+    """Does it come, by way of a reduction, from functions alone that cannot tell x from −x?"""
+    reduced = False
+
+    def step(node: Node) -> bool:
+        nonlocal reduced
+        entry = of(node)
+        reduced = reduced or entry.axes in (spread.reduced, spread.pooled) or entry.summed is not None
+        even = entry.even is not None and entry.even(node)
+        return not even and (entry.moves or entry.summed is not None or is_elementwise(entry))
+
+    found = list(ends(tensor, lambda t: False, step, active, producer))
+    makers = [producer.get(t.name) for t in found]
+    return reduced and all(n is not None and (even := of(n).even) is not None and even(n) for n in makers)
 
 
 def gate_rank(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> int:
@@ -53,12 +118,13 @@ def product(e: Emit, node: Node, active: Active, held: set[int], part: float) ->
     """A product of two factors that both depend on the input: a part to each, but all to one if the other is held."""
     (left, right), builder = node.inputs[:2], of(node).linear
     assert builder is not None
-    if left.name == right.name:
-        raise NotLinear("it multiplies a tensor by itself")
+    if left.name == right.name:  # told apart as two tensors
+        right = replace(right)
+        node = replace(node, inputs=[left, right, *node.inputs[2:]])
     parts = []
     for i in {0, 1} - held:
-        own = node.inputs[i].name
-        parts.append(_quotient(e, node) if node.op == "Div" and i else builder(e, node, partial(_is, own)))
+        own = node.inputs[i]
+        parts.append(_quotient(e, node) if node.op == "Div" and i else builder(e, node, partial(is_, own)))
     slots = [slot for part in parts for slot in part.slots]
     if len(parts) == 2:
         slots = [replace(slot, w=e.mul(slot.w, part)) for slot in slots]
@@ -69,10 +135,6 @@ def product(e: Emit, node: Node, active: Active, held: set[int], part: float) ->
         bias = None
         slots.append(sum_slot(e, node.inputs[2], node.outputs[0], float(node.attrs.get("beta", 1.0))))
     return Layer(parts[0].family, slots, node.outputs[0], bias)
-
-
-def _is(name: str, tensor: Tensor) -> bool:
-    return tensor.name == name
 
 
 def _quotient(e: Emit, node: Node) -> Layer:

@@ -16,7 +16,7 @@ from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import places, spread
 from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, count, each_entry, only_first, reduced_axes, shape_of, size
 from onnxdtd.operators.norms import pulled
-from onnxdtd.operators.table import NORM, ROUTE, Flow, Operator, Relevance, always, enter, first, if_inputs_are
+from onnxdtd.operators.table import NORM, ROUTE, Flow, Operator, Relevance, always, enter, first, if_inputs_are, throughout
 from onnxdtd.operators.windows import adjoint_average, window
 
 
@@ -72,7 +72,14 @@ def length(e: Emit, node: Node, active: Active) -> Flow:
 
 
 LENGTH = Operator(
-    "ReduceL1", kind=NORM, constant=held_length, jacobian=length, cost=each_entry, sign=always, axes=spread.reduced
+    "ReduceL1",
+    kind=NORM,
+    constant=held_length,
+    jacobian=length,
+    cost=each_entry,
+    sign=always,
+    even=throughout,
+    axes=spread.reduced,
 )
 enter(LENGTH, "ReduceL2", "ReduceSumSquare")
 enter(replace(LENGTH, op="GlobalLpPool", axes=spread.pooled, channels=places.FIRST))

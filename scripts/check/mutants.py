@@ -411,6 +411,26 @@ FAULTS = [
         "ranks.index(min(ranks))",
         "operators/products",
     ),
+    Fault("half to a scale", "operators/products", "constant_rank", "3", "0", "operators/written"),
+    Fault(
+        "what tells signs apart is a statistic",
+        "operators/products",
+        "is_statistic",
+        "not even",
+        "True",
+        "operators/products::test_what_is_a_statistic",
+    ),
+    Fault(
+        "softmax over another axis",
+        "operators/written",
+        "_axis",
+        "list(result.shape) == expected",
+        "True",
+        "operators/written::test_what_is_no_softmax_is_not_taken_for_one",
+    ),
+    Fault(
+        "slope of a power of its own", "operators/pointwise", "power", "number - 1", "number", "operators/pointwise::test_slope"
+    ),
     Fault(
         "runner-up not subtracted",
         "compiler/score",

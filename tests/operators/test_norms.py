@@ -34,6 +34,23 @@ def test_layer_normalization_without_a_shift():
     check_operator(made, lambda x: standardised(x, (2,), 1e-5) * gamma, normal(2, 3, 4), {"gamma": gamma})
 
 
+@pytest.mark.parametrize(("axis", "attrs"), [(-1, {}), (1, {"axis": 1, "epsilon": 0.25})], ids=["last", "two"])
+def test_rms_normalization(axis, attrs):
+    """x / √(mean x² + ε) γ"""
+    axes = tuple(range(axis % 3, 3))
+    gamma, epsilon = normal(*(4, 5)[axes[0] - 1 :], seed=1), float(np.float32(attrs.get("epsilon", 1e-5)))
+    f = lambda x: x / np.sqrt((x**2).mean(axes, keepdims=True) + epsilon) * gamma
+    check_operator(node("RMSNormalization", "x gamma", "h", **attrs), f, normal(2, 4, 5), {"gamma": gamma}, True, opset=23)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_lp_normalization(p, axis):
+    """x / (Σ |x|^p)^(1/p)"""
+    f = lambda x: x / np.linalg.norm(x, p, axis % 3, keepdims=True)
+    check_operator(node("LpNormalization", "x", "h", p=p, axis=axis), f, normal(2, 3, 4), dynamic=True)
+
+
 @DYNAMIC
 @pytest.mark.parametrize("shape", [(2, 3, 5), (2, 3, 2, 3)], ids=["1d", "2d"])
 @pytest.mark.parametrize("epsilon", [1e-5, 0.25])

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from derivatives import refused, relevances
 from nets import DOUBLE, FLOAT, Bench, Session, assert_near, model, node, symbolic
 from onnx import ModelProto, NodeProto, helper
 from pairs import pairs
 
 import onnxdtd
-from onnxdtd.errors import OnnxdtdError, RequestError, Unsupported
+from onnxdtd.errors import OnnxdtdError
 from onnxdtd.graph.tensors import Node
-from onnxdtd.operators.products import gate_rank, gates
+from onnxdtd.operators.products import gate_rank, gates, is_statistic
 from onnxdtd.operators.table import OPERATORS
 
 Array = np.ndarray
@@ -47,24 +48,6 @@ def classifier(
     nodes = [*nodes, node("Reshape", "p rows", "flat"), node("MatMul", "flat w", "y")]
     weights |= {"rows": np.array([-1, size]), "w": normal(size, 3, seed=42, dtype=dtype)}
     return model(nodes, inputs, ["y"], weights, dtype, opset)
-
-
-def relevances(
-    proto: ModelProto, x: Mapping[str, Array], preset: str, keep: Sequence[str] = ("p",), **options: Any
-) -> dict[str, Array]:
-    """The relevance of the inputs that have any and of ``keep``, by name."""
-    compiled = onnxdtd.compile(proto, preset, keep=keep, **options)
-    found = {name.removeprefix("relevance/"): value for name, value in Session(compiled)(**x).items() if "relevance" in name}
-    if "relevance" in found:
-        (name,) = [name for name in x if name not in found][:1] or ["x"]
-        found[name] = found.pop("relevance")
-    return found
-
-
-def refused(name: str, proto: ModelProto, preset: str) -> None:
-    """Relevance does not reach the tensor ``name``."""
-    with pytest.raises(RequestError, match="relevance does not pass"):
-        onnxdtd.compile(proto, preset, keep=[name])
 
 
 # ---- gates -----------------------------------------------------------------------------------------------------------
@@ -251,22 +234,6 @@ def test_quotient(preset):
     refused("b", proto, preset)
 
 
-def test_quotient_of_a_constant_is_refused():
-    """Relevance cannot go to the denominator."""
-    nodes = [node("Exp", "x", "b"), node("Div", "one b", "p")]
-    with pytest.raises(Unsupported, match="divides by a tensor that depends on the input"):
-        onnxdtd.compile(classifier(nodes, {"x": (2, 4)}, {"one": 1.0}))
-
-
-@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient"])
-def test_square_is_refused(preset):
-    """x · x and x x: no factor can be told from the other."""
-    for made in (node("Mul", "h h", "p"), node("MatMul", "h h", "p"), node("Einsum", "h h", "p", equation="ij,ij->ij")):
-        proto = classifier([node("Relu", "x", "h"), made], {"x": (4, 4)})
-        with pytest.raises(Unsupported, match=f"{made.op_type}.*multiplies a tensor by itself"):
-            onnxdtd.compile(proto, preset)
-
-
 # ---- attention -------------------------------------------------------------------------------------------------------
 
 
@@ -433,6 +400,14 @@ def test_norm_by_epsilon(op, shape, axes, vector, attrs, preset, dynamic):
     assert_near(found["x"], x * w / stable * found["p"], 1e-4)  # an output near 0 has lost digits
 
 
+def test_a_length_counts_as_a_constant():
+    """LRP-0 leaves a vector of unit length its relevance, and one of length 0 as well."""
+    proto = classifier([node("LpNormalization", "x", "p", axis=1)], {"x": (2, 4)})
+    x = np.array([[3.0, 0, 0, 4], [0, 0, 0, 0]])
+    found = relevances(proto, {"x": x}, "lrp-0")
+    assert_near(found["x"], found["p"], TIGHT)
+
+
 def test_layer_norm_without_a_shift():
     """β may be left out."""
     proto = classifier([node("LayerNormalization", "x gamma", "p")], {"x": (2, 4)}, {"gamma": normal(4, seed=1)})
@@ -586,3 +561,36 @@ def test_what_is_held():
     producer = {t.name: made for made in bench.nodes for t in made.outputs}
     found = {made.outputs[0].name: gates(made, lambda t: t.name != "c", producer) for made in bench.nodes}
     assert found == {"g": set(), "one": set(), "right": {1}, "left": {0}, "neither": {0}, "quotient": {1}, "sum": set()}
+
+
+STATISTICS = {  # of x [2, 4]: does it tell nothing but how large entries are?
+    "mean |x|": (True, [node("Abs", "x", "s"), node("ReduceMean", "s", "a", axes=[1])]),
+    "length": (True, [node("ReduceL2", "x", "a", axes=[1])]),
+    "length over its mean": (
+        True,
+        [node("ReduceL2", "x", "l", axes=[1]), node("ReduceMean", "l", "m", axes=[0]), node("Div", "l m", "a")],
+    ),
+    "root of a mean of squares": (
+        True,
+        [
+            node("Pow", "x two", "s"),
+            node("ReduceMean", "s", "v", axes=[1]),
+            node("Sqrt", "v", "r"),
+            node("Expand", "r wide", "a"),
+        ],
+    ),
+    "mean": (False, [node("ReduceMean", "x", "a", axes=[1])]),
+    "mean of cubes": (False, [node("Pow", "x three", "s"), node("ReduceMean", "s", "a", axes=[1])]),
+    "sizes of single entries": (False, [node("Abs", "x", "a")]),
+    "mean |x| and x": (False, [node("Abs", "x", "s"), node("ReduceMean", "s", "m", axes=[1]), node("Add", "m x", "a")]),
+    "mixed": (False, [node("Abs", "x", "s"), node("ReduceMean", "s", "m", axes=[1]), node("MatMul", "m one", "a")]),
+}
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_what_is_a_statistic(name):
+    expected, nodes = STATISTICS[name]
+    constants = {"two": np.float32(2), "three": np.float32(3), "wide": np.array([2, 4]), "one": np.ones((1, 1), FLOAT)}
+    bench = Bench(model(nodes, {"x": [2, 4]}, ["a"], constants))
+    producer = {t.name: made for made in bench.nodes for t in made.outputs}
+    assert is_statistic(bench.tensors["a"], lambda t: t.values is None, producer) == expected

@@ -101,6 +101,7 @@ CASES = {
     "Resize": Case("x _ _ s", {"s": ints(2, 4, 5, 5)}, {"mode": "linear"}),
     "BatchNormalization": Case("x g b b g", NORMED),
     "LayerNormalization": Case("x g", {"g": np.ones(3, FLOAT)}),
+    "RMSNormalization": Case("x g", {"g": np.ones(3, FLOAT)}, opset=23),
     "Transpose": Case(attrs={"perm": [0, 2, 1, 3]}),
     "Reshape": Case("x s", {"s": ints(2, -1)}),
     "Squeeze": Case("x a", {"a": ints(1)}, shape=(2, 1, 3)),

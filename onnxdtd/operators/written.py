@@ -1,0 +1,169 @@
+"""What is written in several ways, or in several operators, seen in the one form that the table knows.
+
+The predictor's nodes stay as they are. For planning, x · x is a square, c / x and x⁻ᵖ are reciprocals, cˣ is a power of e, and
+e^(x − m) / Σ e^(x − m) the softmax of x, whatever m is; new tensors between them are nodes of the relevance pass, emitted only
+where somebody reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from onnxdtd.graph.emit import Emit, dims, label
+from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.operators.layer import Active, NotLinear, constant_value, is_float, reduced_axes
+from onnxdtd.operators.table import IN_ORDER, of
+
+Producer: TypeAlias = Mapping[str, Node]
+
+
+def in_one_form(e: Emit, nodes: Sequence[Node], active: Active) -> list[Node]:
+    """The nodes as they are planned on."""
+    producer = {t.name: node for node in nodes for t in node.outputs}
+    found: list[Node] = []
+    for node in nodes:
+        form = FORMS.get(node.op) if of(node).kind is not None else None
+        seen = None
+        if form is not None and is_float(node.outputs[0].dtype) and any(map(active, node.inputs)):
+            with e.within(label(node)):
+                seen = form(e, node, active, producer)
+        found += [node] if seen is None else seen
+    return found
+
+
+def _product(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
+    """x · x; e^x · (1 / Σ e^x)"""
+    x, other = node.inputs
+    if x.name == other.name:
+        return [Node("Pow", node.name, [x, e.constant(np.asarray(2, x.dtype))], node.outputs)]
+    for raised, inverse in ((x, other), (other, x)):
+        giver = producer.get(_before_moves(inverse, producer).name)
+        if giver is not None and giver.op == "Reciprocal":
+            moved = inverse.name != giver.outputs[0].name
+            view = _softmax(node, raised, giver.inputs[0], inverse if moved else None, producer)
+            if view is not None:
+                return view
+    return None
+
+
+def _quotient(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
+    """e^x / Σ e^x; c / x"""
+    a, b = node.inputs
+    if active(a):
+        return _softmax(node, a, b, None, producer)
+    value, alone = constant_value(a), dims(b) == dims(node.outputs[0])
+    if value is not None and alone and bool((value == 1).all()):
+        return [Node("Reciprocal", node.name, [b], node.outputs)]
+    inverse = e("Reciprocal", b, shape=b.shape)
+    return [Node("Reciprocal", node.name, [b], [inverse]), Node("Mul", node.name, [a, inverse], node.outputs)]
+
+
+def _power(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
+    """x⁻ᵖ = 1 / xᵖ; cˣ = e^(x log c)"""
+    x, p = node.inputs
+    value = constant_value(x if active(p) else p)
+    if value is None or not is_float(x.dtype):
+        return None
+    if active(p):
+        if active(x) or not (value > 0).all() or not is_float(p.dtype):
+            return None
+        factor = e.constant(np.asarray(np.log(value.astype(np.float64)), p.dtype))
+        inner = e("Mul", p, factor, shape=node.outputs[0].shape)
+        return [Node("Mul", node.name, [p, factor], [inner]), Node("Exp", node.name, [inner], node.outputs)]
+    if not (value < 0).all():
+        return None
+    if value.size == 1 and value.reshape(()) == -1 and dims(x) == dims(node.outputs[0]):
+        return [Node("Reciprocal", node.name, [x], node.outputs)]
+    exponent = e.constant(np.asarray(-value, x.dtype))
+    raised = e("Pow", x, exponent, shape=node.outputs[0].shape)
+    return [Node("Pow", node.name, [x, exponent], [raised]), Node("Reciprocal", node.name, [raised], node.outputs)]
+
+
+def _difference(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
+    """x − log Σ e^x"""
+    x, lost = node.inputs
+    giver = producer.get(_before_moves(lost, producer).name)
+    if giver is None or giver.op not in ("Log", "ReduceLogSumExp"):
+        return None
+    if giver.op == "Log":
+        total = producer.get(_before_moves(giver.inputs[0], producer).name)
+        inner = None if total is None or total.op != "ReduceSum" else producer.get(total.inputs[0].name)
+        if total is None or inner is None or inner.op != "Exp" or inner.inputs[0].name != x.name:
+            return None
+    elif giver.inputs[0].name != x.name:
+        return None
+    else:
+        total = giver
+    axis = _axis(total, x, lost, producer)
+    return None if axis is None else [_view("LogSoftmax", node, x, axis, producer)]
+
+
+FORMS: dict[str, Callable[[Emit, Node, Active, Producer], list[Node] | None]] = {
+    "Mul": _product,
+    "Div": _quotient,
+    "Pow": _power,
+    "Sub": _difference,
+}
+
+
+def _softmax(node: Node, raised: Tensor, total: Tensor, inverse: Tensor | None, producer: Producer) -> list[Node] | None:
+    """The softmax that a node gives if it divides ``raised`` by ``total``, by way of ``inverse`` where that lies otherwise."""
+    power, giver = producer.get(raised.name), producer.get(_before_moves(total, producer).name)
+    if power is None or giver is None or power.op != "Exp" or giver.op != "ReduceSum":
+        return None
+    axis = _axis(giver, raised, total if inverse is None else inverse, producer)
+    if giver.inputs[0].name != raised.name or axis is None:
+        return None
+    return [_view("Softmax", node, power.inputs[0], axis, producer)]
+
+
+def _view(op: str, node: Node, x: Tensor, axis: int, producer: Producer) -> Node:
+    """A softmax along an axis, which does not change with what is the same for all entries along it."""
+    giver = producer.get(x.name)
+    while giver is not None and giver.op == "Sub" and giver.inputs[0].shape == x.shape and _is_one(giver, axis, producer):
+        x = giver.inputs[0]
+        giver = producer.get(x.name)
+    return Node(op, node.name, [x], node.outputs, {"axis": axis})
+
+
+def _is_one(node: Node, axis: int, producer: Producer) -> bool:
+    """Is what a node subtracts one number for all entries along an axis?"""
+    whole, sizes = dims(node.inputs[0]), dims(_unrepeated(node.inputs[1], producer))
+    if whole is None or sizes is None:
+        return False
+    place = axis - len(whole) + len(sizes)
+    return place < 0 or sizes[place] == 1
+
+
+def _unrepeated(tensor: Tensor, producer: Producer) -> Tensor:
+    """Without the copies along axes that it has."""
+    while (node := producer.get(tensor.name)) is not None and node.op == "Expand":
+        if node.inputs[0].shape is None or tensor.shape is None or len(node.inputs[0].shape) != len(tensor.shape):
+            break
+        tensor = node.inputs[0]
+    return tensor
+
+
+def _before_moves(tensor: Tensor, producer: Producer) -> Tensor:
+    """What a tensor is a copy of, repeated or laid out in another way."""
+    while (node := producer.get(tensor.name)) is not None and (of(node).hands_on == IN_ORDER or node.op == "Expand"):
+        tensor = node.inputs[0]
+    return tensor
+
+
+def _axis(reduced: Node, x: Tensor, result: Tensor, producer: Producer) -> int | None:
+    """The one axis of ``x`` that a reduction of it sums over, if ``result``, what became of that, lies along all others."""
+    if x.shape is None:
+        return None
+    try:
+        axes = reduced_axes(reduced, len(x.shape))
+    except NotLinear:
+        return None
+    result = _unrepeated(result, producer)
+    kept = reduced.outputs[0].name == result.name and bool(reduced.attrs.get("keepdims", 1))
+    expected = [1 if i in axes else size for i, size in enumerate(x.shape)]
+    laid = result.shape is not None and list(result.shape) == expected and None not in expected
+    return axes[0] if len(axes) == 1 and (kept or laid) else None
