@@ -246,13 +246,18 @@ def overwritten(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int
     x, index, updates = node.inputs
     nothing = e.full(0.0, e.shape(updates), first(relevance).dtype)
     yield 0, e(node.op, first(relevance), index, nothing, **node.attrs)
-    read = partial(e, "GatherND") if node.op == "ScatterND" else partial(e, "GatherElements", axis=node.attrs.get("axis", 0))
+    read = reader(e, node)
     written = read(first(relevance), index)
     if not is_one_to_one(node):
         numbers = numbered(e, updates)
         place = e(node.op, e("Expand", e.constant(np.asarray(0)), e.shape(x)), index, numbers, **node.attrs)
         written = e("Where", e.equal(read(place, index), numbers), written, 0.0)
     yield 2, written
+
+
+def reader(e: Emit, node: Node) -> Callable[[Tensor, Tensor], Tensor]:
+    """What reads the entries where a node writes, given the tensor and the index."""
+    return partial(e, "GatherND") if node.op == "ScatterND" else partial(e, "GatherElements", axis=node.attrs.get("axis", 0))
 
 
 def is_one_to_one(node: Node) -> bool:
@@ -274,6 +279,31 @@ def is_one_to_one(node: Node) -> bool:
 OVERWRITTEN = replace(MOVED, flow=overwritten, constants=True)
 enter(replace(OVERWRITTEN, op="ScatterElements", axes=spread.scattered))
 enter(replace(OVERWRITTEN, op="ScatterND", axes=spread.scattered_nd))
+
+
+def extreme_in_place(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """To what is largest, or smallest, of what was there and what falls into one place: the first of these in this order."""
+    (x, index, updates), read, r = node.inputs, reader(e, node), first(relevance)
+    nothing, far = e.constant(np.asarray(0.0, r.dtype)), e.constant(np.asarray(np.inf))
+    best = e(node.op, x, index, updates, **node.attrs)  # the predictor's own, except where half precision has rounded that
+    stays = e("Equal", x, best)
+    yield 0, e("Where", stays, r, nothing)
+    wins, numbers = e("Equal", updates, read(best, index)), e.cast(numbered(e, updates), far.dtype)
+    ranks = e("Where", wins, numbers, far)
+    ahead = e(node.op, e("Expand", far, e.shape(x)), index, ranks, **node.attrs | {"reduction": "min"})
+    written = e("Where", e("Equal", read(ahead, index), ranks), read(e("Where", stays, nothing, r), index), nothing)
+    yield 2, e("Where", wins, written, nothing)
+
+
+def if_it_was(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
+    """Nothing gets smaller."""
+    return nonnegative(node.inputs[0])
+
+
+WON = Operator("", kind=ROUTE, flow=extreme_in_place, keeps_zeros=True, moves=True, constants=True)
+for op, axes in (("ScatterElements", spread.scattered), ("ScatterND", spread.scattered_nd)):
+    enter(replace(WON, op=f"{op}.max", sign=if_it_was, axes=axes))
+    enter(replace(WON, op=f"{op}.min", sign=if_inputs_are, axes=axes))
 
 
 def top(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:

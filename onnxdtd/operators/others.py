@@ -46,8 +46,8 @@ enter(Operator("FeatureVectorizer", axes=spread.concatenated))  # columns side b
 # Entries that are elsewhere than they were
 
 enter(Operator("GridSample", moves=True), "Unique")
-enter(Operator("ScatterElements.mul", axes=spread.scattered, moves=True), "ScatterElements.max", "ScatterElements.min")
-enter(Operator("ScatterND.mul", axes=spread.scattered_nd, moves=True), "ScatterND.max", "ScatterND.min")
+enter(Operator("ScatterElements.mul", axes=spread.scattered, moves=True))
+enter(Operator("ScatterND.mul", axes=spread.scattered_nd, moves=True))
 enter(Operator("NonMaxSuppression", kind=CHOICE, chooses=(0, INTEGERS)))
 
 # Layers whose channels are known

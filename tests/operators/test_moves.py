@@ -17,7 +17,7 @@ from nets import DOUBLE, FLOAT, Bench, Session, integers, model, node, pool_wind
 from onnx import ModelProto, NodeProto, TensorProto
 
 from onnxdtd.operators.pointwise import passes
-from onnxdtd.operators.table import MOVE, OPERATORS, ROUTE, never_negative
+from onnxdtd.operators.table import MOVE, OPERATORS, ROUTE, never_negative, of
 
 PASS = {op for op, entry in OPERATORS.items() if entry.flow is passes}
 DYNAMIC = pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
@@ -310,6 +310,34 @@ def test_of_two_updates_in_one_place_one_is_there(op):
 
 
 @DYNAMIC
+@pytest.mark.parametrize("way", ["max", "min"])
+@pytest.mark.parametrize("op", ["ScatterND", "ScatterElements"])
+def test_the_largest_or_smallest_that_falls_into_one_place(op, way, dynamic):
+    """What was there counts as the first; small integers, so ties are everywhere."""
+    rng, at = np.random.default_rng(0), np.array([0, 2, 2, 0, -1, 0, 2])
+    x, z = integers(rng, 4, 3, low=-1, high=1), integers(rng, 7, 3, low=-2, high=2)
+    index = at[:, None] if op == "ScatterND" else np.tile(at[:, None], (1, 3))
+    shapes = {"x": ["a", "b"], "z": ["c", "b"]} if dynamic else {"x": x.shape, "z": z.shape}
+    proto = model([node(op, "x i z", "y", reduction=way)], shapes, ["y"], {"i": index}, opset=18)
+    bench = Bench(proto)
+    pairs = dict(of(bench.nodes[0]).flow(bench.e, bench.nodes[0], [bench.input("R", bench.tensors["y"])]))
+    sent = np.arange(1, 13, dtype=FLOAT).reshape(4, 3)
+    found = bench.session({"to x": pairs[0], "to z": pairs[2]})(x=x, z=z, R=sent)
+    to_x, to_z = np.zeros_like(x), np.zeros_like(z)
+    for i, j in np.ndindex(4, 3):
+        rows = [k for k in range(7) if at[k] % 4 == i]
+        stack = np.array([x[i, j], *z[rows, j]])
+        best = stack.argmax() if way == "max" else stack.argmin()
+        assert found["y"][i, j] == stack[best]
+        if best:
+            to_z[rows[best - 1], j] = sent[i, j]
+        else:
+            to_x[i, j] = sent[i, j]
+    np.testing.assert_array_equal(found["to x"], to_x)
+    np.testing.assert_array_equal(found["to z"], to_z)
+
+
+@DYNAMIC
 @pytest.mark.parametrize("attrs", [{}, {"axis": 1}, {"axis": 0, "largest": 0}, {"axis": -1, "sorted": 0}], ids=str)
 def test_top(attrs, dynamic):
     """The k-th entry takes the relevance of the k-th largest."""
@@ -480,6 +508,7 @@ def test_every_operator_is_tested():
     kinds = {kind: {op for op, entry in OPERATORS.items() if entry.kind == kind} for kind in (MOVE, ROUTE)}
     assert kinds[MOVE] == {move.op for move in MOVES} | {"Where", "TopK"}
     routes = {"MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Max", "Min"}
+    routes |= {f"{op}.{way}" for op in ("ScatterElements", "ScatterND") for way in ("max", "min")}
     assert kinds[ROUTE] == routes | {"ReduceLogSumExp"}  # which is tested among reductions
 
 

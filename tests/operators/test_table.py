@@ -114,6 +114,8 @@ CASES = {
     "GatherND": Case("x i", {"i": ints(2, 0, 0, 0).reshape(2, 2, 1)}, {"batch_dims": 1}),
     "GatherElements": Case("x i", {"i": np.tile(ints(1, 0), (2, 4, 3, 1))}, {"axis": 3}),
     "ScatterElements": Case("x i u", SCATTER, {"axis": 3}),
+    **{f"ScatterElements.{way}": Case("x i u", SCATTER, {"axis": 3, "reduction": way}) for way in ("max", "min")},
+    **{f"ScatterND.{way}": Case("x i u", SCATTER_ND, {"reduction": way}) for way in ("max", "min")},
     "ScatterElements.add": Case("x i u", SCATTER, {"axis": 3, "reduction": "add"}),
     "ScatterND": Case("x i u", SCATTER_ND),
     "ScatterND.add": Case("x i u", SCATTER_ND, {"reduction": "add"}),
