@@ -5,12 +5,14 @@ Exporters write x[:, 2:6] = u and x[range(n), i] with an index that has a column
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 
 from onnxdtd.graph.emit import dims
-from onnxdtd.graph.tensors import Tensor
+from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.axes import Axes
-from onnxdtd.operators.factors import number
+from onnxdtd.operators.factors import Size, number, product
 from onnxdtd.operators.layer import constant_value
 
 
@@ -27,6 +29,38 @@ def counting(axes: Axes, index: Tensor) -> dict[int, int]:
     else:
         found = [_counts(axes, index)] if sizes is not None and sizes[-1] == 1 else []
     return {column: axis for column, axis in enumerate(found) if axis is not None}
+
+
+def rows(axes: Axes, index: Tensor, inner: Size) -> int | None:
+    """The axis along which ``index`` counts blocks of ``inner`` entries and leaves none of them.
+
+    It is i + inner · (0, 1, 2 ...), where i is that of the largest of ``inner`` entries, or a remainder.
+    """
+    total = _maker(index)
+    for own, start in [] if total.op != "Add" else [total.inputs, total.inputs[::-1]]:
+        starts = _maker(start)
+        for count, step in [] if starts.op != "Mul" else [starts.inputs, starts.inputs[::-1]]:
+            axis, ranks = _counts(axes, count), [len(dims(t) or ()) for t in (index, count)]
+            if axis is not None and axes.values(step) == [inner] and _within(axes, own, inner):
+                return axis + ranks[0] - ranks[1]
+    return None
+
+
+def _within(axes: Axes, tensor: Tensor, size: Size) -> bool:
+    """Is it known that all entries are from 0 to ``size`` − 1?"""
+    node = _maker(tensor)
+    while node.op in ("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"):
+        node = _maker(node.inputs[0])
+    if node.op == "Mod":
+        return not node.attrs.get("fmod") and axes.values(node.inputs[1]) == [size]
+    entries = axes.entries(node.inputs[0]) if node.op in ("ArgMax", "ArgMin") else None
+    entry = entries[node.attrs.get("axis", 0)] if entries else None
+    return entry is not None and size == (product(entry) if isinstance(entry, tuple) else (Fraction(entry), frozenset()))
+
+
+def _maker(tensor: Tensor) -> Node:
+    """The node that gives a tensor."""
+    return Node("", "", [], []) if tensor.producer is None else tensor.producer
 
 
 def _along(values: np.ndarray) -> int | None:

@@ -13,7 +13,7 @@ from onnxdtd.operators.axes import Axes, Entry
 from onnxdtd.operators.equations import spelled
 from onnxdtd.operators.factors import Axis, product, size_of
 from onnxdtd.operators.layer import NotLinear, constant_value, optional, reduced_axes
-from onnxdtd.operators.positions import counting
+from onnxdtd.operators.positions import counting, rows
 from onnxdtd.operators.sizes import Values
 from onnxdtd.operators.table import CONSTANT, Operator, Spread, of
 
@@ -352,7 +352,13 @@ def gathered(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     if data is None or numbers is None:
         return [None]
     axis = node.attrs.get("axis", 0) % len(data)
-    axes.mix(node, data[axis])
+    entry = data[axis]
+    place = rows(axes, node.inputs[1], product(entry[1:])) if isinstance(entry, tuple) and len(entry) > 1 else None
+    if place is not None and isinstance(entry, tuple):
+        numbers[place] = _one(axes, node, entry[:1], numbers[place])
+        axes.mix(node, entry[1:])
+    else:
+        axes.mix(node, entry)
     return [[*data[:axis], *numbers, *data[axis + 1 :]]]
 
 

@@ -47,6 +47,17 @@ PICKED = [  # m[range(n), argmax(u)] of m [n, 2, 2]
     node("Concat", "c0 c1", "index", axis=-1),
     node("GatherND", "m index", "z"),
 ]
+ROWS = [  # the same, as m.reshape(2 n, 2)[2 range(n) + argmax(u)]
+    node("Reshape", "h square", "m"),
+    node("Reshape", "m flat", "f"),
+    node("ArgMax", "u", "best", axis=1, keepdims=0),
+    *COUNT,
+    node("Shape", "m", "lengths"),
+    node("Gather", "lengths unit", "length"),
+    node("Mul", "range length", "starts"),
+    node("Add", "best starts", "index"),
+    node("Gather", "f index", "z"),
+]
 BATCHED = [*PICKED[:2], node("Unsqueeze", "best last", "index"), node("GatherND", "m index", "z", batch_dims=1)]
 ELEMENTS = [node("TopK", "u two", "values at", axis=1), node("GatherElements", "h at", "z", axis=1)]
 INTO = [
@@ -55,13 +66,13 @@ INTO = [
     node("Expand", "nothing whole", "empty"),
     node("ScatterElements", "empty at values", "z", axis=1, reduction="add"),
 ]
-NETS = {"torchscript": TORCHSCRIPT, "dynamo": DYNAMO, "added": ADDED, "picked": PICKED, "batched": BATCHED}
+NETS = {"torchscript": TORCHSCRIPT, "dynamo": DYNAMO, "added": ADDED, "picked": PICKED, "rows": ROWS, "batched": BATCHED}
 NETS |= {"elements": ELEMENTS, "into": INTO}
 
 
 def net(middle: Sequence[NodeProto], size: int | str, **more: Any) -> ModelProto:
     """x -> h [n, 4] and u [n, 2] -> ``middle`` -> z -> three classes."""
-    last = 2 if middle in (PICKED, BATCHED, ELEMENTS) else 4
+    last = 2 if middle[-1].op_type == "Gather" or middle in (PICKED, ROWS, BATCHED, ELEMENTS) else 4
     weights = {"a": normal(3, 4, seed=1), "b": normal(3, 2, seed=2), "c": normal(last, 3, seed=3)}
     numbers = {
         "zero": np.array(0),
@@ -72,7 +83,7 @@ def net(middle: Sequence[NodeProto], size: int | str, **more: Any) -> ModelProto
         "upright": [-1, 1],
         "columns": [1, 2],
     }
-    numbers |= {"below": [[1], [2]], "square": [-1, 2, 2], "nothing": np.zeros(1)} | more
+    numbers |= {"below": [[1], [2]], "square": [-1, 2, 2], "flat": [-1, 2], "nothing": np.zeros(1)} | more
     nodes = [
         node("MatMul", "x a", "a0"),
         node("Relu", "a0", "h"),
@@ -114,6 +125,13 @@ def test_an_index_that_is_constant(rows):
         return
     with pytest.raises(ModelError, match="no samples"):
         onnxdtd.compile(proto, "gradient")
+
+
+def test_rows_that_nothing_keeps_within_their_sample():
+    """One behind what is largest may be that of the next sample."""
+    nodes = [*ROWS[:-2], node("Add", "best unit", "next"), node("Add", "next starts", "index"), ROWS[-1]]
+    with pytest.raises(ModelError, match=r"'z_node' \(Gather\) mixes them"):
+        onnxdtd.compile(net(nodes, "n"), "gradient")
 
 
 def test_a_range_that_starts_elsewhere_is_not_that_of_the_samples():
