@@ -130,6 +130,9 @@ def _print_plan(model: Path, found: dict[str, Any]) -> None:
         f"multiply-adds per sample: prediction {predict:,}, explanation {explain:,} more "
         f"({(predict + explain) / max(predict, 1):.1f} x in all)"
     )
+    for offer in found["outputs"]:
+        along = f" ({', '.join(offer['axes'])})" if offer["axes"] else ""
+        out.print(f"can be explained: {offer['scores']}{along}, also with {' or '.join(offer['ways'])}", markup=False)
     for key in ("output", "logits", "stepped_back", "labels", "changes"):
         if known := found[key]:
             value = known if isinstance(known, str) else listed(known) if key == "labels" else ", ".join(known)

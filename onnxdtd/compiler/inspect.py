@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.cost import explanation, multiply_adds
 from onnxdtd.compiler.prepared import Prepared
+from onnxdtd.compiler.raster import Undecided
 from onnxdtd.compiler.steps import Step
+from onnxdtd.contract import SCORE
+from onnxdtd.errors import RequestError
 from onnxdtd.graph.files import ModelLike
 from onnxdtd.request import Request
 
@@ -20,22 +24,36 @@ def inspect(model: ModelLike, request: Request | None = None) -> dict[str, Any]:
         request: the options of ``onnxdtd.compile``.
 
     Returns:
-        What ``onnxdtd inspect --json`` prints, apart from the name of the model: ``inputs``, ``output``, ``logits``, the nodes
+        What ``onnxdtd inspect --json`` prints, apart from the name of the model: ``inputs``, ``outputs`` that can be explained
+        (what lies along the axes of their scores, and the ``ways`` to choose among these), ``output``, ``logits``, the nodes
         ``stepped_back`` over, ``labels``, ``changes``, ``notes``, ``preset``, ``multiply_adds`` for one sample, and ``steps``.
+        Where there are several positions and none is said, that of a weighted sum of all, and a note.
 
     Raises:
         Unsupported: nodes without a propagation rule; OnnxdtdError: see ``onnxdtd.errors``.
     """
-    job = prepare(model, request or Request())
+    request, notes = request or Request(), list[str]()
+    try:
+        job = prepare(model, request)
+    except Undecided as error:
+        notes = [str(error)]
+        try:
+            job = prepare(model, replace(request, target=SCORE))
+        except RequestError:  # of several outputs
+            raise error from None
     steps = [_row(job, step) for step in job.plan.steps]
     return {
         "inputs": [{"name": t.name, "shape": [str(d) for d in t.shape or []]} for t in job.plan.inputs],
+        "outputs": [
+            {"output": name, "scores": raster.name, "axes": raster.axes, "ways": raster.ways()}
+            for name, raster in job.plan.offered
+        ],
         "output": job.plan.output,
         "logits": job.plan.logits.name,
         "stepped_back": [node.op for node in job.plan.stepped_back],
         "labels": job.labels.shown(),
         "changes": job.changes,
-        "notes": job.plan.notes,
+        "notes": notes + job.plan.notes,
         "preset": job.request.preset,
         "multiply_adds": {key: sum(row[key] for row in steps) for key in ("prediction", "explanation")},
         "steps": steps,

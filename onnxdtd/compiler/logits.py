@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnxdtd.compiler.facts import Facts
-from onnxdtd.compiler.raster import Raster, raster, shape_text
+from onnxdtd.compiler.raster import Raster, Undecided, raster, shape_text
 from onnxdtd.compiler.samples import Samples
 from onnxdtd.contract import SCORE
 from onnxdtd.errors import ModelError, RequestError, suggestion
@@ -32,6 +32,7 @@ class Origin:
     stepped_back: list[Node]
     samples: Samples
     raster: Raster
+    offered: Sequence[Origin] = ()  # all outputs that can be explained, where this is the one that was chosen
 
 
 def origin(
@@ -44,10 +45,11 @@ def origin(
     """Where relevance starts; ``follow`` finds the samples on the way to an output and its logits."""
     candidates = _candidates(graph, request.output, facts)
     starts = [start for t in candidates if (start := _start(t, facts, producer, follow)) is not None]
-    found = _chosen([start for start in starts if not start.samples.merged], request)
+    offered = [start for start in starts if not start.samples.merged]
+    found = _chosen(offered, request)
     labelled = {start.logits.name for start in found.values() if any(head.chooses for head in heads(start.stepped_back))}
     if len(found) == 1 or len(labelled) == 1:
-        return found[next(iter(labelled or found))]
+        return replace(found[next(iter(labelled or found))], offered=offered)
     if not found:
         shapes = "; ".join(f"{t.name} {shape_text(t)}" for t in candidates)
         merged = [f"; {s.output!r} has samples and positions on one axis: export it with an axis for each" for s in starts[:1]]
@@ -90,14 +92,16 @@ def _start(
 def _chosen(starts: Sequence[Origin], request: Request) -> dict[str, Origin]:
     """Those that ``request`` may mean, by their logits: with one position for each sample, unless it asks for another.
 
-    Raises ``RequestError`` where all have several positions and it asks for none.
+    Raises ``Undecided`` where all have several positions and it asks for none.
     """
     asks = request.position is not None or isinstance(request.target, tuple)
     if request.target != SCORE:
         starts = [start for start in starts if start.raster.several == asks] or starts
     starts = [start for start in starts if start.samples.doubt is None] or starts[:1]
-    if starts and not asks and request.target != SCORE and starts[0].raster.several:
-        raise RequestError("; ".join(start.raster.choices() for start in starts))
+    if starts and all(start.raster.leaves_open(request) for start in starts):
+        which = "choose one of several outputs with --output, and an entry of it: " if len(starts) > 1 else ""
+        raise Undecided(which + "; ".join(start.raster.choices() for start in starts))
+    starts = [start for start in starts if not start.raster.leaves_open(request)]
     found = {start.logits.name: start for start in reversed(starts)}
     # Of outputs from the same logits, one that steps back knows more of them: a sigmoid makes two classes of one.
     return found | {start.logits.name: start for start in reversed(starts) if start.stepped_back}

@@ -41,6 +41,7 @@ class Plan:
     ]  # what the caller ought to know: entries of a rule file that fit nothing, first layers by weights alone, ...
     samples: Samples
     raster: Raster
+    offered: Sequence[tuple[str, Raster]]  # the outputs that can be explained, and what lies along their axes
     preset: str
     by_weights: list[str]  # first layers that share relevance out by their weights alone
 
@@ -109,6 +110,7 @@ def plan(
         notes,
         start.samples,
         start.raster,
+        [(each.output, each.raster) for each in start.offered],
         preset.name,
         by_weights(steps),
     )

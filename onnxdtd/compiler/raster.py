@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,16 @@ from onnxdtd.contract import SCORE
 from onnxdtd.errors import RequestError
 from onnxdtd.graph.emit import dims, known
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.labels import Index
+from onnxdtd.labels import INTEGER, Index
 from onnxdtd.operators.factors import Axis, parts
 from onnxdtd.operators.heads import is_transparent
 from onnxdtd.operators.layer import is_float
 from onnxdtd.operators.table import of
 from onnxdtd.request import Request
+
+
+class Undecided(RequestError):
+    """There are several positions, and nobody has said which one is meant."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ class Raster:
         Raises ``RequestError`` where there is no such entry, or where several positions are left open.
         """
         target, position = request.target, request.position
+        if position is None and self._is_entry(target):
+            target = (int(str(target)),)
         if target == SCORE:
             if position is not None or request.contrast:
                 raise RequestError("--target score: the input says what counts; leave out --position and --contrast")
@@ -102,13 +109,23 @@ class Raster:
                 raise RequestError(f"--target {words(target)}: says the position as well; leave out --position")
             return self._taken_apart(request, target, binary)
         if position is None and self.several:
-            raise RequestError(self.choices())
+            raise Undecided(self.choices())
         if position is None:
             return request
         if not self.positions or not self.known:
             reason = f"{self.name} has a row of scores for each sample" if self.row else self.choices()
             raise RequestError(f"--position {words(position)}: {reason}")
         return replace(request, position=self._checked("--position", position, self.positions))
+
+    def leaves_open(self, request: Request) -> bool:
+        """Does a request not say which of several positions it means?"""
+        said = request.position is not None or isinstance(request.target, tuple) or request.target == SCORE
+        return self.several and not said and not self._is_entry(request.target)
+
+    def _is_entry(self, target: Any) -> bool:
+        """Is it the number of an entry, where there is only one axis of them, which has no classes?"""
+        number = isinstance(target, int) or (isinstance(target, str) and INTEGER.fullmatch(target) is not None)
+        return self.several and len(self._wide(self.own)) == 1 and number
 
     def at(self, request: Request) -> dict[int, int]:
         """The position that a request which was ``asked`` means, by the axes of the logits."""
@@ -138,10 +155,10 @@ class Raster:
 
     def _checked(self, option: str, given: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
         """An index of some axes, of which those with one entry may be left out."""
-        wide = [i for i in axes if self._sizes[i] != 1]
+        wide = self._wide(axes)
         asked = axes if len(given) == len(axes) else wide
         if len(given) != len(asked):
-            raise RequestError(f"{option} {words(given)}: give an index of {self._sized(wide or axes)} of {self.name}")
+            raise RequestError(f"{option} {words(given)}: give an index of {self._sized(wide)} of {self.name}")
         found = dict(zip(asked, given, strict=True))
         for axis, i in found.items():
             size = self._sizes[axis]
@@ -152,7 +169,7 @@ class Raster:
 
     def choices(self) -> str:
         """What can be asked for, in words."""
-        own, positions = ([i for i in axes if self._sizes[i] != 1] for axes in (self.own, self.positions))
+        own, positions = (self._wide(axes) for axes in (self.own, self.positions))
         ways = f"--target {self._any(own)} (an index of {self._sized(own)}) for one of its entries, or --target score for any "
         ways += "weighted sum of them"
         if not self.known:
@@ -161,6 +178,16 @@ class Raster:
         each = f"scores of {self._sizes[classes[0]] or 'the'} classes (axis {classes[0]})" if classes else "a score"
         there = f"{self.name} has {each} at each position along {self._sized(positions)}"
         return f"{there}: give --position {self._any(positions)} for what it says there, {ways}"
+
+    def ways(self) -> list[str]:
+        """The options that choose what is explained, with indices for examples; without one it is the arg-max of a row."""
+        own, positions = (self._wide(axes) for axes in (self.own, self.positions))
+        there = [f"--position {self._any(positions)}"] if positions and self.known else []
+        return [*there, f"--target {self._any(own)}", f"--target {SCORE}"]
+
+    def _wide(self, axes: Sequence[int]) -> list[int]:
+        """Those with more than one entry, if any has."""
+        return [i for i in axes if self._sizes[i] != 1] or [*axes]
 
     @property
     def name(self) -> str:

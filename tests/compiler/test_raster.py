@@ -190,6 +190,42 @@ def test_what_lies_along_the_axes(name: str) -> None:
     assert prepare(ends_in(nodes), Request(preset="gradient", target="score")).plan.raster.axes == axes.split()
 
 
+def test_inspect_says_what_can_be_explained() -> None:
+    """Also of a model that is refused until somebody says which position is meant."""
+    found = onnxdtd.inspect(ends_in(READ["a softmax over time"][0]))
+    ways = ["--position 1", "--target 2,1", "--target score"]
+    assert found["outputs"] == [
+        {"output": "y", "scores": "'y' [n, 4, 3]", "axes": ["samples", "classes", "positions"], "ways": ways}
+    ]
+    assert found["notes"][0].startswith("'y' [n, 4, 3] has scores of 4 classes (axis 1) at each position along axis 2")
+    for way in ways:
+        option, value = way.removeprefix("--").split()
+        onnxdtd.compile(ends_in(READ["a softmax over time"][0]), "gradient", **{option: value})
+
+
+@pytest.mark.parametrize("target", [2, "2", (2,) * 2])
+def test_a_number_is_an_entry_where_there_is_one_axis(target: Any) -> None:
+    """An axis of one entry does not count, but may be said."""
+    proto = ends_in(READ["one score a moment"][0])
+    explained = onnxdtd.Explainer(onnxdtd.compile(proto, "gradient", target=(2, 0) if isinstance(target, tuple) else target))
+    found = explained(X)
+    np.testing.assert_allclose(found.logit, found.outputs["z"][:, 2, 0], rtol=1e-6)
+    assert explained.labels[0] == "position 2,0"
+
+
+def test_several_outputs_with_positions() -> None:
+    nodes, _ = READ["as many classes as moments"]
+    proto = model([*BODY, *nodes, node("ReduceMax", "r", "m", axes=[1])], {"x": ["n", 2, 6]}, ["z", "m"], WEIGHTS | MORE)
+    for options, message in (
+        ({}, "choose one of several outputs with --output, and an entry of it: 'z'"),
+        ({"position": 1}, "choose one"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            onnxdtd.inspect(proto, Request(**options))
+    both = onnxdtd.inspect(proto, Request(output="z", position=1, preset="gradient"))
+    assert [entry["output"] for entry in both["outputs"]] == ["z"]
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("as many classes as moments", {}, "'z' [n, 4, 4] has scores of 4 classes (axis 2) at each position along axis 1 (0 to 3): "
      "give --position 2 for what it says there, --target 2,2 (an index of axes 1 (0 to 3) and 2 (0 to 3)) for one of its "
