@@ -63,6 +63,8 @@ def _has_scores(tensor: Tensor, made: Plan) -> bool:
     sizes, count = dims(tensor), classes(made)
     if not is_float(tensor.dtype):
         return False
+    if not made.raster.row:
+        return tensor.name == made.raster.shown.name
     walked = step_back(tensor, made.producer, made.active)[1]
     if is_binary(made) and (sizes is None or len(sizes) < 2 or sizes[1] == 1):
         return any(head.one for head in heads(walked))

@@ -91,7 +91,8 @@ class Presenter:
             predicted = max(scores, key=lambda index: scores[index])
         fixed = metadata["target"]
         asked = int(self.labels.count == 2) if isinstance(fixed, list) else fixed if isinstance(fixed, int) else target
-        chosen = None if self.explainer.weights else predicted if asked is None else asked
+        alone = 0 if self.labels.where and self.labels.count == 1 else predicted
+        chosen = None if self.explainer.weights else alone if asked is None else asked
         start, plain = explanation.kept.get(metadata["logits"]), not metadata["contrast"]
         logit = None if start is None else float(self._row(start).sum(dtype=np.float64))
         if explanation.logit is not None:

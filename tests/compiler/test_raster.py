@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from nets import assert_near, eighths, model, node
+from nets import assert_near, eighths, model, node, run
 from pairs import in_turn
 
 import onnxdtd
 from onnxdtd.compiler.compile import prepare
+from onnxdtd.data.read import Sample
 from onnxdtd.errors import RequestError
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
+from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.verify import verify
 
 RNG = np.random.default_rng(8)
@@ -264,3 +266,31 @@ def test_verify_knows_what_is_explained(layout: str, options: dict[str, Any], tm
     report = verify(compiled, source)
     assert report.passed, [check for check in report.checks if check.passed is False]
     assert {"score", "samples", "balance"} <= {check.name for check in report.checks if check.passed}
+
+
+@pytest.mark.parametrize(
+    ("layout", "options", "label"),
+    [
+        ("a softmax", {"position": T}, "class {} at position 2"),
+        ("time first", {"position": T, "labels": ["ah", "oh", "uh"]}, "{} at position 2"),
+        ("sigmoids", {"target": (2, T)}, "class 2 at position 0,2"),
+    ],
+)
+def test_what_is_said_of_a_sample(layout: str, options: dict[str, Any], label: str) -> None:
+    """Predicted is what the model says at the position that is explained."""
+    result, _ = Presenter(explainer(layout, "lrp-epsilon", **options)).explain(Sample("s", X[1]))
+    (scores,) = run(net(layout), x=X[1:2]).values()
+    there = np.take(scores, T, {"a softmax": 1, "time first": 0, "sigmoids": 3}[layout]).ravel()
+    best = int(there.argmax())
+    assert (result.predicted, result.score) == (best, pytest.approx(there[best]))
+    assert result.target_label == label.format(options.get("labels", range(3))[best])
+
+
+def test_what_is_said_of_a_weighted_sum() -> None:
+    """Coefficients lie beside the other inputs of a sample."""
+    asked = explainer("a softmax", "lrp-epsilon", target="score")
+    result, _ = Presenter(asked).explain(Sample("s", X[1], others={"score": np.ones([4, 3], np.float32)}))
+    assert (result.predicted, result.target, result.target_label) == (None, None, "Σ c z")
+    for give, message in ((lambda: asked(X), "give score="), (lambda: twin("gradient")(X, score=X), "takes no coefficients")):
+        with pytest.raises(RequestError, match=message):
+            give()
