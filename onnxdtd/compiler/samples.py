@@ -184,8 +184,9 @@ def _along(axes: Axes, held: Sequence[Axis]) -> int:
     """The axis of logits that has the samples: the first that is an axis of an input and that nothing mixes, if possible one
     whose entries no constants tell apart; the one in front where there is none.
     """
-    front = [(0, whole(factor)) for axis in held[:1] if not parts(axis) for factor in axis]
-    own = [*front, *((i, factor) for i, axis in enumerate(held) if len(parts(axis)) == 1 for factor in parts(axis))]
+    single = [(i, whole(factor)) for i, axis in enumerate(held) if not parts(axis) for factor in axis]
+    wide = [(i, factor) for i, axis in enumerate(held) if len(parts(axis)) == 1 for factor in parts(axis)]
+    own = [*(pair for pair in single if pair[0] == 0), *wide, *single]
     clean = [(i, factor) for i, factor in own if factor.mixed is None and _is_input(axes, factor)]
     clean.sort(key=lambda pair: len(held) > 2 and pair[1].told is not None)
     return clean[0][0] if clean else 0

@@ -278,7 +278,7 @@ def test_verify_knows_what_is_explained(layout: str, options: dict[str, Any], tm
 )
 def test_what_is_said_of_a_sample(layout: str, options: dict[str, Any], label: str) -> None:
     """Predicted is what the model says at the position that is explained."""
-    result, _ = Presenter(explainer(layout, "lrp-epsilon", **options)).explain(Sample("s", X[1]))
+    result, *_ = Presenter(explainer(layout, "lrp-epsilon", **options)).explain(Sample("s", X[1]))
     (scores,) = run(net(layout), x=X[1:2]).values()
     there = np.take(scores, T, {"a softmax": 1, "time first": 0, "sigmoids": 3}[layout]).ravel()
     best = int(there.argmax())
@@ -289,8 +289,19 @@ def test_what_is_said_of_a_sample(layout: str, options: dict[str, Any], label: s
 def test_what_is_said_of_a_weighted_sum() -> None:
     """Coefficients lie beside the other inputs of a sample."""
     asked = explainer("a softmax", "lrp-epsilon", target="score")
-    result, _ = Presenter(asked).explain(Sample("s", X[1], others={"score": np.ones([4, 3], np.float32)}))
+    result, *_ = Presenter(asked).explain(Sample("s", X[1], others={"score": np.ones([4, 3], np.float32)}))
     assert (result.predicted, result.target, result.target_label) == (None, None, "Σ c z")
     for give, message in ((lambda: asked(X), "give score="), (lambda: twin("gradient")(X, score=X), "takes no coefficients")):
         with pytest.raises(RequestError, match=message):
             give()
+
+
+def test_a_position_is_measured(tmp_path: Path) -> None:
+    """The classes of the data are those at the position."""
+    onnx.save(net("time first"), tmp_path / "net.onnx")
+    (scores,) = run(net("time first"), x=X).values()
+    np.savez(tmp_path / "data.npz", x=X, label=scores[T].argmax(1))
+    request, data = Request(position=T), tmp_path / "data.npz"
+    found = onnxdtd.evaluate([tmp_path / "net.onnx"], data, request, presets=["lrp-epsilon"])["models"][0]
+    assert (found["accuracy"], found["scores"]) == (1, 3)
+    assert onnxdtd.audit(tmp_path / "net.onnx", data, request, presets=["dtd"], neurons=2)["classes"] == 3

@@ -35,7 +35,8 @@ XS = eighths(RNG, 5, 4, 6)
 
 def found(proto: onnx.ModelProto) -> Samples:
     """The samples of a planned model."""
-    return prepare(proto, Request(preset="gradient")).plan.samples
+    asked = Request(preset="gradient", target="score" if len(proto.graph.output[0].type.tensor_type.shape.dim) > 2 else None)
+    return prepare(proto, asked).plan.samples
 
 
 def net(nodes: Sequence[onnx.NodeProto], weights: Weights, output: str = "y", **inputs: Any) -> onnx.ModelProto:
@@ -71,6 +72,7 @@ def dense(*shape: int | str, classes: int = 3, head: Sequence[onnx.NodeProto] = 
 
 
 MEAN = [node("MatMul", "x w", "h"), node("ReduceMean", "h", "y", axes=[0], keepdims=0)]
+TURNED = [node("Conv", "x k", "c"), node("Transpose", "c", "y", perm=[2, 0, 1])]
 BAG = [node("MatMul", "x w", "h"), node("ReduceMean", "h", "y", axes=[0], keepdims=1)]
 TWO = [node("ReduceMean", "a", "m", axes=[0], keepdims=0), node("Concat", "m b", "c", axis=1), node("MatMul", "c w", "y")]
 SQUEEZED = [node("Squeeze", "z one", "y")]
@@ -93,6 +95,8 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, int | None], Any
         lambda: net([node("Mul", "x w", "m"), node("Relu", "m", "y")], {"w": eighths(RNG, 3)}, x=[3]), {"x": None}, 1, False
     ),
     "time first": (lambda: net(MEAN, {"w": eighths(RNG, 6, 3)}, x=[5, 4, 6]), {"x": 1}, 4, False),
+    "time first, and only there": (lambda: net(TURNED, {"k": eighths(RNG, 3, 6, 2)}, x=["n", 6, 5]), {"x": 0}, "n", False),
+    "the same with a batch of 1": (lambda: net(TURNED, {"k": eighths(RNG, 3, 6, 2)}, x=[1, 6, 5]), {"x": 0}, 1, False),
     "features first": (
         lambda: net([node("Transpose", "x", "t"), node("MatMul", "t w", "y")], {"w": eighths(RNG, 6, 3)}, x=[6, "n"]),
         {"x": 1}, "n", False,

@@ -157,7 +157,12 @@ class Network:
     def __init__(self, job: Planned, model: ModelLike, request: Request, sources: Sequence[Tensor]):
         self.logits = job.plan.logits
         plain = Request(
-            preset="gradient", output=job.plan.output, contrast=request.contrast, allow=request.allow, explain=request.explain
+            preset="gradient",
+            output=job.plan.output,
+            position=request.position,
+            contrast=request.contrast,
+            allow=request.allow,
+            explain=request.explain,
         )
         seeded = build(prepare(model, replace(plain, target="input", keep=[self.logits.name])), in_place=True)
         self._explainer = Explainer(seeded, folder=folder(job), threads=1)
