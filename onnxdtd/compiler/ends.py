@@ -69,7 +69,7 @@ def _back(e: Emit, link: Link, relevance: Relevance) -> Iterator[tuple[int, Tens
     """By position, the relevance of the inputs of a link."""
     node, r = link.node, first(relevance) if relevance[0] is not None else None
     if link.sums and r is not None:
-        yield 0, e("Mul", e("ReduceSum", r, [-1], keepdims=1), node.inputs[0])
+        yield 0, e("ReduceSum", r, [-1], keepdims=1)
     elif link.lookup is not None and link.lookup.summed and r is not None:
         yield link.at[0], e("ReduceSum", r, link.lookup.summed, keepdims=0)
     elif link.aligned and r is not None:

@@ -168,6 +168,15 @@ def opened(path: Path) -> Iterator[Any]:
         raise RequestError(f"{path}: not a readable numpy file ({reason[0]})") from None
 
 
+@contextmanager
+def named(path: Path) -> Iterator[dict[str, np.ndarray]]:
+    """The arrays in a ``.json`` file, by name, as tokenizers give them. Raises ``RequestError`` where there are none."""
+    try:
+        yield {name: np.asarray(values) for name, values in json.loads(path.read_text(encoding="utf-8-sig")).items()}
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise RequestError(f"{path}: no arrays can be read from it ({error})") from None
+
+
 def _chosen(archive: Mapping[str, np.ndarray], path: Path, input_name: str) -> np.ndarray:
     """The array named like the input, or like inputs usually are, or the only one."""
     names = list(archive)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxdtd.data.forms import Form, Shape, recorded
-from onnxdtd.data.read import Layout, Sample, batched, opened, samples, scaled
+from onnxdtd.data.read import Layout, Sample, batched, named, opened, samples, scaled
 from onnxdtd.errors import RequestError
 from onnxdtd.runtime.explainer import Explainer
 
@@ -64,7 +64,7 @@ class Feeding:
 
     def rows(self, file: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """Each sample in a file, its name and its values by input; several inputs come from an ``.npz`` that has an array for
-        each. Raises ``RequestError``.
+        each, or a ``.json`` that has a list for each. Raises ``RequestError``.
         """
         if len(self.inputs) == 1:
             (only,) = self.inputs
@@ -86,11 +86,11 @@ class Feeding:
     def _arrays(self, file: Path) -> dict[str, np.ndarray]:
         """An array [n, ...] for each input, as it is stored."""
         names = ", ".join(self.inputs)
-        if file.suffix.lower() != ".npz":
+        if file.suffix.lower() not in (".npz", ".json"):
             raise RequestError(f"{file}: the model has several inputs; give an .npz with an array for each, {names}")
         found = {}
-        with opened(file) as archive:
-            missing = [name for name in self.inputs if name not in archive.files]
+        with opened(file) if file.suffix.lower() == ".npz" else named(file) as archive:
+            missing = [name for name in self.inputs if name not in archive]
             if missing:
                 raise RequestError(f"{file}: has no array {', '.join(map(repr, missing))}; the model takes {names}")
             for name, form in ((name, self.forms[name]) for name in self.inputs):

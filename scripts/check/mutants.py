@@ -66,6 +66,30 @@ class Outcome:
 
 FAULTS = [
     Fault(
+        "the first of what an id looks up for all of it",
+        "compiler/ends",
+        "_back",
+        'e("ReduceSum", r, link.lookup.summed, keepdims=0)',
+        'e("ReduceMax", r, link.lookup.summed, keepdims=0)',
+        "compiler/ends::test_ids_have_the_relevance_of_what_they_look_up",
+    ),
+    Fault(
+        "relevance goes on below a named tensor",
+        "compiler/ends",
+        "above",
+        "not any(t.name in cut for t in node.outputs)",
+        "True",
+        "compiler/ends::test_one_named_tensor_cuts_off_another",
+    ),
+    Fault(
+        "relevance goes to what something is looked up by",
+        "compiler/facts",
+        "read_as_values",
+        "looks_up is None or i >= len(node.inputs) or looks_up(node, i) is None",
+        "True",
+        "compiler/ends::test_what_only_picks_has_no_relevance",
+    ),
+    Fault(
         "share of a term without its sign",
         "method/propagate",
         "propagate",

@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 import onnxdtd
 from onnxdtd import Explainer
 from onnxdtd.compiler.compile import prepare
-from onnxdtd.errors import ModelError, OnnxdtdError, Unsupported
+from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, Unsupported
 from onnxdtd.request import Request
 
 CPU = ["CPUExecutionProvider"]
@@ -209,7 +209,6 @@ def test_integers_that_are_computed_with_are_numbers(kind: int) -> None:
 
 
 def test_a_mask_of_ids_is_none_of_their_lookups() -> None:
-    """Nor is a row that is picked from what depends on the input."""
     nodes = [
         node("Equal", "ids zero", "pad"),
         node("Not", "pad", "kept"),
@@ -224,10 +223,16 @@ def test_a_mask_of_ids_is_none_of_their_lookups() -> None:
     assert [end.tensor.name for end in plan.ends] == ["w"]
     (found,) = explained(made(nodes, {"ids": (INT, ["n", L])}, zero=0, two=[2]), ids, "lrp-epsilon").values()
     assert not found[:, 4:].any()
+
+
+def test_what_only_picks_has_no_relevance() -> None:
+    """It is no id, since what it picks from depends on the input."""
     picks = [*HEAD[:2], node("Gather", "r place", "g", axis=1), node("MatMul", "g U", "y")]
     proto = made(picks, {"e": (FLOAT, ["n", L, D]), "place": (INT, [])})
     assert [t.name for t in prepare(proto, Request()).plan.inputs] == ["e"]
     assert prepare(proto, Request()).ids == {}
+    with pytest.raises(RequestError, match="--explain 'place': the output 'y' does not depend on it"):
+        prepare(proto, Request(explain=["e", "place"]))
 
 
 @pytest.mark.parametrize(

@@ -169,3 +169,16 @@ def test_verify_and_bench_know_words(tmp_path: Path) -> None:
     assert verify(tmp_path / "made.onnx", tmp_path / "net.onnx", archive(tmp_path)).passed
     (timing,) = bench(tmp_path / "net.onnx", Request(preset="lrp-epsilon"), [2], rounds=1)
     assert timing.batch == 2
+
+
+def test_lists_by_input(tmp_path: Path) -> None:
+    """As a tokenizer gives them."""
+    (tmp_path / "a.json").write_text(json.dumps({"age": AGE.tolist(), "size": SIZE.tolist(), "sex": list(SEX)}))
+    made = job()
+    for one, other in zip(made.feeding.read(tmp_path / "a.json"), made.feeding.read(archive(tmp_path)), strict=True):
+        np.testing.assert_allclose(one.x, other.x, rtol=1e-6)
+        assert one.others == other.others
+    for text in ("[1]", "{", '{"age": [[1], [1, 2]]}'):
+        (tmp_path / "b.json").write_text(text)
+        with pytest.raises(RequestError, match=r"b\.json: no arrays can be read from it"):
+            list(made.feeding.read(tmp_path / "b.json"))
