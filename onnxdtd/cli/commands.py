@@ -91,10 +91,15 @@ def _headline(job: Prepared) -> list[str]:
 
 @app.command("inspect")
 @selects()
-def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> None:
+def inspect_command(
+    model: Model,
+    request: Request,
+    provider: Annotated[str | None, option("--provider", "Also name the nodes without a kernel there.", "cuda|cpu")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show which node gets which rule, and what stands in the way. Exit status 1 if something does."""
     try:
-        found = onnxdtd.inspect(model, request)
+        found = onnxdtd.inspect(model, request, provider)
     except Unsupported as error:
         if as_json:
             print(json.dumps({"problems": [asdict(problem) for problem in error.problems]}, indent=1))
@@ -106,6 +111,8 @@ def inspect_command(model: Model, request: Request, as_json: AsJson = False) -> 
         print(json.dumps({"model": str(model), **found}, indent=1))
     else:
         _print_plan(model, found)
+        if "kernels" in found:
+            _print_kernels(found["kernels"])
 
 
 def _print_plan(model: Path, found: dict[str, Any]) -> None:
@@ -137,6 +144,18 @@ def _print_plan(model: Path, found: dict[str, Any]) -> None:
         if known := found[key]:
             value = known if isinstance(known, str) else listed(known) if key == "labels" else ", ".join(known)
             out.print(f"{key.replace('_', ' ')}: {value}", markup=False)
+
+
+def _print_kernels(found: dict[str, Any]) -> None:
+    """A row for each node without a kernel, and how many there are."""
+    if found["lacking"]:
+        cells = [(row["node"], row["op"], "added" if row["added"] else "", row["why"]) for row in found["lacking"]]
+        print_table(("runs on the CPU", "operator", "", f"{found['provider']} kernels"), cells)
+    added = sum(row["added"] for row in found["lacking"])
+    out.print(
+        f"without a {found['provider']} kernel in ONNX Runtime {found['version']}: {len(found['lacking']) - added} of the "
+        f"{found['predictor']:,} nodes of the predictor, {added} of the {found['added']:,} added"
+    )
 
 
 @app.command("explain")

@@ -7,6 +7,7 @@ from typing import Any
 
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.cost import explanation, multiply_adds
+from onnxdtd.compiler.placement import placement
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.raster import Undecided
 from onnxdtd.compiler.steps import Step
@@ -16,18 +17,20 @@ from onnxdtd.graph.files import ModelLike
 from onnxdtd.request import Request
 
 
-def inspect(model: ModelLike, request: Request | None = None) -> dict[str, Any]:
+def inspect(model: ModelLike, request: Request | None = None, provider: str | None = None) -> dict[str, Any]:
     """Say which node gets which rule, and what that costs.
 
     Args:
         model: path, bytes or ``onnx.ModelProto`` of a classifier.
         request: the options of ``onnxdtd.compile``.
+        provider: ``"cuda"`` or ``"cpu"``, to also say which nodes have no kernel there.
 
     Returns:
         What ``onnxdtd inspect --json`` prints, apart from the name of the model: ``inputs``, ``outputs`` that can be explained
         (what lies along the axes of their scores, and the ``ways`` to choose among these), ``output``, ``logits``, the nodes
         ``stepped_back`` over, ``labels``, ``changes``, ``notes``, ``preset``, ``multiply_adds`` for one sample, and ``steps``.
-        Where there are several positions and none is said, that of a weighted sum of all, and a note.
+        Where there are several positions and none is said, that of a weighted sum of all, and a note. With a provider also its
+        ``kernels``: see ``onnxdtd.compiler.placement``.
 
     Raises:
         Unsupported: nodes without a propagation rule; OnnxdtdError: see ``onnxdtd.errors``.
@@ -57,7 +60,7 @@ def inspect(model: ModelLike, request: Request | None = None) -> dict[str, Any]:
         "preset": job.request.preset,
         "multiply_adds": {key: sum(row[key] for row in steps) for key in ("prediction", "explanation")},
         "steps": steps,
-    }
+    } | ({"kernels": placement(job, provider)} if provider else {})
 
 
 def _row(job: Prepared, step: Step) -> dict[str, Any]:

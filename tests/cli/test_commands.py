@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -223,6 +224,18 @@ def test_inspect_shows_what_its_json_holds(name: str, run: Callable[..., Ran]) -
             assert text in line
     assert [step["rule"] for step in found["steps"] if step["first"]] == ["zB"]
     assert not (path.parent / f"{name}.dtd.onnx").exists()
+
+
+def test_inspect_names_the_nodes_without_a_kernel(run: Callable[..., Ran], tmp_path: Path) -> None:
+    proto = onnx.load(CNN)
+    pools = [n.name for n in proto.graph.node if n.op_type == "MaxPool"]
+    proto.opset_import[0].version = 22
+    onnx.save(proto, tmp_path / "late.onnx")
+    late, early = run("inspect", tmp_path / "late.onnx", "--provider", "cuda"), run("inspect", CNN, "--provider", "cuda")
+    lines = [line for line in late.out.splitlines() if "none for version 22 of the operator" in line]
+    assert [pool in line for pool, line in zip(pools, lines, strict=True)] == [True, True]
+    assert re.search(r"without a CUDA kernel in ONNX Runtime [\d.]+: 2 of the \d+ nodes of .*, 0 of the \d+ added", late.out)
+    assert re.search(r"without a CUDA kernel in ONNX Runtime [\d.]+: 0 of the \d+ nodes of .*, 0 of the \d+ added", early.out)
 
 
 def test_inspect_marks_the_first_layer_and_tensors_that_are_never_negative(run: Callable[..., Ran]) -> None:
