@@ -286,12 +286,12 @@ def extreme_in_place(e: Emit, node: Node, relevance: Relevance) -> Iterator[tupl
     (x, index, updates), read, r = node.inputs, reader(e, node), first(relevance)
     nothing, far = e.constant(np.asarray(0.0, r.dtype)), e.constant(np.asarray(np.inf))
     best = e(node.op, x, index, updates, **node.attrs)  # the predictor's own, except where half precision has rounded that
-    stays = e("Equal", x, best)
+    stays = e.equal(x, best)
     yield 0, e("Where", stays, r, nothing)
-    wins, numbers = e("Equal", updates, read(best, index)), e.cast(numbered(e, updates), far.dtype)
+    wins, numbers = e.equal(updates, read(best, index)), e.cast(numbered(e, updates), far.dtype)
     ranks = e("Where", wins, numbers, far)
     ahead = e(node.op, e("Expand", far, e.shape(x)), index, ranks, **node.attrs | {"reduction": "min"})
-    written = e("Where", e("Equal", read(ahead, index), ranks), read(e("Where", stays, nothing, r), index), nothing)
+    written = e("Where", e.equal(read(ahead, index), ranks), read(e("Where", stays, nothing, r), index), nothing)
     yield 2, e("Where", wins, written, nothing)
 
 
