@@ -178,8 +178,8 @@ def _is_index(value: Any) -> bool:
 
 def _label(entry: Any) -> str | int:
     """A label; of several names for a class the last, as in Keras' list of ImageNet's."""
-    if isinstance(entry, list | tuple) and entry:
-        return _label(entry[-1])
+    while isinstance(entry, list | tuple) and entry:
+        entry = entry[-1]
     return entry if isinstance(entry, int) and not isinstance(entry, bool) else str(entry)
 
 

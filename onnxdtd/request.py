@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, get_type_hints
 
 from onnxdtd.contract import SCORE
+from onnxdtd.depth import Task, result
 from onnxdtd.errors import RequestError, suggestion
 from onnxdtd.labels import Index
 
@@ -53,11 +54,18 @@ PICTURES = {
 
 def _plain(value: Any) -> Any:
     """Arrays as lists of numbers, whatever holds them."""
+    return result(_made_plain(value))
+
+
+def _made_plain(value: Any) -> Task[Any]:
     if hasattr(value, "tolist"):
         return value.tolist()
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    entries = []
+    for entry in value.values() if isinstance(value, Mapping) else value:
+        entries.append((yield _made_plain(entry)))
+    return dict(zip(value, entries, strict=True)) if isinstance(value, Mapping) else entries
 
 
 def _names(value: str | Sequence[Any]) -> tuple[str, ...]:

@@ -135,15 +135,23 @@ class Bounds:
 
     def of(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bound of a tensor that is an input up to a one-to-one transformation."""
-        if tensor.name not in self._known:
-            self._forward(tensor)
+        wanted = [tensor]
+        while wanted:
+            node = self._plan.producer.get(wanted[-1].name)
+            sources = () if node is None or wanted[-1].name in self._known else node.inputs
+            missing = [t for t in sources if self._plan.active(t) and t.name not in self._known]
+            wanted += missing[::-1]
+            if not missing and sources:
+                self._forward(wanted[-1])
+            if not missing:
+                wanted.pop()
         return self._known[tensor.name]
 
     def _forward(self, tensor: Tensor) -> None:
         """Apply the node behind ``tensor`` to both bounds of its input; a negative factor swaps them."""
         e, node = self._emit, self._plan.producer[tensor.name]
         if of(node).hands_on == AS_THEY_ARE:
-            low, high = self.of(node.inputs[0])
+            low, high = self._known[node.inputs[0].name]
             if not of(node).scaled or is_float(low.dtype):  # not yet what the integers stand for
                 dtype = tensor.dtype if is_float(tensor.dtype) else low.dtype
                 self._known[tensor.name] = e.cast(low, dtype), e.cast(high, dtype)
@@ -157,7 +165,7 @@ class Bounds:
 
     def _at(self, tensor: Tensor, side: int, node: Node) -> Tensor:
         """A bound as what a node reads; of one that computes entry by entry it may stay smaller than its tensor."""
-        bound, small = self.of(tensor)[side], is_elementwise(of(node)) and of(node).kind != MOVE
+        bound, small = self._known[tensor.name][side], is_elementwise(of(node)) and of(node).kind != MOVE
         return bound if small else self._emit("Expand", bound, self._emit.shape(tensor))
 
 

@@ -62,8 +62,11 @@ def facts_of(nodes: Sequence[Node], explained: Sequence[Tensor]) -> Facts:
 
 def reads(node: Node) -> list[Tensor]:
     """The inputs of a node, and what the branches of an If or the body of a Loop read from outside."""
-    graphs = [value for value in node.attrs.values() if isinstance(value, Graph)]
-    return [*node.inputs, *(t for graph in graphs for inner in graph.nodes for t in reads(inner))]
+    nodes, found = [node], list[Tensor]()
+    for each in nodes:  # and those inside, as they are met
+        found += each.inputs
+        nodes += [inner for value in each.attrs.values() if isinstance(value, Graph) for inner in value.nodes]
+    return found
 
 
 def read_as_values(node: Node) -> list[Tensor]:

@@ -38,7 +38,7 @@ class Bookkeeper:
             if self.batch != 1 and plan.samples.axes[tensor.name] is None:
                 raise ModelError(f"--ledger: the input {tensor.name!r} has no batch axis, its relevance belongs to no sample")
         self.steps: list[str] = []
-        self._rows: list[Row] = []
+        self._rows: list[Tensor] = []
         self._divisions: list[tuple[float, Callable[[], Kept]]] = []
 
     def seed(self, relevance: Tensor) -> None:
@@ -69,14 +69,15 @@ class Bookkeeper:
 
     def output(self) -> Tensor:
         """All rows, float64 [batch, steps, columns]."""
-        e = self._e
-        zero = e.full(0.0, e("Concat", self._batch, e.constant(np.asarray([1])), axis=0), DOUBLE)
-        rows = [e("Concat", *(row.get(name, zero) for name in COLUMNS), axis=1) for row in self._rows]
+        e, rows = self._e, self._rows
         return e("Reshape", e("Concat", *rows, axis=1), [0, len(rows), len(COLUMNS)])
 
     def _enter(self, name: str, row: Row) -> None:
+        """Rows are put together where their sums are: ONNX Runtime takes ever longer to load a file, the more nodes wait."""
+        e = self._e
+        zero = e.full(0.0, e("Concat", self._batch, e.constant(np.asarray([1])), axis=0), DOUBLE)
         self.steps.append(name)
-        self._rows.append(row)
+        self._rows.append(e("Concat", *(row.get(column, zero) for column in COLUMNS), axis=1))
 
     def _kept(self, step: Step, divisions: Iterable[tuple[float, Callable[[], Kept]]]) -> Row:
         """What the denominators of a rule kept."""

@@ -11,7 +11,7 @@ that is linear gives the neuron itself, with the weights Aᵀc.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.steps import Step
+from onnxdtd.depth import Task, result
 from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Node, Tensor, Value, as_tensor
 from onnxdtd.operators.layer import Layer, Slot, shape_of
@@ -44,6 +45,9 @@ class Start:
     replaced: dict[str, str | None] = field(default_factory=dict)
 
 
+MOST = 1024  # layers to look below: sums of sums of the same tensors have more ways than anybody can go
+
+
 def neurons(e: Emit, plan: Plan, c: Tensor, value: Tensor) -> Start:
     """The score Σ c z of the logits as neurons. ``c`` and ``value``, which is c z, have the shape of the logits.
 
@@ -64,11 +68,21 @@ def _within(method: Callable[Concatenate[_Writer, Step, P], T]) -> Callable[Conc
     return named
 
 
+def _waiting(method: Callable[Concatenate[_Writer, Step, P], Task[T]]) -> Callable[Concatenate[_Writer, Step, P], Task[T]]:
+    """The same of one that waits for others."""
+
+    def named(self: _Writer, step: Step, /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
+        with self.e.within(step.name):
+            return (yield from method(self, step, *args, **kwargs))
+
+    return named
+
+
 class _Writer:
     """Writes neurons, and collects their steps in topological order."""
 
     def __init__(self, e: Emit, plan: Plan, value: Tensor):
-        self.e, self.plan, self.start = e, plan, Start(value)
+        self.e, self.plan, self.start, self.left = e, plan, Start(value), MOST
         self.samples = plan.samples.of
         self.places = {id(step): i for i, step in enumerate(plan.steps)}
         self.givers: dict[str, list[Step]] = {}
@@ -76,28 +90,37 @@ class _Writer:
             for t in step.outputs:
                 self.givers.setdefault(t.name, []).append(step)
 
-    def giver(self, tensor: Tensor, above: Step | None) -> Step | None:
+    def giver(self, tensor: Tensor, above: Step) -> Step | None:
         """The last step before ``above`` that gives a tensor: what a quantised layer gives has its name twice."""
-        end = len(self.places) if above is None else self.places[id(above)]
+        end = self.places[id(above)]
         return next((s for s in reversed(self.givers.get(tensor.name, ())) if self.places[id(s)] < end), None)
 
     def descend(self, c: Tensor) -> None:
         """From the logits down to the layers that give them; relevance goes the same way as the coefficients."""
-        ends: list[tuple[Tensor, Tensor, Tensor, Step | None]] = [(self.plan.logits, c, self.start.seed, None)]
-        while ends:
-            tensor, c, relevance, above = ends.pop()
-            self.start.total[tensor.name] = relevance
-            step = self.giver(tensor, above)
-            if step is None:  # an input of the model, with nothing between it and the score
-                self.start.arrived[tensor.name] = relevance
-            elif step.rule is None:
-                shares = dict(self.handed(step, tensor, relevance))
-                for i, back in self.handed(step, tensor, c):
-                    ends.append((_source(step, i), back, shares[i], step))
-            else:
-                u = self.neuron(step, c)
-                with self.e.within(step.name):
-                    self.start.arrived[u.name] = self.summed(relevance, tensor)
+        ways: dict[str, list[tuple[Tensor, Tensor]]] = {self.plan.logits.name: [(c, self.start.seed)]}
+        for step in reversed(self.plan.steps):
+            for tensor in step.outputs:
+                if tensor.name in ways:
+                    for i, *way in self.through(step, tensor, *self.united(step, ways.pop(tensor.name))):
+                        ways.setdefault(_source(step, i).name, []).append((way[0], way[1]))
+        for name, parts in ways.items():  # inputs of the model, with nothing between them and the score
+            self.start.arrived[name] = self.e.sum([relevance for _, relevance in parts])
+
+    @_within
+    def united(self, step: Step, parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """The coefficients and the relevance of what ``step`` gives, of all ways to it."""
+        return self.e.sum([c for c, _ in parts]), self.e.sum([relevance for _, relevance in parts])
+
+    def through(self, step: Step, tensor: Tensor, c: Tensor, relevance: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """What a step hands on of what has come to a tensor that it gives; where it has a rule, its neuron takes it all."""
+        self.start.total[tensor.name] = relevance
+        if step.rule is None:
+            shares = dict(self.handed(step, tensor, relevance))
+            yield from ((i, back, shares[i]) for i, back in self.handed(step, tensor, c))
+            return
+        u = result(self.neuron(step, c))
+        with self.e.within(step.name):
+            self.start.arrived[u.name] = self.summed(relevance, tensor)
 
     @_within
     def handed(self, step: Step, tensor: Tensor, values: Tensor) -> list[tuple[int, Tensor]]:
@@ -108,24 +131,25 @@ class _Writer:
 
     # ----------------------------------------------------------------------------------------------------- one number
 
-    @_within
-    def neuron(self, step: Step, c: Tensor) -> Tensor:
+    @_waiting
+    def neuron(self, step: Step, c: Tensor) -> Task[Tensor]:
         """Σ c y of what a step with a rule gives, [batch, 1]."""
+        self.left -= 1
         for write in (self.of_sum, self.of_pool):
             count, replaced = len(self.start.steps), dict(self.start.replaced)
-            u = write(step, c)
+            u = yield write(step, c)
             if u is not None:
                 return u
             del self.start.steps[count:]
             self.start.replaced = replaced
-        return self.of_layer(step, c)
+        return (yield self.of_layer(step, c))
 
-    def below(self, tensor: Tensor, c: Tensor, above: Step) -> Tensor | None:
+    def below(self, tensor: Tensor, c: Tensor, above: Step) -> Task[Tensor | None]:
         """Σ c t of any tensor that ``above`` reads; None where more than one layer gives it, or none."""
         while (step := self.giver(tensor, above)) is not None:
             self.start.replaced[tensor.name] = None
             if step.rule is not None:
-                return self.neuron(step, c)
+                return (yield self.neuron(step, c)) if self.left > 0 else None
             handed = self.handed(step, tensor, c)
             if len(handed) != 1:
                 return None
@@ -133,7 +157,7 @@ class _Writer:
             tensor, above = _source(step, i), step
         return None
 
-    def of_sum(self, step: Step, c: Tensor) -> Tensor | None:
+    def of_sum(self, step: Step, c: Tensor) -> Task[Tensor | None]:
         """A sum of the neurons of its terms; an affine layer is a sum with one term.
 
         Factors stay where they are; only those that differ from class to class go to the coefficients.
@@ -142,28 +166,28 @@ class _Writer:
         if layer.family not in ("sum", "affine") or not all(slot.elementwise for slot in layer.slots):
             return None
         for slot in layer.slots:
-            part = self.summand(step, slot, c)
+            part = yield self.summand(step, slot, c)
             if part is None:
                 return None
             slots.append(part)
         return self.note(step, replace(layer, slots=slots, y=self.number(step, c), b=self.bias(step, c)))
 
-    @_within
-    def summand(self, step: Step, slot: Slot, c: Tensor) -> Slot | None:
+    @_waiting
+    def summand(self, step: Step, slot: Slot, c: Tensor) -> Task[Slot | None]:
         """The neuron of a term of a sum."""
         e = self.e
         whole = isinstance(slot.w, float) or known(dims(slot.w)) in ([], [1], [1, 1])
-        part = self.below(slot.x, as_tensor(slot.adjoint(c, 1.0 if whole else in_width(e, slot.w))), step)
+        part = yield self.below(slot.x, as_tensor(slot.adjoint(c, 1.0 if whole else in_width(e, slot.w))), step)
         w = 1.0 if not whole else slot.w if isinstance(slot.w, float) else e("Reshape", in_width(e, slot.w), [1, 1])
         return None if part is None else Slot(part, w, e.mul, e.mul, elementwise=True)
 
-    def of_layer(self, step: Step, c: Tensor) -> Tensor:
+    def of_layer(self, step: Step, c: Tensor) -> Task[Tensor]:
         """A layer whose weights are Aᵀc. What a rule takes for a weight of 1 is one wherever a coefficient is not 0."""
         e, layer, slots = self.e, _layer(step), []
         some = positive(e, e("Abs", c))
         for slot in layer.slots:
-            added = self.summand(step, slot, c) if slot.elementwise and layer.family == "dense" else None  # C of a Gemm
-            if added is not None:
+            term = slot.elementwise and layer.family == "dense"  # C of a Gemm
+            if term and (added := (yield self.summand(step, slot, c))) is not None:
                 slots.append(added)
                 continue
             one = 1.0 if isinstance(slot.w, float) else e.full(1.0, e.shape(slot.w), wide(slot.w.dtype))
@@ -200,7 +224,7 @@ class _Writer:
 
     # ------------------------------------------------------------------------------------------- one channel of a map
 
-    def of_pool(self, step: Step, c: Tensor) -> Tensor | None:
+    def of_pool(self, step: Step, c: Tensor) -> Task[Tensor | None]:
         """The same pool, where it leaves one position, over a map with one channel."""
         layer, node = _layer(step), step.nodes[0]
         x, y = layer.slots[0].x, layer.y
@@ -215,35 +239,38 @@ class _Writer:
         if self.samples(x) in pooled or len(channels) != 1 or (kept and any(after[i] != 1 for i in pooled)):
             return None
         channel = channels[0] if kept else channels[0] - sum(i < channels[0] for i in pooled)
-        pooled_map = self.average(step, y, c, channel)
+        pooled_map = yield self.average(step, y, c, channel)
         if pooled_map is None:
             return None
         u = self.number(step, c)
         self.start.steps.append(_reshape(step.name, pooled_map, u))
         return u
 
-    def map(self, tensor: Tensor, c: Tensor, axis: int, above: Step) -> Tensor | None:
+    def map(self, tensor: Tensor, c: Tensor, axis: int, above: Step) -> Task[Tensor | None]:
         """Σ c t over the channels of a tensor that ``above`` reads, along ``axis``; ``c`` has the size 1 along all others but
         that of the samples.
 
         None where something not linear is behind it, or something linear that mixes channels and positions.
         """
         step = self.giver(tensor, above)
-        return None if step is None else self.map_of(step, tensor, c, axis)
+        return None if step is None or self.left <= 0 else (yield self.map_of(step, tensor, c, axis))
 
-    @_within
-    def map_of(self, step: Step, tensor: Tensor, c: Tensor, axis: int) -> Tensor | None:
+    @_waiting
+    def map_of(self, step: Step, tensor: Tensor, c: Tensor, axis: int) -> Task[Tensor | None]:
         """The same of what ``step`` gives."""
+        self.left -= 1
         node, u = step.nodes[0], self.channel(tensor, c, axis)
         self.start.replaced[tensor.name] = u.name if shape_of(tensor)[axis] == 1 else None
         if step.rule is None:
-            return self.moved(step, tensor, c, axis, u)
+            return (yield self.moved(step, tensor, c, axis, u))
         layer = _layer(step)
         narrowed = of(node).narrowed
         if of(node).summed is not None:
-            return self.average(step, tensor, c, axis)
+            return (yield self.average(step, tensor, c, axis))
         if layer.family in ("affine", "sum"):
-            found = [self.term(step, slot, c, axis) for slot in layer.slots]
+            found = []
+            for slot in layer.slots:
+                found.append((yield self.term(step, slot, c, axis)))
         elif narrowed is not None:
             found = [narrowed(self.e, node, slot, c, axis, self.samples(slot.x)) for slot in layer.slots[:1]]
         else:
@@ -254,8 +281,8 @@ class _Writer:
         b = None if layer.b is None else over(self.e, self.times(c, layer.b), [axis])
         return self.note(step, Layer(layer.family, slots, u, b, exact=layer.exact))
 
-    @_within
-    def average(self, step: Step, y: Tensor, c: Tensor, axis: int) -> Tensor | None:
+    @_waiting
+    def average(self, step: Step, y: Tensor, c: Tensor, axis: int) -> Task[Tensor | None]:
         """The same pool over a map with one channel, where it leaves the channels, along ``axis`` of ``y``, alone."""
         node, x = step.nodes[0], _layer(step).slots[0].x
         summed = of(node).summed
@@ -264,28 +291,28 @@ class _Writer:
         source = axis if kept else [i for i in range(len(shape_of(x))) if i not in pooled][axis]
         if source in pooled or self.samples(x) in pooled:
             return None
-        below = self.map(x, c if kept else self.e("Unsqueeze", c, pooled), source, step)
+        below = yield self.map(x, c if kept else self.e("Unsqueeze", c, pooled), source, step)
         return None if below is None else self.again(step, below, self.channel(y, c, axis))
 
-    def term(self, step: Step, slot: Slot, c: Tensor, axis: int) -> Slot | None:
+    def term(self, step: Step, slot: Slot, c: Tensor, axis: int) -> Task[Slot | None]:
         """A term of a sum of maps, with a factor that all channels share."""
         y = _layer(step).y
         rank, sizes = len(shape_of(y)), [] if isinstance(slot.w, float) else shape_of(slot.w)
         shared = axis - rank + len(sizes) < 0 or sizes[axis - rank + len(sizes)] == 1
         if not slot.elementwise or not shared or dims(slot.x) != dims(y):
             return None
-        below = self.map(slot.x, c, axis, step)
+        below = yield self.map(slot.x, c, axis, step)
         return None if below is None else Slot(below, slot.w, self.e.mul, slot.adjoint, elementwise=True)
 
-    @_within
-    def moved(self, step: Step, tensor: Tensor, c: Tensor, axis: int, u: Tensor) -> Tensor | None:
+    @_waiting
+    def moved(self, step: Step, tensor: Tensor, c: Tensor, axis: int, u: Tensor) -> Task[Tensor | None]:
         """The map behind a step that only moves entries, where the channels stay an axis of their own."""
         node, source = step.nodes[0], step.inputs[0]
         entry = of(node)
         if source is None or len(step.outputs) != 1:
             return None
         if entry.hands_on == AS_THEY_ARE:
-            return self.map(source, c, axis, step)
+            return (yield self.map(source, c, axis, step))
         before, after = source.shape, tensor.shape
         if before is None or after is None:
             return None
@@ -295,14 +322,14 @@ class _Writer:
         ):
             still = places == list(range(len(before)))
             back = c if still else self.e("Transpose", c, perm=[int(i) for i in np.argsort(places)])
-            below = self.map(source, back, places[axis], step)
+            below = yield self.map(source, back, places[axis], step)
         elif entry.hands_on == IN_ORDER and list(before[: axis + 1]) == list(after[: axis + 1]):
             back = self.e("Reshape", c, [0] * (axis + 1) + [1] * (len(before) - axis - 1))
-            below = self.map(source, back, axis, step)
+            below = yield self.map(source, back, axis, step)
         elif entry.hands_on == IN_ORDER and self.is_laid_out_before(source, tensor, axis):
             place = len(before) - len(after) + axis
             back = self.e("Reshape", c, [0] + [1] * (place - 1) + [-1] + [1] * (len(before) - place - 1))
-            below = self.map(source, back, place, step)
+            below = yield self.map(source, back, place, step)
         else:
             return None
         if below is None:

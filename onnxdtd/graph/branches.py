@@ -57,11 +57,12 @@ def _inlined(node: NodeProto, branch: onnx.GraphProto) -> list[NodeProto]:
 
 def _rename(graph: onnx.GraphProto, renamed: dict[str, str]) -> None:
     """Give tensors other names, also where inner graphs read them."""
-    for value in graph.output:
-        value.name = renamed.get(value.name, value.name)
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for i, name in enumerate(names):
-                names[i] = renamed.get(name, name)
-        for attribute in node.attribute:
-            _rename(attribute.g, renamed)
+    graphs = [graph]
+    for each in graphs:  # and those inside, as they are met
+        for value in each.output:
+            value.name = renamed.get(value.name, value.name)
+        for node in each.node:
+            for names in (node.input, node.output):
+                for i, name in enumerate(names):
+                    names[i] = renamed.get(name, name)
+            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]

@@ -71,6 +71,7 @@ class Emit:
         self.nodes: list[Node] = []
         self.constants: dict[str, Tensor] = {}
         self._taken = {*taken, *graph.tensors(), *(node.name for node in graph.nodes)}
+        self._numbered: dict[str, int] = {}  # how far the names with a number behind them are taken
         self._cache: dict[Any, list[Tensor]] = {}
         self._shapes: dict[str, tuple[Any, list[int | str | None]]] = {}
         self._outputs = {t.name for t in graph.outputs}
@@ -114,12 +115,13 @@ class Emit:
     def forgetting(self) -> Iterator[None]:
         """Whatever is built inside is forgotten behind it, and may be built again, under the same names."""
         nodes, constants, taken = len(self.nodes), dict(self.constants), set(self._taken)
-        cache, shapes = dict(self._cache), dict(self._shapes)
+        cache, shapes, numbered = dict(self._cache), dict(self._shapes), dict(self._numbered)
         try:
             yield
         finally:
             del self.nodes[nodes:]
             self.constants, self._taken, self._cache, self._shapes = constants, taken, cache, shapes
+            self._numbered = numbered
 
     def _append(self, op: str, inputs: list[Tensor], attrs: dict[str, Any], dtypes: Sequence[Any]) -> list[Tensor]:
         name = self.unique(f"dtd/{self.scope}/{op}")
@@ -139,10 +141,11 @@ class Emit:
 
     def unique(self, name: str) -> str:
         """``name``, numbered if the graph has it already."""
-        candidate, number = name, 1
+        candidate, number = name, self._numbered.get(name, 1)
         while candidate in self._taken:
             candidate, number = f"{name}_{number}", number + 1
         self._taken.add(candidate)
+        self._numbered[name] = number
         return candidate
 
     def _tensor(self, value: Any, dtype: Any) -> Tensor:

@@ -13,11 +13,10 @@ from onnxdtd.graph.tensors import Tensor
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
     """The names of the tensors that a node reads, also inside of its branches."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from _reads(inner)
+    nodes = [node]
+    for each in nodes:  # and those inside, as they are met
+        yield from each.input
+        nodes += [inner for attribute in each.attribute for graph in (attribute.g, *attribute.graphs) for inner in graph.node]
 
 
 def behind(nodes: Sequence[onnx.NodeProto], name: str) -> set[str]:

@@ -41,11 +41,10 @@ def called(node: NodeProto) -> str:
 
 def nodes_of(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     """All nodes, those inside of branches and loops too."""
-    for node in nodes:
+    found = list(nodes)
+    for node in found:  # and those inside, as they are met
         yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                yield from nodes_of(graph.node)
+        found += [inner for attribute in node.attribute for graph in (attribute.g, *attribute.graphs) for inner in graph.node]
 
 
 def check(proto: onnx.ModelProto) -> None:

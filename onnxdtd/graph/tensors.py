@@ -81,19 +81,17 @@ class Graph:
 
 def imported(graph: gs.Graph) -> Graph:
     """A graph that onnx-graphsurgeon has read, as one of ours."""
-    return _graph(graph, {})
+    known: dict[int, Tensor] = {}  # the tensors met so far, by identity: inner graphs read those of outer ones
+    graphs = [(graph, Graph())]
+    for theirs, ours in graphs:  # and those inside of nodes, as they are met
+        ours.nodes, ours.opset = [_node(node, known, graphs) for node in theirs.nodes], theirs.opset
+        ours.inputs, ours.outputs = ([_tensor(t, known) for t in tensors] for tensors in (theirs.inputs, theirs.outputs))
+    return graphs[0][1]
 
 
-def _graph(graph: gs.Graph, known: dict[int, Tensor]) -> Graph:
-    """``known`` are the tensors met so far, by identity: inner graphs read those of outer ones."""
-    nodes = [_node(node, known) for node in graph.nodes]
-    inputs, outputs = ([_tensor(t, known) for t in tensors] for tensors in (graph.inputs, graph.outputs))
-    return Graph(nodes, inputs, outputs, graph.opset)
-
-
-def _node(node: gs.Node, known: dict[int, Tensor]) -> Node:
+def _node(node: gs.Node, known: dict[int, Tensor], graphs: list[tuple[gs.Graph, Graph]]) -> Node:
     inputs, outputs = ([_tensor(t, known) for t in tensors] for tensors in (node.inputs, node.outputs))
-    attrs = {name: _attribute(value, known) for name, value in node.attrs.items()}
+    attrs = {name: _attribute(value, graphs) for name, value in node.attrs.items()}
     own = Node(node.op, node.name, inputs, outputs, attrs, node.domain or "")
     for tensor in inputs:
         tensor.readers.append(own)
@@ -117,8 +115,9 @@ def type_name(dtype: Any) -> str:
     return "unknown" if dtype is None else str(np.dtype(dtype))
 
 
-def _attribute(value: Any, known: dict[int, Tensor]) -> Any:
-    """Graphs and constants as ours, all else as it is."""
+def _attribute(value: Any, graphs: list[tuple[gs.Graph, Graph]]) -> Any:
+    """Graphs, to be filled later, and constants as ours, all else as it is."""
     if isinstance(value, gs.Graph):
-        return _graph(value, known)
+        graphs.append((value, Graph()))
+        return graphs[-1][1]
     return np.asarray(value.values) if isinstance(value, gs.Constant) else value

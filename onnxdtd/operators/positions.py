@@ -76,17 +76,25 @@ def _along(values: np.ndarray) -> int | None:
 
 def _counts(axes: Axes, tensor: Tensor) -> int | None:
     """The same of a tensor."""
-    values, node = constant_value(tensor), tensor.producer
+    moves: list[Node] = []
+    while (node := tensor.producer) is not None and node.op in ("Cast", "Identity", "Unsqueeze", "Reshape", "Expand"):
+        moves.append(node)
+        tensor = node.inputs[0]
+    values, axis = constant_value(tensor), None
     if values is not None:
-        return _along(values)
-    if node is None:
-        return None
-    if node.op == "Range":
+        axis = _along(values)
+    elif node is not None and node.op == "Range":
         start, step = (constant_value(node.inputs[i]) for i in (0, 2))
-        return 0 if start is not None and step is not None and (int(start), int(step)) == (0, 1) else None
-    axis = _counts(axes, node.inputs[0]) if node.op in ("Cast", "Identity", "Unsqueeze", "Reshape", "Expand") else None
-    before, after = dims(node.inputs[0]) if axis is not None else None, dims(tensor)
-    if axis is None or before is None or after is None or node.op in ("Cast", "Identity"):
+        axis = 0 if start is not None and step is not None and (int(start), int(step)) == (0, 1) else None
+    for node in reversed(moves):
+        axis = None if axis is None else _moved(axes, node, axis)
+    return axis
+
+
+def _moved(axes: Axes, node: Node, axis: int) -> int | None:
+    """Where an axis of its first input is behind a node."""
+    before, after = dims(node.inputs[0]), dims(node.outputs[0])
+    if before is None or after is None or node.op in ("Cast", "Identity"):
         return axis
     if node.op == "Expand":
         return axis + len(after) - len(before)

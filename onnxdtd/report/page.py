@@ -151,7 +151,11 @@ def settings_section(result: Json, models: Sequence[Json]) -> Section:
 def _words(value: Any) -> str:
     """A setting as it was given."""
     if isinstance(value, Mapping):
-        return "; ".join(f"{key} {_words(said)}" for key, said in value.items() if said is not None)
+        return "; ".join(f"{key} {_said(entry)}" for key, entry in value.items() if entry is not None)
+    return _said(value)
+
+
+def _said(value: Any) -> str:
     return "-" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

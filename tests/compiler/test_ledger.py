@@ -84,7 +84,7 @@ def test_dead_by_hand() -> None:
 
 def test_alpha_beta_by_hand() -> None:
     """Each branch has its own denominator and its own part of the bias."""
-    x = eighths(RNG, 3, 6)
+    x = eighths(np.random.default_rng(3), 3, 6)
     ledger, _ = explained(dense(W1, B1), x, "lrp-alpha2beta1", target=2)
     q = x[:, :, None].astype(np.float64) * W1
     plus, minus = np.maximum(q, 0).sum(axis=1)[:, 2], np.minimum(q, 0).sum(axis=1)[:, 2]

@@ -401,3 +401,28 @@ def test_logits_and_probabilities_as_outputs_are_two_classes_in_either_order() -
         found = explained(both, "dtd", target=0)
         for name in ("relevance", "logit"):
             np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_what_is_reached_in_several_ways_is_explained_by_all_of_them() -> None:
+    """The margin of two logits that are moved entries of one tensor, of one input even, is shared out whole."""
+    x = np.array([[3.0, 1.0, 2.0]], np.float32)
+    both = [node("Relu", "t", "r"), node("Concat", "r r", "y", axis=1)]
+    for before, name in (([node("MatMul", "x w", "t")], "t"), ([node("Mul", "x one", "t")], "t")):
+        proto = model(
+            [*before, *both], {"x": ["n", 3]}, {"y": ["n", 6]}, {"w": np.eye(3, dtype=np.float32), "one": np.float32(1)}
+        )
+        found = explained(proto, "lrp-0", x=x, contrast="rest", keep=[name])
+        expected = np.array([[3 - 3 / 5, -2 / 5, -4 / 5]])  # y₀ − mean of the others
+        for relevance in (found["relevance"], found[f"relevance/{name}"]):
+            np.testing.assert_allclose(relevance, expected, rtol=1e-6)
+
+
+def test_sums_of_sums_of_the_same_tensor_are_no_more_ways_than_can_be_gone() -> None:
+    """Behind forty of them there are 2⁴⁰ neurons; relevance is shared out all the same."""
+    nodes = [node("Relu", "x", "s0")]
+    for i in range(40):
+        nodes += [node("Mul", f"s{i} half", f"h{i}"), node("Add", f"h{i} h{i}", f"s{i + 1}")]
+    nodes.append(node("Add", "s40 s40", "y"))
+    proto = model(nodes, {"x": ["n", 3]}, {"y": ["n", 3]}, {"half": np.full(3, 0.5, np.float32)})
+    found = explained(proto, "lrp-0", x=np.array([[3.0, 1.0, 2.0]], np.float32), contrast=True)
+    np.testing.assert_allclose(found["relevance"], [[6, 0, -4]], rtol=1e-5)

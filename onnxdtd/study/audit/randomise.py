@@ -74,14 +74,15 @@ def _learned(node: Node) -> list[Tensor]:
 
 def _origins(tensor: Tensor, producer: Mapping[str, Node], known: Mapping[str, TensorProto]) -> Iterator[str]:
     """The names of the constants that a weight is made from; sizes, axes and scales are none."""
-    if tensor.name in known:
-        yield tensor.name
-    elif tensor.name in producer:
-        node = producer[tensor.name]
-        first_only = of(node).hands_on == AS_THEY_ARE  # the others are scales and zero points
-        sources = node.inputs[:1] if first_only else [t for t in node.inputs if t.dtype is None or is_float(t.dtype)]
-        for source in sources:
-            yield from _origins(source, producer, known)
+    reached = [tensor.name]
+    for name in reached:
+        if name in known:
+            yield name
+        elif name in producer:
+            node = producer[name]
+            first_only = of(node).hands_on == AS_THEY_ARE  # the others are scales and zero points
+            found = node.inputs[:1] if first_only else [t for t in node.inputs if t.dtype is None or is_float(t.dtype)]
+            reached += [t.name for t in found if t.name not in reached]
 
 
 def _spreads(tensor: TensorProto) -> bool:
