@@ -14,6 +14,7 @@ import numpy as np
 
 from onnxdtd.graph.emit import Emit, dims, label
 from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.operators import logsums
 from onnxdtd.operators.layer import Active, NotLinear, constant_value, is_float, reduced_axes
 from onnxdtd.operators.table import IN_ORDER, of
 
@@ -106,6 +107,9 @@ FORMS: dict[str, Callable[[Emit, Node, Active, Producer], list[Node] | None]] = 
     "Div": _quotient,
     "Pow": _power,
     "Sub": _difference,
+    "Log": logsums.of_a_sum,
+    "ReduceLogSum": logsums.of_a_sum,
+    "Add": logsums.shifted,
 }
 
 

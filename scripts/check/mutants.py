@@ -354,6 +354,14 @@ FAULTS = [
         "operators/linear::test_inner_product",
     ),
     Fault(
+        "any shift is taken for the one that is subtracted",
+        "operators/logsums",
+        "shifted",
+        "_source(lost, producer) is _source(shift, producer)",
+        "True",
+        "operators/logsums::test_what_is_none_is_not_taken_for_one",
+    ),
+    Fault(
         "an index counts from anywhere",
         "operators/positions",
         "_counts",
