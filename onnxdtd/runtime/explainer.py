@@ -124,11 +124,16 @@ class Explainer:
             target: the class to explain, one for all samples or one each: its label, or its index (an integer that is a label
                 of the model is that label; ``labels.Index`` is an index whatever the labels are). None explains the arg-max.
             score: for a file compiled with ``target="score"`` the coefficients c of the score Σ c z that is explained, an array
-                of the shape of the output; it may also stand among the inputs.
+                of the shape of the output; it may also stand among the inputs. Such a file takes as ``target`` an index of all
+                axes but that of the samples as well, ``(7, 0)``: one entry, the same of all samples.
 
         Raises:
             RequestError: arrays that do not fit, NaN or infinite values, a target that the file does not take.
         """
+        if self.weights is not None and target is not None:
+            if score is not None:
+                raise RequestError("give either target, an entry, or score, a coefficient for each")
+            score, target = self._entry(target, x), None
         feeds = self.feeds(x, score)
         if target is not None or self.metadata.get("target") == "input":
             feeds |= self._target(-1 if target is None else target, feeds)
@@ -166,6 +171,21 @@ class Explainer:
         if set(x) != set(self.inputs):
             raise RequestError(f"the model takes the inputs {', '.join(self.inputs)}, not {', '.join(x) or 'none'}")
         return {name: self._fitted(value, name) for name, value in x.items()}
+
+    def _entry(self, target: Any, x: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
+        """The coefficients of one entry: 1 there, else 0."""
+        name = str(self.weights)
+        shape, axis = self.inputs[name].shape, self.samples[name]
+        sizes = [size for i, size in enumerate(shape) if i != axis]
+        index = np.atleast_1d(np.asarray(target))
+        fits = index.dtype.kind == "i" and index.shape == (len(sizes),) and all(isinstance(size, int) for size in sizes)
+        if not fits or not all(0 <= i < size for i, size in zip(index.tolist(), sizes, strict=True)):
+            raise RequestError(f"target {target!r} is no entry of scores {shape}; give an index of {sizes}, or score=")
+        given = x if isinstance(x, Mapping) else dict.fromkeys([own for own in self.inputs if own != name], x)
+        coefficients = np.zeros(sizes, np.float32)
+        coefficients[tuple(index)] = 1
+        count = self.count({own: np.asarray(value) for own, value in given.items()})
+        return coefficients if axis is None else np.stack([coefficients] * count, axis)
 
     def own(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the predictor alone takes of what is fed."""

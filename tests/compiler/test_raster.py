@@ -75,6 +75,8 @@ def test_coefficients_of_one_entry_are_that_entry(layout: str, preset: str) -> N
         c[tuple(index)] = fixed
         found = asked(X, score=c)
         if fixed > 0:
+            named = asked(X, target=index[:axis] + index[axis + 1 :])
+            np.testing.assert_array_equal(named.relevance["x"], found.relevance["x"])
             want = explainer(layout, preset, target=entry)(X)
             assert_near(found.relevance["x"], want.relevance["x"], 1e-6)
             np.testing.assert_allclose(found.logit, want.logit, rtol=1e-6)
@@ -291,7 +293,14 @@ def test_what_is_said_of_a_weighted_sum() -> None:
     asked = explainer("a softmax", "lrp-epsilon", target="score")
     result, *_ = Presenter(asked).explain(Sample("s", X[1], others={"score": np.ones([4, 3], np.float32)}))
     assert (result.predicted, result.target, result.target_label) == (None, None, "Σ c z")
-    for give, message in ((lambda: asked(X), "give score="), (lambda: twin("gradient")(X, score=X), "takes no coefficients")):
+    wrong: dict[str, Any] = {
+        "give score=": lambda: asked(X),
+        "takes no coefficients": lambda: twin("gradient")(X, score=X),
+        "is no entry of scores": lambda: asked(X, target=(4, 0)),
+        "is no entry": lambda: asked(X, target=1),
+        "either target": lambda: asked(X, target=(0, 0), score=X),
+    }
+    for message, give in wrong.items():
         with pytest.raises(RequestError, match=message):
             give()
 
@@ -305,3 +314,41 @@ def test_a_position_is_measured(tmp_path: Path) -> None:
     found = onnxdtd.evaluate([tmp_path / "net.onnx"], data, request, presets=["lrp-epsilon"])["models"][0]
     assert (found["accuracy"], found["scores"]) == (1, 3)
     assert onnxdtd.audit(tmp_path / "net.onnx", data, request, presets=["dtd"], neurons=2)["classes"] == 3
+
+
+KERNEL, FILTERS, SCALE = eighths(RNG, 3, 1, 3, 3), eighths(RNG, 2, 6, 3, 1, 1), eighths(RNG, 4, 20)
+
+
+def boxes() -> onnx.ModelProto:
+    """A detector before its boxes are suppressed: two scales, boxes beside class probabilities, [n, 4 + 2, 20]."""
+    nodes = [
+        *(node("Conv", "x k", "a"), node("Relu", "a", "r"), node("MaxPool", "r", "q", kernel_shape=[2, 2], strides=[2, 2])),
+        *(
+            node("Conv", "r v", "h1"),
+            node("Conv", "q u", "h2"),
+            node("Reshape", "h1 row", "r1"),
+            node("Reshape", "h2 row", "r2"),
+        ),
+        *(node("Concat", "r1 r2", "all", axis=2), node("Split", "all sizes", "box cls", axis=1), node("Mul", "box scale", "b")),
+        *(node("Sigmoid", "cls", "p"), node("Concat", "b p", "y", axis=1)),
+    ]
+    weights = {"k": KERNEL, "v": FILTERS[0], "u": FILTERS[1], "row": np.array([0, 6, -1]), "sizes": np.array([4, 2])}
+    return model(nodes, {"x": ["n", 1, 6, 6]}, ["y"], weights | {"scale": SCALE})
+
+
+@pytest.mark.parametrize(
+    ("entry", "head", "cell"), [((1, 3), "h1", (1, 0, 3)), ((5, 18), "h2", (5, 1, 0))], ids=["side", "class"]
+)
+def test_an_entry_of_a_box(entry: tuple[int, int], head: str, cell: tuple[int, int, int]) -> None:
+    """It is what one filter sees at one place, scaled, or squashed."""
+    explained = onnxdtd.Explainer(onnxdtd.compile(boxes(), "gradient", target=entry))
+    found, below = (
+        explained(PICTURES),
+        onnxdtd.Explainer(onnxdtd.compile(boxes(), "gradient", output=head, target=cell))(PICTURES),
+    )
+    y = found.outputs["y"][:, *entry]
+    slope = SCALE[1, 3] if head == "h1" else y * (1 - y)
+    assert_near(found.relevance["x"], below.relevance["x"] * np.reshape(slope, (-1, 1, 1, 1)), 1e-6)
+    np.testing.assert_allclose(found.logit, y, rtol=1e-6)
+    assert explained.metadata["axes"] == ["samples", "entries", "entries"]
+    assert explained.labels[0] == f"entry {entry[0]},{entry[1]}"
