@@ -24,7 +24,7 @@ from onnxdtd.labels import INTEGER, Index
 from onnxdtd.operators.factors import Axis, parts
 from onnxdtd.operators.heads import is_transparent
 from onnxdtd.operators.layer import is_float
-from onnxdtd.operators.table import of
+from onnxdtd.operators.table import ALL, of
 from onnxdtd.request import Request
 
 
@@ -218,11 +218,12 @@ def raster(output: Tensor, logits: Tensor, stepped_back: Sequence[Node], samples
     layers = [i for i in wide if len(parts(factors[i])) == 1 and parts(factors[i])[0].layer is not None]
     one = not layers and any(factor.layer is not None and factor.size == 1 for axis in factors for factor in axis)
     classes = compared if compared is not None else layers[0] if len(layers) == 1 else None
-    cells = compared is None and _are_cells(stepped_back) and _is_row(samples.factors(output), factors[front])
+    turned = any(of(node).hands_on == ALL for node in stepped_back)
+    cells = compared is None and not turned and _are_cells(stepped_back) and _is_row(samples.factors(output), factors[front])
     plain = all(i == 1 for i in wide) and (classes == 1 or (classes is None and not (one and wide)))  # [batch, classes, 1, ...]
     if front == 0 and (len(sizes) == 2 or cells or plain):
         laid_out = len(wide) > 1 or any(len(parts(factors[i])) > 1 or samples.is_input(factors[i]) for i in wide)
-        return _row(output, logits, 0, cells=cells and laid_out)
+        return _row(logits if turned else output, logits, 0, cells=cells and laid_out)
     if len(sizes) == 2 and classes is None:
         classes = 1 - front
     shown, places = _shown(output, logits, samples)

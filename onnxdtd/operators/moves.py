@@ -80,6 +80,7 @@ enter(
         hands_on=ALL,
         places=places.permuted,
         alike=throughout,
+        before=first_input,
     )
 )
 

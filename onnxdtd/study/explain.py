@@ -85,7 +85,7 @@ def explain(
     if not results:
         raise RequestError("none of the inputs could be explained")
     metadata = presenter.explainer.metadata
-    rivals = metadata.get("classes") != 1 and not metadata["contrast"]
+    rivals = metadata.get("classes") != 1 and not metadata["contrast"] and metadata["target"] != SCORE
     return Explained(results, [*summary(results), *remarks(results, rivals)], metadata)
 
 

@@ -35,6 +35,13 @@ LAYOUTS: dict[str, tuple[list[onnx.NodeProto], tuple[int, int]]] = {
     "time first": ([node("Transpose", "r", "t", perm=[2, 0, 1]), *DENSE], (T, C)),
     "a softmax": ([node("Transpose", "r", "t", perm=[0, 2, 1]), *DENSE, node("Softmax", "z", "y", axis=-1)], (T, C)),
     "sigmoids": ([node("Conv", "r filters b", "z"), node("Sigmoid", "z", "s"), node("Unsqueeze", "s one", "y")], (C, T)),
+    "turned behind a softmax": (
+        [
+            *(node("Transpose", "r", "t", perm=[0, 2, 1]), *DENSE),
+            *(node("LogSoftmax", "z", "p", axis=2), node("Transpose", "p", "y", perm=[2, 1, 0])),
+        ],
+        (C, T),
+    ),
 }
 WEIGHTS = {"k": K, "v": V, "b": B, "filters": V.T[:, :, None].copy(), "one": np.array([1])}
 
