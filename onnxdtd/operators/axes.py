@@ -80,8 +80,8 @@ class Axes:
 
     def sizes(self, tensor: Tensor) -> Values | None:
         """How many entries lie along each axis of a tensor, None where it has no axes that are known."""
-        held = self.of(tensor)
-        return None if held is None else [product(axis) for axis in held]
+        held = self.entries(tensor)
+        return None if held is None else [None if entry is None else product(self.own(entry)) for entry in held]
 
     def count(self, tensor: Tensor, values: Values) -> None:
         """Note the entries of a tensor of sizes."""

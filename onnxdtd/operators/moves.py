@@ -77,6 +77,7 @@ enter(
         flow=transposed,
         on_the_way=True,
         axes=spread.transposed,
+        counted=sizes.turned,
         hands_on=ALL,
         places=places.permuted,
         alike=throughout,

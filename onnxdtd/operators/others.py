@@ -23,7 +23,8 @@ def undefined(op: str) -> str:
 
 enter(Operator("Shape", kind=CONSTANT, counted=sizes.shape))
 enter(Operator("Size", kind=CONSTANT, counted=sizes.size))
-enter(Operator("ConstantOfShape", kind=CONSTANT), "EyeLike")
+enter(Operator("ConstantOfShape", kind=CONSTANT, counted=sizes.filled))
+enter(Operator("EyeLike", kind=CONSTANT))
 
 # Entry by entry
 

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import TypeAlias
 
+import numpy as np
+
+from onnxdtd.graph.emit import dims, known
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.factors import Size, divided, multiplied, number
 from onnxdtd.operators.layer import constant_value
 
-Values: TypeAlias = list[Size | None]  # of a scalar or a vector; what is not known is None
+Values: TypeAlias = list[Size | None]  # of a scalar, a vector, or a matrix row by row; what is not known is None
 MOST = 16  # entries; shapes have no more
 
 
@@ -43,22 +46,48 @@ def joined(node: Node, operands: list[Values]) -> Values:
     return [size for values in operands for size in values]
 
 
+def filled(node: Node, operands: list[Values]) -> Values | None:
+    """All the same number"""
+    count, value = numbers(operands[0]), np.asarray(node.attrs.get("value", 0)).reshape(-1)[0]
+    if count is None or not 0 <= np.prod(count) <= MOST:
+        return None
+    return [(Fraction(int(value)), frozenset())] * int(np.prod(count))
+
+
+def turned(node: Node, operands: list[Values]) -> Values | None:
+    """With their axes in another order"""
+    places = _places(node, operands[0])
+    return None if places is None else [operands[0][i] for i in places.transpose(node.attrs.get("perm")).reshape(-1)]
+
+
 def picked(node: Node, operands: list[Values]) -> Values | None:
     """By their places"""
-    held, places = operands[0], _numbers(operands[1])
+    held, places = operands[0], numbers(operands[1])
     return None if places is None or any(not -len(held) <= i < len(held) for i in places) else [held[i] for i in places]
 
 
 def cut(node: Node, operands: list[Values]) -> Values | None:
     """From a start to an end"""
-    ends = [_numbers(values) for values in operands[1:]]
-    if any(end is None or len(end) != 1 for end in ends):
+    places, given = _places(node, operands[0]), [numbers(values) for values in operands[1:]]
+    told = [entries for entries in given if entries is not None]
+    if places is None or not places.ndim or len(told) < len(given) or len({len(entries) for entries in told}) > 1:
         return None
-    start, end, *rest = (int(end[0]) for end in ends if end is not None)
-    return operands[0][start : end : rest[1] if len(rest) > 1 else 1]
+    usual = [[], [], list(range(len(told[0]))), [1] * len(told[0])]
+    for start, end, axis, step in zip(*told, *usual[len(told) :], strict=True):
+        places = places[(slice(None),) * (axis % places.ndim) + (slice(start, end, step),)]
+    return [operands[0][i] for i in places.reshape(-1)]
 
 
-def _numbers(values: Values) -> list[int] | None:
+def _places(node: Node, held: Values) -> np.ndarray | None:
+    """The numbers of the entries of a node's first input, in its shape."""
+    sizes, numbered = known(dims(node.inputs[0])), np.arange(len(held))
+    if sizes is None:
+        return numbered if len(dims(node.inputs[0]) or [None]) == 1 else None
+    return numbered.reshape(sizes) if np.prod(sizes) == len(held) else None
+
+
+def numbers(values: Values) -> list[int] | None:
+    """The entries as numbers, None where one is none."""
     found = [number(size) for size in values if size is not None]
     return [i for i in found if i is not None] if len(found) == len(values) and None not in found else None
 
@@ -97,3 +126,5 @@ quotient = _entry_by_entry(_quotient)
 total = _of_numbers(int.__add__)
 difference = _of_numbers(int.__sub__)
 remainder = _entry_by_entry(_remainder)
+
+OF_SHAPES = (shape, size)  # of the sizes of a tensor, not of its entries

@@ -5,18 +5,21 @@ A function here gives the axes of each output of a node, None where they are not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from onnxdtd.graph.emit import dims, label
+from onnxdtd.graph.emit import dims, known, label
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.axes import Axes, Entry
 from onnxdtd.operators.equations import spelled
-from onnxdtd.operators.factors import Axis, product, size_of
+from onnxdtd.operators.factors import ONE, Axis, Size, number, product, size_of
 from onnxdtd.operators.layer import NotLinear, constant_value, optional, reduced_axes
 from onnxdtd.operators.positions import counting, rows
-from onnxdtd.operators.sizes import Values
+from onnxdtd.operators.sizes import OF_SHAPES, Values
+from onnxdtd.operators.sizes import numbers as _numbers
 from onnxdtd.operators.table import CONSTANT, Operator, Spread, of
 
+UNKNOWN = "unknown"  # what becomes of an axis
 END = 10**9  # what exporters write for "up to the end" of a Slice, or more
 
 
@@ -46,10 +49,11 @@ def is_elementwise(operator: Operator) -> bool:
 def _count(axes: Axes, node: Node) -> None:
     """Follow what is computed from sizes."""
     entry = of(node)
-    operands = [axes.sizes(node.inputs[0])] if entry.kind == CONSTANT else [axes.values(t) for t in node.inputs]
-    known = [values for values in operands if values is not None]
-    values = None if entry.counted is None or len(known) != len(operands) else entry.counted(node, known)
-    if values is not None:
+    operands = [axes.sizes(node.inputs[0])] if entry.counted in OF_SHAPES else [axes.values(t) for t in node.inputs]
+    held = [values for values in operands if values is not None]
+    values = None if entry.counted is None or len(held) != len(operands) else entry.counted(node, held)
+    sizes = known(dims(node.outputs[0]))
+    if values is not None and (sizes is None or math.prod(sizes) == len(values)):
         axes.count(node.outputs[0], values)
 
 
@@ -314,36 +318,70 @@ def _joined(axes: Axes, node: Node, axis: int) -> Sequence[Sequence[Entry] | Non
         axes.broadcast(node, [[1 if i == axis else entry for i, entry in enumerate(entries)] for entries in operands]) or []
     )
     size = (dims(node.outputs[0]) or [None] * len(others))[axis]
+    if size is None and len(operands) == len(node.inputs):
+        long = [size_of(entry) if isinstance(entry := entries[axis], tuple) else entry for entries in operands]
+        size = None if None in long else sum(each for each in long if each is not None)
     return [[size if i == axis else other for i, other in enumerate(others)]]
 
 
 def sliced(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Some entries of some axes"""
-    entries = axes.entries(node.inputs[0])
-    if entries is None:
-        return [None]
-    starts, ends, chosen, steps = (None if t is None else constant_value(t) for t in (optional(node, i) for i in range(1, 5)))
-    if starts is None or ends is None or (optional(node, 3) is not None and chosen is None):
-        return [axes.resized(node, entries, node.outputs[0].shape)]
-    cut = []
-    for i, axis in enumerate(range(len(starts)) if chosen is None else chosen.tolist()):
-        step = 1 if optional(node, 4) is None else 0 if steps is None else int(steps[i])
-        entry = entries[axis]
-        size = size_of(entry) if isinstance(entry, tuple) else entry
-        if step != 1 or starts[i] != 0 or ends[i] < (END if size is None else size):
-            cut.append(axis)
-    return _along(axes, node, cut)
+    entries, told = axes.entries(node.inputs[0]), [axes.values(t) for t in node.inputs[1:]]
+    starts, ends = told[:2]
+    count = len(starts or ends or ())
+    chosen = list(range(count)) if optional(node, 3) is None else _numbers(told[2] or [None])
+    if entries is None or chosen is None or not count:
+        return [None if entries is None else axes.resized(node, entries, node.outputs[0].shape)]
+    steps: Values = [ONE] * count if optional(node, 4) is None else told[3] or [None] * count
+    bounds = zip(starts or [None] * count, ends or [None] * count, steps, strict=True)
+    return [_each(axes, node, entries, {i: _cut(entries[i], *given) for i, given in zip(chosen, bounds, strict=True)})]
+
+
+def _cut(entry: Entry, *given: Size | None) -> Entry | str:
+    """What a Slice with a start, an end and a step leaves of an axis; UNKNOWN where that is not known."""
+    if None in given:
+        return UNKNOWN
+    start, end, step = given
+    size = size_of(entry) if isinstance(entry, tuple) else entry
+    far = number(end) if end is not None else None
+    to_the_end = (isinstance(entry, tuple) and end == product(entry)) or (far or 0) >= (END if size is None else size)
+    if number(start or ONE) == 0 and step == ONE and to_the_end:
+        return entry
+    cut = [number(each) for each in given if each is not None]
+    return None if size is None or None in cut else len(range(size)[slice(*cut)])
 
 
 def padded(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Longer along some axes"""
-    entries, widths = axes.entries(node.inputs[0]), constant_value(node.inputs[1])
+    entries, widths = axes.entries(node.inputs[0]), axes.values(node.inputs[1])
     if entries is None:
         return [None]
     if widths is None or optional(node, 3) is not None:
         return [axes.resized(node, entries, node.outputs[0].shape)]
     rank = len(entries)
-    return _along(axes, node, [i for i in range(rank) if widths[i] or widths[i + rank]])
+    return [_each(axes, node, entries, {i: _grown(entry, widths[i], widths[i + rank]) for i, entry in enumerate(entries)})]
+
+
+def _grown(entry: Entry, before: Size | None, behind: Size | None) -> Entry | str:
+    """What becomes of an axis that is padded; UNKNOWN where that is not known."""
+    if before is None or behind is None:
+        return UNKNOWN
+    size, widths = size_of(entry) if isinstance(entry, tuple) else entry, (number(before), number(behind))
+    if widths == (0, 0):
+        return entry
+    return None if size is None or None in widths else size + sum(width for width in widths if width is not None)
+
+
+def _each(axes: Axes, node: Node, entries: list[Entry], changed: Mapping[int, Entry | str]) -> list[Entry]:
+    """The axes of the first output, of which some have become others, or something unknown."""
+    found, shape = list(entries), node.outputs[0].shape or [None] * len(entries)
+    for i, other in ((i % len(entries), other) for i, other in changed.items()):
+        if isinstance(other, str):
+            (found[i],) = axes.resized(node, [entries[i]], [shape[i]])
+        elif other is not entries[i]:
+            axes.mix(node, entries[i])
+            found[i] = (dims(node.outputs[0]) or [None] * len(entries))[i] if other is None else other
+    return found
 
 
 def gathered(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
