@@ -115,11 +115,15 @@ def inspect_command(
             _print_kernels(found["kernels"])
 
 
+OPEN_SIZES = "(sizes that are known at run time only count as 1)"
+
+
 def _print_plan(model: Path, found: dict[str, Any]) -> None:
     """A row for each step, and what the whole costs."""
     from onnxdtd.labels import listed
 
     predict, explain = (found["multiply_adds"][key] for key in ("prediction", "explanation"))
+    least = "at least " if any(r["open"] for r in found["steps"]) else ""
     out.print(f"{model}, preset {found['preset']}", markup=False)
     cells = [
         (
@@ -128,14 +132,14 @@ def _print_plan(model: Path, found: dict[str, Any]) -> None:
             r["kind"] + (", first layer" if r["first"] else ""),
             r["rule"] or "",
             " ".join(r["input"]),
-            _share(r["explanation"], explain),
+            "open" if r["open"] else "" if least else _share(r["explanation"], explain),
         )
         for r in found["steps"]
     ]
     print_table(("node", "operators", "kind", "rule", "input", "cost"), cells)
     out.print(
-        f"multiply-adds per sample: prediction {predict:,}, explanation {explain:,} more "
-        f"({(predict + explain) / max(predict, 1):.1f} x in all)"
+        f"multiply-adds per sample: prediction {least}{predict:,}, explanation {least}{explain:,} more "
+        + (OPEN_SIZES if least else f"({(predict + explain) / max(predict, 1):.1f} x in all)")
     )
     for offer in found["outputs"]:
         along = f" ({', '.join(offer['axes'])})" if offer["axes"] else ""

@@ -14,7 +14,7 @@ from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import Emit, dims, label
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.axes import Axes
-from onnxdtd.operators.factors import Axis, Factor, parts, unite, whole
+from onnxdtd.operators.factors import Axis, Factor, parts, size_of, unite, whole
 from onnxdtd.operators.table import of
 
 
@@ -104,6 +104,18 @@ class Samples:
     def is_input(self, axis: Axis) -> bool:
         """Is it an axis of an input?"""
         return any(_is_input(self._axes, factor) for factor in parts(axis))
+
+    def sizes(self, tensor: Tensor) -> list[int | None] | None:
+        """The sizes of what belongs to one sample in a tensor; None where one, or all of them, are not known."""
+        axes, declared = self._axes.of(tensor), dims(tensor)
+        if axes is None:
+            return declared
+        own = None if self._factor is None else whole(self._factor)
+        found: list[int | None] = []
+        for axis, size in zip(axes, declared or [None] * len(axes), strict=True):
+            inner = size_of(tuple(factor for factor in axis if factor is not own))
+            found.append(size if inner is None and own not in axis else inner)
+        return found
 
     def note(self, tensor: Tensor, axis: int | None) -> None:
         """Of a tensor that the model does not have: the axis along which its samples lie."""

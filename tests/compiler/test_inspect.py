@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from nets import model, node
+from typer.testing import CliRunner
 
 import onnxdtd
+from onnxdtd.cli.commands import app
 from onnxdtd.errors import Unsupported
 from onnxdtd.request import Request
 
@@ -34,3 +37,79 @@ def test_what_stands_in_the_way_is_raised() -> None:
     )
     with pytest.raises(Unsupported, match="Hardmax"):
         onnxdtd.inspect(proto)
+
+
+def ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
+def heads(batch: str | int) -> onnx.ModelProto:
+    """Two heads of attention over five tokens, which are samples of their own for a while, and a mean."""
+    nodes = [
+        node("MatMul", "x q", "a"),
+        node("Reshape", "a apart", "b"),
+        node("Transpose", "b", "c", perm=[0, 2, 1, 3]),
+        node("Reshape", "c merged", "d"),
+        node("Transpose", "d", "e", perm=[0, 2, 1]),
+        node("MatMul", "d e", "f"),
+        node("Softmax", "f", "g", axis=-1),
+        node("MatMul", "g d", "h"),
+        node("Reshape", "h split", "i"),
+        node("ReduceMean", "i", "m", axes=[1, 2], keepdims=0),
+        node("MatMul", "m v", "y"),
+    ]
+    made = {"apart": [0, 5, 2, 3], "merged": [-1, 5, 3], "split": [-1, 2, 5, 3]}
+    weights = {name: np.array(value) for name, value in made.items()} | {"q": ones(4, 6), "v": ones(3, 2)}
+    return model(nodes, {"x": [batch, 5, 4]}, ["y"], weights)
+
+
+def convolved(shape: list[int | str]) -> onnx.ModelProto:
+    """Two convolutions, the second by groups and with a stride, a mean and a dense layer."""
+    nodes = [
+        node("Conv", "x w", "a", pads=[1, 1, 1, 1]),
+        node("Relu", "a", "b"),
+        node("Conv", "b u", "c", group=2, strides=[2, 2]),
+        node("GlobalAveragePool", "c", "d"),
+        node("Flatten", "d", "e"),
+        node("Gemm", "e v", "y"),
+    ]
+    return model(nodes, {"x": shape}, ["y"], {"w": ones(4, 3, 3, 3), "u": ones(6, 2, 2, 2), "v": ones(6, 5)})
+
+
+def enlarged() -> onnx.ModelProto:
+    nodes = [node("ConvTranspose", "x w", "a", strides=[2, 2]), node("Flatten", "a", "b"), node("MatMul", "b v", "y")]
+    return model(nodes, {"x": ["n", 2, 4, 4]}, ["y"], {"w": ones(2, 3, 2, 2), "v": ones(3 * 8 * 8, 2)})
+
+
+PICTURES = {"Conv": 4 * 8 * 8 * 27 + 6 * 4 * 4 * 8, "GlobalAveragePool": 6 * 4 * 4, "Gemm": 30}
+TOKENS = {"MatMul": 5 * 4 * 6 + 2 * 5 * 5 * 3 + 6, "ReduceMean": 2 * 5 * 3}
+COUNTED = {
+    "dense": (model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": ones(6, 4)}), {"MatMul": 24}),
+    "convolutions": (convolved(["n", 3, 8, 8]), PICTURES),
+    "a batch of two": (convolved([2, 3, 8, 8]), PICTURES),
+    "attention": (heads("n"), TOKENS),
+    "attention in a batch of four": (heads(4), TOKENS),
+    "transposed convolution": (enlarged(), {"ConvTranspose": 2 * 4 * 4 * 12, "MatMul": 3 * 64 * 2}),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_multiply_adds_are_those_of_one_sample_counted_by_hand(name: str) -> None:
+    proto, expected = COUNTED[name]
+    found: dict[str, int] = {}
+    for row in onnxdtd.inspect(proto, Request(preset="lrp-epsilon"))["steps"]:
+        assert not row["open"], row
+        if row["prediction"]:
+            found[row["op"]] = found.get(row["op"], 0) + row["prediction"]
+    assert found == expected
+
+
+@pytest.mark.parametrize("side", ["height", 8])
+def test_open_sizes_are_said_to_be(side: str | int, tmp_path: Path) -> None:
+    """Where height and width are open, so is all that depends on them, and the whole; the batch is no such size."""
+    onnx.save(convolved(["n", 3, side, 8]), tmp_path / "net.onnx")
+    steps, is_open = onnxdtd.inspect(tmp_path / "net.onnx")["steps"], side == "height"
+    told = {row["op"]: row["open"] for row in steps if row["prediction"]}
+    assert told == {"Conv": is_open, "GlobalAveragePool": is_open, "Gemm": False}
+    said = CliRunner().invoke(app, ["inspect", str(tmp_path / "net.onnx")]).output
+    assert ("prediction at least " in said) == is_open
