@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from onnxdtd import bounded
 from onnxdtd.errors import RequestError
 
 BACKGROUND = ("background", "__background__", "dummy", "none")
-INTEGER = re.compile(r"[+-]?[0-9]+")
+INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 WORDNET = re.compile(r"n\d{8}\s+")  # what stands before a name in the lists of ImageNet
 FEW = 12  # labels that a message lists
 MOST = 1_000_000
@@ -137,7 +138,7 @@ def first_synonym(name: str) -> str:
 def read(path: Path) -> tuple[str, ...]:
     """The names of the classes: one a line, or a list or an object of index to name, as JSON or as Python writes it."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = bounded.text(path)
     except (OSError, ValueError) as error:
         raise RequestError(f"{path}: no labels can be read from it ({error})") from None
     found = parsed(text)
@@ -154,15 +155,27 @@ def parsed(text: str) -> list[str | int] | None:
     >>> parsed("{0: 'cat', 2: 'dog'}"), parsed('{"dog": 1, "cat": 0}'), parsed("cat\\ndog")
     (['cat', '1', 'dog'], ['cat', 'dog'], None)
     """
-    if text.lstrip()[:1] not in ("[", "{", "("):
+    if text.lstrip()[:1] not in ("[", "{", "(") or len(text) > bounded.MOST_TEXT:
         return None
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        return _listed(_read(text))
+    except RecursionError:
+        return None
+
+
+def _read(text: str) -> Any:
+    """What the text says, None where that cannot be read."""
+    try:
+        return json.loads(text)
+    except ValueError:
         try:
-            data = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError):
             return None
+
+
+def _listed(data: Any) -> list[str | int] | None:
+    """Labels in order."""
     if isinstance(data, dict):
         turned = data if all(map(_is_index, data)) else {str(value): key for key, value in data.items()}  # as in torchvision
         pairs = {int(key): value for key, value in turned.items() if _is_index(key)}
@@ -173,7 +186,7 @@ def parsed(text: str) -> list[str | int] | None:
 
 
 def _is_index(value: Any) -> bool:
-    return re.fullmatch(r"[0-9]+", str(value)) is not None
+    return isinstance(value, str | int) and INTEGER.fullmatch(str(value)) is not None and int(value) >= 0
 
 
 def _label(entry: Any) -> str | int:

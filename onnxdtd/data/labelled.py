@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxdtd import bounded
 from onnxdtd.data.forms import Form
 from onnxdtd.data.read import files, opened, samples, scaled, stacked
 from onnxdtd.errors import RequestError
@@ -86,7 +87,10 @@ class Dataset:
         whole = hashlib.sha256()
         for path in self.sources:
             whole.update(os.fsencode(path.name))
-            with suppress(OSError), path.open("rb") as file:  # a picture that cannot be read is skipped when it is its turn
+            with (
+                suppress(OSError),
+                bounded.opened(path) as file,
+            ):  # a picture that cannot be read is skipped when it is its turn
                 whole.update(hashlib.file_digest(file, "sha256").digest())
         return whole.hexdigest()
 
@@ -190,7 +194,7 @@ def _folder(path: Path, form: Form) -> Dataset:
 def _labels(path: Path) -> tuple[dict[str, Truth], dict[str, str]]:
     """Labels and boxes by file name, and what is wrong with the others."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = bounded.text(path, 4 * bounded.MOST_TEXT)
         rows = _json_rows(json.loads(text)) if path.suffix == ".json" else _csv_rows(text)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         raise RequestError(f"{path}: no labels can be read from it ({error})") from None

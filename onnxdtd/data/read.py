@@ -6,7 +6,6 @@ import csv
 import json
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from onnxdtd import bounded
 from onnxdtd.data.channels import spread
 from onnxdtd.data.forms import MODES, Form, Shape
 from onnxdtd.data.preprocessing import Placing, Size, place
-from onnxdtd.errors import RequestError
+from onnxdtd.errors import OnnxdtdError, RequestError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz")
 LISTS = (".csv", ".json")  # of numbers; a folder's are its labels
 SIDES = (224, 32, 8, 1)
+LARGE_BYTES, MOST_PACKED = 2**27, 300
 ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
 
 
@@ -116,12 +117,12 @@ def listed(path: Path, form: Form) -> list[np.ndarray]:
     differ in length. Raises ``RequestError``.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = bounded.text(path, 8 * bounded.MOST_TEXT)
         rows = json.loads(text) if path.suffix.lower() == ".json" else _rows(text)
         if not rows or not isinstance(rows, list):
             raise ValueError("it is no list of numbers")
         found = [np.asarray(row, np.float64) for row in (rows if isinstance(rows[0], list) else [rows])]
-    except (OSError, ValueError, TypeError, RecursionError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError, csv.Error) as error:
         raise RequestError(f"{path}: no samples can be read from it ({error})") from None
     batches = [batched(row[None], form) for row in found]
     for i, (row, batch) in enumerate(zip(found, batches, strict=True)):
@@ -161,9 +162,14 @@ def _array(path: Path, input_name: str) -> np.ndarray:
 def opened(path: Path) -> Iterator[Any]:
     """The array or the archive in a numpy file. Raises ``RequestError`` where it, or what is read from it, cannot be read."""
     try:
-        with path.open("rb") as file:
-            yield np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        with bounded.opened(path) as file:
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
+                _check_packing(path, loaded.zip.infolist())
+            yield loaded
+    except OnnxdtdError:
+        raise
+    except Exception as error:  # numpy and zipfile raise a dozen kinds of them over damaged files
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(f"{path}: not a readable numpy file ({reason[0]})") from None
 
@@ -172,9 +178,18 @@ def opened(path: Path) -> Iterator[Any]:
 def named(path: Path) -> Iterator[dict[str, np.ndarray]]:
     """The arrays in a ``.json`` file, by name, as tokenizers give them. Raises ``RequestError`` where there are none."""
     try:
-        yield {name: np.asarray(values) for name, values in json.loads(path.read_text(encoding="utf-8-sig")).items()}
+        yield {name: np.asarray(values) for name, values in json.loads(bounded.text(path, 8 * bounded.MOST_TEXT)).items()}
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise RequestError(f"{path}: no arrays can be read from it ({error})") from None
+
+
+def _check_packing(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    """Raise ``RequestError`` for an archive that is made to fill the memory."""
+    for entry in entries:
+        if entry.file_size > LARGE_BYTES and entry.file_size > MOST_PACKED * entry.compress_size:
+            raise RequestError(
+                f"{path}: {entry.filename} is {entry.file_size} bytes packed into {entry.compress_size}, which no samples are"
+            )
 
 
 def _chosen(archive: Mapping[str, np.ndarray], path: Path, input_name: str) -> np.ndarray:
@@ -223,12 +238,12 @@ def _picture(path: Path, form: Form) -> Sample:
             f"{path}: is a picture, but the model takes samples of {list(form.shape)}; give these as .npy or .npz"
         )
     try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
+        with warnings.catch_warnings(action="ignore"), bounded.opened(path) as file, Image.open(file) as picture:
+            image = ImageOps.exif_transpose(picture)
             if image.mode.startswith("I;16"):  # convert() would cut off everything above 255
                 image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
             image = image.convert(mode)
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises a dozen kinds of them over damaged files
         raise RequestError(f"{path}: not a readable picture ({error})") from None
     height, width = (size if isinstance(size := form.shape[axis], int) else None for axis in form.space)
     try:

@@ -15,10 +15,11 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 from onnx.external_data_helper import uses_external_data
 
-from onnxdtd import atomic
+from onnxdtd import atomic, bounded
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph.sound import byte_size, nodes_of
 
+MOST_BYTES = 2**31 - 1  # that protobuf reads
 DIGITS = 19  # of a place in a file
 
 ModelLike: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
@@ -56,13 +57,15 @@ def read(source: ModelLike) -> Source:
 
 def _file_bytes(path: Path) -> tuple[bytes, Path]:
     try:
-        return path.read_bytes(), path
+        return bounded.data(path, MOST_BYTES), path
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ModelError(f"{path}: is a folder; give the .onnx file in it") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # a null in the name
+        raise ModelError(f"{str(path)!r}: cannot be read ({error})") from None
 
 
 def _parse(data: bytes, path: Path | None) -> onnx.ModelProto:

@@ -74,19 +74,26 @@ def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         if found is None or not node.domain or any(a.name in DROPPED and a.i for a in node.attribute):
             yield node
             continue
-        if len(node.input) <= max(k for triple in found.operands for k in triple):
-            raise ModelError(f"{called(node)}: has {len(node.input)} inputs, which are too few; export the model again")
-        operands = [f"onnxdtd_{i}_{k}" for k in range(len(found.operands))]
-        for name, triple in zip(operands, found.operands, strict=True):
-            yield helper.make_node("DequantizeLinear", [node.input[k] for k in triple], [name])
-        attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in DROPPED}
-        if not _rounds(node.input, found):
-            yield helper.make_node(found.op, operands, node.output, **attrs)
-            continue
-        yield helper.make_node(found.op, operands, [f"onnxdtd_{i}"], **attrs)
-        yield helper.make_node(
-            "QuantizeLinear", [f"onnxdtd_{i}", *node.input[found.result[0] : found.result[1] + 1]], node.output
-        )
+        yield from _float_node(node, found, f"onnxdtd_{i}")
+
+
+def _float_node(node: onnx.NodeProto, found: Quantised, name: str) -> Iterator[onnx.NodeProto]:
+    """Dequantise, operate, quantise. Raises ``ModelError`` where the operator would not be one of the standard."""
+    if len(node.input) <= max(k for triple in found.operands for k in triple):
+        raise ModelError(f"{called(node)}: has {len(node.input)} inputs, which are too few; export the model again")
+    operands = [f"{name}_{k}" for k in range(len(found.operands))]
+    for operand, triple in zip(operands, found.operands, strict=True):
+        yield helper.make_node("DequantizeLinear", [node.input[k] for k in triple], [operand])
+    rounds = _rounds(node.input, found)
+    real = helper.make_node(found.op, operands, [name] if rounds else node.output)
+    real.attribute.extend(a for a in node.attribute if a.name not in DROPPED)
+    try:
+        onnx.checker.check_node(real)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"not a valid ONNX graph: {called(node)}: {str(error).strip().splitlines()[0]}") from None
+    yield real
+    if rounds:
+        yield helper.make_node("QuantizeLinear", [name, *node.input[found.result[0] : found.result[1] + 1]], node.output)
 
 
 def _rounds(inputs: Sequence[Any], found: Quantised) -> bool:
@@ -149,7 +156,9 @@ def _linear_classifier(e: Emit, node: Node) -> list[Node]:
     features = (dims(x) or [None])[-1] or 0
     rows = weights.size // features if features else len(node.attrs.get("classlabels_ints", [0]))
     intercepts = np.asarray(node.attrs.get("intercepts") or [0.0] * max(rows, 1), np.float32)
-    if not weights.size or weights.size % len(intercepts):
+    if dims(x) is not None and len(dims(x) or ()) != 2:
+        raise ModelError(f"{e.scope}: a LinearClassifier of {list(x.shape or ())}, which are no rows of features")
+    if not weights.size or weights.size % len(intercepts) or (features and weights.size != len(intercepts) * features):
         raise ModelError(f"{e.scope}: a LinearClassifier with {weights.size} coefficients for {len(intercepts)} classes")
     weights = weights.reshape(len(intercepts), -1)
     real = e.cast(x, np.dtype(np.float32))

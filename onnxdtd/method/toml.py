@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from onnxdtd import bounded
 from onnxdtd.errors import RuleError
 from onnxdtd.method.method import FINISHES, KINDS, SEEDS, TREATMENTS, Method
 from onnxdtd.method.preset import Preset, Selector
@@ -25,6 +26,8 @@ DEFAULT_METHOD = "lrp"
 DEFAULTS = ("dtd", "lrp-epsilon")  # the first that looks at the values of the inputs; the second always does
 SIDES = ("y>0", "y<0")
 NUMBERS = (1e-30, 1e30)  # between them, and at 0, a parameter and its reciprocal are numbers in float32
+MOST_BYTES = 2**16  # for dotted keys without end the parser takes the square of their length
+MOST_BITS = 10_000  # of an integer; longer ones cannot even be shown
 RULE_KEYS = {"equation", "domain", "source", "params", "epsilon", "divide", "terms", "direction", "bias", "branches"}
 
 
@@ -42,11 +45,13 @@ class Library:
     def load(self, path: Path) -> list[str]:
         """Add the methods, rules and presets of a TOML file; returns the names of its presets."""
         try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            tables = tomllib.loads(bounded.text(path, MOST_BYTES))
         except OSError as error:
             raise RuleError(f"{path}: cannot be read ({error.strerror})") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
             raise RuleError(f"{path}: not a TOML file ({error})") from None
+        if any(isinstance(value, int) and value.bit_length() > MOST_BITS for value in _leaves(tables)):
+            raise RuleError(f"{path}: has an integer of more than {MOST_BITS} bits")
         _only(tables, {"method", "rule", "preset"}, str(path))
         self._enter("method", self.methods, _method, tables, path)
         self._enter("rule", self.rules, _rule_factory, tables, path)
@@ -242,6 +247,17 @@ def _only(table: Mapping[str, Any], keys: set[str], where: str) -> None:
         raise RuleError(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(sorted(keys))}")
 
 
+def _leaves(tables: Mapping[str, Any]) -> Iterator[Any]:
+    """All values that are neither tables nor lists."""
+    pending: list[Any] = [tables]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict | list):
+            pending += value.values() if isinstance(value, dict) else value
+        else:
+            yield value
+
+
 def _tables(tables: Mapping[str, Any], kind: str, path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     group = tables.get(kind, {})
     if not isinstance(group, dict) or not all(isinstance(table, dict) for table in group.values()):
@@ -356,8 +372,9 @@ def _branch(table: Mapping[str, Any], params: Mapping[str, float], where: str) -
     if not parts:
         raise RuleError(f"{where}: has no terms")
     terms = tuple(_term(part, weights, where) for part in parts)
-    for term in terms:
-        if replace(term, sign=-term.sign) in terms:
+    distinct = set(terms)
+    for term in distinct:
+        if replace(term, sign=-term.sign) in distinct:
             raise RuleError(f"{where}: {term.x} {term.w} is both added and taken off, which leaves nothing")
     for key, allowed in (("bias", BIASES), ("when", SIDES)):
         if table.get(key) not in (None, *allowed):

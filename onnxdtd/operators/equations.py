@@ -8,7 +8,7 @@ from string import ascii_letters
 
 from onnxdtd.graph.emit import dims
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.operators.layer import shape_of
+from onnxdtd.operators.layer import NotLinear, shape_of
 
 DOTS = "..."
 
@@ -21,10 +21,13 @@ def spelled(node: Node) -> tuple[list[str], str]:
     >>> spelled(Node("Einsum", "", operands, [], {"equation": "...i, ij"}))
     (['abi', 'ij'], 'abj')
 
-    Raises ``NotLinear`` where an ellipsis stands for nobody knows how many axes.
+    Raises ``NotLinear`` where an ellipsis stands for nobody knows how many axes, and for what is no equation.
     """
     left, arrow, result = node.attrs["equation"].replace(" ", "").partition("->")
     terms = left.split(",")
+    letters = {*left} - {",", "."}
+    if len(terms) != len(node.inputs) or not letters <= {*ascii_letters} or not {*result} <= letters | {"."}:
+        raise NotLinear(f"its equation {node.attrs['equation']!r} is none")
     wide = [len(shape_of(t)) - len(term) + len(DOTS) if DOTS in term else 0 for term, t in zip(terms, node.inputs, strict=True)]
     if not arrow:
         counts = Counter(left.replace(DOTS, "").replace(",", ""))

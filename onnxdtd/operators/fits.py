@@ -37,8 +37,8 @@ def _times(size: int | None, factor: int) -> int | None:
 def conv(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
     """Channels by groups, kernel, bias"""
     (x, w, *bias), group = shapes, node.attrs.get("group", 1)
-    if len(w) != len(x):
-        yield "weight", w, [None] * len(x)
+    if len(w) != len(x) or len(w) < 3:
+        yield "weight", w, [None] * max(len(x), 3)
         return
     yield "number of input channels", x[1:2], [_times(w[1], group)]
     yield "kernel", w[2:], node.attrs.get("kernel_shape", w[2:])
@@ -51,8 +51,8 @@ def conv(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
 def conv_transpose(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
     """The same the other way round"""
     x, w, *bias = shapes
-    if len(w) != len(x):
-        yield "weight", w, [None] * len(x)
+    if len(w) != len(x) or len(w) < 3:
+        yield "weight", w, [None] * max(len(x), 3)
         return
     yield "number of input channels", x[1:2], w[:1]
     yield "kernel", w[2:], node.attrs.get("kernel_shape", w[2:])

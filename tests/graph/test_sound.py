@@ -249,3 +249,11 @@ def test_wrong_shapes_of_inner_tensors_are_left_out() -> None:
     wrong, right = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size]) for name, size in (("a", 5), ("c", 4)))
     proto.graph.value_info.extend([wrong, right])
     assert list(onnxdtd.compile(proto, "lrp-epsilon").graph.value_info) == [right]
+
+
+def test_a_quantised_pool_without_its_window() -> None:
+    """Whose domain onnx's checker does not know."""
+    text = """<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]> net (uint8[N, 1, 4, 4] x) => (uint8[N, 1, 4, 4] y)
+        <float s = {1}, uint8 z = {0}> { y = com.microsoft.QLinearAveragePool(x, s, z, s, z) }"""
+    with pytest.raises(ModelError, match=r"'y' .QLinearAveragePool.*kernel_shape"):
+        onnxdtd.compile(onnx.parser.parse_model(text), "lrp-epsilon")
