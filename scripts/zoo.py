@@ -24,6 +24,7 @@ import importlib
 import importlib.util
 import json
 import logging
+import multiprocessing
 import os
 import re
 import sys
@@ -31,7 +32,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +64,12 @@ OFF, ALL = ort.GraphOptimizationLevel.ORT_DISABLE_ALL, ort.GraphOptimizationLeve
 
 @dataclass(frozen=True)
 class Network:
-    """A model of torchvision: its name there, the side of its input, arguments of its builder."""
+    """A model of a library: its name there, the side of its input, arguments of its builder."""
 
     name: str
     size: int = 64
     options: dict[str, Any] = field(default_factory=dict)
+    library: str = "torchvision"
 
 
 PLAIN = {"aux_logits": False, "init_weights": False}
@@ -94,6 +98,54 @@ ZOO = [
     Network("vit_b_16", options={"image_size": 64}),
     Network("swin_t"),
 ]
+
+
+TIMM = [  # one of each family that says anything new
+    *(
+        Network(name, 64, library="timm")
+        for name in ("resnetv2_50", "resnest14d", "res2net50_26w_4s", "seresnet18", "skresnet18")
+    ),
+    *(
+        Network(name, 64, library="timm")
+        for name in ("ecaresnet26t", "dla34", "dpn68", "selecsls42b", "legacy_xception", "cspresnet50")
+    ),
+    *(
+        Network(name, 64, library="timm")
+        for name in ("vovnet39a", "hardcorenas_a", "mixnet_s", "ghostnet_100", "lcnet_050", "tinynet_e")
+    ),
+    *(
+        Network(name, 64, library="timm")
+        for name in ("mobilenetv4_conv_small", "fbnetv3_b", "rexnet_100", "regnetz_b16", "eca_nfnet_l0")
+    ),
+    *(
+        Network(name, 64, library="timm")
+        for name in ("hrnet_w18_small", "repvgg_a0", "convnextv2_atto", "inception_next_atto", "starnet_s1")
+    ),
+    *(
+        Network(name, 64, library="timm")
+        for name in ("mambaout_femto", "poolformer_s12", "convmixer_768_32", "fastvit_t8", "repghostnet_050")
+    ),
+    *(Network(name, 64, library="timm") for name in ("mobilevit_xxs", "edgenext_xx_small", "efficientvit_b0")),
+    Network("mixer_s32_224", 64, {"img_size": 64}, "timm"),
+    Network("resmlp_12_224", 64, {"img_size": 64}, "timm"),
+    Network("deit_tiny_patch16_224", 64, {"img_size": 64}, "timm"),
+    Network("beit_base_patch16_224", 64, {"img_size": 64, "depth": 4}, "timm"),
+    Network("cait_xxs24_224", 64, {"img_size": 64, "depth": 4}, "timm"),
+    Network("xcit_nano_12_p16_224", 64, {"img_size": 64}, "timm"),
+    Network("swinv2_cr_tiny_224", 64, {"img_size": 64, "window_size": 2}, "timm"),
+    Network("maxvit_rmlp_pico_rw_256", 64, {"img_size": 64}, "timm"),
+    Network("levit_128s", 224, {}, "timm"),
+    Network("coat_tiny", 64, {"img_size": 64}, "timm"),
+    Network("pvt_v2_b0", 64, {}, "timm"),
+    Network("twins_svt_small", 64, {"img_size": 64}, "timm"),
+    Network("mvitv2_tiny", 64, {"img_size": 64}, "timm"),
+    Network("gcvit_xxtiny", 224, {}, "timm"),
+    Network("focalnet_tiny_srf", 64, {}, "timm"),
+    Network("davit_tiny", 64, {}, "timm"),
+    Network("volo_d1_224", 64, {"img_size": 64}, "timm"),
+    Network("eva02_tiny_patch14_224", 56, {"img_size": 56, "num_classes": 10}, "timm"),
+]
+LIBRARIES = {"torchvision": ZOO, "timm": TIMM}
 
 
 @dataclass(frozen=True)
@@ -250,7 +302,11 @@ def built(network: Network) -> Any:
     import torch
 
     torch.manual_seed(0)
-    module = getattr(torchvision().models, network.name)(weights=None, **network.options)
+    vision = torchvision()  # which timm needs too
+    if network.library == "timm":
+        module = importlib.import_module("timm").create_model(network.name, **network.options)
+    else:
+        module = getattr(vision.models, network.name)(weights=None, **network.options)
     for name, parameter in module.named_parameters():
         if (parameter == parameter.flatten()[0]).all():
             _vary(name, parameter.data)
@@ -309,7 +365,7 @@ def gradient_errors(path: Path, x: np.ndarray, best: np.ndarray, wanted: np.ndar
 
 
 def of_network(network: Network, folder: Path, exporters: Sequence[str] = tuple(EXPORTERS)) -> Iterator[Row]:
-    """Export, compile and check a model of torchvision."""
+    """Export, compile and check a model of a library."""
     module = built(network)
     x = inputs(network.size, DRAWS, seed=2)
     best, wanted = autograd(module, x)
@@ -414,14 +470,33 @@ def of_file(path: Path, folder: Path) -> Row:
 # ------------------------------------------------------------------------------------------------------------- the table
 
 
-def rows(names: Sequence[str], folder: Path) -> Iterator[Row]:
-    """All models, or those named, with progress on stderr."""
-    for network in ZOO:
-        if not names or network.name in names:
+def rows(library: str, names: Sequence[str], folder: Path, workers: int = 1) -> Iterator[Row]:
+    """All models of a library, and with torchvision the files; or those named. With progress on stderr."""
+    networks = [network for network in LIBRARIES[library] if not names or network.name in names]
+    if workers > 1:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _alone) as pool:
+            yield from map(_told, chain.from_iterable(pool.map(_of_network, networks, repeat(folder))))
+    else:
+        for network in networks:
             yield from map(_told, of_network(network, folder))
-    for path in model_files():
+    for path in model_files() if library == "torchvision" else ():
         if not names or path.stem in names:
             yield _told(of_file(path, folder))
+
+
+def _of_network(network: Network, folder: Path) -> list[Row]:
+    return list(of_network(network, folder))
+
+
+def _quiet() -> None:
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)  # the exporters talk a lot
+
+
+def _alone() -> None:
+    """A process of several takes one thread."""
+    _quiet()
+    importlib.import_module("torch").set_num_threads(1)
 
 
 def _told(row: Row) -> Row:
@@ -462,23 +537,29 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", metavar="NAME", default=[], help="only these")
     parser.add_argument("--folder", type=Path, help="where to export to; by default a temporary folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
+    parser.add_argument(
+        "--library", choices=LIBRARIES, default="torchvision", help="whose networks; timm's have a page of their own"
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many networks at a time")
     splice.option(parser, "zoo")
     chosen = parser.parse_args()
-    known = [network.name for network in ZOO] + [path.stem for path in model_files()]
+    known = [network.name for network in LIBRARIES[chosen.library]]
+    known += [path.stem for path in model_files()] if chosen.library == "torchvision" else []
     if unknown := set(chosen.models) - set(known):
         parser.error(f"no model {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     if chosen.write and chosen.models:
         parser.error("--write shows all models, not some")
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)  # the exporters talk a lot
+    _quiet()
     with tempfile.TemporaryDirectory() as temporary:
-        found = list(rows(chosen.models, chosen.folder or Path(temporary)))
+        found = list(rows(chosen.library, chosen.models, chosen.folder or Path(temporary), chosen.workers))
     text = f"{summary(found)}\n\n{table(found)}"
     print(text)
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(row) for row in found], indent=1), encoding="utf-8")
     if chosen.write:
-        splice.write(chosen.write, "zoo", text, ("torch", "torchvision", "onnxscript"))
+        page, name = chosen.write, "timm" if chosen.library == "timm" else "zoo"
+        page = page.with_name(f"{name}.md") if page == splice.RESULTS / "zoo.md" else page
+        splice.write(page, name, text, ("torch", chosen.library, "onnxscript"))
     return int(any(row.failures() for row in found))
 
 
