@@ -280,18 +280,32 @@ class Emit:
             return tensor
         return self("Cast", tensor, shape=shape, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
-    def unbroadcast(self, gradient: Tensor, shape: Sequence[int | None], like: Tensor) -> Tensor:
+    def unbroadcast(self, gradient: Tensor, shape: Sequence[int | str | None], like: Tensor) -> Tensor:
         """The adjoint of broadcasting ``like`` to ``shape``: sums ``gradient`` over the axes that were repeated.
 
-        A size of ``like`` that is unknown is taken to be that of ``shape``; a size of 1 is summed unless it is 1 there too.
+        A size of 1 is summed unless it is 1 there too. A size of ``like`` that is unknown may turn out to be 1 at run time,
+        unless it has the name that the one of ``shape`` has, or that has no name.
         """
         sizes = dims(like)
         assert sizes is not None
         extra = len(shape) - len(sizes)
         if extra:
             gradient = self("ReduceSum", gradient, list(range(extra)), keepdims=0)
-        repeated = [i for i, d in enumerate(sizes) if d == 1 and shape[i + extra] != 1]
-        return self("ReduceSum", gradient, repeated, keepdims=1) if repeated else gradient
+        pairs = list(zip(like.shape or (), shape[extra:], strict=True))
+        repeated = [i for i, (own, size) in enumerate(pairs) if own == 1 != size]
+        gradient = self("ReduceSum", gradient, repeated, keepdims=1) if repeated else gradient
+        unsure = [i for i, (own, size) in enumerate(pairs) if isinstance(own, str) and own and size not in (own, None, 1)]
+        return self._unrepeated(gradient, like, unsure) if unsure else gradient
+
+    def _unrepeated(self, gradient: Tensor, like: Tensor, axes: Sequence[int]) -> Tensor:
+        """Sums over axes along which ``like`` was repeated or not, which is known at run time: n times, once or often."""
+        sizes: list[Tensor] = []
+        for i in range(len(like.shape or ())):
+            sizes.append(self.shape(like, i, i + 1))
+            if i in axes:
+                sizes.append(self("Div", self("Shape", gradient, start=i, end=i + 1), self("Max", sizes[-1], 1)))
+        times = [axis + i + 1 for i, axis in enumerate(axes)]
+        return self("ReduceSum", self("Reshape", gradient, self("Concat", *sizes, axis=0), allowzero=1), times, keepdims=0)
 
     def of_shape(self, tensor: Tensor, like: Tensor) -> None:
         """Say that a new tensor has the shape of ``like``, for runtimes that lose sight of a batch of unknown size on the way.

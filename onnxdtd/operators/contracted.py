@@ -40,11 +40,12 @@ def einsum(e: Emit, node: Node, active: Active) -> Layer:
 
     inside, outside = sizes(names, factors), sizes([own, *names], [x, *factors])
     before, back = shape_of(x), [outside[c] if c in result else inside.get(c, 1) for c in own]
+    sure = [size if here is not None else None for here, size in zip(before, back, strict=True)]  # an open one is that of x
     kept, alone = "".join(c for c in own if c in result + letters), [i for i, c in enumerate(own) if c not in result + letters]
 
     def adjoint(s: Tensor, w: Value) -> Tensor:
         moved = e("Einsum", s, w, equation=f"{result},{letters}->{kept}") if letters else e.mul(_summed(e, result, s, kept), w)
-        whole = e.unbroadcast(e("Unsqueeze", moved, alone) if alone else moved, back, x)
+        whole = e.unbroadcast(e("Unsqueeze", moved, alone) if alone else moved, sure, x)
         return e("Expand", whole, e.shape(x)) if any(a == 1 != b for a, b in zip(back, before, strict=True)) else whole
 
     family = "affine" if set(own) <= set(result) else "dense" if letters else "average"

@@ -96,6 +96,12 @@ def only_first(node: Node, active: Active) -> Tensor:
     return node.inputs[0]
 
 
+def sizes_of(tensor: Tensor) -> Sequence[int | str | None]:
+    """The shape with the names of sizes that are not known, whose rank at least must be."""
+    shape_of(tensor)
+    return tensor.shape or ()
+
+
 def shape_of(tensor: Tensor) -> list[int | None]:
     """The shape, whose rank at least must be known."""
     sizes = dims(tensor)

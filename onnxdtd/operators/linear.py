@@ -29,6 +29,7 @@ from onnxdtd.operators.layer import (
     reduced_axes,
     shape_of,
     size,
+    sizes_of,
     weight_shape,
 )
 from onnxdtd.operators.table import LINEAR, PRODUCT, Operator, enter, if_inputs_are
@@ -172,7 +173,7 @@ def matmul(e: Emit, node: Node, active: Active) -> Layer:
         raise NotLinear("it multiplies a vector by a stack of matrices")
     adjoint = _left_adjoint(e, x, w) if active(left) else _right_adjoint(e, rank_w, rank_x)
     if rank_x >= 2 and rank_w > 2:  # leading axes of x may have been repeated
-        before, product = adjoint, [*shape_of(y)[:-2], *shape_of(x)[-2:]]
+        before, product = adjoint, [*(y.shape or ())[:-2], *shape_of(x)[-2:]]
         adjoint = lambda s, w: e.unbroadcast(before(s, w), product, x)
     forward = (lambda x, w: e("MatMul", x, w)) if active(left) else (lambda x, w: e("MatMul", w, x))
     scaled = (lambda w, g: e("Mul", w, g)) if active(left) and rank_x == rank_w == 2 else None
@@ -226,7 +227,7 @@ def _right_adjoint(e: Emit, rank_w: int, rank_x: int) -> Callable[[Tensor, Value
 
 def sum_slot(e: Emit, x: Tensor, y: Tensor, w: float = 1.0) -> Slot:
     """A term of a sum: y = w x + ..., where x may be repeated along some axes."""
-    shape = shape_of(y)
+    shape = sizes_of(y)
     return Slot(x, w, e.mul, lambda s, w: e.mul(e.unbroadcast(s, shape, x), w), elementwise=True)
 
 
@@ -272,7 +273,7 @@ def scale(e: Emit, node: Node, active: Active) -> Layer:
     if node.op == "Div" and active(right):
         raise NotLinear("it divides by a tensor that depends on the input")
     x, w = (left, right) if active(left) else (right, left)
-    shape = shape_of(y)
+    shape = sizes_of(y)
     factor = e("Reciprocal", w) if node.op == "Div" else w
     slot = Slot(x, factor, e.mul, lambda s, w: e.unbroadcast(e.mul(s, w), shape, x), elementwise=True)
     return Layer("affine", [slot], y, one_to_one=dims(x) == dims(y))

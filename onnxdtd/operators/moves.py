@@ -16,7 +16,7 @@ import numpy as np
 from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import heads, lookups, places, sizes, spread
-from onnxdtd.operators.layer import constant_value, count, is_float, optional, reduced_axes, shape_of
+from onnxdtd.operators.layer import constant_value, count, is_float, optional, reduced_axes, shape_of, sizes_of
 from onnxdtd.operators.table import (
     ALL,
     IN_ORDER,
@@ -346,7 +346,7 @@ enter(
 def chosen(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the branch that each entry was taken from."""
     condition, yes, no = node.inputs
-    shape, zero = shape_of(node.outputs[0]), e.constant(np.asarray(0.0, first(relevance).dtype))
+    shape, zero = sizes_of(node.outputs[0]), e.constant(np.asarray(0.0, first(relevance).dtype))
     yield 1, e.unbroadcast(e("Where", condition, first(relevance), zero), shape, yes)
     yield 2, e.unbroadcast(e("Where", condition, zero, first(relevance)), shape, no)
 
@@ -450,7 +450,7 @@ enter(
 
 def extreme(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """Entry by entry to the first input that is the result."""
-    shape, rest = shape_of(node.outputs[0]), first(relevance)
+    shape, rest = sizes_of(node.outputs[0]), first(relevance)
     best = e(node.op, *node.inputs)  # the predictor's own output, except where half precision has rounded that
     for position, x in enumerate(node.inputs):
         wins = e("GreaterOrEqual", *((x, best) if node.op == "Max" else (best, x)))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.graph.emit import Emit, dims, wide
+from onnxdtd.graph.emit import Emit, wide
 from onnxdtd.graph.tensors import Node, Tensor, Value
 from onnxdtd.operators import fits, heads, places, sizes, spread
 from onnxdtd.operators.layer import Active, NotLinear, constant_value, each_entry, is_float, optional, shape_of
@@ -55,9 +55,9 @@ def pointwise(op: str, **facts: Any) -> Callable[[Slope], Slope]:
 
 def sloped(e: Emit, node: Node, slope: Slope, active: Active) -> Flow:
     """The gradient through a function entry by entry: times its slope at the input, which is made here, in front."""
-    x, shape = of_first(node, active), dims(node.outputs[0])
+    x, shape = of_first(node, active), node.outputs[0].shape
     weight = slope(e, node)
-    repeated = shape is not None and shape != dims(x)
+    repeated = shape is not None and shape != x.shape
 
     def flow(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
         g = e.mul(first(relevance), e.cast(weight, wide(weight.dtype)))

@@ -20,7 +20,7 @@ from operator import is_
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import spread
-from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, shape_of
+from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, sizes_of
 from onnxdtd.operators.linear import sum_slot
 from onnxdtd.operators.spread import is_elementwise
 from onnxdtd.operators.table import PRODUCT, of
@@ -140,6 +140,6 @@ def product(e: Emit, node: Node, active: Active, held: set[int], part: float) ->
 def _quotient(e: Emit, node: Node) -> Layer:
     """The derivative of a / b by b: −y/b."""
     _, b = node.inputs
-    y, shape = node.outputs[0], shape_of(node.outputs[0])
+    y, shape = node.outputs[0], sizes_of(node.outputs[0])
     slope = e("Neg", e("Div", y, b))
     return Layer("affine", [Slot(b, slope, e.mul, lambda s, w: e.unbroadcast(e.mul(s, w), shape, b), elementwise=True)], y)

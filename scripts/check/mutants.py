@@ -349,7 +349,7 @@ FAULTS = [
         "what was repeated is not summed",
         "operators/contracted",
         "einsum",
-        'e.unbroadcast(e("Unsqueeze", moved, alone) if alone else moved, back, x)',
+        'e.unbroadcast(e("Unsqueeze", moved, alone) if alone else moved, sure, x)',
         'e("Unsqueeze", moved, alone) if alone else moved',
         "operators/linear::test_inner_product",
     ),

@@ -155,16 +155,21 @@ def test_numbers_take_the_type_of_their_tensor():
         (("n", 3), (1, 3)),
         (("n", 3), ("n", 1)),
         (("n", 3), (3,)),
+        (("n", 3), ("one", 3)),
+        (("n", 3, "n"), ("one", 3, "other")),
+        ((2, "n", 4), ("one", 4)),
+        ((5, 3), ("other", 3)),
+        (("none", 3), ("none too", 3)),
     ],
 )
 def test_unbroadcast(shape, like):
-    """<broadcast(v), s> = <v, unbroadcast(s)>, and the shape is that of v."""
+    """<broadcast(v), s> = <v, unbroadcast(s)>, and the shape is that of v, also where the runtime alone knows which are 1."""
+    lengths = {"one": 1, "none": 0, "none too": 0}
     bench = Bench(model([node("Relu", "s", "y")], {"s": shape, "v": like}, ["y"]))
     e = bench.e
-    sizes = [d if isinstance(d, int) else None for d in shape]
-    found = bench.session({"back": e.unbroadcast(bench.tensors["s"], sizes, bench.tensors["v"])})
+    found = bench.session({"back": e.unbroadcast(bench.tensors["s"], shape, bench.tensors["v"])})
     rng = np.random.default_rng(0)
-    s, v = (integers(rng, *(d if isinstance(d, int) else 5 for d in part)) for part in (shape, like))
+    s, v = (integers(rng, *(lengths.get(d, 5) if isinstance(d, str) else d for d in part)) for part in (shape, like))
     back = found(s=s, v=v)["back"]
     assert back.shape == v.shape
     assert (np.broadcast_to(v, s.shape) * s).sum() == (v * back).sum()
