@@ -59,10 +59,9 @@ def reciprocal(e: Emit, z: Tensor, sign: float) -> tuple[Tensor, float]:
     one, minus, tiny, low, high = (e.constant(np.asarray(v, z.dtype)) for v in (1, -1, sign * 2.0**-120, -(2.0**120), 2.0**120))
     beyond = e("Clip", z, *([tiny] if sign > 0 else [None, tiny])) if sign else z
     if not e.offers("ThresholdedRelu"):
-        if sign:
-            return e("Div", e("HardSigmoid", beyond, alpha=sign * 2.0**113, beta=-1.0), beyond), 1.0
-        inverse = e("Clip", e("Div", one, z), low, high)
-        return e("Mul", inverse, e("HardSigmoid", e("Abs", inverse), alpha=-(2.0**-112), beta=2.0)), 1.0
+        inverse = e("Div", one, beyond) if sign else e("Clip", e("Div", one, z), low, high)
+        size, side = (inverse, sign) if sign else (e("Abs", inverse), 1.0)
+        return e("Mul", inverse, e("HardSigmoid", size, alpha=-side * 2.0**-112, beta=2.0)), 1.0
     if sign > 0:
         return keep(e("Div", minus, beyond)), -1.0
     if sign < 0:

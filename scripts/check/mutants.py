@@ -160,8 +160,8 @@ FAULTS = [
         "a part of what is no denominator",
         "method/division",
         "reciprocal",
-        'e("HardSigmoid", beyond, alpha=sign * 2.0**113, beta=-1.0)',
-        'e("HardSigmoid", beyond, alpha=sign * 2.0**113, beta=-0.5)',
+        'e("HardSigmoid", size, alpha=-side * 2.0**-112, beta=2.0)',
+        'e("HardSigmoid", size, alpha=-side * 2.0**-112, beta=2.5)',
         "method/division::test_operator_sets_divide_alike",
     ),
     Fault(
