@@ -182,8 +182,8 @@ class Raster:
     def ways(self) -> list[str]:
         """The options that choose what is explained, with indices for examples; without one it is the arg-max of a row."""
         own, positions = (self._wide(axes) for axes in (self.own, self.positions))
-        there = [f"--position {self._any(positions)}"] if positions and self.known else []
-        return [*there, f"--target {self._any(own)}", f"--target {SCORE}"]
+        there = [f"--position {self._any(positions)}"] if self.several and self.known else []
+        return [*there, *([f"--target {self._any(own)}"] if own else []), f"--target {SCORE}"]
 
     def _wide(self, axes: Sequence[int]) -> list[int]:
         """Those with more than one entry, if any has."""
@@ -219,12 +219,13 @@ def raster(output: Tensor, logits: Tensor, stepped_back: Sequence[Node], samples
     one = not layers and any(factor.layer is not None and factor.size == 1 for axis in factors for factor in axis)
     classes = compared if compared is not None else layers[0] if len(layers) == 1 else None
     turned = any(of(node).hands_on == ALL for node in stepped_back)
-    cells = compared is None and not turned and _are_cells(stepped_back) and _is_row(samples.factors(output), factors[front])
+    row = front is not None and _is_row(samples.factors(output), factors[front])
+    cells = row and compared is None and not turned and _are_cells(stepped_back)
     plain = all(i == 1 for i in wide) and (classes == 1 or (classes is None and not (one and wide)))  # [batch, classes, 1, ...]
     if front == 0 and (len(sizes) == 2 or cells or plain):
         laid_out = len(wide) > 1 or any(len(parts(factors[i])) > 1 or samples.is_input(factors[i]) for i in wide)
         return _row(logits if turned else output, logits, 0, cells=cells and laid_out)
-    if len(sizes) == 2 and classes is None:
+    if len(sizes) == 2 and classes is None and front is not None:
         classes = 1 - front
     shown, places = _shown(output, logits, samples)
     return Raster(logits, shown, places, front, classes, classes is not None or one)

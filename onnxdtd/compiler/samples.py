@@ -22,8 +22,8 @@ class Samples:
     """The samples of a model with these ``inputs`` and ``logits``.
 
     ``axes``: the axis of each input along which they lie, None where it has none: the input is one sample. ``size``: how many
-    there are, a number, the name of a size, or None. ``along``: the axis of the logits that has them. ``column``: the logits
-    are [batch], one for each sample, not [classes]. ``merged``: they have a row for each of several positions of a sample.
+    there are, a number, the name of a size, or None. ``along``: the axis of the logits that has them, if any. ``column``: the
+    logits are [batch], one for each sample, not [classes]. ``merged``: they have a row for each of several positions of one.
     ``doubt``: why the rows of the logits are no samples of the inputs, None where they are.
     """
 
@@ -32,12 +32,12 @@ class Samples:
         self._noted: dict[str, int | None] = {}
         sizes, held = dims(logits), axes.of(logits)
         self.along = _along(axes, held or [])
-        front = held[self.along] if held else None
+        front = held[self.along or 0] if held else None
         self.column = sizes is not None and len(sizes) == 1 and _is_column(front, axes)
         self.merged = front is not None and len(parts(front)) > 1 and (self.column or len(sizes or ()) != 1)
         self.doubt: str | None = None
         self._factor: Factor | None = None
-        if sizes is None or len(sizes) > 1 or self.column:
+        if self.along is not None and (sizes is None or len(sizes) > 1 or self.column):
             self._factor = self._rows(front)
         stop = _stop(front, axes)
         if stop is not None:
@@ -47,7 +47,7 @@ class Samples:
         self.axes: dict[str, int | None] = {t.name: self._of_input(t) for t in inputs}
         self.size: int | str | None = 1 if self._factor is None else whole(self._factor).size
         if self.size is None and logits.shape is not None:
-            self.size = logits.shape[self.along]
+            self.size = logits.shape[self.along or 0]
 
     def _rows(self, front: Axis | None) -> Factor | None:
         """What the rows of the logits are: samples, or None for the only row of a single one."""
@@ -158,7 +158,7 @@ class Samples:
 
     def count(self, e: Emit) -> Tensor:
         """The number of samples, int64 of shape [1]."""
-        return e.constant(np.asarray([1])) if self.size == 1 else e.shape(self._logits, self.along, self.along + 1)
+        return e.constant(np.asarray([1])) if self.size == 1 else e.shape(self._logits, self.along or 0, (self.along or 0) + 1)
 
     def _is(self, axis: Axis) -> bool:
         return self._factor is not None and [whole(self._factor)] == list(map(whole, axis))
@@ -192,16 +192,18 @@ def _is_input(axes: Axes, factor: Factor) -> bool:
     return any(axis == (whole(factor),) for t in axes.inputs for axis in axes.of(t) or ())
 
 
-def _along(axes: Axes, held: Sequence[Axis]) -> int:
+def _along(axes: Axes, held: Sequence[Axis]) -> int | None:
     """The axis of logits that has the samples: the first that is an axis of an input and that nothing mixes, if possible one
-    whose entries no constants tell apart; the one in front where there is none.
+    whose entries no constants tell apart. Where there is none, the one in front, unless that has the neurons of a layer: they
+    are no samples, and None says that all scores are those of one.
     """
     single = [(i, whole(factor)) for i, axis in enumerate(held) if not parts(axis) for factor in axis]
     wide = [(i, factor) for i, axis in enumerate(held) if len(parts(axis)) == 1 for factor in parts(axis)]
     own = [*(pair for pair in single if pair[0] == 0), *wide, *single]
     clean = [(i, factor) for i, factor in own if factor.mixed is None and _is_input(axes, factor)]
     clean.sort(key=lambda pair: len(held) > 2 and pair[1].told is not None)
-    return clean[0][0] if clean else 0
+    neurons = len(held) > 1 and len(parts(held[0])) == 1 and parts(held[0])[0].layer is not None
+    return clean[0][0] if clean else None if neurons else 0
 
 
 def _is_column(front: Axis | None, axes: Axes) -> bool:

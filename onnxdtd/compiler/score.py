@@ -111,6 +111,8 @@ def score(e: Emit, made: Plan, request: Request) -> Score:
     value, c = _at(e, view, value, c)
     axes = [i for i in range(view.rank) if i != view.samples]
     total = e("ReduceSum", value, axes, keepdims=0, shape=[made.samples.size])
+    if view.samples is None:
+        total = e("Reshape", total, [1], shape=[1])
     back = lambda t: t if view.values is logits else e("Reshape", t, e.shape(made.logits))
     return Score(back(value), back(c), not (is_binary(made) or request.contrast), total, wanted)
 
@@ -211,7 +213,8 @@ def _chosen(
     if request.target not in AT_RUN_TIME:
         raise RequestError(f"target {request.target!r}: give 'argmax', 'input', 'optional' or the index of a class")
     wanted = Tensor(e.unique(TARGET), dtype=INT64, shape=target_shape(made, request.target))
-    each = e("Unsqueeze", wanted, [i for i in range(view.rank) if i != view.samples])
+    others = [i for i in range(view.rank) if i != view.samples]
+    each = e("Unsqueeze", wanted, others if view.samples is not None else others[1:])  # of one sample for all
     return e("Where", e.equal(each, e.constant(np.asarray(-1))), best, each), wanted
 
 

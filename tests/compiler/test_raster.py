@@ -323,6 +323,22 @@ def test_a_position_is_measured(tmp_path: Path) -> None:
     assert onnxdtd.audit(tmp_path / "net.onnx", data, request, presets=["dtd"], neurons=2)["classes"] == 3
 
 
+@pytest.mark.parametrize("options", [{"position": (1, 2)}, {"target": (2, 1, 2)}, {"position": (1, 2), "target": "input"}])
+def test_a_map_without_a_batch(options: dict[str, Any]) -> None:
+    """Its rows are neurons, which are no samples: it is one."""
+    nodes = [node("Unsqueeze", "x front", "b"), *area().graph.node, node("Squeeze", "z front", "y")]
+    nodes[1].input[0] = "b"
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in area().graph.initializer}
+    alone = model(nodes, {"x": [1, 6, 6]}, ["y"], weights | {"front": np.array([0])})
+    batch = model(nodes[1:-1], {"b": ["n", 1, 6, 6]}, ["z"], weights)
+    one, many = (onnxdtd.Explainer(onnxdtd.compile(proto, "lrp-gamma", **options)) for proto in (alone, batch))
+    target = {"target": 1} if "input" in options.values() else {}
+    found, want = one(PICTURES[1], **target), many(PICTURES[1:], **target)
+    assert one.metadata["axes"] == ["classes", "positions", "positions"]
+    np.testing.assert_allclose(found.logit, want.logit, rtol=1e-6)
+    assert_near(found.relevance["x"], want.relevance["b"][0], 1e-6)
+
+
 KERNEL, FILTERS, SCALE = eighths(RNG, 3, 1, 3, 3), eighths(RNG, 2, 6, 3, 1, 1), eighths(RNG, 4, 20)
 
 
