@@ -24,7 +24,7 @@ def opened(path: Path, most: int | None = None) -> BufferedReader:
 def data(path: Path, most: int) -> bytes:
     """What is in a file. Raises ``OSError`` as ``opened`` does."""
     with opened(path, most) as file:
-        return file.read(most)
+        return file.read()
 
 
 def text(path: Path, most: int = MOST_TEXT) -> str:
