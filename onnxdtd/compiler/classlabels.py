@@ -68,7 +68,7 @@ def _has_scores(tensor: Tensor, made: Plan) -> bool:
     walked = step_back(tensor, made.producer, made.active)[1]
     if is_binary(made) and (sizes is None or len(sizes) < 2 or sizes[1] == 1):
         return any(head.one for head in heads(walked))
-    return sizes is None or count is None or sizes[min(1, len(sizes) - 1)] in (count, None)
+    return sizes is None or count is None or (bool(sizes) and sizes[min(1, len(sizes) - 1)] in (count, None))
 
 
 def _followed(proto: onnx.ModelProto, count: int | None, leads: Callable[[str], bool]) -> tuple[dict[str, Table], Table | None]:

@@ -119,9 +119,11 @@ def _check_inputs(chosen: Plan, request: Request) -> None:
     for name in request.explain:
         if name not in [t.name for t in chosen.inputs]:
             raise RequestError(f"--explain {name!r}: the output {chosen.output!r} does not depend on it")
-    for tensor in chosen.inputs:
+    if chosen.logits.shape == []:
+        raise ModelError(f"{chosen.logits.name!r} is one number, without an axis for the samples")
+    for tensor in (*chosen.inputs, *(t for step in chosen.steps for t in step.inputs if t is not None)):
         if 0 in (tensor.shape or ()):
-            raise ModelError(f"the input {tensor.name!r} is {list(tensor.shape or ())}: there is nothing in it to explain")
+            raise ModelError(f"{tensor.name!r} is {list(tensor.shape or ())}: there is nothing in it to explain")
     for tensor in chosen.inputs if request.preprocessing else ():
         if tensor.shape is not None and (len(chosen.inputs) == 1 or len(tensor.shape) == PICTURE):
             form_of(tensor, request, chosen.samples.axes[tensor.name])

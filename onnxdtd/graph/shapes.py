@@ -161,7 +161,9 @@ def _infer_shapes(bare: onnx.ModelProto) -> None:
     for node in named:
         node.name = node.name or next(iter(node.output), "")
     spelled.graph.node.extend(float_nodes(named))
-    given = {name for node in named for name in node.output}
+    given = {
+        name for node in named if node.op_type != "Constant" for name in node.output
+    }  # for others nothing is to be found out
     del spelled.graph.output[:]
     spelled.graph.output.extend(value for value in bare.graph.output if value.name in given)
     for value in spelled.graph.output:

@@ -83,5 +83,5 @@ def gemm(node: Node, shapes: Sequence[Sizes]) -> Iterator[Pair]:
     """The term that is added"""
     y = dims(node.outputs[0])
     for c in shapes[2:]:
-        if y is not None:
+        if y is not None and len(y) == 2:
             yield "bias", c, _repeated(c, y)

@@ -173,11 +173,11 @@ def cut(node: Node) -> list[int] | None:
     given = [constant_value(t) if t is not None else None for t in (optional(node, i) for i in range(1, 5))]
     if sizes is None or given[0] is None or given[1] is None or (optional(node, 3) is not None and given[2] is None):
         return None
-    starts, ends = given[0].tolist(), given[1].tolist()
+    starts, ends = given[0].ravel().tolist(), given[1].ravel().tolist()
     axes = given[2].tolist() if given[2] is not None else list(range(len(starts)))
     steps = [1] * len(starts) if optional(node, 4) is None else None if given[3] is None else given[3].tolist()
     before, after = [0] * len(sizes), [0] * len(sizes)
-    if steps is None:
+    if steps is None or not len(starts) == len(ends) == len(axes) == len(steps):
         return None
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = sizes[axis]

@@ -22,7 +22,7 @@ def along(node: Node, rank: int) -> list[int]:
     named, scales = _named(node, rank), optional(node, 2)
     factors = None if scales is None else constant_value(scales)
     if factors is not None and factors.size == len(named):
-        return [axis for axis, factor in zip(named, factors.tolist(), strict=True) if factor != 1]
+        return [axis for axis, factor in zip(named, factors.ravel().tolist(), strict=True) if factor != 1]
     before, after = node.inputs[0].shape or [None] * rank, node.outputs[0].shape or [None] * rank
     kept = [a == b is not None for a, b in zip_longest(before, after)]
     sizes = zip(dims(node.inputs[0]) or [None], dims(node.outputs[0]) or [None], strict=False)
@@ -50,6 +50,8 @@ def resize(e: Emit, node: Node, active: Active) -> Layer:
     scales = optional(node, 2)
     if scales is not None and dims(scales) == [0]:
         scales = None
+    if scales is not None and len(shape_of(scales)) != 1:
+        raise NotLinear("its scales are no list")
     keep = {name: node.attrs[name] for name in MATRICES if name in node.attrs}
 
     def matrix(axis: int, dtype: Any) -> Tensor:

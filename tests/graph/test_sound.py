@@ -109,6 +109,23 @@ def empty(proto: ModelProto) -> None:
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 0
 
 
+def scalar(proto: ModelProto) -> None:
+    """All sums, of samples as well."""
+    proto.graph.node.append(helper.make_node("ReduceSum", ["y"], ["all"], "all", keepdims=0))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("all", TensorProto.FLOAT, []))
+
+
+def table_of_scales(proto: ModelProto) -> None:
+    node(proto, "Flatten").CopyFrom(helper.make_node("Resize", ["c", "", "two"], ["s"], "resize"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones((1, 2), np.float32), "two"))
+
+
+def nothing_left(proto: ModelProto) -> None:
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([4]), "four"))
+    node(proto, "Flatten").CopyFrom(helper.make_node("Slice", ["c", "four", "four", "one"], ["s"], "slice"))
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((0, 2), np.float32), "w"))
+
+
 def elsewhere(**told: str) -> Callable[[ModelProto], None]:
     """The weight is in a file."""
 
@@ -135,6 +152,9 @@ BROKEN: dict[str, tuple[Callable[[ModelProto], None], str]] = {
     "branches without results": (branch_without_results, "choice"),
     "a kernel without axes": (flat_kernel, "'conv' .Conv"),
     "no samples": (empty, r"'x' is \[0, 4\]: there is nothing in it"),
+    "a score of all samples": (scalar, "'all' is one number"),
+    "scales that are no list": (table_of_scales, "scales are no list"),
+    "nothing left": (nothing_left, r"'s' is \['N', 0\]: there is nothing"),
     "missing bytes": (missing_bytes, r"'w': is \[4, 2\], which takes 32 bytes, and has 4"),
     "a negative size": (negative_size, "'w': has a negative size"),
     "a function that calls itself": (calls_itself, "'again' of the model calls itself"),
@@ -153,7 +173,7 @@ BROKEN: dict[str, tuple[Callable[[ModelProto], None], str]] = {
 def test_what_is_broken_is_refused_in_words(change: Callable[[ModelProto], None], words: str) -> None:
     proto = onnx.parser.parse_model(NET)
     change(proto)
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises((ModelError, Unsupported), match=words):
         onnxdtd.compile(proto, "lrp-epsilon")
 
 

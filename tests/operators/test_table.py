@@ -392,6 +392,7 @@ MINE = {
     "graph/kernels.py": "Constant Shape Size",  # what a runtime does with sizes
     # mends what is converted
     "graph/normal.py": "AveragePool ConstantOfShape Hardmax LpPool MaxPool Mul Resize Scatter ScatterElements Slice Upsample",
+    "graph/shapes.py": "Constant",  # whose shape is not asked for
     "graph/spelled.py": "*",  # in which operators of the standard quantised ones and those of ai.onnx.ml are spelled
     "compiler/chained.py": "Concat",  # a shortcut for
     "compiler/rectified.py": "Relu",  # a shortcut for
