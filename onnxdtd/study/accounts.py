@@ -13,6 +13,7 @@ from onnxdtd.runtime.explainer import Ledger
 from onnxdtd.study.checks import Check
 
 BALANCE = 1e-4  # of the relevance in the layer
+FAINT = float(np.finfo(np.float32).tiny / np.finfo(np.float32).eps)  # relevance of which few digits are left
 NEGATIVE = 1e-6  # of all relevance, under rules that give none
 
 
@@ -70,7 +71,7 @@ def _composition(ledger: Ledger) -> str:
 def _unaccounted(ledger: Ledger) -> np.ndarray:
     """What is unaccounted for in each step, as a share of the relevance there, signs aside: [batch, steps]."""
     there = np.maximum(np.abs(ledger["in"]), ledger["out"] - 2 * ledger["negative"])
-    share: np.ndarray = np.abs(ledger.unaccounted) / np.where(there > 0, there, 1.0)
+    share: np.ndarray = np.abs(ledger.unaccounted) / np.where(there > 0, np.maximum(there, FAINT), 1.0)
     return share
 
 

@@ -62,6 +62,12 @@ def test_balance(job: Prepared, out: float, passed: bool) -> None:
     assert check.finding.endswith("most off in z_node") or out == 1
 
 
+@pytest.mark.parametrize(("there", "passed"), [(1e-30, False), (1e-39, True)])
+def test_what_has_faded_beyond_the_precision_of_its_type_need_not_balance(job: Prepared, there: float, passed: bool) -> None:
+    """Deep down relevance may be too small for float32 to count."""
+    assert found(job, ledger(there, out=[there / 2]))["balance"].passed is passed
+
+
 def test_what_is_remarkable(job: Prepared) -> None:
     checks = found(job, ledger(1.0, 0.0, positive_biases=[2.0, 2.0]))
     assert checks["logits"].finding == "1 of 2 explained logits are 0 or below"

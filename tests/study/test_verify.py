@@ -503,6 +503,15 @@ def test_where_the_runtime_fuses_in_one_model_only(tmp_path: Path) -> None:
         assert found(report, "prediction") == "that of the predictor alone on 5 inputs, exactly"
 
 
+def test_of_many_nodes_none_are_fused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify_module, "MANY", 20)
+    path, source = quantised(tmp_path)
+    report = verify(path, source)
+    assert report.passed, report.checks
+    assert found(report, "optimisations").startswith("compared without those of ONNX Runtime, which take minutes for")
+    assert found(report, "prediction") == "that of the predictor alone on 4 inputs, exactly"
+
+
 class Slightly(Trial):
     """A predictor whose scores come from kernels that round otherwise."""
 
