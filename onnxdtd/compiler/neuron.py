@@ -243,7 +243,7 @@ class _Writer:
         if pooled_map is None:
             return None
         u = self.number(step, c)
-        self.start.steps.append(_reshape(step.name, pooled_map, u))
+        self.enter(_reshape(step.name, pooled_map, u))
         return u
 
     def map(self, tensor: Tensor, c: Tensor, axis: int, above: Step) -> Task[Tensor | None]:
@@ -335,10 +335,10 @@ class _Writer:
         if below is None:
             return None
         if entry.hands_on == IN_ORDER:
-            self.start.steps.append(_reshape(step.name, below, u))
+            self.enter(_reshape(step.name, below, u))
         else:
             view = Node(node.op, step.name, [below, *node.inputs[1:]], [u], dict(node.attrs))
-            self.start.steps.append(replace(step, nodes=(view,), outputs=(u,), inputs=(below,)))
+            self.enter(replace(step, nodes=(view,), outputs=(u,), inputs=(below,)))
         return u
 
     def is_laid_out_before(self, source: Tensor, tensor: Tensor, axis: int) -> bool:
@@ -365,10 +365,15 @@ class _Writer:
 
     # ---------------------------------------------------------------------------------------------------------- steps
 
+    def enter(self, step: Step) -> None:
+        """A step, once: the terms of a sum may be the same tensor."""
+        if all(known.outputs[0] is not step.outputs[0] for known in self.start.steps):
+            self.start.steps.append(step)
+
     def note(self, step: Step, layer: Layer) -> Tensor:
         """A step by the rule of ``step``; returns what it gives."""
         sources = tuple(slot.x for slot in layer.slots)
-        self.start.steps.append(replace(step, outputs=(layer.y,), inputs=sources, layer=layer))
+        self.enter(replace(step, outputs=(layer.y,), inputs=sources, layer=layer))
         return layer.y
 
     def times(self, c: Tensor, values: Tensor) -> Tensor:

@@ -426,3 +426,22 @@ def test_sums_of_sums_of_the_same_tensor_are_no_more_ways_than_can_be_gone() -> 
     proto = model(nodes, {"x": ["n", 3]}, {"y": ["n", 3]}, {"half": np.full(3, 0.5, np.float32)})
     found = explained(proto, "lrp-0", x=np.array([[3.0, 1.0, 2.0]], np.float32), contrast=True)
     np.testing.assert_allclose(found["relevance"], [[6, 0, -4]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("ledger", [False, True])
+def test_a_map_of_one_logit_is_added_to_itself(ledger: bool) -> None:
+    """Both terms are one neuron, whose relevance goes on once; lrp-0 of a net of ReLUs is the gradient times the input."""
+    text = """<ir_version: 10, opset_import: ["": 21]> net (float[N, 3, 2, 2] x) => (float[N, 1] p) <
+        float[2, 3, 1, 1] w = {1, 2, -1, 3, -2, 1}, float[1, 2, 1, 1] v = {1, 2}, int64[2] axes = {2, 3}
+    > {
+        a = Conv(x, w)
+        b = Relu(a)
+        c = Conv(b, v)
+        d = Add(c, c)
+        z = ReduceMean<keepdims = 0>(d, axes)
+        p = Sigmoid(z)
+    }"""
+    proto, x = onnx.parser.parse_model(text), np.random.default_rng(0).random((2, 3, 2, 2)).astype(np.float32)
+    found = onnxdtd.Explainer(onnxdtd.compile(proto, "lrp-0", ledger=ledger))(x).relevance["x"]
+    expected = onnxdtd.Explainer(onnxdtd.compile(proto, "gradient-x-input"))(x).relevance["x"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
