@@ -5,6 +5,7 @@ Exporters write x[:, 2:6] = u and x[range(n), i] with an index that has a column
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -14,6 +15,8 @@ from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.axes import Axes
 from onnxdtd.operators.factors import Size, number, product
 from onnxdtd.operators.layer import constant_value
+
+MOVED = ("Cast", "Identity", "Unsqueeze", "Reshape", "Expand")
 
 
 def counting(axes: Axes, index: Tensor) -> dict[int, int]:
@@ -34,16 +37,51 @@ def counting(axes: Axes, index: Tensor) -> dict[int, int]:
 def rows(axes: Axes, index: Tensor, inner: Size) -> int | None:
     """The axis along which ``index`` counts blocks of ``inner`` entries and leaves none of them.
 
-    It is i + inner · (0, 1, 2 ...), where i is that of the largest of ``inner`` entries, or a remainder.
+    It is i + inner · (0, 1, 2 ...), where i is that of the largest of ``inner`` entries, a remainder, or a constant.
     """
-    total = _maker(index)
-    for own, start in [] if total.op != "Add" else [total.inputs, total.inputs[::-1]]:
-        starts = _maker(start)
-        for count, step in [] if starts.op != "Mul" else [starts.inputs, starts.inputs[::-1]]:
-            axis, ranks = _counts(axes, count), [len(dims(t) or ()) for t in (index, count)]
-            if axis is not None and axes.values(step) == [inner] and _within(axes, own, inner):
-                return axis + ranks[0] - ranks[1]
+    terms = _terms(index)
+    for at, start in enumerate(terms):
+        axis, rest = _blocks(axes, start, inner), terms[:at] + terms[at + 1 :]
+        if axis is not None and (_stays(rest, inner) or (len(rest) == 1 and _within(axes, rest[0], inner))):
+            return axis + len(dims(index) or ()) - len(dims(start) or ())
     return None
+
+
+def _terms(index: Tensor) -> list[Tensor]:
+    """What is added up to an index."""
+    found, waiting = [], [index]
+    while waiting:
+        term = waiting.pop()
+        if _maker(term).op == "Add":
+            waiting += _maker(term).inputs
+        else:
+            found.append(term)
+    return found
+
+
+def _blocks(axes: Axes, tensor: Tensor, inner: Size) -> int | None:
+    """The axis along which it is inner · (0, 1, 2 ...)."""
+    moves: list[Node] = []
+    while (node := _maker(tensor)).op in MOVED:
+        moves.append(node)
+        tensor = node.inputs[0]
+    for count, step in [] if node.op != "Mul" else [node.inputs, node.inputs[::-1]]:
+        axis = _counts(axes, count)
+        if axis is not None and axes.values(step) == [inner]:
+            return _behind(axes, moves, axis + len(dims(tensor) or ()) - len(dims(count) or ()))
+    return None
+
+
+def _stays(terms: Sequence[Tensor], inner: Size) -> bool:
+    """Are constants such that their sum is from 0 to ``inner`` − 1?"""
+    values, size = [constant_value(term) for term in terms], number(inner)
+    known = [value for value in values if value is not None]
+    return (
+        size is not None
+        and len(known) == len(values)
+        and sum(v.min() for v in known) >= 0
+        and sum(v.max() for v in known) < size
+    )
 
 
 def _within(axes: Axes, tensor: Tensor, size: Size) -> bool:
@@ -77,7 +115,7 @@ def _along(values: np.ndarray) -> int | None:
 def _counts(axes: Axes, tensor: Tensor) -> int | None:
     """The same of a tensor."""
     moves: list[Node] = []
-    while (node := tensor.producer) is not None and node.op in ("Cast", "Identity", "Unsqueeze", "Reshape", "Expand"):
+    while (node := tensor.producer) is not None and node.op in MOVED:
         moves.append(node)
         tensor = node.inputs[0]
     values, axis = constant_value(tensor), None
@@ -86,6 +124,11 @@ def _counts(axes: Axes, tensor: Tensor) -> int | None:
     elif node is not None and node.op == "Range":
         start, step = (constant_value(node.inputs[i]) for i in (0, 2))
         axis = 0 if start is not None and step is not None and (int(start), int(step)) == (0, 1) else None
+    return _behind(axes, moves, axis)
+
+
+def _behind(axes: Axes, moves: Sequence[Node], axis: int | None) -> int | None:
+    """Where an axis is behind nodes, the last of which comes first."""
     for node in reversed(moves):
         axis = None if axis is None else _moved(axes, node, axis)
     return axis

@@ -66,13 +66,22 @@ INTO = [
     node("Expand", "nothing whole", "empty"),
     node("ScatterElements", "empty at values", "z", axis=1, reduction="add"),
 ]
+STRIDED = [  # h.as_strided((n, 4), (4, 1))
+    node("Reshape", "h last", "f"),
+    *COUNT,
+    node("Mul", "range four", "starts"),
+    node("Unsqueeze", "starts unit", "starts1"),
+    node("Add", "starts1 strides", "sum"),
+    node("Add", "sum zero", "index"),
+    node("Gather", "f index", "z"),
+]
 NETS = {"torchscript": TORCHSCRIPT, "dynamo": DYNAMO, "added": ADDED, "picked": PICKED, "rows": ROWS, "batched": BATCHED}
-NETS |= {"elements": ELEMENTS, "into": INTO}
+NETS |= {"elements": ELEMENTS, "into": INTO, "strided": STRIDED}
 
 
 def net(middle: Sequence[NodeProto], size: int | str, **more: Any) -> ModelProto:
     """x -> h [n, 4] and u [n, 2] -> ``middle`` -> z -> three classes."""
-    last = 2 if middle[-1].op_type == "Gather" or middle in (PICKED, ROWS, BATCHED, ELEMENTS) else 4
+    last = 4 if middle is STRIDED or middle[-1].op_type.startswith("Scatter") or middle[-1].op_type == "Transpose" else 2
     weights = {"a": normal(3, 4, seed=1), "b": normal(3, 2, seed=2), "c": normal(last, 3, seed=3)}
     numbers = {
         "zero": np.array(0),
@@ -83,7 +92,14 @@ def net(middle: Sequence[NodeProto], size: int | str, **more: Any) -> ModelProto
         "upright": [-1, 1],
         "columns": [1, 2],
     }
-    numbers |= {"below": [[1], [2]], "square": [-1, 2, 2], "flat": [-1, 2], "nothing": np.zeros(1)} | more
+    numbers |= {
+        "below": [[1], [2]],
+        "strides": [[3, 1, 0, 2]],
+        "four": np.array(4),
+        "square": [-1, 2, 2],
+        "flat": [-1, 2],
+        "nothing": np.zeros(1),
+    } | more
     nodes = [
         node("MatMul", "x a", "a0"),
         node("Relu", "a0", "h"),
@@ -137,3 +153,9 @@ def test_rows_that_nothing_keeps_within_their_sample():
 def test_a_range_that_starts_elsewhere_is_not_that_of_the_samples():
     with pytest.raises(ModelError, match="no samples"):
         onnxdtd.compile(net(TORCHSCRIPT, "n", start=np.array(1)), "gradient")
+
+
+@pytest.mark.parametrize("strides", [[[0, 1, 2, 4]], [[-1, 0, 1, 2]]])
+def test_strides_that_lead_out_of_a_sample(strides):
+    with pytest.raises(ModelError, match="no samples"):
+        onnxdtd.compile(net(STRIDED, "n", strides=np.array(strides)), "gradient")
