@@ -119,10 +119,18 @@ def _reason(node: NodeProto, opset: int, types: Types, provider: str, version: s
     if not fitting:
         older = sorted({v for versions, _ in all_of_them for v in versions})
         return f"none for version {since} of the operator, only for {', '.join(map(str, older))}"
+    if provider == GPU and node.op_type == "ConvTranspose" and _is_lopsided(node):
+        return "none for pads that differ between the sides"
     if found is None or any(_fits(found, node, allowed, types) for allowed in fitting):
         return None
     given = [TensorProto.DataType.Name(types[name]).lower() for name in node.input if name in types]
     return f"none for these types ({', '.join(given)})"
+
+
+def _is_lopsided(node: NodeProto) -> bool:
+    """Does it pad one side more than the other? (The kernel is there, but the provider leaves such nodes alone.)"""
+    pads = [list(a.ints) for a in node.attribute if a.name == "pads"]
+    return any(one[: len(one) // 2] != one[len(one) // 2 :] for one in pads)
 
 
 def _fits(found: defs.OpSchema, node: NodeProto, allowed: Mapping[str, set[int]], types: Types) -> bool:

@@ -127,6 +127,17 @@ def transposed_pads(win: Window, inside: Sequence[int], outside: Sequence[int]) 
     return begin + end, output_padding
 
 
+def symmetric_pads(pads: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Pads of a ConvTranspose that are the same on both sides, since GPUs take no others, and what is too much in front then.
+
+    >>> symmetric_pads([0, 2, 1, 1])
+    ([0, 1, 0, 1], [0, 1])
+    """
+    half = len(pads) // 2
+    least = [min(pair) for pair in zip(pads[:half], pads[half:], strict=True)]
+    return least * 2, [before - both for before, both in zip(pads[:half], least, strict=True)]
+
+
 def flip(e: Emit, w: Tensor, shape: Sequence[int], group: int) -> Tensor:
     """Weights [M, C/g, k...] of a convolution as those [C, M/g, k...] of its adjoint: mirrored in space, channels exchanged."""
     outputs, inputs, *kernel = shape
@@ -155,8 +166,10 @@ def adjoint_conv(
     sizes = dims(x)
     inside, outer = known(sizes[2:] if sizes else None), known(outside)
     exact = transposed_pads(win, inside, outer) if inside and outer else None
-    if exact is not None:
-        return e("ConvTranspose", s, w, **_attrs(win, pads=exact[0], output_padding=exact[1], group=group))
+    if exact is not None and inside is not None:
+        pads, cut = symmetric_pads(exact[0])
+        back = e("ConvTranspose", s, w, **_attrs(win, pads=pads, output_padding=exact[1], group=group))
+        return e("Slice", back, cut, [c + n for c, n in zip(cut, inside, strict=True)], win.axes) if pads != exact[0] else back
     return _transposed_any_size(e, s, w, x, win, group)
 
 

@@ -389,7 +389,7 @@ MINE = {
     # of what type results are, and arithmetic of sizes
     "graph/emit.py": "Add And ArgMax ArgMin Cast Concat Constant Equal Gather Greater GreaterOrEqual If Less Loop Max Mul Scan "
     "Shape Size Sub Where",
-    "graph/kernels.py": "Constant Shape Size",  # what a runtime does with sizes
+    "graph/kernels.py": "Constant ConvTranspose Shape Size",  # what a runtime does with sizes and with pads
     # mends what is converted
     "graph/normal.py": "AveragePool ConstantOfShape Hardmax LpPool MaxPool Mul Resize Scatter ScatterElements Slice Upsample",
     "graph/shapes.py": "Constant",  # whose shape is not asked for
