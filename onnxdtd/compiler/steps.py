@@ -26,6 +26,7 @@ from onnxdtd.operators.others import undefined
 from onnxdtd.operators.pointwise import passes
 from onnxdtd.operators.products import factors
 from onnxdtd.operators.table import MOVE, PRODUCT, ROUTE, Flow, Relevance, first, of
+from onnxdtd.operators.written import completes
 
 Share: TypeAlias = tuple[Tensor, Tensor]  # a tensor, and relevance that goes to it
 HANDING_ON = ("preprocessing", "pass", "move", "route")  # kinds of steps
@@ -138,12 +139,14 @@ class Stepper:
         return self.treated(site)
 
     def ruled(self, site: Site, layer: Layer) -> Step:
-        """The step for a layer: by a rule, unless it is preprocessing that the method lets relevance pass."""
+        """The step for a layer: by a rule, unless the method lets relevance pass it, as preprocessing or part of a function."""
         sources = [slot.x for slot in layer.slots]
         scaled = layer.one_to_one and all(x.name in self.facts.raw for x in sources)
         if scaled and self.method.treat(PREPROCESSING, site) is not None:
             self.facts.stay_raw(sources, site.node.outputs)
             return self.linear(site.node, layer, "preprocessing")
+        if layer.one_to_one and self.method.conserves and completes(site.node, site.active, self.producer):
+            return self.flow("pass", site.node, passes)
         return self.linear(site.node, layer, "linear")
 
     def treated(self, site: Site) -> Step:

@@ -203,7 +203,7 @@ def celu(e: Emit, node: Node) -> Tensor:
     return where(e, e("GreaterOrEqual", x, 0.0), 1.0, e("Add", e("Div", node.outputs[0], alpha), 1.0), x)
 
 
-@pointwise("Sigmoid", sign=always, keeps_zeros=False, monotone=throughout, gate=2, head=SQUASHED, before=first_input)
+@pointwise("Sigmoid", sign=always, keeps_zeros=False, start=0.5, monotone=throughout, gate=2, head=SQUASHED, before=first_input)
 def sigmoid(e: Emit, node: Node) -> Tensor:
     """y (1 − y)"""
     y = node.outputs[0]
@@ -289,7 +289,7 @@ def shrink(e: Emit, node: Node) -> Tensor:
     return where(e, e("Greater", e("Abs", x), width), 1.0, 0.0, x)
 
 
-@pointwise("Exp", sign=always, keeps_zeros=False, monotone=throughout)
+@pointwise("Exp", sign=always, keeps_zeros=False, start=1.0, monotone=throughout)
 def exp(e: Emit, node: Node) -> Tensor:
     """y"""
     return node.outputs[0]
@@ -341,7 +341,7 @@ def sine(e: Emit, node: Node) -> Tensor:
     return e("Cos", node.inputs[0])
 
 
-@pointwise("Cos", keeps_zeros=False, even=throughout)
+@pointwise("Cos", keeps_zeros=False, start=1.0, even=throughout)
 def cosine(e: Emit, node: Node) -> Tensor:
     """−sin x"""
     return e("Neg", e("Sin", node.inputs[0]))
@@ -378,7 +378,7 @@ def hyperbolic_sine(e: Emit, node: Node) -> Tensor:
     return e("Mul", e("Add", e("Exp", x), e("Exp", e("Neg", x))), 0.5)
 
 
-@pointwise("Cosh", sign=always, keeps_zeros=False, even=throughout)
+@pointwise("Cosh", sign=always, keeps_zeros=False, start=1.0, even=throughout)
 def hyperbolic_cosine(e: Emit, node: Node) -> Tensor:
     """sinh x; by Exp"""
     x = node.inputs[0]

@@ -102,6 +102,16 @@ def _difference(e: Emit, node: Node, active: Active, producer: Producer) -> list
     return None if axis is None else [_view("LogSoftmax", node, x, axis, producer)]
 
 
+def completes(node: Node, active: Active, producer: Producer) -> bool:
+    """Does it make f(x) − f(0) of f(x), which is one function, as e^x − 1 in an Elu?"""
+    if node.op not in ("Add", "Sub") or all(map(active, node.inputs)):
+        return False
+    x, shift = node.inputs if active(node.inputs[0]) else node.inputs[::-1]
+    giver, value = producer.get(x.name), constant_value(shift)
+    start = None if giver is None else of(giver).start
+    return start is not None and value is not None and bool((value == (start if node.op == "Sub" else -start)).all())
+
+
 FORMS: dict[str, Callable[[Emit, Node, Active, Producer], list[Node] | None]] = {
     "Mul": _product,
     "Div": _quotient,

@@ -216,6 +216,13 @@ def test_even_functions(op: str) -> None:
         assert np.array_equal(y, turned) == even(bench.nodes[0])
 
 
+def test_values_at_0() -> None:
+    for op in (op for op in TESTED if OPERATORS[op].start is not None):
+        y = Session(CASES.get(op, Case()).proto(op))(x=np.zeros(SHAPE, FLOAT))["y"]
+        assert (y == OPERATORS[op].start).all()
+        assert OPERATORS[op].keeps_zeros is False
+
+
 def test_a_negative_slope_keeps_no_sign() -> None:
     bench = Bench(model([node("Selu", "x", "y", gamma=-1.0)], {"x": [3]}, ["y"]))
     sign = OPERATORS["Selu"].sign

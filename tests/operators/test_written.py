@@ -17,10 +17,10 @@ from onnxdtd.request import Request
 
 # ---- normalisation, however it is written ----------------------------------------------------------------------------
 
-NUMBERS = {"two": 2.0, "minus_half": -0.5, "minus_two": -2.0, "eps": 1e-3, "zero": 0.0, "one": 1.0, "ones": np.ones(4)}
-AXES = {"last": [2], "inner": [1], "shape": [2, 3, 4]}
+NUMBERS = {"two": 2.0, "minus_half": -0.5, "minus_two": -2.0, "eps": 1e-3, "zero": 0.0, "one": 1.0, "minus_one": -1.0}
+ARRAYS = {"last": [2], "inner": [1], "shape": [2, 3, 4], "ones": [1.0, 1.0, 1.0, 1.0]}
 SHAPES = {"g": (4,), "b": (4,), "v24": (2, 4), "ww": (4, 4), "w": (5, 4), "u": (12, 3)}
-CONSTANTS = {n: np.asarray(v) for n, v in (NUMBERS | AXES).items()} | {
+CONSTANTS = {n: np.asarray(v) for n, v in (NUMBERS | ARRAYS).items()} | {
     name: normal(*shape, seed=i) for i, (name, shape) in enumerate(SHAPES.items())
 }
 MEAN = [node("ReduceMean", "h", "m", axes=[2]), node("Sub", "h m", "c")]
@@ -156,6 +156,16 @@ def test_a_function_hands_on_relevance(name: str, preset: str) -> None:
         np.testing.assert_allclose(found["h"].sum((1, 2)), found["p"].sum((1, 2)), rtol=1e-7)
     if name in ("x*x", "x**2", "2^x") and preset != "lrp-epsilon":
         assert_near(found["h"], found["p"], 1e-12)
+
+
+@pytest.mark.parametrize("shift", [node("Sub", "r one", "p"), node("Sub", "one r", "p"), node("Add", "r minus_one", "p")])
+def test_what_a_function_is_at_0_is_part_of_it(shift: NodeProto) -> None:
+    """e^x − 1, as in an Elu that is written out: near 0 relevance is as small as the value, not as large as e^x."""
+    x = normal(2, 3, 5) / 1000
+    found = relevances(net([node("Exp", "h", "r"), shift]), {"x": x}, "lrp-0", ["p", "h"], target=1)
+    assert_near(found["h"], found["p"], 1e-12)
+    apart = relevances(net([node("Exp", "h", "r"), node("Sub", "r two", "p")]), {"x": x}, "lrp-0", ["p", "h"], target=1)
+    assert np.abs(apart["h"] / apart["p"] + 1).max() < 0.1  # two are taken off, one more than there is
 
 
 def test_a_deviation_is_shared_out_by_its_squares() -> None:
