@@ -14,8 +14,9 @@ import numpy as np
 
 from onnxdtd.graph.emit import Emit, dims, label
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.operators import logsums
+from onnxdtd.operators import logsums, spread
 from onnxdtd.operators.layer import Active, NotLinear, constant_value, is_float, reduced_axes
+from onnxdtd.operators.spread import is_elementwise
 from onnxdtd.operators.table import IN_ORDER, of
 
 Producer: TypeAlias = Mapping[str, Node]
@@ -41,10 +42,10 @@ def _product(e: Emit, node: Node, active: Active, producer: Producer) -> list[No
     if x.name == other.name:
         return [Node("Pow", node.name, [x, e.constant(np.asarray(2, x.dtype))], node.outputs)]
     for raised, inverse in ((x, other), (other, x)):
-        giver = producer.get(_before_moves(inverse, producer).name)
+        giver, laid = _origin(inverse, producer)
         if giver is not None and giver.op == "Reciprocal":
-            moved = inverse.name != giver.outputs[0].name
-            view = _softmax(node, raised, giver.inputs[0], inverse if moved else None, producer)
+            moved = laid.name != giver.outputs[0].name
+            view = _softmax(node, raised, giver.inputs[0], laid if moved else None, producer)
             if view is not None:
                 return view
     return None
@@ -86,19 +87,19 @@ def _power(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node
 def _difference(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
     """x − log Σ e^x"""
     x, lost = node.inputs
-    giver = producer.get(_before_moves(lost, producer).name)
+    giver, laid = _origin(lost, producer)
     if giver is None or giver.op not in ("Log", "ReduceLogSumExp"):
         return None
+    total = giver
     if giver.op == "Log":
-        total = producer.get(_before_moves(giver.inputs[0], producer).name)
-        inner = None if total is None or total.op != "ReduceSum" else producer.get(total.inputs[0].name)
-        if total is None or inner is None or inner.op != "Exp" or inner.inputs[0].name != x.name:
+        found, inner = _origin(giver.inputs[0], producer)
+        power = None if found is None or found.op != "ReduceSum" else producer.get(found.inputs[0].name)
+        if found is None or power is None or power.op != "Exp" or power.inputs[0].name != x.name:
             return None
+        total, laid = found, inner if laid.name == giver.outputs[0].name else laid
     elif giver.inputs[0].name != x.name:
         return None
-    else:
-        total = giver
-    axis = _axis(total, x, lost, producer)
+    axis = _axis(total, x, laid)
     return None if axis is None else [_view("LogSoftmax", node, x, axis, producer)]
 
 
@@ -125,10 +126,10 @@ FORMS: dict[str, Callable[[Emit, Node, Active, Producer], list[Node] | None]] = 
 
 def _softmax(node: Node, raised: Tensor, total: Tensor, inverse: Tensor | None, producer: Producer) -> list[Node] | None:
     """The softmax that a node gives if it divides ``raised`` by ``total``, by way of ``inverse`` where that lies otherwise."""
-    power, giver = producer.get(raised.name), producer.get(_before_moves(total, producer).name)
+    power, (giver, laid) = producer.get(raised.name), _origin(total, producer)
     if power is None or giver is None or power.op != "Exp" or giver.op != "ReduceSum":
         return None
-    axis = _axis(giver, raised, total if inverse is None else inverse, producer)
+    axis = _axis(giver, raised, laid if inverse is None else inverse)
     if giver.inputs[0].name != raised.name or axis is None:
         return None
     return [_view("Softmax", node, power.inputs[0], axis, producer)]
@@ -137,16 +138,20 @@ def _softmax(node: Node, raised: Tensor, total: Tensor, inverse: Tensor | None, 
 def _view(op: str, node: Node, x: Tensor, axis: int, producer: Producer) -> Node:
     """A softmax along an axis, which does not change with what is the same for all entries along it."""
     giver = producer.get(x.name)
-    while giver is not None and giver.op == "Sub" and giver.inputs[0].shape == x.shape and _is_one(giver, axis, producer):
+    while giver is not None and giver.op == "Sub" and _is_one(giver, axis, producer):
         x = giver.inputs[0]
         giver = producer.get(x.name)
     return Node(op, node.name, [x], node.outputs, {"axis": axis})
 
 
 def _is_one(node: Node, axis: int, producer: Producer) -> bool:
-    """Is what a node subtracts one number for all entries along an axis?"""
-    whole, sizes = dims(node.inputs[0]), dims(_unrepeated(node.inputs[1], producer))
-    if whole is None or sizes is None:
+    """Is what a node subtracts from each entry of x one number for all along an axis, and no larger than x?"""
+    (x, shift), (difference,) = node.inputs, node.outputs
+    reduced, laid = _origin(shift, producer, loosely=True)
+    if reduced is not None and of(reduced).axes is spread.reduced and reduced.inputs[0].name == x.name:
+        return _axis(reduced, x, laid) == axis
+    whole, sizes = dims(x), dims(_unrepeated(shift, producer))
+    if whole is None or sizes is None or x.shape != difference.shape:
         return False
     place = axis - len(whole) + len(sizes)
     return place < 0 or sizes[place] == 1
@@ -161,23 +166,38 @@ def _unrepeated(tensor: Tensor, producer: Producer) -> Tensor:
     return tensor
 
 
-def _before_moves(tensor: Tensor, producer: Producer) -> Tensor:
-    """What a tensor is a copy of, repeated or laid out in another way."""
-    while (node := producer.get(tensor.name)) is not None and (of(node).hands_on == IN_ORDER or node.op == "Expand"):
-        tensor = node.inputs[0]
-    return tensor
+def _origin(tensor: Tensor, producer: Producer, loosely: bool = False) -> tuple[Node | None, Tensor]:
+    """The node whose entries a tensor has, in their order, and the tensor without copies along axes. ``loosely``: or a node of
+    whose entries one by one it is a function, such as the largest, but at least a constant.
+    """
+    laid = tensor = _unrepeated(tensor, producer)
+    while (node := producer.get(tensor.name)) is not None:
+        others = [constant_value(t) for t in node.inputs]
+        alone = [t for t, value in zip(node.inputs, others, strict=True) if value is None or value.size != 1]
+        if of(node).hands_on == IN_ORDER:
+            tensor = node.inputs[0]
+        elif loosely and is_elementwise(of(node)) and len(alone) == 1:
+            tensor = alone[0]
+        else:
+            break
+    return node, laid
 
 
-def _axis(reduced: Node, x: Tensor, result: Tensor, producer: Producer) -> int | None:
-    """The one axis of ``x`` that a reduction of it sums over, if ``result``, what became of that, lies along all others."""
-    if x.shape is None:
-        return None
+def _axis(reduced: Node, x: Tensor, result: Tensor) -> int | None:
+    """The one axis of ``x`` that a reduction of it goes over, if ``result``, its entries in their order, lies along all others.
+
+    One size may be unknown, or have another name: there are as many entries as before, so it is what it was.
+    """
     try:
-        axes = reduced_axes(reduced, len(x.shape))
+        axes = reduced_axes(reduced, len(x.shape or ()))
     except NotLinear:
         return None
-    result = _unrepeated(result, producer)
-    kept = reduced.outputs[0].name == result.name and bool(reduced.attrs.get("keepdims", 1))
-    expected = [1 if i in axes else size for i, size in enumerate(x.shape)]
-    laid = result.shape is not None and list(result.shape) == expected and None not in expected
-    return axes[0] if len(axes) == 1 and (kept or laid) else None
+    if x.shape is None or len(axes) != 1:
+        return None
+    if reduced.outputs[0].name == result.name and reduced.attrs.get("keepdims", 1):
+        return axes[0]
+    if result.shape is None or len(result.shape) != len(x.shape) or result.shape[axes[0]] != 1:
+        return None
+    pairs = [(a, b) for i, (a, b) in enumerate(zip(x.shape, result.shape, strict=True)) if i != axes[0]]
+    doubts = [pair for pair in pairs if pair[0] is None or pair[0] != pair[1]]
+    return axes[0] if len(doubts) < 2 and not any(isinstance(a, int) and isinstance(b, int) for a, b in doubts) else None

@@ -200,6 +200,11 @@ SOFTMAX = {  # from z [n, 3] to y
         TOP, node("Shape", "z", "sh"), node("Expand", "top sh", "tops"), node("Sub", "z tops", "d"), EXP, TOTAL,
         node("Expand", "n sh", "ns"), node("Div", "e ns", "y"),
     ],
+    "as JAX writes it": [
+        node("ReduceMax", "z", "t", axes=[1], keepdims=0), node("Max", "lowest t", "t2"), node("Reshape", "t2 column", "top"),
+        node("Sub", "z top", "d"), EXP, node("ReduceSum", "e inner", "n1", keepdims=0), node("Reshape", "n1 column", "n"),
+        node("Div", "e n", "y"),
+    ],
     "by a reciprocal": [TOP, node("Sub", "z top", "d"), EXP, TOTAL, node("Reciprocal", "n", "r"), node("Mul", "r e", "y")],
     "logarithm": [TOP, node("Sub", "z top", "d"), EXP, TOTAL, node("Log", "n", "l"), node("Sub", "d l", "y")],
     "log of a softmax": [node("Softmax", "z", "p", axis=1), node("Log", "p", "y")],
@@ -227,6 +232,7 @@ def headed(made: Sequence[NodeProto], size: int | str = "n") -> ModelProto:
         "two": np.array(2.0),
         "one": np.ones(1),
     }
+    weights |= {"lowest": np.array(-np.inf), "column": np.array([-1, 1])}
     return model(nodes, {"x": [size, 4]}, ["y"], weights, DOUBLE)
 
 
