@@ -209,7 +209,7 @@ class Stepper:
             raise NotLinear("it computes with integers")
         if kind == "preprocessing":
             return Step(kind, (node,), tuple(node.outputs), sources, layer, flow=passes)
-        layer = replace(layer, exact=node.exact)
+        layer = replace(layer, exact=layer.exact and node.exact)
         first = all(x.name in self.facts.raw for x in sources)
         bounds = all(x.name in self.facts.bounded for x in sources)
         facts = LayerFacts(label(node), node.op, layer.family, first, bounds)

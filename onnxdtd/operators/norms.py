@@ -217,6 +217,17 @@ def softmax(e: Emit, node: Node, active: Active) -> Flow:
     return pulled(node, active, pull_back)
 
 
+def held_softmax(e: Emit, node: Node, active: Active) -> Layer:
+    """e^(x − m) / Σ with the sum and the smallest x, m, held constant: what hands on relevance is x − m, a layer with a bias.
+
+    It is never negative, so that relevance speaks for a class where x does, however small that is.
+    """
+    x, axis = node.inputs[0], node.attrs.get("axis", -1)
+    smallest, _ = e.multi("TopK", [None, np.dtype(np.int64)], x, [1], axis=axis, largest=0)
+    slot = Slot(x, 1.0, e.mul, e.mul, elementwise=True)
+    return Layer("affine", [slot], node.outputs[0], e("Neg", smallest), exact=False)
+
+
 def held_log_softmax(e: Emit, node: Node, active: Active) -> Layer:
     """y = x − log Σ e^x with the sum held constant."""
     x, y = node.inputs[0], node.outputs[0]
@@ -227,9 +238,8 @@ enter(
     Operator(
         "Softmax",
         kind=NORM,
+        constant=held_softmax,
         jacobian=softmax,
-        # e^x hands on relevance, and what it is divided by counts as a constant
-        flow=passes,
         cost=each_entry,
         sign=always,
         gate=2,

@@ -251,7 +251,7 @@ FAULTS = [
         "quantised output taken for the sum",
         "compiler/steps",
         "Stepper.linear",
-        "replace(layer, exact=node.exact)",
+        "replace(layer, exact=layer.exact and node.exact)",
         "layer",
         "graph/spelled::test_rounding_takes_no_relevance",
     ),
@@ -480,9 +480,17 @@ FAULTS = [
         "softmax over another axis",
         "operators/written",
         "_axis",
-        "list(result.shape) == expected",
+        'reduced.outputs[0].name == result.name and reduced.attrs.get("keepdims", 1)',
         "True",
         "operators/written::test_what_is_no_softmax_is_not_taken_for_one",
+    ),
+    Fault(
+        "probabilities taken for leads",
+        "operators/norms",
+        "held_softmax",
+        "False",
+        "True",
+        "operators/written::test_each_member_of_an_ensemble_answers_for_its_part",
     ),
     Fault(
         "slope of a power of its own", "operators/pointwise", "power", "number - 1", "number", "operators/pointwise::test_slope"

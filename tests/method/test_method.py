@@ -203,7 +203,7 @@ BAD = [  # file, what the message says, the entry that it names
     (METHOD + f"treatments = {{ {TREATED}, Conv = 'pass' }}", "'Conv' is none of pointwise", "[method.m], treatments"),
     (METHOD + f"treatments = {{ {TREATED}, Relu = 'winner' }}", "Relu is treated as one of pass,", "[method.m], treatments"),
     (METHOD + f"treatments = {{ {TREATED}, Relu = 1 }}", "Relu is treated as one of pass, not 1", "[method.m], treatments"),
-    (METHOD + f"treatments = {{ {TREATED}, Softmax = 'constant' }}", "Softmax cannot be treated as 'constant'", "[method.m]"),
+    (METHOD + f"treatments = {{ {TREATED}, LRN = 'constant' }}", "LRN cannot be treated as 'constant'", "[method.m]"),
     ("[preset.p]\nmethod = 'attnlrp'\nlayers = [{ rule = 'z' }]", "no method 'attnlrp'; there are lrp, gradient", "[preset.p]"),
     ("[preset.p]\nfinish = 'g'\nlayers = [{ rule = 'z' }]", "finish of a walk of relevance is one of R, not 'g'", "[preset.p]"),
     (
