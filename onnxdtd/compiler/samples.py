@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import Emit, dims, label
-from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.graph.tensors import Node, Shape, Tensor
 from onnxdtd.operators.axes import Axes
 from onnxdtd.operators.factors import Axis, Factor, parts, size_of, unite, whole
 from onnxdtd.operators.table import of
@@ -45,6 +45,9 @@ class Samples:
                 f"the rows of {logits.name!r} are no samples: they cannot be followed behind {label(stop)!r} ({stop.op})"
             )
         self.axes: dict[str, int | None] = {t.name: self._of_input(t) for t in inputs}
+        # What the model calls by the name that samples have elsewhere is theirs too: rows of a mask, wherever its entries go.
+        names = {t.shape[axis] for t in inputs if t.shape and (axis := self.axes[t.name]) is not None} - {None}
+        self.axes |= {t.name: 0 for t in inputs if self.axes[t.name] is None and t.shape and _first_name(t.shape) in names}
         self.size: int | str | None = 1 if self._factor is None else whole(self._factor).size
         if self.size is None and logits.shape is not None:
             self.size = logits.shape[self.along or 0]
@@ -180,6 +183,11 @@ class Samples:
         if node is not None:
             return ModelError(f"the batch cannot be followed behind {label(node)!r} ({node.op}); export with a batch of 1")
         return ModelError(f"{tensor.name!r} is shared by all samples, its relevance belongs to none of them")
+
+
+def _first_name(shape: Shape) -> str | None:
+    """The name of the first size, if it has one that no other has."""
+    return shape[0] if isinstance(shape[0], str) and list(shape).count(shape[0]) == 1 else None
 
 
 def _known(factors: Sequence[Factor]) -> int | None:

@@ -19,7 +19,7 @@ from onnxdtd.labels import Index, Labels
 
 NO_RUNTIME = "ONNX Runtime is not installed: pip install 'onnxdtd[cpu]', or 'onnxdtd[gpu]' for NVIDIA GPUs (never both)"
 CUDA = "CUDAExecutionProvider"
-ONLY_ERRORS = 3  # ONNX Runtime warns about every optional input; ``target`` is one, and meant to be
+ONLY_ERRORS, FATAL = 3, 4  # ONNX Runtime warns about every optional input; ``target`` is one, and meant to be
 
 LARGE = 200 * 2**20  # bytes: such models are mostly dense layers, the weights of which ONNX Runtime copies into another form
 
@@ -297,6 +297,15 @@ def session(
         raise RequestError(f"the provider {names[0]!r} cannot run here, although it is installed")
     _give_back()
     return loaded
+
+
+def tried(running: Any, feeds: Mapping[str, np.ndarray]) -> None:
+    """Run a session on what may not fit: it raises what it raises, and prints nothing of it."""
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    options.log_severity_level = FATAL
+    running.run(None, feeds, options)
 
 
 def load_cuda() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.errors import RequestError
 from onnxdtd.request import Request
-from onnxdtd.runtime.explainer import Explainer, session
+from onnxdtd.runtime.explainer import Explainer, session, tried
 from onnxdtd.study.draws import Draws
 
 PAUSE = 0.02  # seconds; the threads of one session spin on for a while and would be in the way of the next
@@ -63,7 +63,7 @@ def bench(
     job = prepare(model, request or Request())
     providers = [provider] if provider else None
     explainer, plain = Explainer(build(job), providers, folder=Path(model).parent), session(os.fspath(model), providers)
-    draws = Draws(explainer, lambda feeds: plain.run(None, feeds))
+    draws = Draws(explainer, lambda feeds: tried(plain, feeds))
     size = job.plan.samples.size
     found = []
     for batch in [size] if isinstance(size, int) else dict.fromkeys(batches):

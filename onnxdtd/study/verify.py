@@ -28,7 +28,7 @@ from onnxdtd.errors import ModelError, OnnxdtdError
 from onnxdtd.graph import files
 from onnxdtd.graph.slices import leading
 from onnxdtd.request import Request
-from onnxdtd.runtime.explainer import Explainer
+from onnxdtd.runtime.explainer import Explainer, tried
 from onnxdtd.study.accounts import checked, joined, table
 from onnxdtd.study.checks import Check, Report
 from onnxdtd.study.draws import Draws
@@ -298,7 +298,7 @@ def _most(runs: Sequence[Run], what: str) -> float:
 def _inputs(explainer: Explainer, plain: Any, file: Path | None) -> Iterator[Feeds]:
     """The inputs in a file, or random ones."""
     if file is None:
-        rng, draws = np.random.default_rng(0), Draws(explainer, lambda feeds: plain.run(None, feeds))
+        rng, draws = np.random.default_rng(0), Draws(explainer, lambda feeds: tried(plain, feeds))
         for _ in range(GENERATED):
             yield draws(rng)
     else:

@@ -422,3 +422,23 @@ def test_other_maps_have_positions(head: str, rows: Sequence[int]) -> None:
     classes = "4 classes (axis 3)" if head == "Softmax" else "2 classes (axis 1)"
     with pytest.raises(RequestError, match=re.escape(f"'z' [n, 2, 4, 4] has scores of {classes} at each position along ax")):
         onnxdtd.compile(cells(head, rows))
+
+
+@pytest.mark.parametrize("order", ["x mask", "mask x"])
+def test_a_mask_that_is_picked_entry_by_entry_has_the_samples_of_the_same_name(order: str) -> None:
+    """As exporters index it by number, with all samples in one row; what is mixed cannot be followed."""
+    nodes = [
+        node("Reshape", "mask flat", "f"),
+        node("NonZero", "f", "where"),
+        node("Reshape", "where flat", "i"),
+        node("Gather", "f i", "g"),
+        node("ReduceSum", "g zero", "s", keepdims=0),
+        node("Mul", "x s", "m"),
+        node("MatMul", "m w", "y"),
+    ]
+    weights = {"flat": np.array([-1]), "zero": np.array([0]), "w": eighths(RNG, 4, 3)}
+    inputs: dict[str, Any] = {name: ["n", 4] for name in order.split()}
+    assert prepare(net(nodes, weights, **inputs), Request(preset="gradient", explain=["x"])).plan.samples.axes == {
+        "x": 0,
+        "mask": 0,
+    }

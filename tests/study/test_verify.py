@@ -524,7 +524,7 @@ class Slightly(Trial):
     def get_outputs(self) -> Any:
         return self.file.session.get_outputs()[:1]
 
-    def run(self, names: Any, feeds: Any) -> Any:
+    def run(self, names: Any, feeds: Any, options: Any = None) -> Any:
         (scores,) = self.file.session.run(names or ["p"], feeds)
         return [scores * np.float32(1 + self.by)]
 
