@@ -103,6 +103,16 @@ def _difference(e: Emit, node: Node, active: Active, producer: Producer) -> list
     return None if axis is None else [_view("LogSoftmax", node, x, axis, producer)]
 
 
+def _bent(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
+    """x, and s x below 0, where the slope s depends on the input"""
+    x, slope = node.inputs
+    if not active(slope):
+        return None
+    small, positive = e("Mul", x, slope, shape=node.outputs[0].shape), e("GreaterOrEqual", x, 0.0, shape=x.shape)
+    view = Node("Where", node.name, [positive, x, small], node.outputs)
+    return [Node("Mul", node.name, [x, slope], [small]), view]
+
+
 def completes(node: Node, active: Active, producer: Producer) -> bool:
     """Does it make f(x) − f(0) of f(x), which is one function, as e^x − 1 in an Elu?"""
     if node.op not in ("Add", "Sub") or all(map(active, node.inputs)):
@@ -117,6 +127,7 @@ FORMS: dict[str, Callable[[Emit, Node, Active, Producer], list[Node] | None]] = 
     "Mul": _product,
     "Div": _quotient,
     "Pow": _power,
+    "PRelu": _bent,
     "Sub": _difference,
     "Log": logsums.of_a_sum,
     "ReduceLogSum": logsums.of_a_sum,

@@ -547,11 +547,10 @@ def quantised(elem: int, **attrs: Any) -> list[NodeProto]:
 
 REFUSED = [
     ([node("Hardmax", "x", "h")], {}, "Hardmax .*no derivative"),
+    ([node("ReduceMax", "x", "top", keepdims=0), node("Clip", "x _ top", "h")], {}, "Clip .*depends on the input"),
     ([node("Pow", "x x", "h")], {}, "Pow .*depends on the input"),
-    ([node("Abs", "x", "slope"), node("PRelu", "x slope", "h")], {}, "PRelu .*depends on the input"),
     (quantised(TensorProto.FLOAT8E4M3FN), {"s": np.float32(1)}, "QuantizeLinear .*a type that is not an integer"),
     (quantised(TensorProto.INT8, block_size=2), {"s": np.ones((2, 2), FLOAT)}, "QuantizeLinear .*a scale for each block"),
-    ([node("ReduceMax", "x", "top", keepdims=0), node("Clip", "x _ top", "h")], {}, "Clip .*depends on the input"),
 ]
 
 

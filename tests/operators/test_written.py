@@ -130,6 +130,7 @@ FUNCTIONS = {  # from h [2, 3, 4] to p
     "a / b": [node("Mul", "h h", "s"), node("Add", "s one", "a"), node("Sin", "h", "n"), node("Div", "n a", "p")],
     "x / x": [node("Div", "h h", "q"), node("Add", "q h", "p")],
     "max(x, -x/2)": [node("Mul", "h minus_half", "n"), node("Max", "h n", "p")],
+    "bent by itself": [node("Sin", "h", "s"), node("PRelu", "h s", "p")],
     "x (Wx)ᵀ": [node("Transpose", "h", "t", perm=[0, 2, 1]), node("MatMul", "t h", "q"), node("MatMul", "h q", "p")],
     "einsum of itself": [node("Einsum", "h h", "q", equation="bij,bkj->bik"), node("MatMul", "q h", "p")],
     "mean and deviation": [
