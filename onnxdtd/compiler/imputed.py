@@ -43,9 +43,11 @@ def _by(node: Node, place: int, seen: Seen) -> np.ndarray | None:
     rank = len(dims(node.inputs[place]) or ())
     if of(node).axes is concatenated and node.attrs.get("axis", 1) in (-1, rank - 1):
         whole = _replacement(node.outputs[0], seen)
+        if whole is None:
+            return None
         widths = [(dims(t) or [None])[-1] for t in node.inputs]
         before = [width for width in widths[: place + 1] if width is not None]
-        if whole is None or whole.size == 1 or len(before) <= place:
-            return whole if whole is None or whole.size == 1 else None
+        if whole.size == 1 or len(before) <= place:
+            return whole if whole.size == 1 else None
         return whole[sum(before[:-1]) : sum(before)]
     return None

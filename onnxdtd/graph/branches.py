@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 
 def take_constant_branches(graph: onnx.GraphProto) -> int:
     """Replace every If with a constant condition, in place and also inside the branches taken; returns how many there were."""
+    if all(node.op_type != "If" for node in graph.node):
+        return 0
+    listed = {value.name for value in graph.input}  # a caller may override those
+    constants = dict(_constants(t for t in graph.initializer if t.name not in listed))
+    left = [NodeProto.FromString(node.SerializeToString()) for node in reversed(graph.node)]  # the next one last
+    nodes: list[NodeProto] = []
     count = 0
-    while True:
-        constants = _constants(graph)
-        found = next((i for i, node in enumerate(graph.node) if _is_decided(node, constants)), None)
-        if found is None:
-            return count
-        node = graph.node[found]
-        name = "then_branch" if numpy_helper.to_array(constants[node.input[0]]).all() else "else_branch"
-        branch = next(a.g for a in node.attribute if a.name == name)
-        nodes = [*graph.node[:found], *_inlined(node, branch), *graph.node[found + 1 :]]
-        graph.initializer.extend(branch.initializer)
-        nodes = [NodeProto.FromString(n.SerializeToString()) for n in nodes]  # they live in the list that is about to go
+    while left:
+        node = left.pop()
+        if _is_decided(node, constants):
+            name = "then_branch" if numpy_helper.to_array(constants[node.input[0]]).all() else "else_branch"
+            branch = next(a.g for a in node.attribute if a.name == name)
+            graph.initializer.extend(branch.initializer)
+            constants |= _constants(branch.initializer)
+            left += _inlined(node, branch)[::-1]
+            count += 1
+            continue
+        if node.op_type == "Constant":
+            constants |= {name: t for name, (_, t) in zip(node.output, _constants(_values(node)), strict=False)}
+        nodes.append(node)
+    if count:
         del graph.node[:]
         graph.node.extend(nodes)
-        count += 1
+    return count
 
 
 def _is_decided(node: NodeProto, constants: dict[str, TensorProto]) -> bool:
@@ -32,12 +43,14 @@ def _is_decided(node: NodeProto, constants: dict[str, TensorProto]) -> bool:
     return all(len(a.g.output) == len(node.output) for a in node.attribute)
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, TensorProto]:
-    """Boolean constants by name."""
-    listed = {value.name for value in graph.input}  # a caller may override those
-    found = {t.name: t for t in graph.initializer if t.name not in listed}
-    found |= {n.output[0]: a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"}
-    return {name: t for name, t in found.items() if t.data_type == TensorProto.BOOL and list(t.dims) in ([], [1])}
+def _constants(tensors: Iterable[TensorProto]) -> Iterator[tuple[str, TensorProto]]:
+    """Those that may be conditions, by name."""
+    yield from ((t.name, t) for t in tensors if t.data_type == TensorProto.BOOL and list(t.dims) in ([], [1]))
+
+
+def _values(node: NodeProto) -> list[TensorProto]:
+    """What a Constant holds."""
+    return [a.t for a in node.attribute if a.name == "value"]
 
 
 def _inlined(node: NodeProto, branch: onnx.GraphProto) -> list[NodeProto]:
