@@ -18,6 +18,7 @@ from onnxdtd.data.read import Sample
 from onnxdtd.errors import RequestError
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
+from onnxdtd.study.audit.roots import roots
 from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.verify import verify
 
@@ -318,9 +319,11 @@ def test_a_position_is_measured(tmp_path: Path) -> None:
     (scores,) = run(net("time first"), x=X).values()
     np.savez(tmp_path / "data.npz", x=X, label=scores[T].argmax(1))
     request, data = Request(position=T), tmp_path / "data.npz"
-    found = onnxdtd.evaluate([tmp_path / "net.onnx"], data, request, presets=["lrp-epsilon"])["models"][0]
+    few = onnxdtd.Settings(steps=2)
+    found = onnxdtd.evaluate([tmp_path / "net.onnx"], data, request, presets=["lrp-epsilon"], settings=few)["models"][0]
     assert (found["accuracy"], found["scores"]) == (1, 3)
-    assert onnxdtd.audit(tmp_path / "net.onnx", data, request, presets=["dtd"], neurons=2)["classes"] == 3
+    turned = Request(preset="dtd", position=T, target="input")
+    assert roots(tmp_path / "net.onnx", turned, X, [0, 1, 2], neurons=2)
 
 
 @pytest.mark.parametrize("options", [{"position": (1, 2)}, {"target": (2, 1, 2)}, {"position": (1, 2), "target": "input"}])
