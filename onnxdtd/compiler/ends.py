@@ -83,14 +83,14 @@ def _back(e: Emit, link: Link, relevance: Relevance) -> Iterator[tuple[int, Tens
 
 def lookups(nodes: Sequence[Node], x: Tensor, fed: Collection[str]) -> list[End]:
     """What the entries of an input ``x`` look up, in tables that do not depend on any of the tensors ``fed``."""
-    trail: dict[str, tuple[bool, int | None]] = {x.name: (False, None)}  # is it one-hot, and of how many rows
+    trail: dict[str, tuple[bool, bool, int | None]] = {x.name: (False, False, None)}  # is it one-hot, looked up, of which rows
     links: list[Link] = []
     found: list[End] = []
     for node in nodes:
         at = tuple(i for i, t in enumerate(node.inputs) if t.name in trail)
         if not at or any(dims(t) is None for t in (*node.outputs[:1], *(node.inputs[i] for i in at))):
             continue
-        hot, rows = trail[node.inputs[at[0]].name]
+        hot, looked, rows = trail[node.inputs[at[0]].name]
         alone = len(at) == 1 and not any(t.name in fed for i, t in enumerate(node.inputs) if i not in at)
         entry, y = of(node), node.outputs[0]
         lookup = entry.looks_up(node, at[0]) if entry.looks_up is not None and alone and not hot else None
@@ -98,11 +98,11 @@ def lookups(nodes: Sequence[Node], x: Tensor, fed: Collection[str]) -> list[End]
         if link is None:
             continue
         links.append(link)
-        hot, rows = hot or (lookup is not None and lookup.one_hot), rows if lookup is None else lookup.rows
-        if is_float(y.dtype) and (hot or lookup is not None):
+        hot, rows = hot or (lookup is not None and lookup.one_hot), rows if lookup is None or looked else lookup.rows
+        if is_float(y.dtype) and (hot or lookup is not None or (looked and entry.scaled)):  # of a quantised table, say
             found.append(_end(y, x, links, rows, fed))
         else:
-            trail |= {t.name: (hot, rows) for t in node.outputs}
+            trail |= {t.name: (hot, looked or lookup is not None, rows) for t in node.outputs}
     return found
 
 

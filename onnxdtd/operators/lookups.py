@@ -25,7 +25,7 @@ class Lookup:
 def gathered(node: Node, position: int) -> Lookup | None:
     """Rows of a table by their numbers."""
     table, numbers = (dims(t) for t in node.inputs[:2])
-    if position != 1 or table is None or numbers is None:
+    if position != 1 or not table or numbers is None:
         return None
     axis = node.attrs.get("axis", 0) % len(table)
     rank = len(table) - 1 + len(numbers)
@@ -38,7 +38,7 @@ def one_hot(node: Node, position: int) -> Lookup | None:
     if position != 0 or numbers is None:
         return None
     axis = node.attrs.get("axis", -1) % (len(numbers) + 1)
-    return Lookup([axis], None if depth is None else int(depth.reshape(-1)[0]), True, axis == len(numbers))
+    return Lookup([axis], None if depth is None or depth.size != 1 else int(depth.item()), True, axis == len(numbers))
 
 
 def compared(node: Node, position: int) -> Lookup | None:

@@ -79,6 +79,7 @@ COUNTED = [node("OneHot", "ids depth values", "o"), cast("o", "hot", FLOAT), CHO
 EQUAL = [node("Unsqueeze", "ids two", "u"), node("Equal", "u all", "o"), cast("o", "hot", FLOAT), CHOSEN]
 WIDE = [node("Unsqueeze", "ids two", "u"), node("Expand", "u wide", "w"), node("Equal", "all w", "o")]
 YES = {"two": [2], "all": VOCABULARY, "wide": [1, 1, V], "yes": np.float32(1), "no": np.float32(0)}
+GRID = {"Q": np.rint(E * 8).astype(np.int8), "scale": np.float32(1 / 8)}
 SPELLINGS: dict[str, tuple[list[NodeProto], int, dict[str, Any]]] = {
     "gather": ([node("Gather", "E ids", "e")], INT, {}),
     "bytes": ([cast("ids", "i", TensorProto.INT32), LOOK_UP], BYTE, {}),
@@ -89,6 +90,7 @@ SPELLINGS: dict[str, tuple[list[NodeProto], int, dict[str, Any]]] = {
     "table across": (ACROSS, INT, {"Et": E.T.copy()}),
     "two tables": ([node("Gather", "swap ids", "i"), LOOK_UP], INT, SWAPPED),
     "unknown words": (KNOWN, INT, {"many": V, "unknown": 0}),
+    "quantised": ([node("Gather", "Q ids", "q"), node("DequantizeLinear", "q scale", "e")], INT, GRID),
     "one-hot": (HOT, INT, {"depth": V, "values": np.float32([0, 1])}),
     "one-hot integers": (COUNTED, INT, {"depth": V, "values": [0, 1]}),
     "equal": (EQUAL, INT, {"two": [2], "all": VOCABULARY}),
