@@ -169,7 +169,7 @@ def compiled(source: ModelProto, *args: Any, **options: Any) -> ModelProto:
     assert proto.SerializeToString() == onnxdtd.compile(source, *args, **options).SerializeToString()
     original, source = source, ModelProto()
     source.CopyFrom(original)
-    normal.normalise(source)  # a padded pool with ceil_mode needs operator set 22
+    normal.normalise(source)
     for part in ("node", "initializer", "input", "output"):
         ours, theirs = (getattr(p.graph, part) for p in (proto, source))
         assert list(ours[: len(theirs)]) == list(theirs), part

@@ -17,7 +17,7 @@ from onnxdtd.graph.emit import dims, label
 from onnxdtd.graph.tensors import Graph, Tensor
 from onnxdtd.operators.layer import is_float
 from onnxdtd.operators.others import undefined
-from onnxdtd.operators.table import of
+from onnxdtd.operators.table import has_rule, of
 from onnxdtd.request import Request
 
 TRIED, SHOWN = 16, 3  # tensors before an obstacle, at most
@@ -29,7 +29,7 @@ def advised(
     error: ModelError | Unsupported, proto: onnx.ModelProto, request: Request, attempt: Attempt
 ) -> ModelError | Unsupported:
     """``error`` with the ways out that work for the normalised model ``proto``."""
-    hollow, graph = shapes.hollow(proto), shapes.graph(proto)
+    hollow, graph = shapes.hollow(proto), shapes.graph(proto, has_rule)
     problems = error.problems if isinstance(error, Unsupported) else []
 
     def tried(wanted: Request) -> Plan | None:

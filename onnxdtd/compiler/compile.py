@@ -35,6 +35,7 @@ from onnxdtd.labels import Labels
 from onnxdtd.method.preset import Preset
 from onnxdtd.method.toml import DEFAULTS, Library
 from onnxdtd.operators import fits
+from onnxdtd.operators.table import has_rule
 from onnxdtd.request import NO_CLASSES, Request, takes_options
 
 
@@ -61,7 +62,7 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     presets = _presets(request)
     fed = [value.name for value in shapes.real_inputs(source.proto)]
     changes = normal.normalise(source.proto)
-    graph = shapes.graph(source.proto)
+    graph = shapes.graph(source.proto, has_rule)
     fits.check(graph)
     changes += shapes.declare_outputs(source.proto, graph) + shapes.drop_contradictions(source.proto, graph)
     emit = Emit(graph, shapes.names(source.proto), fed)

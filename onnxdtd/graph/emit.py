@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, overload
 
@@ -68,13 +68,16 @@ class Emit:
     def __init__(self, graph: Graph, taken: Iterable[str] = (), inputs: Collection[str] | None = None):
         self.scope = "onnxdtd"
         self.opset = graph.opset
-        self.nodes: list[Node] = []
-        self.constants: dict[str, Tensor] = {}
+        self.nodes: list[Node] = list(graph.views)
+        taken = {*taken}
+        written = [t for node in graph.views for t in node.inputs if t.values is not None and t.producer is None]
+        self.constants: dict[str, Tensor] = {t.name: t for t in written if t.name not in taken}
         self._taken = {*taken, *graph.tensors(), *(node.name for node in graph.nodes)}
         self._numbered: dict[str, int] = {}  # how far the names with a number behind them are taken
         self._cache: dict[Any, list[Tensor]] = {}
         self._shapes: dict[str, tuple[Any, list[int | str | None]]] = {}
         self._outputs = {t.name for t in graph.outputs}
+        self._misjudged = {name: _ends(t, axes) for name, t in graph.tensors().items() if (axes := graph.misjudged.get(name))}
         self._sizes = _names_of_sizes([t for t in graph.inputs if inputs is None or t.name in inputs])
         for node in graph.nodes:  # what the predictor computes already is used again
             if len(node.outputs) == 1 and not node.domain and node.op not in ("Constant", "If", "Loop", "Scan"):
@@ -94,9 +97,24 @@ class Emit:
         dtype = next((t.dtype for t in inputs if isinstance(t, Tensor) and t.dtype != np.bool_), np.dtype(np.float32))
         tensors = [self._tensor(value, dtype) for value in inputs]
         key = _key(op, tensors, attrs, len(dtypes))
+        if key not in self._cache and any(t.name in self._misjudged for t in tensors):
+            tensors = [self.cut(t, self._misjudged.get(t.name, {})) for t in tensors]
+            key = _key(op, tensors, attrs, len(dtypes))
         if key not in self._cache:
             self._cache[key] = self._append(op, tensors, attrs, dtypes)
         return self._cache[key]
+
+    def cut(self, tensor: Tensor, sizes: Mapping[int, int]) -> Tensor:
+        """A tensor as it is, for runtimes that have another idea of its sizes along some axes before they run."""
+        if not sizes:
+            return tensor
+        rows = [0] * len(sizes), list(sizes.values()), list(sizes)
+        numbers = [self.constant(np.asarray(row, np.int64)) for row in rows]
+        key = _key("Slice", [tensor, *numbers], {}, 1)
+        if key not in self._cache:
+            self._cache[key] = self._append("Slice", [tensor, *numbers], {}, [None])
+            self._cache[key][0].shape = tensor.shape
+        return self._cache[key][0]
 
     def offers(self, op: str) -> bool:
         """Is an operator to be had everywhere, on GPUs too? Who can do without one that is not does so."""
@@ -345,6 +363,12 @@ class Emit:
             behind.update(t.name for t in node.outputs if depends)
         constants = [gs.Constant(name, c.values) for name, c in self.constants.items() if name in wanted]
         return map(OnnxExporter.export_node, early + late), map(OnnxExporter.export_tensor_proto, constants)
+
+
+def _ends(tensor: Tensor, axes: Sequence[int]) -> dict[int, int]:
+    """The sizes along some axes"""
+    sizes = dims(tensor) or []
+    return {axis: size for axis in axes if (size := sizes[axis]) is not None}
 
 
 def _given(**attrs: int | None) -> dict[str, Any]:

@@ -8,15 +8,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxdtd.errors import ModelError
-from onnxdtd.graph.branches import take_constant_branches
 from onnxdtd.graph.shapes import skeleton
 from onnxdtd.graph.sound import called, check, check_valid, nodes_of
 
 OLDEST_OPSET = 7  # what onnx's version converter still understands reliably
 
 EMITTED_OPSET = 17  # the operators that the relevance pass uses mean the same from here on
-
-CEIL_OPSET = 22  # the first one in which shape inference counts the windows of a padded ceil_mode pool as runtimes do
 
 EMITTED_IR = 8  # the IR version of opset 17; from 4 on, initializers need not be inputs
 
@@ -99,38 +96,26 @@ def normalise(proto: onnx.ModelProto) -> list[str]:
 
         proto.CopyFrom(inliner.inline_local_functions(proto))
         changes.append("model-local functions inlined")
-    if taken := take_constant_branches(proto.graph):
-        changes.append(f"{taken} If with a constant condition replaced by the branch taken")
     weights = {tensor.name for tensor in proto.graph.initializer}
     if proto.ir_version < 4:  # there every initializer had to be listed as an input
         inputs = [value for value in proto.graph.input if value.name not in weights]
         del proto.graph.input[:]
         proto.graph.input.extend(inputs)
     _check_operators(proto, version)
-    wanted = CEIL_OPSET if any(map(_pads_with_ceil, proto.graph.node)) else EMITTED_OPSET
-    lowest = EMITTED_IR if wanted == EMITTED_OPSET else 10
-    if proto.ir_version < lowest and (version < wanted or proto.ir_version < EMITTED_IR):
-        changes.append(f"IR version {proto.ir_version} raised to {lowest}")
-        proto.ir_version = lowest
-    if version < wanted:
-        _convert(proto, version, wanted)
-        changes.append(f"operator set {version} converted to {wanted}")
+    if proto.ir_version < EMITTED_IR:
+        changes.append(f"IR version {proto.ir_version} raised to {EMITTED_IR}")
+        proto.ir_version = EMITTED_IR
+    if version < EMITTED_OPSET:
+        _convert(proto, version)
+        changes.append(f"operator set {version} converted to {EMITTED_OPSET}")
     return changes
 
 
-def _pads_with_ceil(node: onnx.NodeProto) -> bool:
-    """Is it a pool some of whose windows could start in the padding at the end?"""
-    if node.op_type not in ("AveragePool", "MaxPool", "LpPool"):
-        return False
-    attrs = {a.name: a for a in node.attribute}
-    return "ceil_mode" in attrs and bool(attrs["ceil_mode"].i) and "pads" in attrs and any(attrs["pads"].ints)
-
-
-def _convert(proto: onnx.ModelProto, version: int, wanted: int) -> None:
+def _convert(proto: onnx.ModelProto, version: int) -> None:
     """Convert the nodes; weights stay where they are, since the converter only sees the skeleton."""
     from onnx import version_converter
 
-    bare = skeleton(proto)
+    bare, wanted = skeleton(proto), EMITTED_OPSET
     try:
         converted = version_converter.convert_version(bare, wanted)
     except Exception as error:  # the converter raises bare RuntimeErrors from C++

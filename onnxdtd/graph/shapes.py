@@ -15,7 +15,9 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.sound import check_valid
 from onnxdtd.graph.spelled import float_nodes
-from onnxdtd.graph.tensors import Graph, Tensor, imported
+from onnxdtd.graph.tensors import Graph, Tensor, imported, unique
+from onnxdtd.graph.told import constants, tell
+from onnxdtd.graph.view import Served, replaced
 
 INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 MOST_SIZES = 2**16  # in a list of integers that may stand for sizes
@@ -69,12 +71,17 @@ def hollow(proto: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
-def graph(proto: onnx.ModelProto) -> Graph:
-    """The structure of ``proto`` as a graph to plan on, with inferred shapes. Raises ``ModelError`` on an invalid graph."""
+def graph(proto: onnx.ModelProto, served: Served = lambda op: True) -> Graph:
+    """The structure of ``proto`` as a graph to plan on, with inferred shapes; what no operator is ``served`` for is shown by
+    others, as far as it can be. Raises ``ModelError`` on an invalid graph.
+    """
     bare = skeleton(proto)
     check_valid(bare)
     try:
-        _infer_shapes(bare)
+        misjudged = _infer_shapes(bare)
+        sequences: dict[str, list[str]] = {}
+        while replaced(bare, served, sequences):
+            misjudged = _infer_shapes(bare)
     except (onnx.shape_inference.InferenceError, ValueError) as error:
         raise ModelError(f"not a valid ONNX graph: {str(error).strip().splitlines()[0]}") from None
     severity, G_LOGGER.severity = G_LOGGER.severity, G_LOGGER.CRITICAL
@@ -84,6 +91,15 @@ def graph(proto: onnx.ModelProto) -> Graph:
         raise ModelError(f"not a valid ONNX graph: {error}") from None
     finally:
         G_LOGGER.severity = severity
+    given = {name for node in proto.graph.node for name in node.output}
+    found.views = [node for node in found.nodes if not any(t.name in given for t in node.outputs)]
+    taken = {node.name for node in proto.graph.node}
+    for node in found.views:
+        node.name = unique(node.name, taken)
+    found.misjudged = misjudged
+    values = constants(bare)
+    for name, tensor in found.tensors().items() if values else ():
+        tensor.values = values.get(name, tensor.values)
     return found
 
 
@@ -149,8 +165,9 @@ def _contradicts(value: ValueInfoProto, tensor: Tensor | None) -> bool:
     return len(declared) != len(tensor.shape) or any(a > 0 and isinstance(b, int) and 0 <= b != a for a, b in pairs)
 
 
-def _infer_shapes(bare: onnx.ModelProto) -> None:
-    """Fill in the shapes, also behind quantised operators, whose domain shape inference does not know.
+def _infer_shapes(bare: onnx.ModelProto) -> dict[str, list[int]]:
+    """Fill in the shapes, also behind quantised operators, whose domain shape inference does not know. Returns the axes of
+    tensors of whose sizes runtimes have another idea before they run.
 
     What a model declares of its outputs counts where nothing can be inferred; where it is wrong, runtimes do not mind either.
     """
@@ -170,6 +187,9 @@ def _infer_shapes(bare: onnx.ModelProto) -> None:
         if value.type.WhichOneof("value") == "tensor_type":
             value.type.tensor_type.ClearField("shape")
     inferred, heard = _inferred(spelled)
+    first = inferred
+    while tell(spelled, inferred):
+        inferred, heard = _inferred(spelled)
     told = {value.name: value for value in bare.graph.value_info if heard}
     del bare.graph.value_info[:]
     bare.graph.value_info.extend(_merged(value, told.get(value.name, value)) for value in inferred.graph.value_info)
@@ -179,6 +199,21 @@ def _infer_shapes(bare: onnx.ModelProto) -> None:
         if (shape := value.type.tensor_type.shape.dim) and shape[0].dim_value not in sizes:  # no batch of any input
             shape[0].ClearField("dim_value")
         value.CopyFrom(_merged(found.get(value.name, value), value))
+    return {} if inferred is first else _misjudged(first, inferred)
+
+
+def _misjudged(first: onnx.ModelProto, inferred: onnx.ModelProto) -> dict[str, list[int]]:
+    """The axes of tensors whose sizes contradict those that were inferred at first."""
+    before, after = (
+        {v.name: v.type.tensor_type.shape.dim for field in (m.graph.value_info, m.graph.output) for v in field}
+        for m in (first, inferred)
+    )
+    pairs = {name: zip(sizes, after[name], strict=False) for name, sizes in before.items() if name in after}
+    found = {
+        name: [i for i, (a, b) in enumerate(pair) if a.dim_value and b.dim_value and a.dim_value != b.dim_value]
+        for name, pair in pairs.items()
+    }
+    return {name: axes for name, axes in found.items() if axes}
 
 
 def _inferred(spelled: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:

@@ -17,6 +17,15 @@ from onnx import TensorProto
 Shape: TypeAlias = Sequence[int | str | None]  # a number, a name, or nothing where a size is not known
 
 
+def unique(name: str, taken: set[str]) -> str:
+    """``name``, numbered if it is taken; it is then."""
+    candidate, number = name, 1
+    while candidate in taken:
+        candidate, number = f"{name}_{number}", number + 1
+    taken.add(candidate)
+    return candidate
+
+
 @dataclass(eq=False, slots=True)
 class Tensor:
     """A tensor of a graph.
@@ -66,12 +75,17 @@ class Node:
 
 @dataclass(eq=False, slots=True)
 class Graph:
-    """Nodes in topological order, what goes in and out, and the version of the default operator set."""
+    """Nodes in topological order, what goes in and out, and the version of the default operator set. ``views`` are those of the
+    nodes whose results no node of the file gives: they stand for what happens inside of others. ``misjudged`` are the axes, by
+    the name of a tensor, of whose sizes runtimes have another idea before they run.
+    """
 
     nodes: list[Node] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     opset: int = 17
+    views: list[Node] = field(default_factory=list)
+    misjudged: dict[str, list[int]] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name: the inputs, and in the order of the nodes what these read and give."""

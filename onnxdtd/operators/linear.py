@@ -33,7 +33,7 @@ from onnxdtd.operators.layer import (
     weight_shape,
 )
 from onnxdtd.operators.table import LINEAR, PRODUCT, Operator, enter, if_inputs_are
-from onnxdtd.operators.windows import BLOCK, adjoint_average, adjoint_conv, flipped_pads, window
+from onnxdtd.operators.windows import BLOCK, adjoint_average, adjoint_conv, flipped_pads, rounded, window
 
 
 def conv(e: Emit, node: Node, active: Active) -> Layer:
@@ -399,7 +399,7 @@ def average_pool(e: Emit, node: Node, active: Active) -> Layer:
     """y = mean of x over each window"""
     x, y = node.inputs[0], node.outputs[0]
     win = window(node.attrs, node.attrs["kernel_shape"], shape_of(x)[2:])
-    forward = lambda x, w: e.mul(e("AveragePool", x, **node.attrs), w)
+    forward = lambda x, w: e.mul(rounded(e, node, e("AveragePool", x, **node.attrs)), w)
     adjoint = lambda s, w: e.mul(adjoint_average(e, s, x, win, node.attrs), w)
     return Layer("average", [Slot(x, 1.0, forward, adjoint, batched=True)], y)
 

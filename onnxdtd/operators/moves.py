@@ -31,7 +31,7 @@ from onnxdtd.operators.table import (
     if_inputs_are,
     throughout,
 )
-from onnxdtd.operators.windows import adjoint_max, window
+from onnxdtd.operators.windows import adjoint_max, rounded, window
 
 
 def filled(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
@@ -392,7 +392,7 @@ def max_pool(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, T
     if attrs.pop("storage_order", None) is None:
         attrs["storage_order"] = 0
     _, winner = e.multi("MaxPool", [None, np.dtype(np.int64)], e.cast(x, wide(x.dtype)), **attrs)
-    yield 0, scattered(e, x, winner, first(relevance))
+    yield 0, scattered(e, x, rounded(e, node, winner), first(relevance))
 
 
 enter(

@@ -186,6 +186,11 @@ def named(op: str) -> Operator:
     return OPERATORS.get(op, UNKNOWN)
 
 
+def has_rule(op: str) -> bool:
+    """Is it known what kind of operator of the standard it is?"""
+    return named(op).kind is not None
+
+
 # ------------------------------------------------------------------------------------------------------------ what to enter
 
 

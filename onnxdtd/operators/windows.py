@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from onnxdtd.graph.emit import Emit, dims, known, wide
-from onnxdtd.graph.tensors import Tensor
+from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.graph.told import counted
 
 Ints = tuple[int, ...]
 BLOCK = 16  # channels that a runtime computes at once, whether a convolution has as many or not
@@ -88,9 +89,7 @@ def output_sizes(win: Window, inside: Sequence[int | None], ceil: bool) -> list[
     for n, begin, end, extent, stride in zip(inside, win.begin, win.end, win.extent, win.strides, strict=True):
         if n is None:
             return None
-        span = n + begin + end - extent
-        m = (-(-span // stride) if ceil else span // stride) + 1
-        found.append(m - 1 if ceil and (m - 1) * stride >= n + begin else m)
+        found.append(counted(n, begin, end, extent, stride, ceil))
     return found
 
 
@@ -210,6 +209,17 @@ def adjoint_average(e: Emit, s: Tensor, x: Tensor, win: Window, attrs: dict[str,
     flat = e("Reshape", even, e("Concat", one_channel, space, axis=0))
     back = adjoint_conv(e, flat, kernel, [1, 1, *win.kernel], x, win, outside or [None] * len(win.kernel), 1)
     return e("Reshape", back, e.shape(x))
+
+
+def rounded(e: Emit, node: Node, result: Tensor) -> Tensor:
+    """What a pool like ``node`` gives: of one that rounds up, shape inference may count a window more than there is."""
+    inside, outside = ((dims(t) or [])[2:] for t in (node.inputs[0], node.outputs[0]))
+    win = window(node.attrs, node.attrs["kernel_shape"], inside)
+    if not node.attrs.get("ceil_mode") or win.begin is None or win.end is None or result is node.outputs[0]:
+        return result
+    rows = zip(inside, outside, win.begin, win.end, win.extent, win.strides, strict=True)
+    counts = [(n is not None and m is not None and -(-(n + b + end - k) // s) + 1 != m, m) for n, m, b, end, k, s in rows]
+    return e.cut(result, {axis: int(m or 0) for axis, (wrong, m) in enumerate(counts, 2) if wrong})
 
 
 def _share(e: Emit, kernel: Tensor, x: Tensor, space: Tensor, win: Window, attrs: dict[str, Any]) -> Tensor:

@@ -452,15 +452,6 @@ def test_a_normalisation_in_evaluation_mode() -> None:
     onnxdtd.compile(dense(node("BatchNormalization", "a g b m s", "h"), **vectors))
 
 
-def test_a_resize_of_fixed_sizes() -> None:
-    nodes = [node("Resize", "x _ half", "r", mode="linear"), node("GlobalAveragePool", "r", "g"), node("Flatten", "g", "f")]
-    nodes.append(node("MatMul", "f v", "y"))
-    weights = {"half": np.asarray([1, 1, 0.5, 0.5], np.float32), "v": eighths(RNG, 2, 3)}
-    text = str(refusal(model(nodes, {"x": ["n", 2, "h", "w"]}, ["y"], weights)))
-    assert "export the model with fixed ones" in text
-    onnxdtd.compile(model(nodes, {"x": ["n", 2, 4, 4]}, ["y"], weights))
-
-
 def test_a_shape_that_is_declared() -> None:
     """What an operator of another domain gives has none that could be inferred."""
     proto = custom(declared=True)

@@ -1,0 +1,71 @@
+"""A graph as it is planned on: where the course of a node is known, or ONNX defines it by others, these stand in its place.
+
+The predictor's nodes stay as they are in the file. What stands for them is a node of the relevance pass, read from what the
+predictor computes, and is in the file where a rule needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import onnx
+from onnx import NodeProto
+
+from onnxdtd.graph.bodies import body
+from onnxdtd.graph.inlined import Fresh
+from onnxdtd.graph.known import Numbers
+from onnxdtd.graph.tensors import unique
+from onnxdtd.graph.unrolled import WAYS, Unroller
+
+Served = Callable[[str], bool]  # is there a rule for an operator, so that it needs no other ones?
+
+CARRIED = ("Identity",)  # what hands sequences on, besides tensors
+
+
+def replaced(bare: onnx.ModelProto, served: Served, sequences: dict[str, list[str]]) -> bool:
+    """Replace nodes of a model with inferred shapes, in place; is there anything that was? ``sequences`` are the names of the
+    tensors in each, as far as they are known, and are added to.
+    """
+    if not any(_may_be(node, served) for node in bare.graph.node):
+        return False
+    known, fresh = Numbers(bare), _fresh(bare)
+    unroller = Unroller(known, fresh, sequences)
+    nodes = unroller.nodes(bare.graph.node)
+    nodes = [inner for node in nodes for inner in _defined(node, known, unroller, fresh, served)]
+    if nodes == list(bare.graph.node):
+        return False
+    nodes = [NodeProto.FromString(node.SerializeToString()) for node in nodes]  # they live in the list that is about to go
+    del bare.graph.node[:]
+    bare.graph.node.extend(nodes)
+    bare.graph.initializer.extend(unroller.constants)
+    return True
+
+
+def _may_be(node: NodeProto, served: Served) -> bool:
+    """Is it one that may be replaced?"""
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    return (node.op_type in WAYS and node.op_type not in CARRIED) or _has_body(node, served)
+
+
+def _has_body(node: NodeProto, served: Served) -> bool:
+    """Is it defined by others, and has no rule?"""
+    if node.domain not in ("", "ai.onnx") or served(node.op_type) or not onnx.defs.has(node.op_type):
+        return False
+    schema = onnx.defs.get_schema(node.op_type)
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _defined(node: NodeProto, known: Numbers, unroller: Unroller, fresh: Fresh, served: Served) -> Iterator[NodeProto]:
+    """A node, or its definition"""
+    made = body(node, known, unroller.constant, fresh) if _has_body(node, served) else None
+    yield from [node] if made is None else made
+
+
+def _fresh(bare: onnx.ModelProto) -> Fresh:
+    """Names that the model has not got"""
+    graph = bare.graph
+    listed = (graph.input, graph.output, graph.value_info, graph.initializer)
+    taken = {value.name for field in listed for value in field}
+    taken |= {name for node in graph.node for name in node.output}
+    return lambda name: unique(f"dtd/{name}", taken)
