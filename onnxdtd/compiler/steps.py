@@ -155,7 +155,7 @@ class Stepper:
         name, way = self.method.at(kind, node.op), self.method.treat(kind, site)
         if name is None or way is None:
             reduction = f" with reduction={node.attrs['reduction']!r}" if "reduction" in node.attrs else ""
-            raise NotLinear(f"there is no {self.method.lacking} this operator{reduction}")
+            raise NotLinear(site.operator.why or f"there is no {self.method.lacking} this operator{reduction}")
         if len(self.ends(node)[1]) > 1:
             raise NotLinear("several of its outputs have relevance")
         if isinstance(way, Layer):

@@ -40,7 +40,10 @@ def _function(node: NodeProto, known: Numbers) -> FunctionProto | None:
         if not versions or any(kind is None for kind in types):
             return None
         data = [b"" if kind is None else kind.SerializeToString() for kind in types]
-        text = schema.get_context_dependent_function_with_opset_version(max(versions), node.SerializeToString(), data)
+        try:
+            text = schema.get_context_dependent_function_with_opset_version(max(versions), node.SerializeToString(), data)
+        except RuntimeError:  # of attributes that contradict each other
+            return None
         function = FunctionProto.FromString(text)
     elif schema.has_function:
         versions = [v for v in schema.function_opset_versions if v <= version]
@@ -101,12 +104,20 @@ def _attention(node: NodeProto, known: Numbers, constant: Constant, fresh: Fresh
     """
     attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     q, k, v, mask, *past = [*node.input, *[""] * 7][:7]
-    width, kind = known.sizes(q), known.types[q].elem_type
-    if any(past) or any(node.output[1:]) or width is None or width[-1] is None or kind not in PRECISIONS:
+    width, depth = known.sizes(q), known.sizes(k)
+    if (
+        any(past)
+        or any(node.output[1:])
+        or width is None
+        or depth is None
+        or len(width) != len(depth)
+        or len(width) not in (3, 4)
+    ):
         return [node]
+    kind = known.types[q].elem_type
     write, flat = _Body(node, constant, fresh), len(width) == 3
-    heads, groups = attrs.get("q_num_heads") or width[1], attrs.get("kv_num_heads") or (known.sizes(k) or [0, None])[1]
-    if not heads or not groups or heads % groups:
+    heads, groups = (attrs.get("q_num_heads"), attrs.get("kv_num_heads")) if flat else (width[1], depth[1])
+    if not width[-1] or not heads or not groups or heads % groups or kind not in PRECISIONS:
         return [node]
     size = width[-1] // heads if flat else width[-1]
     number = lambda value: constant(np.asarray(value, helper.tensor_dtype_to_np_dtype(kind)), write.around)
@@ -121,7 +132,7 @@ def _attention(node: NodeProto, known: Numbers, constant: Constant, fresh: Fresh
         scores = write("Mul", write("Tanh", write("Div", scores, number(cap))), number(cap))
     lowest = number(np.finfo(helper.tensor_dtype_to_np_dtype(kind)).min)
     if mask:
-        chosen = known.types[mask].elem_type == TensorProto.BOOL
+        chosen = not known.is_float(mask)
         scores = write("Where", mask, scores, lowest) if chosen else write("Add", scores, mask)
     if attrs.get("is_causal"):
         scores = write("Where", _later(write, q, k), lowest, scores)

@@ -41,6 +41,8 @@ class Numbers:
         graph = proto.graph
         self.opsets = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in proto.opset_import}
         self.types = {v.name: v.type.tensor_type for field in (graph.input, graph.value_info, graph.output) for v in field}
+        constants = (helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer)
+        self.types |= {value.name: value.type.tensor_type for value in constants}
         self.found: dict[str, Partial] = {}
         self.fed = {value.name for value in graph.input}  # by a caller, or may be
         self.unknown: set[str] = set()

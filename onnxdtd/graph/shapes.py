@@ -189,7 +189,10 @@ def _infer_shapes(bare: onnx.ModelProto) -> dict[str, list[int]]:
     inferred, heard = _inferred(spelled)
     first = inferred
     while tell(spelled, inferred):
-        inferred, heard = _inferred(spelled)
+        try:
+            inferred, heard = _inferred(spelled)
+        except ModelError:  # of what onnx is told it looks at more than runtimes do
+            break
     told = {value.name: value for value in bare.graph.value_info if heard}
     del bare.graph.value_info[:]
     bare.graph.value_info.extend(_merged(value, told.get(value.name, value)) for value in inferred.graph.value_info)

@@ -28,6 +28,7 @@ def tell(model: onnx.ModelProto, inferred: onnx.ModelProto) -> bool:
             for place, name in enumerate(node.input):
                 value = known.whole(name) if name and known.is_computed(name) and _may_tell(known.sizes(name)) else None
                 if value is not None:
+                    value = value.reshape(()) if node.op_type == "Range" and value.size == 1 else value  # runtimes take both
                     node.input[place] = f"onnxdtd_told_{i}_{place}"
                     model.graph.initializer.append(numpy_helper.from_array(value, node.input[place]))
                     told = True

@@ -107,6 +107,8 @@ class Unroller:
         most = self.number(count) if count else MOST_NODES
         goes_on = bool(self.number(condition)) if condition else True
         given = self.borrowed(body, scope(node))
+        if len(body.input) != 2 + len(state) or len(body.output) < 1 + len(state):
+            raise NotKnown
         number, goal, *inner = [value.name for value in body.input]
         still, *outer = [value.name for value in body.output]
         scans: list[list[str]] = [[] for _ in outer[len(state) :]]
@@ -251,7 +253,10 @@ class Unroller:
 
 
 def _graph(node: NodeProto, name: str) -> GraphProto:
-    return next(attribute.g for attribute in node.attribute if attribute.name == name)
+    found = next((attribute.g for attribute in node.attribute if attribute.name == name), None)
+    if found is None:
+        raise NotKnown
+    return found
 
 
 WAYS: dict[str, Callable[[Unroller, NodeProto], Iterator[NodeProto]]] = {

@@ -6,7 +6,7 @@ predictor computes, and is in the file where a rule needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import onnx
 from onnx import NodeProto
@@ -26,11 +26,13 @@ def replaced(bare: onnx.ModelProto, served: Served, sequences: dict[str, list[st
     """Replace nodes of a model with inferred shapes, in place; is there anything that was? ``sequences`` are the names of the
     tensors in each, as far as they are known, and are added to.
     """
-    if not any(_may_be(node, served) for node in bare.graph.node):
+    empty = {value.name for value in bare.graph.value_info if any(map(_is_nothing, value.type.tensor_type.shape.dim))}
+    if not any(_may_be(node, served) or _parts(node, empty) for node in bare.graph.node):
         return False
     known, fresh = Numbers(bare), _fresh(bare)
     unroller = Unroller(known, fresh, sequences)
     nodes = unroller.nodes(bare.graph.node)
+    nodes = [_without(node, empty) for node in nodes]
     nodes = [inner for node in nodes for inner in _defined(node, known, unroller, fresh, served)]
     if nodes == list(bare.graph.node):
         return False
@@ -46,6 +48,26 @@ def _may_be(node: NodeProto, served: Served) -> bool:
     if node.domain not in ("", "ai.onnx"):
         return False
     return (node.op_type in WAYS and node.op_type not in CARRIED) or _has_body(node, served)
+
+
+def _is_nothing(size: onnx.TensorShapeProto.Dimension) -> bool:
+    return bool(size.HasField("dim_value") and size.dim_value == 0)
+
+
+def _parts(node: NodeProto, empty: Collection[str]) -> list[str]:
+    """What a node joins, without what is ``empty``, if some of it is"""
+    kept = [name for name in node.input if name not in empty] if node.op_type == "Concat" else []
+    return kept if len(kept) < len(node.input) else []
+
+
+def _without(node: NodeProto, empty: Collection[str]) -> NodeProto:
+    """A node as it is, but for empty parts"""
+    parts = _parts(node, empty)
+    if not parts:
+        return node
+    copy = NodeProto.FromString(node.SerializeToString())
+    copy.input[:] = parts
+    return copy
 
 
 def _has_body(node: NodeProto, served: Served) -> bool:

@@ -56,6 +56,12 @@ enter(Operator("NonMaxSuppression", kind=CHOICE, chooses=(0, INTEGERS)))
 enter(Operator("ConvInteger", channels=places.FIRST))
 enter(Operator("MatMulInteger", channels=places.LAST), "LSTM", "GRU", "RNN")
 
+# Whose course is decided at run time; where it is not, what they come to stands in their place
+
+enter(Operator("If", why="which of its branches is taken is decided at run time"))
+enter(Operator("Loop", why="how many turns it takes is decided at run time"), "Scan")
+enter(Operator("Attention", why="it comes to products and a softmax without past keys and values and further outputs only"))
+
 # Models that are no networks
 
 enter(Operator("TreeEnsemble", undefined=TREES), "TreeEnsembleClassifier", "TreeEnsembleRegressor")

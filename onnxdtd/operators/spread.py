@@ -266,7 +266,7 @@ def squeezed(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     value = None if given is None else constant_value(given)
     if entries is None or (given is not None and value is None):
         return [None]
-    gone = [i % len(entries) for i in value.tolist()] if value is not None else None
+    gone = [i % len(entries) for i in value.reshape(-1).tolist()] if value is not None else None
     sizes = [size_of(axis) if isinstance(axis, tuple) else axis for axis in entries]
     if gone is None and None in sizes:
         return [None]

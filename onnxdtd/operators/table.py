@@ -90,6 +90,7 @@ class Operator:
         jacobian: its derivative, where entries depend on each other, as a flow of gradients.
         flow: how relevance passes, moves or is routed.
         undefined: what relevance is not defined on, and what people use instead.
+        why: what keeps it from having a rule, where that is to be said.
         cost: the multiply-adds of applying the matrix of its layer once.
 
     What its values are:
@@ -133,6 +134,7 @@ class Operator:
     jacobian: Pulled | None = None
     flow: Flow | None = None
     undefined: tuple[str, str] | None = None
+    why: str | None = None
     cost: Cost | None = None
     sign: Sign | None = None
     keeps_zeros: bool | None = None

@@ -396,11 +396,11 @@ MINE = {
     # what is computed of sizes and constants
     "graph/known.py": "Add And Cast Concat Div Equal Gather Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul "
     "Neg Not Or Reshape Shape Size Slice Squeeze Sub Unsqueeze Where",
-    "graph/told.py": "AveragePool LpPool MaxPool",  # that may round up
+    "graph/told.py": "AveragePool LpPool MaxPool Range",  # that may round up, and whose inputs are scalars or not
     # whose course is known
     "graph/unrolled.py": "ConcatFromSequence Identity If Loop Optional OptionalGetElement OptionalHasElement SequenceAt "
     "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SplitToSequence",
-    "graph/view.py": "Identity",  # of a sequence
+    "graph/view.py": "Concat Identity",  # of nothing, and of a sequence
     # of what type results are, and arithmetic of sizes
     "graph/emit.py": "Add And ArgMax ArgMin Cast Concat Constant Equal Gather Greater GreaterOrEqual If Less Loop Max Mul Scan "
     "Shape Size Slice Sub Where",
