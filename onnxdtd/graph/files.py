@@ -17,7 +17,7 @@ from onnx.external_data_helper import uses_external_data
 
 from onnxdtd import atomic, bounded
 from onnxdtd.errors import ModelError, RequestError
-from onnxdtd.graph.sound import byte_size, nodes_of
+from onnxdtd.graph.sound import byte_size, check_size, nodes_of
 
 MOST_BYTES = 2**31 - 1  # that protobuf reads
 DIGITS = 19  # of a place in a file
@@ -42,6 +42,7 @@ def read(source: ModelLike) -> Source:
     if isinstance(source, onnx.ModelProto):
         proto = onnx.ModelProto()
         proto.CopyFrom(source)
+        check_size(proto)
         data, path = proto.SerializeToString(deterministic=True), None
     else:
         data, path = (source, None) if isinstance(source, bytes) else _file_bytes(Path(source))
@@ -78,6 +79,7 @@ def _parse(data: bytes, path: Path | None) -> onnx.ModelProto:
         raise ModelError(f"{name}: not an ONNX model, or a truncated one; export or copy it again") from None
     if not proto.opset_import and not proto.HasField("graph"):
         raise ModelError(f"{name}: not an ONNX model (no operator set, no graph)")
+    check_size(proto)
     if any(isinstance(text, bytes) for text in _texts(proto)):  # what protobuf gives for a string that is none
         raise ModelError(f"{name}: has names that are not UTF-8 text; export or copy it again")
     return proto

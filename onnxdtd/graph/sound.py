@@ -12,15 +12,16 @@ from onnx import AttributeProto, NodeProto, TensorProto
 
 from onnxdtd.errors import ModelError
 
-MOST_NODES = 200_000  # ten times those of the largest classifiers known; onnx takes minutes and gigabytes for more
-MOST_TENSORS = 1_000_000
+# What is looked at: ten times what the largest classifiers have; onnx takes minutes and gigabytes for more.
+MOST_NODES, MOST_TENSORS, MOST_ENDS = 50_000, 200_000, 500_000
+MOST_AXES = 64
 
 FLAGS = (  # attributes that are yes or no: of another number every implementation thinks differently
     "allowzero", "antialias", "ceil_mode", "count_include_pad", "exclude_outside", "exclusive", "is_causal", "keepdims",
     "noop_with_empty_axes", "reverse", "select_last_index", "sorted", "training_mode", "transA", "transB",
 )  # fmt: skip
 
-AXES, SIZES, WIDTHS = range(-64, 65), range(1, 2**24), range(-(2**31), 2**31)
+AXES, SIZES, WIDTHS = range(-MOST_AXES, MOST_AXES + 1), range(1, 2**24), range(-(2**31), 2**31)
 RANGES = {  # what the numbers of an attribute may be: of larger ones onnx keeps 32 bits, and products leave 64
     **dict.fromkeys(("axis", "axes", "perm"), AXES),
     **dict.fromkeys(("blocksize", "dilations", "group", "kernel_shape", "num_groups", "strides"), SIZES),
@@ -47,6 +48,25 @@ def nodes_of(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
         found += [inner for attribute in node.attribute for graph in (attribute.g, *attribute.graphs) for inner in graph.node]
 
 
+def check_size(proto: onnx.ModelProto) -> None:
+    """Raise ``ModelError`` where a model is longer than any that somebody made to use it."""
+    graph = proto.graph
+    nodes = len(graph.node) + sum(len(function.node) for function in proto.functions)
+    declared = (graph.input, graph.output, graph.value_info, graph.initializer, graph.sparse_initializer)
+    _most(nodes, MOST_NODES, "nodes")
+    _most(sum(map(len, declared)), MOST_TENSORS, "tensors")
+    _most(sum(len(node.input) + len(node.output) for node in graph.node), MOST_ENDS, "inputs and outputs of nodes")
+    shapes = (value.type.tensor_type.shape.dim for field in declared[:3] for value in field)
+    _most(
+        max([*map(len, shapes), *(len(tensor.dims) for tensor in graph.initializer)], default=0), MOST_AXES, "axes in a tensor"
+    )
+
+
+def _most(count: int, most: int, what: str) -> None:
+    if count > most:
+        raise ModelError(f"the model has {count} {what}; up to {most} are looked at")
+
+
 def check(proto: onnx.ModelProto) -> None:
     """Raise ``ModelError`` where the model is none that could be compiled, whatever is in it."""
     versions: dict[str, int] = {}
@@ -57,9 +77,6 @@ def check(proto: onnx.ModelProto) -> None:
                 f"operator set {domain or 'ai.onnx'!r} is imported twice, as {versions[domain]} and as {entry.version}; "
                 "export the model again"
             )
-    tensors = len(proto.graph.initializer) + len(proto.graph.value_info) + len(proto.graph.input)
-    if tensors > MOST_TENSORS:
-        raise ModelError(f"the model has {tensors} tensors; up to {MOST_TENSORS} are looked at")
     for tensor in proto.graph.initializer:
         if reason := _misfit(tensor):
             raise ModelError(f"weight {tensor.name!r}: {reason}; export or copy the model again")
@@ -119,8 +136,7 @@ def _check_functions(proto: onnx.ModelProto) -> None:
             sizes[pending.pop()] = len(functions[key].node) + sum(sizes[k] for k in inner)
     called_for = ((n.domain, n.op_type, n.overload) for n in nodes_of(proto.graph.node))
     total = sum(1 + sizes.get(key, 0) for key in called_for)
-    if total > MOST_NODES:
-        raise ModelError(f"the model has {total} nodes; up to {MOST_NODES} are looked at")
+    _most(total, MOST_NODES, "nodes")
 
 
 def check_valid(bare: onnx.ModelProto) -> None:

@@ -194,8 +194,12 @@ def test_nodes_and_tensors_without_number_are_not_looked_at(monkeypatch: pytest.
     monkeypatch.setattr(sound, "MOST_NODES", 4)
     with pytest.raises(ModelError, match="5 nodes; up to 4"):
         onnxdtd.compile(proto)
+    monkeypatch.setattr(sound, "MOST_NODES", 5)
+    monkeypatch.setattr(sound, "MOST_ENDS", 9)
+    with pytest.raises(ModelError, match="13 inputs and outputs of nodes; up to 9"):
+        onnxdtd.compile(proto)
     monkeypatch.setattr(sound, "MOST_TENSORS", 2)
-    with pytest.raises(ModelError, match="4 tensors; up to 2"):
+    with pytest.raises(ModelError, match="5 tensors; up to 2"):
         onnxdtd.compile(proto)
 
 
