@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, get_args, get_origin, get_type_hints
 
 PREFIX = "onnxdtd."  # of the keys of our entries in ``metadata_props``
 PARTS = ("node", "initializer", "input", "output", "value_info")  # of a graph, to which the compiler appends
@@ -81,6 +81,9 @@ class Metadata(TypedDict):
     ledger: Mapping[str, Sequence[str]] | None  # "steps" and "columns"
 
 
+HINTS = get_type_hints(Metadata)
+
+
 def relevance_of(tensor: str) -> str:
     """The output with the relevance of one of several tensors."""
     return f"{RELEVANCE}/{tensor}"
@@ -93,9 +96,26 @@ def entries(model: Any) -> dict[str, str]:
 
 
 def read_metadata(model: Any) -> Metadata:
-    """What a compiled file says; empty for any other. Raises ``ValueError`` where an entry is no JSON."""
-    found: Any = {key: json.loads(value) for key, value in entries(model).items()}
+    """What a compiled file says; empty for any other. Raises ``ValueError`` where an entry is not what ``Metadata`` says."""
+    found: Any = {}
+    for key, text in entries(model).items():
+        try:
+            found[key] = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ValueError(f"the entry {PREFIX + key!r} of the metadata is no JSON; compile the source again") from None
+        if not _is(found[key], HINTS.get(key, Any)):
+            raise ValueError(f"the entry {PREFIX + key!r} of the metadata is not what it is in a compiled file; compile again")
     return found
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Is it of this type, as JSON has them?"""
+    kinds = get_args(hint)
+    if get_origin(hint) is Sequence:
+        return isinstance(value, list) and all(_is(entry, kinds[0]) for entry in value)
+    if get_origin(hint) is Mapping:
+        return isinstance(value, dict) and all(_is(entry, kinds[1]) for entry in value.values())
+    return hint is Any or type(value) is hint or any(_is(value, kind) for kind in kinds)
 
 
 def write_metadata(model: Any, metadata: Metadata) -> None:

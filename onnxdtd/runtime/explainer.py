@@ -97,19 +97,24 @@ class Explainer:
         optimise: bool = True,
     ):
         self.session = session(model, providers, folder, threads, optimise)
-        self.metadata: Metadata = read_metadata(self.session.get_modelmeta().custom_metadata_map)
+        self.metadata: Metadata = told(self.session.get_modelmeta().custom_metadata_map)
         if "relevance" not in self.metadata:
             raise ModelError("this model was not compiled by onnxdtd: run `onnxdtd compile` on it first")
         said = self.metadata  # older files have less
         # The input with coefficients, if the score is a sum that is fed; one with the class to explain is none of the inputs.
-        self.weights = said["target_input"] if said["target"] == SCORE else None
+        self.weights = said["target_input"] if said.get("target") == SCORE else None
         chooses = None if self.weights else said.get("target_input")
         self.inputs = {node.name: node for node in self.session.get_inputs() if node.name != chooses}
-        called = named(said.get("axes"), said.get("position"), said["target"])
+        called = named(said.get("axes"), said.get("position"), said.get("target", "argmax"))
         self.labels = Labels(said.get("labels"), said.get("names"), said.get("classes"), *called)
         before = {name: 0 if len(node.shape) != 1 else None for name, node in self.inputs.items()}  # what older files mean
         # The axis of samples of each input, None where it has none: the input is one sample.
         self.samples: Mapping[str, int | None] = self.metadata.get("samples", before)
+        booked = [LEDGER] if said.get("ledger") is not None else []
+        there = {*booked, *said["relevance"].values(), *said.get("values", {}).values()}
+        known = there <= {node.name for node in self.session.get_outputs()} and {*self.samples} <= {*self.inputs}
+        if not known or (booked and not {"steps", "columns"} <= {*(said.get("ledger") or ())}):
+            raise ModelError("the metadata name outputs or inputs that the model does not have; compile the source again")
 
     def __call__(
         self,
@@ -244,6 +249,14 @@ class Explainer:
     def _index(self, target: int | str) -> int:
         """The class that is meant; -1 is the arg-max, where it is no label."""
         return -1 if target == -1 and -1 not in (self.labels.own or ()) else self.labels.index(target)
+
+
+def told(model: Any) -> Metadata:
+    """What a compiled file says. Raises ``ModelError`` where that is damaged."""
+    try:
+        return read_metadata(model)
+    except ValueError as error:
+        raise ModelError(str(error)) from None
 
 
 def fixed_target(target: object, labels: Labels) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxdtd.cells import PLACES, SAMPLES
 from onnxdtd.compiler.compile import build, prepare
-from onnxdtd.contract import SCORE, Metadata, read_metadata
+from onnxdtd.contract import SCORE, Metadata
 from onnxdtd.data.images import draw
 from onnxdtd.data.read import Sample
 from onnxdtd.data.read import files as files_of
@@ -21,7 +21,7 @@ from onnxdtd.errors import RequestError
 from onnxdtd.graph import files
 from onnxdtd.labels import Index
 from onnxdtd.request import AT_RUN_TIME, NO_CLASSES, Request
-from onnxdtd.runtime.explainer import Explainer, fixed_target
+from onnxdtd.runtime.explainer import Explainer, fixed_target, told
 from onnxdtd.study.jobs import Tick, untold
 from onnxdtd.study.notes import Alike, remarks, summary
 from onnxdtd.study.presenter import Presenter
@@ -91,7 +91,7 @@ def explain(
 
 def _presenter(model: Path, request: Request, running: Callable[..., Explainer], say: Say) -> tuple[Presenter, Index | None]:
     """A model at work, and the class to ask it for; one that is not compiled yet has that inside of it."""
-    have = read_metadata(files.read(model).proto)
+    have = told(files.read(model).proto)
     if have:
         metadata = settled(have, request, next(iter(have["relevance"])))
         explainer = running(str(model))

@@ -66,6 +66,9 @@ def verify(
     facts: dict[str, Any] = {}
     try:
         facts |= read_metadata(have)
+        absent = [name for name in ("version", "predictor", "classes", "bounds") if name not in facts]
+        if absent:
+            raise ModelError(f"there is no entry {PREFIX + absent[0]!r}")
         if original is not None and original.sha256 != facts["source_sha256"]:
             return Report([_another_model(facts["source_sha256"], original)], [])
         found = predictor(stripped(have, facts["predictor"]))

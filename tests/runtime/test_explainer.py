@@ -367,7 +367,8 @@ print(*sorted(m for m in sys.modules if m.startswith("onnxdtd") or m.partition("
 """
     done = python(script)
     assert (done.stdout, done.stderr) == (
-        "onnxdtd onnxdtd.cells onnxdtd.contract onnxdtd.errors onnxdtd.labels onnxdtd.runtime onnxdtd.runtime.explainer\n",
+        "onnxdtd onnxdtd.bounded onnxdtd.cells onnxdtd.contract onnxdtd.errors onnxdtd.labels onnxdtd.runtime "
+        "onnxdtd.runtime.explainer\n",
         "",
     )
 
