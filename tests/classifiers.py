@@ -90,6 +90,9 @@ OPERATORS = {  # nodes from s to h, their constants, the operator set
     "LayerNormalization": ([node("LayerNormalization", "s gamma beta", "h")], VECTORS, 17),
     "InstanceNormalization": ([node("InstanceNormalization", "s gamma beta", "h")], CHANNELS, 17),
     "ReduceL2": ([node("ReduceL2", "s", "n", axes=[2], keepdims=1), node("Div", "s n", "h")], {}, 17),
+    "ReduceLogSum": (
+        [node("Sigmoid", "s", "p"), node("ReduceLogSum", "p", "n", axes=[2], keepdims=1), node("Add", "s n", "h")], {}, 17
+    ),
     "ReduceMax": ([node("ReduceMax", "s", "n", axes=[2], keepdims=1), node("Add", "s n", "h")], {}, 17),
     "Max": ([node("Neg", "s", "n"), node("Max", "s n", "h")], {}, 17),
     "Clip": ([node("Clip", "s low high", "h")], {"low": np.array(-0.5), "high": np.array(0.5)}, 17),

@@ -172,8 +172,8 @@ def log_sum(e: Emit, node: Node, active: Active) -> Flow:
 
 def by_size(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """R x / Σ x"""
-    x = e.cast(node.inputs[0], wide(node.inputs[0].dtype))
-    total = e("ReduceSum", x, reduced_axes(node, len(shape_of(x))), keepdims=1)
+    x, axes = node.inputs[0], reduced_axes(node, len(shape_of(node.inputs[0])))
+    total = e("ReduceSum", x, axes, keepdims=1)
     yield 0, e("Mul", x, e("Div", spread_out(e, node, first(relevance)), total))
 
 

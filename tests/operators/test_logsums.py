@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from derivatives import check_numeric, normal
 from nets import DOUBLE, FLOAT, Session, assert_near, model, node
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.request import Request
@@ -68,8 +68,9 @@ def test_a_smooth_maximum_written_out(name, preset):
     assert_near(found[0], found[1], 1e-6)
 
 
+ONES = helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.array(1.0)))
 OTHERS = {
-    "no logarithm": [node("Exp", "h", "e"), node("ReduceMean", "e", "t", axes=[2, 3]), node("Add", "t g", "p")],
+    "no logarithm": [node("Exp", "h", "e"), node("ReduceMean", "e", "t", axes=[2, 3]), ONES, node("Add", "t one", "p")],
     "another shift": [*LARGEST, *TAIL, node("Add", "l m0", "p0"), node("ReduceMean", "p0", "p", axes=[2])],
     "shifted along what is summed": [*LARGEST[:1], node("Sub", "h m0", "d"), *TAIL, node("Add", "l m0", "p0")]
     + [node("ReduceMean", "p0", "p", axes=[2])],
