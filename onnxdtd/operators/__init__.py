@@ -3,6 +3,6 @@
 Every module with entries of the table is imported here, so that whoever asks the table finds all of it.
 """
 
-from onnxdtd.operators import contracted, heads, linear, moves, norms, others, pointwise, reductions, resized
+from onnxdtd.operators import contracted, heads, linear, moves, norms, others, pointwise, reductions, resized, transforms
 
-__all__ = ["contracted", "heads", "linear", "moves", "norms", "others", "pointwise", "reductions", "resized"]
+__all__ = ["contracted", "heads", "linear", "moves", "norms", "others", "pointwise", "reductions", "resized", "transforms"]

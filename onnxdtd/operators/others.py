@@ -46,7 +46,7 @@ enter(Operator("FeatureVectorizer", axes=spread.concatenated))  # columns side b
 
 # Entries that are elsewhere than they were
 
-enter(Operator("GridSample", moves=True), "Unique")
+enter(Operator("GridSample", moves=True), "Unique", "TensorScatter", "CenterCropPad", "RoiAlign", "MaxRoiPool", "DeformConv")
 enter(Operator("ScatterElements.mul", axes=spread.scattered, moves=True))
 enter(Operator("ScatterND.mul", axes=spread.scattered_nd, moves=True))
 enter(Operator("NonMaxSuppression", kind=CHOICE, chooses=(0, INTEGERS)))

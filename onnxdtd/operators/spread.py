@@ -167,6 +167,24 @@ def _along(axes: Axes, node: Node, gone: Iterable[int]) -> list[list[Entry] | No
     ]
 
 
+def transformed(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Frequencies along an axis, numbers of two parts along the last"""
+    given = optional(node, 2)
+    value = None if given is None else constant_value(given)
+    if given is not None and value is None:
+        return _behind(axes, node, 0)
+    return _along(axes, node, [node.attrs.get("axis", 1) if value is None else int(value.reshape(())), -1])
+
+
+def behind_the_first(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
+    """Of each sample another shape is made."""
+    entries, sizes = axes.entries(node.inputs[0]), dims(node.outputs[0])
+    if not entries or not sizes:
+        return [None]
+    axes.mix(node, *entries[1:])
+    return [[entries[0], *sizes[1:]]]
+
+
 def windows(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """Positions and channels are mixed."""
     found = _behind(axes, node, 1)

@@ -386,6 +386,14 @@ FAULTS = [
         "operators/logsums::test_what_is_none_is_not_taken_for_one",
     ),
     Fault(
+        "the imaginary part turns the other way",
+        "operators/transforms",
+        "fourier",
+        "np.stack([-w[..., 1], w[..., 0]], -1)",
+        "np.stack([w[..., 1], w[..., 0]], -1)",
+        "operators/linear::test_inner_product",
+    ),
+    Fault(
         "an index counts from anywhere",
         "operators/positions",
         "_counts",

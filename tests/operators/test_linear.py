@@ -58,7 +58,9 @@ class Case:
         return {n: fill(value) if isinstance(value, tuple) else np.asarray(value) for n, value in self.constants.items()}
 
     def model(self, dynamic: bool) -> ModelProto:
-        axes = lambda shape: [i for i, size in enumerate(shape) if size > 1 and (i == self.batch or i >= 2)]
+        axes = lambda shape: [
+            i for i, size in enumerate(shape) if size > 1 and (i == self.batch or (i >= 2 and dynamic is True))
+        ]
         shapes = {n: symbolic(shape, axes(shape)) if dynamic else list(shape) for n, shape in self.x.items()}
         inputs = self.inputs or " ".join([*self.x, *self.constants])
         return model([node(self.op, inputs, "y", **self.attrs)], shapes, ["y"], self.weights(), self.dtype, self.opset)
@@ -482,7 +484,31 @@ SUMS = pairs(
     DYNAMIC,
 )
 
-TABLE = [*SUMS, *EINSUM, *RESIZE, *CONV, *CONV_TRANSPOSE, *AVERAGE, *REDUCE, *GEMM, *MATMUL, *ELEMENTWISE]
+NO = {"exact": False, "dtype": DOUBLE}
+WAVES = {"step": np.array(2), "window": np.hanning(6).astype(FLOAT), "length": np.array(6)}
+TRANSFORMS = [
+    *pairs(
+        [
+            Case("DFT", {"x": (2, 6, 1)}, {}, {"axis": 1, "onesided": 1}, **NO),
+            Case("DFT", {"x": (2, 5, 3, 2)}, {"n": np.array(4)}, {"axis": 1}, **NO),
+            Case("DFT", {"x": (2, 5, 2)}, {"n": np.array(8)}, {"axis": 1, "inverse": 1}, **NO),
+            Case("STFT", {"x": (2, 12, 1)}, WAVES, {"onesided": 1}, "x step window length", exact=False),
+            Case("STFT", {"x": (2, 11, 1)}, WAVES, {"onesided": 0}, "x step _ length", exact=False),
+            Case("STFT", {"x": (2, 11)}, WAVES, {"onesided": 1}, "x step window _", exact=False),
+            Case("Col2Im", {"x": (2, 12, 12)}, {"im": np.array([5, 4]), "b": np.array([2, 2])}, opset=18),
+            Case(
+                "Col2Im",
+                {"x": (2, 12, 9)},
+                {"im": np.array([5, 4]), "b": np.array([3, 2])},
+                {"strides": [2, 1], "pads": [1, 0, 1, 1], "dilations": [1, 2]},
+                opset=18,
+            ),
+        ],
+        (False, "batch"),
+    )
+]
+
+TABLE = [*TRANSFORMS, *SUMS, *EINSUM, *RESIZE, *CONV, *CONV_TRANSPOSE, *AVERAGE, *REDUCE, *GEMM, *MATMUL, *ELEMENTWISE]
 
 
 @pytest.mark.parametrize(("case", "dynamic"), TABLE, ids=str)
