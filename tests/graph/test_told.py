@@ -72,6 +72,9 @@ def test_sizes_that_are_known_among_others_that_are_not() -> None:
         node("Concat", "minus end spread", "sizes", axis=0),
         node("Slice", "x zero end one", "part"),
         node("Reshape", "part sizes", "y"),
+        node("Gather", "s zero", "batch"),
+        node("Concat", "batch end spread", "all", axis=0),
+        node("Reshape", "part all", "z"),
     ]
     numbers = {"one": [1], "two": [2], "zero": [0], "minus": [-1], "spread": [3], "yes": [True]}
     source = declared(nodes, ["n", 4, 3], ["n", 2, 3], {name: np.array(value) for name, value in numbers.items()})
@@ -80,6 +83,7 @@ def test_sizes_that_are_known_among_others_that_are_not() -> None:
     assert list(tensors["part"].shape)[1:] == [2, 3]
     assert tensors["y"].shape is not None
     assert list(tensors["y"].shape)[1:] == [2, 3]
+    assert not isinstance((tensors["z"].shape or [None])[0], int)
 
 
 def test_a_number_that_a_caller_may_override_is_not_known() -> None:
