@@ -21,6 +21,8 @@ from onnxdtd.operators.spread import followed
 from onnxdtd.operators.written import in_one_form
 from onnxdtd.request import Request
 
+ONE_SAMPLE = "export the model with a batch of one sample in front, and its scores declared as [1, classes]"  # a way out
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -94,7 +96,7 @@ def plan(
     pinned = {*request.keep, logits.name, *(t.name for t in graph.outputs)}
     steps = Stepper(e, facts, producer, allow, method, carrying).steps(nodes, pinned)
     if start.samples.doubt is not None:
-        raise ModelError(f"{start.samples.doubt}; export the model with a batch of one sample in front")
+        raise ModelError(f"{start.samples.doubt}; {ONE_SAMPLE}")
     preset, steps, notes = _with_rules(steps, presets)
     return Plan(
         list({end.explained.name: end.explained for end in ends}.values()),

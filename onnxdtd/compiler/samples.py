@@ -57,13 +57,17 @@ class Samples:
         axes, name = self._axes, self._logits.name
         if front is None:  # of unknown rank
             return _meant(axes, Factor(None)) or Factor(None)
-        own = parts(front)
+        own, declared = parts(front), (dims(self._logits) or [None])[0]
+        if len(own) == 1 and own[0].size is None and declared == 1:
+            own[0].size, own = 1, []
         if not own:
             return next((factor for factor in map(whole, front) if _is_input(axes, factor)), None)
         factor = own[0]
         meant = factor if _is_input(axes, factor) else _meant(axes, factor)
         if meant is None:
-            self.doubt = f"the rows of {name!r} are no samples: they come from no axis of an input"
+            held = [factor for t in axes.inputs for axis in axes.of(t) or () for factor in axis]
+            lost = next((f"cannot be followed behind {label(f.lost)!r} ({f.lost.op})" for f in held if f.lost is not None), "")
+            self.doubt = f"the rows of {name!r} are no samples: they {lost or 'come from no axis of an input'}"
             return factor
         unite(factor, meant)
         factor = whole(factor)

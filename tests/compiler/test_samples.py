@@ -183,6 +183,35 @@ def test_rows_that_no_input_has_are_no_samples() -> None:
         onnxdtd.compile(net(nodes, {"rows": np.array([2, 12]), "w": eighths(RNG, 12, 3)}, x=[4, 6]))
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_rows_that_are_lost_are_said_to_be_by_node_and_the_way_out_works(declared: bool) -> None:
+    """Sizes by way of floats are not followed; one sample, whose scores are declared as one row, needs no following."""
+    nodes = [
+        node("Shape", "x", "s", start=0, end=1),
+        node("Cast", "s", "f", to=1),
+        node("Sqrt", "f", "root"),
+        node("Cast", "root", "rows", to=7),
+        node("Mul", "rows width", "columns"),
+        node("Concat", "rows columns", "sizes", axis=0),
+        node("Reshape", "x sizes", "r"),
+        node("MatMul", "r w", "y"),
+    ]
+    proto = net(nodes, {"width": np.array([24]), "w": eighths(RNG, 24, 3)}, x=[1, 4, 6])
+    del proto.graph.output[0].type.tensor_type.shape.dim[:]
+    for size in [1, 3] if declared else [None, 3]:
+        proto.graph.output[0].type.tensor_type.shape.dim.add(dim_value=size)
+    if declared:
+        x = eighths(RNG, 1, 4, 6)
+        told = onnxdtd.Explainer(onnxdtd.compile(proto, "lrp-epsilon", ledger=True))(x)
+        assert told.ledger is not None
+        np.testing.assert_allclose(told.ledger.totals()["relevance"], [told.relevance["x"].sum()], rtol=1e-5)
+        return
+    with pytest.raises(
+        ModelError, match=r"cannot be followed behind 'r_node' \(Reshape\); .* scores declared as \[1, classes\]"
+    ):
+        onnxdtd.compile(proto)
+
+
 def test_pairs_of_samples_are_mixed() -> None:
     """A matrix of similarities has the samples on both axes."""
     nodes = [node("Transpose", "x", "t"), node("MatMul", "x t", "g"), node("MatMul", "g x", "h"), node("MatMul", "h w", "y")]
