@@ -664,6 +664,22 @@ FAULTS = [
         "compiler/neuron::test_one_logit_behind_anything_linear_is_explained_as_two",
     ),
     Fault(
+        "coefficients of one way only",
+        "compiler/neuron",
+        "_Writer.united",
+        "self.e.sum([c for c, _ in parts])",
+        "parts[0][0]",
+        "compiler/neuron::test_what_is_reached_in_several_ways_is_explained_by_all_of_them",
+    ),
+    Fault(
+        "costs of a whole batch",
+        "compiler/samples",
+        "Samples.sizes",
+        "factor is not own",
+        "factor",
+        "compiler/inspect::test_multiply_adds_are_those_of_one_sample_counted_by_hand",
+    ),
+    Fault(
         "a filter for all samples",
         "operators/narrowed",
         "filtered",
