@@ -29,7 +29,8 @@ def inspect(model: ModelLike, request: Request | None = None, provider: str | No
         What ``onnxdtd inspect --json`` prints, apart from the name of the model: ``inputs``, ``outputs`` that can be explained
         (what lies along the axes of their scores, and the ``ways`` to choose among these), ``output``, ``logits``, the nodes
         ``stepped_back`` over, ``labels``, ``changes``, ``notes``, ``preset``, ``multiply_adds`` for one sample, and ``steps``.
-        Of steps that are ``open``, whose sizes are known at run time only, they are counted as if these were 1.
+        Of steps that are ``open``, whose sizes are known at run time only, they are counted as if these were 1; what no
+        relevance passes is not counted.
         Where there are several positions and none is said, that of a weighted sum of all, and a note. With a provider also its
         ``kernels``: see ``onnxdtd.compiler.placement``.
 

@@ -43,6 +43,7 @@ class Axes:
         self.inputs = list(inputs)
         self._of: dict[str, list[Axis] | None] = {}
         self._named: dict[str, Axis | None] = {}
+        self._stretched: dict[str, list[Entry]] = {}
         self._values: dict[str, Values] = {}  # of what is computed from sizes alone
         self.stopped: Node | None = None  # the first node that nobody knows what becomes of axes behind
         for tensor in self.inputs:
@@ -70,8 +71,21 @@ class Axes:
 
     def entries(self, tensor: Tensor) -> list[Entry] | None:
         """The axes of a tensor, the sizes of a constant, None where not even the rank is known."""
-        axes: Sequence[Entry] | None = self.of(tensor) if tensor.name in self._of else dims(tensor)
+        given = self._stretched.get(tensor.name, dims(tensor))
+        axes: Sequence[Entry] | None = self.of(tensor) if tensor.name in self._of else given
         return None if axes is None else list(axes)
+
+    def stretch(self, tensor: Tensor, entries: Sequence[Entry], target: Values) -> None:
+        """Note the axes of a constant that is repeated up to the sizes ``target``."""
+        long = [None if size is None else number(size) or self._alone(size) for size in target]
+        own: list[Entry] = [*[1] * (len(target) - len(entries)), *entries]
+        if len(own) == len(long):
+            self._stretched[tensor.name] = [there if here == 1 else here for here, there in zip(own, long, strict=True)]
+
+    @staticmethod
+    def _alone(size: Size) -> Entry:
+        """The axis of a size that is that of one factor."""
+        return tuple(factor for factor, power in size[1]) if size[0] == 1 and [p for _, p in size[1]] == [1] else None
 
     def values(self, tensor: Tensor) -> Values | None:
         """The entries of a tensor of sizes, where they are known."""

@@ -351,7 +351,7 @@ def chosen(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Ten
     yield 2, e.unbroadcast(e("Where", condition, zero, first(relevance)), shape, no)
 
 
-enter(replace(MOVED, op="Where", flow=chosen, axes=spread.broadcast, constants=True, places=places.still))
+enter(replace(MOVED, op="Where", flow=chosen, axes=spread.broadcast, counted=sizes.chosen, constants=True, places=places.still))
 
 
 def space_to_depth(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:

@@ -30,7 +30,7 @@ enter(Operator("EyeLike", kind=CONSTANT))
 
 enter(Operator("BitShift", axes=spread.broadcast))
 enter(Operator("And", kind=CHOICE, axes=spread.broadcast), "Or", "Xor", "Not", "IsNaN", "IsInf")
-enter(Operator("Equal", kind=CHOICE, chooses=(0, BOOL), axes=spread.broadcast, looks_up=lookups.compared))
+enter(Operator("Equal", kind=CHOICE, chooses=(0, BOOL), axes=spread.broadcast, counted=sizes.equal, looks_up=lookups.compared))
 enter(
     Operator("Less", kind=CHOICE, chooses=(0, BOOL), axes=spread.broadcast),
     *("LessOrEqual", "Greater", "GreaterOrEqual"),

@@ -46,6 +46,15 @@ def joined(node: Node, operands: list[Values]) -> Values:
     return [size for values in operands for size in values]
 
 
+def chosen(node: Node, operands: list[Values]) -> Values | None:
+    """Entry by entry one or the other"""
+    count = max(map(len, operands))
+    if not all(len(values) in (1, count) for values in operands):
+        return None
+    rows = zip(*(values * (count if len(values) == 1 else 1) for values in operands), strict=True)
+    return [None if asked is None else one if number(asked) else other for asked, one, other in rows]
+
+
 def filled(node: Node, operands: list[Values]) -> Values | None:
     """All the same number"""
     count, value = numbers(operands[0]), np.asarray(node.attrs.get("value", 0)).reshape(-1)[0]
@@ -121,6 +130,15 @@ def _remainder(a: Size, b: Size) -> Size | None:
     return None if x is None or y is None or x < 0 or y <= 0 else (Fraction(x % y), frozenset())
 
 
+def _equal(a: Size, b: Size) -> Size | None:
+    """1 if they are, 0 if not; a size that is not known is no negative number."""
+    fixed = [size for size in (a, b) if not size[1]]
+    if a == b or len(fixed) == 2:
+        return Fraction(int(a == b)), frozenset()
+    return (Fraction(0), frozenset()) if fixed and fixed[0][0] < 0 else None
+
+
+equal = _entry_by_entry(_equal)
 product = _entry_by_entry(lambda a, b: multiplied([a, b]))
 quotient = _entry_by_entry(_quotient)
 total = _of_numbers(int.__add__)

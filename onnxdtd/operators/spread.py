@@ -49,6 +49,10 @@ def is_elementwise(operator: Operator) -> bool:
 def _count(axes: Axes, node: Node) -> None:
     """Follow what is computed from sizes."""
     entry = of(node)
+    if entry.axes is expanded:
+        target, held_axes = axes.values(node.inputs[1]), axes.entries(node.inputs[0])
+        if target is not None and held_axes is not None:
+            axes.stretch(node.outputs[0], held_axes, target)
     operands = [axes.sizes(node.inputs[0])] if entry.counted in OF_SHAPES else [axes.values(t) for t in node.inputs]
     held = [values for values in operands if values is not None]
     values = None if entry.counted is None or len(held) != len(operands) else entry.counted(node, held)

@@ -81,6 +81,27 @@ def enlarged() -> onnx.ModelProto:
     return model(nodes, {"x": ["n", 2, 4, 4]}, ["y"], {"w": ones(2, 3, 2, 2), "v": ones(3 * 8 * 8, 2)})
 
 
+def tokens() -> onnx.ModelProto:
+    """A token of the class in front of three others, repeated for each sample as torch's expand(n, -1, -1) writes it."""
+    nodes = [
+        node("Shape", "x", "n", start=0, end=1),
+        node("Concat", "n same same", "wanted", axis=0),
+        node("ConstantOfShape", "three", "ones", value=onnx.numpy_helper.from_array(np.array([1]))),
+        node("Mul", "ones same", "keep"),
+        node("Equal", "wanted keep", "kept"),
+        node("Where", "kept ones wanted", "sizes"),
+        node("Expand", "token sizes", "first"),
+        node("Concat", "first x", "all", axis=1),
+        node("Reshape", "all rows", "r"),
+        node("MatMul", "r w", "h"),
+        node("Reshape", "h split", "s"),
+        node("ReduceMean", "s", "y", axes=[1], keepdims=0),
+    ]
+    made = {"same": [-1], "three": [3], "rows": [-1, 4], "split": [-1, 4, 2]}
+    weights = {name: np.array(value) for name, value in made.items()} | {"token": ones(1, 1, 4), "w": ones(4, 2)}
+    return model(nodes, {"x": ["n", 3, 4]}, ["y"], weights)
+
+
 PICTURES = {"Conv": 4 * 8 * 8 * 27 + 6 * 4 * 4 * 8, "GlobalAveragePool": 6 * 4 * 4, "Gemm": 30}
 TOKENS = {"MatMul": 5 * 4 * 6 + 2 * 5 * 5 * 3 + 6, "ReduceMean": 2 * 5 * 3}
 COUNTED = {
@@ -89,6 +110,7 @@ COUNTED = {
     "a batch of two": (convolved([2, 3, 8, 8]), PICTURES),
     "attention": (heads("n"), TOKENS),
     "attention in a batch of four": (heads(4), TOKENS),
+    "a token of the class": (tokens(), {"MatMul": 4 * 4 * 2, "ReduceMean": 4 * 2}),
     "transposed convolution": (enlarged(), {"ConvTranspose": 2 * 4 * 4 * 12, "MatMul": 3 * 64 * 2}),
 }
 
