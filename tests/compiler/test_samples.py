@@ -185,12 +185,10 @@ def test_rows_that_no_input_has_are_no_samples() -> None:
 
 @pytest.mark.parametrize("declared", [True, False])
 def test_rows_that_are_lost_are_said_to_be_by_node_and_the_way_out_works(declared: bool) -> None:
-    """Sizes by way of floats are not followed; one sample, whose scores are declared as one row, needs no following."""
+    """Sizes that are drawn are not followed; one sample, whose scores are declared as one row, needs no following."""
     nodes = [
-        node("Shape", "x", "s", start=0, end=1),
-        node("Cast", "s", "f", to=1),
-        node("Sqrt", "f", "root"),
-        node("Cast", "root", "rows", to=7),
+        node("RandomUniform", "", "drawn", shape=[1], low=1.25, high=1.75),
+        node("Cast", "drawn", "rows", to=7),
         node("Mul", "rows width", "columns"),
         node("Concat", "rows columns", "sizes", axis=0),
         node("Reshape", "x sizes", "r"),
