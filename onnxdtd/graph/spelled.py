@@ -103,11 +103,12 @@ def _rounds(inputs: Sequence[Any], found: Quantised) -> bool:
 
 def views(e: Emit, nodes: Sequence[Node]) -> list[Node]:
     """The nodes as they are planned on."""
-    seen: list[Node] = []
+    seen: dict[tuple[str, ...], Node] = {}  # what several nodes read is made a float once
     for node in nodes:
         with e.within(node.name or node.outputs[0].name):
-            seen += _view(e, node)
-    return seen
+            for made in _view(e, node):
+                seen.setdefault((made.op, *(t.name for t in (*made.inputs, *made.outputs))), made)
+    return list(seen.values())
 
 
 def _view(e: Emit, node: Node) -> list[Node]:

@@ -218,14 +218,13 @@ def softmax(e: Emit, node: Node, active: Active) -> Flow:
 
 
 def held_softmax(e: Emit, node: Node, active: Active) -> Layer:
-    """e^(x − m) / Σ with the sum and the smallest x, m, held constant: what hands on relevance is x − m, a layer with a bias.
-
-    It is never negative, so that relevance speaks for a class where x does, however small that is.
+    """e^(x − m) / Σ with the sum and m, one less than the smallest x, held constant: what hands on relevance is x − m, a layer
+    with a bias. It is at least 1, so that relevance speaks for a class where x does, however small that is.
     """
     x, axis = node.inputs[0], node.attrs.get("axis", -1)
     smallest, _ = e.multi("TopK", [None, np.dtype(np.int64)], x, [1], axis=axis, largest=0)
     slot = Slot(x, 1.0, e.mul, e.mul, elementwise=True)
-    return Layer("affine", [slot], node.outputs[0], e("Neg", smallest), exact=False)
+    return Layer("affine", [slot], node.outputs[0], e("Sub", e.constant(np.asarray(1, smallest.dtype)), smallest), exact=False)
 
 
 def held_log_softmax(e: Emit, node: Node, active: Active) -> Layer:

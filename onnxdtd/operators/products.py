@@ -59,7 +59,7 @@ def function_of_other(node: Node, active: Active, producer: Mapping[str, Node]) 
 def is_function(tensor: Tensor, x: Tensor, active: Active, producer: Mapping[str, Node]) -> bool:
     """Is it computed entry by entry from ``x`` and constants alone?"""
     step = lambda node: is_elementwise(of(node))
-    return all(t.name == x.name for t in ends(tensor, lambda t: t.name == x.name, step, active, producer))
+    return {t.name for t in ends(tensor, lambda t: t.name == x.name, step, active, producer)} == {x.name}
 
 
 def ends(
@@ -100,7 +100,7 @@ def is_statistic(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -
 
     found = list(ends(tensor, lambda t: False, step, active, producer))
     makers = [producer.get(t.name) for t in found]
-    return reduced and all(n is not None and (even := of(n).even) is not None and even(n) for n in makers)
+    return reduced and bool(makers) and all(n is not None and (even := of(n).even) is not None and even(n) for n in makers)
 
 
 def gate_rank(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> int:

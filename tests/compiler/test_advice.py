@@ -59,8 +59,10 @@ def largest() -> ModelProto:
 
 
 def two_of_one_operator() -> ModelProto:
-    """x · x is refused, the gate x · sigmoid(x) is not: the advice is about the node, not about all products."""
-    return dense(node("Sigmoid", "a", "s"), node("Mul", "a s", "b"), node("Mul", "b b", "h"))
+    """A normalisation in training mode is refused, one in evaluation mode is not: the advice is about the node."""
+    vectors = {name: np.ones(4, np.float32) for name in "gcms"}
+    late = node("BatchNormalization", "b g c m s", "h rm rs", training_mode=1)
+    return dense(node("BatchNormalization", "a g c m s", "b"), late, **vectors)
 
 
 def one_kind_twice() -> ModelProto:

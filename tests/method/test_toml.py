@@ -321,7 +321,7 @@ def test_every_operator_that_a_rule_decides_can_be_chosen(method, tmp_path):
     assert compiler.prepare(NORMED, Request(preset=str(path))).plan.notes == []
 
 
-@pytest.mark.parametrize(("method", "op"), [("", "Softmax"), ("method = 'gradient'", "LayerNormalization"), (HELD, "Relu")])
+@pytest.mark.parametrize(("method", "op"), [("", "LRN"), ("method = 'gradient'", "LayerNormalization"), (HELD, "Relu")])
 def test_no_operator_can_be_chosen_that_no_rule_decides(method, op, tmp_path):
     path = write(tmp_path, f"[preset.p]\n{method}\nlayers = [{{ rule = 'z', op = '{op}' }}, {{ rule = 'z' }}]")
     with pytest.raises(RuleError, match=rf"\[preset.p\], entry 1: no layer has op '{op}'"):
