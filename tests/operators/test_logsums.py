@@ -72,6 +72,7 @@ ONES = helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(n
 OTHERS = {
     "no logarithm": [node("Exp", "h", "e"), node("ReduceMean", "e", "t", axes=[2, 3]), ONES, node("Add", "t one", "p")],
     "another shift": [*LARGEST, *TAIL, node("Add", "l m0", "p0"), node("ReduceMean", "p0", "p", axes=[2])],
+    "another shift of that shape": [*LARGEST, *TAIL, node("ReduceMean", "h", "m2", axes=[2, 3]), node("Add", "l m2", "p")],
     "shifted along what is summed": [*LARGEST[:1], node("Sub", "h m0", "d"), *TAIL, node("Add", "l m0", "p0")]
     + [node("ReduceMean", "p0", "p", axes=[2])],
     "another steepness": [*LARGEST, node("Mul", "d g", "s"), node("Exp", "s", "e"), node("ReduceSum", "e axes", "t")]
