@@ -66,7 +66,7 @@ def test_bytes_of_a_file() -> None:
     """The gradient times what a byte looks up is how the logit changes where that is scaled; a type's marks stand out."""
     proto, x = load("magika_v3_3"), samples("magika", "bytes")
     looked_up = tensor(proto, "Dense_0/einsum/Einsum:0")
-    found = Explainer(onnxdtd.compile(proto, "gradient-x-input", output=LOGITS), CPU, optimise=False)(x)
+    found = Explainer(onnxdtd.compile(proto, "gradient-x-input"), CPU, optimise=False)(x)
     assert found.relevance["bytes"].shape == x.shape
     (predicted,) = session(proto).run(None, {"bytes": x})
     np.testing.assert_array_equal(found.outputs["target_label"], predicted)
@@ -88,7 +88,7 @@ def test_bytes_of_a_file() -> None:
 def test_the_marks_of_a_file_type_stand_out(preset: str) -> None:
     """The signature and the last chunk of a PNG, the heading of a page in Markdown."""
     x = samples("magika", "bytes")
-    (relevance,) = Explainer(onnxdtd.compile(load("magika_v3_3"), preset, output=LOGITS), CPU)(x).relevance.values()
+    (relevance,) = Explainer(onnxdtd.compile(load("magika_v3_3"), preset), CPU)(x).relevance.values()
     picture, page = relevance[2], relevance[1]
     assert bytes(x[2, 1:4].astype(np.uint8)) == b"PNG"
     assert bytes(x[1, :2].astype(np.uint8)) == b"# "
