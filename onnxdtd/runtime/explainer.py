@@ -112,7 +112,10 @@ class Explainer:
         self.samples: Mapping[str, int | None] = self.metadata.get("samples", before)
         booked = [LEDGER] if said.get("ledger") is not None else []
         there = {*booked, *said["relevance"].values(), *said.get("values", {}).values()}
-        known = there <= {node.name for node in self.session.get_outputs()} and {*self.samples} <= {*self.inputs}
+        known = there <= {node.name for node in self.session.get_outputs()} and {*self.samples} <= {
+            *self.inputs,
+            *said.get("values", ()),
+        }
         if not known or (booked and not {"steps", "columns"} <= {*(said.get("ledger") or ())}):
             raise ModelError("the metadata name outputs or inputs that the model does not have; compile the source again")
 
