@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import partial
 
 import numpy as np
@@ -118,15 +119,18 @@ def _is_declared(value: ValueInfoProto) -> bool:
     return kind is not None and (kind != "tensor_type" or value.type.tensor_type.HasField("shape"))
 
 
-def _merged(found: ValueInfoProto, told: ValueInfoProto) -> ValueInfoProto:
-    """What was inferred of a tensor, and of what was declared the sizes that were not, unless both contradict each other."""
+def _merged(found: ValueInfoProto, told: ValueInfoProto, names: Collection[str]) -> ValueInfoProto:
+    """What was inferred of a tensor, and of what was declared the sizes that were not, unless both contradict each other; sizes
+    of inputs keep their ``names``.
+    """
     if not _is_declared(found):
         return told
     inferred, declared = found.type.tensor_type.shape.dim, told.type.tensor_type.shape.dim
     sizes = [[d.dim_value for d in pair] for pair in zip(inferred, declared, strict=False) if all(d.dim_value for d in pair)]
     if len(inferred) == len(declared) and all(a == b for a, b in sizes):
         for size, other in zip(inferred, declared, strict=True):
-            if not size.HasField("dim_value") and other.WhichOneof("value"):
+            named = size.dim_param and size.dim_param in names
+            if not named and not size.HasField("dim_value") and other.WhichOneof("value"):
                 size.CopyFrom(other)
     return found
 
@@ -195,13 +199,15 @@ def _infer_shapes(bare: onnx.ModelProto) -> dict[str, list[int]]:
             break
     told = {value.name: value for value in bare.graph.value_info if heard}
     del bare.graph.value_info[:]
-    bare.graph.value_info.extend(_merged(value, told.get(value.name, value)) for value in inferred.graph.value_info)
+    names = {size.dim_param for value in bare.graph.input for size in value.type.tensor_type.shape.dim}
+    bare.graph.value_info.extend(_merged(value, told.get(value.name, value), names) for value in inferred.graph.value_info)
     found = {value.name: value for value in inferred.graph.output}
-    sizes = {size.dim_value for value in bare.graph.input for size in value.type.tensor_type.shape.dim}
+    declared = [size for value in bare.graph.input for size in value.type.tensor_type.shape.dim]
+    sizes = {size.dim_value for size in declared if size.HasField("dim_value")}
     for value in bare.graph.output:
         if (shape := value.type.tensor_type.shape.dim) and shape[0].dim_value not in sizes:  # no batch of any input
             shape[0].ClearField("dim_value")
-        value.CopyFrom(_merged(found.get(value.name, value), value))
+        value.CopyFrom(_merged(found.get(value.name, value), value, names))
     return {} if inferred is first else _misjudged(first, inferred)
 
 

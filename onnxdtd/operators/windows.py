@@ -16,6 +16,7 @@ import numpy as np
 from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.graph.told import counted
+from onnxdtd.operators.layer import NotLinear
 
 Ints = tuple[int, ...]
 BLOCK = 16  # channels that a runtime computes at once, whether a convolution has as many or not
@@ -73,7 +74,11 @@ def window(attrs: dict[str, Any], kernel: Sequence[int], sizes: Sequence[int | N
         else:
             pairs = [same_padding(n or 0, e, s, auto == "SAME_UPPER") for n, e, s in zip(fixed, extent, strides, strict=True)]
             begin, end = tuple(b for b, _ in pairs), tuple(e for _, e in pairs)
-    return Window(tuple(kernel), strides, dilations, begin, end, auto)
+    found = Window(tuple(kernel), strides, dilations, begin, end, auto)
+    for length, before, after, reach in zip(sizes, begin or (), end or (), found.extent, strict=False):
+        if length is not None and length + before + after < reach:
+            raise NotLinear(f"its window is larger than what it slides over, {length} with padding {before} and {after}")
+    return found
 
 
 def output_sizes(win: Window, inside: Sequence[int | None], ceil: bool) -> list[int] | None:

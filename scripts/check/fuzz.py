@@ -242,9 +242,9 @@ def examined(mutant: Mutant, folder: Path, phase: Callable[[str], None]) -> tupl
     try:
         explainer = onnxdtd.Explainer(path, ["CPUExecutionProvider"], threads=1)
     except OnnxdtdError as error:
-        if session is not None:
+        if first is not None:
             raise Fault(f"not loaded: {error}") from None
-        return "compiled", f"neither is loaded: {error}", False
+        return "compiled", "neither is loaded" if session is None else "the source is loaded, but does not run", False
     phase("run")
     if session is not None and first is not None and given is not None:
         wrong = difference(explainer, session, given)
@@ -301,7 +301,7 @@ def excused(data: bytes, outputs: Mapping[str, Any]) -> bool:
 
 def judged(report: Report, runs: bool) -> str:
     """What failed; raises ``Fault`` where that is not due to the source."""
-    failed = [check for check in report.checks if check.passed is False]
+    failed = [check for check in report.checks if check.passed is False and "No such file" not in check.finding]
     words = "; ".join(f"{check.name}: {check.finding}"[:160] for check in failed)
     if runs and failed:
         raise Fault(f"verify: {words}")

@@ -126,6 +126,17 @@ def nothing_left(proto: ModelProto) -> None:
     proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((0, 2), np.float32), "w"))
 
 
+def wide_window(proto: ModelProto) -> None:
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([0, 1, 1, 4]), "map"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([0, -1]), "row"))
+    node(proto, "Flatten").CopyFrom(helper.make_node("Reshape", ["c", "map"], ["r"]))
+    pool = helper.make_node("AveragePool", ["r"], ["q"], "pool", kernel_shape=[1, 5])
+    order = [*proto.graph.node[:-1], pool, helper.make_node("Reshape", ["q", "row"], ["s"]), proto.graph.node[-1]]
+    copies = [onnx.NodeProto.FromString(each.SerializeToString()) for each in order]
+    del proto.graph.node[:]
+    proto.graph.node.extend(copies)
+
+
 def elsewhere(**told: str) -> Callable[[ModelProto], None]:
     """The weight is in a file."""
 
@@ -155,6 +166,7 @@ BROKEN: dict[str, tuple[Callable[[ModelProto], None], str]] = {
     "a score of all samples": (scalar, "'all' is one number"),
     "scales that are no list": (table_of_scales, "scales are no list"),
     "nothing left": (nothing_left, r"'s' is \['N', 0\]: there is nothing"),
+    "a window larger than the map": (wide_window, "pool.*its window is larger than what it slides over|its inputs do not fit"),
     "missing bytes": (missing_bytes, r"'w': is \[4, 2\], which takes 32 bytes, and has 4"),
     "a negative size": (negative_size, "'w': has a negative size"),
     "a function that calls itself": (calls_itself, "'again' of the model calls itself"),
@@ -281,3 +293,11 @@ def test_a_quantised_pool_without_its_window() -> None:
         <float s = {1}, uint8 z = {0}> { y = com.microsoft.QLinearAveragePool(x, s, z, s, z) }"""
     with pytest.raises(ModelError, match=r"'y' .QLinearAveragePool.*kernel_shape"):
         onnxdtd.compile(onnx.parser.parse_model(text), "lrp-epsilon")
+
+
+def test_an_empty_batch_that_only_an_output_declares() -> None:
+    """Runtimes warn and go on."""
+    proto = onnx.parser.parse_model(NET)
+    proto.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 0
+    compiled = onnxdtd.compile(proto, "lrp-epsilon", ledger=True, target="input")
+    assert onnxdtd.Explainer(compiled)(np.ones((3, 4), np.float32), 1).relevance["x"].shape == (3, 4)
