@@ -18,6 +18,7 @@ from onnxdtd.depth import Task, result
 from onnxdtd.study.verify import verify
 
 PACKAGE = Path(onnxdtd.__file__).parent
+BOUNDED = {"onnxdtd.contract._is"}  # goes as deep as the hint of a type is written, whatever the data
 DEEP = 3_000  # nodes: three times as many as there are frames
 FEW = 250  # frames besides those of the test itself: pytest, numpy and onnx need some
 
@@ -115,7 +116,7 @@ def leading(n): return one(n)
 
 def test_nothing_in_the_package_calls_itself() -> None:
     paths = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
-    assert Calls({name: path.read_text(encoding="utf-8") for name, path in paths.items()}).circles() == set()
+    assert Calls({name: path.read_text(encoding="utf-8") for name, path in paths.items()}).circles() == BOUNDED
 
 
 def test_tasks_wait_for_each_other_to_any_depth_and_are_left_from_within() -> None:
