@@ -29,6 +29,8 @@ RANGES = {  # what the numbers of an attribute may be: of larger ones onnx keeps
     **dict.fromkeys(FLAGS, range(2)),
 }
 
+EQUATION = re.compile(rb"[A-Za-z ,.>-]*")  # of other letters onnx never comes to an end
+
 NARROW = [getattr(TensorProto, name) for name in ("INT4", "UINT4", "INT2", "UINT2", "FLOAT4E2M1") if hasattr(TensorProto, name)]
 
 Key = tuple[str, str, str]  # of a function: domain, name, overload
@@ -112,6 +114,8 @@ def _wrong(attribute: AttributeProto) -> str:
     """What is wrong with an attribute, in words; nothing of most."""
     if attribute.ref_attr_name:
         return f"{attribute.name!r} is an attribute of a function, and the node is in none"
+    if attribute.name == "equation" and not EQUATION.fullmatch(attribute.s):
+        return f"equation is {attribute.s!r}, which is none"
     numbers = [attribute.i] if attribute.type == AttributeProto.INT else attribute.ints
     allowed = RANGES.get(attribute.name)
     odd = [] if allowed is None else [number for number in numbers if number not in allowed]

@@ -61,6 +61,8 @@ def window(attrs: dict[str, Any], kernel: Sequence[int], sizes: Sequence[int | N
     dilations = tuple(attrs.get("dilations") or [1] * rank)
     auto = attrs.get("auto_pad", "NOTSET")
     pads = list(attrs.get("pads") or [0] * (2 * rank))
+    if not rank or not len(strides) == len(dilations) == rank or len(pads) != 2 * rank:
+        raise NotLinear(f"its strides, dilations or pads are not those of a window of {rank} axes")
     begin: Ints | None = tuple(pads[:rank])
     end: Ints | None = tuple(pads[rank:])
     if auto == "VALID":

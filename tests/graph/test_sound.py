@@ -137,6 +137,19 @@ def wide_window(proto: ModelProto) -> None:
     proto.graph.node.extend(copies)
 
 
+def odd_pads(proto: ModelProto) -> None:
+    """Of an operator that onnx does not know, behind which nothing is inferred."""
+    proto.graph.input[0].type.tensor_type.ClearField("shape")
+    proto.graph.node.insert(0, helper.make_node("Conv", ["x", "k"], ["x1"], "conv", pads=[1, 0, 1]))
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones((1, 1, 2, 2), np.float32), "k"))
+    proto.graph.node[1].input[0] = "x1"
+
+
+def odd_equation(proto: ModelProto) -> None:
+    """Which onnx's shape inference never comes to the end of."""
+    node(proto, "Flatten").CopyFrom(helper.make_node("Einsum", ["c", "w"], ["s"], "sum", equation=b"b\x97\x94,jk->bij"))
+
+
 def elsewhere(**told: str) -> Callable[[ModelProto], None]:
     """The weight is in a file."""
 
@@ -167,6 +180,8 @@ BROKEN: dict[str, tuple[Callable[[ModelProto], None], str]] = {
     "scales that are no list": (table_of_scales, "scales are no list"),
     "nothing left": (nothing_left, r"'s' is \['N', 0\]: there is nothing"),
     "a window larger than the map": (wide_window, "pool.*its window is larger than what it slides over|its inputs do not fit"),
+    "pads of half an axis": (odd_pads, "conv"),
+    "an equation of other letters": (odd_equation, "'sum' .Einsum.*equation is b'b.*which is none"),
     "missing bytes": (missing_bytes, r"'w': is \[4, 2\], which takes 32 bytes, and has 4"),
     "a negative size": (negative_size, "'w': has a negative size"),
     "a function that calls itself": (calls_itself, "'again' of the model calls itself"),
