@@ -132,12 +132,16 @@ def _check_inputs(chosen: Plan, request: Request) -> None:
 
 def _left_out(inputs: Sequence[Tensor], nodes: Sequence[Node], chosen: Plan) -> Iterator[str]:
     """Names the inputs that relevance is not given to, and what it is given to where that is no input."""
-    explained = {t.name for t in chosen.inputs}
+    explained = [t.name for t in chosen.inputs]
     read = {t.name for node in before(above(nodes, chosen.ends), chosen.logits) for t in reads(node)}
     kinds = {t.name: "strings" if t.dtype == object else type_name(t.dtype) for t in inputs if t.name in read}
     words = [f"{name} ({kind})" for name, kind in kinds.items() if name not in explained]
     if words:
         yield f"not explained: {', '.join(words)}; what they contribute counts as a constant"
+    texts, fed = [t.name for t in inputs if t.dtype == object], {t.name for t in inputs}
+    made = [repr(name) for name in explained if name not in fed]
+    if made and texts and not words:
+        yield f"the numbers that the strings of {', '.join(texts)} are turned into are explained: {', '.join(made)}"
     for end in chosen.ends:
         if end.is_lookup:
             yield f"the relevance of {end.explained.name!r} is that of what it looks up, {end.tensor.name!r}"

@@ -157,8 +157,9 @@ def groups_of(
     fed: Sequence[Tensor], looked: Mapping[str, Sequence[End]], depending: Mapping[str, Tensor], request: Request
 ) -> list[list[End]]:
     """Where the walk may end, the first choice first: where it was asked for; else at the inputs of floating-point numbers, at
-    bytes that are pixels, at what ids look up, at other integers. ``looked`` is what each input looks up, ``depending`` are the
-    tensors that depend on some input. Raises ``RequestError`` for a choice that is none.
+    bytes that are pixels, at what ids look up, at other integers, at the numbers that strings are turned into. ``looked`` is
+    what each input looks up, ``depending`` are the tensors that depend on some input. Raises ``RequestError`` for a choice that
+    is none.
     """
     whole = lambda t: [End(t, t)] if is_float(t.dtype) or not looked[t.name] else []
     if request.explain or request.from_:
@@ -171,8 +172,17 @@ def groups_of(
         [end for t in numbers if is_byte(t.dtype) for end in whole(t)],
         [end for t in numbers for end in looked[t.name]],
         [end for t in numbers if not is_float(t.dtype) and not is_byte(t.dtype) for end in whole(t)],
+        [End(t, t) for t in depending.values() if any(s.dtype == object for s in fed) and _begins(t, depending)],
     ]
     return [group for group in found if group]
+
+
+def _begins(tensor: Tensor, depending: Collection[str]) -> bool:
+    """Is it of floating-point numbers, the first on their way, and one that is read?"""
+    giver = tensor.producer
+    if giver is None or not is_float(tensor.dtype) or [t.name for t in giver.outputs if t.readers] != [tensor.name]:
+        return False
+    return not any(is_float(t.dtype) for t in giver.inputs if t.name in depending)
 
 
 def is_number(tensor: Tensor) -> bool:

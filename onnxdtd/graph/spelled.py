@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import onnx
 from onnx import helper
 
 from onnxdtd.errors import ModelError
-from onnxdtd.graph.emit import Emit, dims
+from onnxdtd.graph.emit import Emit, dims, known
 from onnxdtd.graph.sound import called
 from onnxdtd.graph.tensors import Node, Tensor
 
@@ -70,11 +71,23 @@ def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         if node.domain == "ai.onnx.ml" and node.op_type == "FeatureVectorizer":
             yield helper.make_node("Concat", node.input, node.output, axis=1)
             continue
+        if node.domain == "com.microsoft" and node.op_type == "Tokenizer":
+            yield from _with_an_axis_more(node, f"onnxdtd_{i}")
+            continue
         found = layout(node, node.op_type)
         if found is None or not node.domain or any(a.name in DROPPED and a.i for a in node.attribute):
             yield node
             continue
         yield from _float_node(node, found, f"onnxdtd_{i}")
+
+
+def _with_an_axis_more(node: onnx.NodeProto, name: str) -> Iterator[onnx.NodeProto]:
+    """What has the shape of an input and a further axis of a size that is not known."""
+    last, some, wide = (f"{name}_{k}" for k in range(3))
+    yield helper.make_node("Constant", [], [last], value_ints=[-1])
+    yield helper.make_node("Constant", [], [some], value=onnx.numpy_helper.from_array(np.ones(1, bool)))
+    yield helper.make_node("Unsqueeze", [node.input[0], last], [wide])
+    yield helper.make_node("Compress", [wide, some], node.output, axis=-1)
 
 
 def _float_node(node: onnx.NodeProto, found: Quantised, name: str) -> Iterator[onnx.NodeProto]:
@@ -152,22 +165,37 @@ def _float(like: Tensor, scale: Tensor) -> dict[str, Any]:
 
 def _linear_classifier(e: Emit, node: Node) -> list[Node]:
     """x Wᵀ + b, whose result the predictor keeps to itself, and whatever it makes of that."""
-    x = node.inputs[0]
+    made, scores = _weighed(e, node, len(node.attrs.get("intercepts") or ()) or None, None)
+    after = {"post_transform": node.attrs.get("post_transform", "NONE")}
+    return [*made, Node("LinearClassifier", e.scope, [scores], list(node.outputs), after)]
+
+
+def _linear_regressor(e: Emit, node: Node) -> list[Node]:
+    """x Wᵀ + b, and perhaps a function of that"""
+    after = node.attrs.get("post_transform", "NONE")
+    if after != "NONE":
+        return [node]
+    return _weighed(e, node, node.attrs.get("targets", 1), node.outputs[0])[0]
+
+
+def _weighed(e: Emit, node: Node, rows: int | None, y: Tensor | None) -> tuple[list[Node], Tensor]:
+    """The nodes of x Wᵀ + b and what they give, ``y`` where that is given, with so many ``rows`` of W, if that is known."""
+    x, what = node.inputs[0], f"a {node.op}"
     weights = np.asarray(node.attrs.get("coefficients", []), np.float32)
     features = (dims(x) or [None])[-1] or 0
-    rows = weights.size // features if features else len(node.attrs.get("classlabels_ints", [0]))
+    rows = rows or (weights.size // features if features else len(node.attrs.get("classlabels_ints", [0])))
     intercepts = np.asarray(node.attrs.get("intercepts") or [0.0] * max(rows, 1), np.float32)
     if dims(x) is not None and len(dims(x) or ()) != 2:
-        raise ModelError(f"{e.scope}: a LinearClassifier of {list(x.shape or ())}, which are no rows of features")
-    if not weights.size or weights.size % len(intercepts) or (features and weights.size != len(intercepts) * features):
-        raise ModelError(f"{e.scope}: a LinearClassifier with {weights.size} coefficients for {len(intercepts)} classes")
-    weights = weights.reshape(len(intercepts), -1)
+        raise ModelError(f"{e.scope}: {what} of {list(x.shape or ())}, which are no rows of features")
+    if not weights.size or weights.size % rows or len(intercepts) != rows or (features and weights.size != rows * features):
+        of = f" of {features} features" if features else ""
+        raise ModelError(f"{e.scope}: {what} with {weights.size} coefficients for {rows} scores{of}; export the model again")
+    weights = weights.reshape(rows, -1)
     real = e.cast(x, np.dtype(np.float32))
     w, b, sizes = e.constant(np.ascontiguousarray(weights.T)), e.constant(intercepts), dims(x)
-    scores = e("Gemm", real, w, b, shape=[None if sizes is None else sizes[0], len(intercepts)])
+    scores = e("Gemm", real, w, b, shape=[None if sizes is None else sizes[0], rows]) if y is None else y
     made = [] if real is x else [Node("Cast", e.scope, [x], [real])]
-    made.append(Node("Gemm", e.scope, [real, w, b], [scores]))
-    return [*made, Node("LinearClassifier", e.scope, [scores], list(node.outputs))]
+    return [*made, Node("Gemm", e.scope, [real, w, b], [scores])], scores
 
 
 def _scaler(e: Emit, node: Node) -> list[Node]:
@@ -197,7 +225,8 @@ def _array_feature_extractor(e: Emit, node: Node) -> list[Node]:
     (x, index), y = node.inputs, node.outputs[0]
     if len(x.shape or ()) == 1 or (index.producer is not None and index.producer.op != "Constant"):
         return [node]
-    columns = e("Reshape", index, [-1], shape=(y.shape or [None])[-1:])
+    sizes = known(dims(index))
+    columns = e("Reshape", index, [-1], shape=(y.shape or [None])[-1:] if sizes is None else [prod(sizes)])
     return [Node("Gather", e.scope, [x, columns], [y], {"axis": -1})]
 
 
@@ -211,6 +240,7 @@ def _normalizer(e: Emit, node: Node) -> list[Node]:
 
 ML = {
     "LinearClassifier": _linear_classifier,
+    "LinearRegressor": _linear_regressor,
     "Scaler": _scaler,
     "Imputer": _imputer,
     "FeatureVectorizer": _feature_vectorizer,

@@ -517,6 +517,6 @@ def labelled(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     """A label and scores for each row"""
     entries = axes.entries(node.inputs[0])
     if entries is None or len(entries) != 2:
-        return [None, None]
+        return [None] * len(node.outputs)
     axes.mix(node, entries[1])
-    return [entries[:1], [entries[0], (dims(node.outputs[1]) or [None, None])[1]]]
+    return [entries[:1], *([entries[0], (dims(t) or [None, None])[1]] for t in node.outputs[1:])]

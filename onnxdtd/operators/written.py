@@ -29,7 +29,7 @@ def in_one_form(e: Emit, nodes: Sequence[Node], active: Active) -> list[Node]:
     for node in nodes:
         form = FORMS.get(node.op) if of(node).kind is not None else None
         seen = None
-        if form is not None and is_float(node.outputs[0].dtype) and any(map(active, node.inputs)):
+        if form is not None and is_float(node.outputs[-1].dtype) and any(map(active, node.inputs)):
             with e.within(label(node)):
                 seen = form(e, node, active, producer)
         found += [node] if seen is None else seen
@@ -123,11 +123,51 @@ def completes(node: Node, active: Active, producer: Producer) -> bool:
     return start is not None and value is not None and bool((value == (start if node.op == "Sub" else -start)).all())
 
 
+def _scored(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
+    """The probabilities of a linear classifier, where something is computed of them. Of two classes with one score z runtimes
+    give σ(−z) and σ(z), or 1 − z and z.
+    """
+    (z, (label, p)), after = (node.inputs[0], node.outputs), node.attrs["post_transform"]
+    alone = dims(z) is not None and (dims(z) or [])[-1] == 1
+    if _ends(p, active, producer) or (after not in AFTER and not alone) or after == "PROBIT":
+        return None
+    op, attrs = AFTER[after] if after == "LOGISTIC" or not alone else AFTER["NONE"]
+    given = e(op, z, shape=z.shape) if alone else p
+    made = [Node("LinearClassifier", node.name, [z], [label], node.attrs), Node(op, node.name, [z], [given], attrs)]
+    if not alone:
+        return made
+    one = e.constant(np.asarray(1, z.dtype))
+    rest = e("Sub", one, given, shape=z.shape)
+    pair = Node("Concat", node.name, [rest, given], [p], {"axis": 1})
+    return [*made, Node("Sub", node.name, [one, given], [rest]), pair]
+
+
+def _ends(tensor: Tensor, active: Active, producer: Producer) -> bool:
+    """Is nothing computed of it but what a classifier ends with?"""
+    waiting = [tensor]
+    while waiting:
+        t = waiting.pop()
+        for reader in t.readers:
+            before = of(reader).before
+            source = None if before is None else before(reader, producer, active)
+            if source is None or source.name != t.name:
+                return False
+            waiting += reader.outputs
+    return True
+
+
+AFTER: dict[str, tuple[str, dict[str, int]]] = {
+    "NONE": ("Identity", {}),
+    "LOGISTIC": ("Sigmoid", {}),
+    "SOFTMAX": ("Softmax", {"axis": 1}),
+}
+
 FORMS: dict[str, Callable[[Emit, Node, Active, Producer], list[Node] | None]] = {
     "Mul": _product,
     "Div": _quotient,
     "Pow": _power,
     "PRelu": _bent,
+    "LinearClassifier": _scored,
     "Sub": _difference,
     "Log": logsums.of_a_sum,
     "ReduceLogSum": logsums.of_a_sum,

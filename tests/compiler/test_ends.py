@@ -41,7 +41,10 @@ def made(nodes: Sequence[NodeProto], inputs: Mapping[str, Any], domain: str = ""
         [helper.make_tensor_value_info("y", FLOAT, ["n", 3])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in known.items() if name in used],
     )
-    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    opsets = [
+        helper.make_opsetid("", 17),
+        *([helper.make_opsetid(domain, 2 if domain == "ai.onnx.ml" else 1)] if domain else []),
+    ]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
@@ -256,6 +259,62 @@ def test_what_cannot_be_asked_of_ids(options: dict[str, Any], words: str) -> Non
 def test_strings_alone_are_refused() -> None:
     with pytest.raises(ModelError, match="no input of numbers or ids"):
         onnxdtd.compile(made([node("Size", "s", "z"), cast("z", "y", FLOAT)], {"s": (TensorProto.STRING, ["n"])}))
+
+
+POOL = {"max_gram_length": 1, "min_gram_length": 1, "max_skip_count": 0, "ngram_counts": [0]}
+POOL |= {"ngram_indexes": [0, 1], "pool_strings": ["a", "b"]}
+WORDS = [["b"], ["z"], ["a"]]  # one of them is not known
+KNOWN = {
+    "OneHotEncoder": node("OneHotEncoder", "s", "w", domain="ai.onnx.ml", cats_strings=["a", "b", "c", "d"], zeros=1),
+    "LabelEncoder": node("LabelEncoder", "s", "w", domain="ai.onnx.ml", keys_strings=["a", "b"], values_floats=[0.5, -2.0]),
+    "TfIdfVectorizer": node("TfIdfVectorizer", "s", "w", mode="TFIDF", weights=[2.0, 0.5], **POOL),
+}
+TURNED = {
+    "OneHotEncoder": np.float32([[[0, 1, 0, 0]], [[0, 0, 0, 0]], [[1, 0, 0, 0]]]),
+    "LabelEncoder": np.float32([[-2], [0], [0.5]]),
+    "TfIdfVectorizer": np.float32([[0, 0.5], [0, 0], [2, 0]]),
+}
+
+
+@pytest.mark.parametrize("op", KNOWN)
+@pytest.mark.parametrize("preset", ["lrp-epsilon", "gradient"])
+def test_strings_alone(op: str, preset: str) -> None:
+    """The numbers that they are turned into are explained: x w (1 − ε / y), or w. Which ones is said."""
+    width = TURNED[op].shape[-1]
+    behind = [node("Reshape", "w rows", "x"), node("MatMul", "x M", "y")]
+    m = eighths(np.random.default_rng(1), width, 3)
+    proto = made(
+        [KNOWN[op], *behind],
+        {"s": (TensorProto.STRING, ["n", 1])},
+        "ai.onnx.ml",
+        rows=np.array([-1, width]),
+        M=m,
+    )
+    prepared = prepare(proto, Request(preset=preset, target=2))
+    assert any("strings of s are turned into are explained: 'w'" in note for note in prepared.plan.notes)
+    found = Explainer(onnxdtd.compile(proto, preset, target=2), CPU)(np.array(WORDS))
+    values, w = TURNED[op].reshape(3, width), m[:, 2]
+    np.testing.assert_allclose(found.values["w"].reshape(3, width), values)
+    expected = np.broadcast_to(w, values.shape) if preset == "gradient" else values * w
+    np.testing.assert_allclose(found.relevance["w"].reshape(3, width), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_words_beside_a_number() -> None:
+    """A number is what is explained, what texts are turned into is constant; that a Tokenizer cuts them is no obstacle."""
+    m = np.float32([[1, -1, 2], [0.5, 1, 0], [2, -3, 1]])
+    cut = {"mark": 0, "mincharnum": 1, "pad_value": "#", "separators": [" "]}
+    nodes = [
+        node("Tokenizer", "s", "t", domain="com.microsoft", **cut),
+        node("Flatten", "t", "f", axis=1),
+        node("TfIdfVectorizer", "f", "w", mode="TF", **POOL),
+        node("Concat", "w x", "c", axis=1),
+        node("MatMul", "c M", "y"),
+    ]
+    proto = made(nodes, {"s": (TensorProto.STRING, ["n", 1]), "x": (FLOAT, ["n", 1])}, "com.microsoft", M=m)
+    feeds = {"s": np.array([["a b a"], ["z"]]), "x": np.float32([[2], [-1]])}
+    found = Explainer(onnxdtd.compile(proto, "gradient"), CPU)(feeds)
+    np.testing.assert_allclose(found.outputs["y"], np.float32([[2, 1, 2], [0, 0, -1]]) @ m)
+    np.testing.assert_array_equal(found.relevance["x"], m[2, found.outputs["y"].argmax(1)][:, None])
 
 
 # ---------------------------------------------------------------------------------------------------------- a tensor by name

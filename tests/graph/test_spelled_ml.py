@@ -338,6 +338,68 @@ def test_no_classifier_behind_it():
     assert_near(found["relevance"], shares(X, COEFFICIENTS[best], INTERCEPTS[best][:, None], "lrp-epsilon"), NEAR)
 
 
+@pytest.mark.parametrize("targets", [1, 2])
+def test_linear_regressor(targets):
+    """x Wᵀ + b for each target; what else it might make of them is refused."""
+    w, b = COEFFICIENTS[:targets], INTERCEPTS[:targets]
+    attrs = {"coefficients": w.ravel().tolist(), "intercepts": b.tolist(), "targets": targets}
+    source = ending([node("LinearRegressor", "x", "y", domain="ai.onnx.ml", **attrs)], {"y": targets})
+    found = same_outputs(source, compiled(source, "lrp-epsilon", target=targets - 1), X)
+    assert_near(found["relevance"], shares(X, w[-1], b[-1], "lrp-epsilon"), NEAR)
+    source.graph.node[0].attribute.append(helper.make_attribute("post_transform", "PROBIT"))
+    with pytest.raises(OnnxdtdError, match="LinearRegressor"):
+        compiled(source, "lrp-epsilon")
+
+
+INNER = {  # by rows and post_transform what runtimes give, and its slope
+    (1, "NONE"): lambda z: (np.concatenate([1 - z, z], 1), np.concatenate([0 * z - 1, 0 * z + 1], 1)),
+    (1, "SOFTMAX"): lambda z: (np.concatenate([1 - z, z], 1), np.concatenate([0 * z - 1, 0 * z + 1], 1)),
+    (1, "LOGISTIC"): lambda z: (np.concatenate([1 - sigmoid(z), sigmoid(z)], 1), slope(z) * np.float32([[-1, 1]])),
+    (3, "NONE"): lambda z: (z, np.ones_like(z)),
+    (3, "LOGISTIC"): lambda z: (sigmoid(z), slope(z)),
+}
+
+
+@pytest.mark.parametrize(("rows", "post"), INNER)
+def test_probabilities_that_something_is_computed_of(rows, post):
+    """Of stacked or calibrated classifiers: they are what they are computed from, and differentiated so."""
+    w, b, v = COEFFICIENTS[:rows], INTERCEPTS[:rows], np.float32([[1, -2], [0.5, 3], [-1, 1]])[: max(rows, 2)]
+    inner = classifier(w, b, post).graph.node[0]
+    source = ending([inner, node("MatMul", "scores v", "y")], {"y": 2}, v=v)
+    found = same_outputs(source, compiled(source, "gradient", target=1), X)
+    given, slopes = INNER[rows, post](X @ w.T + b)
+    assert_near(found["y"], given @ v, NEAR)
+    assert_near(found["relevance"], (slopes * v[:, 1]) @ (w if rows > 1 else np.repeat(w, 2, 0)), 1e-5)
+
+
+def test_a_softmax_that_something_is_computed_of():
+    """(J v)ᵀ W with the J of the softmax; the label beside it says what it says."""
+    v = np.float32([[1, -2], [0.5, 3], [-1, 1]])
+    source = classifier(COEFFICIENTS, INTERCEPTS, "SOFTMAX")
+    source = ending([source.graph.node[0], node("MatMul", "scores v", "y")], {"y": 2}, v=v)
+    found = same_outputs(source, compiled(source, "gradient", target=0), X)
+    p = np.exp(X @ COEFFICIENTS.T + INTERCEPTS)
+    p /= p.sum(1, keepdims=True)
+    assert_near(found["relevance"], (p * (v[:, 0] - p @ v[:, :1])) @ COEFFICIENTS, 1e-5)
+
+
+def sigmoid(z: Array) -> Array:
+    return 1 / (1 + np.exp(-z))
+
+
+def slope(z: Array) -> Array:
+    return sigmoid(z) * sigmoid(-z)
+
+
+def ending(nodes: Sequence[Any], outputs: dict[str, int], **weights: Array) -> ModelProto:
+    """A model of three features with these nodes and outputs."""
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in outputs.items()]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
+    tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    return helper.make_model(helper.make_graph(nodes, "g", [x], infos, tensors), opset_imports=opsets, ir_version=8)
+
+
 def test_integer_features_are_refused():
     source = classifier(COEFFICIENTS, INTERCEPTS)
     source.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
@@ -348,4 +410,6 @@ def test_integer_features_are_refused():
 def test_every_quantised_operator_is_tested():
     tested = {"QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool"}
     assert {op for _, op in QUANTISED} == tested | {"QLinearLeakyRelu", "QLinearSigmoid", "QGemm"}
-    assert set(ML) == {"LinearClassifier", "Scaler", "Imputer", "FeatureVectorizer", "Normalizer"}
+    assert set(ML) == {"LinearClassifier", "LinearRegressor", "Scaler", "Imputer", "FeatureVectorizer", "Normalizer"} | {
+        "ArrayFeatureExtractor"
+    }
