@@ -17,7 +17,7 @@ from onnx.external_data_helper import uses_external_data
 
 from onnxdtd import atomic, bounded
 from onnxdtd.errors import ModelError, RequestError
-from onnxdtd.graph.sound import byte_size, check_size, nodes_of
+from onnxdtd.graph.sound import byte_size, check_entries, check_size, nodes_of
 
 MOST_BYTES = 2**31 - 1  # that protobuf reads
 DIGITS = 19  # of a place in a file
@@ -73,6 +73,7 @@ def _parse(data: bytes, path: Path | None) -> onnx.ModelProto:
     name = str(path or "the model")
     if not data:
         raise ModelError(f"{name}: the file is empty")
+    check_entries(data)
     try:
         proto = onnx.load_model_from_string(data)
     except DecodeError:

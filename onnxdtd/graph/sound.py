@@ -15,6 +15,7 @@ from onnxdtd.errors import ModelError
 # What is looked at: ten times what the largest classifiers have; onnx takes minutes and gigabytes for more.
 MOST_NODES, MOST_TENSORS, MOST_ENDS = 50_000, 200_000, 500_000
 MOST_AXES = 64
+GRAPH = onnx.ModelProto.GRAPH_FIELD_NUMBER
 
 FLAGS = (  # attributes that are yes or no: of another number every implementation thinks differently
     "allowzero", "antialias", "ceil_mode", "count_include_pad", "exclude_outside", "exclusive", "is_causal", "keepdims",
@@ -48,6 +49,44 @@ def nodes_of(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     for node in found:  # and those inside, as they are met
         yield node
         found += [inner for attribute in node.attribute for graph in (attribute.g, *attribute.graphs) for inner in graph.node]
+
+
+def check_entries(data: bytes) -> None:
+    """Raise ``ModelError`` for bytes that protobuf would make into fifty times as many: a graph of nothing but empty nodes."""
+    most, count = MOST_NODES + MOST_TENSORS, 0
+    for start, end in (span for field, *span in _fields(data, 0, len(data)) if field == GRAPH):
+        for _ in _fields(data, start, end):
+            count += 1
+            if count > most:
+                raise ModelError(f"the model has more than {most} nodes and tensors, which are not looked at")
+
+
+def _fields(data: bytes, place: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The number of each field of a message in protobuf's encoding that has a length, and where it begins and ends; up to what
+    cannot be read.
+    """
+    while place < end:
+        key, place = _varint(data, place, end)
+        if key & 7 == 0:
+            _, place = _varint(data, place, end)
+        elif key & 7 == 2:
+            length, place = _varint(data, place, end)
+            yield key >> 3, place, min(place + length, end)
+            place += length
+        elif key & 7 in (1, 5):
+            place += 8 if key & 7 == 1 else 4
+        else:
+            return
+
+
+def _varint(data: bytes, place: int, end: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while place < end:
+        value |= (data[place] & 127) << shift
+        place, shift, more = place + 1, shift + 7, data[place] & 128
+        if not more or shift > 63:
+            break
+    return value, place
 
 
 def check_size(proto: onnx.ModelProto) -> None:

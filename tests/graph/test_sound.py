@@ -230,6 +230,16 @@ def test_nodes_and_tensors_without_number_are_not_looked_at(monkeypatch: pytest.
         onnxdtd.compile(proto)
 
 
+def test_empty_nodes_without_number_are_not_even_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound, "MOST_NODES", 900)
+    monkeypatch.setattr(sound, "MOST_TENSORS", 100)
+    graph = b"\x0a\x00" * 2000
+    with pytest.raises(ModelError, match="more than 1000 nodes and tensors"):
+        onnxdtd.compile(b"\x08\x0a\x3a" + bytes([0x80 | len(graph) & 127, len(graph) >> 7]) + graph)
+    for data in (onnx.parser.parse_model(NET).SerializeToString(), b"\xff" * 50, b"\x3a\xff\xff\xff\xff\x0f", b"\x3b" * 9):
+        sound.check_entries(data)
+
+
 def test_numbers_of_less_than_a_byte_are_not_counted() -> None:
     tensor = TensorProto(data_type=TensorProto.INT4, dims=[3], raw_data=b"ab")
     assert sound.byte_size(tensor) is None
