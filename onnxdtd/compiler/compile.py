@@ -64,7 +64,8 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     changes = normal.normalise(source.proto)
     graph = shapes.graph(source.proto, has_rule)
     fits.check(graph)
-    changes += shapes.declare_outputs(source.proto, graph) + shapes.drop_contradictions(source.proto, graph)
+    for mended in (shapes.declare_outputs, shapes.open_batches, shapes.drop_contradictions):
+        changes += mended(source.proto, graph)
     emit = Emit(graph, shapes.names(source.proto), fed)
     nodes = views(emit, list(graph.nodes))
     inputs = [t for t in graph.inputs if t.name in fed]

@@ -147,6 +147,25 @@ def declare_outputs(proto: onnx.ModelProto, known: Graph) -> list[str]:
     return [f"shape of the output {names} declared"] if missing else []
 
 
+def _sizes_of_inputs(proto: onnx.ModelProto) -> set[int]:
+    """The numbers that are declared of inputs."""
+    declared = [size for value in proto.graph.input for size in value.type.tensor_type.shape.dim]
+    return {size.dim_value for size in declared if size.HasField("dim_value")}
+
+
+def open_batches(proto: onnx.ModelProto, known: Graph) -> list[str]:
+    """Take from outputs a number of samples that no input has, in place: runtimes believe it of what reads them."""
+    tensors, sizes, wrong = known.tensors(), _sizes_of_inputs(proto), []
+    for value in proto.graph.output:
+        shape, tensor = value.type.tensor_type.shape.dim, tensors.get(value.name)
+        if not shape or tensor is None or not tensor.shape or isinstance(tensor.shape[0], int):
+            continue
+        if shape[0].HasField("dim_value") and shape[0].dim_value not in sizes:
+            shape[0].Clear()
+            wrong.append(value.name)
+    return [f"wrong number of samples of the output {', '.join(map(repr, wrong))} left out"] if wrong else []
+
+
 def drop_contradictions(proto: onnx.ModelProto, known: Graph) -> list[str]:
     """Take away what is declared of inner tensors and is not so, in place; runtimes would believe it of what reads them."""
     tensors = known.tensors()
@@ -202,8 +221,7 @@ def _infer_shapes(bare: onnx.ModelProto) -> dict[str, list[int]]:
     names = {size.dim_param for value in bare.graph.input for size in value.type.tensor_type.shape.dim}
     bare.graph.value_info.extend(_merged(value, told.get(value.name, value), names) for value in inferred.graph.value_info)
     found = {value.name: value for value in inferred.graph.output}
-    declared = [size for value in bare.graph.input for size in value.type.tensor_type.shape.dim]
-    sizes = {size.dim_value for size in declared if size.HasField("dim_value")}
+    sizes = _sizes_of_inputs(bare)
     for value in bare.graph.output:
         if (shape := value.type.tensor_type.shape.dim) and shape[0].dim_value not in sizes:  # no batch of any input
             shape[0].ClearField("dim_value")

@@ -320,9 +320,10 @@ def test_a_quantised_pool_without_its_window() -> None:
         onnxdtd.compile(onnx.parser.parse_model(text), "lrp-epsilon")
 
 
-def test_an_empty_batch_that_only_an_output_declares() -> None:
-    """Runtimes warn and go on."""
+@pytest.mark.parametrize("size", [0, 7, 2**40])
+def test_a_batch_that_only_an_output_declares(size: int) -> None:
+    """Runtimes warn and go on, but believe it of what reads the output."""
     proto = onnx.parser.parse_model(NET)
-    proto.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 0
+    proto.graph.output[0].type.tensor_type.shape.dim[0].dim_value = size
     compiled = onnxdtd.compile(proto, "lrp-epsilon", ledger=True, target="input")
     assert onnxdtd.Explainer(compiled)(np.ones((3, 4), np.float32), 1).relevance["x"].shape == (3, 4)
