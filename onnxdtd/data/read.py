@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -133,11 +134,16 @@ def listed(path: Path, form: Form) -> list[np.ndarray]:
 
 def _rows(text: str) -> list[list[float]]:
     """The lines of a table as numbers; the first one may have names."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    separator = max(",;\t ", key=lines[-1].count) if lines else ","
-    rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+    rows = _cells(text, ",;\t ")
     named = bool(rows) and not any(_is_number(cell) for cell in rows[0])
     return [[float(cell) for cell in row] for row in rows[named:]]
+
+
+def _cells(text: str, separators: str = ",;\t") -> list[list[str]]:
+    """The cells of a table, line by line, by the separator that the last line has most of."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    separator = max(separators, key=lines[-1].count) if lines else ","
+    return list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
 
 
 def _is_number(cell: str) -> bool:
@@ -181,6 +187,33 @@ def named(path: Path) -> Iterator[dict[str, np.ndarray]]:
         yield {name: np.asarray(values) for name, values in json.loads(bounded.text(path, 8 * bounded.MOST_TEXT)).items()}
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise RequestError(f"{path}: no arrays can be read from it ({error})") from None
+
+
+@contextmanager
+def tabled(path: Path) -> Iterator[dict[str, np.ndarray]]:
+    """The columns of a ``.csv`` file, as strings, by the names in its first line; x[0], x[1] ... are one of several. Raises
+    ``RequestError``.
+    """
+    try:
+        names, *rows = _cells(bounded.text(path, 8 * bounded.MOST_TEXT))
+        uneven = next((row for row in rows if len(row) != len(names)), None)
+        if uneven is not None or not rows:
+            raise ValueError(f"{len(names)} names, but {len(uneven or ())} cells in a line; quote cells that have a separator")
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    except (OSError, ValueError, csv.Error) as error:
+        raise RequestError(f"{path}: no table with a line of names can be read from it ({error})") from None
+    found: dict[str, list[Sequence[str]]] = {}
+    for name, column in columns.items():
+        found.setdefault(re.sub(r"\[\d+\]$", "", name), []).append(column)
+    yield {name: np.array(group[0] if len(group) == 1 else [*zip(*group, strict=True)]) for name, group in found.items()}
+
+
+def numbers(cells: np.ndarray) -> np.ndarray:
+    """Cells of a table as numbers, an empty one as a missing value; as they are where they are none."""
+    try:
+        return np.where(cells == "", "nan", cells).astype(np.float64)
+    except ValueError:
+        return cells
 
 
 def _check_packing(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxdtd.data.forms import Form, Shape, recorded
-from onnxdtd.data.read import Layout, Sample, batched, named, opened, samples, scaled
+from onnxdtd.data.read import Layout, Sample, batched, named, numbers, opened, samples, scaled, tabled
 from onnxdtd.errors import RequestError
 from onnxdtd.runtime.explainer import Explainer
 
@@ -27,7 +27,8 @@ class Feeding:
         self.inner = bool(inner)
         self.explained = [name for name in explainer.metadata["relevance"] if name in nodes or name in inner]
         self._shown = [name for name in self.explained if name in nodes]  # in a sample as it is read
-        if self.inner and len(nodes) == 1:
+        self._words = [name for name, node in nodes.items() if node.type == "tensor(string)"]
+        if self.inner and len(nodes) == 1 and not self._words:
             self._shown = list(nodes)
         outputs = {node.name: node for node in explainer.session.get_outputs()}
         nodes = {**nodes, **{name: outputs[output] for name, output in inner.items()}}
@@ -37,7 +38,6 @@ class Feeding:
         self.layouts = {name: Layout.of(node.shape, explainer.samples[name]) for name, node in nodes.items()}
         self.forms = {name: Form(name, layout.shape) for name, layout in self.layouts.items()}
         self.forms |= {name: recorded(explainer.metadata, name, nodes[name].shape) for name in self.explained}
-        self._words = [name for name, node in nodes.items() if node.type == "tensor(string)"]
         self.inputs = list(explainer.inputs)
         self._widths = {name: _width(self.layouts[name].shape) for name in self.explained}
 
@@ -63,10 +63,10 @@ class Feeding:
             yield Sample(name, _joined(shown), others=values)
 
     def rows(self, file: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-        """Each sample in a file, its name and its values by input; several inputs come from an ``.npz`` that has an array for
-        each, or a ``.json`` that has a list for each. Raises ``RequestError``.
+        """Each sample in a file, its name and its values by input; several inputs, or strings, come from an ``.npz`` that has
+        an array for each, a ``.json`` that has a list for each, or a ``.csv`` with columns for each. Raises ``RequestError``.
         """
-        if len(self.inputs) == 1:
+        if len(self.inputs) == 1 and not self._words:
             (only,) = self.inputs
             for sample in samples(file, self.forms[only]):
                 yield sample.name, {only: sample.x}
@@ -86,15 +86,19 @@ class Feeding:
     def _arrays(self, file: Path) -> dict[str, np.ndarray]:
         """An array [n, ...] for each input, as it is stored."""
         names = ", ".join(self.inputs)
-        if file.suffix.lower() not in (".npz", ".json"):
-            raise RequestError(f"{file}: the model has several inputs; give an .npz with an array for each, {names}")
+        read = {".npz": opened, ".json": named, ".csv": tabled}.get(file.suffix.lower())
+        if read is None:
+            what = "several inputs" if len(self.inputs) > 1 else "an input of strings"
+            raise RequestError(f"{file}: the model has {what}; give an .npz with an array for each, {names}, or a .csv")
         found = {}
-        with opened(file) if file.suffix.lower() == ".npz" else named(file) as archive:
+        with read(file) as archive:
+            if read is tabled and len(self.inputs) == 1 and self.inputs[0] not in archive:
+                archive = {self.inputs[0]: np.column_stack([*archive.values()])}  # all columns, whatever they are called
             missing = [name for name in self.inputs if name not in archive]
             if missing:
                 raise RequestError(f"{file}: has no array {', '.join(map(repr, missing))}; the model takes {names}")
             for name, form in ((name, self.forms[name]) for name in self.inputs):
-                array = archive[name]
+                array = numbers(archive[name]) if read is tabled and name not in self._words else archive[name]
                 if array.dtype.kind not in ("U" if name in self._words else "fiub"):
                     what = "strings" if name in self._words else "numbers"
                     raise RequestError(f"{file}: {name!r} has no {what} (array of {array.dtype})")
@@ -126,7 +130,7 @@ class Feeding:
         if len(names) < 2:
             return dict.fromkeys(names, whole)
         parts = np.split(whole, np.cumsum([self._widths[name] or 0 for name in names])[:-1])
-        shapes = {name: () if len(self.layouts[name].shape) == 0 else (-1,) for name in names}
+        shapes = {name: [size for size in self.layouts[name].shape if isinstance(size, int)] for name in names}
         return {name: part.reshape(shapes[name]) for name, part in zip(names, parts, strict=True)}
 
     def features(self) -> tuple[str, ...]:
@@ -143,6 +147,6 @@ def _joined(values: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _width(shape: Shape) -> int | None:
-    """How many entries a vector, or a single number, has; None of anything else."""
+    """How many entries a vector, or a single number, has, perhaps with axes of one entry; None of anything else."""
     sizes = [size for size in shape if isinstance(size, int)]
-    return math.prod(sizes) if len(sizes) == len(shape) < 2 else None
+    return math.prod(sizes) if len(sizes) == len(shape) and sum(size != 1 for size in sizes) < 2 else None

@@ -158,6 +158,7 @@ class Presenter:
         if result.logit is not None:
             what = SCORES.get(self.explainer.metadata["contrast"], "lead over the runner-up")
             subtitle += f"   {what} = {result.logit:.4g}"
-        given = [f"{name} = {value.item()}" for name, value in (others or {}).items() if value.size == 1]
-        subtitle += f"   not explained: {', '.join(given)}" if given else ""
+        word = "given" if self.feeding.inner else "not explained"
+        given = [f"{name} = {value.item()!s:.60}" for name, value in (others or {}).items() if value.size == 1]
+        subtitle += f"   {word}: {', '.join(given)}" if given else ""
         return Caption(title, subtitle, tuple(flag.text for flag in result.flags), self.feeding.features())

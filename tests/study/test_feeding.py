@@ -114,6 +114,55 @@ def test_archives_that_do_not_fit(arrays: dict[str, np.ndarray], words: str, tmp
     assert str(caught.value) == f"{tmp_path}/some.npz: {words}" or words in str(caught.value)
 
 
+def test_columns_of_a_table(tmp_path: Path) -> None:
+    """By the names in its first line; an empty cell is a missing value."""
+    (tmp_path / "a.csv").write_text("size[0],sex,age,size[1]\n1,male,38,2\n0.5,3,,-1\n")
+    first, second = (values for _, values in job().feeding.rows(tmp_path / "a.csv"))
+    assert (first["sex"].item(), second["sex"].item()) == ("male", "3")
+    assert [*first["age"], *first["size"]] == [38, 1, 2]
+    assert np.isnan(second["age"]).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("age,size,sex\n1,2,male\n", "'size' is [1], the model takes samples of [2]"),
+        ("age,size[0],size[1],sex\n1,2,2,a, b\n", "4 names, but 5 cells in a line; quote cells that have a separator"),
+        ("age,size[0],size[1],sex\nx,2,2,a\n", "'age' has no numbers"),
+        ("age,size[0],size[1]\n1,2,2\n", "has no array 'sex'; the model takes age, size, sex"),
+        ("", "no table with a line of names can be read from it"),
+    ],
+)
+def test_tables_that_do_not_fit(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(RequestError) as caught:
+        list(job().feeding.rows(tmp_path / "a.csv"))
+    assert words in str(caught.value)
+
+
+def test_strings_alone(tmp_path: Path) -> None:
+    """What words are turned into stands side by side, each with its name; `verify` takes words too."""
+    encoders = [helper.make_node("OneHotEncoder", [x], [f"{x}_is"], domain="ai.onnx.ml", cats_strings=["a", "b"]) for x in "st"]
+    nodes = [*encoders, node("Concat", "s_is t_is", "c", axis=2), node("Squeeze", "c one", "f"), node("MatMul", "f w", "y")]
+    info = helper.make_tensor_value_info
+    words = [info(name, TensorProto.STRING, ["n", 1]) for name in "st"]
+    weights = [numpy_helper.from_array(W[:4], "w"), numpy_helper.from_array(np.array([1]), "one")]
+    graph = helper.make_graph(nodes, "g", words, [info("y", TensorProto.FLOAT, ["n", 2])], weights)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    source = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), source)
+    onnxdtd.save(onnxdtd.compile(source, "lrp-0"), tmp_path / "c.onnx")
+    (tmp_path / "a.csv").write_text("s,t\na,b\nb,b\n")
+    made = Presenter(Explainer(tmp_path / "c.onnx", CPU))
+    (first, *_) = made.feeding.read(tmp_path / "a.csv")
+    assert made.caption(made.explain(first)[0], first.others).subtitle.endswith("given: s = a, t = b")
+    assert made.feeding.features() == ("s_is[0]", "s_is[1]", "t_is[0]", "t_is[1]")
+    for sample, row in zip(made.feeding.read(tmp_path / "a.csv"), ([1, 0, 0, 1], [0, 1, 0, 1]), strict=True):
+        _, relevance, _ = made.explain(sample)
+        np.testing.assert_allclose(relevance, row * W[:4, (row @ W[:4]).argmax()], rtol=1e-6)
+    assert verify(tmp_path / "c.onnx", source, tmp_path / "a.csv", None).passed
+
+
 def test_archives_without_an_array(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", age=AGE, size=SIZE)
     with pytest.raises(RequestError, match=r"a\.npz: has no array 'sex'; the model takes age, size, sex"):
