@@ -15,7 +15,7 @@ from onnxdtd import bounded
 from onnxdtd.errors import RequestError
 
 BACKGROUND = ("background", "__background__", "dummy", "none")
-INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+INTEGER = re.compile(r"[+-]?[0-9]{1,99}")  # of thousands of digits Python makes none
 WORDNET = re.compile(r"n\d{8}\s+")  # what stands before a name in the lists of ImageNet
 FEW = 12  # labels that a message lists
 MOST = 1_000_000
