@@ -38,12 +38,13 @@ def suggestion(name: str, names: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why one node cannot carry relevance, and the nearest way out."""
+    """Why one node cannot carry relevance, and the nearest way out; ``final``: relevance is not defined on it."""
 
     op: str
     node: str
     reason: str
     way_out: str
+    final: bool = False
 
 
 class Unsupported(OnnxdtdError):

@@ -9,7 +9,7 @@ from dataclasses import replace
 import onnx
 
 from onnxdtd.compiler.ends import reached
-from onnxdtd.compiler.facts import reads
+from onnxdtd.compiler.facts import before, reads
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.errors import ModelError, Problem, Unsupported
 from onnxdtd.graph import shapes
@@ -17,7 +17,7 @@ from onnxdtd.graph.emit import dims, label
 from onnxdtd.graph.tensors import Graph, Tensor
 from onnxdtd.operators.layer import is_float
 from onnxdtd.operators.others import undefined
-from onnxdtd.operators.table import has_rule, of
+from onnxdtd.operators.table import BY_LABEL, has_rule, of
 from onnxdtd.request import Request
 
 TRIED, SHOWN = 16, 3  # tensors before an obstacle, at most
@@ -42,7 +42,7 @@ def advised(
     names, end = list(_explainable(graph, refused, request, tried)), _end(graph, refused, request, tried)
     if not isinstance(error, Unsupported):
         options = ", ".join(map(_output, names))
-        more = [f"inner tensors that can be explained: {options}"] if names else _chosen(graph)
+        more = _chosen(graph) + ([f"inner tensors that can be explained: {options}"] if names else [])
         more += [f"the walk can end at an inner tensor: {_from(end)}"] if end is not None else []
         return ModelError("; ".join([str(error), *more]))
     keys = _keys(graph, problems)
@@ -65,14 +65,17 @@ def _with_ways_out(problem: Problem, names: Sequence[str], end: str | None, key:
 
 def _chosen(graph: Graph) -> list[str]:
     """Why scores do not depend on the input as relevance means it: a model without slopes, or a choice, lies in between."""
-    if not any(map(_is_score, graph.outputs)):
-        return []
-    entries = [of(node) for node in graph.nodes]
-    found = [undefined(entry.op) for entry in entries if entry.undefined is not None]
-    choices = [
-        entry.op for entry in entries if entry.flow is None and entry.chooses is not None and entry.chooses[1].kind == "i"
-    ]
-    return [*found, *map(undefined, choices)][:1]
+    scores = [t for t in graph.outputs if _is_score(t) or _is_by_label(t)]
+    nodes = [node for t in scores for node in before(graph.nodes, t)]
+    entries = [of(node) for node in nodes if not (ids := of(node).chooses) or node.outputs[ids[0]].readers]
+    found = [entry.op for entry in entries if entry.undefined is not None]
+    return [undefined(op) for op in (*found, *(entry.op for entry in entries if entry.chooses is not None))][:1]
+
+
+def _is_by_label(tensor: Tensor) -> bool:
+    """Does it have scores by label?"""
+    head = None if tensor.producer is None else of(tensor.producer).head
+    return head is not None and head.gives == BY_LABEL
 
 
 def _output(name: str) -> str:

@@ -102,7 +102,9 @@ def lookups(nodes: Sequence[Node], x: Tensor, fed: Collection[str]) -> list[End]
         if is_float(y.dtype) and (hot or lookup is not None or (looked and entry.scaled)):  # of a quantised table, say
             found.append(_end(y, x, links, rows, fed))
         else:
-            trail |= {t.name: (hot, looked or lookup is not None, rows) for t in node.outputs}
+            chosen = entry.chooses[0] if entry.chooses is not None and lookup is None else None  # places, not what was there
+            own = [t for i, t in enumerate(node.outputs) if i != chosen]
+            trail |= {t.name: (hot, looked or lookup is not None, rows) for t in own}
     return found
 
 

@@ -116,7 +116,7 @@ class Stepper:
             done.update(id(n) for n in step.nodes)
             steps.append(step)
         if problems:
-            raise Unsupported(problems)
+            raise Unsupported([each for each in problems if each.final] or problems)
         for key in self.idle:
             met = {name for step in steps for node in step.nodes for name in (node.op, label(node))}
             raise RequestError(f"--allow {key}=pass: relevance meets no operator or node {key!r}{suggestion(key, met)}")
@@ -247,4 +247,7 @@ class Stepper:
 def problem(node: Node, reason: str, obstacle: str = "") -> Problem:
     """Why a node cannot carry relevance, and why it cannot be allowed to pass either; the ways out come later."""
     op = f"{node.domain}.{node.op}" if node.domain else node.op
+    if of(node).undefined is not None:
+        reason, _, instead = undefined(node.op).partition("; ")
+        return Problem(op, label(node), reason, instead, final=True)
     return Problem(op, label(node), reason, f"--allow does not help, since {obstacle}" if obstacle else "")

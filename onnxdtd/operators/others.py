@@ -9,6 +9,7 @@ from onnxdtd.operators.table import CHOICE, CONSTANT, Operator, always, enter, n
 
 KERNEL_SHAP = "KernelSHAP (shap.KernelExplainer), which takes any function"
 TREES = ("trees, which are constant almost everywhere", "TreeSHAP (shap.TreeExplainer) on the model that was exported")
+STEPS = ("steps, which are constant almost everywhere", KERNEL_SHAP)
 MACHINES = ("support vector machines", KERNEL_SHAP)
 BOOL, INTEGERS = np.dtype(bool), np.dtype(np.int64)
 
@@ -65,5 +66,6 @@ enter(Operator("Attention", why="it comes to products and a softmax without past
 # Models that are no networks
 
 enter(Operator("TreeEnsemble", undefined=TREES), "TreeEnsembleClassifier", "TreeEnsembleRegressor")
+enter(Operator("Binarizer", axes=spread.as_the_first, undefined=STEPS))
 enter(Operator("SVMClassifier", undefined=MACHINES), "SVMRegressor")
 enter(Operator("CDist", undefined=("distances to neighbours", KERNEL_SHAP)))

@@ -266,6 +266,36 @@ def test_where_nothing_helps_nothing_is_advised(make: Callable[[], ModelProto], 
             assert reason in str(caught.value)
 
 
+def test_of_what_has_no_relevance_nothing_else_is_said() -> None:
+    """Another node without a rule behind it makes no difference."""
+    proto = support_vectors()
+    proto.graph.node[0].output[1] = "s"
+    proto.graph.node.append(node("Hardmax", "s", "y"))
+    (problem,) = refusal(proto).problems
+    assert (problem.op, problem.reason) == ("ai.onnx.ml.SVMClassifier", "relevance is not defined on support vector machines")
+    assert problem.way_out == "people use KernelSHAP (shap.KernelExplainer), which takes any function"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "what"),
+    [
+        ([node("TopK", "x one", "v i", axis=1), node("OneHot", "i depth values", "n"), node("Squeeze", "n one", "y")], "TopK"),
+        ([node("Greater", "x half", "g"), node("Cast", "g", "y", to=TensorProto.FLOAT)], "Greater"),
+    ],
+    ids=["neighbours", "steps"],
+)
+def test_scores_by_label_that_hang_on_a_choice(nodes: list[onnx.NodeProto], what: str) -> None:
+    """As scikit-learn's neighbours and bins are written; the arg-max that gives the label is none of it."""
+    label = [node("ArgMax", "y", "label", axis=1, keepdims=0)]
+    proto = of_ml([*nodes, *label, node("ZipMap", "y", "z", domain="ai.onnx.ml", classlabels_int64s=[0, 1])])
+    constants = {"one": np.array([1]), "depth": np.array(2), "values": np.float32([0, 1]), "half": np.float32(0.5)}
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    scores = helper.make_sequence_type_proto(helper.make_map_type_proto(7, helper.make_tensor_type_proto(1, None)))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]))
+    proto.graph.output.append(helper.make_value_info("z", scores))
+    assert f"relevance is not defined on what {what} chooses; people use KernelSHAP" in str(refusal(proto))
+
+
 def test_what_may_pass_and_what_may_not() -> None:
     """If one of two nodes has no way out, a way around the other leads nowhere."""
     proto = dense(node("Hardmax", "a", "b"), node("Unique", "b", "u"), node("Reshape", "u rows", "h"), rows=np.asarray([-1, 4]))
