@@ -57,8 +57,11 @@ def resize(e: Emit, node: Node, active: Active) -> Layer:
     def matrix(axis: int, dtype: Any) -> Tensor:
         """[after, before]"""
         n, m = e.shape(x, axis, axis + 1), e.shape(y, axis, axis + 1)
-        numbers = e("Range", e.constant(np.asarray(0)), e("Squeeze", n, [0]), e.constant(np.asarray(1)))
-        unit = e.cast(e("OneHot", numbers, n, e.constant(np.asarray([0, 1], np.float32)), dtype=np.dtype(np.float32)), dtype)
+        count = e("Squeeze", n, [0])
+        numbers = e("Range", e.constant(np.asarray(0)), count, e.constant(np.asarray(1)))
+        unit = e.cast(
+            e("OneHot", numbers, count, e.constant(np.asarray([0, 1], np.float32)), dtype=np.dtype(np.float32)), dtype
+        )
         unit = e("Reshape", unit, e.whole("Concat", _ones(e, 2), n, n))
         if scales is None:
             resized = e("Resize", unit, None, None, e.whole("Concat", _ones(e, 2), m, n), **keep)
