@@ -11,7 +11,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-MOST = 1024  # entries; shapes, pads and conditions have far fewer
+MOST = 4096  # entries; shapes, pads and conditions have far fewer
 
 FLOATS = (TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 MOVED = ("Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze")  # entries, known or not

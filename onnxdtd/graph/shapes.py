@@ -24,14 +24,21 @@ INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 MOST_SIZES = 2**16  # in a list of integers that may stand for sizes
 
 SMALL_BYTES = 4096  # tensors up to this size (shapes, pads, scalars) are kept for shape inference
+SMALL_INTEGERS = 8 * SMALL_BYTES  # of integers, which are often indices
 
 # What is wrong with a node, in the words of shape inference. An error inside of an error is in the body of a function, which
 # no runtime looks into; a type that is null is that of an operator of another domain.
 MISFIT = re.compile(r"\(op_type:(\S+), node name: (.*)\): (?:\[\w+Error\] )?(?!.*Inference error|.*but instead is null)(.*)")
 
 
+def is_small(tensor: onnx.TensorProto) -> bool:
+    """Are its values worth to be known?"""
+    most = SMALL_INTEGERS if tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32) else SMALL_BYTES
+    return tensor.ByteSize() <= most and not uses_external_data(tensor)
+
+
 def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same structure with every weight above 4 KiB turned into a graph input: all of the shapes, none of the bytes."""
+    """The same structure with every weight that is not small a graph input: all of the shapes, none of the bytes."""
     bare = onnx.ModelProto(ir_version=proto.ir_version)
     bare.opset_import.extend(proto.opset_import)
     bare.functions.extend(proto.functions)
@@ -43,7 +50,7 @@ def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     given = listed | {value.name for value in graph.output}
     bare.graph.value_info.extend(value for value in graph.value_info if value.name not in given)
     for tensor in graph.initializer:
-        if tensor.ByteSize() <= SMALL_BYTES and not uses_external_data(tensor):
+        if is_small(tensor):
             bare.graph.initializer.append(tensor)
         elif tensor.name not in listed:
             bare.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

@@ -143,7 +143,7 @@ def folded(e: Emit, node: Node, active: Active) -> Layer:
     forward = lambda x, w: e.mul(e("Col2Im", x, *node.inputs[1:], **node.attrs), w)
 
     def adjoint(s: Tensor, w: Value) -> Tensor:
-        around = e("Pad", s, [0, 0, *pads[:rank], 0, 0, *pads[rank:]]) if any(pads) else s
+        around = e.framed(s, [0, 0, *pads[:rank], 0, 0, *pads[rank:]]) if any(pads) else s
         windows = e("Gather", e("Reshape", around, [0, 0, -1]), e.constant(index.reshape(-1)), axis=2)
         return e.mul(e("Reshape", windows, e.shape(x)), w)
 

@@ -65,8 +65,8 @@ def test_a_node_without_a_kernel_is_seen() -> None:
 
 
 WRITERS = {"e", "self", "e.multi", "self._e", "self.e"}
-# Operators that some set has no kernel for, by the module that writes them, each only where they are offered, or, as the two
-# of ``THEIRS``, where the predictor has them too. Sizes are counted on the CPU.
+# Operators that some set has no kernel for, by the module that writes them, each only where they are offered, or, as
+# Col2Im and the two of ``THEIRS``, where the predictor has them too. Sizes are counted on the CPU.
 CHOSEN = {
     "graph/emit.py": {"Equal", "Pad", "Size"},
     "method/division.py": {"ThresholdedRelu"},
@@ -74,6 +74,7 @@ CHOSEN = {
     "operators/moves.py": {"MaxPool", "Pad"},
     "operators/reductions.py": {"AveragePool"},
     "operators/resized.py": {"Resize"},
+    "operators/transforms.py": {"Col2Im"},
     "operators/windows.py": {"AveragePool", "Pad"},
 }
 

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from spelling import NEAR, Array, compiled
 
 import onnxdtd
-from onnxdtd.errors import ModelError, OnnxdtdError
+from onnxdtd.errors import OnnxdtdError
 from onnxdtd.graph.spelled import ML, QUANTISED
 
 COEFFICIENTS = np.float32([[1, 2, -1], [0.5, -1, 3], [-2, 1, 1]])
@@ -400,11 +400,14 @@ def ending(nodes: Sequence[Any], outputs: dict[str, int], **weights: Array) -> M
     return helper.make_model(helper.make_graph(nodes, "g", [x], infos, tensors), opset_imports=opsets, ir_version=8)
 
 
-def test_integer_features_are_refused():
-    source = classifier(COEFFICIENTS, INTERCEPTS)
-    source.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
-    with pytest.raises(ModelError, match="floating-point"):
-        onnxdtd.compile(source)
+def test_integer_features_are_numbers():
+    """They get what they would get as floats."""
+    whole, real = classifier(COEFFICIENTS, INTERCEPTS), classifier(COEFFICIENTS, INTERCEPTS)
+    whole.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    size, name = whole.graph.input[0].type.tensor_type.shape.dim[1].dim_value, whole.graph.input[0].name
+    x = np.random.default_rng(0).integers(-3, 4, (4, size))
+    found, expected = (onnxdtd.Explainer(onnxdtd.compile(net, "lrp-epsilon"))(x).relevance[name] for net in (whole, real))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_every_quantised_operator_is_tested():

@@ -91,8 +91,6 @@ def test_the_quick_comparison_meets_everything(tmp_path: Path) -> None:
 REFUSED = {
     "unknown",
     "signs",
-    "curves",
-    "spelled softmax",
     "unknown rank",
     "several outputs",
     "map of classes",
