@@ -53,6 +53,7 @@ from onnxdtd.request import Request
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 DRAWS = 8  # inputs a model is asked about
 SAME = 1e-4  # relative, of the gradients of two runtimes
+EXPORTED = 1e-3  # relative to the largest output, of what an exported file predicts
 SLOPE = 5e-2  # relative, of central differences in float32
 OPTIMISED = 1e-4  # relative to the largest output, of the prediction where ONNX Runtime may fuse and reorder
 HALF = 2**-8  # the same for float16, which ONNX Runtime rounds or keeps in 32 bits depending on who else reads a tensor
@@ -374,11 +375,26 @@ def of_network(network: Network, folder: Path, exporters: Sequence[str] = tuple(
         row = Row(network.name, exporter)
         try:
             EXPORTERS[exporter](module, x, path)
+            exported_right(module, path, x[:2])
             row = examined(row, path, x[:1])
             yield replace(row, errors=gradient_errors(path, x, best, wanted))
         except Exception as error:  # a table is no place to stop
             yield replace(row, trouble=_one_line(error))
         path.unlink(missing_ok=True)
+
+
+def exported_right(module: Any, path: Path, x: np.ndarray) -> None:
+    """Raises ``ValueError`` where a file does not predict what its model in PyTorch does: gradients cannot agree then."""
+    import torch
+
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(x)).numpy()
+    source = session(path)
+    step = 1 if isinstance(source.get_inputs()[0].shape[0], int) else len(x)
+    found = [next(iter(run(source, x[i : i + step]).values())) for i in range(0, len(x), step)]
+    gap = difference({"": wanted}, {"": np.concatenate(found)})
+    if gap > EXPORTED:
+        raise ValueError(f"the exported file does not predict what its model does, but differs by {gap:.1e}")
 
 
 def _one_line(error: Exception) -> str:
