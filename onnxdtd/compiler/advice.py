@@ -18,6 +18,7 @@ from onnxdtd.graph.tensors import Graph, Tensor
 from onnxdtd.operators.layer import is_float
 from onnxdtd.operators.others import undefined
 from onnxdtd.operators.table import BY_LABEL, has_rule, of
+from onnxdtd.operators.written import FORMS
 from onnxdtd.request import Request
 
 TRIED, SHOWN = 16, 3  # tensors before an obstacle, at most
@@ -68,7 +69,7 @@ def _chosen(graph: Graph) -> list[str]:
     scores = [t for t in graph.outputs if _is_score(t) or _is_by_label(t)]
     nodes = [node for t in scores for node in before(graph.nodes, t)]
     entries = [of(node) for node in nodes if not (ids := of(node).chooses) or node.outputs[ids[0]].readers]
-    found = [entry.op for entry in entries if entry.undefined is not None]
+    found = [entry.op for entry in entries if entry.undefined is not None and entry.op not in FORMS]
     return [undefined(op) for op in (*found, *(entry.op for entry in entries if entry.chooses is not None))][:1]
 
 

@@ -210,11 +210,6 @@ def _scaler(e: Emit, node: Node) -> list[Node]:
     return [*made, Node("Sub", e.scope, [real, offset], [centred]), Node("Mul", e.scope, [centred, scale], [y])]
 
 
-def _imputer(e: Emit, node: Node) -> list[Node]:
-    """Entry by entry; what was missing is no less responsible for what it was taken for."""
-    return [Node("Identity", e.scope, node.inputs[:1], list(node.outputs))]
-
-
 def _feature_vectorizer(e: Emit, node: Node) -> list[Node]:
     """Columns side by side"""
     return [Node("Concat", e.scope, list(node.inputs), list(node.outputs), {"axis": 1})]
@@ -242,7 +237,6 @@ ML = {
     "LinearClassifier": _linear_classifier,
     "LinearRegressor": _linear_regressor,
     "Scaler": _scaler,
-    "Imputer": _imputer,
     "FeatureVectorizer": _feature_vectorizer,
     "Normalizer": _normalizer,
     "ArrayFeatureExtractor": _array_feature_extractor,

@@ -10,6 +10,7 @@ from onnxdtd.operators.table import CHOICE, CONSTANT, Operator, always, enter, n
 KERNEL_SHAP = "KernelSHAP (shap.KernelExplainer), which takes any function"
 TREES = ("trees, which are constant almost everywhere", "TreeSHAP (shap.TreeExplainer) on the model that was exported")
 STEPS = ("steps, which are constant almost everywhere", KERNEL_SHAP)
+FILLED = ("what is filled in where nothing could be computed", KERNEL_SHAP)
 MACHINES = ("support vector machines", KERNEL_SHAP)
 BOOL, INTEGERS = np.dtype(bool), np.dtype(np.int64)
 
@@ -36,7 +37,8 @@ enter(
     Operator("Less", kind=CHOICE, chooses=(0, BOOL), axes=spread.broadcast),
     *("LessOrEqual", "Greater", "GreaterOrEqual"),
 )
-enter(Operator("CastLike", axes=spread.as_the_first), "Imputer")
+enter(Operator("CastLike", axes=spread.as_the_first))
+enter(Operator("Imputer", axes=spread.as_the_first, undefined=FILLED))  # see ``written``
 
 # Over some axes
 

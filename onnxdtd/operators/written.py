@@ -17,7 +17,7 @@ from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import logsums, spread
 from onnxdtd.operators.layer import Active, NotLinear, constant_value, is_float, reduced_axes
 from onnxdtd.operators.spread import is_elementwise
-from onnxdtd.operators.table import IN_ORDER, of
+from onnxdtd.operators.table import AS_THEY_ARE, IN_ORDER, LINEAR, MOVE, PRODUCT, of
 
 Producer: TypeAlias = Mapping[str, Node]
 
@@ -27,7 +27,7 @@ def in_one_form(e: Emit, nodes: Sequence[Node], active: Active) -> list[Node]:
     producer = {t.name: node for node in nodes for t in node.outputs}
     found: list[Node] = []
     for node in nodes:
-        form = FORMS.get(node.op) if of(node).kind is not None else None
+        form = FORMS.get(of(node).op)
         seen = None
         if form is not None and is_float(node.outputs[-1].dtype) and any(map(active, node.inputs)):
             with e.within(label(node)):
@@ -156,6 +156,27 @@ def _ends(tensor: Tensor, active: Active, producer: Producer) -> bool:
     return True
 
 
+def _filled(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
+    """Entry by entry; what was missing is no less responsible for what it was taken for. Where it was computed, as 0 / 0, there
+    is no slope below, and none of this holds.
+    """
+    waiting = list(node.inputs)
+    while waiting:
+        giver = producer.get(waiting.pop().name)
+        own = [] if giver is None else [t for t in giver.inputs if active(t)]
+        if giver is not None and own and not _is_straight(giver, own):
+            return None
+        waiting += own
+    return [Node("Identity", node.name, node.inputs[:1], node.outputs)]
+
+
+def _is_straight(node: Node, own: Sequence[Tensor]) -> bool:
+    """Is it linear, or a move, of its inputs ``own``, whatever they are, NaN among them?"""
+    entry = of(node)
+    scales = entry.kind == PRODUCT and len(own) == 1 and (node.op == "Mul" or own[0] is node.inputs[0])
+    return scales or entry.kind in (LINEAR, MOVE) or entry.hands_on == AS_THEY_ARE
+
+
 AFTER: dict[str, tuple[str, dict[str, int]]] = {
     "NONE": ("Identity", {}),
     "LOGISTIC": ("Sigmoid", {}),
@@ -168,6 +189,7 @@ FORMS: dict[str, Callable[[Emit, Node, Active, Producer], list[Node] | None]] = 
     "Pow": _power,
     "PRelu": _bent,
     "LinearClassifier": _scored,
+    "Imputer": _filled,
     "Sub": _difference,
     "Log": logsums.of_a_sum,
     "ReduceLogSum": logsums.of_a_sum,

@@ -229,6 +229,40 @@ def test_imputer(preset, scaler):
     assert_near(found["relevance"], Session(onnxdtd.compile(plain, preset))(x=filled)["relevance"], NEAR)
 
 
+def test_imputer_of_what_is_computed():
+    """Scaled columns are filled as plain ones are. Where a logarithm of a negative number is, there is no slope: refused."""
+    filled = node("Imputer", "t", "f", domain="ai.onnx.ml", imputed_value_floats=[0.5], replaced_value_float=float("nan"))
+    behind = [filled, node("MatMul", "f v", "y")]
+    v, half = np.float32([[1, -2], [0.5, 3], [-1, 1]]), np.float32([0.5, 2, 1])
+    source = ending([node("Mul", "x half", "t"), *behind], {"y": 2}, v=v, half=half)
+    found = same_outputs(source, compiled(source, "gradient", target=1), X)
+    assert_near(found["relevance"], np.broadcast_to(v[:, 1] * half, X.shape), NEAR)
+    for preset in ("lrp-epsilon", "gradient"):
+        with pytest.raises(
+            OnnxdtdError, match=r"not defined on what is filled in where nothing could be computed; .* --from f"
+        ):
+            compiled(ending([node("Log", "x", "t"), *behind], {"y": 2}, v=v), preset)
+
+
+def test_columns_scaled_each_in_its_own_way():
+    """As scikit-learn's ColumnTransformer picks, scales and joins them, two of them twice and in another order."""
+    picks = {"i": np.array([0, 2]), "j": np.array([2, 0, 1])}
+    v, scale = np.float32([[1, -2], [0.5, 3], [-1, 1], [2, 0.5], [-0.25, 1]]), np.float32([0.5, 2, -1])
+    ml = {"domain": "ai.onnx.ml"}
+    nodes = [
+        node("ArrayFeatureExtractor", "x i", "a", **ml),
+        node("ArrayFeatureExtractor", "x j", "b", **ml),
+        node("Scaler", "a", "c", offset=[0.5, 1.0], scale=[2.0, -1.0], **ml),
+        node("Mul", "b scale", "d"),
+        node("Concat", "c d", "e", axis=1),
+        node("MatMul", "e v", "y"),
+    ]
+    source = ending(nodes, {"y": 2}, v=v, scale=scale, **picks)
+    found = same_outputs(source, compiled(source, "gradient", target=0), X)
+    w = v[:, 0] * np.float32([2, -1, *scale])
+    assert_near(found["relevance"], np.broadcast_to([w[0] + w[3], w[4], w[1] + w[2]], X.shape), NEAR)
+
+
 @pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient"])
 def test_imputer_keeps_the_type(preset):
     """float64 stays float64, unlike in a Scaler. (ONNX Runtime has no kernel for that; onnx checks the types.)"""
@@ -413,6 +447,6 @@ def test_integer_features_are_numbers():
 def test_every_quantised_operator_is_tested():
     tested = {"QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool"}
     assert {op for _, op in QUANTISED} == tested | {"QLinearLeakyRelu", "QLinearSigmoid", "QGemm"}
-    assert set(ML) == {"LinearClassifier", "LinearRegressor", "Scaler", "Imputer", "FeatureVectorizer", "Normalizer"} | {
+    assert set(ML) == {"LinearClassifier", "LinearRegressor", "Scaler", "FeatureVectorizer", "Normalizer"} | {
         "ArrayFeatureExtractor"
     }
