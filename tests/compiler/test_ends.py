@@ -335,7 +335,7 @@ def determinants() -> ModelProto:
 @pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient-x-input"])
 def test_a_named_tensor_ends_the_walk(preset: str) -> None:
     """Bounds may be given for it by name; it comes out beside its relevance, which is that of the model above."""
-    x, bounds = eighths(RNG, 2, L, 2, 2), {"low": {"e": -2}, "high": {"e": 2}}
+    x, bounds = eighths(np.random.default_rng(3), 2, L, 2, 2), {"low": {"e": -2}, "high": {"e": 2}}
     found = Explainer(onnxdtd.compile(determinants(), preset, from_=["e"], **bounds), CPU)(x)
     e = np.linalg.det(x)[..., None] * G
     (expected,) = explained(made(HEAD, {"e": (FLOAT, ["n", L, D])}), e, preset, **bounds).values()
