@@ -28,6 +28,8 @@ ELSEWHERE = ("low", "high", "keep", "labels")  # fields of a request that entrie
 def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None, book: Bookkeeper | None) -> Metadata:
     """What an auditor wants to know."""
     request, made = planned.request, planned.plan
+    known = {t.name for t in (*planned.graph.inputs, *made.inputs)}
+    fed = {name: axis for name, axis in made.samples.axes.items() if name in known}
     told: Metadata = {
         "version": onnxdtd.__version__,
         "source_sha256": planned.source.sha256,
@@ -60,7 +62,7 @@ def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None,
         "logit": None if scored is None else planned.emit.unique(LOGIT),
         "relevance": dict(outputs),
         "allow": dict(request.allow or {}),
-        "samples": {**made.samples.axes, **({} if scored is None else scored.batched)},
+        "samples": {**fed, **({} if scored is None else scored.batched)},
         "ledger": {"steps": book.steps, "columns": list(COLUMNS)} if book else None,
     }
     if planned.ids:

@@ -282,6 +282,10 @@ def test_strings_alone(op: str, preset: str) -> None:
     """The numbers that they are turned into are explained: x w (1 − ε / y), or w. Which ones is said."""
     width = TURNED[op].shape[-1]
     behind = [node("Reshape", "w rows", "x"), node("MatMul", "x M", "y")]
+    behind += [
+        node("LabelEncoder", "s", "o", domain="ai.onnx.ml", keys_strings=["a"], values_floats=[1.0]),
+        node("Neg", "o", "p"),
+    ]
     m = eighths(np.random.default_rng(1), width, 3)
     proto = made(
         [KNOWN[op], *behind],
