@@ -69,8 +69,9 @@ def plan(
     allow = request.allow or {}
     fed = [t for t in graph.inputs if t.name in inputs]
     inner = [end.tensor for end in ends if end.explained.name not in inputs]
-    whole, nodes = nodes, above(nodes, ends)
-    nodes = in_one_form(e, nodes, facts_of(nodes, [end.tensor for end in ends]).is_active)
+    active = facts_of(above(nodes, ends), [end.tensor for end in ends]).is_active
+    whole = in_one_form(e, nodes, active)
+    nodes = above(whole, ends)
     facts = facts_of(nodes, [end.tensor for end in ends])
     producer = {t.name: node for node in nodes for t in node.outputs}
 

@@ -467,9 +467,13 @@ def picked(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     axis = node.attrs.get("axis", 0) % len(data)
     axes.mix(node, data[axis])
     shape, found = node.outputs[0].shape or [None] * len(data), list[Entry]()
+    names = [t.shape or [None] * len(data) for t in node.inputs]
     for i, entry in enumerate(data):
-        same = index is not None and i != axis and isinstance(entry, tuple) and entry == index[i]
-        found += [entry] if same else axes.resized(node, [entry], [shape[i]], sure=True)
+        other = None if index is None or i == axis else index[i]
+        if isinstance(entry, tuple) and isinstance(other, tuple) and (entry == other or names[0][i] == names[1][i] is not None):
+            found.append(axes.same(node, [entry, other]))
+        else:
+            found += axes.resized(node, [entry], [shape[i]], sure=True)
     return [found]
 
 

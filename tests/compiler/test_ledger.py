@@ -294,6 +294,22 @@ def test_a_batch_that_cannot_be_followed_is_refused() -> None:
     near(ledger.totals()["relevance"], [relevance.sum(dtype=np.float64)])
 
 
+def test_what_a_node_is_planned_as_has_samples() -> None:
+    weights = {"c": np.asarray([2, 3, 1], np.float32), "w": eighths(RNG, 3, 2)}
+    proto = model([node("Div", "c x", "h"), node("MatMul", "h w", "y")], {"x": ["n", 3]}, ["y"], weights)
+    ledger, _ = explained(proto, np.abs(eighths(RNG, 2, 3)) + 1, "lrp-epsilon")
+    near(ledger.unaccounted, 0)
+
+
+def test_samples_of_several_inputs_have_one_name() -> None:
+    nodes = [node("TopK", "x k", "v i"), node("GatherElements", "z i", "y", axis=1)]
+    proto = model(nodes, {"x": ["n", 5], "z": ["n", 5]}, ["y"], {"k": np.asarray([3])})
+    compiled = onnxdtd.compile(proto, "lrp-epsilon", ledger=True)
+    found = onnxdtd.Explainer(compiled)({name: eighths(RNG, 2, 5) for name in "xz"})
+    assert found.ledger is not None
+    near(found.ledger.unaccounted, 0)
+
+
 def test_an_input_without_a_batch_is_refused() -> None:
     nodes = [node("MatMul", "x w", "m"), node("MatMul", "z w", "k"), node("Add", "m k", "a"), node("Relu", "a", "h")]
     proto = model([*nodes, node("MatMul", "h v", "y")], {"x": ["n", 6], "z": [1, 6]}, ["y"], {"w": W1, "v": W2})
