@@ -557,7 +557,10 @@ def main() -> int:
         "--library", choices=LIBRARIES, default="torchvision", help="whose networks; timm's have a page of their own"
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many networks at a time")
-    splice.option(parser, "zoo")
+    if parser.parse_known_args()[0].library == "timm":
+        splice.option(parser, "timm")
+    else:
+        splice.option(parser, "zoo")
     chosen = parser.parse_args()
     known = [network.name for network in LIBRARIES[chosen.library]]
     known += [path.stem for path in model_files()] if chosen.library == "torchvision" else []
@@ -573,9 +576,8 @@ def main() -> int:
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(row) for row in found], indent=1), encoding="utf-8")
     if chosen.write:
-        page, name = chosen.write, "timm" if chosen.library == "timm" else "zoo"
-        page = page.with_name(f"{name}.md") if page == splice.RESULTS / "zoo.md" else page
-        splice.write(page, name, text, ("torch", chosen.library, "onnxscript"))
+        name = "timm" if chosen.library == "timm" else "zoo"
+        splice.write(chosen.write, name, text, ("torch", chosen.library, "onnxscript"))
     return int(any(row.failures() for row in found))
 
 

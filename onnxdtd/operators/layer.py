@@ -156,6 +156,8 @@ def reduced_axes(node: Node, rank: int) -> list[int]:
         if node.attrs.get("noop_with_empty_axes"):
             raise NotLinear("it reduces no axes (noop_with_empty_axes)")
         return list(range(rank))
+    if not all(-rank <= axis < rank for axis in axes):
+        raise NotLinear("it names an axis that is not there")
     found = sorted(axis % rank for axis in axes)
     if len(set(found)) < len(found):
         raise NotLinear("it names an axis twice, and runtimes differ in what that means")

@@ -40,7 +40,6 @@ import onnxruntime as ort
 from corpus import bundled, real
 from mutations import KINDS, Nothing, mutated
 from onnx import numpy_helper
-from splice import option, table, write
 from tiny import tiny
 
 import onnxdtd
@@ -48,6 +47,9 @@ from onnxdtd.compiler.compile import build, prepare, save
 from onnxdtd.errors import OnnxdtdError
 from onnxdtd.request import Request
 from onnxdtd.study.checks import Report
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import splice
 
 PRESETS = (
     "dtd", "dtd-w2", "dtd-z", "lrp-0", "lrp-epsilon", "lrp-gamma", "lrp-alpha2beta1", "gradient", "epsilon-plus-flat",
@@ -461,7 +463,7 @@ def tables(found: Sequence[Outcome]) -> str:
             _row(f"{group}: {kind.replace('_', ' ')}", [o for o in found if o.kind == kind]) for g, kind in KINDS if g == group
         ]
     rows.append(_row("**all**", found))
-    text = table(["mutation", "tried", "of them run", "compiled", "refused", "faults"], rows)
+    text = splice.table(["mutation", "tried", "of them run", "compiled", "refused", "faults"], rows)
     runs = [o for o in found if o.runs]
     slowest, largest = max(found, key=lambda o: o.seconds), max(found, key=lambda o: o.peak)
     theirs = Counter(o.said for o in found if o.result == "theirs")
@@ -493,7 +495,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, help="with --only: write the mutant here")
     parser.add_argument("--json", type=Path, help="put the outcomes here, a line each, while they come")
     parser.add_argument("--child", type=int, nargs=2, help=argparse.SUPPRESS)
-    option(parser, "fuzz")
+    splice.option(parser, "fuzz")
     given = parser.parse_args(arguments)
     if given.child:
         child(*given.child)
@@ -520,7 +522,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = tables(found)
     print(text)
     if given.write:
-        write(given.write, "fuzz", text)
+        splice.write(given.write, "fuzz", text)
     return int(any(o.result == "fault" for o in found))
 
 
