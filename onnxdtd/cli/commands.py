@@ -141,9 +141,13 @@ def _print_plan(model: Path, found: dict[str, Any]) -> None:
         f"multiply-adds per sample: prediction {least}{predict:,}, explanation {least}{explain:,} more "
         + (OPEN_SIZES if least else f"({(predict + explain) / max(predict, 1):.1f} x in all)")
     )
-    for offer in found["outputs"]:
-        along = f" ({', '.join(offer['axes'])})" if offer["axes"] else ""
-        out.print(f"can be explained: {offer['scores']}{along}, also with {' or '.join(offer['ways'])}", markup=False)
+    along = [f" ({', '.join(offer['axes'])})" if offer["axes"] else "" for offer in found["outputs"]]
+    offers = [
+        f"{offer['scores']}{axes}, also with {' or '.join(offer['ways'])}"
+        for offer, axes in zip(found["outputs"], along, strict=True)
+    ]
+    for line in dict.fromkeys(offers):  # of several outputs that come from the same scores once
+        out.print(f"can be explained: {line}", markup=False)
     for key in ("output", "logits", "stepped_back", "labels", "changes"):
         if known := found[key]:
             value = known if isinstance(known, str) else listed(known) if key == "labels" else ", ".join(known)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from onnx import NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxdtd.graph import kernels
@@ -362,7 +363,13 @@ class Emit:
             (late if depends else early).append(node)
             behind.update(t.name for t in node.outputs if depends)
         constants = [gs.Constant(name, c.values) for name, c in self.constants.items() if name in wanted]
-        return map(OnnxExporter.export_node, early + late), map(OnnxExporter.export_tensor_proto, constants)
+        return map(_exported, early + late), map(OnnxExporter.export_tensor_proto, constants)
+
+
+def _exported(node: Node) -> NodeProto:
+    """A node as it stands in a file, where an array among its attributes is a tensor."""
+    arrays = {name: numpy_helper.from_array(value) for name, value in node.attrs.items() if isinstance(value, np.ndarray)}
+    return OnnxExporter.export_node(replace(node, attrs={**node.attrs, **arrays}) if arrays else node)
 
 
 def _ends(tensor: Tensor, axes: Sequence[int]) -> dict[int, int]:

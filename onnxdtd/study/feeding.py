@@ -34,7 +34,9 @@ class Feeding:
         nodes = {**nodes, **{name: outputs[output] for name, output in inner.items()}}
         for name, node in nodes.items():
             if not node.shape:
-                raise RequestError(f"the model does not declare the shape of {name!r}; use the Python API to explain it")
+                raise RequestError(
+                    f"the model does not declare the shape of {name!r}; declare it there, or use the Python API to explain it"
+                )
         self.layouts = {name: Layout.of(node.shape, explainer.samples[name]) for name, node in nodes.items()}
         self.forms = {name: Form(name, layout.shape) for name, layout in self.layouts.items()}
         self.forms |= {name: recorded(explainer.metadata, name, nodes[name].shape) for name in self.explained}

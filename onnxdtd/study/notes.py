@@ -154,11 +154,14 @@ def remarks(results: Sequence[Result], rivals: bool = True) -> list[str]:
         )
     if share > 2 or share < -LOST:
         found.append(
-            f"Σ relevance is {share:.3g} times the logit (median): in this model the rule divides by sums that nearly vanish; "
-            "do not read amounts from these heatmaps"
+            f"Σ relevance is {share:.3g} times the logit (median): biases of the other sign outdo it, or the rule divides by "
+            "sums that nearly vanish; do not read amounts from these heatmaps"
         )
     elif difference > 0.01:
-        who = "biases, the stabiliser and neurons without a positive input absorbed the rest (--ledger itemises it)"
+        who = (
+            "biases, what is not explained, the stabiliser and neurons without a positive input absorbed the rest "
+            "(--ledger itemises it)"
+        )
         found.append(
             f"Σ relevance is not the logit (median difference {difference:.0%}): {_kept(balances) if balances else who}; "
             "compare heatmaps by shape, not by size"

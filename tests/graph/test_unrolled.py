@@ -55,6 +55,19 @@ def test_prediction_and_gradient(condition: bool, as_node: bool, nested: bool) -
     np.testing.assert_array_equal(found["relevance"], slope * weights[:, 1])
 
 
+@pytest.mark.parametrize("one", [np.float32(1), np.ones(1, np.float32)], ids=["scalar", "row"])
+def test_a_constant_inside_of_a_branch_is_written_as_a_tensor(one: np.ndarray) -> None:
+    """The ledger reads what the branch adds, and the file has it inside of the If only."""
+    source = model(False, False)
+    constant = helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(np.asarray(one), "k"))
+    added = branch("more", [constant, helper.make_node("Add", ["h", "k"], ["a"])], "a")
+    source.graph.node[1].attribute[0].g.CopyFrom(added)
+    compiled = onnxdtd.compile(source, "lrp-0", ledger=True, target=1)
+    onnx.checker.check_model(compiled, full_check=True)
+    book = onnxdtd.Explainer(compiled)(np.float32([[1, 2, -1, 3]])).ledger
+    np.testing.assert_allclose(book.totals()["bias"] + book.totals()["constants"], [1.0], rtol=1e-6)
+
+
 def test_a_condition_that_depends_on_the_input_is_refused() -> None:
     source = model(True, False)
     del source.graph.initializer[1]

@@ -26,6 +26,8 @@ def test_remarks() -> None:
     assert "median difference 25%" in lost
     (amplified,) = remarks([replace(RESULT, logit=2.0, relevance_sum=490.0)])
     assert amplified.startswith("Σ relevance is 245 times the logit")
+    (turned,) = remarks([replace(RESULT, logit=0.01, relevance_sum=-1.0)])
+    assert "biases of the other sign" in turned, "a bias of 1.01 does this without any small sum"
     (absorbed,) = remarks([replace(RESULT, logit=2.0, relevance_sum=-0.01)])
     assert "median difference 100%" in absorbed
     assert remarks([fine, fine, replace(RESULT, relevance_sum=0.0)]) == [], "one of three"
