@@ -1,10 +1,12 @@
-"""What lies along the axes of scores, in words, and the scores at a position. Imports nothing of the package."""
+"""What lies along the axes of scores, in words, and the scores at a position."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+
+from onnxdtd.errors import RequestError
 
 SAMPLES = "samples"
 CLASSES = "classes"
@@ -29,8 +31,13 @@ def named(axes: Sequence[str] | None, position: Sequence[int] | None, target: ob
 
 def rows(values: np.ndarray, axes: Sequence[str], position: Sequence[int] = ()) -> np.ndarray:
     """The scores at a position, [samples, classes]: ``axes`` says what lies along each axis of ``values``, and ``position`` has
-    an index for each of those in ``PLACES``, by default the first.
+    an index for each of those in ``PLACES``, by default the first. Raises ``RequestError`` where there is no such position.
     """
+    sizes = [size for size, name in zip(values.shape, axes, strict=True) if name in PLACES]
+    if any(not -size <= index < size for size, index in zip(sizes, position, strict=False)):
+        what = "entry" if ENTRIES in axes else "position"
+        shape = f"{list(values.shape)} ({', '.join(axes)})"
+        raise RequestError(f"there is no {what} {words(position)} in the scores of this input, {shape}")
     left = iter(position or [0] * len(axes))
     found = values[tuple(next(left) if name in PLACES else slice(None) for name in axes)]
     kept = [name for name in axes if name not in PLACES]

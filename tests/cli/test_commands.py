@@ -240,10 +240,12 @@ def test_inspect_names_the_nodes_without_a_kernel(run: Callable[..., Ran], tmp_p
 
 def test_inspect_names_scores_that_two_outputs_come_from_once(run: Callable[..., Ran], tmp_path: Path) -> None:
     proto = linear(body="z = MatMul(x, w) y = Softmax<axis = 1>(z) label = ArgMax<axis = 1, keepdims = 0>(z)")
-    proto.graph.output.append(onnx.helper.make_tensor_value_info("label", onnx.TensorProto.INT64, ["n"]))
+    proto.graph.node.add(op_type="Identity", input=["label"], output=["named"])
+    labels = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, ["n"]) for name in ("label", "named")]
+    proto.graph.output.extend(labels)
     onnx.save(proto, tmp_path / "two.onnx")
-    assert len(run("inspect", tmp_path / "two.onnx", "--json").json["outputs"]) == 2
-    assert run("inspect", tmp_path / "two.onnx").out.count("can be explained: ") == 1
+    assert len(run("inspect", tmp_path / "two.onnx", "--json").json["outputs"]) == 3
+    assert run("inspect", tmp_path / "two.onnx").out.count("can be explained: 'z' ") == 1
 
 
 def test_inspect_marks_the_first_layer_and_tensors_that_are_never_negative(run: Callable[..., Ran]) -> None:

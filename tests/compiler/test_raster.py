@@ -296,6 +296,17 @@ def test_what_is_said_of_a_sample(layout: str, options: dict[str, Any], label: s
     assert result.target_label == label.format(options.get("labels", range(3))[best])
 
 
+@pytest.mark.parametrize(("asked", "words"), [({"position": 4}, "position 4"), ({"target": (4, 1)}, "position 4")], ids=str)
+def test_a_position_that_an_input_does_not_have_is_refused(asked: dict[str, Any], words: str) -> None:
+    """Where the model leaves open how many there are, only an input tells."""
+    nodes, _ = LAYOUTS["time, classes"]
+    proto = model([*BODY, *nodes], {"x": ["n", 2, "t"]}, [nodes[-1].output[0]], WEIGHTS)
+    presenter = Presenter(onnxdtd.Explainer(onnxdtd.compile(proto, "lrp-epsilon", **asked)))
+    assert presenter.explain(Sample("s", eighths(RNG, 2, 7)))[0].target_label.endswith(words)
+    with pytest.raises(RequestError, match=rf"there is no {words} in the scores of this input, \[1, 4, 3\]"):
+        presenter.explain(Sample("s", X[1]))
+
+
 def test_what_is_said_of_a_weighted_sum() -> None:
     """Coefficients lie beside the other inputs of a sample."""
     asked = explainer("a softmax", "lrp-epsilon", target="score")

@@ -220,7 +220,8 @@ class Tail:
         """At the layer's input, which is among ``values``."""
         found = self._part({**values, self._injected: cotangent})
         logit = rows(found[self._logits] * cotangent, n).sum(axis=1)
-        return Seen(logit, rows(found[self._gradient], n), [found[name].reshape(n, -1) for name in self._choices])
+        choices = [found[name] for name in self._choices if found[name].size % n == 0]  # what is one for all hangs on sizes
+        return Seen(logit, rows(found[self._gradient], n), [chosen.reshape(n, -1) for chosen in choices])
 
 
 class Roots:

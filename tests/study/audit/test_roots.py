@@ -11,6 +11,7 @@ import onnx
 import pytest
 from assets import MISSING, ROOT
 from nets import FLOAT, Session, assert_near, eighths, integers, model, node
+from onnx import TensorProto, helper
 
 import onnxdtd
 from onnxdtd.compiler.compile import prepare
@@ -125,6 +126,25 @@ def test_rules_without_a_root_have_no_row() -> None:
     assert [row["layer"] for row in roots(hidden(), Request(preset="lrp-0", settings=("c_node=flat",)), POINT, [0])] == [
         "y_node"
     ]
+
+
+def test_a_branch_that_sizes_decide_on_is_the_same_region_for_all_samples() -> None:
+    plain = hidden()
+    asked = [node("Shape", "h", "s"), node("Gather", "s one", "d"), node("Equal", "d two", "is"), node("Relu", "c", "r")]
+    weights = {"w": WEIGHTS, "b": np.asarray([-1.0, -1.5], np.float32), "u": np.asarray([[1], [1]], np.float32)}
+    weights |= {"one": np.asarray(1), "two": np.asarray(2)}
+    same, other = (
+        helper.make_graph([node(op, "r", op)], op, [], [helper.make_tensor_value_info(op, TensorProto.FLOAT, ["n", 2])])
+        for op in ("Identity", "Neg")
+    )
+    switch = node("If", "is", "q", then_branch=same, else_branch=other)
+    nodes = [node("Relu", "x", "h"), node("Gemm", "h w b", "c"), *asked, switch, node("MatMul", "q u", "y")]
+    both = np.concatenate([POINT, POINT + 1])
+    switched, expected = (
+        only(roots(proto, Request(preset="dtd"), both, [0, 0], neurons=2))
+        for proto in (model(nodes, {"x": ["n", 2]}, ["y"], weights), plain)
+    )
+    assert switched == expected
 
 
 def test_of_the_top_layer_only_the_explained_neurons() -> None:
