@@ -308,7 +308,11 @@ def session(
     try:
         loaded = ort.InferenceSession(serialised, options, providers=chosen)
     except Exception as error:  # ONNX Runtime's own exceptions share no base class
-        raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from None
+        weights = folder is None and not isinstance(model, str | os.PathLike) and "xternal data" in str(error)
+        ways = (
+            "; say where its weights lie: Explainer(model, folder=...), or save it there and give the path" if weights else ""
+        )
+        raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}{ways}") from None
     if providers and loaded.get_providers()[0] != names[0]:
         raise RequestError(f"the provider {names[0]!r} cannot run here, although it is installed")
     _give_back()

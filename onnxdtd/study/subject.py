@@ -31,7 +31,10 @@ class Subject:
                 "model of its own, with onnx.utils.extract_model, and measure that"
             )
         if len(inputs) != 1 or not inputs[0].shape:
-            raise RequestError(f"{model}: needs a single input of declared shape")
+            names = ", ".join(t.name for t in inputs)
+            raise RequestError(
+                f"{model}: measured are models of which one input, of declared shape, is explained; here: {names}"
+            )
         axis = self.planned.plan.samples.axes[inputs[0].name]
         self.layout = Layout.of(list(inputs[0].shape), axis)
         self.form = form_of(inputs[0], self.planned.request, axis, self.planned.ids)

@@ -480,3 +480,14 @@ def test_weights_of_large_models_are_not_copied_into_another_form(monkeypatch: p
         assert large.session.get_session_options().get_session_config_entry(entry) == "1"
         (ours,), (theirs,) = large(x).relevance.values(), small(x).relevance.values()
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6 * np.abs(theirs).max())
+
+
+def test_who_hands_over_a_model_without_its_weights_is_told_to_say_where_they_lie(tmp_path: Path) -> None:
+    weights = eighths(np.random.default_rng(1), 400, 3)  # small ones stay in the file
+    proto = model([node("MatMul", "x w", "y")], {"x": ["n", 400]}, ["y"], {"w": weights})
+    onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="m.data")
+    compiled = onnxdtd.compile(tmp_path / "m.onnx", "gradient")
+    with pytest.raises(ModelError, match=r"say where its weights lie: Explainer\(model, folder=\.\.\.\)"):
+        Explainer(compiled)
+    found = Explainer(compiled, folder=tmp_path)(np.ones([1, 400], np.float32))
+    np.testing.assert_array_equal(found.outputs["y"], weights.sum(0, keepdims=True))
