@@ -47,7 +47,15 @@ class Samples:
         self.axes: dict[str, int | None] = {t.name: self._of_input(t) for t in inputs}
         # What the model calls by the name that samples have elsewhere is theirs too: rows of a mask, wherever its entries go.
         names = {t.shape[axis] for t in inputs if t.shape and (axis := self.axes[t.name]) is not None} - {None}
-        self.axes |= {t.name: 0 for t in inputs if self.axes[t.name] is None and t.shape and _first_name(t.shape) in names}
+        for t in inputs:
+            if self.axes[t.name] is None and t.shape and _first_name(t.shape) in names:
+                self.axes[t.name] = 0
+                held = axes.of(t)
+                size = whole(held[0][0]).size if held and held[0] else None
+                if size not in (None, 1):  # broadcast against an axis of so many entries
+                    self.doubt = (
+                        f"{t.name!r} has {size} rows, by the way it is used, and not one for each of the samples {t.shape[0]!r}"
+                    )
         self.size: int | str | None = 1 if self._factor is None else whole(self._factor).size
         if self.size is None and logits.shape is not None:
             self.size = logits.shape[self.along or 0]

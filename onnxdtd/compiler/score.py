@@ -11,7 +11,7 @@ import numpy as np
 from onnxdtd.compiler.logits import heads
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.contract import SCORE, TARGET
-from onnxdtd.errors import RequestError
+from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.method import Method
@@ -97,8 +97,12 @@ class _View:
 
 
 def score(e: Emit, made: Plan, request: Request) -> Score:
-    """What ``request`` asks of the planned model. Raises ``RequestError`` for a class or a contrast that there is not."""
+    """What ``request`` asks of the planned model. Raises ``RequestError`` for a class or a contrast that there is not, and
+    ``ModelError`` where there are no classes.
+    """
     logits = e.cast(made.logits, wide(made.logits.dtype), made.logits.shape)
+    if classes(made) == 0:
+        raise ModelError(f"{made.logits.name!r} has scores of no classes; export the model again")
     if request.target == SCORE:
         return _given(e, made, logits)
     if request.contrast and classes(made) == 1:

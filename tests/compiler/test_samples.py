@@ -451,6 +451,19 @@ def test_other_maps_have_positions(head: str, rows: Sequence[int]) -> None:
         onnxdtd.compile(cells(head, rows))
 
 
+def test_a_mask_that_is_lined_up_with_heads_has_no_samples() -> None:
+    """Its rows are called as the samples are, but [n, 1, 4] against [n, heads, 1, 4] has one for each head."""
+    nodes = [
+        node("Reshape", "x heads", "h"),
+        node("Mul", "h mask", "m"),
+        node("Reshape", "m joined", "j"),
+        node("MatMul", "j w", "y"),
+    ]
+    weights = {"heads": np.array([0, 2, 1, 4]), "joined": np.array([0, 8]), "w": eighths(RNG, 8, 3)}
+    with pytest.raises(ModelError, match="'mask' has 2 rows, by the way it is used, and not one for each of the samples 'n'"):
+        onnxdtd.compile(net(nodes, weights, x=["n", 8], mask=["n", 1, 4]), "gradient", explain=["x"])
+
+
 @pytest.mark.parametrize("order", ["x mask", "mask x"])
 def test_a_mask_that_is_picked_entry_by_entry_has_the_samples_of_the_same_name(order: str) -> None:
     """As exporters index it by number, with all samples in one row; what is mixed cannot be followed."""

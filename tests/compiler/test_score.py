@@ -125,3 +125,9 @@ def test_any_integer_is_a_target(target: object) -> None:
 def test_what_is_no_integer_is_no_target(target: object) -> None:
     with pytest.raises(onnxdtd.RequestError, match="give 'argmax', 'input', 'optional', or the label or the index"):
         onnxdtd.compile(sigmoid_net(), target=target)
+
+
+def test_scores_of_no_classes() -> None:
+    net = model([node("MatMul", "x w", "y")], {"x": ["n", 3]}, ["y"], {"w": np.zeros((3, 0), np.float32)})
+    with pytest.raises(onnxdtd.ModelError, match="'y' has scores of no classes"):
+        onnxdtd.compile(net)
