@@ -214,14 +214,15 @@ def _is_input(axes: Axes, factor: Factor) -> bool:
 
 def _along(axes: Axes, held: Sequence[Axis]) -> int | None:
     """The axis of logits that has the samples: the first that is an axis of an input and that nothing mixes, if possible one
-    whose entries no constants tell apart. Where there is none, the one in front, unless that has the neurons of a layer: they
-    are no samples, and None says that all scores are those of one.
+    whose entries no constants tell apart, and that is in front in an input. Where there is none, the one in front, unless that
+    has the neurons of a layer: they are no samples, and None says that all scores are those of one.
     """
     single = [(i, whole(factor)) for i, axis in enumerate(held) if not parts(axis) for factor in axis]
     wide = [(i, factor) for i, axis in enumerate(held) if len(parts(axis)) == 1 for factor in parts(axis)]
     own = [*(pair for pair in single if pair[0] == 0), *wide, *single]
     clean = [(i, factor) for i, factor in own if factor.mixed is None and _is_input(axes, factor)]
-    clean.sort(key=lambda pair: len(held) > 2 and pair[1].told is not None)
+    fronts = [entries[0] for t in axes.inputs if (entries := axes.of(t))]
+    clean.sort(key=lambda pair: len(held) > 2 and (pair[1].told is not None, (pair[1],) not in fronts))
     neurons = len(held) > 1 and len(parts(held[0])) == 1 and parts(held[0])[0].layer is not None
     return clean[0][0] if clean else None if neurons else 0
 

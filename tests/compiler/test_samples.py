@@ -17,6 +17,7 @@ from nets import eighths, model, node, run
 import onnxdtd
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.samples import Samples
+from onnxdtd.contract import read_metadata
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.request import Request
@@ -482,3 +483,11 @@ def test_a_mask_that_is_picked_entry_by_entry_has_the_samples_of_the_same_name(o
         "x": 0,
         "mask": 0,
     }
+
+
+def test_of_axes_that_nothing_mixes_samples_are_in_front_of_the_input() -> None:
+    nodes = [node("MatMul", "x w", "z"), node("Transpose", "z", "y", perm=[1, 0, 2])]
+    proto = model(nodes, {"x": ["n", 5, 3]}, ["y"], {"w": np.ones((3, 2), np.float32)})
+    metadata = read_metadata(onnxdtd.compile(proto, "lrp-epsilon", position=4))
+    assert metadata["samples"] == {"x": 0}
+    assert metadata["axes"] == ["positions", "samples", "classes"]
