@@ -122,7 +122,9 @@ def reduced(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     try:
         gone = reduced_axes(node, len(entries))
     except NotLinear:
-        gone = [] if node.attrs.get("noop_with_empty_axes") and optional(node, 1) is None else list(range(len(entries)))
+        given = optional(node, 1)
+        named = given is not None and ((axis := constant_value(given)) is None or axis.size > 0)
+        gone = [] if node.attrs.get("noop_with_empty_axes") and not named else list(range(len(entries)))
     return _without(axes, node, entries, gone)
 
 

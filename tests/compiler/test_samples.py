@@ -491,3 +491,11 @@ def test_of_axes_that_nothing_mixes_samples_are_in_front_of_the_input() -> None:
     metadata = read_metadata(onnxdtd.compile(proto, "lrp-epsilon", position=4))
     assert metadata["samples"] == {"x": 0}
     assert metadata["axes"] == ["positions", "samples", "classes"]
+
+
+def test_a_reduction_that_names_no_axes_mixes_nothing() -> None:
+    nodes = [node("ReduceL1", "x axes", "a", noop_with_empty_axes=1), node("MatMul", "a w", "y")]
+    weights = {"axes": np.zeros(0, np.int64), "w": np.ones((4, 2), np.float32)}
+    x = np.asarray([[1, -2, 3, -4], [-1, 2, 5, 6]], np.float32)
+    found = run(onnxdtd.compile(model(nodes, {"x": ["n", 4]}, ["y"], weights, opset=18), "gradient"), x=x)
+    assert np.array_equal(found["relevance"], np.sign(x))
