@@ -351,7 +351,8 @@ def chosen(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Ten
     yield 2, e.unbroadcast(e("Where", condition, zero, first(relevance)), shape, no)
 
 
-enter(replace(MOVED, op="Where", flow=chosen, axes=spread.broadcast, counted=sizes.chosen, constants=True, places=places.still))
+SWITCHED = replace(MOVED, axes=spread.broadcast, counted=sizes.chosen, constants=True, places=places.still)
+enter(replace(SWITCHED, op="Where", flow=chosen, on_the_way=True))
 
 
 def space_to_depth(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:

@@ -17,6 +17,8 @@ from dataclasses import replace
 from functools import partial
 from operator import is_
 
+import numpy as np
+
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import spread
@@ -107,7 +109,7 @@ def gate_rank(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> i
     """Of the squashing function that it comes from, up to constants and moves; 0 if it comes from none."""
     while tensor.name in producer:
         node = producer[tensor.name]
-        sources = [t for t in node.inputs if active(t)]
+        sources = [t for t in node.inputs if active(t) and t.dtype != np.bool_]  # a condition chooses, and is no source
         if of(node).gate or not of(node).on_the_way or len(sources) != 1:
             return of(node).gate
         tensor = sources[0]

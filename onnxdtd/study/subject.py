@@ -35,6 +35,10 @@ class Subject:
             raise RequestError(
                 f"{model}: measured are models of which one input, of declared shape, is explained; here: {names}"
             )
+        given = {t.name for t in self.planned.source.proto.graph.initializer}
+        others = [t.name for t in self.planned.source.proto.graph.input if t.name not in {*given, inputs[0].name}]
+        if others:
+            raise RequestError(f"{model}: measured are models of one input, but this one also takes {', '.join(others)}")
         axis = self.planned.plan.samples.axes[inputs[0].name]
         self.layout = Layout.of(list(inputs[0].shape), axis)
         self.form = form_of(inputs[0], self.planned.request, axis, self.planned.ids)

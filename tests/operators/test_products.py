@@ -510,6 +510,7 @@ MOVED = [
     ([node("Slice", "g start end axis", "t")], {"start": np.array([0]), "end": np.array([2]), "axis": np.array([1])}),
     ([node("Split", "g", "t t2", axis=1)], {}),
     ([node("Gather", "g rows", "t", axis=1)], {"rows": np.array([1, 2])}),
+    ([node("IsNaN", "g", "n"), node("Where", "n none g", "t")], {"none": 0.0}),  # attention with rows that are masked
 ]
 
 
@@ -519,7 +520,7 @@ MOVED = [
 def test_a_gate_is_seen_through_constants_and_moves(nodes, constants):
     assert gate([node("Sigmoid", "x", "g"), *nodes], constants)
     assert not gate([node("Exp", "x", "g"), *nodes], constants)
-    assert all(OPERATORS[made.op_type].on_the_way for made in nodes)
+    assert all(OPERATORS[made.op_type].on_the_way for made in nodes if made.op_type != "IsNaN")
 
 
 OTHERS = [
@@ -528,6 +529,7 @@ OTHERS = [
     ([node("MatMul", "g c", "t")], {"c": np.ones((4, 3))}),
     ([node("Exp", "g", "t")], {}),
     ([node("Add", "g x", "t")], {}),
+    ([node("Greater", "x g", "c"), node("Where", "c g x", "t")], {}),
     ([node("Mul", "x g", "t")], {}),
     ([node("Sigmoid", "x", "g2"), node("Add", "g g2", "t")], {}),
     ([node("ReduceMean", "g", "t", axes=[1])], {}),

@@ -21,6 +21,7 @@ from onnxdtd.study.explain import Gallery
 from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.results import Folder, Record
+from onnxdtd.study.subject import Subject
 from onnxdtd.study.verify import verify
 
 CPU = ["CPUExecutionProvider"]
@@ -231,3 +232,13 @@ def test_lists_by_input(tmp_path: Path) -> None:
         (tmp_path / "b.json").write_text(text)
         with pytest.raises(RequestError, match=r"b\.json: no arrays can be read from it"):
             list(made.feeding.read(tmp_path / "b.json"))
+
+
+def test_what_takes_a_mask_besides_is_not_measured(tmp_path: Path) -> None:
+    proto = model([node("Mul", "x mask", "m"), node("MatMul", "m w", "y")], {"x": ["n", 5], "mask": ["n", 5]}, ["y"], {"w": W})
+    proto.graph.input[1].type.tensor_type.elem_type = TensorProto.INT64
+    proto.graph.node[0].input[1] = "number"
+    proto.graph.node.insert(0, helper.make_node("Cast", ["mask"], ["number"], to=TensorProto.FLOAT))
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(RequestError, match=r"models of one input, but this one also takes mask"):
+        Subject(tmp_path / "m.onnx", Request(), tmp_path)
