@@ -317,12 +317,18 @@ class Emit:
         return self._unrepeated(gradient, like, unsure) if unsure else gradient
 
     def _unrepeated(self, gradient: Tensor, like: Tensor, axes: Sequence[int]) -> Tensor:
-        """Sums over axes along which ``like`` was repeated or not, which is known at run time: n times, once or often."""
+        """Sums over axes along which ``like`` was repeated or not, which is known at run time: n times, once or often.
+
+        Along others the gradient may have other sizes than ``like``, as that of a neuron has one channel.
+        """
         sizes: list[Tensor] = []
         for i in range(len(like.shape or ())):
-            sizes.append(self.shape(like, i, i + 1))
+            size = self("Shape", gradient, start=i, end=i + 1)
             if i in axes:
-                sizes.append(self("Div", self("Shape", gradient, start=i, end=i + 1), self("Max", sizes[-1], 1)))
+                sizes.append(self.shape(like, i, i + 1))
+                sizes.append(self("Div", size, self("Max", sizes[-1], 1)))
+            else:
+                sizes.append(size)
         times = [axis + i + 1 for i, axis in enumerate(axes)]
         return self("ReduceSum", self("Reshape", gradient, self("Concat", *sizes, axis=0), allowzero=1), times, keepdims=0)
 

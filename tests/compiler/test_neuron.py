@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
-from nets import model, node, run
+from nets import assert_near, model, node, run
 from pairs import in_turn
 
 import onnxdtd
@@ -445,3 +445,27 @@ def test_a_map_of_one_logit_is_added_to_itself(ledger: bool) -> None:
     found = onnxdtd.Explainer(onnxdtd.compile(proto, "lrp-0", ledger=ledger))(x).relevance["x"]
     expected = onnxdtd.Explainer(onnxdtd.compile(proto, "gradient-x-input"))(x).relevance["x"]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("contrast", ["rest", None])
+def test_a_sum_of_maps_of_open_size(contrast: str | None) -> None:
+    """Its terms may be repeated, as far as anybody knows, and a neuron's gradient has one channel where they have four."""
+    rng = np.random.default_rng(3)
+    made = {"w": rng.normal(size=(6, 3, 3, 3)), "v": rng.normal(size=(4, 6, 1, 1)), "u": rng.normal(size=(4, 6, 1, 1))}
+    nodes = [
+        node("Conv", "x w", "a"),
+        node("Relu", "a", "b"),
+        node("Conv", "b v", "c"),
+        node("Conv", "b u", "d"),
+        node("Add", "c d", "e"),
+        node("ReduceMean", "e", "y", axes=[2, 3], keepdims=0),
+    ]
+    weights, x = (
+        {name: value.astype(np.float32) for name, value in made.items()},
+        rng.normal(size=(2, 3, 8, 7)).astype(np.float32),
+    )
+    found, expected = (
+        run(onnxdtd.compile(model(nodes, {"x": ["n", 3, *sizes]}, ["y"], weights), "dtd", contrast=contrast), x=x)["relevance"]
+        for sizes in (["h", "l"], [8, 7])
+    )
+    assert_near(found, expected, 1e-6)
