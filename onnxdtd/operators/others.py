@@ -62,7 +62,8 @@ enter(Operator("MatMulInteger", channels=places.LAST), "LSTM", "GRU", "RNN")
 # Whose course is decided at run time; where it is not, what they come to stands in their place
 
 enter(Operator("If", why="which of its branches is taken is decided at run time"))
-enter(Operator("Loop", why="how many turns it takes is decided at run time"), "Scan")
+enter(Operator("Loop", why="how many turns it takes is decided at run time"))
+enter(Operator("Scan", why="its turns are not told apart; a Loop with a constant number of them is followed"))
 enter(Operator("Attention", why="it comes to products and a softmax without past keys and values and further outputs only"))
 
 # Models that are no networks
