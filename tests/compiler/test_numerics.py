@@ -32,7 +32,6 @@ from onnxdtd.method.toml import Library
 Array = np.ndarray
 PRESETS = list(Library().presets)
 ABSOLUTE = {"lrp-epsilon", *(name for name in PRESETS if name.startswith(("epsilon-", "excitation")))}  # an ε of 10⁻⁶ somewhere
-EVERY = pytest.mark.parametrize("preset", PRESETS)
 SOME = ("dtd", "lrp-epsilon", "gradient")
 OF_SOME = pytest.mark.parametrize("preset", SOME)
 MODELS = Path(__file__).resolve().parents[2] / "models"
