@@ -34,7 +34,7 @@ from rich.progress import track
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120  # seconds for the tests of a fault, which take a few
+PATIENCE = 60  # seconds for the tests of a fault, which take a few
 
 
 @dataclass(frozen=True)
