@@ -45,20 +45,25 @@ class Samples:
                 f"the rows of {logits.name!r} are no samples: they cannot be followed behind {label(stop)!r} ({stop.op})"
             )
         self.axes: dict[str, int | None] = {t.name: self._of_input(t) for t in inputs}
-        # What the model calls by the name that samples have elsewhere is theirs too: rows of a mask, wherever its entries go.
-        names = {t.shape[axis] for t in inputs if t.shape and (axis := self.axes[t.name]) is not None} - {None}
-        for t in inputs:
-            if self.axes[t.name] is None and t.shape and _first_name(t.shape) in names:
-                self.axes[t.name] = 0
-                held = axes.of(t)
-                size = whole(held[0][0]).size if held and held[0] else None
-                if size not in (None, 1):  # broadcast against an axis of so many entries
-                    self.doubt = (
-                        f"{t.name!r} has {size} rows, by the way it is used, and not one for each of the samples {t.shape[0]!r}"
-                    )
+        self._take_names(inputs)
         self.size: int | str | None = 1 if self._factor is None else whole(self._factor).size
         if self.size is None and logits.shape is not None:
             self.size = logits.shape[self.along or 0]
+
+    def _take_names(self, inputs: Sequence[Tensor]) -> None:
+        """What the model calls by the name that samples have elsewhere is theirs too: rows of a mask, wherever its entries go,
+        unless they are lined up with an axis of so many entries.
+        """
+        names = {t.shape[axis] for t in inputs if t.shape and (axis := self.axes[t.name]) is not None} - {None}
+        for t in inputs:
+            if self.axes[t.name] is not None or not t.shape or _first_name(t.shape) not in names:
+                continue
+            self.axes[t.name] = 0
+            held = self._axes.of(t)
+            size = whole(held[0][0]).size if held and held[0] else None
+            if size not in (None, 1):
+                rows = f"{t.name!r} has {size} rows, by the way it is used"
+                self.doubt = f"{rows}, and not one for each of the samples {t.shape[0]!r}"
 
     def _rows(self, front: Axis | None) -> Factor | None:
         """What the rows of the logits are: samples, or None for the only row of a single one."""
