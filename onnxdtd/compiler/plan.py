@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onnxdtd.compiler.ends import End, above
@@ -99,6 +99,7 @@ def plan(
     if start.samples.doubt is not None:
         raise ModelError(f"{start.samples.doubt}; {ONE_SAMPLE}")
     preset, steps, notes = _with_rules(steps, presets)
+    notes += _unrectified(preset, steps)
     return Plan(
         list({end.explained.name: end.explained for end in ends}.values()),
         ends,
@@ -136,6 +137,13 @@ def _with_rules(steps: Sequence[Step], presets: Sequence[Preset]) -> tuple[Prese
     elif by_weights(ruled):
         notes.append(f"the preset {preset.name} {_blindly(ruled)}; give --low and --high, or choose another --preset")
     return preset, ruled, notes
+
+
+def _unrectified(preset: Preset, steps: Sequence[Step]) -> Iterator[str]:
+    """Tells where a preset is known for what it does at rectifiers, and none is on the way."""
+    special = preset.method.special
+    if special and not any(step.kind in special for step in steps):
+        yield f"the preset {preset.name} gives the plain gradient here: nothing on the way rectifies (Relu, Clip from 0)"
 
 
 def _ruled(steps: Sequence[Step], preset: Preset) -> list[Step]:

@@ -152,7 +152,7 @@ class Stepper:
     def treated(self, site: Site) -> Step:
         """The step for what is not linear, as the method treats it."""
         node, kind = site.node, str(site.kind)
-        name, way = self.method.at(kind, node.op), self.method.treat(kind, site)
+        name, way = self.method.chosen(kind, site), self.method.treat(kind, site)
         if name is None or way is None:
             reduction = f" with reduction={node.attrs['reduction']!r}" if "reduction" in node.attrs else ""
             raise NotLinear(site.operator.why or f"there is no {self.method.lacking} this operator{reduction}")

@@ -15,7 +15,7 @@ from onnxdtd.operators.layer import Active, Layer
 from onnxdtd.operators.pointwise import passes, sloped
 from onnxdtd.operators.products import denominators, gates, product
 from onnxdtd.operators.spread import is_elementwise
-from onnxdtd.operators.table import AS_THEY_ARE, NORM, OPERATORS, POINTWISE, PRODUCT, ROUTE, Flow, Operator, of
+from onnxdtd.operators.table import AS_THEY_ARE, NORM, OPERATORS, POINTWISE, PRODUCT, ROUTE, Flow, Operator, first, of
 
 RELEVANCE, GRADIENT = "relevance", "gradient"  # what is walked
 PREPROCESSING = "preprocessing"  # a layer that scales or shifts the inputs before anything has mixed their entries
@@ -60,6 +60,11 @@ class Site:
         return self.operator.kind == ROUTE and is_elementwise(self.operator) and sum(map(self.active, self.node.inputs)) == 1
 
     @property
+    def rectifies(self) -> bool:
+        """Does it give 0 for all that is negative?"""
+        return self.operator.rectifies is not None and self.operator.rectifies(self.node)
+
+    @property
     def kind(self) -> str | None:
         """What kind of function it is, here."""
         return POINTWISE if self.is_bound else self.operator.kind
@@ -71,6 +76,24 @@ def slope(site: Site) -> Flow | None:
     if operator.slope is not None:
         return sloped(site.e, site.node, operator.slope, site.active)
     return operator.flow if operator.hands_on == AS_THEY_ARE or site.is_bound else None
+
+
+def guided(site: Site) -> Flow | None:
+    """f′(x) g where g > 0"""
+    return positive(slope(site))
+
+
+def deconvolved(site: Site) -> Flow | None:
+    """g where g > 0, whatever x is."""
+    at = next((i for i, t in enumerate(site.node.inputs) if site.active(t)), 0)
+    x, shape = site.node.inputs[at], site.node.outputs[0].shape
+    back = lambda e, g: g if shape is None or shape == x.shape else e.unbroadcast(g, shape, x)
+    return None if slope(site) is None else positive(lambda e, node, g: iter([(at, back(e, first(g)))]))
+
+
+def positive(flow: Flow | None) -> Flow | None:
+    """A flow of the positive part."""
+    return None if flow is None else lambda e, node, g: flow(e, node, [e("Relu", first(g))])
 
 
 def constant(site: Site) -> Layer | None:
@@ -99,18 +122,22 @@ def nothing(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int
 class Treatment:
     """How what is walked gets through operators of a kind: as by a layer, by a rule then, or by a flow. None where nothing
     is known of the operator for it. ``needs`` names the fact of ``Operator`` that it takes, ``held`` the factors that it holds.
+    ``others``: the treatment of functions that do not rectify, for one that is of those that do.
     """
 
     walks: tuple[str, ...]
     apply: Callable[[Site], Layer | Flow | None]
     needs: str
     held: Callable[[Node, Active, Mapping[str, Node]], set[int]] = nothing
+    others: str | None = None
 
 
 BOTH = (RELEVANCE, GRADIENT)
 TREATMENTS = {
     (POINTWISE, "pass"): Treatment((RELEVANCE,), lambda s: passes if s.is_bound else s.operator.flow, "flow"),
     (POINTWISE, "slope"): Treatment((GRADIENT,), slope, "slope"),
+    (POINTWISE, "guided"): Treatment((GRADIENT,), guided, "slope", others="slope"),
+    (POINTWISE, "deconvolved"): Treatment((GRADIENT,), deconvolved, "slope", others="slope"),
     (PRODUCT, "gate"): Treatment(BOTH, shares(gates, 0.5), "linear", gates),
     (PRODUCT, "half"): Treatment(BOTH, shares(denominators, 0.5), "linear", denominators),
     (PRODUCT, "factor"): Treatment((GRADIENT,), shares(nothing, 1.0), "linear"),
@@ -146,6 +173,13 @@ class Method:
         return self.walks == RELEVANCE
 
     @property
+    def special(self) -> set[str]:
+        """The names of its treatments of some functions of a kind, and not of others."""
+        return {
+            name for name in self.treatments.values() if any(own == name and row.others for (_, own), row in TREATMENTS.items())
+        }
+
+    @property
     def ruled(self) -> list[str]:
         """The operators that are layers, on which rules decide."""
         return [op for op, operator in OPERATORS.items() if operator.linear or (operator.constant and self.holds(operator))]
@@ -165,9 +199,15 @@ class Method:
         own = self.treatments.get(op)
         return own if own is not None and (kind, own) in TREATMENTS else self.treatments.get(kind)
 
+    def chosen(self, kind: str, site: Site) -> str | None:
+        """The name of the treatment of a node, as one of some kind; None for kinds that have none."""
+        name = self.at(kind, site.node.op)
+        others = None if name is None else TREATMENTS[kind, name].others
+        return name if others is None or site.rectifies else others
+
     def treat(self, kind: str, site: Site) -> Layer | Flow | None:
         """The layer or flow by which what is walked gets through a node, as one of some kind; None where there is none."""
-        name = self.at(kind, site.node.op)
+        name = self.chosen(kind, site)
         return None if name is None else TREATMENTS[kind, name].apply(site)
 
     def held(self, node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:

@@ -459,8 +459,23 @@ def extreme(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Te
         rest = e("Where", wins, e.constant(np.asarray(0.0, rest.dtype)), rest)
 
 
+def of_zeros(node: Node) -> bool:
+    """All but one of its inputs are zeros."""
+    values = [constant_value(t) for t in node.inputs]
+    return len(values) == 2 and sum(value is not None and not value.any() for value in values) == 1
+
+
 enter(
-    Operator("Max", kind=ROUTE, flow=extreme, monotone=throughout, sign=if_any_is, axes=spread.broadcast, places=places.still)
+    Operator(
+        "Max",
+        kind=ROUTE,
+        flow=extreme,
+        monotone=throughout,
+        rectifies=of_zeros,
+        sign=if_any_is,
+        axes=spread.broadcast,
+        places=places.still,
+    )
 )
 
 enter(

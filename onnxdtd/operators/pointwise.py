@@ -117,6 +117,12 @@ def clipped(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
     return bounded and (nonnegative(node.inputs[0]) or (low is not None and nonnegative(low)))
 
 
+def clips_at_zero(node: Node) -> bool:
+    """Its lower bound is 0, as that of ReLU6 is."""
+    low = None if optional(node, 1) is None else constant_value(node.inputs[1])
+    return low is not None and not low.any()
+
+
 def as_the_first(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
     """As what goes in."""
     return nonnegative(node.inputs[0])
@@ -149,19 +155,19 @@ def between(e: Emit, x: Tensor, low: Value | None, high: Value | None) -> Tensor
     return e.full(1.0, e.shape(x), x.dtype) if inside is None else where(e, inside, 1.0, 0.0, x)
 
 
-@pointwise("Relu", sign=always, keeps_zeros=True, monotone=throughout)
+@pointwise("Relu", sign=always, keeps_zeros=True, monotone=throughout, rectifies=throughout)
 def relu(e: Emit, node: Node) -> Tensor:
     """1 where x > 0"""
     return between(e, node.inputs[0], 0.0, None)
 
 
-@pointwise("ThresholdedRelu", sign=if_inputs_are, keeps_zeros=True, monotone=if_alpha)
+@pointwise("ThresholdedRelu", sign=if_inputs_are, keeps_zeros=True, monotone=if_alpha, rectifies=if_alpha)
 def thresholded_relu(e: Emit, node: Node) -> Tensor:
     """1 where x > α"""
     return between(e, node.inputs[0], float(node.attrs.get("alpha", 1.0)), None)
 
 
-@pointwise("Clip", sign=clipped, monotone=throughout, gate=1)
+@pointwise("Clip", sign=clipped, monotone=throughout, gate=1, rectifies=clips_at_zero)
 def clip(e: Emit, node: Node) -> Tensor:
     """1 inside the bounds"""
     return between(e, node.inputs[0], optional(node, 1), optional(node, 2))

@@ -97,6 +97,7 @@ class Operator:
         sign: whether they are never negative.
         keeps_zeros: whether its flow gives an input that is 0 no relevance, if none comes to outputs that are.
         monotone: whether it rises or falls with its input, so that bounds of that become bounds of the output.
+        rectifies: whether it gives 0 for all that is negative, and what is positive as it is, perhaps up to a bound.
         start: its value at 0, where that is not 0 and may be taken off again.
         even: whether it cannot tell x from −x, and so tells how large things are, not which way they point.
         gate: how surely it makes its output a gate: 3 for what others are divided by, 2 for functions to between 0 and 1, 1 for
@@ -139,6 +140,7 @@ class Operator:
     sign: Sign | None = None
     keeps_zeros: bool | None = None
     monotone: Callable[[Node], bool] | None = None
+    rectifies: Callable[[Node], bool] | None = None
     start: float | None = None
     even: Callable[[Node], bool] | None = None
     gate: int = 0

@@ -294,6 +294,17 @@ FAULTS = [
         "False",
         "method/method",
     ),
+    Fault(
+        "guided backpropagation lets what is negative through",
+        "method/method",
+        "positive",
+        'e("Relu", first(g))',
+        "first(g)",
+        "method/method",
+    ),
+    Fault(
+        "Clip is a Relu whatever its bound", "operators/pointwise", "clips_at_zero", "not low.any()", "True", "method/method"
+    ),
     Fault("slope of what is bounded", "method/method", "slope", "site.is_bound", "False", "method/method"),
     Fault("w² is |w|", "method/terms", "WEIGHTS", "e.mul(w, w)", 'e("Abs", w)', "method/propagate"),
     Fault(

@@ -54,12 +54,33 @@ LARGEST = net(node("ReduceMax", "a", "m", axes=[1], keepdims=1), node("Mul", "m 
 PRODUCT = net(node("ReduceProd", "a", "m", axes=[1], keepdims=1), node("Mul", "m three", "p"), three=np.ones(3))
 WINNER = np.asarray([[A.max() * W[:, 0].sum(), 0, 0]])
 STD, C0 = A.std(), W[:, 0]
+RECTIFIED = [
+    net(node("Relu", "a", "p")),
+    net(node("Clip", "a low high", "p"), low=0.0, high=0.75),
+    net(node("ThresholdedRelu", "a", "p", alpha=0.0)),
+    net(node("Max", "zero a", "p"), zero=np.zeros((1, 1))),
+]
+ON = [A > 0, (A > 0) & (A < 0.75), A > 0, A > 0]
+NOT_RECTIFIED = [
+    (net(node("Tanh", "a", "p")), OF_GRADIENT, {"a": A * (1 - np.tanh(A) ** 2) * C0}),
+    (net(node("LeakyRelu", "a", "p", alpha=0.5)), OF_GRADIENT, {"a": A * np.where(A > 0, 1, 0.5) * C0}),
+    (net(node("Clip", "a low", "p"), low=-3.0), OF_GRADIENT, {"a": A * C0}),
+    (net(node("Max", "a low", "p"), low=np.full(3, -3)), OF_GRADIENT, {"a": A * C0}),
+]
 CENTRED = A - A.mean()
 BY_HAND: dict[tuple[str, str], list[tuple[ModelProto, str, Arrays]]] = {
     ("pointwise", "pass"): [(net(node("Tanh", "a", "p")), OF_RELEVANCE, {"a": np.tanh(A) * C0})],
     ("pointwise", "slope"): [
         (net(node("Tanh", "a", "p")), OF_GRADIENT, {"a": A * (1 - np.tanh(A) ** 2) * C0}),
         (net(node("Max", "a low", "p"), low=np.zeros(3)), OF_GRADIENT, {"a": A * (A > 0) * C0}),
+    ],
+    ("pointwise", "guided"): [
+        *((proto, OF_GRADIENT, {"a": A * on * np.maximum(C0, 0)}) for proto, on in zip(RECTIFIED, ON, strict=True)),
+        *NOT_RECTIFIED,
+    ],
+    ("pointwise", "deconvolved"): [
+        *((proto, OF_GRADIENT, {"a": A * np.maximum(C0, 0)}) for proto in RECTIFIED),
+        *NOT_RECTIFIED,
     ],
     ("product", "gate"): [
         (GATED, OF_RELEVANCE, {"a": A * SIGMA * C0}),
@@ -145,6 +166,25 @@ def test_the_metadata_tell_treatments_beside_rules() -> None:
     assert entries["onnxdtd.derivative"] == "g"
 
 
+@pytest.mark.parametrize("preset", ["guided-backprop", "deconvnet"])
+def test_what_rectifies_is_told_from_what_does_not(preset: str) -> None:
+    """Two layers by hand, and a note where nothing rectifies."""
+    rng = np.random.default_rng(5)
+    v, u, x = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 8), (8, 2), (4, 3)))
+    nodes = [node("MatMul", "x v", "z"), node("Relu", "z", "r"), node("MatMul", "r u", "h"), node("Tanh", "h", "y")]
+    proto = model(nodes, {"x": ["n", 3]}, ["y"], {"v": v, "u": u})
+    z = x @ v
+    g = (1 - np.tanh(np.maximum(z, 0) @ u) ** 2)[:, :1] * u[:, 0]
+    expected = np.where(g > 0, g, 0) * ((z > 0) if preset == "guided-backprop" else 1) @ v.T
+    job = prepare(proto, Request(preset=preset, target=0))
+    assert not job.plan.notes
+    assert [step.chosen for step in job.plan.steps][1::2] == [{"guided-backprop": "guided"}.get(preset, "deconvolved"), "slope"]
+    assert_near(Session(onnxdtd.compile(proto, preset, target=0))(x=x)["relevance"], expected, 1e-6)
+    nodes[1] = node("LeakyRelu", "z", "r")
+    (note,) = prepare(model(nodes, {"x": ["n", 3]}, ["y"], {"v": v, "u": u}), Request(preset=preset)).plan.notes
+    assert note.startswith(f"the preset {preset} gives the plain gradient here")
+
+
 def test_a_method_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     treatments = "preprocessing = 'rule', pointwise = 'slope', product = 'factor', norm = 'jacobian', route = 'winner'"
@@ -169,11 +209,9 @@ def test_our_methods() -> None:
         assert method.source
         assert set(KINDS) <= set(method.treatments)
         assert FINISHES[method.finish].walks == SEEDS[method.seed]
-    assert {preset.name: preset.method.finish for preset in library.presets.values() if not preset.method.conserves} == {
-        "gradient": "g",
-        "gradient-x-input": "x g",
-        "sensitivity": "g g",
-    }
+    finishes = {name: preset.method.finish for name, preset in library.presets.items() if not preset.method.conserves}
+    assert {name for name, finish in finishes.items() if finish == "g"} == {"gradient", "guided-backprop", "deconvnet"}
+    assert (finishes["gradient-x-input"], finishes["sensitivity"]) == ("x g", "g g")
 
 
 def test_every_operator_that_is_not_linear_has_a_treatment() -> None:
