@@ -15,6 +15,7 @@ PARTS = ("node", "initializer", "input", "output", "value_info")  # of a graph, 
 TARGET = "target"  # the input with the class to explain, int64 [batch], -1 for the arg-max; a model may have the name already
 SCORE = "score"  # the input with the coefficients of a score, of the shape of the scores; and the target that asks for it
 RELEVANCE = "relevance"  # the output with that of the only explained input
+MASK = "mask"  # in front of the name of an inner tensor, the input with what may pass of its relevance, [batch, channels]
 EXPLAINED = "explained"  # in front of the name of an inner tensor, the output with its value
 LOGIT = "logit"  # the output with the explained score, [batch]; a model may have the name already
 LEDGER = "ledger"  # the output with the balance of every step, float64 [batch, steps, columns]
@@ -26,13 +27,20 @@ COLUMNS = {  # of the ledger
     "stabiliser": "absorbed by ε",
     "dead": "lost where a denominator is zero: no input has a share",
     "constants": "fell on padding and other constant entries",
+    "masked": "taken away by a mask",
     "negative": "Σ of the negative part of R of its inputs",
     "positive_biases": "how many neurons have a bias > 0: deep Taylor's root points need b ≤ 0",
     "bias_sum": "Σ of those biases",
     "negative_inputs": "how many inputs are < 0",
     "outside": "how many inputs of a layer with bounds lie outside of them",
 }
-KEPT = ("bias", "stabiliser", "dead", "constants")  # the columns with relevance that a step did not hand on: in = out + kept
+KEPT = (
+    "bias",
+    "stabiliser",
+    "dead",
+    "constants",
+    "masked",
+)  # the columns with relevance that a step did not hand on: in = out + kept
 
 
 class Metadata(TypedDict):
@@ -63,6 +71,7 @@ class Metadata(TypedDict):
     squashed: bool  # the only score is a probability
     ids: NotRequired[Mapping[str, int | None]]  # how many rows there are to look up, by input of ids
     values: NotRequired[Mapping[str, str]]  # the outputs with what is explained, by inner tensor
+    masks: NotRequired[Mapping[str, Mapping[str, Any]]]  # by tensor the "input", the axes of "channels" and of "samples"
     imputed: Sequence[str]  # the inputs that may have NaN
     strings: Mapping[str, Sequence[str]]  # the words that the model knows, by input of strings
     target: str | int | Sequence[int]  # "argmax", "input", "score", the index of a class, or that of an entry of the output
@@ -87,6 +96,11 @@ HINTS = get_type_hints(Metadata)
 def relevance_of(tensor: str) -> str:
     """The output with the relevance of one of several tensors."""
     return f"{RELEVANCE}/{tensor}"
+
+
+def mask_of(tensor: str) -> str:
+    """The input with the mask of an inner tensor."""
+    return f"{MASK}/{tensor}"
 
 
 def entries(model: Any) -> dict[str, str]:

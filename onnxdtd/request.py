@@ -216,6 +216,14 @@ class Request:
         Option("--keep", "Also output the relevance of this inner tensor.", "TENSOR"),
         "inner tensors whose relevance becomes an output ``relevance/<tensor>``.",
     )
+    mask: Sequence[str] = offered(
+        (),
+        _names,
+        Option("--mask", "Add an input that says which channels of this inner tensor relevance may pass.", "TENSOR"),
+        "inner tensors that get a required input ``mask/<tensor>`` [batch, channels] that the relevance of each channel is "
+        "multiplied by before it goes on: 1 lets it pass, 0 does not. ``Explainer`` takes them as ``masks``, and ones where "
+        "none are given.",
+    )
     allow: Mapping[str, str] | None = offered(
         None,
         _or_none(_waivers),

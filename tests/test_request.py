@@ -36,6 +36,7 @@ FULL = Request(
     contrast="rest",
     output="y",
     keep=("h",),
+    mask=("h",),
     allow={"Foo": "pass"},
     ledger=True,
     explain=["x"],

@@ -148,6 +148,9 @@ def _print_plan(model: Path, found: dict[str, Any]) -> None:
     ]
     for line in dict.fromkeys(offers):  # of several outputs that come from the same scores once
         out.print(f"can be explained: {line}", markup=False)
+    given = {name: count for row in found["steps"] for name, count in row["gives"].items()}
+    tensors = ", ".join(name + (f" ({count})" if count else "") for name, count in given.items())
+    out.print(f"can be kept, and masked where channels are known: {tensors}", markup=False)
     for key in ("output", "logits", "stepped_back", "labels", "changes"):
         if known := found[key]:
             value = known if isinstance(known, str) else listed(known) if key == "labels" else ", ".join(known)

@@ -95,7 +95,7 @@ def _tell(result: dict[str, Any], show: Callable[[dict[str, Any]], None], report
 
 
 @app.command("evaluate")
-@selects("preset", "target", "contrast", "keep", "ledger", "explain")
+@selects("preset", "target", "contrast", "keep", "mask", "ledger", "explain")
 def evaluate_command(
     models: Models,
     data: Data,
@@ -165,7 +165,7 @@ def _mean(value: dict[str, Any] | None) -> str:
 
 
 @app.command("audit")
-@selects("preset", "target", "contrast", "keep", "ledger", "explain")
+@selects("preset", "target", "contrast", "keep", "mask", "ledger", "explain")
 def audit_command(
     model: Model,
     data: Data,

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 from onnxdtd.compiler.bounds import Bounds
 from onnxdtd.compiler.ledger import Bookkeeper
+from onnxdtd.compiler.masks import masks
 from onnxdtd.compiler.neuron import Start, neurons
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.prepared import Addition, Planned
@@ -46,12 +47,13 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
     start = _injected(e, plan, str(inject)) if scored is None else _start(e, plan, scored)
     if book is not None:
         book.seed(start.seed)
-    steps = taken(plan.steps, start, Situation(start.arrived, request.keep, plan.nonnegative), shortcuts)
+    masked = masks(e, plan, start, request.mask)
+    steps = taken(plan.steps, start, Situation(start.arrived, [*request.keep, *request.mask], plan.nonnegative), shortcuts)
     with e.within(steps[0].name if steps else TARGET):  # the step next to the inputs
-        relevance = walk(e, steps, start, Context(plan.nonnegative, bounds.of), book)
+        relevance = walk(e, steps, start, Context(plan.nonnegative, bounds.of), book, masked)
         relevance |= _replaced(start, relevance, request.keep)
         names, results = _results(planned, relevance)
-        told = metadata(planned, names, scored, book)
+        told = metadata(planned, names, scored, book, masked)
         values = told.get("values", {})
         results += [e.named(t, values[t.name], t.shape) for t in plan.inputs if t.name in values]
         if scored is not None:
@@ -66,7 +68,7 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
     return Addition(
         nodes,
         constants,
-        inputs=[] if fed is None else [declared(fed)],
+        inputs=[declared(t) for t in (fed, *(mask.given for mask in masked.values())) if t is not None],
         outputs=list(map(declared, results)),
         defaults=[helper.make_tensor(fed.name, TensorProto.INT64, [1], [-1])] if fed is not None and optional else [],
         shapes=list(e.declared([*planned.source.proto.graph.node, *nodes])),

@@ -7,6 +7,7 @@ from typing import Any
 
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.cost import cost
+from onnxdtd.compiler.masks import channels
 from onnxdtd.compiler.placement import placement
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.raster import Undecided
@@ -29,6 +30,7 @@ def inspect(model: ModelLike, request: Request | None = None, provider: str | No
         What ``onnxdtd inspect --json`` prints, apart from the name of the model: ``inputs``, ``outputs`` that can be explained
         (what lies along the axes of their scores, and the ``ways`` to choose among these), ``output``, ``logits``, the nodes
         ``stepped_back`` over, ``labels``, ``changes``, ``notes``, ``preset``, ``multiply_adds`` for one sample, and ``steps``.
+        Of each step ``gives`` says what ``keep`` and ``mask`` may name, by tensor how many channels it has (None: no mask).
         Of steps that are ``open``, whose sizes are known at run time only, they are counted as if these were 1; what no
         relevance passes is not counted.
         Where there are several positions and none is said, that of a weighted sum of all, and a note. With a provider also its
@@ -70,12 +72,13 @@ def _row(job: Prepared, step: Step) -> dict[str, Any]:
     sources = [t for t in step.inputs if t is not None]
     shapes = ["[" + ",".join(str(d) for d in t.shape) + "]" if t.shape is not None else "?" for t in sources]
     signs = [">=0" if job.plan.nonnegative(t) else "" for t in sources]
-    costs = cost(step, job.plan)
+    costs, known = cost(step, job.plan), job.graph.tensors()
     return {
         "node": step.name,
         "op": step.op,
         "kind": step.kind,
         "rule": None if step.rule is None else str(step.rule),
+        "gives": {t.name: channels(job.plan, t) for t in step.outputs if t.name in known},
         "first": bool(step.facts and step.facts.first),
         "input": [shape + sign for shape, sign in zip(shapes, signs, strict=True)],
         "prediction": costs.prediction,

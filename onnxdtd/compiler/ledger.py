@@ -67,6 +67,14 @@ class Bookkeeper:
             row |= self._kept(step, divisions) | self._biases(step) | self._inputs(step)
         self._enter(step.name, row)
 
+    def mask(self, name: str, tensor: Tensor, arrived: Tensor, passed: Tensor) -> None:
+        """A row for a mask: what came to its tensor, and what it let pass."""
+        e = self._e
+        row = {"in": self._sum(arrived, tensor), "out": self._sum(passed, tensor)}
+        row["masked"] = e("Sub", row["in"], row["out"])
+        row["negative"] = self._sum(e("Min", passed, 0.0), tensor)
+        self._enter(name, row)
+
     def output(self) -> Tensor:
         """All rows, float64 [batch, steps, columns]."""
         e, rows = self._e, self._rows

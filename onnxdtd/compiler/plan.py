@@ -62,9 +62,9 @@ def plan(
     """Plan the explanation of an output in terms of the ``ends`` of the walk; all else that goes in counts as constant.
 
     Of several ``presets``, all of them by one method, the first is taken that does not share relevance out by weights alone, or
-    the last. Of ``request`` it heeds what is explained, ``keep`` and ``allow``. ``nodes`` are those of the graph as views,
-    ``inputs`` all that a caller feeds, ``bounded`` what is explained with bounds that are known. Raises ``Unsupported`` with
-    every problem, ``ModelError`` where there is nothing to explain, ``RequestError`` for an unknown name.
+    the last. Of ``request`` it heeds what is explained, ``keep``, ``mask`` and ``allow``. ``nodes`` are those of the graph as
+    views, ``inputs`` all that a caller feeds, ``bounded`` what is explained with bounds that are known. Raises ``Unsupported``
+    with every problem, ``ModelError`` where there is nothing to explain, ``RequestError`` for an unknown name.
     """
     allow = request.allow or {}
     fed = [t for t in graph.inputs if t.name in inputs]
@@ -91,10 +91,11 @@ def plan(
     ends = [end for end in ends if end.tensor.name in carrying]
     if not ends:
         raise NoScores(f"the output {start.output!r} does not depend on what is to be explained")
-    _check_keep(request.keep, carrying)
+    _check_named("--keep", request.keep, carrying)
+    _check_named("--mask", request.mask, carrying)
     facts.raw |= {end.tensor.name for end in ends}
     facts.bounded |= {end.tensor.name for end in ends if end.is_one_hot or end.explained.name in bounded}
-    pinned = {*request.keep, logits.name, *(t.name for t in graph.outputs)}
+    pinned = {*request.keep, *request.mask, logits.name, *(t.name for t in graph.outputs)}
     steps = Stepper(e, facts, producer, allow, method, carrying).steps(nodes, pinned)
     if start.samples.doubt is not None:
         raise ModelError(f"{start.samples.doubt}; {ONE_SAMPLE}")
@@ -120,10 +121,10 @@ def plan(
     )
 
 
-def _check_keep(keep: Sequence[str], carriers: set[str]) -> None:
-    for name in keep:
+def _check_named(option: str, names: Sequence[str], carriers: set[str]) -> None:
+    for name in names:
         if name not in carriers:
-            raise RequestError(f"--keep {name!r}: relevance does not pass through such a tensor{suggestion(name, carriers)}")
+            raise RequestError(f"{option} {name!r}: relevance does not pass through such a tensor{suggestion(name, carriers)}")
 
 
 def _with_rules(steps: Sequence[Step], presets: Sequence[Preset]) -> tuple[Preset, list[Step], list[str]]:

@@ -11,6 +11,7 @@ import onnx
 import onnxdtd
 from onnxdtd.compiler.bounds import as_given, domain
 from onnxdtd.compiler.ledger import Bookkeeper
+from onnxdtd.compiler.masks import Mask
 from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.raster import Raster
 from onnxdtd.compiler.score import Score, classes
@@ -25,7 +26,9 @@ from onnxdtd.request import Request
 ELSEWHERE = ("low", "high", "keep", "labels")  # fields of a request that entries of other names tell
 
 
-def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None, book: Bookkeeper | None) -> Metadata:
+def metadata(
+    planned: Planned, outputs: Mapping[str, str], scored: Score | None, book: Bookkeeper | None, masks: Mapping[str, Mask]
+) -> Metadata:
     """What an auditor wants to know."""
     request, made = planned.request, planned.plan
     known = {t.name for t in (*planned.graph.inputs, *made.inputs)}
@@ -67,6 +70,10 @@ def metadata(planned: Planned, outputs: Mapping[str, str], scored: Score | None,
     }
     if planned.ids:
         told["ids"] = planned.ids
+    if masks:
+        told["masks"] = {
+            name: {"input": mask.given.name, "channels": mask.channels, "samples": mask.samples} for name, mask in masks.items()
+        }
     values = {t.name: f"{EXPLAINED}/{t.name}" for t in made.inputs if t.producer is not None}
     if values:
         told["values"] = values

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from onnxdtd.compiler.chained import chained
 from onnxdtd.compiler.ledger import Bookkeeper
+from onnxdtd.compiler.masks import Mask
 from onnxdtd.compiler.neuron import Start
 from onnxdtd.compiler.rectified import rectified
 from onnxdtd.compiler.residual import residual
@@ -30,13 +31,22 @@ def taken(steps: Sequence[Step], start: Start, situation: Situation, shortcuts: 
     return steps
 
 
-def walk(e: Emit, steps: Sequence[Step], start: Start, context: Context, book: Bookkeeper | None = None) -> dict[str, Tensor]:
-    """Take the steps backwards; what arrives at a tensor from several consumers adds up. ``book`` looks on.
+def walk(
+    e: Emit,
+    steps: Sequence[Step],
+    start: Start,
+    context: Context,
+    book: Bookkeeper | None = None,
+    masks: Mapping[str, Mask] | None = None,
+) -> dict[str, Tensor]:
+    """Take the steps backwards; what arrives at a tensor from several consumers adds up. ``book`` looks on; ``masks``, by
+    tensor, let some of it pass.
 
     Returns relevance by tensor name. Raises ``Unsupported`` with all steps that cannot be taken.
     """
     arrived = {name: [r] for name, r in start.arrived.items()}
     total: dict[str, Tensor] = {}
+    ahead = dict(masks or {})
     problems: list[Problem] = []
     for step in reversed(steps):
         with e.within(step.name):
@@ -44,7 +54,7 @@ def walk(e: Emit, steps: Sequence[Step], start: Start, context: Context, book: B
                 if result.name in arrived:
                     total[result.name] = e.sum(arrived.pop(result.name))
                     e.of_shape(total[result.name], result)
-            relevance = [total.get(result.name) for result in step.outputs]
+            relevance = [_passed(e, t, total.get(t.name), ahead, book) for t in step.outputs]
             if all(r is None for r in relevance):
                 continue
             try:
@@ -59,3 +69,16 @@ def walk(e: Emit, steps: Sequence[Step], start: Start, context: Context, book: B
     if problems:
         raise Unsupported(problems[::-1])
     return start.total | total | {name: e.sum(parts) for name, parts in arrived.items()}
+
+
+def _passed(
+    e: Emit, tensor: Tensor, relevance: Tensor | None, ahead: dict[str, Mask], book: Bookkeeper | None
+) -> Tensor | None:
+    """The relevance of a tensor, or what its mask lets pass of it; ``ahead`` are the masks that the walk has not come to."""
+    if relevance is None or tensor.name not in ahead:
+        return relevance
+    mask = ahead.pop(tensor.name)
+    passed = mask.let(e, relevance)
+    if book is not None:
+        book.mask(mask.given.name, tensor, relevance, passed)
+    return passed

@@ -33,9 +33,9 @@ class Ledger:
     """Where the explained logit went: sums for each sample and step, from the logits (the first step) to the inputs.
 
     ``columns`` maps names to arrays float64 [batch, steps]: ``in`` is the relevance of a step's outputs, ``out`` that of its
-    inputs; ``bias``, ``stabiliser``, ``dead`` (no denominator) and ``constants`` (padding) are what it kept; ``negative`` is
-    the negative part of ``out``. The others count where deep Taylor's conditions fail: ``positive_biases`` (their sum:
-    ``bias_sum``), ``negative_inputs``, and inputs ``outside`` of the bounds.
+    inputs; ``bias``, ``stabiliser``, ``dead`` (no denominator), ``constants`` (padding) and ``masked`` are what it kept;
+    ``negative`` is the negative part of ``out``. The others count where deep Taylor's conditions fail: ``positive_biases``
+    (their sum: ``bias_sum``), ``negative_inputs``, and inputs ``outside`` of the bounds.
     """
 
     steps: list[str]
@@ -104,7 +104,11 @@ class Explainer:
         # The input with coefficients, if the score is a sum that is fed; one with the class to explain is none of the inputs.
         self.weights = said["target_input"] if said.get("target") == SCORE else None
         chooses = None if self.weights else said.get("target_input")
-        self.inputs = {node.name: node for node in self.session.get_inputs() if node.name != chooses}
+        nodes = {node.name: node for node in self.session.get_inputs()}
+        self.masks = {
+            name: str(entry.get("input")) for name, entry in said.get("masks", {}).items()
+        }  # inputs, by the masked tensor
+        self.inputs = {name: node for name, node in nodes.items() if name not in {chooses, *self.masks.values()}}
         called = named(said.get("axes"), said.get("position"), said.get("target", "argmax"))
         self.labels = Labels(said.get("labels"), said.get("names"), said.get("classes"), *called)
         before = {name: 0 if len(node.shape) != 1 else None for name, node in self.inputs.items()}  # what older files mean
@@ -112,10 +116,15 @@ class Explainer:
         self.samples: Mapping[str, int | None] = self.metadata.get("samples", before)
         booked = [LEDGER] if said.get("ledger") is not None else []
         there = {*booked, *said["relevance"].values(), *said.get("values", {}).values()}
-        known = there <= {node.name for node in self.session.get_outputs()} and {*self.samples} <= {
-            *self.inputs,
-            *said.get("values", ()),
-        }
+        known = (
+            {*self.masks.values()} <= {*nodes}
+            and there <= {node.name for node in self.session.get_outputs()}
+            and {*self.samples}
+            <= {
+                *self.inputs,
+                *said.get("values", ()),
+            }
+        )
         if not known or (booked and not {"steps", "columns"} <= {*(said.get("ledger") or ())}):
             raise ModelError("the metadata name outputs or inputs that the model does not have; compile the source again")
 
@@ -124,6 +133,7 @@ class Explainer:
         x: np.ndarray | Mapping[str, np.ndarray],
         target: int | str | Sequence[int | str] | None = None,
         score: np.ndarray | None = None,
+        masks: Mapping[str, np.ndarray] | None = None,
     ) -> Explanation:
         """Predict and explain.
 
@@ -134,17 +144,14 @@ class Explainer:
             score: for a file compiled with ``target="score"`` the coefficients c of the score Σ c z that is explained, an array
                 of the shape of the output; it may also stand among the inputs. Such a file takes as ``target`` an index of all
                 axes but that of the samples as well, ``(7, 0)``: one entry, the same of all samples.
+            masks: for a file compiled with ``mask`` what may pass of the relevance of each channel, by tensor: [batch,
+                channels], or [channels] for all samples. Ones where none are given. What bypasses a tensor on skip connections
+                arrives whatever its mask: zeros show it.
 
         Raises:
-            RequestError: arrays that do not fit, NaN or infinite values, a target that the file does not take.
+            RequestError: arrays that do not fit, NaN or infinite values, a target or a mask that the file does not take.
         """
-        if self.weights is not None and target is not None:
-            if score is not None:
-                raise RequestError("give either target, an entry, or score, a coefficient for each")
-            score, target = self._entry(target, x), None
-        feeds = self.feeds(x, score)
-        if target is not None or self.metadata.get("target") == "input":
-            feeds |= self._target(-1 if target is None else target, feeds)
+        feeds = self.fed(x, target, score, masks)
         names = [node.name for node in self.session.get_outputs()]
         try:
             values = dict(zip(names, self.session.run(names, feeds), strict=True))
@@ -157,10 +164,28 @@ class Explainer:
         ledger, entry = None, self.metadata.get("ledger")
         if entry is not None:
             table = values.pop(LEDGER)
-            ledger = Ledger(list(entry["steps"]), {name: table[..., i] for i, name in enumerate(entry["columns"])})
+            columns = {name: table[..., i] for i, name in enumerate(entry["columns"])}
+            ledger = Ledger(list(entry["steps"]), dict.fromkeys(KEPT, np.zeros(table.shape[:-1])) | columns)  # older have fewer
         logit = values.pop(self.metadata.get("logit"), None)
         outputs = {name: value for name, value in values.items() if name not in found.values()}
         return Explanation(outputs, relevance, kept, ledger, logit, shown)
+
+    def fed(
+        self,
+        x: np.ndarray | Mapping[str, np.ndarray],
+        target: int | str | Sequence[int | str] | None = None,
+        score: np.ndarray | None = None,
+        masks: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """All that the session takes; arguments and errors as those of a call."""
+        if self.weights is not None and target is not None:
+            if score is not None:
+                raise RequestError("give either target, an entry, or score, a coefficient for each")
+            score, target = self._entry(target, x), None
+        feeds = self.feeds(x, score)
+        if target is not None or self.metadata.get("target") == "input":
+            feeds |= self._target(-1 if target is None else target, feeds)
+        return feeds | self._masks(masks or {}, self.count(feeds))
 
     def feeds(self, x: np.ndarray | Mapping[str, np.ndarray], score: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The input as ONNX Runtime takes it. Raises ``RequestError`` where it does not fit."""
@@ -248,6 +273,26 @@ class Explainer:
         if values.size not in (1, samples):
             raise RequestError(f"target has {values.size} classes for {samples} samples; give one for all, or one each")
         return {name: np.broadcast_to(values, [samples]).astype(np.int64)}
+
+    def _masks(self, given: Mapping[str, np.ndarray], samples: int) -> dict[str, np.ndarray]:
+        """A mask for each tensor that has one, ones where none is given."""
+        nodes, found = {node.name: node for node in self.session.get_inputs()}, {}
+        for name in given:
+            if name not in self.masks:
+                known = f"it has masks of {', '.join(map(repr, self.masks))}" if self.masks else "it takes no masks"
+                raise RequestError(f"masks {name!r}: {known}; compile the source model with --mask {name}")
+        for name, fed in self.masks.items():
+            sizes = [samples, nodes[fed].shape[1]]
+            try:
+                mask = np.asarray(given.get(name, np.ones(sizes)))
+            except ValueError:
+                raise RequestError(f"masks {name!r}: is no array, its rows differ in length") from None
+            if mask.dtype.kind not in "fiub" or mask.shape not in (tuple(sizes), (sizes[1],)) or not np.isfinite(mask).all():
+                raise RequestError(
+                    f"masks {name!r}: an array of {mask.dtype}, {list(mask.shape)}; give finite numbers, {sizes} or {sizes[1:]}"
+                )
+            found[fed] = np.broadcast_to(mask, sizes).astype(_dtype(nodes[fed].type))
+        return found
 
     def _index(self, target: int | str) -> int:
         """The class that is meant; -1 is the arg-max, where it is no label."""

@@ -23,12 +23,14 @@ WHERE_KEPT = {  # the columns of the ledger that take relevance away
     "stabiliser": "the stabiliser kept {:.1%}",
     "dead": "{:.1%} were lost on neurons without a positive input",
     "constants": "{:.1%} lay on padding and other constants",
+    "masked": "masks took away {:.1%}",
 }
 REASONS = {
     "bias": "where biases absorb it",
     "stabiliser": "where the stabiliser of the rule absorbs it",
     "dead": "where no input has a share in the neurons that hold it (their denominators are 0)",
     "constants": "where it falls on padding and other constants",
+    "masked": "since a mask lets none pass",
 }
 
 

@@ -83,6 +83,22 @@ FAULTS = [
         "graph/unrolled::test_a_loop_with_a_known_number_of_turns",
     ),
     Fault(
+        "a mask of samples that lie behind the channels is not turned",
+        "compiler/masks",
+        "Mask.let",
+        "self.samples > self.channels",
+        "False",
+        "compiler/masks::test_samples_behind_the_channels",
+    ),
+    Fault(
+        "a Concat that is masked is gone through by others",
+        "compiler/addition",
+        "_addition",
+        "[*request.keep, *request.mask]",
+        "request.keep",
+        "compiler/masks::test_a_masked_concat_is_not_gone_through_by_others",
+    ),
+    Fault(
         "attention without its scale",
         "graph/bodies",
         "_attention",

@@ -31,6 +31,19 @@ def test_what_it_says_is_what_the_file_says() -> None:
     assert json.loads(json.dumps(found)) == found
 
 
+def test_the_tensors_that_can_be_kept_and_masked() -> None:
+    """Each of them can be named, and the numbers of channels are those of the masks."""
+    rows = onnxdtd.inspect(MODELS / "digits_cnn.onnx")["steps"]
+    given = {name: count for row in rows for name, count in row["gives"].items()}
+    assert given | {"relu": 16, "relu_1": 32, "relu_2": 64, "logits": 10} == given
+    compiled = onnxdtd.compile(MODELS / "digits_cnn.onnx", keep=given, mask=given)
+    masks = {value.name: value.type.tensor_type.shape.dim[1].dim_value for value in compiled.graph.input[1:]}
+    assert masks == {f"mask/{name}": count for name, count in given.items()}
+    printed = CliRunner().invoke(app, ["inspect", str(MODELS / "digits_cnn.onnx")]).stdout
+    assert "can be kept, and masked where channels are known: " in printed
+    assert "relu_1 (32)" in printed
+
+
 def test_what_stands_in_the_way_is_raised() -> None:
     proto = model(
         [node("MatMul", "x w", "h"), node("Hardmax", "h", "y")], {"x": ["n", 6]}, ["y"], {"w": np.ones((6, 4), np.float32)}

@@ -48,6 +48,12 @@ def test_open_sizes(tmp_path: Path) -> None:
     assert [t.batch for t in bench(saved(tmp_path, ["n", 3, "h", "w"]), Request(), [2], rounds=1)] == [2]
 
 
+def test_inputs_that_are_added_are_fed(tmp_path: Path) -> None:
+    """The class to explain, and masks, which the predictor alone does not take."""
+    asked = Request(target="input", mask=["r"])
+    assert [t.batch for t in bench(saved(tmp_path, ["n", 3, 8, 8]), asked, [2], rounds=1)] == [2]
+
+
 def test_medians_ratio_and_throughput(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that ticks 1, 2, 3 ... seconds: the first run of each is not counted."""
     ticks = iter(np.cumsum(np.arange(1000)))

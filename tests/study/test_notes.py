@@ -32,7 +32,16 @@ def test_remarks() -> None:
     assert "median difference 100%" in absorbed
     assert remarks([fine, fine, replace(RESULT, relevance_sum=0.0)]) == [], "one of three"
     assert "--ledger itemises it" in lost
-    kept = {"logit": 10.0, "relevance": 7.5, "bias": 2.0, "stabiliser": 0.0, "dead": -0.5, "constants": 1.0, "unaccounted": 0.0}
+    kept = {
+        "logit": 10.0,
+        "relevance": 7.5,
+        "bias": 2.0,
+        "stabiliser": 0.0,
+        "dead": -0.5,
+        "constants": 1.0,
+        "masked": 0.0,
+        "unaccounted": 0.0,
+    }
     (itemised,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5, balance=kept)])
     words = "biases kept 20.0%, -5.0% were lost on neurons without a positive input, 10.0% lay on padding and other constants"
     assert words in itemised
