@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from onnxdtd.cli import commands as cli
 
+COMMAND = get_command(cli.app)  # what typer makes of it anew at every call
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -34,6 +36,7 @@ class Ran:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """Run a command line inside this process."""
+    monkeypatch.setattr(cli, "app", COMMAND)
     monkeypatch.setattr(cli.out, "width", 160)
     monkeypatch.delenv("ONNXDTD_TRACEBACK", raising=False)
 

@@ -25,6 +25,7 @@ from onnxdtd.data.arrangement import arrangement, in_rows
 from onnxdtd.data.forms import Form
 from onnxdtd.errors import OnnxdtdError
 
+DPI = 110
 COLOURS = "seismic"  # white is zero, red speaks for the class, blue against it
 FEW_FEATURES = 40
 MANY_PIXELS = 4096
@@ -56,22 +57,23 @@ def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, for
     kind = KINDS[arranged.kind]
     values, shares = arranged.of(form.shown(x) if kind.picture else x), arranged.of(relevance)
     size = kind.size(values.shape)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     _fit(figure, figure.suptitle(_wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
     kind.draw(figure, values, shares, caption.features)
     below = [_wrapped(text, size[0] * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
     _fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
         file = io.BytesIO()
-        figure.savefig(file, dpi=110, format="png")
+        FigureCanvasAgg(figure).print_png(file)  # not figure.savefig, which draws everything twice
     atomic.write(path, file.getvalue(), OnnxdtdError)  # no fault of the sample: the next would fail as well
 
 
 def _fit(figure: Figure, text: Text) -> None:
-    """Make the letters smaller until the longest line fits."""
+    """Make the letters smaller until the longest line fits: half as large, they need not be half as wide."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
     with warnings.catch_warnings(action="ignore", category=UserWarning):
-        width = text.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width
-    text.set_fontsize(float(text.get_fontsize()) * min(1, 0.97 * figure.bbox.width / max(width, 1)))
+        while (width := text.get_window_extent(renderer).width) > 0.98 * figure.bbox.width:
+            text.set_fontsize(float(text.get_fontsize()) * 0.97 * figure.bbox.width / width)
 
 
 def _wrapped(text: str, width: float) -> str:

@@ -6,6 +6,8 @@ import base64
 import io
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -77,6 +79,13 @@ def _png(picture: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def _bars(values: np.ndarray, colour: str | np.ndarray) -> PolyCollection:
+    """A bar each from zero: one artist, where ``axes.bar`` makes as many as there are values, which takes ten times as long."""
+    left, zero = np.arange(len(values)) - 0.45, np.zeros(len(values))
+    corners = [(left, zero), (left, values), (left + 0.9, values), (left + 0.9, zero)]
+    return PolyCollection(list(np.moveaxis(np.array(corners), -1, 0)), facecolors=colour)
+
+
 def _plotted(values: np.ndarray, line: bool, colour: str | np.ndarray) -> bytes:
     """A small chart of ``values`` [n], or several lines [n, lines], around zero: lines or bars."""
     figure = Figure(figsize=(SMALL / 100, CHART / 100), dpi=100)
@@ -85,11 +94,11 @@ def _plotted(values: np.ndarray, line: bool, colour: str | np.ndarray) -> bytes:
     if line:
         axes.plot(values, color=colour, linewidth=1 if values.size < 16 * len(values) else 0.4)
     else:
-        axes.bar(np.arange(values.size), values, color=colour, width=0.9)
+        axes.add_collection(_bars(values, colour))
     axes.set_xlim(-0.7, len(values) - 0.3)
     limit = 1.05 * (float(np.abs(values).max()) or 1.0)
     axes.set_ylim(-limit, limit)
     axes.set_axis_off()
     file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})  # not figure.savefig, which draws everything twice
     return file.getvalue()

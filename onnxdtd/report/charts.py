@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib
 from markupsafe import Markup
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -102,7 +103,7 @@ def chart(
         figure.patch.set_visible(False)
         axes.patch.set_visible(False)
         file = io.StringIO()
-        figure.savefig(file, format="svg")
+        FigureCanvasSVG(figure).print_svg(file)  # not figure.savefig, which draws everything twice
     return Chart(caption, _inline(file.getvalue(), f"{caption}: {y} over {x}"))
 
 

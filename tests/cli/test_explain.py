@@ -16,6 +16,8 @@ from terminal import Ran
 
 from onnxdtd import Explainer
 
+unseen = pytest.mark.usefixtures("unseen")  # what is asked for is not what pictures look like
+
 
 def explained(run: Callable[..., Ran], tmp_path: Path, *args: object) -> list[dict[str, Any]]:
     """The contents of results.json, which is also what --json prints."""
@@ -38,6 +40,7 @@ def close(have: Sequence[dict[str, Any]], want: Sequence[dict[str, Any]], but: S
             assert a[key] == (pytest.approx(b[key], rel=1e-5, abs=1e-6) if isinstance(b[key], float) else b[key]), key
 
 
+@unseen
 def test_explain_gives_the_numbers_of_the_explainer(run: Callable[..., Ran], tmp_path: Path) -> None:
     path = compiled(run, tmp_path, *BOUNDS, "--keep", "logits")
     x = digits()[::4]
@@ -58,6 +61,7 @@ def test_explain_gives_the_numbers_of_the_explainer(run: Callable[..., Ran], tmp
         assert result["preset"] == "dtd"
 
 
+@unseen
 @pytest.mark.parametrize("options", [(), ("--target", 7), ("--contrast", "--preset", "lrp-epsilon")], ids=str)
 def test_explain_gives_the_same_from_source_and_from_a_compiled_model(
     options: tuple[object, ...], run: Callable[..., Ran], tmp_path: Path
@@ -68,6 +72,7 @@ def test_explain_gives_the_same_from_source_and_from_a_compiled_model(
     close(explained(run, tmp_path, path, few), explained(run, tmp_path, CNN, few, *BOUNDS, *options), but=["logit"])
 
 
+@unseen
 def test_explain_takes_a_target_for_a_compiled_model(run: Callable[..., Ran], tmp_path: Path) -> None:
     few = tmp_path / "few.npy"
     np.save(few, digits()[::10])
@@ -78,6 +83,7 @@ def test_explain_takes_a_target_for_a_compiled_model(run: Callable[..., Ran], tm
     close(chosen, explained(run, tmp_path, CNN, few, *BOUNDS, "--target", 4))
 
 
+@unseen
 def test_the_prediction_does_not_depend_on_what_is_explained(run: Callable[..., Ran], tmp_path: Path) -> None:
     """Not where the model is explained by its integer label, nor by an inner tensor."""
     np.save(tmp_path / "few.npy", digits()[::10].reshape(-1, 64))
@@ -88,6 +94,7 @@ def test_the_prediction_does_not_depend_on_what_is_explained(run: Callable[..., 
         assert [r["predicted"] for r in results] == label.tolist()
 
 
+@unseen
 def test_explain_by_contrast_reports_the_lead(run: Callable[..., Ran], tmp_path: Path) -> None:
     few = tmp_path / "few.npy"
     np.save(few, digits()[::10])
@@ -111,8 +118,8 @@ def test_explain_prints_a_table_and_where_the_files_are(
     assert names == ["few_000.png", "few_001.png", "few_002.png", "results.json"]
 
 
-def test_explain_shows_the_first_50_rows(run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *_: None)
+@unseen
+def test_explain_shows_the_first_50_rows(run: Callable[..., Ran], tmp_path: Path) -> None:
     np.save(tmp_path / "many.npy", np.tile(digits(), (3, 1, 1, 1)))
     done = run("explain", CNN, tmp_path / "many.npy", *BOUNDS, "-o", tmp_path / "out")
     assert "(the first 50 of 60 shown)" in done.out
@@ -121,6 +128,7 @@ def test_explain_shows_the_first_50_rows(run: Callable[..., Ran], tmp_path: Path
     assert len(json.loads((tmp_path / "out/results.json").read_text())) == 60
 
 
+@unseen
 def test_labels(run: Callable[..., Ran], tmp_path: Path) -> None:
     np.save(tmp_path / "zeros.npy", digits()[:1])
     (tmp_path / "names.txt").write_text("null\nEins\n2\n3\n4\n5\n6\n7\nacht\n9\n\n", encoding="utf-8")
@@ -134,6 +142,7 @@ def test_labels(run: Callable[..., Ran], tmp_path: Path) -> None:
     assert done.err == "note: target acht: taken for a label, 'acht', of the class with the index 8\n"
 
 
+@unseen
 def test_no_contrast_is_advised_where_there_is_none(run: Callable[..., Ran], tmp_path: Path) -> None:
     """A bare logit has no runner-up; of several, the advice is given."""
     np.save(tmp_path / "x.npy", np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32))
@@ -144,6 +153,7 @@ def test_no_contrast_is_advised_where_there_is_none(run: Callable[..., Ran], tmp
         assert ("--contrast" in done.out) == advised
 
 
+@unseen
 def test_labels_of_the_model(run: Callable[..., Ran], tmp_path: Path) -> None:
     """They are shown and taken for targets, of source and compiled model alike; it is said how one was understood."""
     source = model(
@@ -199,6 +209,7 @@ def test_names_of_nodes_and_files_are_printed_as_they_are(run: Callable[..., Ran
     assert "$x$ [i]" in run("explain", source, tmp_path / "$x$ [i].npy", "-o", tmp_path / "out").out
 
 
+@unseen
 def test_pictures_of_any_size_arrays_and_folders(run: Callable[..., Ran], tmp_path: Path) -> None:
     """A picture, its uint8 array, and the floats they stand for are explained alike."""
     folder = tmp_path / "in"
@@ -222,6 +233,7 @@ def test_pictures_of_any_size_arrays_and_folders(run: Callable[..., Ran], tmp_pa
     assert result["predicted"] == 2
 
 
+@unseen
 def test_pictures_take_their_scaling_from_the_compiled_model_or_from_the_options(
     run: Callable[..., Ran], tmp_path: Path
 ) -> None:
@@ -232,6 +244,7 @@ def test_pictures_take_their_scaling_from_the_compiled_model_or_from_the_options
     close(from_metadata, explained(run, tmp_path, CNN, shot, *BOUNDS), but=["logit"])
 
 
+@unseen
 def test_bgr(run: Callable[..., Ran], tmp_path: Path) -> None:
     source = tmp_path / "rgb.onnx"
     onnx.save(rgb(), source)
@@ -242,6 +255,7 @@ def test_bgr(run: Callable[..., Ran], tmp_path: Path) -> None:
     close(explained(run, tmp_path, source, straight, *BOUNDS, "--bgr"), want, but=["name", "picture"])
 
 
+@unseen
 def test_inputs_of_one_name_get_pictures_of_their_own(run: Callable[..., Ran], tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -250,6 +264,7 @@ def test_inputs_of_one_name_get_pictures_of_their_own(run: Callable[..., Ran], t
     assert [r["picture"] for r in results] == ["x.png", "x_1.png", "x_2.png"]
 
 
+@unseen
 def test_explain_reads_external_weights_wherever_it_is_called(
     run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
