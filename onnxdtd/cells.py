@@ -21,9 +21,13 @@ def words(index: Sequence[int]) -> str:
     return ",".join(map(str, index))
 
 
-def named(axes: Sequence[str] | None, position: Sequence[int] | None, target: object = None) -> tuple[str, str]:
-    """What each of the scores of a sample at a position is, and what that position, or the entry ``target``, is called."""
-    what = "cell" if CELLS in (axes or ()) else "class"
+def named(
+    axes: Sequence[str] | None, position: Sequence[int] | None, target: object = None, reference: float | None = None
+) -> tuple[str, str]:
+    """What each of the scores of a sample at a position is, a quantity where it is compared with a ``reference``, and what that
+    position, or the entry ``target``, is called.
+    """
+    what = "cell" if CELLS in (axes or ()) else "class" if reference is None else "output"
     if isinstance(target, tuple | list):
         return what, f"entry {words(target)}"
     return what, f"position {words(position)}" if position else ""

@@ -81,6 +81,7 @@ class Metadata(TypedDict):
     ]  # what lies along those of the scores, where that is not a row of classes: ``onnxdtd.cells``
     position: NotRequired[Sequence[int]]  # where in a sequence or a map
     contrast: str | bool | None  # what the logit is compared with; True in old files: the runner-up
+    reference: NotRequired[float]  # the number that a quantity is compared with
     derivative: str | None  # what a gradient is made into: g, x g or g²
     by_weights: Sequence[str]  # the first layers that share relevance out whatever the values
     logit: str | None  # what the output ``LOGIT`` is called

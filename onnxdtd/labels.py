@@ -63,7 +63,9 @@ class Labels:
         known = self.names or self.own
         name = str(known[index]) if known and 0 <= index < len(known) else f"{self.what} {index}"
         alone = self.count == 1 and not known
-        return self.where if alone and self.where else f"{name} at {self.where}" if self.where else name
+        if alone:
+            return self.where or "output"
+        return f"{name} at {self.where}" if self.where else name
 
     def index(self, target: int | str, what: str = "target") -> Index:
         """The class that a label or an index means; what could be either is the label. Raises ``RequestError`` for no class."""

@@ -7,6 +7,7 @@ nothing heavy, so that the command line starts fast.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import re
 import textwrap
@@ -111,6 +112,16 @@ def _contrast(value: Any) -> str | None:
     return value
 
 
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise RequestError(f"--reference {value!r}: give a number")
+    return number
+
+
 def _waivers(value: Mapping[str, str]) -> dict[str, str] | None:
     for op, flow in value.items():
         if flow != "pass" or not op:
@@ -203,6 +214,13 @@ class Request:
         ),
         'explain the logit minus that of the runner-up, the highest of the other classes (True or ``"runner-up"``), or minus '
         'the mean of all others (``"rest"``).',
+    )
+    reference: float | None = offered(
+        None,
+        _or_none(_number),
+        Option("--reference", "Explain how far the output, a quantity, is above or below this number.", "NUMBER"),
+        "explain the output of a regression less this number, whatever the preset: relevance adds up to that difference, which "
+        "is negative where the output is below it.",
     )
     output: str | None = offered(
         None,

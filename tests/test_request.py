@@ -34,6 +34,7 @@ FULL = Request(
     target=Index(3),
     position=(1, 2),
     contrast="rest",
+    reference=0.5,
     output="y",
     keep=("h",),
     mask=("h",),

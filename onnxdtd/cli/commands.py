@@ -82,6 +82,8 @@ def _headline(job: Prepared) -> list[str]:
     """What was compiled, in a few phrases."""
     layers = sum(step.rule is not None for step in job.plan.steps)
     words = [f"preset {job.request.preset}", f"{layers} layers", f"explains {job.plan.logits.name!r}"]
+    if job.request.reference is not None:
+        words[-1] = f"explains {job.plan.output!r} less {job.request.reference:g}"
     if job.request.contrast:
         words.append(f"against the {job.request.contrast}")
     if job.plan.stepped_back:
@@ -205,7 +207,8 @@ def explain_command(
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False))
         return
-    _print_results(results, "lead" if explained.metadata["contrast"] else "logit")
+    number = explained.metadata.get("reference")
+    _print_results(results, "lead" if explained.metadata["contrast"] else "logit" if number is None else f"less {number:g}")
     for remark in explained.remarks:
         out.print(f"note: {remark}", markup=False)
     more = f" (the first {SHOWN} of {len(results)} shown)" if len(results) > SHOWN else ""

@@ -41,7 +41,9 @@ def said(proto: onnx.ModelProto, made: Plan) -> Said:
     """Follow the class from the logits to the outputs. Metadata count where the operators give no labels of their own."""
     count = classes(made)
     tensors = {t.name: t for node in made.producer.values() for t in node.outputs}
-    leads = lambda name: name in tensors and step_back(tensors[name], made.producer, made.active)[0].name == made.logits.name
+    source = lambda name: step_back(tensors[name], made.producer, made.active)[0].name
+    starts = {made.logits.name, source(made.output)}  # what a reference was taken off, too
+    leads = lambda name: name in tensors and source(name) in starts
     tables, own = _followed(proto, count, leads)
     plain = None if count is None else list(range(count))
     if own in (None, plain) and count is not None:

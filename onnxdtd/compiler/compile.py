@@ -77,7 +77,7 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     _check_inputs(chosen, request)
     request = chosen.raster.asked(request, is_binary(chosen))
     own = said(source.proto, chosen)
-    called = named(chosen.raster.axes, request.position, request.target)
+    called = named(chosen.raster.axes, request.position, request.target, request.reference)
     labels = Labels(own.labels, None, classes(chosen), *called).named(request.labels)
     chosen.notes.extend(labels.replaced())
     if isinstance(request.target, int | str) and request.target not in NO_CLASSES:

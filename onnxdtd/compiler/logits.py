@@ -34,6 +34,11 @@ class Origin:
     raster: Raster
     offered: Sequence[Origin] = ()  # all outputs that can be explained, where this is the one that was chosen
 
+    def moved(self, logits: Tensor, follow: Callable[[Tensor, Tensor], Samples]) -> Origin:
+        """The same at another tensor, which is laid out as the logits are."""
+        samples = follow(logits, logits)
+        return replace(self, logits=logits, samples=samples, raster=raster(logits, logits, self.stepped_back, samples))
+
 
 def origin(
     graph: Graph,

@@ -9,6 +9,7 @@ from onnxdtd.compiler.ends import End, above
 from onnxdtd.compiler.facts import before, carriers, facts_of
 from onnxdtd.compiler.logits import NoScores, origin
 from onnxdtd.compiler.raster import Raster
+from onnxdtd.compiler.reference import less
 from onnxdtd.compiler.samples import Samples
 from onnxdtd.compiler.steps import Step, Stepper
 from onnxdtd.errors import ModelError, RequestError, suggestion
@@ -83,6 +84,14 @@ def plan(
         return Samples(followed(before(nodes, candidate), [*fed, *inner], allow), [*fed, *inner], logits)
 
     start = origin(graph, request, facts, producer, follow)
+    added: list[Node] = []
+    if request.reference is not None:
+        added = less(e, start.logits, producer, request.reference)
+        whole, nodes = [*whole, *added], [*nodes, *added]
+        facts = facts_of(nodes, [end.tensor for end in ends])
+        producer |= {t.name: node for node in added for t in node.outputs}
+        start = start.moved(added[-1].outputs[0], follow)
+        nodes = before(nodes, start.logits)  # what else reads the quantity keeps no layer from being one with the reference
     logits = start.logits
     if logits.name in {end.tensor.name for end in ends}:
         raise RequestError(f"--from {logits.name!r}: is what is explained itself; name a tensor that it is computed from")
@@ -95,7 +104,8 @@ def plan(
     _check_named("--mask", request.mask, carrying)
     facts.raw |= {end.tensor.name for end in ends}
     facts.bounded |= {end.tensor.name for end in ends if end.is_one_hot or end.explained.name in bounded}
-    pinned = {*request.keep, *request.mask, logits.name, *(t.name for t in graph.outputs)}
+    named = {*request.keep, *request.mask}
+    pinned = {logits.name, *(t.name for t in graph.outputs)} - {t.name for node in added for t in node.inputs} | named
     steps = Stepper(e, facts, producer, allow, method, carrying).steps(nodes, pinned)
     if start.samples.doubt is not None:
         raise ModelError(f"{start.samples.doubt}; {ONE_SAMPLE}")

@@ -68,6 +68,8 @@ def metadata(
         "samples": {**fed, **({} if scored is None else scored.batched)},
         "ledger": {"steps": book.steps, "columns": list(COLUMNS)} if book else None,
     }
+    if request.reference is not None:
+        told["reference"] = request.reference
     if planned.ids:
         told["ids"] = planned.ids
     if masks:

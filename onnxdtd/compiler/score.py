@@ -1,4 +1,7 @@
-"""Which score is explained: Σ c_k z_k of the logits z. c is one-hot, ±1 for the logit of two classes, a contrast, or fed."""
+"""Which score is explained: Σ c_k z_k of the logits z. c is one-hot, ±1 for the logit of two classes, a contrast, or fed.
+
+Of a quantity less a reference it is the sign: what is below has the relevance of its twin −z above, times −1.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 
 from onnxdtd.compiler.logits import heads
 from onnxdtd.compiler.plan import Plan
+from onnxdtd.compiler.reference import check
 from onnxdtd.contract import SCORE, TARGET
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph.emit import Emit, dims, known, wide
@@ -103,6 +107,8 @@ def score(e: Emit, made: Plan, request: Request) -> Score:
     logits = e.cast(made.logits, wide(made.logits.dtype), made.logits.shape)
     if classes(made) == 0:
         raise ModelError(f"{made.logits.name!r} has scores of no classes; export the model again")
+    if request.reference is not None:
+        check(request, made.stepped_back, classes(made))
     if request.target == SCORE:
         return _given(e, made, logits)
     if request.contrast and classes(made) == 1:
@@ -113,12 +119,15 @@ def score(e: Emit, made: Plan, request: Request) -> Score:
         view = _View(_rows(e, made, logits), 0, 1, {})
     value, c, wanted = (_of_sign if is_binary(made) else _of_class)(e, made, request, view)
     value, c = _at(e, view, value, c)
+    if request.reference is not None and made.method.conserves:  # below it, the neuron of y₀ − f(x), with the sign of f(x) − y₀
+        c = e("Where", e("Less", value, 0.0), e("Neg", c), c)
     axes = [i for i in range(view.rank) if i != view.samples]
     total = e("ReduceSum", value, axes, keepdims=0, shape=[made.samples.size])
     if view.samples is None:
         total = e("Reshape", total, [1], shape=[1])
     back = lambda t: t if view.values is logits else e("Reshape", t, e.shape(made.logits))
-    return Score(back(value), back(c), not (is_binary(made) or request.contrast), total, wanted)
+    one_hot = not (is_binary(made) or request.contrast or request.reference is not None)
+    return Score(back(value), back(c), one_hot, total, wanted)
 
 
 def _rows(e: Emit, made: Plan, logits: Tensor) -> Tensor:

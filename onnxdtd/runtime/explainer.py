@@ -109,7 +109,7 @@ class Explainer:
             name: str(entry.get("input")) for name, entry in said.get("masks", {}).items()
         }  # inputs, by the masked tensor
         self.inputs = {name: node for name, node in nodes.items() if name not in {chooses, *self.masks.values()}}
-        called = named(said.get("axes"), said.get("position"), said.get("target", "argmax"))
+        called = named(said.get("axes"), said.get("position"), said.get("target", "argmax"), said.get("reference"))
         self.labels = Labels(said.get("labels"), said.get("names"), said.get("classes"), *called)
         before = {name: 0 if len(node.shape) != 1 else None for name, node in self.inputs.items()}  # what older files mean
         # The axis of samples of each input, None where it has none: the input is one sample.

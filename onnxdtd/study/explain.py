@@ -86,7 +86,7 @@ def explain(
         raise RequestError("none of the inputs could be explained")
     metadata = presenter.explainer.metadata
     rivals = metadata.get("classes") != 1 and not metadata["contrast"] and metadata["target"] != SCORE
-    return Explained(results, [*summary(results), *remarks(results, rivals)], metadata)
+    return Explained(results, [*summary(results), *remarks(results, rivals, metadata.get("reference"))], metadata)
 
 
 def _presenter(model: Path, request: Request, running: Callable[..., Explainer], say: Say) -> tuple[Presenter, Index | None]:

@@ -137,10 +137,11 @@ def summary(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def remarks(results: Sequence[Result], rivals: bool = True) -> list[str]:
+def remarks(results: Sequence[Result], rivals: bool = True, reference: float | None = None) -> list[str]:
     """What holds for all heatmaps: logits below zero, relevance that did not arrive, one pattern for everybody.
 
-    ``rivals``: is there a class to compare the explained one with, that it has not been compared with yet?
+    ``rivals``: is there a class to compare the explained one with, that it has not been compared with yet? ``reference``: the
+    number that a quantity was compared with.
     """
     known = [r for r in results if r.logit is not None]
     below = sum(1 for r in known if r.logit is not None and r.logit < 0)
@@ -151,8 +152,11 @@ def remarks(results: Sequence[Result], rivals: bool = True) -> list[str]:
     if below:
         found.append(
             f"{below} of {len(known)} explained logits are below zero: their relevance adds up to that negative number, "
-            "so blue is evidence for the low score, not against the class"
-            + ("; --contrast explains the lead over the runner-up" if rivals else "")
+            "so blue is evidence for the low score"
+            + (", not against the class; --contrast explains the lead over the runner-up" if rivals else "")
+            if reference is None
+            else f"{below} of {len(known)} outputs are below {reference:g}: their relevance adds up to a negative number, so "
+            "blue is what makes them low"
         )
     if share > 2 or share < -LOST:
         found.append(

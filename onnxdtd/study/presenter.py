@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from onnxdtd.cells import CLASSES, PLACES, rows
+from onnxdtd.contract import Metadata
 from onnxdtd.data.images import Caption
 from onnxdtd.data.read import Sample
 from onnxdtd.errors import OnnxdtdError, RequestError
@@ -20,6 +21,12 @@ from onnxdtd.study.results import Result
 
 SUM = "Σ c z"  # what is explained where coefficients are fed
 SCORES = {None: "logit", False: "logit", "rest": "lead over the mean of the others"}
+
+
+def called(metadata: Metadata) -> str:
+    """What the explained score is called."""
+    reference = metadata.get("reference")
+    return SCORES.get(metadata["contrast"], "lead over the runner-up") if reference is None else f"output less {reference:g}"
 
 
 class Presenter:
@@ -156,7 +163,7 @@ class Presenter:
             title += f", explained: {result.target_label}"
         subtitle = f"{result.preset}   Σ relevance = {result.relevance_sum:.4g}"
         if result.logit is not None:
-            what = SCORES.get(self.explainer.metadata["contrast"], "lead over the runner-up")
+            what = called(self.explainer.metadata)
             subtitle += f"   {what} = {result.logit:.4g}"
         word = "given" if self.feeding.inner else "not explained"
         given = [f"{name} = {value.item()!s:.60}" for name, value in (others or {}).items() if value.size == 1]

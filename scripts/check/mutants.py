@@ -99,6 +99,14 @@ FAULTS = [
         "compiler/masks::test_a_masked_concat_is_not_gone_through_by_others",
     ),
     Fault(
+        "what is below its reference, by the neuron of what is above",
+        "compiler/score",
+        "score",
+        "request.reference is not None and made.method.conserves",
+        "False",
+        "compiler/reference::test_it_is_the_neuron_with_the_bias_less_the_reference",
+    ),
+    Fault(
         "attention without its scale",
         "graph/bodies",
         "_attention",

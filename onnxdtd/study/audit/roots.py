@@ -161,6 +161,7 @@ class Network:
             output=job.plan.output,
             position=request.position,
             contrast=request.contrast,
+            reference=request.reference,
             allow=request.allow,
             explain=request.explain,
         )
