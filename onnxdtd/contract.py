@@ -72,6 +72,7 @@ class Metadata(TypedDict):
     ids: NotRequired[Mapping[str, int | None]]  # how many rows there are to look up, by input of ids
     values: NotRequired[Mapping[str, str]]  # the outputs with what is explained, by inner tensor
     masks: NotRequired[Mapping[str, Mapping[str, Any]]]  # by tensor the "input", the axes of "channels" and of "samples"
+    laid: NotRequired[Mapping[str, str]]  # the inner tensor whose map is laid over it, by what is explained
     imputed: Sequence[str]  # the inputs that may have NaN
     strings: Mapping[str, Sequence[str]]  # the words that the model knows, by input of strings
     target: str | int | Sequence[int]  # "argmax", "input", "score", the index of a class, or that of an entry of the output

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 from onnxdtd.compiler.bounds import Bounds
 from onnxdtd.compiler.ledger import Bookkeeper
+from onnxdtd.compiler.maps import asked
 from onnxdtd.compiler.masks import masks
 from onnxdtd.compiler.neuron import Start, neurons
 from onnxdtd.compiler.plan import Plan
@@ -84,7 +85,8 @@ def _results(planned: Planned, relevance: dict[str, Tensor]) -> tuple[dict[str, 
         name, known = end.tensor.name, end.explained.name
         if name in relevance:
             x = partial(_seen, e, end.tensor, planned.imputed.get(name))
-            arrived.setdefault(known, []).append(end.home(e, plan.method.finished(e, x, relevance[name])))
+            finished = plan.method.finished(e, x, relevance[name], partial(asked, plan, end.tensor))
+            arrived.setdefault(known, []).append(end.home(e, finished))
     relevance = {**relevance, **{name: e.sum(parts) for name, parts in arrived.items()}}
     names = {t.name: RELEVANCE if len(plan.inputs) == 1 else relevance_of(t.name) for t in plan.inputs}
     names |= {name: relevance_of(name) for name in planned.request.keep if name not in names}

@@ -20,6 +20,7 @@ from onnxdtd.compiler.ends import End, above, groups_of, lookups, reached, rows
 from onnxdtd.compiler.facts import before, reads
 from onnxdtd.compiler.imputed import imputed
 from onnxdtd.compiler.logits import NoScores, bfloat16
+from onnxdtd.compiler.maps import Laid, last_map
 from onnxdtd.compiler.plan import Plan, plan
 from onnxdtd.compiler.prepared import Planned, Prepared
 from onnxdtd.compiler.score import classes, is_binary
@@ -73,7 +74,10 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     looked = {t.name: lookups(nodes, t, depends) for t in inputs}
     groups = groups_of(inputs, looked, {name: t for name, t in graph.tensors().items() if name in depends}, request)
     attempt = lambda group, wanted, bounds: plan(emit, graph, nodes, group, presets, wanted, inputs=fed, bounded=bounds)
-    chosen, request, bounded = _chosen(groups, request, attempt, bfloat16(graph))
+    chosen, given, bounded = _chosen(groups, request, attempt, bfloat16(graph))
+    if chosen.method.at_map and not request.from_:
+        chosen, given, bounded = _chosen([[last_map(chosen, presets[0].name)]], request, attempt, bfloat16(graph))
+    request = given
     _check_inputs(chosen, request)
     request = chosen.raster.asked(request, is_binary(chosen))
     own = said(source.proto, chosen)
@@ -144,7 +148,9 @@ def _left_out(inputs: Sequence[Tensor], nodes: Sequence[Node], chosen: Plan) -> 
     if made and texts and not words:
         yield f"the numbers that the strings of {', '.join(texts)} are turned into are explained: {', '.join(made)}"
     for end in chosen.ends:
-        if end.is_lookup:
+        if isinstance(end, Laid):
+            yield f"the relevance of {end.explained.name!r} is that of {end.tensor.name!r}, the last map, laid over it"
+        elif end.is_lookup:
             yield f"the relevance of {end.explained.name!r} is that of what it looks up, {end.tensor.name!r}"
 
 

@@ -11,6 +11,7 @@ import onnx
 import onnxdtd
 from onnxdtd.compiler.bounds import as_given, domain
 from onnxdtd.compiler.ledger import Bookkeeper
+from onnxdtd.compiler.maps import Laid
 from onnxdtd.compiler.masks import Mask
 from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.raster import Raster
@@ -79,6 +80,9 @@ def metadata(
     values = {t.name: f"{EXPLAINED}/{t.name}" for t in made.inputs if t.producer is not None}
     if values:
         told["values"] = values
+    laid = {end.explained.name: end.tensor.name for end in made.ends if isinstance(end, Laid)}
+    if laid:
+        told["laid"] = laid
     return told | _further(request) | _where(request, made.raster)
 
 

@@ -6,12 +6,12 @@ At linear layers rules decide. At everything else, kind by kind or operator by o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.operators.layer import Active, Layer
+from onnxdtd.operators.layer import Active, Layer, count
 from onnxdtd.operators.pointwise import passes, sloped
 from onnxdtd.operators.products import denominators, gates, product
 from onnxdtd.operators.spread import is_elementwise
@@ -26,10 +26,20 @@ SEEDS = {"logit": RELEVANCE, "1": GRADIENT}  # where the walk starts, which make
 
 @dataclass(frozen=True)
 class Finish:
-    """What is made of what arrives at an input x, in a walk of ``walks``."""
+    """What is made of what arrives at an input x, in a walk of ``walks``; ``of_map``: where x has channels and positions, whose
+    axes it takes as well.
+    """
 
     walks: str
-    of: Callable[[Emit, Callable[[], Tensor], Tensor], Tensor]
+    of: Callable[..., Tensor]
+    of_map: bool = False
+
+
+def class_activation(e: Emit, x: Callable[[], Tensor], g: Tensor, channel: int, positions: Sequence[int]) -> Tensor:
+    """α_c x_c where Σ_c α_c x_c > 0, else 0, with α_c the mean of g over positions: over channels that is relu(Σ_c α_c x_c)."""
+    mean = e("Div", e("ReduceSum", g, [*positions], keepdims=1), count(e, x(), positions, g.dtype))
+    weighted = e("Mul", e.cast(x(), g.dtype), mean)
+    return e("Where", e("Greater", e("ReduceSum", weighted, [channel], keepdims=1), 0.0), weighted, 0.0)
 
 
 FINISHES = {
@@ -37,6 +47,7 @@ FINISHES = {
     "g": Finish(GRADIENT, lambda e, x, g: g),
     "x g": Finish(GRADIENT, lambda e, x, g: e("Mul", e.cast(x(), g.dtype), g)),
     "g g": Finish(GRADIENT, lambda e, x, g: e("Mul", g, g)),
+    "cam": Finish(GRADIENT, class_activation, of_map=True),
 }
 
 
@@ -214,6 +225,11 @@ class Method:
         """The positions of the factors of a node that count as constants."""
         return TREATMENTS[PRODUCT, str(self.at(PRODUCT, node.op))].held(node, active, producer)
 
-    def finished(self, e: Emit, x: Callable[[], Tensor], arrived: Tensor) -> Tensor:
-        """What is made of what has arrived at an input x."""
-        return FINISHES[self.finish].of(e, x, arrived)
+    @property
+    def at_map(self) -> bool:
+        """Is what it explains a tensor with channels and positions?"""
+        return FINISHES[self.finish].of_map
+
+    def finished(self, e: Emit, x: Callable[[], Tensor], arrived: Tensor, axes: Callable[[], tuple[int, list[int]]]) -> Tensor:
+        """What is made of what has arrived at an input x; ``axes`` are those of its channels and of its positions."""
+        return FINISHES[self.finish].of(e, x, arrived, *(axes() if self.at_map else ()))

@@ -329,6 +329,30 @@ FAULTS = [
     Fault(
         "Clip is a Relu whatever its bound", "operators/pointwise", "clips_at_zero", "not low.any()", "True", "method/method"
     ),
+    Fault(
+        "Grad-CAM's weights are sums",
+        "method/method",
+        "class_activation",
+        "count(e, x(), positions, g.dtype)",
+        "1.0",
+        "compiler/maps",
+    ),
+    Fault(
+        "what reaches the scores past the last map is not noticed",
+        "compiler/maps",
+        "last_map",
+        "_depends(plan.steps, end.tensor, plan.logits, without=found)",
+        "False",
+        "compiler/maps",
+    ),
+    Fault(
+        "positions behind a Slice are what they were",
+        "compiler/maps",
+        "_through",
+        "entry.places is not places.still",
+        "True",
+        "compiler/maps",
+    ),
     Fault("slope of what is bounded", "method/method", "slope", "site.is_bound", "False", "method/method"),
     Fault("w² is |w|", "method/terms", "WEIGHTS", "e.mul(w, w)", 'e("Abs", w)', "method/propagate"),
     Fault(

@@ -15,7 +15,7 @@ from pairs import in_turn
 import onnxdtd
 from onnxdtd.method.toml import Library
 
-PRESETS = [name for name in Library().presets if name != "epsilon-gamma-box"]  # which needs bounds
+PRESETS = [name for name in Library().presets if name not in ("epsilon-gamma-box", "grad-cam")]  # need bounds, a map
 SOME = ["dtd", "lrp-epsilon", "lrp-gamma", "lrp-alpha2beta1", "epsilon-plus-flat", "gradient"]
 Weights = dict[str, np.ndarray]
 Nodes = Sequence[onnx.NodeProto]

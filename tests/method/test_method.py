@@ -228,7 +228,7 @@ BAD = [  # file, what the message says, the entry that it names
     ("[method.lrp]\nseed = 'logit'", "there is a method of this name already", "[method.lrp]"),
     ("[method.m]", "seed is one of logit, 1, not None", "[method.m]"),
     ("[method.m]\nseed = 1\nfinish = 'g'", "seed is one of logit, 1, not 1", "[method.m]"),
-    ("[method.m]\nseed = '1'\nfinish = 'R'", "finish of a walk of gradient is one of g, x g, g g, not 'R'", "[method.m]"),
+    ("[method.m]\nseed = '1'\nfinish = 'R'", "finish of a walk of gradient is one of g, x g, g g, cam, not 'R'", "[method.m]"),
     ("[method.m]\nseed = 'logit'", "finish of a walk of relevance is one of R, not ''", "[method.m]"),
     (METHOD + "treatments = 1", "treatments maps kinds or operators to treatments", "[method.m]"),
     (METHOD + "treatments = { pointwise = 'pass' }", "treatments says nothing of product; there are gate, half", "[method.m]"),
