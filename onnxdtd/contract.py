@@ -16,8 +16,10 @@ TARGET = "target"  # the input with the class to explain, int64 [batch], -1 for 
 SCORE = "score"  # the input with the coefficients of a score, of the shape of the scores; and the target that asks for it
 RELEVANCE = "relevance"  # the output with that of the only explained input
 MASK = "mask"  # in front of the name of an inner tensor, the input with what may pass of its relevance, [batch, channels]
+BASELINE = "baseline"  # the input with what is compared with, of the shape of the explained one; its score is ``LOGIT_THERE``
 EXPLAINED = "explained"  # in front of the name of an inner tensor, the output with its value
 LOGIT = "logit"  # the output with the explained score, [batch]; a model may have the name already
+LOGIT_THERE = "logit_at_baseline"  # the output with the same score where it is compared with
 LEDGER = "ledger"  # the output with the balance of every step, float64 [batch, steps, columns]
 
 COLUMNS = {  # of the ledger
@@ -86,6 +88,11 @@ class Metadata(TypedDict):
     derivative: str | None  # what a gradient is made into: g, x g or g²
     by_weights: Sequence[str]  # the first layers that share relevance out whatever the values
     logit: str | None  # what the output ``LOGIT`` is called
+    logit_at_baseline: NotRequired[str]  # what the output ``LOGIT_THERE`` is called, where something is compared with
+    baseline: NotRequired[
+        Any
+    ]  # with what: a word, numbers, or an array by its digest and the constant that has it; or by input
+    baseline_inputs: NotRequired[Mapping[str, str]]  # what the inputs with it are called, by explained input
     relevance: Mapping[str, str]  # the outputs with relevance, by tensor
     allow: Mapping[str, str]  # the waivers
     samples: Mapping[str, int | None]  # the axis of the samples, by input

@@ -21,6 +21,7 @@ from onnxdtd.errors import RequestError, suggestion
 from onnxdtd.labels import Index
 
 CONTRASTS = ("runner-up", "rest")  # what a score can be compared with
+BASELINES = ("zero", "mean", "blur", "input")  # what can be compared with, besides numbers and files
 AT_RUN_TIME = ("input", "optional")  # targets that are an input of the compiled model
 NO_CLASSES = ("argmax", *AT_RUN_TIME, SCORE)  # targets that leave the class to the run time
 INDEX = re.compile(r"[0-9]+(,[0-9]+)+")  # of an entry of an output with several axes
@@ -122,6 +123,19 @@ def _number(value: Any) -> float:
     return number
 
 
+def _baseline(value: Any) -> Any:
+    plain = _plain(value)
+    listed = list(plain.values()) if isinstance(plain, Mapping) else [plain]
+    if not listed or any(entry is None or entry == [] or isinstance(entry, bool) for entry in listed):
+        raise RequestError(f"baseline {value!r}: give {', '.join(BASELINES)}, a number, or a file")
+    return {name: _text(entry) for name, entry in plain.items()} if isinstance(plain, Mapping) else _text(plain)
+
+
+def _text(value: Any) -> Any:
+    """A path as text"""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def _waivers(value: Mapping[str, str]) -> dict[str, str] | None:
     for op, flow in value.items():
         if flow != "pass" or not op:
@@ -179,6 +193,18 @@ class Request:
         'become first), ``mean``, ``std``, ``colours`` (``"rgb"``, ``"bgr"``), ``resize`` (the shorter side, or height and '
         'width), ``crop`` (a side, height and width, or ``"none"``). The first three give the bounds instead of ``low`` and '
         "``high``.",
+    )
+    baseline: Any = offered(
+        None,
+        _or_none(_baseline),
+        Option(
+            "--baseline",
+            "What taylor and others compare the input with. Of one of several: INPUT=B. Default: zero.",
+            "zero|mean|blur|NUMBER|FILE|input",
+        ),
+        'what presets such as ``"taylor"`` compare the input with: ``"zero"`` (of ids: nothing is looked up), ``"mean"`` of '
+        'each channel of each sample, ``"blur"`` of each picture, numbers as for ``low`` (of ids: an id), a file with one '
+        'sample, or ``"input"`` for a required input ``baseline`` of the shape of the explained one; of several also by names.',
     )
     target: int | str | Sequence[int] | None = offered(
         None,

@@ -38,6 +38,7 @@ FULL = Request(
     output="y",
     keep=("h",),
     mask=("h",),
+    baseline={"x": "mean"},
     allow={"Foo": "pass"},
     ledger=True,
     explain=["x"],

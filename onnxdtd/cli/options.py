@@ -93,6 +93,21 @@ def _numbers(option: str, text: str) -> float | list[float]:
     return values[0] if len(values) == 1 else values
 
 
+def _baseline(texts: Sequence[str]) -> Any:
+    """A word, a number, one a channel or a file for all inputs, or ``INPUT=...`` for some."""
+    named = [text.partition("=") for text in texts]
+    if len(texts) == 1 and not named[0][1]:
+        return _said(texts[0])
+    if not all(sign for _, sign, _ in named) or len({name for name, _, _ in named}) < len(named):
+        raise RequestError(f"--baseline {' '.join(texts)}: write one for all inputs, or INPUT=... once for each")
+    return {name: _said(text) for name, _, text in named}
+
+
+def _said(text: str) -> Any:
+    """Numbers, or what is none"""
+    return _numbers("--baseline", text) if re.fullmatch(r"[-+0-9.,eE]+", text) else text
+
+
 def _size(option: str, text: str) -> int | list[int]:
     """A side in pixels, or width by height, as [height, width]."""
     if not re.fullmatch(r"[0-9]+(x[0-9]+)?", text):
@@ -117,6 +132,7 @@ SPELLINGS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "colours": (bool, lambda _: "bgr"),
     "resize": (str | None, partial(_size, "--resize")),
     "crop": (str | None, lambda text: text if text == "none" else _size("--crop", text)),
+    "baseline": (list[str], _baseline),
     "target": (str | None, str),
     "position": (str | None, str),
     "allow": (list[str], _waivers),

@@ -11,12 +11,12 @@ from onnx import TensorProto, helper
 from onnxdtd.compiler.bounds import Bounds
 from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.maps import asked
-from onnxdtd.compiler.masks import masks
+from onnxdtd.compiler.masks import Mask, masks
 from onnxdtd.compiler.neuron import Start, neurons
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.prepared import Addition, Planned
 from onnxdtd.compiler.record import metadata
-from onnxdtd.compiler.score import Score, score
+from onnxdtd.compiler.score import Score, score, weighed
 from onnxdtd.compiler.shortcuts import Shortcut, Situation
 from onnxdtd.compiler.walk import SHORTCUTS, taken, walk
 from onnxdtd.contract import COLUMNS, LEDGER, RELEVANCE, TARGET, relevance_of
@@ -24,6 +24,7 @@ from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph.emit import Emit, wide
 from onnxdtd.graph.slices import declared
 from onnxdtd.graph.tensors import Tensor
+from onnxdtd.method.method import POINTS, Ending
 from onnxdtd.method.terms import Context
 from onnxdtd.operators.layer import is_float
 
@@ -51,25 +52,32 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
     masked = masks(e, plan, start, request.mask)
     steps = taken(plan.steps, start, Situation(start.arrived, [*request.keep, *request.mask], plan.nonnegative), shortcuts)
     with e.within(steps[0].name if steps else TARGET):  # the step next to the inputs
-        relevance = walk(e, steps, start, Context(plan.nonnegative, bounds.of), book, masked)
-        relevance |= _replaced(start, relevance, request.keep)
+        if scored is None or plan.method.point == POINTS[0]:
+            relevance = walk(e, steps, start, Context(plan.nonnegative, bounds.of, plan.there.of), book, masked)
+            relevance |= _replaced(start, relevance, request.keep)
+        else:
+            relevance = _elsewhere(planned, scored, shortcuts, masked)
         names, results = _results(planned, relevance)
         told = metadata(planned, names, scored, book, masked)
         values = told.get("values", {})
         results += [e.named(t, values[t.name], t.shape) for t in plan.inputs if t.name in values]
         if scored is not None:
             results.append(e.named(scored.total, str(told["logit"]), scored.total.shape))
+        if scored is not None and plan.baseline is not None:
+            _, there = weighed(e, plan, scored.coefficients, plan.there.of(plan.logits))
+            results.append(e.named(there, told["logit_at_baseline"], there.shape))
     if book is not None:
         with e.within(LEDGER):
             results.append(e.named(book.output(), LEDGER, [book.batch, len(book.steps), len(COLUMNS)]))
     _check_names(planned, results)
     nodes, constants = map(list, e.live(results, start.seed))
     fed = start.seed if scored is None else scored.given
+    compared = [] if plan.baseline is None else plan.baseline.inputs.values()
     optional = fed is not None and scored is not None and request.target == "optional"
     return Addition(
         nodes,
         constants,
-        inputs=[declared(t) for t in (fed, *(mask.given for mask in masked.values())) if t is not None],
+        inputs=[declared(t) for t in (fed, *(mask.given for mask in masked.values()), *compared) if t is not None],
         outputs=list(map(declared, results)),
         defaults=[helper.make_tensor(fed.name, TensorProto.INT64, [1], [-1])] if fed is not None and optional else [],
         shapes=list(e.declared([*planned.source.proto.graph.node, *nodes])),
@@ -85,12 +93,38 @@ def _results(planned: Planned, relevance: dict[str, Tensor]) -> tuple[dict[str, 
         name, known = end.tensor.name, end.explained.name
         if name in relevance:
             x = partial(_seen, e, end.tensor, planned.imputed.get(name))
-            finished = plan.method.finished(e, x, relevance[name], partial(asked, plan, end.tensor))
+            finished = plan.method.finished(
+                e, Ending(x, partial(plan.there.of, end.tensor), partial(asked, plan, end.tensor)), relevance[name]
+            )
             arrived.setdefault(known, []).append(end.home(e, finished))
     relevance = {**relevance, **{name: e.sum(parts) for name, parts in arrived.items()}}
     names = {t.name: RELEVANCE if len(plan.inputs) == 1 else relevance_of(t.name) for t in plan.inputs}
     names |= {name: relevance_of(name) for name in planned.request.keep if name not in names}
     return names, [_relevance(planned, name, result, relevance) for name, result in names.items()]
+
+
+def _elsewhere(planned: Planned, scored: Score, shortcuts: Sequence[Shortcut], masked: Mapping[str, Mask]) -> dict[str, Tensor]:
+    """The gradient where the input is the baseline, by what it is the gradient of; the class is that chosen at the input."""
+    e, plan, keep = planned.emit, planned.plan, planned.request.keep
+    where, c = plan.there.of, scored.coefficients
+    course = plan.elsewhere(where)
+    start = Start(c, {course.logits.name: c})
+    wanted = {t.name: where(t).name for t in (*(end.tensor for end in plan.ends), *map(partial(_tensor, planned), keep))}
+    passed = {where(mask.tensor).name: mask for mask in masked.values()}
+    kept = [*(wanted[name] for name in keep), *passed]
+    steps = taken(course.steps, start, Situation(start.arrived, kept, course.nonnegative), shortcuts)
+    found = walk(e, steps, start, Context(course.nonnegative, _unbounded, where), masks=passed)
+    return {name: found[there] for name, there in wanted.items() if there in found}
+
+
+def _unbounded(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    raise AssertionError("a gradient knows no bounds")
+
+
+def _tensor(planned: Planned, name: str) -> Tensor:
+    """A tensor of the predictor, or of what is made of it."""
+    made = (t for node in planned.plan.producer.values() for t in node.outputs if t.name == name)
+    return planned.graph.tensors().get(name) or next(made)
 
 
 def _injected(e: Emit, plan: Plan, name: str) -> Start:
@@ -130,8 +164,7 @@ def _seen(e: Emit, x: Tensor, missing: np.ndarray | None) -> Tensor:
 
 def _relevance(planned: Planned, name: str, result: str, relevance: dict[str, Tensor]) -> Tensor:
     """The relevance of a tensor as the output ``result``."""
-    e, tensors = planned.emit, planned.graph.tensors()
-    tensor = tensors.get(name) or next(t for node in planned.plan.producer.values() for t in node.outputs if t.name == name)
+    e, tensor = planned.emit, _tensor(planned, name)
     if name not in relevance:  # the rules give this branch no share
         relevance[name] = e.full(0.0, e.shape(tensor), wide(tensor.dtype))
     dtype = tensor.dtype if is_float(tensor.dtype) else relevance[name].dtype

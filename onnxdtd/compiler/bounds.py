@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxdtd.compiler.plan import Plan
 from onnxdtd.data.channels import ends, spread
 from onnxdtd.data.forms import PICTURE, Form
 from onnxdtd.data.preprocessing import byte_ends, checked
@@ -21,6 +20,9 @@ from onnxdtd.operators.places import channel_axis, slid_axes
 from onnxdtd.operators.spread import is_elementwise
 from onnxdtd.operators.table import AS_THEY_ARE, MOVE, of
 from onnxdtd.request import Request
+
+if TYPE_CHECKING:
+    from onnxdtd.compiler.plan import Plan
 
 ENDS = ("low", "high")
 
@@ -116,22 +118,11 @@ class Bounds:
         known = {**dict.fromkeys((end.tensor.name for end in plan.ends if end.is_one_hot), (0.0, 1.0)), **given}
         for tensor in (end.tensor for end in plan.ends):
             if tensor.name in known:
-                low, high = (self._fitted(bound, tensor, end) for bound, end in zip(known[tensor.name], ENDS, strict=True))
+                axis, several = plan.samples.axes.get(tensor.name), len(plan.inputs) > 1
+                low, high = (fitted(*pair, axis, several) for pair in zip(known[tensor.name], [tensor] * 2, ENDS, strict=True))
                 if not np.all(low < high):
                     raise RequestError("low {} must be below high {} everywhere".format(*known[tensor.name]))
                 self._known[tensor.name] = e.constant(low), e.constant(high)
-
-    def _fitted(self, bound: Any, tensor: Tensor, end: str) -> np.ndarray:
-        """A bound as an array that broadcasts against the input; a list has one number a channel."""
-        array = _finite(bound, tensor, end)
-        if tensor.shape is not None:
-            where = f"{end} of the input {tensor.name!r} {tensor.shape}"
-            try:
-                array = spread(array, tensor.shape, channel_axis(tensor), where, self._plan.samples.axes.get(tensor.name))
-            except RequestError as error:
-                one = f"; --{end} INPUT=... is that of one input" if len(self._plan.inputs) > 1 else ""
-                raise RequestError(f"{error}{one}") from None
-        return (array.reshape(()) if array.size == 1 else array).astype(tensor.dtype)
 
     def of(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """Lower and upper bound of a tensor that is an input up to a one-to-one transformation."""
@@ -167,6 +158,19 @@ class Bounds:
         """A bound as what a node reads; of one that computes entry by entry it may stay smaller than its tensor."""
         bound, small = self._known[tensor.name][side], is_elementwise(of(node)) and of(node).kind != MOVE
         return bound if small else self._emit("Expand", bound, self._emit.shape(tensor))
+
+
+def fitted(bound: Any, tensor: Tensor, end: str, samples: int | None, several: bool = False) -> np.ndarray:
+    """Numbers as an array that broadcasts against an input, one of ``several``; a list has one number a channel."""
+    array = _finite(bound, tensor, end)
+    if tensor.shape is not None:
+        where = f"{end} of the input {tensor.name!r} {tensor.shape}"
+        try:
+            array = spread(array, tensor.shape, channel_axis(tensor), where, samples)
+        except RequestError as error:
+            one = f"; --{end} INPUT=... is that of one input" if several else ""
+            raise RequestError(f"{error}{one}") from None
+    return (array.reshape(()) if array.size == 1 else array).astype(tensor.dtype)
 
 
 def _finite(bound: Any, tensor: Tensor, name: str) -> np.ndarray:

@@ -14,6 +14,7 @@ from onnxdtd import contract
 from onnxdtd.cells import named
 from onnxdtd.compiler.addition import addition
 from onnxdtd.compiler.advice import advised
+from onnxdtd.compiler.baseline import Baseline
 from onnxdtd.compiler.bounds import by_input, form_of, with_bytes, with_preprocessing
 from onnxdtd.compiler.classlabels import said
 from onnxdtd.compiler.ends import End, above, groups_of, lookups, reached, rows
@@ -73,7 +74,17 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     depends = reached(nodes, inputs)
     looked = {t.name: lookups(nodes, t, depends) for t in inputs}
     groups = groups_of(inputs, looked, {name: t for name, t in graph.tensors().items() if name in depends}, request)
-    attempt = lambda group, wanted, bounds: plan(emit, graph, nodes, group, presets, wanted, inputs=fed, bounded=bounds)
+    attempt = lambda group, wanted, bounds: plan(
+        emit,
+        graph,
+        nodes,
+        group,
+        presets,
+        wanted,
+        inputs=fed,
+        bounded=bounds,
+        compared=lambda ends, samples: Baseline(emit, ends, samples.axes, wanted),
+    )
     chosen, given, bounded = _chosen(groups, request, attempt, bfloat16(graph))
     if chosen.method.at_map and not request.from_:
         chosen, given, bounded = _chosen([[last_map(chosen, presets[0].name)]], request, attempt, bfloat16(graph))
@@ -88,6 +99,8 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
         chosen.notes.extend(filter(None, [labels.understood(request.target)]))
         request = replace(request, target=labels.index(request.target))
     chosen.notes.extend(_left_out(inputs, nodes, chosen))
+    if request.baseline is not None and chosen.baseline is None:
+        chosen.notes.append(f"--baseline: the preset {chosen.preset} compares with no other input")
     request = replace(request, preset=request.preset or chosen.preset)
     missing = imputed(graph.nodes, [t for t in chosen.inputs if t.name in fed])
     return Planned(source, changes, graph, emit, chosen, bounded, request, own, labels, missing, rows(looked))

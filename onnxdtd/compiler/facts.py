@@ -35,6 +35,11 @@ class Facts:
         if all(t.name in self.bounded for t in sources):
             self.bounded |= names
 
+    def renamed(self, names: Mapping[str, str]) -> Facts:
+        """What holds for the same tensors by other names."""
+        mine = (self.active, self.nonnegative, self.raw, self.bounded)
+        return Facts(*({names[name] for name in held if name in names} for held in mine))
+
     def is_nonnegative(self, tensor: Tensor) -> bool:
         """Is it provably ≥ 0?"""
         if tensor.name in self.nonnegative:

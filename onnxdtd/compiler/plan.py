@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from onnxdtd.compiler.baseline import Baseline
 from onnxdtd.compiler.ends import End, above
-from onnxdtd.compiler.facts import before, carriers, facts_of
+from onnxdtd.compiler.facts import Facts, before, carriers, facts_of
 from onnxdtd.compiler.logits import NoScores, origin
+from onnxdtd.compiler.points import Point
 from onnxdtd.compiler.raster import Raster
 from onnxdtd.compiler.reference import less
 from onnxdtd.compiler.samples import Samples
 from onnxdtd.compiler.steps import Step, Stepper
+from onnxdtd.contract import BASELINE
 from onnxdtd.errors import ModelError, RequestError, suggestion
-from onnxdtd.graph.emit import Emit, dims
+from onnxdtd.graph.emit import Emit, dims, label
 from onnxdtd.graph.tensors import Graph, Node, Tensor
 from onnxdtd.method.method import Method
 from onnxdtd.method.preset import Preset
@@ -23,6 +26,15 @@ from onnxdtd.operators.written import in_one_form
 from onnxdtd.request import Request
 
 ONE_SAMPLE = "export the model with a batch of one sample in front, and its scores declared as [1, classes]"  # a way out
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is walked: the steps, the logits that it starts from, and which of the tensors on the way are never negative."""
+
+    steps: list[Step]
+    logits: Tensor
+    nonnegative: Callable[[Tensor], bool]
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,9 @@ class Plan:
     offered: Sequence[tuple[str, Raster]]  # the outputs that can be explained, and what lies along their axes
     preset: str
     by_weights: list[str]  # first layers that share relevance out by their weights alone
+    baseline: Baseline | None
+    there: Point  # the predictor at the baseline
+    elsewhere: Callable[[Callable[[Tensor], Tensor]], Course]  # what is walked where tensors are others
 
 
 def plan(
@@ -59,13 +74,15 @@ def plan(
     *,
     inputs: Collection[str],
     bounded: Collection[str],
+    compared: Callable[[Sequence[End], Samples], Baseline],
 ) -> Plan:
     """Plan the explanation of an output in terms of the ``ends`` of the walk; all else that goes in counts as constant.
 
     Of several ``presets``, all of them by one method, the first is taken that does not share relevance out by weights alone, or
     the last. Of ``request`` it heeds what is explained, ``keep``, ``mask`` and ``allow``. ``nodes`` are those of the graph as
-    views, ``inputs`` all that a caller feeds, ``bounded`` what is explained with bounds that are known. Raises ``Unsupported``
-    with every problem, ``ModelError`` where there is nothing to explain, ``RequestError`` for an unknown name.
+    views, ``inputs`` all that a caller feeds, ``bounded`` what is explained with bounds that are known, ``compared`` gives what
+    it is compared with. Raises ``Unsupported`` with every problem, ``ModelError`` where there is nothing to explain,
+    ``RequestError`` for an unknown name.
     """
     allow = request.allow or {}
     fed = [t for t in graph.inputs if t.name in inputs]
@@ -100,17 +117,31 @@ def plan(
     ends = [end for end in ends if end.tensor.name in carrying]
     if not ends:
         raise NoScores(f"the output {start.output!r} does not depend on what is to be explained")
-    _check_named("--mask", request.mask, carrying)
     _check_named("--keep", request.keep, carrying)
+    _check_named("--mask", request.mask, carrying)
     facts.raw |= {end.tensor.name for end in ends}
     facts.bounded |= {end.tensor.name for end in ends if end.is_one_hot or end.explained.name in bounded}
     named = {*request.keep, *request.mask}
     pinned = {logits.name, *(t.name for t in graph.outputs)} - {t.name for node in added for t in node.inputs} | named
-    steps = Stepper(e, facts, producer, allow, method, carrying).steps(nodes, pinned)
+    baseline = compared(ends, start.samples) if any(preset.compares for preset in presets) else None
+    point = Point(e, BASELINE, lambda: {} if baseline is None else baseline.tensors())
+    known = Facts(*map(set, (facts.active, facts.nonnegative, facts.raw, facts.bounded)))
+    steps = Stepper(e, facts, producer, allow, method, carrying, point.of).steps(nodes, pinned)
     if start.samples.doubt is not None:
         raise ModelError(f"{start.samples.doubt}; {ONE_SAMPLE}")
     preset, steps, notes = _with_rules(steps, presets)
     notes += _unrectified(preset, steps)
+
+    def elsewhere(where: Callable[[Tensor], Tensor]) -> Course:
+        """The same steps over copies of the nodes."""
+        own = [node for node in nodes if any(facts.is_active(t) for t in node.outputs)]
+        held = {t.name: t for node in own for t in (*node.inputs, *node.outputs) if facts.is_active(t)}
+        names = {name: where(t).name for name, t in held.items()}
+        copies = [_moved(node, where, names) for node in own]
+        givers, there = {t.name: node for node in copies for t in node.outputs}, known.renamed(names)
+        stepper = Stepper(e, there, givers, allow, method, {names[name] for name in carrying}, point.of)
+        return Course(_ruled(stepper.steps(copies, set()), preset), where(logits), there.is_nonnegative)
+
     return Plan(
         list({end.explained.name: end.explained for end in ends}.values()),
         ends,
@@ -128,7 +159,16 @@ def plan(
         [(each.output, each.raster) for each in start.offered],
         preset.name,
         by_weights(steps),
+        baseline,
+        point,
+        elsewhere,
     )
+
+
+def _moved(node: Node, where: Callable[[Tensor], Tensor], names: Collection[str]) -> Node:
+    """A node over the tensors that its own are elsewhere; ``names`` are those that it gives."""
+    outputs = [where(t) if t.name in names else t for t in node.outputs]
+    return replace(node, name=label(node), inputs=list(map(where, node.inputs)), outputs=outputs)
 
 
 def _check_named(option: str, names: Sequence[str], carriers: set[str]) -> None:

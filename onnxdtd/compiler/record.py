@@ -16,7 +16,7 @@ from onnxdtd.compiler.masks import Mask
 from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.raster import Raster
 from onnxdtd.compiler.score import Score, classes
-from onnxdtd.contract import COLUMNS, EXPLAINED, LOGIT, PARTS, Metadata
+from onnxdtd.contract import COLUMNS, EXPLAINED, LOGIT, LOGIT_THERE, PARTS, Metadata
 from onnxdtd.data.preprocessing import gives_bounds
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import label
@@ -24,7 +24,7 @@ from onnxdtd.graph.vocabulary import vocabulary
 from onnxdtd.operators.places import channel_axis, slid_axes
 from onnxdtd.request import Request
 
-ELSEWHERE = ("low", "high", "keep", "labels")  # fields of a request that entries of other names tell
+ELSEWHERE = ("low", "high", "keep", "labels", "baseline")  # fields of a request that entries of other names tell
 
 
 def metadata(
@@ -77,6 +77,14 @@ def metadata(
         told["masks"] = {
             name: {"input": mask.given.name, "channels": mask.channels, "samples": mask.samples} for name, mask in masks.items()
         }
+    if made.baseline is not None:
+        told["baseline"] = made.baseline.said
+        if made.baseline.inputs:
+            fed |= {t.name: made.samples.axes[name] for name, t in made.baseline.inputs.items()}
+            told["samples"] = {**fed, **({} if scored is None else scored.batched)}
+            told["baseline_inputs"] = {name: t.name for name, t in made.baseline.inputs.items()}
+        if scored is not None:
+            told["logit_at_baseline"] = planned.emit.unique(LOGIT_THERE)
     values = {t.name: f"{EXPLAINED}/{t.name}" for t in made.inputs if t.producer is not None}
     if values:
         told["values"] = values

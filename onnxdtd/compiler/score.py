@@ -146,11 +146,18 @@ def _given(e: Emit, made: Plan, logits: Tensor) -> Score:
     given = Tensor(e.unique(SCORE), dtype=logits.dtype, shape=shown.shape)
     c = given if order == sorted(order) else e("Transpose", given, perm=order)
     c = c if shown is made.logits else e("Reshape", c, e.shape(made.logits))
-    # What is left out must not count even where it is infinite, as logits are that a mask rules out.
-    value = e("Where", e.equal(c, 0.0), e.constant(np.asarray(0.0, c.dtype)), e("Mul", c, logits))
-    rows = e("Unsqueeze", value, [1]) if is_column(made) else made.samples.rows(e, value, made.logits)
-    total = e("ReduceSum", rows, [1], keepdims=0, shape=[made.samples.size])
+    value, total = weighed(e, made, c, logits)
     return Score(value, c, False, total, given, {given.name: made.raster.batched})
+
+
+def weighed(e: Emit, made: Plan, c: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """c z and Σ c z, [batch], of logits z, or of others that are laid out like them.
+
+    What is left out must not count even where it is infinite, as logits are that a mask rules out.
+    """
+    value = e("Where", e.equal(c, 0.0), e.constant(np.asarray(0.0, c.dtype)), e("Mul", c, e.cast(logits, c.dtype)))
+    rows = e("Unsqueeze", value, [1]) if is_column(made) else made.samples.rows(e, value, made.logits)
+    return value, e("ReduceSum", rows, [1], keepdims=0, shape=[made.samples.size])
 
 
 def _at(e: Emit, view: _View, *values: Tensor) -> tuple[Tensor, ...]:

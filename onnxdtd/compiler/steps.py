@@ -6,7 +6,7 @@ problems are reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -85,8 +85,9 @@ class Stepper:
         allow: Mapping[str, str],
         method: Method,
         carriers: set[str],
+        at: Callable[[Tensor], Tensor],
     ):
-        self.e, self.facts, self.producer, self.method, self.carriers = e, facts, producer, method, carriers
+        self.e, self.facts, self.producer, self.method, self.carriers, self.at = e, facts, producer, method, carriers, at
         self.idle = dict(allow)  # what nothing has needed yet
         self.allow = allow
 
@@ -131,7 +132,7 @@ class Stepper:
         if node.domain not in (None, "", "ai.onnx"):
             fused = "; ONNX Runtime writes it where it optimises a model: give the one from before"
             raise NotLinear("there is no rule for operators of this domain" + fused * (node.domain == "com.microsoft"))
-        operator, site = of(node), Site(self.e, node, active, self.producer)
+        operator, site = of(node), Site(self.e, node, active, self.producer, self.at)
         if operator.linear is not None and len(factors(node, active)) < 2:
             return self.ruled(site, operator.linear(self.e, node, active))
         if operator.flow is not None and operator.kind == MOVE:

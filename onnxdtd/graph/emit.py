@@ -76,6 +76,8 @@ class Emit:
         self._taken = {*taken, *graph.tensors(), *(node.name for node in graph.nodes)}
         self._numbered: dict[str, int] = {}  # how far the names with a number behind them are taken
         self._cache: dict[Any, list[Tensor]] = {}
+        self.givers: dict[str, Node] = {}  # of what was built, by name
+        self.copies: dict[tuple[str, str], Tensor] = {}  # what else a tensor is, by what copies it and by its name
         self._shapes: dict[str, tuple[Any, list[int | str | None]]] = {}
         self._outputs = {t.name for t in graph.outputs}
         self._misjudged = {name: _ends(t, axes) for name, t in graph.tensors().items() if (axes := graph.misjudged.get(name))}
@@ -103,6 +105,17 @@ class Emit:
             key = _key(op, tensors, attrs, len(dtypes))
         if key not in self._cache:
             self._cache[key] = self._append(op, tensors, attrs, dtypes)
+        return self._cache[key]
+
+    def again(self, node: Node, inputs: Sequence[Tensor], shapes: Sequence[Shape | None]) -> list[Tensor]:
+        """What a node of the predictor gives for other inputs, of ``shapes``, in the types that it computes in."""
+        domain = "" if node.domain in ("", "ai.onnx", None) else node.domain
+        key = _key(f"{domain}.{node.op}" if domain else node.op, inputs, node.attrs, len(node.outputs))
+        if key not in self._cache:
+            made = self._append(node.op, list(inputs), node.attrs, [t.dtype for t in node.outputs], domain)
+            for tensor, own, shape in zip(made, node.outputs, shapes, strict=True):
+                tensor.name, tensor.shape = "" if own.left_out else tensor.name, shape
+            self._cache[key] = made
         return self._cache[key]
 
     def cut(self, tensor: Tensor, sizes: Mapping[int, int]) -> Tensor:
@@ -134,22 +147,25 @@ class Emit:
     def forgetting(self) -> Iterator[None]:
         """Whatever is built inside is forgotten behind it, and may be built again, under the same names."""
         nodes, constants, taken = len(self.nodes), dict(self.constants), set(self._taken)
-        cache, shapes, numbered = dict(self._cache), dict(self._shapes), dict(self._numbered)
+        cache, shapes, numbered, copies = dict(self._cache), dict(self._shapes), dict(self._numbered), dict(self.copies)
         try:
             yield
         finally:
             del self.nodes[nodes:]
             self.constants, self._taken, self._cache, self._shapes = constants, taken, cache, shapes
-            self._numbered = numbered
+            self._numbered, self.copies = numbered, copies
 
-    def _append(self, op: str, inputs: list[Tensor], attrs: dict[str, Any], dtypes: Sequence[Any]) -> list[Tensor]:
+    def _append(
+        self, op: str, inputs: list[Tensor], attrs: dict[str, Any], dtypes: Sequence[Any], domain: str = ""
+    ) -> list[Tensor]:
         name = self.unique(f"dtd/{self.scope}/{op}")
         usual = RESULT_TYPES.get(op, inputs[1 if op == "Where" else 0].dtype)
         if op == "Cast":
             usual = helper.tensor_dtype_to_np_dtype(attrs["to"])
         names = [f"{name}:{i}" if i else name for i in range(len(dtypes))]
         results = [Tensor(own, usual if dtype is None else dtype) for own, dtype in zip(names, dtypes, strict=True)]
-        self.nodes.append(Node(op, name, inputs, results, attrs))
+        self.nodes.append(Node(op, name, inputs, results, attrs, domain))
+        self.givers.update(dict.fromkeys([t.name for t in results], self.nodes[-1]))
         return results
 
     def named(self, tensor: Tensor, name: str, shape: Shape | None) -> Tensor:
@@ -359,7 +375,7 @@ class Emit:
         wanted, needed = {t.name for t in outputs}, []
         for node in reversed(self.nodes):
             if any(t.name in wanted for t in node.outputs):
-                wanted.update(t.name for t in node.inputs)
+                wanted.update(t.name for t in node.inputs if not t.left_out)
                 needed.append(node)
         behind = set() if seed is None else {seed.name}
         early: list[Node] = []

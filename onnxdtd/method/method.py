@@ -6,8 +6,9 @@ At linear layers rules decide. At everything else, kind by kind or operator by o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Node, Tensor
@@ -21,44 +22,66 @@ RELEVANCE, GRADIENT = "relevance", "gradient"  # what is walked
 PREPROCESSING = "preprocessing"  # a layer that scales or shifts the inputs before anything has mixed their entries
 KINDS = (POINTWISE, PRODUCT, NORM, ROUTE, PREPROCESSING)  # what a method has a treatment for
 
+POINTS = ("x", "baseline")  # where the walk goes: at the input, or at the one that it is compared with
+
 SEEDS = {"logit": RELEVANCE, "1": GRADIENT}  # where the walk starts, which makes it one of relevance or of a gradient
+
+Once = Callable[[], Tensor]  # a tensor that is not built unless it is asked for
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a walk ends at: a tensor x, what it is at the other input, the axes of its channels and positions."""
+
+    x: Once
+    other: Once
+    axes: Callable[[], tuple[int, list[int]]]
 
 
 @dataclass(frozen=True)
 class Finish:
-    """What is made of what arrives at an input x, in a walk of ``walks``; ``of_map``: where x has channels and positions, whose
-    axes it takes as well.
+    """What is made of what arrives at an end, in a walk of ``walks``; ``compares`` it with another input; ``of_map``: where x
+    has channels and positions.
     """
 
     walks: str
-    of: Callable[..., Tensor]
+    of: Callable[[Emit, Ending, Tensor], Tensor]
+    compares: bool = False
     of_map: bool = False
 
 
-def class_activation(e: Emit, x: Callable[[], Tensor], g: Tensor, channel: int, positions: Sequence[int]) -> Tensor:
+def class_activation(e: Emit, end: Ending, g: Tensor) -> Tensor:
     """α_c x_c where Σ_c α_c x_c > 0, else 0, with α_c the mean of g over positions: over channels that is relu(Σ_c α_c x_c)."""
-    mean = e("Div", e("ReduceSum", g, [*positions], keepdims=1), count(e, x(), positions, g.dtype))
-    weighted = e("Mul", e.cast(x(), g.dtype), mean)
+    x, (channel, positions) = end.x(), end.axes()
+    mean = e("Div", e("ReduceSum", g, [*positions], keepdims=1), count(e, x, positions, g.dtype))
+    weighted = e("Mul", e.cast(x, g.dtype), mean)
     return e("Where", e("Greater", e("ReduceSum", weighted, [channel], keepdims=1), 0.0), weighted, 0.0)
 
 
+def difference(e: Emit, end: Ending, dtype: Any) -> Tensor:
+    """x − x̃"""
+    return e("Sub", e.cast(end.x(), dtype), e.cast(end.other(), dtype))
+
+
 FINISHES = {
-    "R": Finish(RELEVANCE, lambda e, x, r: r),
-    "g": Finish(GRADIENT, lambda e, x, g: g),
-    "x g": Finish(GRADIENT, lambda e, x, g: e("Mul", e.cast(x(), g.dtype), g)),
-    "g g": Finish(GRADIENT, lambda e, x, g: e("Mul", g, g)),
+    "R": Finish(RELEVANCE, lambda e, end, r: r),
+    "g": Finish(GRADIENT, lambda e, end, g: g),
+    "x g": Finish(GRADIENT, lambda e, end, g: e("Mul", e.cast(end.x(), g.dtype), g)),
+    "dx g": Finish(GRADIENT, lambda e, end, g: e("Mul", difference(e, end, g.dtype), g), compares=True),
+    "g g": Finish(GRADIENT, lambda e, end, g: e("Mul", g, g)),
     "cam": Finish(GRADIENT, class_activation, of_map=True),
 }
 
 
 @dataclass(frozen=True)
 class Site:
-    """A node that a treatment is asked for, and what is known around it."""
+    """A node that a treatment is asked for, and what is known around it; ``at`` gives a tensor at the input compared with."""
 
     e: Emit
     node: Node
     active: Active
     producer: Mapping[str, Node]
+    at: Callable[[Tensor], Tensor]
 
     @property
     def operator(self) -> Operator:
@@ -133,7 +156,8 @@ def nothing(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int
 class Treatment:
     """How what is walked gets through operators of a kind: as by a layer, by a rule then, or by a flow. None where nothing
     is known of the operator for it. ``needs`` names the fact of ``Operator`` that it takes, ``held`` the factors that it holds.
-    ``others``: the treatment of functions that do not rectify, for one that is of those that do.
+    ``others``: the treatment of functions that do not rectify, for one that is of those that do. ``compares``: with what the
+    node gives for another input.
     """
 
     walks: tuple[str, ...]
@@ -141,6 +165,7 @@ class Treatment:
     needs: str
     held: Callable[[Node, Active, Mapping[str, Node]], set[int]] = nothing
     others: str | None = None
+    compares: bool = False
 
 
 BOTH = (RELEVANCE, GRADIENT)
@@ -164,7 +189,7 @@ TREATMENTS = {
 
 @dataclass(frozen=True)
 class Method:
-    """``treatments`` are names of rows by kind, and by operator where that differs."""
+    """``treatments`` are names of rows by kind, and by operator where that differs; ``point`` is one of ``POINTS``."""
 
     name: str
     seed: str
@@ -172,6 +197,14 @@ class Method:
     treatments: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
     source: str = ""
+    point: str = POINTS[0]
+
+    @property
+    def compares(self) -> bool:
+        """Does it need another input to compare with?"""
+        kinds = {key: str(OPERATORS[key].kind) if key in OPERATORS else key for key in self.treatments}
+        named = any(TREATMENTS[kinds[key], name].compares for key, name in self.treatments.items())
+        return self.point != POINTS[0] or FINISHES[self.finish].compares or named
 
     @property
     def walks(self) -> str:
@@ -230,6 +263,6 @@ class Method:
         """Is what it explains a tensor with channels and positions?"""
         return FINISHES[self.finish].of_map
 
-    def finished(self, e: Emit, x: Callable[[], Tensor], arrived: Tensor, axes: Callable[[], tuple[int, list[int]]]) -> Tensor:
-        """What is made of what has arrived at an input x; ``axes`` are those of its channels and of its positions."""
-        return FINISHES[self.finish].of(e, x, arrived, *(axes() if self.at_map else ()))
+    def finished(self, e: Emit, end: Ending, arrived: Tensor) -> Tensor:
+        """What is made of what has arrived at an end."""
+        return FINISHES[self.finish].of(e, end, arrived)

@@ -66,6 +66,11 @@ class Preset:
     title: str = ""
     source: str = ""
 
+    @property
+    def compares(self) -> bool:
+        """Does it need another input to compare with?"""
+        return self.method.compares
+
     def rule(self, layer: LayerFacts) -> Rule:
         """The rule for a layer. Raises ``RuleError`` where no selector matches."""
         for selector in self.selectors:

@@ -18,10 +18,13 @@ from onnxdtd.operators.layer import Slot
 
 @dataclass(frozen=True)
 class Context:
-    """What is known about the tensors of the model: which are ≥ 0, and the bounds of those before the first layer."""
+    """What is known about the tensors of the model: which are ≥ 0, the bounds of those before the first layer, and what they
+    are ``at`` the input that is compared with.
+    """
 
     nonnegative: Callable[[Tensor], bool]
     bounds: Callable[[Tensor], tuple[Tensor, Tensor]]
+    at: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxdtd import bounded
 from onnxdtd.errors import RuleError
-from onnxdtd.method.method import FINISHES, KINDS, SEEDS, TREATMENTS, Method
+from onnxdtd.method.method import FINISHES, KINDS, POINTS, SEEDS, TREATMENTS, Method
 from onnxdtd.method.preset import Preset, Selector
 from onnxdtd.method.rule import Branch, Rule, Term
 from onnxdtd.method.terms import BIASES, CONDITIONS, INPUTS, WEIGHTS
@@ -117,7 +117,7 @@ class Library:
     def _preset(self, name: str, table: Mapping[str, Any], where: str) -> Preset:
         if "derivative" in table:
             raise RuleError(f'{where}: instead of derivative write method = "gradient" and finish = "{table["derivative"]}"')
-        _only(table, {"title", "source", "layers", "method", "finish", "treatments"}, where)
+        _only(table, {"title", "source", "layers", "method", "finish", "point", "treatments"}, where)
         for key in ("title", "source"):
             _text(table, key, where)
         named = table.get("method", DEFAULT_METHOD)
@@ -189,16 +189,20 @@ def _method(name: str, table: Mapping[str, Any], where: str) -> Method:
 
 
 def _overridden(method: Method, table: Mapping[str, Any], where: str) -> Method:
-    """A method with the finish and the treatments that a table gives."""
+    """A method with the finish, the point and the treatments that a table gives."""
     finish, treatments = table.get("finish", method.finish), table.get("treatments", {})
     fitting = [name for name, made in FINISHES.items() if made.walks == method.walks]
     if finish not in fitting:
         raise RuleError(f"{where}: finish of a walk of {method.walks} is one of {', '.join(fitting)}, not {finish!r}")
+    point = table.get("point", method.point)
+    if point not in POINTS or (point != POINTS[0] and method.conserves):
+        choice = "x where relevance is walked" if method.conserves else f"one of {', '.join(POINTS)}"
+        raise RuleError(f"{where}: point is {choice}, not {point!r}")
     if not isinstance(treatments, dict):
         raise RuleError(f"{where}: treatments maps kinds or operators to treatments")
     for key, name in treatments.items():
         _check_treatment(method, key, name, f"{where}, treatments")
-    return replace(method, finish=finish, treatments={**method.treatments, **treatments})
+    return replace(method, finish=finish, point=point, treatments={**method.treatments, **treatments})
 
 
 def _check_treatment(method: Method, key: str, name: Any, where: str) -> None:

@@ -62,7 +62,8 @@ class Ledger:
 class Explanation:
     """What one run gives: the predictor's outputs by name, the relevance by input or inner tensor that is explained, the
     relevance of tensors kept; the ledger where the model was compiled with one; ``logit``, [batch], the explained score (files
-    of version 0.1 have none); the ``values`` of inner tensors that are explained.
+    of version 0.1 have none); the ``values`` of inner tensors that are explained; ``at_baseline``, [batch], the same score of
+    the input that the preset compares with.
     """
 
     outputs: dict[str, np.ndarray]
@@ -71,6 +72,7 @@ class Explanation:
     ledger: Ledger | None = None
     logit: np.ndarray | None = None
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    at_baseline: np.ndarray | None = None
 
 
 class Explainer:
@@ -166,9 +168,9 @@ class Explainer:
             table = values.pop(LEDGER)
             columns = {name: table[..., i] for i, name in enumerate(entry["columns"])}
             ledger = Ledger(list(entry["steps"]), dict.fromkeys(KEPT, np.zeros(table.shape[:-1])) | columns)  # older have fewer
-        logit = values.pop(self.metadata.get("logit"), None)
+        logit, there = (values.pop(self.metadata.get(name), None) for name in ("logit", "logit_at_baseline"))
         outputs = {name: value for name, value in values.items() if name not in found.values()}
-        return Explanation(outputs, relevance, kept, ledger, logit, shown)
+        return Explanation(outputs, relevance, kept, ledger, logit, shown, there)
 
     def fed(
         self,
@@ -222,7 +224,8 @@ class Explainer:
 
     def own(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the predictor alone takes of what is fed."""
-        return {name: value for name, value in feeds.items() if name != self.weights}
+        added = {self.weights, *self.metadata.get("baseline_inputs", {}).values()}
+        return {name: value for name, value in feeds.items() if name not in added}
 
     def _fitted(self, given: Any, name: str) -> np.ndarray:
         node = self.inputs[name]

@@ -91,14 +91,6 @@ FAULTS = [
         "compiler/masks::test_samples_behind_the_channels",
     ),
     Fault(
-        "the heatmap of a channel has what bypasses it",
-        "study/concepts",
-        "Concepts.__call__",
-        "heatmap - around",
-        "heatmap",
-        "study/concepts::test_channels_and_heatmaps_by_hand",
-    ),
-    Fault(
         "a Concat that is masked is gone through by others",
         "compiler/addition",
         "_addition",
@@ -341,7 +333,7 @@ FAULTS = [
         "Grad-CAM's weights are sums",
         "method/method",
         "class_activation",
-        "count(e, x(), positions, g.dtype)",
+        "count(e, x, positions, g.dtype)",
         "1.0",
         "compiler/maps",
     ),

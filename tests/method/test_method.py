@@ -211,7 +211,7 @@ def test_our_methods() -> None:
         assert FINISHES[method.finish].walks == SEEDS[method.seed]
     finishes = {name: preset.method.finish for name, preset in library.presets.items() if not preset.method.conserves}
     assert {name for name, finish in finishes.items() if finish == "g"} == {"gradient", "guided-backprop", "deconvnet"}
-    assert (finishes["gradient-x-input"], finishes["sensitivity"]) == ("x g", "g g")
+    assert (finishes["gradient-x-input"], finishes["sensitivity"], finishes["taylor"]) == ("x g", "g g", "dx g")
 
 
 def test_every_operator_that_is_not_linear_has_a_treatment() -> None:
@@ -228,7 +228,11 @@ BAD = [  # file, what the message says, the entry that it names
     ("[method.lrp]\nseed = 'logit'", "there is a method of this name already", "[method.lrp]"),
     ("[method.m]", "seed is one of logit, 1, not None", "[method.m]"),
     ("[method.m]\nseed = 1\nfinish = 'g'", "seed is one of logit, 1, not 1", "[method.m]"),
-    ("[method.m]\nseed = '1'\nfinish = 'R'", "finish of a walk of gradient is one of g, x g, g g, cam, not 'R'", "[method.m]"),
+    (
+        "[method.m]\nseed = '1'\nfinish = 'R'",
+        "finish of a walk of gradient is one of g, x g, dx g, g g, cam, not 'R'",
+        "[method.m]",
+    ),
     ("[method.m]\nseed = 'logit'", "finish of a walk of relevance is one of R, not ''", "[method.m]"),
     (METHOD + "treatments = 1", "treatments maps kinds or operators to treatments", "[method.m]"),
     (METHOD + "treatments = { pointwise = 'pass' }", "treatments says nothing of product; there are gate, half", "[method.m]"),

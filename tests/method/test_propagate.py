@@ -155,7 +155,7 @@ def relevances(case: Case, rule: RuleData, nonnegative: bool, feeds: dict[str, n
     bench = case.bench()
     e, layer = bench.e, layer_of(bench)
     bounds = tuple(e.constant(np.asarray(bound, case.dtype)) for bound in (LOW, HIGH))
-    context = Context(lambda tensor: nonnegative and tensor is not layer.y, lambda tensor: bounds)
+    context = Context(lambda tensor: nonnegative and tensor is not layer.y, lambda tensor: bounds, lambda tensor: tensor)
     given = propagate(e, layer, rule, bench.input("R", layer.y), context)
     names = [slot.x.name for slot in layer.slots]
     outputs = {f"to {name}": tensor for name, tensor in zip(names, given, strict=True) if tensor is not None}
@@ -267,7 +267,7 @@ def test_what_is_known_to_be_positive_costs_fewer_nodes():
     for nonnegative in (True, False):
         e = Bench(bench.proto).e
         layer = OPERATORS["Conv"].linear(e, bench.nodes[0], lambda t: t.name == "x")
-        context = Context(lambda tensor, known=nonnegative: known, lambda tensor: None)
+        context = Context(lambda tensor, known=nonnegative: known, lambda tensor: None, lambda tensor: tensor)
         (share,) = propagate(e, layer, LIBRARY.rule("z+"), bench.input("R", layer.y), context)
         counts.append([n.op_type for n in e.live([share])[0]].count("Conv"))
     assert counts == [2, 3]  # the adjoints of the two parts are one, having few channels

@@ -28,7 +28,9 @@ def test_an_input_symbol(name: str, op: str, nonnegative: bool) -> None:
     bench, x = bench_of(op), np.abs(X) if nonnegative else X
     (slot,) = OPERATORS[op].linear(bench.e, bench.nodes[0], lambda t: t.name == "x").slots
     bounds = tuple(bench.e.constant(np.asarray(bound)) for bound in (LOW, HIGH))
-    value = INPUTS[name].emit(bench.e, Operand(bench.e, slot, Context(lambda tensor: nonnegative, lambda tensor: bounds)))
+    value = INPUTS[name].emit(
+        bench.e, Operand(bench.e, slot, Context(lambda tensor: nonnegative, lambda tensor: bounds, lambda tensor: tensor))
+    )
     expected = INPUTS[name].value(x, LOW + 0 * x, HIGH + 0 * x)
     found = np.full_like(x, value) if isinstance(value, float) else bench.session({"found": value})(x=x)["found"]
     np.testing.assert_array_equal(np.broadcast_to(found, x.shape), expected)
@@ -43,7 +45,7 @@ def test_two_symbols_of_which_both_may_be_negated(name: str, op: str) -> None:
     bench = bench_of(op)
     (slot,) = OPERATORS[op].linear(bench.e, bench.nodes[0], lambda t: t.name == "x").slots
     bounds = tuple(bench.e.constant(np.asarray(bound)) for bound in (LOW, HIGH))
-    context = Context(lambda tensor: False, lambda tensor: bounds)
+    context = Context(lambda tensor: False, lambda tensor: bounds, lambda tensor: tensor)
     x, w = operands(bench.e, slot, name, "w", context, GAMMA)
     if name == "x-":
         assert {node.op for node in bench.e.nodes} == ({"Mul", "Relu", "Neg"} if op == "Conv" else {"Min"})

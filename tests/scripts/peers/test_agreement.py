@@ -101,7 +101,7 @@ class Layer:
         e = bench.e
         layer = OPERATORS[self.op].linear(e, bench.nodes[0], lambda tensor: tensor.name in ("x", "y"))
         bounds = tuple(e.constant(np.asarray(bound, np.float32)) for bound in (LOW, HIGH))
-        context = Context(lambda tensor: not self.signed and tensor.name == "x", lambda tensor: bounds)
+        context = Context(lambda tensor: not self.signed and tensor.name == "x", lambda tensor: bounds, lambda tensor: tensor)
         above = bench.input("R", bench.tensors["y"])
         (share,) = propagate(e, layer, Library().rule(rule) if isinstance(rule, str) else rule, above, context)
         given = self.R if relevance is None else relevance.astype(np.float32)
