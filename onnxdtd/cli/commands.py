@@ -184,6 +184,15 @@ def explain_command(
     save_path: Annotated[
         Path | None, option("--save", "Also write the relevance itself, with samples, classes and logits.", "FILE.npz")
     ] = None,
+    concepts: Annotated[
+        str | None,
+        option(
+            "--concepts",
+            "Also show the strongest channels of this inner tensor, and the heatmap of each: implies --mask and --keep.",
+            "TENSOR",
+        ),
+    ] = None,
+    top: Annotated[int, option("--top", "How many channels --concepts shows.", "K")] = 5,
     provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -198,6 +207,8 @@ def explain_command(
             request,
             out_path,
             save=save_path,
+            concepts=concepts,
+            top=top,
             provider=provider,
             say=lambda note: say([note]),
             skip=lambda text: err.print(f"onnxdtd: skipped {text}", markup=False),
@@ -219,13 +230,22 @@ def explain_command(
 
 def _print_results(results: Sequence[Result], score: str) -> None:
     """A row for each sample; flags where there are any."""
-    columns = ["input", "predicted", "score", "explained", score, "Σ relevance", "flags"]
+    columns = ["input", "predicted", "score", "explained", score, "Σ relevance", "channels", "flags"]
     cells = [
-        (r.name, r.predicted_label, _number(r.score), r.target_label, _number(r.logit), _number(r.relevance_sum), _codes(r))
+        (
+            r.name,
+            r.predicted_label,
+            _number(r.score),
+            r.target_label,
+            _number(r.logit),
+            _number(r.relevance_sum),
+            ", ".join(f"{concept.channel}: {concept.share:.0%}" for concept in r.concepts),
+            _codes(r),
+        )
         for r in results[:SHOWN]
     ]
-    shown = len(columns) if any(r.flags for r in results) else -1
-    print_table(columns[:shown], [row[:shown] for row in cells])
+    used = [i for i, name in enumerate(columns) if name not in ("channels", "flags") or any(row[i] for row in cells)]
+    print_table([columns[i] for i in used], [[row[i] for i in used] for row in cells])
 
 
 def _codes(result: Result) -> str:

@@ -117,8 +117,8 @@ def plan(
     ends = [end for end in ends if end.tensor.name in carrying]
     if not ends:
         raise NoScores(f"the output {start.output!r} does not depend on what is to be explained")
-    _check_named("--keep", request.keep, carrying)
     _check_named("--mask", request.mask, carrying)
+    _check_named("--keep", request.keep, carrying)
     facts.raw |= {end.tensor.name for end in ends}
     facts.bounded |= {end.tensor.name for end in ends if end.is_one_hot or end.explained.name in bounded}
     named = {*request.keep, *request.mask}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
@@ -46,20 +46,28 @@ class Caption:
     subtitle: str
     notes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()  # what the entries of a vector are called
+    concepts: tuple[str, ...] = ()  # what further heatmaps are called
 
 
-def draw(path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, form: Form) -> None:
-    """Write a PNG of one sample and its relevance, both of one ``form``, as that suggests (see ``arrangement``).
+def draw(
+    path: Path, x: np.ndarray, relevance: np.ndarray, caption: Caption, form: Form, concepts: Sequence[np.ndarray] = ()
+) -> None:
+    """Write a PNG of one sample and its relevance, both of one ``form``, as that suggests (see ``arrangement``). Heatmaps of
+    ``concepts`` go beside that of a picture, and below that of anything else, each with a colour scale of its own.
 
     Raises ``OnnxdtdError`` where it cannot be written.
     """
     arranged = arrangement(x.shape, form.slides) if form.ids is None else in_rows(x.shape, form.ids)
     kind = KINDS[arranged.kind]
     values, shares = arranged.of(form.shown(x) if kind.picture else x), arranged.of(relevance)
-    size = kind.size(values.shape)
+    maps = [shares, *map(arranged.of, concepts)]
+    size = kind.size_of(values.shape, len(maps)) if concepts else kind.size(values.shape)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     _fit(figure, figure.suptitle(_wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
-    kind.draw(figure, values, shares, caption.features)
+    if concepts:
+        kind.several(figure, values, dict(zip(["relevance", *caption.concepts], maps, strict=True)), caption.features, kind)
+    else:
+        kind.draw(figure, values, shares, caption.features)
     below = [_wrapped(text, size[0] * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
     _fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
@@ -129,7 +137,7 @@ def _shown(axes: Axes, values: np.ndarray, limit: float, aspect: Literal["auto",
     return axes.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest", aspect=aspect)
 
 
-def _image(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
+def _image(figure: FigureBase, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
     """[H, W, C], x from 0 to 1; where there are no colours, rows and columns are numbered."""
     left, right = figure.subplots(2, 1) if _is_wide(x.shape) else figure.subplots(1, 2)
     aspect: Literal["auto", "equal"] = "auto" if max(x.shape[:2]) > ACROSS * min(x.shape[:2]) else "equal"
@@ -148,7 +156,27 @@ def _image(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Seque
             axes.set(xticks=[], yticks=[])
 
 
-def _traces(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
+def _beside(figure: Figure, x: np.ndarray, maps: Mapping[str, np.ndarray], features: Sequence[str], kind: Kind) -> None:
+    """A picture [H, W, C] and its heatmaps in a row."""
+    first, *others = figure.subplots(1, len(maps) + 1)
+    first.imshow(pixels(x), cmap="gray", vmin=0, vmax=1)
+    first.set_title("input", fontsize=10)
+    for axes, (title, values) in zip(others, maps.items(), strict=True):
+        shares = values.sum(axis=-1)
+        _shown(axes, shares, colour_limit(shares))
+        axes.set_title(title, fontsize=10)
+    for axes in (first, *others):
+        axes.set(xticks=[], yticks=[])
+
+
+def _below(figure: Figure, x: np.ndarray, maps: Mapping[str, np.ndarray], features: Sequence[str], kind: Kind) -> None:
+    """A sample with one heatmap below the other."""
+    for part, (title, values) in zip(figure.subfigures(len(maps), 1, squeeze=False).flat, maps.items(), strict=True):
+        part.suptitle(title, fontsize=10)
+        kind.draw(part, x, values, features)
+
+
+def _traces(figure: FigureBase, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
     """[C, T]: each channel a line over its relevance in colours, and the sum of that; where there is one, that of each step."""
     shares, width = stretches(relevance, STRETCHES), -(-x.shape[1] // STRETCHES)
     ends = np.arange(shares.shape[1] + 1) * width - 0.5
@@ -202,7 +230,7 @@ def _sums(axes: Axes, sums: np.ndarray) -> None:
     axes.set_xticks([-largest, largest], [f"{-largest:.2g}", f"{largest:.2g}"] if largest else ["", "0"])
 
 
-def _frames(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
+def _frames(figure: FigureBase, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
     """[F, H, W, C], x from 0 to 1: rows of frames, each over its heatmap; of a long clip some with what is around them."""
     count, width = x.shape[0], -(-x.shape[0] // FRAMES)
     shares = stretches(relevance.sum(axis=-1), FRAMES, axis=0)
@@ -225,7 +253,7 @@ def _frames(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequ
     figure.colorbar(shown, ax=grid, shrink=0.8, format="%.2g", label="relevance")
 
 
-def _bars(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
+def _bars(figure: FigureBase, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
     axes = figure.subplots()
     values, shares = x.ravel(), relevance.ravel()
     order = np.argsort(-np.abs(shares), kind="stable")[:FEW_FEATURES]
@@ -241,7 +269,7 @@ def _bars(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequen
 def _ids(widest: int, most: int, word: Callable[[int], str]) -> Callable[..., None]:
     """Ids in rows of ``widest``, each as a ``word`` on the colour of its relevance; of more than ``most`` the colours alone."""
 
-    def draw(figure: Figure, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
+    def draw(figure: FigureBase, x: np.ndarray, relevance: np.ndarray, features: Sequence[str]) -> None:
         axes, shares = figure.subplots(), relevance.ravel()
         width = min(widest, shares.size)
         rows = -(-shares.size // width)
@@ -283,16 +311,25 @@ def _symmetric(axes: Axes, shares: np.ndarray, vertical: bool) -> None:
 @dataclass(frozen=True)
 class Kind:
     """How samples of a kind are drawn: ``size`` of the figure in inches, by the shape of what is drawn; ``draw`` takes a
-    figure, the sample, its relevance and the names of its features. A ``picture`` is shown as it was before preprocessing.
+    figure, the sample, its relevance and the names of its features, ``several`` relevance by title. A ``picture`` is shown as
+    it was before preprocessing.
     """
 
     size: Callable[[Sequence[int]], tuple[float, float]]
-    draw: Callable[[Figure, np.ndarray, np.ndarray, Sequence[str]], None]
+    draw: Callable[[FigureBase, np.ndarray, np.ndarray, Sequence[str]], None]
     picture: bool = False
+    several: Callable[[Figure, np.ndarray, Mapping[str, np.ndarray], Sequence[str], Kind], None] = _below
+
+    def size_of(self, shape: Sequence[int], maps: int) -> tuple[float, float]:
+        """The size of a figure with so many heatmaps."""
+        width, height = self.size(shape)
+        if self.several is _below:
+            return width, height * maps
+        return max(1.0 + 2.1 * (maps + 1), width), 1.5 + 2.1 * min(shape[0] / shape[1], 2.0)
 
 
 KINDS = {  # by the names that ``arrangement`` gives
-    "image": Kind(lambda shape: (5.4, 6.0) if _is_wide(shape) else (7.6, 4.4), _image, picture=True),
+    "image": Kind(lambda shape: (5.4, 6.0) if _is_wide(shape) else (7.6, 4.4), _image, picture=True, several=_beside),
     "traces": Kind(
         lambda shape: (8.6, round(1.7 + min(max(3.0, 0.36 * shape[0]), 0.155 * max(shape[0], 32)), 1)),
         _traces,

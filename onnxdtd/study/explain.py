@@ -22,6 +22,7 @@ from onnxdtd.graph import files
 from onnxdtd.labels import Index
 from onnxdtd.request import AT_RUN_TIME, NO_CLASSES, Request
 from onnxdtd.runtime.explainer import Explainer, fixed_target, told
+from onnxdtd.study.concepts import TOP
 from onnxdtd.study.jobs import Tick, untold
 from onnxdtd.study.notes import Alike, remarks, summary
 from onnxdtd.study.presenter import Presenter
@@ -54,6 +55,8 @@ def explain(
     out: PathLike = "explanations",
     *,
     save: PathLike | None = None,
+    concepts: str | None = None,
+    top: int = TOP,
     provider: str | None = None,
     say: Say = unheard,
     skip: Say = unheard,
@@ -67,6 +70,8 @@ def explain(
         request: the options of ``onnxdtd.compile``; of a compiled model, what it leaves open.
         out: the folder to write to.
         save: an ``.npz`` for the relevance itself, with samples, classes and logits.
+        concepts: an inner tensor of which the strongest channels are shown, and the heatmap of what passes each of them alone.
+        top: how many.
         provider: the ONNX Runtime provider to run on.
         say: hears what there is to know of the model.
         skip: hears of inputs that cannot be explained, where there are others.
@@ -79,7 +84,7 @@ def explain(
     found = files_of([Path(given) for given in inputs])
     record = None if save is None else Record(Path(save))
     running = partial(Explainer, providers=[provider] if provider else None, folder=path.parent)
-    presenter, target = _presenter(path, request, running, say)
+    presenter, target = _presenter(path, request, running, say, None if concepts is None else (concepts, top))
     gallery = Gallery(presenter, Folder(Path(out)), target, record)
     results = gallery.fill(found, tick, skip if len(found) > 1 else None)
     if not results:
@@ -89,20 +94,24 @@ def explain(
     return Explained(results, [*summary(results), *remarks(results, rivals, metadata.get("reference"))], metadata)
 
 
-def _presenter(model: Path, request: Request, running: Callable[..., Explainer], say: Say) -> tuple[Presenter, Index | None]:
+def _presenter(
+    model: Path, request: Request, running: Callable[..., Explainer], say: Say, concepts: tuple[str, int] | None
+) -> tuple[Presenter, Index | None]:
     """A model at work, and the class to ask it for; one that is not compiled yet has that inside of it."""
     have = told(files.read(model).proto)
     if have:
         metadata = settled(have, request, next(iter(have["relevance"])))
         explainer = running(str(model))
         explainer.metadata = metadata
-        return Presenter(explainer, request.labels), _target(explainer, request, say)
+        return Presenter(explainer, request.labels, concepts=concepts), _target(explainer, request, say)
+    if concepts is not None:
+        request = replace(request, mask=(*request.mask, concepts[0]), keep=(*request.keep, concepts[0]))
     job = prepare(model, request)
     compiled = build(job)
     for note in job.plan.notes:
         say(note)
     ledgered = lambda: running(build(prepare(model, replace(request, ledger=True))))
-    return Presenter(running(compiled), request.labels, ledgered), None
+    return Presenter(running(compiled), request.labels, ledgered, concepts), None
 
 
 def _target(explainer: Explainer, request: Request, say: Say) -> Index | None:
@@ -147,7 +156,7 @@ class Gallery:
     record: Record | None = None
     results: list[Result] = field(default_factory=list)
     _used: set[str] = field(default_factory=set)
-    _firsts: dict[int | None, tuple[int, Sample, Alike]] = field(default_factory=dict)
+    _firsts: dict[int | None, tuple[int, Sample, Alike, Sequence[np.ndarray]]] = field(default_factory=dict)
 
     def fill(self, found: Sequence[Path], tick: Tick = untold, skip: Say | None = None) -> list[Result]:
         """Explain every sample of every file, and write down what was found.
@@ -171,32 +180,34 @@ class Gallery:
 
     def add(self, sample: Sample) -> None:
         """Explain a sample and draw it."""
-        result, relevance, shown = self.presenter.explain(sample, self.target)
+        result, relevance, shown, concepts = self.presenter.explain(sample, self.target)
         sample = replace(sample, x=shown)
         picture = self.folder.free(sample.name, self._used)
         result = replace(result, picture=picture.name)
         if relevance.any():
-            result = self._compared(result, sample, relevance)
-        self._draw(result, sample, relevance)
+            result = self._compared(result, sample, relevance, concepts)
+        self._draw(result, sample, relevance, concepts)
         self.results.append(result)
         if self.record is not None:
-            self.record.add(self.presenter.feeding.split(relevance))
+            split = self.presenter.feeding.split
+            self.record.add(split(relevance), list(map(split, concepts)))
 
-    def _compared(self, result: Result, sample: Sample, relevance: np.ndarray) -> Result:
+    def _compared(self, result: Result, sample: Sample, relevance: np.ndarray, concepts: Sequence[np.ndarray]) -> Result:
         """The result, flagged where the heatmap is that of the first sample of its class, or where there is none yet of all,
         which is flagged then as well.
         """
         mine = Alike(Path(result.picture).stem, sample.x, relevance)
-        place, first, alike = self._firsts.get(result.target) or next(iter(self._firsts.values()), (0, sample, mine))
+        new = len(self.results), sample, mine, concepts
+        place, first, alike, theirs = self._firsts.get(result.target) or next(iter(self._firsts.values()), new)
         same = alike.flag(sample.x, relevance)
         if not same and len(self._firsts) < MANY_CLASSES:
-            self._firsts.setdefault(result.target, (len(self.results), sample, mine))
+            self._firsts.setdefault(result.target, new)
         if same and not any(flag.code == "same" for flag in self.results[place].flags):
             back = mine.flag(first.x, alike.relevance)
             self.results[place] = replace(self.results[place], flags=self.results[place].flags + back)
-            self._draw(self.results[place], first, alike.relevance)
+            self._draw(self.results[place], first, alike.relevance, theirs)
         return replace(result, flags=result.flags + same)
 
-    def _draw(self, result: Result, sample: Sample, relevance: np.ndarray) -> None:
+    def _draw(self, result: Result, sample: Sample, relevance: np.ndarray, concepts: Sequence[np.ndarray]) -> None:
         caption = self.presenter.caption(result, sample.others)
-        draw(self.folder.path / result.picture, sample.x, relevance, caption, self.presenter.feeding.form)
+        draw(self.folder.path / result.picture, sample.x, relevance, caption, self.presenter.feeding.form, concepts)

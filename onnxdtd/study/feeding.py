@@ -116,9 +116,9 @@ class Feeding:
         """The values of a sample by input, as the model takes them."""
         return {name: self.layouts[name].feed(value) for name, value in values.items()}
 
-    def shown(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What there is of the first sample by explained tensor, its relevance for instance, laid out as that is shown."""
-        return _joined([self.layouts[name].take(values[name])[0] for name in self.explained])
+    def shown(self, values: Mapping[str, np.ndarray], row: int = 0) -> np.ndarray:
+        """What there is of a sample by explained tensor, its relevance for instance, laid out as that is shown."""
+        return _joined([self.layouts[name].take(values[name])[row] for name in self.explained])
 
     def given(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """What a sample as it is read has by input."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from onnxdtd.data.read import Sample
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.labels import Index
 from onnxdtd.runtime.explainer import Explainer, Explanation
+from onnxdtd.study.concepts import Concepts
 from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.notes import of_amount, of_rules, of_values
 from onnxdtd.study.results import Result
@@ -29,10 +31,22 @@ def called(metadata: Metadata) -> str:
     return SCORES.get(metadata["contrast"], "lead over the runner-up") if reference is None else f"output less {reference:g}"
 
 
+class Presented(NamedTuple):
+    """What there is to say of a sample: numbers; its relevance without the batch axis; what that is the relevance of, the
+    sample or an inner tensor; the relevance of its concepts, where they were asked for.
+    """
+
+    result: Result
+    relevance: np.ndarray
+    shown: np.ndarray
+    concepts: Sequence[np.ndarray]
+
+
 class Presenter:
     """A compiled model with everything that is needed to explain samples in words and pictures.
 
-    ``ledgered`` makes the same model with a ledger, which is asked why a heatmap is all zero.
+    ``ledgered`` makes the same model with a ledger, which is asked why a heatmap is all zero; ``concepts`` are an inner tensor
+    and how many of its channels are shown.
     """
 
     def __init__(
@@ -40,20 +54,21 @@ class Presenter:
         explainer: Explainer,
         labels: Sequence[str] | None = None,
         ledgered: Callable[[], Explainer] | None = None,
+        concepts: tuple[str, int] | None = None,
     ):
         self.explainer = explainer
         self.labels = explainer.labels.named(labels)
         self._make_ledgered = ledgered
         self.feeding = Feeding(explainer)
         self.feeding.check()
+        self._concepts = None if concepts is None else Concepts(explainer, self.feeding, *concepts)
 
-    def explain(self, sample: Sample, target: Index | None = None) -> tuple[Result, np.ndarray, np.ndarray]:
-        """One sample: the numbers, its relevance without the batch axis, and what that is the relevance of: the sample, or an
-        inner tensor. ``picture`` is filled in by ``Gallery``.
-        """
+    def explain(self, sample: Sample, target: Index | None = None) -> Presented:
+        """One sample. ``picture`` is filled in by ``Gallery``."""
         feed = self.feeding.feeds({**self.feeding.given(sample.x), **sample.others})
         try:
             explanation = self.explainer(feed, target)
+            concepts, heatmaps = ([], []) if self._concepts is None else self._concepts(feed, target, explanation)
         except RequestError as error:
             raise RequestError(f"{sample.name}: {error}") from None
         relevance = self.feeding.shown(explanation.relevance)
@@ -71,14 +86,14 @@ class Presenter:
         )
         ledger = explanation.ledger
         balance = None if ledger is None else {name: float(values[0]) for name, values in ledger.totals().items()}
-        result = Result(sample.name, "", *words, *sums, preset, balance)
+        result = Result(sample.name, "", *words, *sums, preset, balance, concepts=concepts)
         if ledger is None and not relevance.any() and self._ledgered is not None:
             ledger = self._ledgered(feed, target).ledger
         flags = of_amount(result, ledger, self.explainer.metadata["derivative"] is not None)
         flags += of_rules(self.explainer.metadata)
         for name, x in self.feeding.split(shown).items():
             flags += of_values(x, self.feeding.forms[name])
-        return replace(result, flags=flags), relevance, shown
+        return Presented(replace(result, flags=flags), relevance, shown, heatmaps)
 
     @cached_property
     def _ledgered(self) -> Explainer | None:
@@ -168,4 +183,6 @@ class Presenter:
         word = "given" if self.feeding.inner else "not explained"
         given = [f"{name} = {value.item()!s:.60}" for name, value in (others or {}).items() if value.size == 1]
         subtitle += f"   {word}: {', '.join(given)}" if given else ""
-        return Caption(title, subtitle, tuple(flag.text for flag in result.flags), self.feeding.features())
+        panels = tuple(f"channel {c.channel}: {c.share:.1%}" for c in result.concepts)
+        subtitle += f"   channels of {result.concepts[0].tensor}, shares of Σ |relevance|" if panels else ""
+        return Caption(title, subtitle, tuple(flag.text for flag in result.flags), self.feeding.features(), panels)

@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxdtd import atomic
 from onnxdtd.errors import RequestError
+from onnxdtd.study.concepts import Concept
 
 RESULTS = "results.json"
 
@@ -44,6 +45,7 @@ class Result:
     preset: str
     balance: dict[str, float] | None = None  # what became of the logit, where the model has a ledger
     flags: list[Flag] = field(default_factory=list)  # what a reader must know of this heatmap
+    concepts: list[Concept] = field(default_factory=list)  # the strongest channels of a tensor, where they were asked for
 
 
 class Folder:
@@ -83,24 +85,30 @@ class Record:
         self.path = path
         self._relevance: list[dict[str, np.ndarray]] = []
 
-    def add(self, relevance: dict[str, np.ndarray]) -> None:
-        """Note the relevance of the next sample, by input."""
-        self._relevance.append(relevance)
+    def add(self, relevance: dict[str, np.ndarray], concepts: Sequence[dict[str, np.ndarray]] = ()) -> None:
+        """Note the relevance of the next sample, by input, and that of each of its concepts."""
+        named = {f"relevance/{name}": r for name, r in relevance.items()}
+        stacked = {f"concepts/{name}": np.stack([part[name] for part in concepts]) for name in (relevance if concepts else ())}
+        self._relevance.append(named | stacked)
 
     def finish(self, results: Sequence[Result]) -> None:
         """Write all, or nothing: ``relevance/<input>`` [n, ...], a sample's ``relevance/<input>/<sample>`` where they differ in
-        size, and ``sample``, ``predicted``, ``target`` (-1 where unknown) and ``logit`` (NaN where unknown), each [n].
+        size, and ``sample``, ``predicted``, ``target`` (-1 where unknown) and ``logit`` (NaN where unknown), each [n]. Of
+        concepts ``concepts/<input>`` [n, k, ...] likewise, and ``channels/<tensor>`` [n, k].
         """
         classes = {"predicted": [r.predicted for r in results], "target": [r.target for r in results]}
         arrays = {name: np.asarray([-1 if c is None else c for c in found]) for name, found in classes.items()}
         arrays["sample"] = np.asarray([Path(r.picture).stem for r in results], np.str_)
         arrays["logit"] = np.asarray([np.nan if r.logit is None else r.logit for r in results])
+        if results[0].concepts:
+            channels = np.asarray([[concept.channel for concept in r.concepts] for r in results])
+            arrays[f"channels/{results[0].concepts[0].tensor}"] = channels
         for name in self._relevance[0]:
             whole = [r[name] for r in self._relevance]
             if len({r.shape for r in whole}) == 1:
-                arrays[f"relevance/{name}"] = np.stack(whole)
+                arrays[name] = np.stack(whole)
             else:
-                arrays |= {f"relevance/{name}/{sample}": r for sample, r in zip(arrays["sample"], whole, strict=True)}
+                arrays |= {f"{name}/{sample}": r for sample, r in zip(arrays["sample"], whole, strict=True)}
         file = io.BytesIO()
         np.savez(file, **arrays)  # type: ignore[arg-type]
         atomic.write(self.path, file.getvalue())

@@ -91,6 +91,14 @@ FAULTS = [
         "compiler/masks::test_samples_behind_the_channels",
     ),
     Fault(
+        "the heatmap of a channel has what bypasses it",
+        "study/concepts",
+        "Concepts.__call__",
+        "heatmap - around",
+        "heatmap",
+        "study/concepts::test_channels_and_heatmaps_by_hand",
+    ),
+    Fault(
         "a Concat that is masked is gone through by others",
         "compiler/addition",
         "_addition",

@@ -281,7 +281,7 @@ def test_explain_reads_them(pair: Pair, name: str, tmp_path: Path) -> None:
     jobs = [Presenter(onnxdtd.Explainer(onnxdtd.compile(path, "lrp-epsilon", low=-1, high=1))) for path in (front, other)]
     want, got = ([made.explain(sample) for sample in made.feeding.read(tmp_path / f"{name}.npy")] for made in jobs)
     assert len(got) == len(want) == (len(XS) if name == "several" else 1)
-    for (result, relevance, _), (wanted, expected, _) in zip(got, want, strict=True):
+    for (result, relevance, *_), (wanted, expected, *_) in zip(got, want, strict=True):
         assert (result.predicted, result.target) == (wanted.predicted, wanted.target)
         assert result.score == pytest.approx(wanted.score, rel=1e-6)
         np.testing.assert_allclose(relevance, expected, rtol=1e-6, atol=1e-7)

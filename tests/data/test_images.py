@@ -198,6 +198,32 @@ def test_the_colour_of_a_small_share_is_pale(studio: Studio) -> None:
     assert min(large[:3]) < 0.1
 
 
+def test_heatmaps_of_concepts_beside_that_of_a_picture(studio: Studio) -> None:
+    maps = [random((3, 8, 16), seed) for seed in range(3)]
+    caption = Caption("cat", "dtd", concepts=("channel 7: 60.0%", "channel 1: -12.5%"))
+    draw(studio.path, random((3, 8, 16)), maps[0], caption, form((3, 8, 16)), maps[1:])
+    first, *others = studio.figures[-1].axes
+    assert [axes.get_title() for axes in others] == ["relevance", *caption.concepts]
+    assert len({round(axes.get_position().y0, 6) for axes in (first, *others)}) == 1, "in a row"
+    for axes, values in zip(others, maps, strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), values.sum(axis=0))
+        assert axes.images[0].get_clim()[1] == colour_limit(values.sum(axis=0)), "a scale of its own"
+
+
+@pytest.mark.parametrize(("shape", "parts"), [((5,), 1), ((1, 30), 2)], ids=str)
+def test_heatmaps_of_concepts_below_that_of_anything_else(shape: tuple[int, ...], parts: int, studio: Studio) -> None:
+    maps = [random(shape, seed) for seed in range(3)]
+    draw(studio.path, random(shape), maps[0], Caption("a", "b", concepts=("c", "d")), form(shape), maps[1:])
+    figure = studio.figures[-1]
+    assert [part.get_suptitle() for part in figure.subfigs] == ["relevance", "c", "d"]
+    assert [len(part.axes) for part in figure.subfigs] == [parts] * 3
+    bars = [
+        [bar.get_width() if len(shape) == 1 else bar.get_height() for bar in part.axes[-1].patches] for part in figure.subfigs
+    ]
+    for found, values in zip(bars, maps, strict=True):
+        np.testing.assert_allclose(sorted(found), np.sort(values.ravel()))
+
+
 # ------------------------------------------------------------------------------------------------------ signals and clips
 
 

@@ -100,7 +100,7 @@ def test_a_file_that_ends_in_softmax_gives_the_logit_and_the_notes_on_it(
     assert [r.logit for r in results] == pytest.approx(scores)
     assert (scores < 0).all()
     assert any(remark.startswith("3 of 3 explained logits are below zero") for remark in remarks(results))
-    assert all(f"logit = {r.logit:.4g}" in caption.subtitle for r, (*_, caption, _) in zip(results, undrawn, strict=True))
+    assert all(f"logit = {r.logit:.4g}" in caption.subtitle for r, (*_, caption, _, _) in zip(results, undrawn, strict=True))
     older = onnx.ModelProto()
     older.CopyFrom(compiled)
     (entry,) = (e for e in older.metadata_props if e.key == "onnxdtd.logit")
@@ -162,7 +162,7 @@ def test_batches_of_any_size(shape: list[int | str]) -> None:
     want, wanted, *_ = job().explain(Sample("s", x))
     np.testing.assert_allclose(relevance, wanted, rtol=1e-6)
     assert result.flags == want.flags
-    numbers = [{k: v for k, v in asdict(r).items() if k != "flags"} for r in (result, want)]
+    numbers = [{k: v for k, v in asdict(r).items() if k not in ("flags", "concepts")} for r in (result, want)]
     assert numbers[0] == pytest.approx(numbers[1])
 
 
@@ -362,7 +362,7 @@ def test_one_heatmap_for_all_inputs_is_said(tmp_path: Path, undrawn: list[tuple[
     assert "that of x_000 (cosine 1.0000)" in results[1].flags[0].text
     assert "that of x_001 (cosine 1.0000)" in results[0].flags[0].text
     assert json.loads((tmp_path / "out/results.json").read_text()) == json.loads(json.dumps([asdict(r) for r in results]))
-    drawn = [(path.name, caption.notes) for path, _, _, caption, _ in undrawn]
+    drawn = [(path.name, caption.notes) for path, _, _, caption, _, _ in undrawn]
     assert drawn[1] == ("x_000.png", (results[0].flags[0].text,)), "drawn again once it is known"
     assert [name for name, _ in drawn] == ["x_000.png", "x_000.png", *(f"x_00{i}.png" for i in (1, 2, 3, 4))]
     assert remarks(results[:4])[-1].startswith("all inputs, or those of a class, have the same heatmap")
@@ -451,7 +451,7 @@ def test_run_explains_every_sample_of_every_file(tmp_path: Path, undrawn: list[t
     assert ticks == [(1, 2), (2, 2)]
     assert json.loads((tmp_path / "out/results.json").read_text()) == [asdict(r) for r in results]
     want = made.explainer(x).relevance["x"]
-    for (path, shown, relevance, caption, form), result, i in zip(undrawn, results, (0, 1, 2, 0), strict=True):
+    for (path, shown, relevance, caption, form, _), result, i in zip(undrawn, results, (0, 1, 2, 0), strict=True):
         assert path == tmp_path / "out" / result.picture
         np.testing.assert_array_equal(shown, x[i])
         np.testing.assert_allclose(relevance, want[i], rtol=1e-5, atol=1e-7)

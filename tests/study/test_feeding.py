@@ -72,7 +72,7 @@ def test_columns_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     chosen = (rows @ W).argmax(1)
     want = rows * W[:, chosen].T
     assert [r.predicted for r in results] == chosen.tolist()
-    for (_, x, relevance, caption, form), row, r, word in zip(drawn, rows, want, SEX, strict=True):
+    for (_, x, relevance, caption, form, _), row, r, word in zip(drawn, rows, want, SEX, strict=True):
         np.testing.assert_array_equal(x, row[:3])
         np.testing.assert_allclose(relevance, r[:3], rtol=1e-6)
         assert caption.features == ("age", "size[0]", "size[1]")
@@ -159,7 +159,7 @@ def test_strings_alone(tmp_path: Path) -> None:
     assert made.caption(made.explain(first)[0], first.others).subtitle.endswith("given: s = a, t = b")
     assert made.feeding.features() == ("s_is[0]", "s_is[1]", "t_is[0]", "t_is[1]")
     for sample, row in zip(made.feeding.read(tmp_path / "a.csv"), ([1, 0, 0, 1], [0, 1, 0, 1]), strict=True):
-        _, relevance, _ = made.explain(sample)
+        _, relevance, *_ = made.explain(sample)
         np.testing.assert_allclose(relevance, row * W[:4, (row @ W[:4]).argmax()], rtol=1e-6)
     assert verify(tmp_path / "c.onnx", source, tmp_path / "a.csv", None).passed
 
@@ -193,7 +193,7 @@ def test_of_a_picture_and_a_vector_one_is_shown(tmp_path: Path) -> None:
     made = job(both(), explain=["image"])
     np.savez(tmp_path / "two.npz", image=np.ones((2, 3, 6, 6)), facts=np.eye(2))
     for sample in made.feeding.read(tmp_path / "two.npz"):
-        _, relevance, _ = made.explain(sample)
+        _, relevance, *_ = made.explain(sample)
         assert sample.x.shape == relevance.shape == (3, 6, 6)
         direct = made.explainer({"image": sample.x[None], "facts": sample.others["facts"][None]})
         np.testing.assert_array_equal(relevance, direct.relevance["image"][0])
