@@ -28,6 +28,7 @@ __all__ = [
     "explain",
     "inspect",
     "save",
+    "tune",
     "verify",
 ]
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from onnxdtd.study.bench import bench
     from onnxdtd.study.evaluate import Settings, evaluate
     from onnxdtd.study.explain import explain
+    from onnxdtd.study.tune import tune
     from onnxdtd.study.verify import verify
 
 _HOMES = {
@@ -55,6 +57,7 @@ _HOMES = {
     "explain": "study.explain",
     "inspect": "compiler.inspect",
     "save": "compiler.compile",
+    "tune": "study.tune",
     "verify": "study.verify",
 }
 

@@ -41,6 +41,7 @@ EXPORTED = {
     "explain": "onnxdtd.study.explain",
     "inspect": "onnxdtd.compiler.inspect",
     "save": "onnxdtd.compiler.compile",
+    "tune": "onnxdtd.study.tune",
     "verify": "onnxdtd.study.verify",
 }
 

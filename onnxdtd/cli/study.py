@@ -1,4 +1,4 @@
-"""The commands that measure explanations on data: evaluate and audit."""
+"""The commands that measure explanations on data: evaluate, audit and tune."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ Seed = Annotated[int, option("--seed", "Of everything that is drawn at random.",
 Report = Annotated[Path | None, option("--report", "Also write a page to read, one file without a network.", "OUT.html")]
 Workers = Annotated[int | None, option("--workers", "Processes, of one thread each. Default: one a core.", "N")]
 Engine = Annotated[Literal["processes", "ray"], option("--engine", "On this machine, or on a Ray cluster.")]
+Fill = Annotated[Literal["zero", "mean", "blur", "noise", "low", "high"], option("--fill", "What takes the place of a region.")]
+Patch = Annotated[int | None, option("--patch", "The side of a region. Default: a 14th of a picture's.", "PIXELS")]
+Steps = Annotated[int, option("--steps", "How many times regions are replaced.", "N")]
 JournalFile = Annotated[Path | None, option("--journal", "Notes what is done; a run cut short goes on from it.", "FILE")]
 
 
@@ -103,11 +106,9 @@ def evaluate_command(
     presets: Presets = [],
     target: Annotated[Literal["predicted", "label"], option("--explain", "Which class is explained.")] = "predicted",
     score: Annotated[Literal["logit", "probability"], option("--score", "What the perturbation curves show.")] = "logit",
-    fill: Annotated[
-        Literal["zero", "mean", "blur", "noise", "low", "high"], option("--fill", "What takes the place of a region.")
-    ] = "zero",
-    patch: Annotated[int | None, option("--patch", "The side of a region. Default: a 14th of a picture's.", "PIXELS")] = None,
-    steps: Annotated[int, option("--steps", "How many times regions are replaced.", "N")] = 20,
+    fill: Fill = "zero",
+    patch: Patch = None,
+    steps: Steps = 20,
     share: Annotated[float, option("--share", "Of the regions, replaced in the end.", "0..1")] = 1.0,
     samples: Annotated[int | None, option("--samples", "Only the first N.", "N")] = None,
     seed: Seed = 0,
@@ -207,3 +208,62 @@ def _print_audit(result: dict[str, Any]) -> None:
         for sentence in preset["verdict"]:
             out.print(f"  {sentence}", markup=False)
     out.print(" ".join(standing(result["best"])), markup=False)
+
+
+@app.command("tune")
+@selects("preset", "target", "contrast", "keep", "mask", "ledger", "explain")
+def tune_command(
+    model: Model,
+    data: Data,
+    request: Request,
+    out_path: Annotated[Path | None, option("-o", "Write the preset there, a TOML file for --preset.", "FILE.toml")] = None,
+    presets: Annotated[
+        list[str], option("--against", "A preset to compare with; several times for several.", "NAME|FILE")
+    ] = [],
+    fill: Fill = "zero",
+    patch: Patch = None,
+    steps: Steps = 20,
+    samples: Annotated[int, option("--samples", "Only the first N, half of them to report on.", "N")] = 40,
+    minutes: Annotated[float | None, option("--minutes", "Take no more samples than this has time for.", "M")] = None,
+    seed: Seed = 0,
+    workers: Workers = None,
+    engine: Engine = "processes",
+    journal: JournalFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search a small grid of presets on half of the data, and report what is chosen on the other half."""
+    needed()
+    from onnxdtd.study.evaluate import Settings
+    from onnxdtd.study.tune import tune
+
+    settings = Settings(patch, steps, fill=fill, samples=samples, seed=seed)
+    with measuring() as tick:
+        how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": tick}
+        result = tune(model, data, request, out_path, presets=presets, settings=settings, minutes=minutes, **how)
+    skipped(result)
+    if as_json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+        return
+    _print_tuning(result)
+    if out_path is not None:
+        out.print(f"the preset is in {out_path}: --preset {out_path}", markup=False)
+
+
+def _print_tuning(result: dict[str, Any]) -> None:
+    """The candidates on the half to choose by, what was chosen and others on the other half, and what may be concluded."""
+    from onnxdtd.study.tune import NUMBERS, findings, ranked
+    from onnxdtd.study.words import mean_text
+
+    count = result["settings"]["samples"]
+    out.print(f"{result['model']}: {-(-count // 2)} samples to choose by", markup=False)
+    print_table(
+        ("candidate", "ABPC ↑", "change under noise ↓"),
+        [(row["preset"], mean_text(row["abpc"]), mean_text(row["change"])) for row in ranked(result)],
+    )
+    out.print(f"{count // 2} samples to report on", markup=False)
+    heads = ("preset", "ABPC ↑", "AOPC ↑", "change under noise ↓", "missing ↓")
+    print_table(heads, [(row["preset"], *(mean_text(row[key]) for key in NUMBERS)) for row in result["held_out"]])
+    for name, reason in result["refused"].items():
+        out.print(f"not measured: {name}: {reason}", markup=False)
+    for sentence in findings(result):
+        out.print(sentence, markup=False)

@@ -89,12 +89,13 @@ def perturbation(
     steps: int = 20,
     share: float = 1.0,
     probability: bool = False,
+    by_chance: bool = True,
 ) -> dict[Any, np.ndarray]:
-    """The score of ``target`` after each step of replacing regions, ``places``, by ``fill``: [steps + 1] by (preset, order) and
-    for a random order; all in one go. Raises ``RequestError`` where scores are not finite.
+    """The score of ``target`` after each step of replacing regions, ``places``, by ``fill``: [steps + 1] by (preset, order)
+    and, ``by_chance``, for a random order; all in one go. Raises ``RequestError`` where scores are not finite.
     """
     chance = rng.permutation(places.max() + 1)
-    orders: dict[Any, np.ndarray] = {"random": chance}
+    orders: dict[Any, np.ndarray] = {"random": chance} if by_chance else {}
     for name, r in relevance.items():
         orders[name, "morf"] = ranking(r, places, chance)
         orders[name, "lerf"] = orders[name, "morf"][::-1]

@@ -91,6 +91,14 @@ FAULTS = [
         "compiler/masks::test_samples_behind_the_channels",
     ),
     Fault(
+        "a preset is chosen by the samples that it is reported on",
+        "study/tune",
+        "Tuning.assemble",
+        "values[start::2]",
+        "values",
+        "study/tune::test_what_is_chosen_does_not_depend_on_the_half_to_report_on",
+    ),
+    Fault(
         "the heatmap of a channel has what bypasses it",
         "study/concepts",
         "Concepts.__call__",

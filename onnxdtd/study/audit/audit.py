@@ -288,7 +288,9 @@ def measurable(subject: Subject, folder: Path, most: int) -> tuple[list[Item], d
     items, left_out = subject.items(most)
     size = items[0].x.shape
     for item in [item for item in items if item.x.shape != size]:
-        left_out[item.name] = f"is {list(item.x.shape)}, the first sample {list(size)}; an audit takes samples of one size"
+        left_out[item.name] = (
+            f"is {list(item.x.shape)}, the first sample {list(size)}; only samples of one size are measured together"
+        )
     items = [item for item in items if item.name not in left_out]
     logits = Scores(subject.planned, folder, threads=1).logits(np.stack([item.x for item in items]))
     rows = dict(zip((item.name for item in items), logits, strict=True))
