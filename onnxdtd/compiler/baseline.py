@@ -49,7 +49,10 @@ class Baseline:
 
     def tensors(self) -> dict[str, Tensor]:
         """The reference of each end, by its name."""
-        return {end.tensor.name: self._at(end) for end in self._ends}
+        found = {end.tensor.name: self._at(end) for end in self._ends}
+        for end in self._ends:
+            found[end.tensor.name].shape = end.tensor.shape
+        return found
 
     def _read(self, tensor: Tensor, given: Any) -> Any:
         """A word, or an array."""
@@ -93,9 +96,9 @@ class Baseline:
         """The reference of an end: what is looked up is that of others, but for nothing at all, which is a row of zeros."""
         e, x, found = self._e, end.explained, self._found[end.explained.name]
         if isinstance(found, str) and found == "zero":
-            return e.full(0.0, e.shape(end.tensor), end.tensor.dtype)
+            return e.cast(e.full(0.0, e.shape(end.tensor), wide(end.tensor.dtype)), end.tensor.dtype)
         if not isinstance(found, str):
-            value = e("Expand", e.constant(found), e.shape(x), shape=x.shape)
+            value = e.cast(e("Expand", e.constant(found), e.shape(x)), x.dtype)
         else:
             value = self.inputs[x.name] if found == "input" else {"mean": self._mean, "blur": self._blurred}[found](x)
         return value if end.tensor is x else Point(e, BASELINE + "/ids", lambda: {x.name: value}).of(end.tensor)

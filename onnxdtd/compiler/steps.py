@@ -25,7 +25,7 @@ from onnxdtd.operators.linear import followed_by
 from onnxdtd.operators.others import undefined
 from onnxdtd.operators.pointwise import passes
 from onnxdtd.operators.products import factors
-from onnxdtd.operators.table import MOVE, PRODUCT, ROUTE, Flow, Relevance, first, of
+from onnxdtd.operators.table import MOVE, PRODUCT, ROUTE, Flow, Further, Relevance, first, of
 from onnxdtd.operators.written import completes
 
 Share: TypeAlias = tuple[Tensor, Tensor]  # a tensor, and relevance that goes to it
@@ -132,6 +132,8 @@ class Stepper:
         if node.domain not in (None, "", "ai.onnx"):
             fused = "; ONNX Runtime writes it where it optimises a model: give the one from before"
             raise NotLinear("there is no rule for operators of this domain" + fused * (node.domain == "com.microsoft"))
+        if self.method.splits:
+            self.check_same(node)
         operator, site = of(node), Site(self.e, node, active, self.producer, self.at)
         if operator.linear is not None and len(factors(node, active)) < 2:
             return self.ruled(site, operator.linear(self.e, node, active))
@@ -161,7 +163,18 @@ class Stepper:
             raise NotLinear("several of its outputs have relevance")
         if isinstance(way, Layer):
             return self.linear(node, way, name if kind == PRODUCT else "linear")
+        if isinstance(way, Further):
+            node, way = replace(node, inputs=[*node.inputs, *way.tensors]), way.flow
         return self.flow("pass" if way is passes else ROUTE if kind == ROUTE or site.is_bound else name, node, way)
+
+    def check_same(self, node: Node) -> None:
+        """Raise ``NotLinear`` for what does something else to the input that is compared with, or rounds what it gives."""
+        if not node.exact:
+            raise NotLinear("its rounding takes a part of every difference; give the model from before it was quantised")
+        others = [t for t in node.inputs if not self.facts.is_active(t) and self.at(t) is not t]
+        if others or (of(node).kind == MOVE and of(node).chooses is not None):
+            what = f"{others[0].name!r} chooses" if others else "it chooses"
+            raise NotLinear(f"what {what} may be something else at the baseline, so that no shares add up to the difference")
 
     def allowance(self, node: Node) -> str | None:
         """By which operator or name it was said that relevance passes this node, if it was."""

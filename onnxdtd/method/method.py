@@ -6,17 +6,19 @@ At linear layers rules decide. At everything else, kind by kind or operator by o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.operators.layer import Active, Layer, count
-from onnxdtd.operators.pointwise import passes, sloped
+from onnxdtd.operators.layer import Active, Layer, NotLinear, count
+from onnxdtd.operators.pointwise import of_first, passes, secant_of, sloped, weighted
 from onnxdtd.operators.products import denominators, gates, product
+from onnxdtd.operators.revealed import MIXING, revealed
+from onnxdtd.operators.secants import here
 from onnxdtd.operators.spread import is_elementwise
-from onnxdtd.operators.table import AS_THEY_ARE, NORM, OPERATORS, POINTWISE, PRODUCT, ROUTE, Flow, Operator, first, of
+from onnxdtd.operators.table import AS_THEY_ARE, NORM, OPERATORS, POINTWISE, PRODUCT, ROUTE, Flow, Further, Operator, first, of
 
 RELEVANCE, GRADIENT = "relevance", "gradient"  # what is walked
 PREPROCESSING = "preprocessing"  # a layer that scales or shifts the inputs before anything has mixed their entries
@@ -139,12 +141,51 @@ def constant(site: Site) -> Layer | None:
 def jacobian(site: Site) -> Flow | None:
     """Jᵀ g"""
     builder = site.operator.jacobian
-    return None if builder is None else builder(site.e, site.node, site.active)
+    return None if builder is None else builder(site.e, site.node, site.active, here)
+
+
+def rescale(site: Site) -> Flow | None:
+    """Δy/Δx m"""
+    e, node, operator, at = site.e, site.node, site.operator, site.at
+    if site.is_bound:
+        return between(site)
+    if operator.scaled:
+        raise NotLinear("its rounding takes a part of every difference; give the model from before it was quantised")
+    if operator.slope is None:
+        return operator.flow if operator.hands_on == AS_THEY_ARE else None
+    return weighted(of_first(node, site.active), node, lambda: secant_of(e, node, operator, at))
+
+
+def reveal_cancel(families: Collection[str]) -> Callable[[Site], Flow | Further | None]:
+    """Multipliers of their own for what speaks for and against, behind layers of some families; elsewhere Δy/Δx m."""
+
+    def way(site: Site) -> Flow | Further | None:
+        found = revealed(site.e, site.node, site.active, site.producer, site.at, families)
+        return rescale(site) if found is None else found
+
+    return way
+
+
+def secant(site: Site) -> Flow | None:
+    """Shares of Δy where entries depend on each other."""
+    builder = site.operator.jacobian
+    return None if builder is None else builder(site.e, site.node, site.active, site.at)
+
+
+def between(site: Site) -> Flow | None:
+    """To the winners at both points."""
+    route = site.operator.between
+    return None if route is None else lambda e, node, m: route(e, node, m, site.at)
 
 
 def shares(held: Callable[[Node, Active, Mapping[str, Node]], set[int]], part: float) -> Callable[[Site], Layer]:
     """A product with some factors held, of which each of two others gets a part."""
     return lambda site: product(site.e, site.node, site.active, held(site.node, site.active, site.producer), part)
+
+
+def shapley(site: Site) -> Layer:
+    """A product between two points: each factor times the middle of the other."""
+    return product(site.e, site.node, site.active, set(), 1.0, site.at)
 
 
 def nothing(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
@@ -161,7 +202,7 @@ class Treatment:
     """
 
     walks: tuple[str, ...]
-    apply: Callable[[Site], Layer | Flow | None]
+    apply: Callable[[Site], Layer | Flow | Further | None]
     needs: str
     held: Callable[[Node, Active, Mapping[str, Node]], set[int]] = nothing
     others: str | None = None
@@ -174,14 +215,20 @@ TREATMENTS = {
     (POINTWISE, "slope"): Treatment((GRADIENT,), slope, "slope"),
     (POINTWISE, "guided"): Treatment((GRADIENT,), guided, "slope", others="slope"),
     (POINTWISE, "deconvolved"): Treatment((GRADIENT,), deconvolved, "slope", others="slope"),
+    (POINTWISE, "rescale"): Treatment((GRADIENT,), rescale, "slope", compares=True),
+    (POINTWISE, "reveal-cancel"): Treatment((GRADIENT,), reveal_cancel(MIXING), "slope", compares=True),
+    (POINTWISE, "reveal-cancel-dense"): Treatment((GRADIENT,), reveal_cancel(["dense"]), "slope", compares=True),
     (PRODUCT, "gate"): Treatment(BOTH, shares(gates, 0.5), "linear", gates),
     (PRODUCT, "half"): Treatment(BOTH, shares(denominators, 0.5), "linear", denominators),
     (PRODUCT, "factor"): Treatment((GRADIENT,), shares(nothing, 1.0), "linear"),
+    (PRODUCT, "shapley"): Treatment((GRADIENT,), shapley, "linear", compares=True),
     (NORM, "constant"): Treatment(BOTH, constant, "constant"),
     (NORM, "pass"): Treatment((RELEVANCE,), lambda s: s.operator.flow, "flow"),
     (NORM, "share"): Treatment((RELEVANCE,), lambda s: s.operator.flow, "flow"),
     (NORM, "jacobian"): Treatment((GRADIENT,), jacobian, "jacobian"),
+    (NORM, "secant"): Treatment((GRADIENT,), secant, "jacobian", compares=True),
     (ROUTE, "winner"): Treatment(BOTH, lambda s: s.operator.flow, "flow"),
+    (ROUTE, "between"): Treatment((GRADIENT,), between, "between", compares=True),
     (PREPROCESSING, "pass"): Treatment((RELEVANCE,), lambda s: passes, "linear"),
     (PREPROCESSING, "rule"): Treatment(BOTH, lambda s: None, "linear"),
 }
@@ -202,9 +249,13 @@ class Method:
     @property
     def compares(self) -> bool:
         """Does it need another input to compare with?"""
+        return self.splits or self.point != POINTS[0] or FINISHES[self.finish].compares
+
+    @property
+    def splits(self) -> bool:
+        """Does it share out differences between two points, so that what arrives adds up to that of the scores?"""
         kinds = {key: str(OPERATORS[key].kind) if key in OPERATORS else key for key in self.treatments}
-        named = any(TREATMENTS[kinds[key], name].compares for key, name in self.treatments.items())
-        return self.point != POINTS[0] or FINISHES[self.finish].compares or named
+        return any(TREATMENTS[kinds[key], name].compares for key, name in self.treatments.items())
 
     @property
     def walks(self) -> str:
@@ -249,7 +300,7 @@ class Method:
         others = None if name is None else TREATMENTS[kind, name].others
         return name if others is None or site.rectifies else others
 
-    def treat(self, kind: str, site: Site) -> Layer | Flow | None:
+    def treat(self, kind: str, site: Site) -> Layer | Flow | Further | None:
         """The layer or flow by which what is walked gets through a node, as one of some kind; None where there is none."""
         name = self.chosen(kind, site)
         return None if name is None else TREATMENTS[kind, name].apply(site)

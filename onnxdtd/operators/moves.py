@@ -1,7 +1,8 @@
 """Operators that move entries, or let a winner take all: how relevance goes back through them.
 
 A flow takes the relevance of each output of a node (None where there is none) and yields pairs of an input's position and its
-relevance. What it does not mention (shapes, pads, indices) carries no relevance.
+relevance. What it does not mention (shapes, pads, indices) carries no relevance. Between two points each winner of either gets
+what y has risen or fallen by.
 """
 
 from __future__ import annotations
@@ -17,18 +18,22 @@ from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import heads, lookups, places, sizes, spread
 from onnxdtd.operators.layer import constant_value, count, is_float, optional, reduced_axes, shape_of, sizes_of
+from onnxdtd.operators.pointwise import moved
+from onnxdtd.operators.secants import At, near
 from onnxdtd.operators.table import (
     ALL,
     IN_ORDER,
     MOVE,
     ROUTE,
     SOME,
+    Between,
     Operator,
     Relevance,
     enter,
     first,
     first_input,
     if_inputs_are,
+    of,
     throughout,
 )
 from onnxdtd.operators.windows import adjoint_max, rounded, window
@@ -381,6 +386,32 @@ enter(replace(MOVED, op="DepthToSpace", flow=depth_to_space, axes=spread.blocks,
 # Route: the winner takes all; of several equal winners, the first.
 
 
+def between_winners(largest: bool) -> Between:
+    """What the result has risen by goes to its winner at x, what it has fallen by to that at x̃; of the smallest the reverse.
+
+    As shares of the difference, which become multipliers where all have arrived: a winner at x of a y that has risen has risen
+    itself, at least as much, and nothing divides by less than that. Where Δx is next to nothing the slope at x̃ is left.
+    """
+
+    def between(e: Emit, node: Node, relevance: Relevance, at: At) -> Iterator[tuple[int, Tensor]]:
+        flow, other, m, y = of(node).flow, moved(node, at), first(relevance), node.outputs[0]
+        assert flow is not None
+        dy = e("Sub", y, at(y))
+        risen, fallen = e("Mul", m, e("Relu", dy)), e("Mul", m, e("Min", dy, 0.0))
+        mine, its = (risen, fallen) if largest else (fallen, risen)
+        for ours, theirs, slope in zip(flow(e, node, [mine]), flow(e, other, [its]), flow(e, other, [m]), strict=True):
+            position, x = ours[0], node.inputs[ours[0]]
+            dx = e("Sub", x, at(x))
+            flat = e("Less", e("Abs", dx), near(x.dtype))
+            share = e("Div", e("Add", ours[1], theirs[1]), e("Where", flat, e.constant(np.asarray(1, dx.dtype)), dx))
+            yield position, e("Where", flat, slope[1], share)
+
+    return between
+
+
+LARGEST, SMALLEST = between_winners(largest=True), between_winners(largest=False)
+
+
 def max_pool(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the entry that won each window. MaxUnpool would not do: where windows overlap it overwrites instead of adding."""
     attrs, x = dict(node.attrs), node.inputs[0]
@@ -401,6 +432,7 @@ enter(
         "MaxPool",
         kind=ROUTE,
         flow=max_pool,
+        between=LARGEST,
         sign=if_inputs_are,
         keeps_zeros=True,
         chooses=(1, np.dtype(np.int64)),
@@ -436,6 +468,7 @@ enter(
         "GlobalMaxPool",
         kind=ROUTE,
         flow=extreme_along,
+        between=LARGEST,
         sign=if_inputs_are,
         keeps_zeros=True,
         axes=spread.pooled,
@@ -443,10 +476,9 @@ enter(
     )
 )
 
-enter(
-    Operator("ReduceMax", kind=ROUTE, flow=extreme_along, sign=if_inputs_are, keeps_zeros=True, axes=spread.reduced),
-    "ReduceMin",
-)
+EXTREME_ALONG = Operator("", kind=ROUTE, flow=extreme_along, sign=if_inputs_are, keeps_zeros=True, axes=spread.reduced)
+enter(replace(EXTREME_ALONG, op="ReduceMax", between=LARGEST))
+enter(replace(EXTREME_ALONG, op="ReduceMin", between=SMALLEST))
 
 
 def extreme(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
@@ -465,21 +497,6 @@ def of_zeros(node: Node) -> bool:
     return len(values) == 2 and sum(value is not None and not value.any() for value in values) == 1
 
 
-enter(
-    Operator(
-        "Max",
-        kind=ROUTE,
-        flow=extreme,
-        monotone=throughout,
-        rectifies=of_zeros,
-        sign=if_any_is,
-        axes=spread.broadcast,
-        places=places.still,
-    )
-)
-
-enter(
-    Operator(
-        "Min", kind=ROUTE, flow=extreme, monotone=throughout, sign=if_inputs_are, axes=spread.broadcast, places=places.still
-    )
-)
+EXTREME = Operator("", kind=ROUTE, flow=extreme, monotone=throughout, axes=spread.broadcast, places=places.still)
+enter(replace(EXTREME, op="Max", between=LARGEST, rectifies=of_zeros, sign=if_any_is))
+enter(replace(EXTREME, op="Min", between=SMALLEST, sign=if_inputs_are))

@@ -1,6 +1,7 @@
 """Normalisation by the input's own statistics, and all else in which the entries along some axes decide on each other's scale.
 
-Held constant, the statistics are weights: a layer as any other. As a derivative, each is known by what it pulls back.
+Held constant, the statistics are weights: a layer as any other. As a derivative, or between two points, each is known by what
+it pulls back: a product of the centred entries and a function of their mean square.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import fits, places, spread
 from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, column, count, each_entry, shape_of
 from onnxdtd.operators.pointwise import of_first, passes
+from onnxdtd.operators.secants import At, middle, parts, quotient
 from onnxdtd.operators.table import (
     LOGARITHMS,
     NORM,
@@ -51,8 +53,20 @@ def pulled(node: Node, active: Active, pull_back: Callable[[Tensor], Tensor]) ->
     return lambda e, node, relevance: iter([(0, pull_back(first(relevance)))])
 
 
-def _pulled(e: Emit, x: Tensor, g: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:
-    _, inverse, hat = standardised(e, x, axes, epsilon)
+def _steep(e: Emit, c: Tensor, inverse: Tensor, at: At) -> tuple[Tensor, Tensor]:
+    """r̄ and u with Δ(c r) = r̄ (Δc − u mean(u Δc)) for r = 1/√(mean c² + ε): the middle r̄ of r and r̃, and u = c̄ r r̃ / r̄.
+
+    It is r̄ Δc + c̄ Δr, and Δr = −(r r̃)²/(r + r̃) Δ(mean c²) with Δ(mean c²) = 2 mean(c̄ Δc).
+    """
+    middles = middle(e, inverse, at(inverse))
+    if at(c) is c:
+        return middles, e("Mul", c, inverse)
+    return middles, e("Mul", middle(e, c, at(c)), e("Div", e("Mul", inverse, at(inverse)), middles))
+
+
+def _pulled(e: Emit, x: Tensor, g: Tensor, axes: Sequence[int], epsilon: float, at: At) -> Tensor:
+    mu, r, _ = standardised(e, x, axes, epsilon)
+    inverse, hat = _steep(e, e("Sub", x, mu), r, at)
     centred = e("Sub", g, mean(e, g, x, axes))
     return e("Mul", e("Sub", centred, e("Mul", hat, mean(e, e("Mul", g, hat), x, axes))), inverse)
 
@@ -65,12 +79,12 @@ def _scaled(e: Emit, x: Tensor, axes: list[int], epsilon: float, gamma: Tensor, 
     return Layer("affine", [Slot(x, w, e.mul, e.mul, elementwise=True)], y, shift if beta is None else e("Add", shift, beta))
 
 
-def layer_normalization(e: Emit, node: Node, active: Active) -> Flow:
+def layer_normalization(e: Emit, node: Node, active: Active, at: At) -> Flow:
     """(g − mean g − x̂ mean(g x̂))/σ with g = γ s"""
     x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
     axes = list(range(node.attrs.get("axis", -1) % rank, rank))
     epsilon = float(node.attrs.get("epsilon", 1e-5))
-    return pulled(node, active, lambda s: _pulled(e, x, e("Mul", s, node.inputs[1]), axes, epsilon))
+    return pulled(node, active, lambda s: _pulled(e, x, e("Mul", s, node.inputs[1]), axes, epsilon, at))
 
 
 def held_layer_normalization(e: Emit, node: Node, active: Active) -> Layer:
@@ -103,10 +117,10 @@ def root_mean_square(e: Emit, node: Node) -> tuple[Tensor, list[int]]:
     return e("Reciprocal", e("Sqrt", total)), axes
 
 
-def rms_normalization(e: Emit, node: Node, active: Active) -> Flow:
+def rms_normalization(e: Emit, node: Node, active: Active, at: At) -> Flow:
     """(g − x̂ mean(g x̂))/r with g = γ s and x̂ = x/r"""
-    x, (inverse, axes) = node.inputs[0], root_mean_square(e, node)
-    hat = e("Mul", x, inverse)
+    x, (r, axes) = node.inputs[0], root_mean_square(e, node)
+    inverse, hat = _steep(e, x, r, at)
 
     def pull_back(s: Tensor) -> Tensor:
         g = e("Mul", s, node.inputs[1])
@@ -124,12 +138,12 @@ def held_rms_normalization(e: Emit, node: Node, active: Active) -> Layer:
 enter(replace(named("LayerNormalization"), op="RMSNormalization", constant=held_rms_normalization, jacobian=rms_normalization))
 
 
-def instance_normalization(e: Emit, node: Node, active: Active) -> Flow:
+def instance_normalization(e: Emit, node: Node, active: Active, at: At) -> Flow:
     """The same over the positions of each channel"""
     x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
     gamma = e("Reshape", node.inputs[1], [-1] + [1] * (rank - 2))
     axes, epsilon = list(range(2, rank)), float(node.attrs.get("epsilon", 1e-5))
-    return pulled(node, active, lambda s: _pulled(e, x, e("Mul", s, gamma), axes, epsilon))
+    return pulled(node, active, lambda s: _pulled(e, x, e("Mul", s, gamma), axes, epsilon, at))
 
 
 def held_instance_normalization(e: Emit, node: Node, active: Active) -> Layer:
@@ -162,7 +176,7 @@ def grouped(e: Emit, node: Node) -> Tensor:
     return e("Reshape", x, [0, groups, -1], shape=[None, groups, None if sizes is None else math.prod(sizes) // groups])
 
 
-def group_normalization(e: Emit, node: Node, active: Active) -> Flow:
+def group_normalization(e: Emit, node: Node, active: Active, at: At) -> Flow:
     """The same over each group of channels"""
     x, epsilon = node.inputs[0], float(node.attrs.get("epsilon", 1e-5))
     rows, groups = grouped(e, node), [0, node.attrs["num_groups"], -1]
@@ -170,7 +184,7 @@ def group_normalization(e: Emit, node: Node, active: Active) -> Flow:
 
     def pull_back(s: Tensor) -> Tensor:
         g = e("Reshape", e("Mul", s, gamma), groups)
-        return e("Reshape", _pulled(e, rows, g, [2], epsilon), e.shape(x))
+        return e("Reshape", _pulled(e, rows, g, [2], epsilon, at), e.shape(x))
 
     return pulled(node, active, pull_back)
 
@@ -205,14 +219,17 @@ enter(
 )
 
 
-def softmax(e: Emit, node: Node, active: Active) -> Flow:
-    """y (s − Σ s y), and for the logarithm s − p Σ s"""
-    y, axis = node.outputs[0], [node.attrs.get("axis", -1)]
+def softmax(e: Emit, node: Node, active: Active, at: At) -> Flow:
+    """y (s − Σ s y), and for the logarithm s − p Σ s; between two points λ (s − Σ s λ / Σ λ) and s − λ / Σ λ Σ s"""
+    (x, *_), (y, *_), axis = node.inputs, node.outputs, node.attrs.get("axis", -1)
+    size = share = y
+    if node.op == "LogSoftmax" or at(x) is not x:
+        size, share = parts(e, y if node.op == "LogSoftmax" else e("LogSoftmax", x, axis=axis), [axis], at)
 
     def pull_back(s: Tensor) -> Tensor:
         if node.op == "LogSoftmax":
-            return e("Sub", s, e("Mul", e("Exp", y), e("ReduceSum", s, axis, keepdims=1)))
-        return e("Mul", y, e("Sub", s, e("ReduceSum", e("Mul", s, y), axis, keepdims=1)))
+            return e("Sub", s, e("Mul", share, e("ReduceSum", s, [axis], keepdims=1)))
+        return e("Mul", size, e("Sub", s, e("ReduceSum", e("Mul", s, share), [axis], keepdims=1)))
 
     return pulled(node, active, pull_back)
 
@@ -262,7 +279,7 @@ enter(
 )
 
 
-def lrn(e: Emit, node: Node, active: Active) -> Flow:
+def lrn(e: Emit, node: Node, active: Active, at: At) -> Flow:
     """With n = k + α/size Σ x² over neighbouring channels: s n^(−β) − 2 (α/size) β x Σ s x n^(−β−1)"""
     x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
     size, beta = node.attrs["size"], float(node.attrs.get("beta", 0.75))
@@ -277,9 +294,13 @@ def lrn(e: Emit, node: Node, active: Active) -> Flow:
 
     def pull_back(s: Tensor) -> Tensor:
         norm = e("Add", e("Mul", window_sum(e("Mul", x, x), before), scale), k)
-        shrink = e("Pow", norm, -beta)
-        around = window_sum(e("Mul", e("Mul", s, x), e("Div", shrink, norm)), size - 1 - before)
-        return e("Sub", e("Mul", s, shrink), e("Mul", e("Mul", x, around), 2 * scale * beta))
+        shrink, centre = e("Pow", norm, -beta), middle(e, x, at(x))
+        falls = e("Div", shrink, norm)  # times −β the slope of that
+        if at(norm) is not norm:
+            falls = e("Mul", quotient(e, norm, shrink, at, lambda: e("Mul", at(falls), -beta)), -1 / beta)
+        around = window_sum(e("Mul", e("Mul", s, centre), falls), size - 1 - before)
+        own = e("Mul", s, middle(e, shrink, at(shrink)))
+        return e("Sub", own, e("Mul", e("Mul", centre, around), 2 * scale * beta))
 
     return pulled(node, active, pull_back)
 
@@ -318,9 +339,11 @@ def vector_length(e: Emit, node: Node) -> tuple[Tensor, Tensor | None]:
     return e("Where", e.equal(length, 0.0), 1.0, length), winner
 
 
-def normalizer(e: Emit, node: Node, active: Active) -> Flow:
+def normalizer(e: Emit, node: Node, active: Active, at: At) -> Flow:
     """(s − n′ Σ s y)/n with n′ = y for the length n of a vector, the sign for its sum, 1 at the largest entry for that"""
     x, y, (norm, axis) = node.inputs[0], node.outputs[0], length_of(node)
+    if at(x) is not x:
+        raise NotLinear("its share of a difference is not known where a vector has no length")
     length, winner = vector_length(e, node)
 
     def pull_back(s: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Functions entry by entry: each with its slope and all else that is known of it.
 
-A further one is one entry: ``pointwise`` over the function that gives its slope.
+A further one is one entry: ``pointwise`` over the function that gives its slope. Between two points it is Δy/Δx that counts,
+for some by a formula that loses no digits.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from onnxdtd.graph.emit import Emit, wide
 from onnxdtd.graph.tensors import Node, Tensor, Value
 from onnxdtd.operators import fits, heads, places, sizes, spread
 from onnxdtd.operators.layer import Active, NotLinear, constant_value, each_entry, is_float, optional, shape_of
+from onnxdtd.operators.secants import At, quotient
 from onnxdtd.operators.table import (
     AS_THEY_ARE,
     POINTWISE,
@@ -55,15 +58,35 @@ def pointwise(op: str, **facts: Any) -> Callable[[Slope], Slope]:
 
 def sloped(e: Emit, node: Node, slope: Slope, active: Active) -> Flow:
     """The gradient through a function entry by entry: times its slope at the input, which is made here, in front."""
-    x, shape = of_first(node, active), node.outputs[0].shape
     weight = slope(e, node)
+    return weighted(of_first(node, active), node, lambda: weight)
+
+
+def weighted(x: Tensor, node: Node, weight: Callable[[], Tensor]) -> Flow:
+    """Times a weight for each entry of the result; x may have been repeated."""
+    shape = node.outputs[0].shape
     repeated = shape is not None and shape != x.shape
 
     def flow(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
-        g = e.mul(first(relevance), e.cast(weight, wide(weight.dtype)))
+        g = e.mul(first(relevance), e.cast(weight(), wide(weight().dtype)))
         yield 0, e.unbroadcast(g, shape or [], x) if repeated else g
 
     return flow
+
+
+def secant_of(e: Emit, node: Node, operator: Operator, at: At) -> Tensor:
+    """Δy/Δx of a function entry by entry, and its slope at the other point where Δx is next to nothing."""
+    if operator.secant is not None:
+        return operator.secant(e, node, at)
+    assert operator.slope is not None
+    slope = operator.slope
+    x, y = node.inputs[0], node.outputs[0]
+    return quotient(e, x, y, at, lambda: slope(e, moved(node, at)))
+
+
+def moved(node: Node, at: At) -> Node:
+    """A node at another point."""
+    return replace(node, inputs=list(map(at, node.inputs)), outputs=list(map(at, node.outputs)))
 
 
 def of_first(node: Node, active: Active) -> Tensor:
@@ -136,6 +159,53 @@ def on_a_grid(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
     return optional(node, 2) is None or (zero is not None and not zero.any())
 
 
+# --------------------------------------------------------------------------------------------------------------- secants
+
+
+def sizes_of_both(e: Emit, x: Tensor, at: At) -> Tensor:
+    """|x| + |x̃|, or something tiny where that is 0."""
+    return e("Add", e("Abs", x), e("Add", e("Abs", at(x)), 2.0**-100))
+
+
+def of_relu(e: Emit, node: Node, at: At) -> Tensor:
+    """(y + ỹ) / (|x| + |x̃|), since Δ|x| (|x| + |x̃|) = (x + x̃) Δx and y = (x + |x|)/2"""
+    y = node.outputs[0]
+    return e("Div", e("Add", y, at(y)), sizes_of_both(e, node.inputs[0], at))
+
+
+def of_absolute(e: Emit, node: Node, at: At) -> Tensor:
+    """(x + x̃) / (|x| + |x̃|)"""
+    x = node.inputs[0]
+    return e("Div", e("Add", x, at(x)), sizes_of_both(e, x, at))
+
+
+def of_sqrt(e: Emit, node: Node, at: At) -> Tensor:
+    """1 / (y + ỹ), and 0 where both are"""
+    y = node.outputs[0]
+    total = e("Add", y, at(y))
+    return e("Reciprocal", e("Where", e.equal(total, 0.0), math.inf, total))
+
+
+def of_reciprocal(e: Emit, node: Node, at: At) -> Tensor:
+    """−y ỹ"""
+    y = node.outputs[0]
+    return e("Neg", e("Mul", y, at(y)))
+
+
+def of_power(e: Emit, node: Node, at: At) -> Tensor:
+    """x + x̃ of a square, as of roots and reciprocals, −(y ỹ)²/(y + ỹ) of what is both, else Δy/Δx"""
+    (x, exponent), y = node.inputs, node.outputs[0]
+    value = constant_value(exponent)
+    number = None if value is None or value.size != 1 else float(value.reshape(()))
+    if number == 2:
+        return e("Add", x, at(x))
+    if number == -0.5:
+        both = e("Mul", y, at(y))
+        return e("Neg", e("Div", e("Mul", both, both), e("Add", y, at(y))))
+    known = {0.5: of_sqrt, -1.0: of_reciprocal}.get(number or 0.0)
+    return quotient(e, x, y, at, lambda: power(e, moved(node, at))) if known is None else known(e, node, at)
+
+
 # --------------------------------------------------------------------------------------------------------------- slopes
 
 
@@ -155,46 +225,46 @@ def between(e: Emit, x: Tensor, low: Value | None, high: Value | None) -> Tensor
     return e.full(1.0, e.shape(x), x.dtype) if inside is None else where(e, inside, 1.0, 0.0, x)
 
 
-@pointwise("Relu", sign=always, keeps_zeros=True, monotone=throughout, rectifies=throughout)
+@pointwise("Relu", secant=of_relu, everywhere=True, sign=always, keeps_zeros=True, monotone=throughout, rectifies=throughout)
 def relu(e: Emit, node: Node) -> Tensor:
     """1 where x > 0"""
     return between(e, node.inputs[0], 0.0, None)
 
 
-@pointwise("ThresholdedRelu", sign=if_inputs_are, keeps_zeros=True, monotone=if_alpha, rectifies=if_alpha)
+@pointwise("ThresholdedRelu", everywhere=True, sign=if_inputs_are, keeps_zeros=True, monotone=if_alpha, rectifies=if_alpha)
 def thresholded_relu(e: Emit, node: Node) -> Tensor:
     """1 where x > α"""
     return between(e, node.inputs[0], float(node.attrs.get("alpha", 1.0)), None)
 
 
-@pointwise("Clip", sign=clipped, monotone=throughout, gate=1, rectifies=clips_at_zero)
+@pointwise("Clip", everywhere=True, sign=clipped, monotone=throughout, gate=1, rectifies=clips_at_zero)
 def clip(e: Emit, node: Node) -> Tensor:
     """1 inside the bounds"""
     return between(e, node.inputs[0], optional(node, 1), optional(node, 2))
 
 
-@pointwise("LeakyRelu", sign=if_inputs_are, keeps_zeros=True, monotone=if_alpha)
+@pointwise("LeakyRelu", everywhere=True, sign=if_inputs_are, keeps_zeros=True, monotone=if_alpha)
 def leaky_relu(e: Emit, node: Node) -> Tensor:
     """1 or the slope"""
     x = node.inputs[0]
     return where(e, e("GreaterOrEqual", x, 0.0), 1.0, float(node.attrs.get("alpha", 0.01)), x)
 
 
-@pointwise("PRelu", sign=if_inputs_are, keeps_zeros=True, fits=fits.broadcasts, learned=slice(1, None))
+@pointwise("PRelu", everywhere=True, sign=if_inputs_are, keeps_zeros=True, fits=fits.broadcasts, learned=slice(1, None))
 def prelu(e: Emit, node: Node) -> Tensor:
     """1 or the slope of the channel"""
     x, slope = node.inputs[:2]
     return where(e, e("GreaterOrEqual", x, 0.0), 1.0, slope, x)
 
 
-@pointwise("Elu", sign=if_inputs_are, keeps_zeros=True, monotone=if_alpha)
+@pointwise("Elu", everywhere=True, sign=if_inputs_are, keeps_zeros=True, monotone=if_alpha)
 def elu(e: Emit, node: Node) -> Tensor:
     """1, or α eˣ = y + α"""
     x, alpha = node.inputs[0], float(node.attrs.get("alpha", 1.0))
     return where(e, e("GreaterOrEqual", x, 0.0), 1.0, e("Add", node.outputs[0], alpha), x)
 
 
-@pointwise("Selu", sign=if_gamma, keeps_zeros=True, monotone=if_alpha)
+@pointwise("Selu", everywhere=True, sign=if_gamma, keeps_zeros=True, monotone=if_alpha)
 def selu(e: Emit, node: Node) -> Tensor:
     """γ, or γ α eˣ = y + γ α"""
     alpha, gamma = float(node.attrs.get("alpha", 1.6732632)), float(node.attrs.get("gamma", 1.0507010))
@@ -202,48 +272,58 @@ def selu(e: Emit, node: Node) -> Tensor:
     return where(e, e("GreaterOrEqual", x, 0.0), gamma, e("Add", node.outputs[0], alpha * gamma), x)
 
 
-@pointwise("Celu", sign=if_inputs_are, keeps_zeros=True, monotone=if_alpha)
+@pointwise("Celu", everywhere=True, sign=if_inputs_are, keeps_zeros=True, monotone=if_alpha)
 def celu(e: Emit, node: Node) -> Tensor:
     """1, or e^(x/α) = y/α + 1"""
     x, alpha = node.inputs[0], float(node.attrs.get("alpha", 1.0))
     return where(e, e("GreaterOrEqual", x, 0.0), 1.0, e("Add", e("Div", node.outputs[0], alpha), 1.0), x)
 
 
-@pointwise("Sigmoid", sign=always, keeps_zeros=False, start=0.5, monotone=throughout, gate=2, head=SQUASHED, before=first_input)
+@pointwise(
+    "Sigmoid",
+    everywhere=True,
+    sign=always,
+    keeps_zeros=False,
+    start=0.5,
+    monotone=throughout,
+    gate=2,
+    head=SQUASHED,
+    before=first_input,
+)
 def sigmoid(e: Emit, node: Node) -> Tensor:
     """y (1 − y)"""
     y = node.outputs[0]
     return e("Mul", y, _one_minus(e, y))
 
 
-@pointwise("Tanh", sign=if_inputs_are, keeps_zeros=True, monotone=throughout, gate=1)
+@pointwise("Tanh", everywhere=True, sign=if_inputs_are, keeps_zeros=True, monotone=throughout, gate=1)
 def tanh(e: Emit, node: Node) -> Tensor:
     """1 − y²"""
     y = node.outputs[0]
     return _one_minus(e, e("Mul", y, y))
 
 
-@pointwise("Softplus", sign=always, keeps_zeros=False, monotone=throughout)
+@pointwise("Softplus", everywhere=True, sign=always, keeps_zeros=False, monotone=throughout)
 def softplus(e: Emit, node: Node) -> Tensor:
     """σ(x)"""
     return e("Sigmoid", node.inputs[0])
 
 
-@pointwise("Softsign", sign=if_inputs_are, keeps_zeros=True, monotone=throughout)
+@pointwise("Softsign", everywhere=True, sign=if_inputs_are, keeps_zeros=True, monotone=throughout)
 def softsign(e: Emit, node: Node) -> Tensor:
     """(1 − |y|)²"""
     rest = _one_minus(e, e("Abs", node.outputs[0]))
     return e("Mul", rest, rest)
 
 
-@pointwise("HardSigmoid", sign=always, keeps_zeros=False, monotone=if_alpha, gate=2)
+@pointwise("HardSigmoid", everywhere=True, sign=always, keeps_zeros=False, monotone=if_alpha, gate=2)
 def hard_sigmoid(e: Emit, node: Node) -> Tensor:
     """α where 0 < y < 1"""
     alpha = float(np.float32(node.attrs.get("alpha", 0.2)))
     return e("Mul", between(e, node.outputs[0], 0.0, 1.0), alpha)
 
 
-@pointwise("HardSwish", sign=if_inputs_are, keeps_zeros=True)
+@pointwise("HardSwish", everywhere=True, sign=if_inputs_are, keeps_zeros=True)
 def hard_swish(e: Emit, node: Node) -> Tensor:
     """x/3 + 1/2 between −3 and 3, then 1"""
     x = node.inputs[0]
@@ -251,7 +331,7 @@ def hard_swish(e: Emit, node: Node) -> Tensor:
     return where(e, e("GreaterOrEqual", x, 3.0), 1.0, ramp, x)
 
 
-@pointwise("Gelu", sign=if_inputs_are, keeps_zeros=True)
+@pointwise("Gelu", everywhere=True, sign=if_inputs_are, keeps_zeros=True)
 def gelu(e: Emit, node: Node) -> Tensor:
     """Φ(x) + x φ(x), or the derivative of the approximation by tanh"""
     x = node.inputs[0]
@@ -265,7 +345,7 @@ def gelu(e: Emit, node: Node) -> Tensor:
     return e("Add", cumulative, e("Mul", x, phi))
 
 
-@pointwise("Mish", sign=if_inputs_are, keeps_zeros=True)
+@pointwise("Mish", everywhere=True, sign=if_inputs_are, keeps_zeros=True)
 def mish(e: Emit, node: Node) -> Tensor:
     """t + x (1 − t²) σ(x) with t = tanh(softplus(x))"""
     x = node.inputs[0]
@@ -273,14 +353,14 @@ def mish(e: Emit, node: Node) -> Tensor:
     return e("Add", t, e("Mul", e("Mul", x, _one_minus(e, e("Mul", t, t))), e("Sigmoid", x)))
 
 
-@pointwise("Erf", sign=if_inputs_are, keeps_zeros=True, monotone=throughout, gate=1)
+@pointwise("Erf", everywhere=True, sign=if_inputs_are, keeps_zeros=True, monotone=throughout, gate=1)
 def erf(e: Emit, node: Node) -> Tensor:
     """2/√π e^(−x²)"""
     x = node.inputs[0]
     return e("Mul", e("Exp", e("Neg", e("Mul", x, x))), 2 / math.sqrt(math.pi))
 
 
-@pointwise("Swish", sign=as_the_first, keeps_zeros=True)
+@pointwise("Swish", everywhere=True, sign=as_the_first, keeps_zeros=True)
 def swish(e: Emit, node: Node) -> Tensor:
     """σ(αx) + α y (1 − σ(αx))"""
     x, y, alpha = node.inputs[0], node.outputs[0], float(node.attrs.get("alpha", 1.0))
@@ -288,7 +368,7 @@ def swish(e: Emit, node: Node) -> Tensor:
     return e("Add", gate, e("Mul", e.mul(y, alpha), _one_minus(e, gate)))
 
 
-@pointwise("Shrink", sign=if_shrunk, monotone=shrinks)
+@pointwise("Shrink", everywhere=True, sign=if_shrunk, monotone=shrinks)
 def shrink(e: Emit, node: Node) -> Tensor:
     """1 where it is not cut to 0"""
     x, width = node.inputs[0], float(node.attrs.get("lambd", 0.5))
@@ -307,26 +387,26 @@ def log(e: Emit, node: Node) -> Tensor:
     return e("Reciprocal", node.inputs[0])
 
 
-@pointwise("Sqrt", sign=always, keeps_zeros=True, monotone=throughout)
+@pointwise("Sqrt", secant=of_sqrt, sign=always, keeps_zeros=True, monotone=throughout)
 def sqrt(e: Emit, node: Node) -> Tensor:
     """1/(2 y), and 0 where y is"""
     y = node.outputs[0]
     return e("Mul", e("Reciprocal", e("Where", e.equal(y, 0.0), math.inf, y)), 0.5)
 
 
-@pointwise("Reciprocal", sign=if_inputs_are, gate=3, head=SQUASHED, before=heads.before_reciprocal)
+@pointwise("Reciprocal", secant=of_reciprocal, sign=if_inputs_are, gate=3, head=SQUASHED, before=heads.before_reciprocal)
 def reciprocal(e: Emit, node: Node) -> Tensor:
     """−y²"""
     return e("Neg", e("Mul", node.outputs[0], node.outputs[0]))
 
 
-@pointwise("Abs", sign=always, keeps_zeros=True, even=throughout)
+@pointwise("Abs", secant=of_absolute, everywhere=True, sign=always, keeps_zeros=True, even=throughout)
 def absolute(e: Emit, node: Node) -> Tensor:
     """The sign"""
     return e("Sign", node.inputs[0])
 
 
-@pointwise("Pow", sign=even_or_inputs_are, even=has_even_exponent)
+@pointwise("Pow", secant=of_power, sign=even_or_inputs_are, even=has_even_exponent)
 def power(e: Emit, node: Node) -> Tensor:
     """p x^(p−1), and 0 at 0 where that has a pole"""
     x, exponent = node.inputs
@@ -341,13 +421,13 @@ def power(e: Emit, node: Node) -> Tensor:
     return where(e, e.equal(x, 0.0), 0.0, slope, slope) if number < 1 else slope
 
 
-@pointwise("Sin", keeps_zeros=True)
+@pointwise("Sin", everywhere=True, keeps_zeros=True)
 def sine(e: Emit, node: Node) -> Tensor:
     """cos x"""
     return e("Cos", node.inputs[0])
 
 
-@pointwise("Cos", keeps_zeros=False, start=1.0, even=throughout)
+@pointwise("Cos", everywhere=True, keeps_zeros=False, start=1.0, even=throughout)
 def cosine(e: Emit, node: Node) -> Tensor:
     """−sin x"""
     return e("Neg", e("Sin", node.inputs[0]))

@@ -7,7 +7,8 @@ all; Arras et al. 2017, and CP-LRP, Ali et al. 2022). The surest first, that is
 - a gate: the output of a squashing function, such as sigmoid(x) in x·sigmoid(x), the weights of a squeeze-and-excite block or
   the softmax of attention;
 - f(x) in x·f(x), entry by entry, which is an activation.
-Where neither factor is the surer constant each gets half (uniform rule; Achtibat et al. 2024).
+Where neither factor is the surer constant each gets half (uniform rule; Achtibat et al. 2024). Between two points a is
+multiplied by the middle of both b, and b by that of both a (Shapley): Δ(a b) = ½(b + b̃) Δa + ½(a + ã) Δb.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import spread
 from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, sizes_of
 from onnxdtd.operators.linear import sum_slot
+from onnxdtd.operators.secants import At, here, middle
 from onnxdtd.operators.spread import is_elementwise
 from onnxdtd.operators.table import PRODUCT, of
 
@@ -116,8 +118,10 @@ def gate_rank(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> i
     return 0
 
 
-def product(e: Emit, node: Node, active: Active, held: set[int], part: float) -> Layer:
-    """A product of two factors that both depend on the input: a part to each, but all to one if the other is held."""
+def product(e: Emit, node: Node, active: Active, held: set[int], part: float, at: At = here) -> Layer:
+    """A product of two factors that both depend on the input: a part to each, but all to one if the other is held; between two
+    points, if it is elsewhere that ``at`` leads.
+    """
     (left, right), builder = node.inputs[:2], of(node).linear
     assert builder is not None
     if left.name == right.name:  # told apart as two tensors
@@ -126,7 +130,9 @@ def product(e: Emit, node: Node, active: Active, held: set[int], part: float) ->
     parts = []
     for i in {0, 1} - held:
         own = node.inputs[i]
-        parts.append(_quotient(e, node) if node.op == "Div" and i else builder(e, node, partial(is_, own)))
+        parts.append(
+            _quotient(e, node, at) if node.op == "Div" and i else builder(e, _at_middle(e, node, i, at), partial(is_, own))
+        )
     slots = [slot for part in parts for slot in part.slots]
     if len(parts) == 2:
         slots = [replace(slot, w=e.mul(slot.w, part)) for slot in slots]
@@ -139,9 +145,20 @@ def product(e: Emit, node: Node, active: Active, held: set[int], part: float) ->
     return Layer(parts[0].family, slots, node.outputs[0], bias)
 
 
-def _quotient(e: Emit, node: Node) -> Layer:
-    """The derivative of a / b by b: −y/b."""
-    _, b = node.inputs
+def _at_middle(e: Emit, node: Node, i: int, at: At) -> Node:
+    """The product with the middle of both points in place of its other factor than ``i``; of what divides, of its inverse."""
+    other = node.inputs[1 - i]
+    if at(other) is other:
+        return node
+    divides = node.op == "Div"
+    factor = e("Reciprocal", other) if divides else other
+    inputs = [node.inputs[i], replace(middle(e, factor, at(factor)), shape=other.shape)]
+    return replace(node, op="Mul" if divides else node.op, inputs=(inputs[::-1] if i else inputs) + node.inputs[2:])
+
+
+def _quotient(e: Emit, node: Node, at: At) -> Layer:
+    """The derivative of a / b by b: −y/b; between two points −½(a + ã)/(b b̃)."""
+    a, b = node.inputs
     y, shape = node.outputs[0], sizes_of(node.outputs[0])
-    slope = e("Neg", e("Div", y, b))
+    slope = e("Neg", e("Div", y, b) if at(b) is b else e("Div", middle(e, a, at(a)), e("Mul", b, at(b))))
     return Layer("affine", [Slot(b, slope, e.mul, lambda s, w: e.unbroadcast(e.mul(s, w), shape, b), elementwise=True)], y)

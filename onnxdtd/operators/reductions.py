@@ -2,7 +2,8 @@
 
 A length (Σ|x|^p)^(1/p) is Σ w x with weights of its own, x and y held constant: a layer whose shares are |x|^p / Σ|x|^p, those
 of its Taylor expansion. Of a product each factor gets an equal share (uniform rule; Achtibat et al. 2024), of log Σ x what
-it is of the sum, and of log Σ eˣ, a smooth maximum, its part in the softmax, which is its derivative as well.
+it is of the sum, and of log Σ eˣ, a smooth maximum, its part in the softmax, which is its derivative as well. Between two
+points Σ x² grows by Σ (x + x̃) Δx, and |x| is √x².
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import places, spread
 from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, count, each_entry, only_first, reduced_axes, shape_of, size
 from onnxdtd.operators.norms import pulled
+from onnxdtd.operators.secants import At, here, parts, quotient
 from onnxdtd.operators.table import NORM, ROUTE, Flow, Operator, Relevance, always, enter, first, if_inputs_are, throughout
 from onnxdtd.operators.windows import adjoint_average, window
 
@@ -65,10 +67,25 @@ def held_length(e: Emit, node: Node, active: Active) -> Layer:
     )
 
 
-def length(e: Emit, node: Node, active: Active) -> Flow:
+def length(e: Emit, node: Node, active: Active, at: At) -> Flow:
     """s w, twice that for a sum of squares"""
+    if at(node.inputs[0]) is not node.inputs[0]:
+        return pulled(node, active, lambda s: e("Mul", spread_out(e, node, s), apart(e, node, at)))
     factor = 2.0 if node.op == "ReduceSumSquare" else 1.0
     return pulled(node, active, lambda s: e.mul(e.mul(spread_out(e, node, s), weights(e, node)), factor))
+
+
+def apart(e: Emit, node: Node, at: At) -> Tensor:
+    """w with Δy = Σ w Δx: x + x̃ over y + ỹ, or over |x| + |x̃| for a sum of these; 0 where both are."""
+    (x, *_), y, p = node.inputs, node.outputs[0], power_of(node)
+    if p > 2:
+        raise NotLinear(f"of Σ|x|^{p} no share of a difference is known")
+    total = e("Add", x, at(x))
+    if node.op == "ReduceSumSquare":
+        return total
+    sizes = e("Add", y, at(y)) if p == 2 else e("Add", e("Abs", x), e("Abs", at(x)))
+    inverse = e("Reciprocal", e("Where", e.equal(sizes, 0.0), float("inf"), sizes))
+    return e("Mul", total, inverse if p == 1 else spread_out(e, node, inverse))
 
 
 LENGTH = Operator(
@@ -97,8 +114,10 @@ def held_window_length(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("average", [Slot(x, e.cast(inner(e, x, p), wide(x.dtype)), forward, back)], y)
 
 
-def window_length(e: Emit, node: Node, active: Active) -> Flow:
+def window_length(e: Emit, node: Node, active: Active, at: At) -> Flow:
     """Aᵀ s of that"""
+    if at(node.inputs[0]) is not node.inputs[0]:
+        raise NotLinear("of the lengths of windows no share of a difference is known")
     (slot,) = held_window_length(e, node, active).slots
     return pulled(node, active, lambda s: slot.adjoint(s, slot.w))
 
@@ -124,9 +143,11 @@ enter(
 # ------------------------------------------------------------------------------------------------------------------ products
 
 
-def product(e: Emit, node: Node, active: Active) -> Flow:
+def product(e: Emit, node: Node, active: Active, at: At) -> Flow:
     """s times the product of all others: y / x where no entry is 0; where one is, that of the others for it, and 0 for them"""
     x, attrs, rank = node.inputs[0], node.attrs, len(shape_of(node.inputs[0]))
+    if at(x) is not x:
+        raise NotLinear("of a product of many factors no share of a difference is known")
     axes, is_zero = reduced_axes(node, rank), e.equal(x, 0.0)
 
     def pull_back(s: Tensor) -> Tensor:
@@ -163,11 +184,20 @@ enter(
 # ------------------------------------------------------------------------------------------------------------------ log-sums
 
 
-def log_sum(e: Emit, node: Node, active: Active) -> Flow:
-    """s / Σ x"""
+def log_sum(e: Emit, node: Node, active: Active, at: At) -> Flow:
+    """s / Σ x, and s Δ log Σ x / Δ Σ x between two points"""
     x = node.inputs[0]
     total = e("ReduceSum", x, reduced_axes(node, len(shape_of(x))), keepdims=1)
-    return pulled(node, active, lambda s: e("Expand", e("Div", spread_out(e, node, s), total), e.shape(x)))
+    y = spread_out(e, node, node.outputs[0])
+
+    def pull_back(s: Tensor) -> Tensor:
+        s = spread_out(e, node, s)
+        if at(total) is total:
+            return e("Expand", e("Div", s, total), e.shape(x))
+        steep = quotient(e, total, y, at, lambda: e("Reciprocal", at(total)))
+        return e("Expand", e("Mul", s, steep), e.shape(x))
+
+    return pulled(node, active, pull_back)
 
 
 def by_size(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
@@ -192,10 +222,26 @@ enter(
 
 def softly(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """R eˣ / Σ eˣ, where no power is larger than 1: y is at least as large as any x"""
+    yield from softly_between(e, node, relevance, here)
+
+
+def softly_between(e: Emit, node: Node, relevance: Relevance, at: At) -> Iterator[tuple[int, Tensor]]:
+    """The same between two points."""
     x, axes = node.inputs[0], reduced_axes(node, len(shape_of(node.inputs[0])))
-    raised = e("Exp", e("Sub", x, spread_out(e, node, node.outputs[0])))
-    share = e("Div", raised, e("ReduceSum", raised, axes, keepdims=1))
+    raised, share = parts(e, e("Sub", x, spread_out(e, node, node.outputs[0])), axes, at)
+    if raised is share:
+        share = e("Div", raised, e("ReduceSum", raised, axes, keepdims=1))
     yield 0, e("Mul", share, spread_out(e, node, first(relevance)))
 
 
-enter(Operator("ReduceLogSumExp", kind=ROUTE, flow=softly, sign=if_inputs_are, keeps_zeros=False, axes=spread.reduced))
+enter(
+    Operator(
+        "ReduceLogSumExp",
+        kind=ROUTE,
+        flow=softly,
+        between=softly_between,
+        sign=if_inputs_are,
+        keeps_zeros=False,
+        axes=spread.reduced,
+    )
+)

@@ -17,6 +17,7 @@ from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.axes import Axes, Entry
 from onnxdtd.operators.layer import Active, Layer, Slot, is_float
 from onnxdtd.operators.lookups import Lookup
+from onnxdtd.operators.secants import At
 from onnxdtd.operators.sizes import Values
 
 # What kind of operator it is.
@@ -45,7 +46,9 @@ Builder: TypeAlias = Callable[[Emit, Node, Active], Layer]
 Slope: TypeAlias = Callable[[Emit, Node], Tensor]  # dy/dx, entry by entry
 Relevance: TypeAlias = Sequence[Tensor | None]  # of each output
 Flow: TypeAlias = Callable[[Emit, Node, Relevance], Iterator[tuple[int, Tensor]]]  # positions of inputs with their relevance
-Pulled: TypeAlias = Callable[[Emit, Node, Active], Flow]
+Pulled: TypeAlias = Callable[[Emit, Node, Active, At], Flow]
+Secant: TypeAlias = Callable[[Emit, Node, At], Tensor]  # Δy/Δx between two points, entry by entry
+Between: TypeAlias = Callable[[Emit, Node, Relevance, At], Iterator[tuple[int, Tensor]]]
 Cost: TypeAlias = Callable[[Node, Layer], int]
 Sign: TypeAlias = Callable[[Node, Callable[[Tensor], bool]], bool]  # is the output ≥ 0, given which inputs are?
 Spread: TypeAlias = Callable[[Axes, Node], Sequence[Sequence[Entry] | None]]
@@ -55,6 +58,14 @@ Narrowed: TypeAlias = Callable[[Emit, Node, Slot, Tensor, int, int | None], Slot
 Sizes: TypeAlias = Sequence[int | None]
 Fits: TypeAlias = Callable[[Node, Sequence[Sizes]], Iterator[tuple[str, Sizes, Sizes]]]
 Before: TypeAlias = Callable[[Node, Mapping[str, Node], Active], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Further:
+    """A flow that also hands something straight to tensors further down, whose positions follow those of the inputs."""
+
+    flow: Flow
+    tensors: Sequence[Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +98,10 @@ class Operator:
         linear: what it is as a layer.
         constant: what it is as a layer, with the statistics of its input held constant.
         slope: its derivative, where it is a function entry by entry.
-        jacobian: its derivative, where entries depend on each other, as a flow of gradients.
+        secant: its difference between two points over that of its input, where that is better known than by dividing.
+        everywhere: whether it is defined for all numbers.
+        jacobian: its derivative, where entries depend on each other, as a flow of gradients, or what it is between two points.
+        between: how multipliers of differences between two points are routed.
         flow: how relevance passes, moves or is routed.
         undefined: what relevance is not defined on, and what people use instead.
         why: what keeps it from having a rule, where that is to be said.
@@ -132,7 +146,10 @@ class Operator:
     linear: Builder | None = None
     constant: Builder | None = None
     slope: Slope | None = None
+    secant: Secant | None = None
+    everywhere: bool = False
     jacobian: Pulled | None = None
+    between: Between | None = None
     flow: Flow | None = None
     undefined: tuple[str, str] | None = None
     why: str | None = None

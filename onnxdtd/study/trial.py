@@ -41,9 +41,10 @@ Outputs = Mapping[str, Any]
 class Run:
     """What one input showed: what relevance has another shape or type than what it explains; whether it is finite; how far
     the outputs are from those of the predictor alone, and the explained score from what its logits say (None where they are no
-    tensor); how far relevance is from the definition, entry by entry and as a sum
-    (None without a ledger); how much of it has another sign than the logit, how much there is, and the ledger; how far it
-    depends on another sample in its batch (None where that was not tried); what classes show that the file was ``asked`` for.
+    tensor); how far relevance is from the definition, entry by entry and as a sum (None without a ledger); how much of it has
+    another sign than the logit, how much there is, and the ledger; how far it is from being ``complete`` (None where it shares
+    out no difference); how far it depends on another sample in its batch (None where that was not tried); what classes show
+    that the file was ``asked`` for.
     """
 
     misshapen: list[str]
@@ -55,6 +56,7 @@ class Run:
     opposite: float
     whole: float
     ledger: Ledger | None
+    complete: float | None = None
     mixing: float | None = None
     asked: Sequence[Run] = ()
 
@@ -132,7 +134,8 @@ def _running() -> Iterator[None]:
 @dataclass(frozen=True)
 class Known:
     """What the plan of a model says of its outputs: which are ``probable``, along which ``axes`` the samples of the inputs lie,
-    and how its ``logits`` (of a ``binary`` model the only one) make the score, of which ``weights`` names the coefficients.
+    how its ``logits`` (of a ``binary`` model the only one) make the score, of which ``weights`` names the coefficients, and
+    whether relevance ``splits`` its difference to the baseline.
     """
 
     probable: Collection[str]
@@ -142,12 +145,14 @@ class Known:
     binary: bool
     request: Request
     weights: str | None
+    splits: bool
 
     @classmethod
     def of(cls, job: Prepared) -> Known:
         """That of a planned model."""
         plan, weights = job.plan, job.addition.metadata["target_input"] if job.request.target == SCORE else None
-        return cls(probabilities(job), plan.samples.axes, plan.logits.name, plan.raster, is_binary(plan), job.request, weights)
+        told = plan.samples.axes, plan.logits.name, plan.raster, is_binary(plan), job.request, weights, plan.method.splits
+        return cls(probabilities(job), *told)
 
     def score(self, logits: np.ndarray, target: int | None, feeds: Feeds) -> np.ndarray:
         """The explained score, [samples], of ``logits``; for the class that the file has fixed, or else the arg-max."""
@@ -224,6 +229,7 @@ def compared(
         opposite,
         sum(float(np.abs(r).sum()) for r in relevance),
         defined.ledger,
+        incomplete(file, relevance) if known.splits else None,
     )
 
 
@@ -240,6 +246,18 @@ def scored(known: Known, feeds: Feeds, file: Explanation, defined: Explanation, 
         if z is not None
     ]
     return float(np.max(apart) / largest)
+
+
+def incomplete(file: Explanation, relevance: Sequence[np.ndarray]) -> float | None:
+    """How far Σ ``relevance``, [samples, entries] of each input, is from the difference of the score to that at the baseline,
+    as a share of all that is there. None where the file does not tell these, sample by sample.
+    """
+    if file.logit is None or file.at_baseline is None or any(len(r) != len(file.logit) for r in relevance):
+        return None
+    found = np.concatenate(relevance, axis=1)
+    difference = file.logit.astype(np.float64) - file.at_baseline.astype(np.float64)
+    scale = np.maximum(np.abs(found).sum(axis=1), np.abs(difference))
+    return float(np.max(np.abs(found.sum(axis=1) - difference) / np.where(scale > 0, scale, 1.0), initial=0))
 
 
 def misshapen(name: str, explained: np.ndarray, relevance: np.ndarray | None) -> str | None:

@@ -344,6 +344,10 @@ def _ran(runs: Sequence[Run], misdeclared: Sequence[str], most: float, firm: boo
         yield Check("relevance", None, "zero everywhere, so that there was nothing to compare; give other --inputs")
         return
     yield _agreement("relevance", "what the rules give without shortcuts", _most(runs, "heatmap"), "the largest", most, firm)
+    if runs[0].complete is not None:
+        yield _agreement(
+            "complete", "all that the score is more than at the baseline", _most(runs, "complete"), "it", most, firm
+        )
     if runs[0].total is not None:
         yield _agreement("sum", "what the ledger says that arrives", _most(runs, "total"), "all relevance", most, firm)
 

@@ -68,6 +68,28 @@ NOT_RECTIFIED = [
     (net(node("Max", "a low", "p"), low=np.full(3, -3)), OF_GRADIENT, {"a": A * C0}),
 ]
 CENTRED = A - A.mean()
+STEADY = net(node("LayerNormalization", "a one", "p", epsilon=1.0), one=np.ones(3))
+SMALLEST = net(node("ReduceMin", "a", "m", axes=[1], keepdims=1), node("Mul", "m three", "p"), three=np.ones(3))
+V = np.asarray([[1.0, 2.0, -1.0], [0.5, 1.0, 2.0], [1.0, -2.0, 1.0]], np.float32)
+BEHIND = net(node("MatMul", "a V", "z"), node("Relu", "z", "p"), V=V)
+
+
+def steady() -> np.ndarray:
+    """Of c r with r = 1/√(c² + 1) against c = 0 and r = 1: each factor times the middle of the other."""
+    variance, g = A.var(), W[:, 0]
+    r = 1 / np.sqrt(variance + 1)
+    m = g * (r + 1) / 2 + (g * CENTRED / 2).sum() * (r - 1) / variance * CENTRED / 3
+    return A * (m - m.mean())
+
+
+def revealed() -> np.ndarray:
+    """Of relu(a V) against 0: what is positive counts before and after what is negative."""
+    products, relu = A.T * V, lambda z: np.maximum(z, 0)
+    up, down = np.maximum(products, 0).sum(0), np.minimum(products, 0).sum(0)
+    risen, fallen = (relu(up) + relu(up + down) - relu(down)) / 2, (relu(down) + relu(up + down) - relu(up)) / 2
+    return (products * np.where(products > 0, risen / up, fallen / down) @ C0)[None]
+
+
 BY_HAND: dict[tuple[str, str], list[tuple[ModelProto, str, Arrays]]] = {
     ("pointwise", "pass"): [(net(node("Tanh", "a", "p")), OF_RELEVANCE, {"a": np.tanh(A) * C0})],
     ("pointwise", "slope"): [
@@ -82,6 +104,13 @@ BY_HAND: dict[tuple[str, str], list[tuple[ModelProto, str, Arrays]]] = {
         *((proto, OF_GRADIENT, {"a": A * np.maximum(C0, 0)}) for proto in RECTIFIED),
         *NOT_RECTIFIED,
     ],
+    ("pointwise", "rescale"): [
+        (net(node("Tanh", "a", "p")), OF_GRADIENT, {"a": np.tanh(A) * C0}),
+        (net(node("Max", "low a", "p"), low=np.full(3, -1.0)), OF_GRADIENT, {"a": np.maximum(A, -1) * C0}),
+        (BEHIND, OF_GRADIENT, {"a": A * ((A @ V > 0) * C0 @ V.T)}),
+    ],
+    ("pointwise", "reveal-cancel"): [(BEHIND, OF_GRADIENT, {"a": revealed()})],
+    ("pointwise", "reveal-cancel-dense"): [(BEHIND, OF_GRADIENT, {"a": revealed()})],
     ("product", "gate"): [
         (GATED, OF_RELEVANCE, {"a": A * SIGMA * C0}),
         (GATED, OF_GRADIENT, {"a": A * SIGMA * C0}),
@@ -96,6 +125,10 @@ BY_HAND: dict[tuple[str, str], list[tuple[ModelProto, str, Arrays]]] = {
         (GATED, OF_GRADIENT, {"a": A * SIGMA * C0, "b": A * B * SIGMA * (1 - SIGMA) * C0}),
         (QUOTIENT, OF_GRADIENT, {"a": A / B * C0, "b": -A / B * C0}),
     ],
+    ("product", "shapley"): [
+        (GATED, OF_GRADIENT, {"a": A * (SIGMA + 0.5) / 2 * C0, "b": B * A / 2 * SIGMA * (1 - SIGMA) * C0}),
+    ],
+    ("norm", "secant"): [(STEADY, OF_GRADIENT, {"a": steady()})],
     ("norm", "constant"): [
         (NORMED, OF_RELEVANCE, {"a": A / STD * C0}),
         (NORMED, OF_GRADIENT, {"a": A / STD * C0}),
@@ -108,6 +141,10 @@ BY_HAND: dict[tuple[str, str], list[tuple[ModelProto, str, Arrays]]] = {
     ("route", "winner"): [
         (LARGEST, OF_RELEVANCE, {"a": WINNER}),
         (LARGEST, OF_GRADIENT, {"a": WINNER}),
+    ],
+    ("route", "between"): [
+        (LARGEST, OF_GRADIENT, {"a": WINNER}),
+        (SMALLEST, OF_GRADIENT, {"a": np.asarray([[0, A.min() * W[:, 0].sum(), 0]])}),
     ],
     ("preprocessing", "pass"): [(net(node("Sub", "a m", "p"), m=[0.5] * 3), OF_RELEVANCE, {"a": (A - 0.5) * C0})],
     ("preprocessing", "rule"): [
@@ -203,7 +240,7 @@ def test_a_method_of_a_file(tmp_path: Path) -> None:
 def test_our_methods() -> None:
     """Each has a treatment for every kind, and its presets rules that fit it."""
     library = Library()
-    assert set(library.methods) == {"lrp", "gradient"}
+    assert set(library.methods) == {"lrp", "gradient", "deeplift"}
     for method in library.methods.values():
         assert method.title
         assert method.source
@@ -246,7 +283,11 @@ BAD = [  # file, what the message says, the entry that it names
     (METHOD + f"treatments = {{ {TREATED}, Relu = 'winner' }}", "Relu is treated as one of pass,", "[method.m], treatments"),
     (METHOD + f"treatments = {{ {TREATED}, Relu = 1 }}", "Relu is treated as one of pass, not 1", "[method.m], treatments"),
     (METHOD + f"treatments = {{ {TREATED}, LRN = 'constant' }}", "LRN cannot be treated as 'constant'", "[method.m]"),
-    ("[preset.p]\nmethod = 'attnlrp'\nlayers = [{ rule = 'z' }]", "no method 'attnlrp'; there are lrp, gradient", "[preset.p]"),
+    (
+        "[preset.p]\nmethod = 'attnlrp'\nlayers = [{ rule = 'z' }]",
+        "no method 'attnlrp'; there are lrp, gradient, deeplift",
+        "[preset.p]",
+    ),
     ("[preset.p]\nfinish = 'g'\nlayers = [{ rule = 'z' }]", "finish of a walk of relevance is one of R, not 'g'", "[preset.p]"),
     (
         "[preset.p]\ntreatments = { pointwise = 'slope' }\nlayers = [{ rule = 'z' }]",
