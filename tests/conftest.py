@@ -1,7 +1,9 @@
 """One hypothesis profile for the whole suite: the same examples on every run and every machine, however slow it is."""
 
 import gc
+from typing import Any
 
+import onnxruntime
 import pytest
 from hypothesis import settings
 from PIL import Image
@@ -10,9 +12,32 @@ settings.register_profile("onnxdtd", derandomize=True, deadline=None, database=N
 settings.load_profile("onnxdtd")
 
 
+class Patient(onnxruntime.SessionOptions):
+    """Threads that have nothing to do sleep, where they else go round in circles for a while, at the cost of other tests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+
+onnxruntime.SessionOptions = Patient
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow ones first, so that none of them is left over at the end, when other workers have nothing to do."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each worker goes through a part of the suite in its order and takes from others when it is done: what the tests of a
+    module share, models and libraries, is made by one of them and not by all.
+    """
+    if config.getoption("dist") != "load":
+        return None  # somebody asks for another one
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 def pytest_collection_finish() -> None:

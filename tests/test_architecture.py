@@ -160,7 +160,7 @@ def test_a_measurement(grown: Path) -> None:
         "lrp-epsilon",
         "--samples",
         "2",
-        "--neurons",
+        "--workers",
         "1",
     ]
     model = str(ROOT / "models" / "digits_mlp.onnx")

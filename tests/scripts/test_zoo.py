@@ -17,6 +17,8 @@ import onnxruntime as ort
 import pytest
 import zoo
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from terminal import Ran
+from terminal import run as command
 
 import onnxdtd
 
@@ -264,16 +266,15 @@ def test_models_with_nothing_to_explain(make: Callable[[], ModelProto], words: S
 
 
 @pytest.mark.parametrize("make", [several, oldest, segmentation, constant], ids=lambda make: make.__name__)
-def test_refusals_on_the_command_line(make: Callable[[], ModelProto], tmp_path: Path) -> None:
+def test_refusals_on_the_command_line(make: Callable[[], ModelProto], command: Callable[..., Ran], tmp_path: Path) -> None:
     path, out = tmp_path / "model.onnx", tmp_path / "out.onnx"
     onnx.save(make(), path)
-    command = [sys.executable, "-m", "onnxdtd", "compile", str(path), "-o", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = command("compile", path, "-o", out)
     with pytest.raises(onnxdtd.OnnxdtdError) as caught:
         onnxdtd.compile(path)
-    assert done.returncode == 2
-    assert " ".join(str(caught.value).split()) in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
+    assert done.code == 2
+    assert " ".join(str(caught.value).split()) in " ".join(done.err.split())
+    assert "Traceback" not in done.err
     assert not out.exists()
 
 
