@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,7 @@ def _npz(name: str, key: str) -> Callable[[], np.ndarray]:
     return read
 
 
+@cache
 def _photos() -> np.ndarray:
     found = []
     for file in sorted((ROOT / "images").glob("imagenet_*.jpg")):
@@ -70,7 +72,9 @@ def _photos() -> np.ndarray:
         image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BILINEAR)
         left, top = ((side - 224) // 2 for side in image.size)
         found.append(np.asarray(image.crop((left, top, left + 224, top + 224))))
-    return np.stack(found)
+    photos = np.stack(found)
+    photos.flags.writeable = False  # one array for all
+    return photos
 
 
 READERS: dict[str, Callable[[], np.ndarray]] = {

@@ -1,6 +1,7 @@
 """One hypothesis profile for the whole suite: the same examples on every run and every machine, however slow it is."""
 
 import gc
+import os
 from typing import Any
 
 import onnxruntime
@@ -10,6 +11,8 @@ from PIL import Image
 
 settings.register_profile("onnxdtd", derandomize=True, deadline=None, database=None, max_examples=100)
 settings.load_profile("onnxdtd")
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of PyTorch and scikit-learn, whose further threads wait by counting
 
 
 class Patient(onnxruntime.SessionOptions):

@@ -80,7 +80,7 @@ def test_small_and_reproducible(asset: Asset, compiled: onnx.ModelProto) -> None
 def test_prediction_is_unchanged(
     asset: Asset, compiled: onnx.ModelProto, level: ort.GraphOptimizationLevel, tolerance: float
 ) -> None:
-    x = asset.inputs()[:3]
+    x = asset.inputs()[:2]
     before = one_by_one(session(str(asset.path), level), x)
     after = one_by_one(session(compiled.SerializeToString(), level), x)
     for old, new in zip(before, after, strict=True):
@@ -90,7 +90,7 @@ def test_prediction_is_unchanged(
 
 def test_relevance_is_positive_and_adds_up(asset: Asset, compiled: onnx.ModelProto) -> None:
     explainer = onnxdtd.Explainer(compiled, ["CPUExecutionProvider"])
-    for x in asset.inputs()[:10]:
+    for x in asset.inputs()[:5]:
         explanation = explainer(x[None])
         ((_, relevance),) = explanation.relevance.items()
         assert explanation.logit is not None
@@ -119,11 +119,13 @@ def test_every_unit_of_relevance_is_accounted_for(asset: Asset) -> None:
         assert abs(relevance + kept - totals["logit"][0]) <= limit * abs(totals["logit"][0])
 
 
-def test_the_runtime_is_silent(asset: Asset, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_runtime_is_silent(
+    asset: Asset, compiled: onnx.ModelProto, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """ONNX Runtime warns of any input with a default, as ``target`` is if one wants it; else it has nothing to say."""
     out = tmp_path / "out.onnx"
-    for target, warnings in ((None, 0), ("optional", 1)):
-        onnxdtd.save(onnxdtd.compile(asset.path, target=target), out, asset.path)
+    for proto, warnings in ((compiled, 0), (onnxdtd.compile(asset.path, target="optional"), 1)):
+        onnxdtd.save(proto, out, asset.path)
         ort.InferenceSession(out, providers=["CPUExecutionProvider"])
         lines = [line for line in "".join(capfd.readouterr()).splitlines() if line.strip("\x1b[m ")]
         assert len(lines) == warnings, lines

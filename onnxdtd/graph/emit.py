@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
-import onnx_graphsurgeon as gs
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
@@ -194,9 +193,9 @@ class Emit:
 
     def constant(self, array: np.ndarray) -> Tensor:
         """An initializer; equal arrays share one."""
-        content = array.tolist() if array.size <= 4 else array.tobytes().hex()[:16]
-        key = (str(array.dtype), array.shape, array.tobytes())
+        key = (array.dtype, array.shape, array.tobytes())
         if key not in self._cache:
+            content = array.tolist() if array.size <= 4 else array.tobytes().hex()[:16]
             name = self.unique(f"dtd/constant/{array.dtype}/{content}".replace(" ", ""))
             self.constants[name] = Tensor(name, array.dtype, array.shape, array)
             self._cache[key] = [self.constants[name]]
@@ -384,8 +383,15 @@ class Emit:
             depends = any(t.name in behind for t in node.inputs)
             (late if depends else early).append(node)
             behind.update(t.name for t in node.outputs if depends)
-        constants = [gs.Constant(name, c.values) for name, c in self.constants.items() if name in wanted]
-        return map(_exported, early + late), map(OnnxExporter.export_tensor_proto, constants)
+        constants = (c for name, c in self.constants.items() if name in wanted)
+        return map(_exported, early + late), map(_initializer, constants)
+
+
+def _initializer(constant: Tensor) -> TensorProto:
+    """A constant as it stands in a file."""
+    values = np.asarray(constant.values)
+    kind = helper.np_dtype_to_tensor_dtype(values.dtype)
+    return helper.make_tensor(constant.name, kind, values.shape, values.tobytes(), raw=True)
 
 
 def _exported(node: Node) -> NodeProto:

@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import cache_from_source
+from itertools import accumulate
 from pathlib import Path
 
 from rich.console import Console
@@ -1030,7 +1031,7 @@ def mutated(fault: Fault, text: str) -> str:
 def _in_python(fault: Fault, text: str) -> list[tuple[int, int]]:
     """First and last byte of each node that equals the old one."""
     lines = text.encode().splitlines(keepends=True)
-    starts = [sum(map(len, lines[:i])) for i in range(len(lines))]
+    starts = [0, *accumulate(map(len, lines))]
     old = ast.dump(_parsed(fault.old))
     scopes = list(_defined(fault.within.split("."), ast.parse(text)))
     nodes = [n for scope in scopes for n in ast.walk(scope) if isinstance(n, ast.expr | ast.stmt) and ast.dump(n) == old]

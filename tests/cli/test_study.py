@@ -91,8 +91,8 @@ def test_the_command_line_prints_what_an_audit_returns() -> None:
 
 
 def test_skipped_samples_are_named_on_standard_error() -> None:
-    x = np.load(DATA)
-    np.savez("bad.npz", image=x["image"], label=np.where(np.arange(20) == 5, 77, x["label"]))
+    image, label = digits()
+    np.savez("bad.npz", image=image, label=np.where(np.arange(20) == 5, 77, label))
     result = invoke("evaluate", MODEL, "--data", "bad.npz", *BOUNDS, *FEW)
     assert result.exit_code == 0
     assert "skipped bad_05: label 77 is no class of this model" in result.stderr
@@ -121,6 +121,17 @@ def test_refusals(arguments: list[str], words: str, run: Callable[..., Ran]) -> 
     assert not Path("nowhere").exists()
 
 
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    with np.load(DATA) as data:
+        return data["image"], data["label"]
+
+
+def many(count: int) -> None:
+    """The digits over and over, in many.npz."""
+    image, label = digits()
+    np.savez("many.npz", image=np.resize(image, (count, *image.shape[1:])), label=np.resize(label, count))
+
+
 def started(command: list[str]) -> subprocess.Popen[str]:
     """A process that hears of interrupts, also where whoever runs the tests ignores them (as a job in the background does)."""
     listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -131,15 +142,13 @@ def started(command: list[str]) -> subprocess.Popen[str]:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="interrupts are sent otherwise there")
 def test_an_interrupted_run_goes_on() -> None:
-    x = np.load(DATA)
-    np.savez("many.npz", image=np.tile(x["image"], (40, 1, 1, 1)), label=np.tile(x["label"], 40))
+    many(800)
     command = ["evaluate", MODEL, "--data", "many.npz", *BOUNDS, "--preset", "dtd", "--json", "--workers", "1", "--journal"]
     whole = invoke(*command, "other").stdout
     process = started([sys.executable, "-m", "onnxdtd", *command, "journal"])
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (Path("journal").exists() and Path("journal").stat().st_size > 0):
-        time.sleep(0.02)
-    time.sleep(0.3)
+    while time.monotonic() < deadline and not (Path("journal").exists() and Path("journal").stat().st_size > 2 * 4096):
+        time.sleep(0.02)  # until there are more pages than those of an empty table
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -194,8 +203,7 @@ def test_what_was_measured_is_shown_even_if_the_page_fails(monkeypatch: pytest.M
 @pytest.mark.skipif(os.name == "nt", reason="interrupts are sent otherwise there")
 @pytest.mark.parametrize("wait", [0.0, 0.5])
 def test_workers_are_interrupted_without_tracebacks(wait: float) -> None:
-    x = np.load(DATA)
-    np.savez("many.npz", image=np.tile(x["image"], (100, 1, 1, 1)), label=np.tile(x["label"], 100))
+    many(2000)
     command = [sys.executable, "-m", "onnxdtd", "evaluate", MODEL, "--data", "many.npz", *BOUNDS, "--preset", "dtd"]
     command += ["--workers", "2", "--journal", "journal"]
     process = started(command)
@@ -211,7 +219,7 @@ def test_workers_are_interrupted_without_tracebacks(wait: float) -> None:
 
 @pytest.mark.parametrize("size", [1e38, 1e300])
 def test_an_audit_leaves_out_samples_that_overflow(size: float) -> None:
-    x = np.load(DATA)["image"][:3].astype(np.float64)
+    x = digits()[0][:3].astype(np.float64)
     x[1] *= size
     np.savez("some.npz", image=x)
     found = json.loads(invoke("audit", MODEL, "--data", "some.npz", *FEW[2:], "--neurons", "2", "--json").stdout)

@@ -35,10 +35,10 @@ KINDS = list(product(range(17, 25), OPTIONS))
 THEIRS = {19: {"AveragePool", "Resize"}, 20: {"AveragePool", "Resize"}}
 
 
-def without_kernels(proto: onnx.ModelProto, provider: str, version: str) -> dict[str, str]:
-    """What is said of added nodes that have no kernel, by operator."""
+def without_kernels(proto: onnx.ModelProto, types: dict[str, int], provider: str, version: str) -> dict[str, str]:
+    """What is said of added nodes that have no kernel, by operator; ``types`` are those of the elements of all tensors."""
     own = read_metadata(proto)["predictor"]["node"]
-    found = kernels.lacking(proto.graph, opset(proto), element_types(proto), provider, version)
+    found = kernels.lacking(proto.graph, opset(proto), types, provider, version)
     return {proto.graph.node[position].op_type: reason for position, reason in found if position >= own}
 
 
@@ -51,17 +51,17 @@ def test_every_added_node_has_a_kernel(name: str) -> None:
             proto = onnxdtd.compile(net(NETS[name], at), **options)
         except OnnxdtdError:  # what cannot be explained, and operators that the set has not
             continue
-        assert without_kernels(proto, "CPU", newest) == {}
-        assert without_kernels(proto, "CUDA", newest) == {}
-        late = opset(proto)
-        assert without_kernels(proto, "CUDA", kernels.oldest(late)).keys() <= THEIRS.get(late, set())
+        late, types = opset(proto), element_types(proto)
+        assert without_kernels(proto, types, "CPU", newest) == {}
+        assert without_kernels(proto, types, "CUDA", newest) == {}
+        assert without_kernels(proto, types, "CUDA", kernels.oldest(late)).keys() <= THEIRS.get(late, set())
 
 
 def test_a_node_without_a_kernel_is_seen() -> None:
     """MaxPool has none at operator set 22, and neither had what was added for it."""
     proto = onnxdtd.compile(net(NETS["volume"], 21))
     proto.opset_import[0].version = 22
-    assert without_kernels(proto, "CUDA", "1.31.1").keys() == {"MaxPool", "ThresholdedRelu"}
+    assert without_kernels(proto, element_types(proto), "CUDA", "1.31.1").keys() == {"MaxPool", "ThresholdedRelu"}
 
 
 WRITERS = {"e", "self", "e.multi", "self._e", "self.e"}

@@ -359,7 +359,7 @@ def test_bundled_classifiers(name, preset):
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
 @pytest.mark.parametrize(
     ("asset", "preset"),
-    in_turn(ASSETS, ["dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient"]),
+    in_turn(ASSETS, ["dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient"], 1),
     ids=lambda v: getattr(v, "name", v),
 )
 def test_real_classifiers(asset: Asset, preset: str):

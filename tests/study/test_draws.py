@@ -119,7 +119,7 @@ def test_a_named_tensor_is_shown_with_its_own_values(tmp_path: Path, monkeypatch
     np.save(tmp_path / "x.npy", x)
     request = Request(preset="lrp-epsilon", from_=["e"])
     found = explain(saved(determinants(), tmp_path), [tmp_path / "x.npy"], request, tmp_path / "out", save=tmp_path / "r.npz")
-    for (_, shown, relevance, _, form), values, result in zip(drawn, np.linalg.det(x), found.results, strict=True):
+    for (_, shown, relevance, _, form, *_), values, result in zip(drawn, np.linalg.det(x), found.results, strict=True):
         np.testing.assert_allclose(shown, values, atol=1e-5)
         assert relevance.shape == shown.shape == tuple(form.shape) == (5, 4)
         assert relevance.sum() == pytest.approx(result.relevance_sum, rel=1e-5)
