@@ -15,7 +15,7 @@ by Layer-wise Relevance Propagation" (2016); [G] Montavon et al., "Layer-Wise Re
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Concatenate, NamedTuple, ParamSpec
 
 import numpy as np
@@ -160,6 +160,29 @@ def alpha_beta(x: Array, W: Array, b: Array, R: Array, *, alpha: float, beta: fl
     gain = redistribute(supporting, supporting.sum(axis=0) + pos(b), R)
     loss = redistribute(opposing, opposing.sum(axis=0) + neg(b), R)
     return alpha * gain - beta * loss
+
+
+def products(x: Array, W: Array) -> tuple[Array, Array]:
+    """Σ_i z_ij⁺ and Σ_i z_ij⁻, the positive and the negative part of z_ij = x_i w_ij."""
+    terms = x[:, None] * W
+    return pos(terms).sum(axis=0), neg(terms).sum(axis=0)
+
+
+def completed(rule: Rule, total: Callable[[Array, Array, Array], Array], behind: Rule) -> Rule:
+    """`rule` for the outputs j whose denominator, total(x, W, b)_j, is not 0, and `behind` for those where it is."""
+
+    def both(x: Array, W: Array, b: Array, R: Array) -> Array:
+        none = total(x, W, b) == 0
+        return rule(x, W, b, np.where(none, 0.0, R)) + behind(x, W, b, np.where(none, R, 0.0))
+
+    return both
+
+
+def alpha_beta_completed(behind: Rule, *, alpha: float, beta: float) -> Rule:
+    """αβ, each of its two fractions completed by itself, so that both hand on as much as they take."""
+    gain = completed(partial(alpha_beta, alpha=1, beta=0), lambda x, W, b: products(x, W)[0] + pos(b), behind)
+    loss = completed(partial(alpha_beta, alpha=0, beta=-1), lambda x, W, b: products(x, W)[1] + neg(b), behind)
+    return lambda x, W, b, R: alpha * gain(x, W, b, R) - beta * loss(x, W, b, R)
 
 
 def max_route(x: Array, windows: Sequence[Sequence[int]], R: Array) -> Array:

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from onnx import TensorProto, helper
 
+from onnxdtd.compiler.alive import number
 from onnxdtd.compiler.bounds import Bounds
 from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.maps import asked
@@ -50,7 +51,9 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
     if book is not None:
         book.seed(start.seed)
     masked = masks(e, plan, start, request.mask)
-    steps = taken(plan.steps, start, Situation(start.arrived, [*request.keep, *request.mask], plan.nonnegative), shortcuts)
+    free = start.arrived if scored is None else ()
+    situation = Situation(start.arrived, [*request.keep, *request.mask], plan.nonnegative, free, partial(number, e), bounds.of)
+    steps = taken(plan.steps, start, situation, shortcuts)
     with e.within(steps[0].name if steps else TARGET):  # the step next to the inputs
         if scored is None or plan.method.point == POINTS[0]:
             relevance = walk(e, steps, start, Context(plan.nonnegative, bounds.of, plan.there.of), book, masked)

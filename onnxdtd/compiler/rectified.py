@@ -22,21 +22,25 @@ from onnxdtd.operators.table import of
 
 def rectified(steps: Sequence[Step], situation: Situation) -> list[Step]:
     """The steps, with the Relu's result as the output of layers that feed only a Relu, where that makes no difference."""
-    readers = Counter(t.name for step in steps for t in step.inputs if t is not None)
     loose = set(situation.sources)  # tensors that may get relevance where they are 0
-    behind: dict[str, Tensor] = {}  # the Relu's result by what goes into it
-    found = []
+    behind, found = only_rectified(steps), []
     for step in reversed(steps):
         firm = not any(t.name in loose for t in step.outputs)
-        read = [t for t in step.inputs if t is not None]
-        if step.op == "Relu" and firm and readers[read[0].name] == 1:
-            behind[read[0].name] = step.outputs[0]
-        if step.rule is not None and step.layer is not None and step.layer.y.name in behind:
-            step = replace(step, layer=replace(step.layer, y=behind[step.layer.y.name]))
+        if step.rule is not None and step.layer is not None:
+            y = behind.get(step.layer.y.name)
+            if y is not None and y.name not in loose:
+                step = replace(step, layer=replace(step.layer, y=y))
         if not _keeps_zeros(step, firm):
-            loose.update(t.name for t in read)
+            loose.update(t.name for t in step.inputs if t is not None)
         found.append(step)
     return found[::-1]
+
+
+def only_rectified(steps: Sequence[Step]) -> dict[str, Tensor]:
+    """The Relu's result by the name of what goes into it, where nobody else reads that."""
+    readers = Counter(t.name for step in steps for t in step.inputs if t is not None)
+    relus = [(step.inputs[0], step.outputs[0]) for step in steps if step.op == "Relu"]
+    return {x.name: y for x, y in relus if x is not None and readers[x.name] == 1}
 
 
 def _keeps_zeros(step: Step, firm: bool) -> bool:

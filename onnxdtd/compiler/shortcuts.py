@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.tensors import Tensor
 
@@ -16,12 +18,16 @@ from onnxdtd.graph.tensors import Tensor
 @dataclass(frozen=True)
 class Situation:
     """What shortcuts go by: the names of the tensors where relevance starts, of any amount and also where they are 0; of those
-    whose own relevance is wanted; and which tensors are never negative.
+    whose own relevance is wanted; and which tensors are never negative. ``free`` are the sources whose relevance is not their
+    own value, as that of a score is; ``number`` gives the values of constants, ``bounds`` those of inputs of first layers.
     """
 
     sources: Collection[str]
     kept: Collection[str]
     nonnegative: Callable[[Tensor], bool]
+    free: Collection[str] = ()
+    number: Callable[[Tensor], np.ndarray | None] = lambda tensor: None
+    bounds: Callable[[Tensor], tuple[Tensor, Tensor]] = lambda tensor: (tensor, tensor)
 
 
 Shortcut: TypeAlias = Callable[[Sequence[Step], Situation], list[Step]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from onnxdtd.compiler.alive import alive
 from onnxdtd.compiler.chained import chained
 from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.masks import Mask
@@ -18,7 +19,7 @@ from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.terms import Context
 from onnxdtd.operators.layer import NotLinear
 
-SHORTCUTS: tuple[Shortcut, ...] = (rectified, residual, chained)  # the second looks for what the first has done
+SHORTCUTS: tuple[Shortcut, ...] = (alive, rectified, residual, chained)  # each looks for what those before have done
 
 
 def taken(steps: Sequence[Step], start: Start, situation: Situation, shortcuts: Sequence[Shortcut]) -> list[Step]:

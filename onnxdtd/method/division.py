@@ -1,4 +1,4 @@
-"""R ⊘ z, the division that rules share relevance out by, and what of R the denominator keeps."""
+"""R ⊘ z, the division that rules share relevance out by, what of R the denominator keeps, and what of it has none."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ KEEPERS = ("bias", "stabiliser", "dead")  # who keeps relevance from the inputs:
 
 @dataclass(frozen=True)
 class Division:
-    """factor · s = R ⊘ z, with a factor of 1 or -1, and what of R is neither here nor there, as nodes made when asked for."""
+    """factor · s = R ⊘ z, with a factor of 1 or -1; what of R the denominator keeps, and R where there is none, in nodes made
+    when asked for. Without ``dead`` there is one everywhere.
+    """
 
     s: Tensor
     factor: float
-    kept: Callable[[], Kept]
+    kept: Callable[[], Kept] = lambda: iter([])
+    dead: Callable[[], Tensor] | None = None
 
 
 def divide(e: Emit, relevance: Tensor, z: Value, epsilon: float, sign: float) -> Division:
@@ -31,17 +34,17 @@ def divide(e: Emit, relevance: Tensor, z: Value, epsilon: float, sign: float) ->
         small = stabiliser(e, z, epsilon, sign)
         s = e("Div", relevance, e("Add", z, small))
         return Division(s, 1.0, lambda: iter([("stabiliser", e.mul(small, s))]))
-    kept = lambda: iter([("dead", e("Where", divides(e, z), 0.0, relevance))])
+    dead = lambda: e("Mul", relevance, absent(e, z, sign))
     if z.dtype != np.float32:
-        return Division(e("Div", relevance, e("Where", divides(e, z), z, float("inf"))), 1.0, kept)
+        return Division(e("Div", relevance, e("Where", divides(e, z), z, float("inf"))), 1.0, dead=dead)
     inverse, factor = reciprocal(e, z, sign)
-    return Division(e("Mul", relevance, inverse), factor, kept)
+    return Division(e("Mul", relevance, inverse), factor, dead=dead)
 
 
 def by_number(e: Emit, relevance: Tensor, z: float, epsilon: float) -> Division:
     """By a denominator of equal entries, ε with its sign."""
     if not z + epsilon:
-        return Division(e("Mul", relevance, 0.0), 1.0, lambda: iter([("dead", relevance)]))
+        return Division(e("Mul", relevance, 0.0), 1.0, dead=lambda: relevance)
     s = e.mul(relevance, 1.0 / (z + epsilon))
     return Division(s, 1.0, lambda: iter([("stabiliser", e("Mul", s, epsilon))] if epsilon else []))
 
@@ -67,6 +70,14 @@ def reciprocal(e: Emit, z: Tensor, sign: float) -> tuple[Tensor, float]:
     if sign < 0:
         return keep(e("Div", one, beyond)), 1.0
     return keep(e("Neg", keep(e("Clip", e("Div", minus, z), low, high)))), 1.0
+
+
+def absent(e: Emit, z: Tensor, sign: float) -> Tensor:
+    """1 where z is no denominator, else 0; in float32 by a HardSigmoid that falls from 1 to 0 just below 2⁻¹¹²."""
+    if z.dtype != np.float32:
+        return e("Sub", e.constant(np.asarray(1, z.dtype)), e.cast(divides(e, z), z.dtype))
+    size, side = (z, -sign) if sign else (e("Abs", z), -1.0)
+    return e("HardSigmoid", size, alpha=side * 2.0**127, beta=2.0**15)
 
 
 def stabiliser(e: Emit, z: Tensor, epsilon: float, sign: float) -> Value:

@@ -3,31 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from onnxdtd.graph.emit import Emit, wide
-from onnxdtd.graph.tensors import Tensor, Value
+from onnxdtd.graph.tensors import Tensor, Value, as_tensor
 from onnxdtd.method.division import Division, Kept, divide
 from onnxdtd.method.rule import Branch, Rule, Term
 from onnxdtd.method.terms import BIASES, INPUTS, WEIGHTS, Context, operands
 from onnxdtd.operators.layer import Layer, Slot
 
 Record = Callable[[float, Callable[[], Kept]], None]  # told of each division: its scale, and what gives what it kept
+Shares = dict[str, tuple[Value, list[Tensor]]]  # of an input, by its symbol: what that stands for, and what comes back to it
 Live = Sequence[tuple[int, Term, Value, Value]]  # terms with the number of their slot, x and w
 
 
 def propagate(
     e: Emit, layer: Layer, rule: Rule, relevance: Tensor, context: Context, record: Record | None = None
 ) -> list[Tensor | None]:
-    """The relevance of each input of ``layer``: R_x = Σ± x_t ⊙ A(w_t)ᵀ s with s = scale · R ⊘ z, z = Σ± A(w_t) x_t + b."""
-    shares: list[dict[str, tuple[Value, list[Tensor]]]] = [{} for _ in layer.slots]
+    """The relevance of each input of ``layer``: R_x = Σ± x_t ⊙ A(w_t)ᵀ s with s = scale · R ⊘ z, z = Σ± A(w_t) x_t + b.
+
+    What of R has no denominator is shared out by the next rule of the chain; what has none under the last is dead.
+    """
+    shares: list[Shares] = [{} for _ in layer.slots]
+    left: list[Callable[[], Tensor]] = [*shared(e, layer, rule, relevance, context, shares, record)]
+    for behind in rule.chain[1:]:
+        if left:
+            rest = e.sum([made() for made in left])
+            left = [*shared(e, layer, behind, rest, context, shares, record, folds=True)]
+    if record is not None and left:
+        record(1.0, lambda: (("dead", made()) for made in left))
+    return [e.sum([e.mul(x, e.sum(backs)) for x, backs in share.values()]) if share else None for share in shares]
+
+
+def shared(
+    e: Emit,
+    layer: Layer,
+    rule: Rule,
+    relevance: Tensor,
+    context: Context,
+    shares: Sequence[Shares],
+    record: Record | None,
+    folds: bool = False,
+) -> Iterator[Callable[[], Tensor]]:
+    """Share out relevance by one rule: adds to ``shares``, and gives what has no denominator. ``folds``: weights may be scaled,
+    and take the denominator in.
+    """
+    if folds and rule.squares:
+        layer = tamed(e, layer)
     for branch in rule.branches:
-        terms = [
+        terms: Live = [
             (i, term, *operands(e, slot, term.x, term.w, context, rule.gamma))
             for i, slot, term in live_terms(layer, branch, context.nonnegative)
         ]
-        division = divided(e, layer, rule, branch, terms, selected(e, relevance, layer.y, branch.when), context)
+        r = selected(e, relevance, layer.y, branch.when)
+        whole = of_a_window(e, layer, branch, terms) if folds else None
+        if whole is None:
+            division = divided(e, layer, rule, branch, terms, r, context)
+        else:
+            division, terms = folded(e, layer, terms, r, whole)
         if record is not None:
             record(branch.scale, division.kept)
         for i, slot in enumerate(layer.slots):
@@ -36,17 +72,23 @@ def propagate(
             weights = [e.mul(w, division.factor * branch.scale * term.sign) for term, _, w in mine]
             for (term, x, _), back in zip(mine, adjoints(e, slot, division.s, weights), strict=True):
                 shares[i].setdefault(term.x, (x, []))[1].append(back)
-    if record is not None and any(branch.when for branch in rule.branches):  # none of them is for an output of 0
-        record(1.0, lambda: iter([("dead", e("Where", e.equal(layer.y, 0.0), relevance, 0.0))]))
-    return [e.sum([e.mul(x, e.sum(backs)) for x, backs in share.values()]) if share else None for share in shares]
+        if division.dead is not None:
+            yield partial(scaled, e, division.dead, branch.scale)
+    if any(branch.when for branch in rule.branches):  # none of them is for an output of 0
+        yield lambda: e("Where", e.equal(layer.y, 0.0), relevance, 0.0)
+
+
+def scaled(e: Emit, made: Callable[[], Tensor], scale: float) -> Tensor:
+    """What is made, times a number."""
+    return e.mul(made(), scale)
 
 
 def divided(e: Emit, layer: Layer, rule: Rule, branch: Branch, terms: Live, r: Tensor, context: Context) -> Division:
     """The relevance r of the outputs that a branch is for, by its denominator; r itself under a rule that does not divide."""
     if not rule.divide:
-        return Division(r, 1.0, lambda: iter([]))
-    if not terms:  # none can be other than zero
-        return Division(r, 1.0, lambda: iter([("dead", r)]))
+        return Division(r, 1.0)
+    if not terms and bias_term(e, layer, branch, rule.gamma) is None:  # none can be other than zero
+        return Division(r, 1.0, dead=lambda: r)
     z = denominator(e, layer, branch, terms, rule.gamma)
     sign = sign_of(layer, branch, [term for _, term, _, _ in terms], context.nonnegative)
     division = divide(e, r, z, rule.epsilon, sign)
@@ -60,7 +102,38 @@ def divided(e: Emit, layer: Layer, rule: Rule, branch: Branch, terms: Live, r: T
             yield "bias", e.mul(e("Mul", s, bias), factor)
         yield from division.kept()
 
-    return Division(s, factor, kept)
+    return Division(s, factor, kept, division.dead)
+
+
+def tamed(e: Emit, layer: Layer) -> Layer:
+    """A layer whose weights, if constant, are parts of 1, so that their squares are numbers: no share tells the difference."""
+    if layer.per_channel is None:
+        return layer
+    (slot,) = layer.slots
+    w = e.cast(as_tensor(slot.w), wide(slot.x.dtype))
+    total = e("Max", e("ReduceSum", e("Abs", w), keepdims=0), float(np.finfo(w.dtype).tiny))
+    return replace(layer, slots=[replace(slot, w=e("Div", w, total))], exact=False)
+
+
+def of_a_window(e: Emit, layer: Layer, branch: Branch, terms: Live) -> Tensor | None:
+    """The denominator by channel, where it is one number for each: of inputs of 1, of which outputs read whole windows only."""
+    slot = layer.slots[0]
+    if slot.least is None or layer.per_channel is None or branch.bias is not None:
+        return None
+    if not terms or not all(isinstance(x, float) for _, _, x, _ in terms):
+        return None
+    window = e.full(1.0, e.constant(np.asarray(slot.least, np.int64)), wide(slot.x.dtype))
+    return e.sum([e.mul(as_tensor(slot.forward(window, w)), term.sign) for _, term, _, w in terms])
+
+
+def folded(e: Emit, layer: Layer, terms: Live, r: Tensor, z: Tensor) -> tuple[Division, Live]:
+    """R as it is, and the weights by the denominators z of their channels: all is known when the session loads but for R."""
+    assert layer.per_channel is not None
+    share = divide(e, e.constant(np.asarray(1.0, z.dtype)), z, 0.0, 0.0)
+    each = e("Reshape", e.mul(share.s, share.factor), [-1])
+    return Division(r, 1.0, dead=divide(e, r, z, 0.0, 0.0).dead), [
+        (i, t, x, layer.per_channel(w, each)) for i, t, x, w in terms
+    ]
 
 
 def adjoints(e: Emit, slot: Slot, s: Tensor, weights: Sequence[Value]) -> list[Tensor]:
@@ -91,7 +164,7 @@ def is_output(layer: Layer, branch: Branch, terms: Sequence[Term]) -> bool:
 def products(layer: Layer, rule: Rule, nonnegative: Callable[[Tensor], bool]) -> int:
     """How many times ``propagate`` applies the layer's matrix or its transpose."""
     count = 0
-    for branch in rule.branches:
+    for branch in (branch for each in rule.chain for branch in each.branches):
         terms = [term for _, _, term in live_terms(layer, branch, nonnegative)]
         count += len(terms) * (1 if not rule.divide or is_output(layer, branch, terms) else 2)
     return count
@@ -106,8 +179,8 @@ def denominator(e: Emit, layer: Layer, branch: Branch, terms: Live, gamma: float
     forward = [
         layer.slots[slot].forward(ones(e, layer.slots[slot]) if isinstance(x, float) else x, w) for slot, _, x, w in terms
     ]
-    z = e.sum([e.mul(part, term.sign) for part, (_, term, _, _) in zip(forward, terms, strict=True)])
-    return z if bias is None else e.add(z, bias)
+    signed = [e.mul(part, term.sign) for part, (_, term, _, _) in zip(forward, terms, strict=True)]
+    return e.sum(signed if bias is None else [*signed, bias])
 
 
 def finite(e: Emit, b: Tensor) -> Tensor:

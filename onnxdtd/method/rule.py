@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -50,6 +50,12 @@ class Branch:
         signs = {term.side(within=True) for term in self.terms} | ({BIASES[self.bias].sign} if self.bias else set())
         return self.scale >= 0 and len(signs) == 1 and 0 not in signs
 
+    def value(self, x: float, w: float, gamma: float) -> float:
+        """q of one input and weight, within bounds from -2 to 2."""
+        arrays = np.asarray([x]), np.asarray([-2.0]), np.asarray([2.0])
+        parts = (t.sign * INPUTS[t.x].value(*arrays) * WEIGHTS[t.w].value(np.asarray([w]), gamma) for t in self.terms)
+        return float(sum(parts, np.zeros(1))[0])
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -63,9 +69,28 @@ class Rule:
     equation: str = ""
     domain: str = ""
     source: str = ""
+    fallback: Rule | None = None
 
     def __str__(self) -> str:
-        """``name(parameter=value)``"""
+        """``name(parameter=value)``, and ``else`` the one behind it."""
+        return " else ".join(rule.reference for rule in self.chain)
+
+    @property
+    def chain(self) -> list[Rule]:
+        """It, and the rules that share out what has no denominator under those before them."""
+        found = [self]
+        while found[-1].fallback is not None:
+            found.append(found[-1].fallback)
+        return found
+
+    @property
+    def alone(self) -> Rule:
+        """It without the rules behind it."""
+        return replace(self, fallback=None)
+
+    @property
+    def reference(self) -> str:
+        """What selects it alone."""
         short = {name: f"{value:g}" if float(f"{value:g}") == value else repr(value) for name, value in self.params.items()}
         values = ", ".join(f"{name}={text}" for name, text in short.items())
         return f"{self.name}({values})" if values else self.name
@@ -88,22 +113,31 @@ class Rule:
     @property
     def needs_bounds(self) -> bool:
         """Does it mention l or h?"""
-        return any(INPUTS[term.x].bounds for term in self.terms)
+        return any(INPUTS[term.x].bounds for rule in self.chain for term in rule.terms)
 
     @property
     def blind(self) -> bool:
         """Does it share out by the weights alone, whatever the values?"""
-        return self.divide and all(INPUTS[term.x].fixed for term in self.terms)
+        return self.divide and all(INPUTS[term.x].fixed for rule in self.chain for term in rule.terms)
+
+    @property
+    def squares(self) -> bool:
+        """Is it alone a fraction of w² only, whatever size the weights have?"""
+        return (
+            not self.epsilon
+            and all(WEIGHTS[term.w].squares for term in self.terms)
+            and all(branch.bias is None for branch in self.branches)
+        )
 
     @property
     def keeps_zeros(self) -> bool:
         """Do inputs that are 0 get no relevance?"""
-        return all(INPUTS[term.x].keeps_zeros for term in self.terms)
+        return all(INPUTS[term.x].keeps_zeros for rule in self.chain for term in rule.terms)
 
     @property
     def positive(self) -> bool:
         """Has no input, if all lie within their bounds, relevance of another sign than the outputs?"""
-        return self.divide and all(branch.positive for branch in self.branches)
+        return self.divide and all(branch.positive for rule in self.chain for branch in rule.branches)
 
     @property
     def search(self) -> Branch | None:
@@ -115,8 +149,22 @@ class Rule:
 
     @property
     def is_deep_taylor(self) -> bool:
-        """Is it of deep Taylor decomposition: a search direction within the domain, and nothing kept by a bias or ε?"""
-        return self.positive and self.search is not None and not self.epsilon and all(b.bias is None for b in self.branches)
+        """Is it of deep Taylor decomposition: search directions within the domain, and nothing kept by a bias or ε?"""
+        return self.positive and all(
+            rule.search is not None and not rule.epsilon and all(b.bias is None for b in rule.branches) for rule in self.chain
+        )
+
+    def reaches(self, sign: float) -> bool:
+        """Is it alone, where y > 0, a sum of shares ≥ 0, of which those of x w > 0 with x of that sign are above 0? For inputs
+        within bounds around 0.
+        """
+        found = [branch for branch in self.branches if branch.when in (None, "y>0")]
+        return all(branch.positive and branch.value(sign, sign, self.gamma) for branch in found)
+
+    @property
+    def reads_below(self) -> bool:
+        """Does it alone, with weights above 0, hand anything to inputs below 0?"""
+        return any(branch.value(-1.0, 1.0, self.gamma) for branch in self.branches)
 
     @property
     def for_nonnegative(self) -> bool:
@@ -126,7 +174,7 @@ class Rule:
     @property
     def is_z_plus(self) -> bool:
         """Is it (x⁺w⁺ + x⁻w⁻) / Σ (the same), by whatever name, where there is no bias?"""
-        if not self.divide or self.epsilon or len(self.branches) != 1:
+        if not self.divide or self.epsilon or len(self.branches) != 1 or self.fallback is not None:
             return False
         (branch,) = self.branches
         return sorted(branch.terms) == Z_PLUS and branch.when is None and branch.scale == 1.0

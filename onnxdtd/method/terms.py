@@ -88,6 +88,7 @@ class WeightSymbol:
     sign: float = 0.0
     vanishes: Callable[[float], bool] = lambda w: False  # where all weights are one number
     gamma: bool = False  # needs γ
+    squares: bool = False  # is as large as w²
     condition: str | None = None  # how a search direction spells it: v = x · condition gives the term, since q = v w
 
     @property
@@ -145,7 +146,7 @@ WEIGHTS = {
     "w": WHOLE,
     "w+": POSITIVE,
     "w-": NEGATIVE,
-    "w2": WeightSymbol(lambda e, w, gamma: e.mul(w, w), lambda w, gamma: w * w, sign=1.0, condition="w"),
+    "w2": WeightSymbol(lambda e, w, gamma: e.mul(w, w), lambda w, gamma: w * w, sign=1.0, squares=True, condition="w"),
     "w~+": MORE_POSITIVE,
     "w~-": MORE_NEGATIVE,
 }

@@ -7,7 +7,8 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, reduce
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -67,8 +68,14 @@ class Library:
             known[name] = read(name, table, where)
 
     def rule(self, reference: str, where: str = "") -> Rule:
-        """A rule by ``name`` or ``name(parameter=value, ...)``."""
+        """A rule by ``name`` or ``name(parameter=value, ...)``, or several, joined by ``else``."""
         prefix = f"{where}: " if where else ""
+        rules = [self._rule(part, prefix) for part in re.split(r"\s+else\s+", reference)]
+        _check_chain(rules, f"{prefix}{reference!r}")
+        return reduce(lambda behind, rule: replace(rule, fallback=behind), rules[::-1])
+
+    def _rule(self, reference: str, prefix: str) -> Rule:
+        """A single one."""
         match = re.fullmatch(r"\s*([^()\s]+)\s*(?:\((.*)\))?\s*", reference)
         if not match or match[1] not in self.rules:
             raise RuleError(f"{prefix}no rule {reference!r}; there are {', '.join(self.rules)}")
@@ -158,6 +165,20 @@ class Library:
                     raise RuleError(f"{where}: no layer has {key} {value!r}; there are {', '.join(words)}")
         rule = self.rule(entry["rule"], where)
         return Selector(rule, where, "first" in entry, "bounds" in entry, lists["family"], lists["op"], name)
+
+
+def _check_chain(rules: Sequence[Rule], what: str) -> None:
+    """Does each of the rules joined by ``else`` leave something to the next?"""
+    for rule, behind in pairwise(rules):
+        if not (rule.divide and behind.divide):
+            plain = rule if not rule.divide else behind
+            raise RuleError(f"{what}: {plain.name} divides by nothing; else is for rules whose denominator may be 0")
+        if rule.epsilon:
+            raise RuleError(
+                f"{what}: leaves nothing to {behind.name}, since {rule.name} has an ε, so no denominator of it is 0"
+            )
+    if len({str(rule) for rule in rules}) < len(rules):
+        raise RuleError(f"{what}: has a rule twice, which would not share out the second time either")
 
 
 def _check_division(method: Method, selectors: Sequence[Selector], what: str) -> None:
@@ -302,7 +323,7 @@ def _rule_factory(name: str, table: Mapping[str, Any], where: str) -> Callable[[
         raise RuleError(f"{where}: divide is true or false")
     if not divided and any({"epsilon", "bias", "direction"} & set(part) for part in (table, *branches)):
         raise RuleError(f"{where}: divide = false leaves no denominator, so epsilon, bias and direction mean nothing")
-    words = {key: _text(table, key, where) for key in ("equation", "domain", "source")}
+    words: dict[str, Any] = {key: _text(table, key, where) for key in ("equation", "domain", "source")}
 
     def make(given: Mapping[str, float]) -> Rule:
         unknown = sorted(set(given) - set(defaults))

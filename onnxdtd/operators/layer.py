@@ -28,6 +28,7 @@ class Slot:
     ``elementwise``: A(w) only multiplies and repeats entries, so a number may stand for an x or a w of equal entries.
     ``few``: x has so few channels (axis 1) that the adjoint of several w joined along that axis costs no more than that of one.
     ``blocked``: how many channels a picture x has that ONNX Runtime may keep in blocks, as its convolutions like it; else 0.
+    ``least``: the shape of the input of a single window of a convolution; None where not all of its outputs read whole ones.
     ``one``: what a rule means by a weight of 1, where that is not a 1 for each entry of w.
     """
 
@@ -39,6 +40,7 @@ class Slot:
     elementwise: bool = False
     few: int = 0
     blocked: int = 0
+    least: Sequence[int] | None = None
     one: Tensor | None = None
 
 

@@ -49,6 +49,7 @@ def conv(e: Emit, node: Node, active: Active) -> Layer:
         batched=True,
         few=shape[1] if group == 1 and shape[1] <= BLOCK // 2 and flipped_pads(win) else 0,
         blocked=shape[1] * group if len(shape) == 4 else 0,
+        least=None if win.begin is None or any(win.begin + (win.end or ())) else [1, shape[1] * group, *win.extent],
     )
     scaled = lambda w, g: e("Mul", w, e("Reshape", g, [-1] + [1] * (len(shape) - 1)))
     return Layer("conv", [slot], y, None if b is None else column(e, b, len(shape)), per_channel=scaled)

@@ -18,7 +18,16 @@ RNG = np.random.default_rng(7)
 W1, B1 = eighths(RNG, 6, 5), eighths(RNG, 5)
 W2, B2 = eighths(RNG, 5, 3), eighths(RNG, 3)
 X = eighths(RNG, 4, 6)
-RULES = ("dtd", "dtd-z", "lrp-epsilon", "lrp-gamma", "lrp-alpha2beta1", "lrp-alpha1beta0", "excitation-backprop")
+RULES = (
+    "dtd",
+    "dtd-complete",
+    "dtd-z",
+    "lrp-epsilon",
+    "lrp-gamma",
+    "lrp-alpha2beta1",
+    "lrp-alpha1beta0",
+    "excitation-backprop",
+)
 
 
 def mlp(shape: Any = ("n", 6)) -> onnx.ModelProto:
@@ -80,6 +89,19 @@ def test_dead_by_hand() -> None:
     near(relevance.sum(), 3)
     assert hidden["positive_biases"] == 1
     assert hidden["bias_sum"] == 4
+
+
+def test_a_rule_behind_takes_what_is_dead() -> None:
+    """And what it cannot place either is dead: the last neuron has no weights."""
+    w, b = np.asarray([[1, -1, 0], [2, -3, 0]], np.float32), np.asarray([0, 5, 1], np.float32)
+    nodes = [node("Gemm", "x w b", "a"), node("Relu", "a", "h"), node("MatMul", "h v", "y")]
+    proto = model(nodes, {"x": ["n", 2]}, ["y"], {"w": w, "b": b, "v": np.ones((3, 1), np.float32)})
+    x, rule = np.ones((1, 2), np.float32), "a_node=z+ else w2"
+    for settings, dead, relevance in (([rule], 1, [1.1, 2.9]), ([f"{rule} else flat"], 0, [1.6, 3.4])):
+        ledger, found = explained(proto, x, "dtd", settings=settings)
+        near(only(ledger, "a_node")["dead"], dead)
+        near(found[0], relevance)  # of 3, 1 and 1: 1 : 2 by z+, 1 : 9 by w2, 1 : 1 by flat
+        near(ledger.unaccounted, 0)
 
 
 def test_alpha_beta_by_hand() -> None:

@@ -65,6 +65,21 @@ def test_the_relevance_is_the_same(name: str, preset: str) -> None:
     assert_near(run(short, x=x)["relevance"], run(plain, x=x)["relevance"], 5e-6)
 
 
+@pytest.mark.parametrize("behind", ["w2", "flat", "z"])
+@pytest.mark.parametrize("name", [*NETS, "no Relu"])
+def test_with_a_rule_behind_it(name: str, behind: str) -> None:
+    """Where neither term is positive w2 and flat halve; z is no such rule, and the sum is left to it."""
+    nodes = {**NETS, **OTHERS}[name][: -len(HEAD)]
+    above = [node("Conv", "y u b", "q"), node("ReduceMean", "q", "f", axes=[2, 3], keepdims=0), HEAD[1]]  # has positive biases
+    short, plain = both(net([*nodes, *above]), "dtd-complete", settings=[f"[ry]_node=z+ else {behind}"])
+    assert (len(short.graph.node) == len(plain.graph.node)) == (behind == "z")
+    assert name in ("two branches", "no Relu") or behind == "z" or readers(short, "a") == ["Add"]
+    x = eighths(RNG, 5, 3, 6, 6)
+    found = run(short, x=x)["relevance"]
+    assert_near(found, run(plain, x=x)["relevance"], 5e-6)
+    assert behind == "z" or np.isclose(found.sum(), run(short, x=x)["z"].max(axis=1).sum(), rtol=1e-5)
+
+
 def test_in_double_precision() -> None:
     """To 1e-13: the two are one formula, and no approximation."""
     nodes = [

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from nets import DOUBLE, FLOAT, Bench, assert_near, model, node
 
-from onnxdtd.graph.tensors import Value
-from onnxdtd.method.division import KEEPERS, divide
+from onnxdtd.graph.tensors import Tensor, Value
+from onnxdtd.method.division import KEEPERS, Division, divide
 
 Z = {  # denominators by their sign; what is tiny is none
     1.0: [4.0, 0.5, 0.0, 3.0],
@@ -15,6 +15,11 @@ Z = {  # denominators by their sign; what is tiny is none
     0.0: [4.0, -0.5, 0.0, -3.0],
 }
 R = np.asarray([[1.0, -2.0, 3.0, 0.0]])
+
+
+def all_kept(division: Division) -> dict[str, Tensor]:
+    """What is not handed on, where a denominator keeps it or there is none."""
+    return dict(division.kept()) | ({} if division.dead is None else {"dead": division.dead()})
 
 
 @pytest.mark.parametrize("opset", [17, 22])
@@ -25,7 +30,7 @@ def test_what_is_handed_on_and_what_is_kept_make_up_relevance(sign: float, epsil
     bench = Bench(model([node("Identity", "z", "y")], {"z": ["n", 4]}, ["y"], {}, dtype, opset))
     e, z = bench.e, bench.tensors["z"]
     division = divide(e, bench.input("R", z), z, epsilon, sign)
-    kept = dict(division.kept())
+    kept = all_kept(division)
     values, zs = R.astype(dtype), np.asarray([Z[sign]], dtype)
     found = bench.session({"s": division.s, **kept})(z=zs, R=values)
     side = np.where(zs >= 0 if sign >= 0 else zs > 0, 1, -1)
@@ -53,7 +58,10 @@ def test_operator_sets_divide_alike(sign: float) -> None:
         bench = Bench(model([node("Identity", "z", "y")], {"z": ["n", "m"]}, ["y"], {}, opset=opset))
         z = bench.tensors["z"]
         division = divide(bench.e, bench.input("R", z), z, 0.0, sign)
-        found[opset] = bench.session({"s": division.s})(z=zs, R=np.full_like(zs, 3))["s"] * division.factor
+        given = bench.session({"s": division.s, **all_kept(division)})(z=zs, R=np.full_like(zs, 3))
+        found[opset] = given["s"] * division.factor
+        np.testing.assert_array_equal(given["dead"] == 3, np.abs(zs) < least * (1 - 2**-14), "all of it, or nothing")
+        np.testing.assert_array_equal(given["dead"] == 0, np.abs(zs) >= least)
     np.testing.assert_array_equal(found[22], found[17])
     np.testing.assert_array_equal(found[22] != 0, np.abs(zs) >= least)
 
@@ -62,7 +70,7 @@ def test_operator_sets_divide_alike(sign: float) -> None:
 def test_a_denominator_of_equal_entries(z: Value, epsilon: float) -> None:
     bench = Bench(model([node("Identity", "R", "y")], {"R": ["n", 4]}, ["y"], {}))
     division = divide(bench.e, bench.tensors["R"], z, epsilon, 0.0)
-    kept = dict(division.kept())
+    kept = all_kept(division)
     found = bench.session({"s": division.s, **kept})(R=R.astype(FLOAT))
     assert isinstance(z, float)
     whole = z + (epsilon if z >= 0 else -epsilon)

@@ -54,7 +54,28 @@ RULES: dict[str, Callable[[np.ndarray], Rule]] = {  # given the connections [I, 
     "alpha-beta": lambda C: partial(oracle.alpha_beta, alpha=2, beta=1),
     "alpha-beta(alpha=1, beta=0)": lambda C: partial(oracle.alpha_beta, alpha=1, beta=0),
     "alpha-beta(alpha=1.5, beta=0.5)": lambda C: partial(oracle.alpha_beta, alpha=1.5, beta=0.5),
+    "z+ else w2": lambda C: oracle.completed(oracle.z_plus, lambda x, W, b: oracle.products(x, W)[0], oracle.w2),
+    "z else w2": lambda C: oracle.completed(oracle.z, lambda x, W, b: sum(oracle.products(x, W)), oracle.w2),
+    "zB else flat": lambda C: oracle.completed(
+        partial(oracle.z_box, low=LOW, high=HIGH),
+        lambda x, W, b: oracle.products(x - LOW, oracle.pos(W))[0] + oracle.products(x - HIGH, oracle.neg(W))[0],
+        partial(oracle.flat, C=C),
+    ),
+    "z+ else w2 else flat": lambda C: oracle.completed(
+        oracle.z_plus,
+        lambda x, W, b: oracle.products(x, W)[0],
+        oracle.completed(oracle.w2, lambda x, W, b: (W * W).sum(axis=0), partial(oracle.flat, C=C)),
+    ),
+    "alpha-beta else w2": lambda C: oracle.alpha_beta_completed(oracle.w2, alpha=2, beta=1),
+    "gamma else w2": lambda C: oracle.completed(partial(oracle.gamma, gamma=0.25), gamma_total, oracle.w2),
 }
+
+
+def gamma_total(x: np.ndarray, W: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The denominator of gamma with γ = 0.25, which favours what has the sign of y, and has none where that is 0."""
+    plus, minus = oracle.products(x, W)
+    y = plus + minus + b
+    return (y != 0) * (y + 0.25 * np.where(y > 0, plus + oracle.pos(b), minus + oracle.neg(b)))
 
 
 # ---- rules on layers -------------------------------------------------------------------------------------------------
@@ -244,7 +265,9 @@ def test_nothing_is_redistributed_where_the_denominator_is_zero(reference, nonne
     assert np.all(actual[expected == 0] == 0)
 
 
-@pytest.mark.parametrize("reference", [name for name in RULES if name not in ("flat", "w2", "gradient")])
+@pytest.mark.parametrize(
+    "reference", [name for name in RULES if " else " not in name and name not in ("flat", "w2", "gradient")]
+)
 def test_an_input_of_zeros_gets_zeros(reference):
     case = CASES["Gemm"]
     actual = relevances(case, LIBRARY.rule(reference), True, {"x": np.zeros((2, 6), np.float32)}, np.ones((2, 4)))
@@ -257,7 +280,7 @@ def test_an_input_of_zeros_gets_zeros(reference):
 def test_denominators_of_any_size_give_no_nan_and_no_infinity(size):
     case = CASES["MatMul"]
     x = inputs(case, nonnegative=True)["x"] * np.float32(size)
-    for reference in ("z", "z+", "w2", "gamma", "alpha-beta", "epsilon(epsilon=0)"):
+    for reference in ("z", "z+", "w2", "gamma", "alpha-beta", "epsilon(epsilon=0)", "z+ else w2"):
         assert np.isfinite(relevances(case, LIBRARY.rule(reference), True, {"x": x}, np.ones((2, 4)))).all(), reference
 
 
@@ -297,7 +320,7 @@ def test_adjoints_of_several_weights_at_once_are_those_of_each(channels, attrs):
 
 
 def test_every_rule_has_an_oracle_and_words():
-    assert {reference.split("(")[0] for reference in RULES} == set(LIBRARY.rules)
+    assert {reference.split("(")[0] for reference in RULES if " else " not in reference} == set(LIBRARY.rules)
     for name in LIBRARY.rules:
         rule = LIBRARY.rule(name)
         assert rule.equation.startswith("R_i = ")

@@ -29,6 +29,7 @@ def test_every_preset_has_a_title_and_a_rule_for_every_layer():
 
 PARAMETERS = ["epsilon(epsilon=1e-9)", "epsilon(epsilon=0)", "gamma(gamma=0.1)", "gamma(gamma=1234567)"]
 PARAMETERS += ["gamma(gamma=0.3333333333333333)", "alpha-beta(alpha=1.0000001, beta=0.0000001)"]
+PARAMETERS += ["z+ else w2", "gamma(gamma=0.1)  else  w2 else flat", "epsilon(epsilon=0) else w2"]
 
 
 @pytest.mark.parametrize("reference", [*LIBRARY.rules, *PARAMETERS])
@@ -59,6 +60,12 @@ def test_spaces_and_empty_parentheses_do_not_matter(reference):
         ("alpha-beta(alpha=2)", None),
         ("alpha-beta(alpha=3)", "must be 1"),
         ("alpha-beta(alpha=2, beta=0)", "must be 1"),
+        ("z+ else", "no rule 'z+ else'"),
+        ("z+ else zplus", "no rule 'zplus'"),
+        ("z+ else gradient", "gradient divides by nothing; else is for rules whose denominator may be 0"),
+        ("gradient else w2", "gradient divides by nothing"),
+        ("epsilon else w2", "leaves nothing to w2, since epsilon has an ε"),
+        ("z+ else w2 else z+", "has a rule twice"),
     ],
 )
 def test_a_reference_to_a_rule_that_is_wrong(reference, message):

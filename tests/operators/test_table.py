@@ -412,6 +412,7 @@ MINE = {
     "graph/normal.py": "ConstantOfShape Hardmax Mul Resize Scatter ScatterElements Slice Upsample",
     "graph/shapes.py": "Constant",  # whose shape is not asked for
     "graph/spelled.py": "*",  # in which operators of the standard quantised ones and those of ai.onnx.ml are spelled
+    "compiler/alive.py": "Add Div Mul Neg Reshape Sqrt Sub",  # what biases are made of
     "compiler/chained.py": "Concat",  # a shortcut for
     "compiler/rectified.py": "Relu",  # a shortcut for
     "compiler/steps.py": "If",  # how to do without
