@@ -14,6 +14,7 @@ from onnxdtd.compiler.logits import heads, step_back
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.score import classes, is_binary
 from onnxdtd.graph.emit import dims
+from onnxdtd.graph.machines import GIVES, PAIRS
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.labels import parsed
 from onnxdtd.operators.heads import is_transparent
@@ -59,6 +60,9 @@ def said(proto: onnx.ModelProto, made: Plan) -> Said:
 
 def _has_scores(tensor: Tensor, made: Plan) -> bool:
     """Does it have a score for each class, or the probability of class 1 of two?"""
+    walked = step_back(tensor, made.producer, made.active)[1]
+    if any(node.attrs.get(GIVES) == PAIRS for node in walked):
+        return False
     head = of(made.producer[tensor.name]).head
     if head is not None and head.gives == BY_LABEL:
         return True
@@ -67,7 +71,6 @@ def _has_scores(tensor: Tensor, made: Plan) -> bool:
         return False
     if not made.raster.row:
         return tensor.name == made.raster.shown.name
-    walked = step_back(tensor, made.producer, made.active)[1]
     if is_binary(made) and (sizes is None or len(sizes) < 2 or sizes[1] == 1):
         return any(head.one for head in heads(walked))
     return sizes is None or count is None or (bool(sizes) and sizes[min(1, len(sizes) - 1)] in (count, None))
@@ -107,7 +110,7 @@ def _table(
         labels = next((attrs[kind] for kind in kinds if attrs.get(kind)), None)
         return _plain(labels) if labels and leads(node.output[0]) else None
     if entry.head is not None and entry.head.gives == LABELS:
-        return list(range(count)) if count is not None and leads(node.input[0]) else None
+        return list(entry.head.labels or range(count)) if count is not None and leads(node.input[0]) else None
     if node.op_type in ("ArrayFeatureExtractor", "Gather") and node.input[0] in constants and node.input[1] in tables:
         values = _plain(constants[node.input[0]].ravel())
         return [values[i] for i in tables[node.input[1]]] if len(values) > max(tables[node.input[1]]) else None

@@ -18,6 +18,7 @@ from onnx import helper
 
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import Emit, dims, known
+from onnxdtd.graph.machines import MACHINES, machine
 from onnxdtd.graph.sound import called
 from onnxdtd.graph.tensors import Node, Tensor
 
@@ -71,6 +72,9 @@ def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         if node.domain == "ai.onnx.ml" and node.op_type == "FeatureVectorizer":
             yield helper.make_node("Concat", node.input, node.output, axis=1)
             continue
+        if node.domain == "ai.onnx.ml" and node.op_type in MACHINES:
+            yield from _with_scores(node, f"onnxdtd_{i}")
+            continue
         if node.domain == "com.microsoft" and node.op_type == "Tokenizer":
             yield from _with_an_axis_more(node, f"onnxdtd_{i}")
             continue
@@ -88,6 +92,25 @@ def _with_an_axis_more(node: onnx.NodeProto, name: str) -> Iterator[onnx.NodePro
     yield helper.make_node("Constant", [], [some], value=onnx.numpy_helper.from_array(np.ones(1, bool)))
     yield helper.make_node("Unsqueeze", [node.input[0], last], [wide])
     yield helper.make_node("Compress", [wide, some], node.output, axis=-1)
+
+
+def _with_scores(node: onnx.NodeProto, name: str) -> Iterator[onnx.NodeProto]:
+    """What has the shapes and types of the label and the scores, or of the one score, of each row."""
+    attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    *label, scores = node.output
+    labels = attrs.get("classlabels_strings") or attrs.get("classlabels_ints") or [0]
+    pairs = len(labels) * (len(labels) - 1) // 2 if attrs.get("vectors_per_class") and not attrs.get("prob_a") else 0
+    whole, last, row, column = (f"{name}_{k}" for k in range(4))
+    count = 1 if not label else pairs if pairs > 1 else len(labels)
+    yield helper.make_node("Cast", node.input, [whole], to=onnx.TensorProto.FLOAT)
+    yield helper.make_node("Constant", [], [last], value_ints=[1])
+    yield helper.make_node("Constant", [], [row], value=onnx.numpy_helper.from_array(np.ones(count, np.float32)))
+    yield helper.make_node("ReduceMax", [whole], [column], axes=[1])
+    yield helper.make_node("Mul", [column, row], [scores])
+    for each in label:
+        kind = onnx.TensorProto.STRING if attrs.get("classlabels_strings") else onnx.TensorProto.INT64
+        yield helper.make_node("ArgMax", [whole], [f"{name}_4"], axis=1, keepdims=0)
+        yield helper.make_node("Cast", [f"{name}_4"], [each], to=kind)
 
 
 def _float_node(node: onnx.NodeProto, found: Quantised, name: str) -> Iterator[onnx.NodeProto]:
@@ -114,12 +137,14 @@ def _rounds(inputs: Sequence[Any], found: Quantised) -> bool:
     return len(inputs) > found.result[0]
 
 
-def views(e: Emit, nodes: Sequence[Node]) -> list[Node]:
-    """The nodes as they are planned on."""
+def views(e: Emit, nodes: Sequence[Node], derivative: bool = False, reference: float | None = None) -> list[Node]:
+    """The nodes as they are planned on: what goes back is a ``derivative``, or relevance, of what is compared with a
+    ``reference``.
+    """
     seen: dict[tuple[str, ...], Node] = {}  # what several nodes read is made a float once
     for node in nodes:
         with e.within(node.name or node.outputs[0].name):
-            for made in _view(e, node):
+            for made in machine(e, node, derivative, reference or 0.0) if node.op in MACHINES else _view(e, node):
                 seen.setdefault((made.op, *(t.name for t in (*made.inputs, *made.outputs))), made)
     return list(seen.values())
 

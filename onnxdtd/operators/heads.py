@@ -70,6 +70,11 @@ def before_pick(node: Node, producer: Mapping[str, Node], active: Active) -> Ten
     return node.inputs[1 if node.inputs[1].name in producer else 0]
 
 
+def before_decision(node: Node, producer: Mapping[str, Node], active: Active) -> Tensor | None:
+    """The decisions of a support vector machine, where they are told apart from it"""
+    return None if "coefficients" in node.attrs else node.inputs[0]
+
+
 def _root(tensor: Tensor, producer: Mapping[str, Node], active: Active) -> str:
     """The tensor that a sum over classes is the sum of."""
     while (node := producer.get(tensor.name)) is not None and node.op in ("Abs", "Add", "ReduceSum", "ReduceL1"):

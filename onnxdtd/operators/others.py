@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxdtd.operators import lookups, places, sizes, spread
-from onnxdtd.operators.table import CHOICE, CONSTANT, Operator, always, enter, named
+from onnxdtd.operators import heads, lookups, places, sizes, spread
+from onnxdtd.operators.table import CHOICE, CONSTANT, HEAD, LABELS_AND_SCORES, Head, Operator, always, enter, named
 
 KERNEL_SHAP = "KernelSHAP (shap.KernelExplainer), which takes any function"
 TREES = ("trees, which are constant almost everywhere", "TreeSHAP (shap.TreeExplainer) on the model that was exported")
 STEPS = ("steps, which are constant almost everywhere", KERNEL_SHAP)
 FILLED = ("what is filled in where nothing could be computed", KERNEL_SHAP)
-MACHINES = ("support vector machines", KERNEL_SHAP)
+MACHINES = ("support vector machines of this kind", KERNEL_SHAP)
 BOOL, INTEGERS = np.dtype(bool), np.dtype(np.int64)
 
 
@@ -70,5 +70,15 @@ enter(Operator("Attention", why="it comes to products and a softmax without past
 
 enter(Operator("TreeEnsemble", undefined=TREES), "TreeEnsembleClassifier", "TreeEnsembleRegressor")
 enter(Operator("Binarizer", axes=spread.as_the_first, undefined=STEPS))
-enter(Operator("SVMClassifier", undefined=MACHINES), "SVMRegressor")
+enter(Operator("SVMRegressor", undefined=MACHINES))  # what ``machines`` shows no way back through
+enter(
+    Operator(
+        "SVMClassifier",
+        kind=HEAD,
+        undefined=MACHINES,
+        axes=spread.labelled,
+        head=Head(gives=LABELS_AND_SCORES, one=True),
+        before=heads.before_decision,
+    )
+)
 enter(Operator("CDist", undefined=("distances to neighbours", KERNEL_SHAP)))

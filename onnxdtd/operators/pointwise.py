@@ -21,6 +21,7 @@ from onnxdtd.operators.layer import Active, NotLinear, constant_value, each_entr
 from onnxdtd.operators.secants import At, quotient
 from onnxdtd.operators.table import (
     AS_THEY_ARE,
+    LABELS,
     POINTWISE,
     PROBABILITIES,
     Flow,
@@ -36,6 +37,7 @@ from onnxdtd.operators.table import (
     throughout,
 )
 
+SIDE = Head(gives=LABELS, one=True, each=True, labels=(-1, 1))  # of the boundary of one class: outside or inside
 SQUASHED = Head(gives=PROBABILITIES, one=True, each=True)
 
 
@@ -502,7 +504,7 @@ def flat(e: Emit, node: Node) -> Tensor:
 
 for op in ("Floor", "Ceil", "Round"):
     pointwise(op, sign=if_inputs_are, keeps_zeros=True, monotone=throughout)(flat)
-pointwise("Sign", sign=if_inputs_are, keeps_zeros=True, monotone=throughout, gate=1)(flat)
+pointwise("Sign", sign=if_inputs_are, keeps_zeros=True, monotone=throughout, gate=1, head=SIDE, before=first_input)(flat)
 
 
 def quantize(e: Emit, node: Node) -> Tensor:

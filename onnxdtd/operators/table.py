@@ -74,7 +74,8 @@ class Head:
 
     ``gives``: what it gives of them. ``one``: of one logit it makes the probability of class 1 of two. ``each``: it squashes
     each logit by itself. ``along``: the axis along which it compares classes, where the node does not say, None where it
-    compares none. ``rescales``: what goes in are probabilities of one class against the rest.
+    compares none. ``rescales``: what goes in are probabilities of one class against the rest. ``labels``: those that it gives,
+    where they are not 0, 1, 2 ...
     """
 
     gives: str
@@ -82,6 +83,7 @@ class Head:
     each: bool = False
     along: int | None = None
     rescales: bool = False
+    labels: tuple[int, ...] = ()
 
     @property
     def chooses(self) -> bool:

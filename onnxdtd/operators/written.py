@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from onnxdtd.graph.emit import Emit, dims, label
+from onnxdtd.graph.machines import GIVES, PAIRS
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import logsums, spread
 from onnxdtd.operators.layer import Active, NotLinear, constant_value, is_float, reduced_axes
@@ -142,6 +143,20 @@ def _scored(e: Emit, node: Node, active: Active, producer: Producer) -> list[Nod
     return [*made, Node("Sub", node.name, [one, given], [rest]), pair]
 
 
+def _paired(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
+    """The decisions of a support vector machine, where something is computed of them. Of two classes with one decision z, which
+    is that for class 1, runtimes give z and −z, in this order.
+    """
+    (z, *pairs), (label, p) = node.inputs, node.outputs
+    if _ends(p, active, producer) or node.attrs.get(GIVES) != PAIRS or node.attrs["post_transform"] != "NONE":
+        return None
+    made = [Node("SVMClassifier", node.name, [z], [label], node.attrs)]
+    if pairs:
+        return [*made, Node("Identity", node.name, pairs, [p])]
+    minus = e("Neg", z, shape=z.shape)
+    return [*made, Node("Neg", node.name, [z], [minus]), Node("Concat", node.name, [z, minus], [p], {"axis": 1})]
+
+
 def _ends(tensor: Tensor, active: Active, producer: Producer) -> bool:
     """Is nothing computed of it but what a classifier ends with?"""
     waiting = [tensor]
@@ -189,6 +204,7 @@ FORMS: dict[str, Callable[[Emit, Node, Active, Producer], list[Node] | None]] = 
     "Pow": _power,
     "PRelu": _bent,
     "LinearClassifier": _scored,
+    "SVMClassifier": _paired,
     "Imputer": _filled,
     "Sub": _difference,
     "Log": logsums.of_a_sum,

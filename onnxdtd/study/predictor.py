@@ -13,6 +13,7 @@ from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.score import is_binary
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import RequestError
+from onnxdtd.graph.machines import GIVES
 from onnxdtd.graph.slices import kind, sliced
 from onnxdtd.operators.table import LABELS_AND_SCORES, named
 from onnxdtd.runtime.explainer import session
@@ -55,8 +56,11 @@ class Scores:
 
 
 def _one_against_rest(job: Planned) -> bool:
-    """Does a head give each of several classes a probability of its own, as some of scikit-learn's do?"""
-    own = any(head.each or head.rescales for head in heads(job.plan.stepped_back))
+    """Does a head give each of several classes a probability of its own, as some of scikit-learn's do, or none at all?"""
+    met = heads(job.plan.stepped_back)
+    own = any(head.each or head.rescales for head in met)
+    if any(GIVES in node.attrs for node in job.plan.stepped_back):
+        return True
     classifiers = [
         n for n in job.source.proto.graph.node if (h := named(n.op_type).head) is not None and h.gives == LABELS_AND_SCORES
     ]

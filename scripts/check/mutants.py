@@ -124,6 +124,22 @@ FAULTS = [
         "compiler/reference::test_it_is_the_neuron_with_the_bias_less_the_reference",
     ),
     Fault(
+        "the parts of the other side",
+        "graph/decisions",
+        "Near.weights",
+        'e("Sub", e("Mul", level_p, q), e("Mul", level_q, p))',
+        'e("Sub", e("Mul", level_q, q), e("Mul", level_p, p))',
+        "graph/machines::test_relevance_of_an_rbf_decision",
+    ),
+    Fault(
+        "coefficients of a pair of classes in the other one's row",
+        "graph/machines",
+        "_of_pairs",
+        "((i, j - 1), (j, i))",
+        "((i, i), (j, j - 1))",
+        "graph/machines::test_classes_and_their_gradient",
+    ),
+    Fault(
         "attention without its scale",
         "graph/bodies",
         "_attention",

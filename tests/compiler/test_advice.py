@@ -134,7 +134,7 @@ def forest(features: str = "x", front: Sequence[onnx.NodeProto] = ()) -> ModelPr
 def support_vectors() -> ModelProto:
     vectors = {"support_vectors": [0.0, 1.0, 1.0, 0.0], "vectors_per_class": [1, 1], "coefficients": [1.0, -1.0], "rho": [0.0]}
     machine = helper.make_node(
-        "SVMClassifier", ["x"], ["label", "y"], "machine", domain="ai.onnx.ml", kernel_type="LINEAR",
+        "SVMClassifier", ["x"], ["label", "y"], "machine", domain="ai.onnx.ml", kernel_type="RBF",
         kernel_params=[0.0, 0.0, 0.0], classlabels_ints=[0, 1], post_transform="NONE", **vectors,
     )  # fmt: skip
     return of_ml([machine])
@@ -238,7 +238,7 @@ def test_what_is_advised_works(make: Callable[[], ModelProto], outputs: list[str
         (lambda: lstm(front=False, sequence="Y"), "its output 'all' is [5, 1, 4, 3]"),
         (shrunk, "its input 'c' is [n, 3, 2, 2] and its output 'p' is [n, 3]"),
         (forest, "relevance is not defined on trees, which are constant almost everywhere; people use TreeSHAP"),
-        (support_vectors, "relevance is not defined on support vector machines; people use KernelSHAP"),
+        (support_vectors, "relevance is not defined on support vector machines of this kind; people use KernelSHAP"),
         (choice, "relevance is not defined on what ArgMin chooses; people use KernelSHAP"),
         (switch, "it reads 'x' from inside of its branches; make its condition 'flag' a constant"),
     ],
@@ -272,7 +272,10 @@ def test_of_what_has_no_relevance_nothing_else_is_said() -> None:
     proto.graph.node[0].output[1] = "s"
     proto.graph.node.append(node("Hardmax", "s", "y"))
     (problem,) = refusal(proto).problems
-    assert (problem.op, problem.reason) == ("ai.onnx.ml.SVMClassifier", "relevance is not defined on support vector machines")
+    assert (problem.op, problem.reason) == (
+        "ai.onnx.ml.SVMClassifier",
+        "relevance is not defined on support vector machines of this kind",
+    )
     assert problem.way_out == "people use KernelSHAP (shap.KernelExplainer), which takes any function"
 
 

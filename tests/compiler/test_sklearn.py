@@ -5,6 +5,7 @@ behind it; the gradient is that of the decision function by central differences;
 """
 
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier  # noqa: E402
 from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import Normalizer, StandardScaler  # noqa: E402
-from sklearn.svm import LinearSVC  # noqa: E402
+from sklearn.svm import SVC, SVR, LinearSVC, NuSVC, OneClassSVM  # noqa: E402
 
 Array = np.ndarray
 
@@ -113,6 +114,47 @@ def test_against_the_decision_function(name, classes, form):
     assert np.isfinite(r).all()
     if name in LINEAR:
         assert_near(r, z[rows, best][:, None] * w[best] ** 2 / (w[best] ** 2).sum(1, keepdims=True), max(tolerance, 1e-6))
+
+
+MACHINES = {
+    "SVC": lambda x, y: SVC().fit(x, y),
+    "SVC, probability": lambda x, y: SVC(kernel="poly", degree=2, probability=True, random_state=0).fit(x, y > 0),
+    "NuSVC": lambda x, y: NuSVC(kernel="sigmoid", nu=0.3).fit(x, y),
+    "SVR": lambda x, y: SVR().fit(x, x[:, 0] * y),
+    "OneClassSVM": lambda x, y: OneClassSVM(nu=0.3).fit(x),
+}
+
+
+def decisions(model: object, x: Array) -> Array:
+    """What speaks for each class [n, classes]; of one class for what is outside and inside; of a regression what it gives."""
+    z = model.decision_function(x) if hasattr(model, "decision_function") else model.predict(x)
+    if z.ndim == 1:
+        return np.stack([-z, z], 1) if hasattr(model, "decision_function") else z[:, None]
+    sums = np.zeros((len(x), len(model.classes_)))
+    for k, (i, j) in enumerate(combinations(range(sums.shape[1]), 2)):
+        sums[:, i] += z[:, k]
+        sums[:, j] -= z[:, k]
+    return sums
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of probabilities, which skl2onnx asks for
+@pytest.mark.parametrize("name", MACHINES)
+def test_support_vector_machines(name: str) -> None:
+    x, y = make_classification(90, 6, n_informative=5, n_redundant=0, n_classes=3, random_state=0)
+    model = MACHINES[name](x, y).set_params(**({"decision_function_shape": "ovo"} if "SVC" in name else {}))
+    x = x[:20].astype(np.float32).astype(np.float64)
+    source = skl2onnx.to_onnx(
+        model, x[:1].astype(np.float32), options={id(model): {"zipmap": False}} if "SVC" in name else None
+    )
+    z = decisions(model, x)
+    found = Session(onnxdtd.compile(source, "gradient"))(X=x.astype(np.float32))
+    labels = found.get("label", np.zeros(len(x))).ravel()
+    best = np.searchsorted(np.unique(labels), labels) if z.shape[1] > 1 else np.zeros(len(x), int)
+    rows, differences = np.arange(len(x)), []
+    assert_near(found["logit"], z[rows, best], 1e-5)
+    for step in 1e-5 * np.eye(6):
+        differences.append((decisions(model, x + step) - decisions(model, x - step))[rows, best] / 2e-5)
+    assert_near(found["relevance"], np.stack(differences, 1), 1e-4)
 
 
 def test_two_patients_have_two_heatmaps() -> None:
