@@ -102,6 +102,7 @@ def compare(name: str, case: study.Case, presets: Sequence[str], samples: int) -
                 best = Index(explainer(feed).outputs[explainer.metadata["output"]].argmax())
                 explanation = explainer(feed, best)
                 (relevance,) = explanation.relevance.values()
+                assert explanation.logit is not None
                 heatmaps.append(subject.layout.take(relevance)[0])
                 rows.append(properties(item, heatmaps[-1].astype(np.float64), float(explanation.logit[0])))
             found.heatmaps[preset] = [drawn.of(r).sum(axis=-1) for r in heatmaps]

@@ -26,8 +26,10 @@ from typing import Any
 import agreement
 import double
 import numpy as np
+import splice
 import torch
-from agreement import EXACT, SAME, Subject, distance, splice, zoo
+import zoo
+from agreement import EXACT, SAME, Subject, distance
 from captum.attr import Deconvolution, GuidedBackprop, InputXGradient, LayerAttribution, LayerGradCam, Saliency
 from rebuild import Rebuilt
 
