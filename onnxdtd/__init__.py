@@ -26,6 +26,7 @@ __all__ = [
     "compile",
     "evaluate",
     "explain",
+    "fit",
     "inspect",
     "save",
     "tune",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from onnxdtd.study.bench import bench
     from onnxdtd.study.evaluate import Settings, evaluate
     from onnxdtd.study.explain import explain
+    from onnxdtd.study.fit import fit
     from onnxdtd.study.tune import tune
     from onnxdtd.study.verify import verify
 
@@ -55,6 +57,7 @@ _HOMES = {
     "compile": "compiler.compile",
     "evaluate": "study.evaluate",
     "explain": "study.explain",
+    "fit": "study.fit",
     "inspect": "compiler.inspect",
     "save": "compiler.compile",
     "tune": "study.tune",

@@ -28,6 +28,7 @@ COLUMNS = {  # of the ledger
     "bias": "absorbed by a bias in a denominator",
     "stabiliser": "absorbed by ε",
     "dead": "lost where a denominator is zero: no input has a share",
+    "misfit": "what a relevance model does not tell of the relevance that it stands for; below 0 where it tells more",
     "constants": "fell on padding and other constant entries",
     "masked": "taken away by a mask",
     "negative": "Σ of the negative part of R of its inputs",
@@ -36,13 +37,8 @@ COLUMNS = {  # of the ledger
     "negative_inputs": "how many inputs are < 0",
     "outside": "how many inputs of a layer with bounds lie outside of them",
 }
-KEPT = (
-    "bias",
-    "stabiliser",
-    "dead",
-    "constants",
-    "masked",
-)  # the columns with relevance that a step did not hand on: in = out + kept
+# The columns with relevance that a step did not hand on: in = out + kept.
+KEPT = ("bias", "stabiliser", "dead", "misfit", "constants", "masked")
 
 
 class Metadata(TypedDict):
@@ -97,6 +93,7 @@ class Metadata(TypedDict):
     allow: Mapping[str, str]  # the waivers
     samples: Mapping[str, int | None]  # the axis of the samples, by input
     ledger: Mapping[str, Sequence[str]] | None  # "steps" and "columns"
+    models: NotRequired[Mapping[str, Any]]  # the relevance models that were fitted, by step, and how well they fit
 
 
 HINTS = get_type_hints(Metadata)

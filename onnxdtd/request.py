@@ -296,6 +296,11 @@ class Request:
         "inner tensors that relevance is given to instead of inputs: a spectrogram, a layer. What they are computed from is "
         "not looked at; their values become outputs ``explained/<tensor>``.",
     )
+    fitted: str | None = offered(
+        None,
+        _or_none(os.fspath),
+        Option("--fitted", "The relevance models that `onnxdtd fit` has written, for a preset that asks for some.", "FILE"),
+    )
     labels: Sequence[str] | None = offered(
         None,
         _or_none(_names),

@@ -39,6 +39,7 @@ EXPORTED = {
     "compile": "onnxdtd.compiler.compile",
     "evaluate": "onnxdtd.study.evaluate",
     "explain": "onnxdtd.study.explain",
+    "fit": "onnxdtd.study.fit",
     "inspect": "onnxdtd.compiler.inspect",
     "save": "onnxdtd.compiler.compile",
     "tune": "onnxdtd.study.tune",

@@ -43,6 +43,7 @@ FULL = Request(
     ledger=True,
     explain=["x"],
     from_=["h"],
+    fitted="models.npz",
     labels=["é", "b"],
 )
 

@@ -260,10 +260,11 @@ def verify_command(
         Path | None, option("--inputs", "What to run it on: a picture, .npz, .npy, .csv or .json.", "FILE")
     ] = None,
     preset: Annotated[Path | None, option("--preset", "Where the preset's TOML file lies now, if it has one.", "FILE")] = None,
+    fitted: Annotated[Path | None, option("--fitted", "Where the relevance models lie now, if it has any.", "FILE")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check that a compiled model is what it says: predictor, relevance pass, balance. Exit status 1 if it is not."""
-    report = onnxdtd.verify(compiled, source, inputs, preset)
+    report = onnxdtd.verify(compiled, source, inputs, preset, fitted)
     if as_json:
         told = {"passed": report.passed, "verdict": report.verdict, **asdict(report)}
         print(json.dumps(told, indent=1, ensure_ascii=False))

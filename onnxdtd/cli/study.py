@@ -267,3 +267,36 @@ def _print_tuning(result: dict[str, Any]) -> None:
         out.print(f"not measured: {name}: {reason}", markup=False)
     for sentence in findings(result):
         out.print(sentence, markup=False)
+
+
+@app.command("fit")
+@selects("fitted", "keep", "ledger", "mask")
+def fit_command(
+    model: Model,
+    data: Annotated[Path, option("--data", "Samples as for evaluate; of theirs the labels are not looked at.", "PATH")],
+    out_path: Annotated[Path, option("-o", "The file to write.", "FILE.npz")],
+    request: Request,
+    units: Annotated[int, option("--units", "Detection units of each neuron or channel.", "N")] = 4,
+    epochs: Annotated[int, option("--epochs", "How often all samples are seen at most.", "N")] = 100,
+    samples: Annotated[int | None, option("--samples", "Only the first N.", "N")] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the relevance models that a preset asks for (default: dtd-minmax), for --fitted."""
+    from onnxdtd.study.fit import fit
+
+    with measuring() as tick:
+        how: dict[str, Any] = {"units": units, "epochs": epochs, "samples": samples, "seed": seed, "tick": tick}
+        said = fit(model, data, request, out=out_path, **how)
+    if as_json:
+        print(json.dumps(said, indent=1, ensure_ascii=False))
+        return
+    parts, keys = {"training": "in training", "held_out": "held out"}, ("r2", "error", "balance")
+    cells = [
+        [name, str(layer["epochs"]), word, *(f"{layer[part][key]:.3g}" for key in keys)]
+        for name, layer in said["layers"].items()
+        for part, word in parts.items()
+    ]
+    print_table(("layer", "epochs", "samples", "R²", "error", "balance"), cells)
+    out.print("R̂ against R: R² of the variance; error: Σ (R̂ − R)² / Σ R²; balance: Σ (R̂ − R) / Σ R")
+    out.print(f"preset {said['preset']}, {said['samples']} samples; the relevance models are in {out_path}", markup=False)

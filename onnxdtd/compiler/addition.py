@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 from onnxdtd.compiler.alive import number
 from onnxdtd.compiler.bounds import Bounds
+from onnxdtd.compiler.fitted import ruled
 from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.maps import asked
 from onnxdtd.compiler.masks import Mask, masks
@@ -53,7 +54,7 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
     masked = masks(e, plan, start, request.mask)
     free = start.arrived if scored is None else ()
     situation = Situation(start.arrived, [*request.keep, *request.mask], plan.nonnegative, free, partial(number, e), bounds.of)
-    steps = taken(plan.steps, start, situation, shortcuts)
+    steps = taken(ruled(planned), start, situation, shortcuts)
     with e.within(steps[0].name if steps else TARGET):  # the step next to the inputs
         if scored is None or plan.method.point == POINTS[0]:
             relevance = walk(e, steps, start, Context(plan.nonnegative, bounds.of, plan.there.of), book, masked)

@@ -12,6 +12,7 @@ import onnx
 
 from onnxdtd import contract
 from onnxdtd.cells import named
+from onnxdtd.compiler import fitted
 from onnxdtd.compiler.addition import addition
 from onnxdtd.compiler.advice import advised
 from onnxdtd.compiler.baseline import Baseline
@@ -24,6 +25,7 @@ from onnxdtd.compiler.logits import NoScores, bfloat16
 from onnxdtd.compiler.maps import Laid, last_map
 from onnxdtd.compiler.plan import Plan, plan
 from onnxdtd.compiler.prepared import Planned, Prepared
+from onnxdtd.compiler.record import predictor
 from onnxdtd.compiler.score import classes, is_binary
 from onnxdtd.compiler.shortcuts import Shortcut
 from onnxdtd.compiler.walk import SHORTCUTS
@@ -102,8 +104,9 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     if request.baseline is not None and chosen.baseline is None:
         chosen.notes.append(f"--baseline: the preset {chosen.preset} compares with no other input")
     request = replace(request, preset=request.preset or chosen.preset)
+    models = fitted.chosen(chosen, request, lambda: str(predictor(source.proto)["sha256"]))
     missing = imputed(graph.nodes, [t for t in chosen.inputs if t.name in fed])
-    return Planned(source, changes, graph, emit, chosen, bounded, request, own, labels, missing, rows(looked))
+    return Planned(source, changes, graph, emit, chosen, bounded, request, own, labels, missing, rows(looked), models)
 
 
 def _chosen(

@@ -199,7 +199,8 @@ def _unrectified(preset: Preset, steps: Sequence[Step]) -> Iterator[str]:
 
 def _ruled(steps: Sequence[Step], preset: Preset) -> list[Step]:
     """The steps with a rule for every layer."""
-    return [step if step.facts is None else replace(step, rule=preset.rule(step.facts)) for step in steps]
+    chosen = [None if step.facts is None else preset.choice(step.facts) for step in steps]
+    return [s if c is None else replace(s, rule=c.rule, fit=c.fit) for s, c in zip(steps, chosen, strict=True)]
 
 
 def by_weights(steps: Sequence[Step]) -> list[str]:

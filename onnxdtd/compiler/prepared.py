@@ -11,6 +11,7 @@ import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto
 
 from onnxdtd.compiler.classlabels import Said
+from onnxdtd.compiler.fitted import Fitted
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.contract import Metadata, write_metadata
 from onnxdtd.graph import files
@@ -23,7 +24,8 @@ from onnxdtd.request import Request
 @dataclass(frozen=True)
 class Planned:
     """A model with its plan; ``request`` has the index of the target, ``bounded`` the bounds of inputs as they were given,
-    ``ids`` how many rows there are to look up, by input that looks something up.
+    ``ids`` how many rows there are to look up, by input that looks something up, ``fitted`` the relevance models where the
+    preset asks for some and a file of them was given.
     """
 
     source: files.Source
@@ -37,6 +39,7 @@ class Planned:
     labels: Labels
     imputed: dict[str, np.ndarray]
     ids: dict[str, int | None]
+    fitted: Fitted | None
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ def metadata(
             told["baseline_inputs"] = {name: t.name for name, t in made.baseline.inputs.items()}
         if scored is not None:
             told["logit_at_baseline"] = planned.emit.unique(LOGIT_THERE)
+    if planned.fitted is not None:
+        told["models"] = planned.fitted.summary()
     values = {t.name: f"{EXPLAINED}/{t.name}" for t in made.inputs if t.producer is not None}
     if values:
         told["values"] = values

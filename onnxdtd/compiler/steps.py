@@ -34,7 +34,11 @@ HANDING_ON = ("preprocessing", "pass", "move", "route")  # kinds of steps
 
 @dataclass(frozen=True)
 class Step:
-    """One or more nodes that relevance takes at once: how it gets from ``outputs`` to ``inputs``."""
+    """One or more nodes that relevance takes at once: how it gets from ``outputs`` to ``inputs``.
+
+    ``fit`` says which relevance model the preset asks for, one of ``FITS``; ``looks_at`` are tensors above whose relevance the
+    flow is told after that of the outputs, and hands nothing of on.
+    """
 
     kind: str  # linear, gate, preprocessing, pass, move, route, or the treatment of what is none of them
     nodes: tuple[Node, ...]
@@ -44,6 +48,8 @@ class Step:
     facts: LayerFacts | None = None
     rule: Rule | None = None
     flow: Flow | None = None
+    fit: str = ""
+    looks_at: tuple[Tensor, ...] = ()
 
     @property
     def name(self) -> str:

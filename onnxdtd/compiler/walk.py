@@ -56,17 +56,19 @@ def walk(
                     total[result.name] = e.sum(arrived.pop(result.name))
                     e.of_shape(total[result.name], result)
             relevance = [_passed(e, t, total.get(t.name), ahead, book) for t in step.outputs]
-            if all(r is None for r in relevance):
+            own = [(t, r) for t, r in zip(step.outputs, relevance, strict=True) if r is not None]
+            if not own:
                 continue
             try:
-                shares = step.back(e, relevance, context, None if book is None else book.record)
+                above = [total.get(t.name) for t in step.looks_at]
+                shares = step.back(e, [*relevance, *above], context, None if book is None else book.record)
             except NotLinear as error:
                 problems.append(problem(step.nodes[0], str(error)))
                 continue
             for x, share in shares:
                 arrived.setdefault(x.name, []).append(share)
             if book is not None:
-                book.enter(step, [(t, r) for t, r in zip(step.outputs, relevance, strict=True) if r is not None], shares)
+                book.enter(step, own, shares)
     if problems:
         raise Unsupported(problems[::-1])
     return start.total | total | {name: e.sum(parts) for name, parts in arrived.items()}

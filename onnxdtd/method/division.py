@@ -11,7 +11,8 @@ from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Tensor, Value
 
 Kept = Iterator[tuple[str, Tensor]]  # names of ``KEEPERS`` and amounts, entry by entry of the outputs
-KEEPERS = ("bias", "stabiliser", "dead")  # who keeps relevance from the inputs: dead is where there is no denominator
+# Who keeps relevance from the inputs: dead is where there is no denominator, and a misfit what a relevance model does not tell.
+KEEPERS = ("bias", "stabiliser", "dead", "misfit")
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,16 @@ class LayerFacts:
     bounds: bool
 
 
+# The relevance models that an entry may ask for: trained to tell the relevance R of a layer from its inputs and the relevance
+# above, R̂ = Σ y (Montavon et al. 2017, section 5.1). What is shared out is y, or y R / R̂, which conserves.
+FITS = ("min-max", "min-max scaled")
+
+
 @dataclass(frozen=True)
 class Selector:
-    """An entry of a preset: conditions, all of which must hold, and the rule for the layers where they do."""
+    """An entry of a preset: conditions, all of which must hold, and the rule for the layers where they do; ``fit`` is one of
+    ``FITS`` where it is a relevance model of the layer that the rule is applied to, and not the layer itself.
+    """
 
     rule: Rule
     where: str  # file and entry, for messages
@@ -34,6 +41,7 @@ class Selector:
     op: tuple[str, ...] = ()
     name: str = ""
     asked: bool = False  # for this very model, by --set
+    fit: str = ""
 
     def matches(self, layer: LayerFacts) -> bool:
         """Do all conditions hold?"""
@@ -73,6 +81,10 @@ class Preset:
 
     def rule(self, layer: LayerFacts) -> Rule:
         """The rule for a layer. Raises ``RuleError`` where no selector matches."""
+        return self.choice(layer).rule
+
+    def choice(self, layer: LayerFacts) -> Selector:
+        """The first selector that matches a layer. Raises ``RuleError`` where none does."""
         for selector in self.selectors:
             if selector.matches(layer):
                 if selector.rule.needs_bounds and not layer.bounds:
@@ -80,7 +92,7 @@ class Preset:
                         f"the rule {selector.rule.name} at {layer.name!r} ({selector.where}) needs the bounds of the input: "
                         + ("give --low and --high" if layer.first else "only the first layer has them; choose another rule")
                     )
-                return selector.rule
+                return selector
         raise RuleError(
             f"preset {self.name}: no entry matches the layer {layer.name!r} ({layer.op}); "
             "write an entry without conditions, { rule = ... }, as its last"

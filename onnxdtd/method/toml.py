@@ -17,7 +17,7 @@ import numpy as np
 from onnxdtd import bounded
 from onnxdtd.errors import RuleError
 from onnxdtd.method.method import FINISHES, KINDS, POINTS, SEEDS, TREATMENTS, Method
-from onnxdtd.method.preset import Preset, Selector
+from onnxdtd.method.preset import FITS, Preset, Selector
 from onnxdtd.method.rule import Branch, Rule, Term
 from onnxdtd.method.terms import BIASES, CONDITIONS, INPUTS, WEIGHTS
 from onnxdtd.operators.layer import FAMILIES
@@ -146,7 +146,7 @@ class Library:
         return Preset(name, tuple(selectors), method, table.get("title", ""), table.get("source", ""))
 
     def _selector(self, entry: Mapping[str, Any], known: Sequence[str], where: str) -> Selector:
-        _only(entry, {"first", "bounds", "family", "op", "name", "rule"}, where)
+        _only(entry, {"first", "bounds", "family", "op", "name", "rule", "fit"}, where)
         if not isinstance(entry.get("rule"), str):
             raise RuleError(f"{where}: needs a rule")
         for flag in ("first", "bounds"):
@@ -163,8 +163,14 @@ class Library:
             for value in lists[key]:
                 if value not in words:
                     raise RuleError(f"{where}: no layer has {key} {value!r}; there are {', '.join(words)}")
-        rule = self.rule(entry["rule"], where)
-        return Selector(rule, where, "first" in entry, "bounds" in entry, lists["family"], lists["op"], name)
+        rule, fit = self.rule(entry["rule"], where), _text(entry, "fit", where)
+        if "fit" in entry and fit not in FITS:
+            raise RuleError(f"{where}: fit is one of {', '.join(FITS)}, not {fit!r}")
+        if fit and not rule.is_deep_taylor:
+            raise RuleError(
+                f"{where}: a relevance model takes a rule of deep Taylor decomposition, such as z+, not {rule.name}"
+            )
+        return Selector(rule, where, "first" in entry, "bounds" in entry, lists["family"], lists["op"], name, fit=fit)
 
 
 def _check_chain(rules: Sequence[Rule], what: str) -> None:

@@ -100,6 +100,27 @@ def output_sizes(win: Window, inside: Sequence[int | None], ceil: bool) -> list[
     return found
 
 
+def joined(first: Window, then: Window) -> Window | None:
+    """What is seen through one window behind another, as one window over the same entries; None where paddings are not known.
+
+    >>> joined(Window((3,), (1,), (1,), (1,), (1,)), Window((2,), (2,), (1,), (0,), (0,)))
+    Window(kernel=(4,), strides=(2,), dilations=(1,), begin=(1,), end=(1,), auto_pad='NOTSET')
+    """
+    if first.begin is None or first.end is None or then.begin is None or then.end is None:
+        return None
+    sums = lambda a, b: tuple(p + q * s for p, q, s in zip(a, b, first.strides, strict=True))
+    kernel = sums(first.extent, [extent - 1 for extent in then.extent])
+    strides = tuple(s * t for s, t in zip(first.strides, then.strides, strict=True))
+    return Window(kernel, strides, (1,) * len(kernel), sums(first.begin, then.begin), sums(first.end, then.end))
+
+
+def attributes(win: Window) -> dict[str, Any]:
+    """Those of a convolution with this window."""
+    if win.begin is None or win.end is None:
+        return _attrs(win, auto_pad=win.auto_pad)
+    return _attrs(win, pads=[*win.begin, *win.end])
+
+
 def flipped_pads(win: Window) -> list[int] | None:
     """The pads that make a stride-1 convolution with flipped weights the adjoint, or None where it has none.
 

@@ -33,16 +33,18 @@ class Ledger:
     """Where the explained logit went: sums for each sample and step, from the logits (the first step) to the inputs.
 
     ``columns`` maps names to arrays float64 [batch, steps]: ``in`` is the relevance of a step's outputs, ``out`` that of its
-    inputs; ``bias``, ``stabiliser``, ``dead`` (no denominator), ``constants`` (padding) and ``masked`` are what it kept;
-    ``negative`` is the negative part of ``out``. The others count where deep Taylor's conditions fail: ``positive_biases``
-    (their sum: ``bias_sum``), ``negative_inputs``, and inputs ``outside`` of the bounds.
+    inputs; ``bias``, ``stabiliser``, ``dead`` (no denominator), ``misfit`` (of a relevance model), ``constants`` (padding) and
+    ``masked`` are what it kept; ``negative`` is the negative part of ``out``. The others count where deep Taylor's conditions
+    fail: ``positive_biases`` (their sum: ``bias_sum``), ``negative_inputs``, and inputs ``outside`` of the bounds.
     """
 
     steps: list[str]
     columns: dict[str, np.ndarray]
 
     def __getitem__(self, column: str) -> np.ndarray:
-        """One column, [batch, steps]."""
+        """One column, [batch, steps]; zeros where a file of an older version lacks what is kept."""
+        if column in KEPT and column not in self.columns:
+            return np.zeros_like(self.columns["in"])
         return self.columns[column]
 
     @property

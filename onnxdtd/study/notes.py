@@ -22,6 +22,7 @@ WHERE_KEPT = {  # the columns of the ledger that take relevance away
     "bias": "biases kept {:.1%}",
     "stabiliser": "the stabiliser kept {:.1%}",
     "dead": "{:.1%} were lost on neurons without a positive input",
+    "misfit": "relevance models left out {:.1%}",
     "constants": "{:.1%} lay on padding and other constants",
     "masked": "masks took away {:.1%}",
 }
@@ -29,6 +30,7 @@ REASONS = {
     "bias": "where biases absorb it",
     "stabiliser": "where the stabiliser of the rule absorbs it",
     "dead": "where no input has a share in the neurons that hold it (their denominators are 0)",
+    "misfit": "where a relevance model does not tell it",
     "constants": "where it falls on padding and other constants",
     "masked": "since a mask lets none pass",
 }

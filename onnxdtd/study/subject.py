@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.compile import prepare
+from onnxdtd.compiler.fitted import read
+from onnxdtd.compiler.prepared import Planned
 from onnxdtd.data.labelled import Item, dataset
 from onnxdtd.data.read import Layout
 from onnxdtd.errors import ModelError, RequestError
@@ -20,10 +22,12 @@ PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensiti
 
 
 class Subject:
-    """What is measured. Raises ``OnnxdtdError`` where model and data cannot be brought together."""
+    """What is measured; ``plan`` plans how it is explained. Raises ``OnnxdtdError`` where model and data cannot be brought
+    together.
+    """
 
-    def __init__(self, model: Path, request: Request, data: Path):
-        self.planned = prepare(model, request)
+    def __init__(self, model: Path, request: Request, data: Path, plan: Callable[[Path, Request], Planned] = prepare):
+        self.planned = plan(model, request)
         inputs = self.planned.plan.inputs
         if request.from_:
             raise RequestError(
@@ -78,5 +82,8 @@ def weight_digests(model: Path) -> dict[str, str]:
 
 
 def asked(request: Request, presets: Sequence[str]) -> list[Any]:
-    """All that presets and other options say, as JSON: the bounds with all of their entries, what is in files of presets."""
-    return [request.as_data(), list(presets), definitions(presets)]
+    """All that presets and other options say, as JSON: the bounds with all of their entries, what is in files of presets and of
+    relevance models.
+    """
+    models = [] if request.fitted is None else [read(Path(request.fitted)).sha256]
+    return [request.as_data(), list(presets), definitions(presets), *models]

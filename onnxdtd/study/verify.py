@@ -23,7 +23,7 @@ import onnxdtd
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.record import predictor, told_request
-from onnxdtd.contract import PARTS, PREFIX, Metadata, entries, read_metadata
+from onnxdtd.contract import PARTS, PREFIX, entries, read_metadata
 from onnxdtd.errors import ModelError, OnnxdtdError
 from onnxdtd.graph import files
 from onnxdtd.graph.slices import leading
@@ -43,7 +43,11 @@ PathLike = str | os.PathLike[str]
 
 
 def verify(
-    compiled: PathLike, source: PathLike | None = None, inputs: PathLike | None = None, preset: PathLike | None = None
+    compiled: PathLike,
+    source: PathLike | None = None,
+    inputs: PathLike | None = None,
+    preset: PathLike | None = None,
+    fitted: PathLike | None = None,
 ) -> Report:
     """Check a compiled model.
 
@@ -52,13 +56,14 @@ def verify(
         source: the model that it was compiled from; by default the predictor inside it.
         inputs: an ``.npz`` or ``.npy`` file or picture to run it on; by default random inputs from a fixed seed.
         preset: where the TOML file of the preset lies now, if it was none of onnxdtd's own.
+        fitted: where the file of relevance models lies now, if it was compiled with one.
 
     Raises:
         OnnxdtdError: a file cannot be read or does not fit, or the model was not compiled by onnxdtd. All else is a
             failed check.
     """
     compiled = Path(compiled)
-    source, inputs, preset = (None if given is None else Path(given) for given in (source, inputs, preset))
+    source, inputs, preset, fitted = (None if given is None else Path(given) for given in (source, inputs, preset, fitted))
     have = files.read(compiled).proto
     if "relevance" not in entries(have):
         raise ModelError(f"{compiled}: was not compiled by onnxdtd; run `onnxdtd compile` on it first")
@@ -73,9 +78,9 @@ def verify(
             return Report([_another_model(facts["source_sha256"], original)], [])
         found = predictor(stripped(have, facts["predictor"]))
         origin = stripped(have, facts["predictor"]) if original is None else original.proto
-        request = _request(have, facts, preset)
+        request = _request(have, facts, preset, fitted)
         job = prepare(origin, request)
-        job = _called(job, facts["preset"])
+        job = _called(job, facts)
         fresh = _placed(build(job), have)
     except (OnnxdtdError, LookupError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         return Report([_not_compiled(facts.get("version"), error)], [])
@@ -98,10 +103,11 @@ def verify(
     return Report([*checks, *checked(job, ledger, opposite)], table(job, ledger))
 
 
-def _called(job: Prepared, preset: str) -> Prepared:
-    """As if the file of the preset had the name that is recorded."""
-    told: Metadata = {**job.addition.metadata, "preset": preset}
-    return replace(job, request=replace(job.request, preset=preset), addition=replace(job.addition, metadata=told))
+def _called(job: Prepared, facts: Mapping[str, Any]) -> Prepared:
+    """As if the files of the preset and of relevance models had the names that are recorded."""
+    names = {name: facts[name] for name in ("preset", "fitted") if name in facts}
+    told: Any = {**job.addition.metadata, **names}
+    return replace(job, request=replace(job.request, **names), addition=replace(job.addition, metadata=told))
 
 
 def _text(error: Exception) -> str:
@@ -128,12 +134,12 @@ def _placed(fresh: onnx.ModelProto, have: onnx.ModelProto) -> onnx.ModelProto:
     return files.relocated(fresh, {place: values[0] if values else place for place, values in found.items()})
 
 
-def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | None) -> Request:
+def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | None, fitted: Path | None) -> Request:
     """What was asked for when the model was compiled."""
     data = told_request(facts, {value.name for value in have.graph.input})
     if data["target"] == "input" and facts["target_input"] in {tensor.name for tensor in have.graph.initializer}:
         data["target"] = "optional"
-    return Request.from_data(data | {"preset": preset or facts["preset"]})
+    return Request.from_data(data | {"preset": preset or facts["preset"], "fitted": fitted or facts.get("fitted")})
 
 
 def _another_model(recorded: object, given: files.Source) -> Check:

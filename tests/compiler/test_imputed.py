@@ -57,7 +57,7 @@ ROWS = np.array([[NAN, 0.5, 1], [0.25, NAN, NAN], [NAN, NAN, NAN], [1, 2, 3]], n
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0, -3.0], [2.0]], ids=str)
-@pytest.mark.parametrize("preset", [name for name, preset in Library().presets.items() if not preset.method.at_map])
+@pytest.mark.parametrize("preset", [name for name in Library().presets if name not in ("grad-cam", "dtd-minmax")])
 def test_a_missing_value_is_as_relevant_as_what_it_is_taken_for(preset: str, values: list[float]) -> None:
     filled = np.where(np.isnan(ROWS), np.asarray(values, np.float32), ROWS)
     run = Explainer(onnxdtd.compile(table(values), preset, low=-5, high=5), CPU)

@@ -15,7 +15,8 @@ from pairs import in_turn
 import onnxdtd
 from onnxdtd.method.toml import Library
 
-PRESETS = [name for name in Library().presets if name not in ("epsilon-gamma-box", "grad-cam")]  # need bounds, a map
+UNSERVED = ("epsilon-gamma-box", "grad-cam", "dtd-minmax")  # need bounds, a map, a fit
+PRESETS = [name for name in Library().presets if name not in UNSERVED]
 SOME = ["dtd", "lrp-epsilon", "lrp-gamma", "lrp-alpha2beta1", "epsilon-plus-flat", "gradient"]
 Weights = dict[str, np.ndarray]
 Nodes = Sequence[onnx.NodeProto]

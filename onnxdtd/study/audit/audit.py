@@ -41,6 +41,9 @@ from onnxdtd.study.predictor import Scores
 from onnxdtd.study.subject import PRESETS, Subject, asked, weight_digests
 from onnxdtd.study.tally import Pairs, summed
 
+# Why nothing is measured of presets with relevance models.
+REFITTED = "its relevance models were fitted to the weights as they are, and would have to be fitted anew"
+GIVEN_ANEW = "its relevance models give relevance of their own, whatever arrives"
 MOST_LAYERS = 12  # whose weights are drawn anew one after the other
 
 
@@ -97,12 +100,14 @@ def audit(
 @dataclass(frozen=True)
 class Overview:
     """What is known of a model before anything is measured: its digest, the rules of each preset by step (None for a
-    derivative), the presets of deep Taylor decomposition, its layers with weights from the logits down.
+    derivative), the presets of deep Taylor decomposition, those with relevance models, its layers with weights from the logits
+    down.
     """
 
     sha256: str
     rules: dict[str, dict[str, str] | None]
     deep_taylor: list[str]
+    fitted: list[str]
     layers: list[Weights]
     classes: int | None
 
@@ -151,12 +156,14 @@ class Audit:
         """Read and plan the model once for every preset."""
         rules: dict[str, dict[str, str] | None] = {}
         taylor: list[str] = []
+        fitted: list[str] = []
         kinds: dict[str, Prepared] = {}
         for preset in self.presets:
             prepared = prepare(self.model, self.asked(preset))
             ruled = {step.name: step.rule for step in prepared.plan.steps if step.rule is not None}
             rules[preset] = {name: str(rule) for name, rule in ruled.items()} if prepared.plan.method.conserves else None
             taylor += [preset] if deep_taylor(ruled.values()) else []
+            fitted += [preset] if prepared.fitted is not None else []
             kinds.setdefault("rules" if prepared.plan.method.conserves else "derivative", prepared)
         if not kinds:
             raise RequestError("no preset to audit")
@@ -165,7 +172,7 @@ class Audit:
             raise RequestError("the model has several inputs; an audit takes models with one")
         if not prepared.plan.inputs[0].shape:
             raise RequestError("the model does not declare the shape of its input")
-        return Overview(prepared.source.sha256, rules, taylor, layers(prepared), classes(prepared.plan))
+        return Overview(prepared.source.sha256, rules, taylor, fitted, layers(prepared), classes(prepared.plan))
 
     @cached_property
     def tasks(self) -> list[Task]:
@@ -174,7 +181,8 @@ class Audit:
         tasks = []
         for preset in self.presets:
             for name, one in MEASUREMENTS.items():
-                if self.facts.rules[preset] is not None or not one.for_rules:
+                left_out = one.of_the_network and preset in self.facts.fitted
+                if not left_out and (self.facts.rules[preset] is not None or not one.for_rules):
                     tasks += [Task(preset, name, place) for place in (places if one.layered else [None])]
         return tasks
 
@@ -199,6 +207,8 @@ class Audit:
         for entry in entries:
             entry["chance"] = chance(math.prod(self.xs.shape[1:]))
             entry["left_out"] |= _not_drawn(entry, math.prod(self.xs.shape[1:]))
+            if entry["preset"] in self.facts.fitted:
+                entry["left_out"] |= {"randomised": REFITTED, "convergence": GIVEN_ANEW}
             if entry["preconditions"] is not None and entry["deep_taylor"] and not entry["roots"]:
                 entry["left_out"]["roots"] = "no root point could be looked for"
             entry["means"] = {name: summed(values) for name, values in entry["samples"].items() if mean(values) is not None}

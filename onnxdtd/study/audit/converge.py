@@ -246,4 +246,4 @@ ROWS = {
         of=gap,
     ),
 }
-MEASUREMENT = Measurement("convergence", measure, say, ROWS)
+MEASUREMENT = Measurement("convergence", measure, say, ROWS, of_the_network=True, empty=list)

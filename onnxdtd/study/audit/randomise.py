@@ -275,7 +275,8 @@ CASCADING = Measurement(
     cascading,
     say_upper,
     ROWS,
+    of_the_network=True,
     layered=True,
     empty=list,
 )
-INDEPENDENT_OF = Measurement("independent", independent, say_independent, layered=True, empty=list)
+INDEPENDENT_OF = Measurement("independent", independent, say_independent, of_the_network=True, layered=True, empty=list)

@@ -115,8 +115,8 @@ def _row(step: Step, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def has_roots(step: Step) -> bool:
-    """Is it a layer with one input, samples on axis 0, whose rule has a search direction?"""
-    if step.rule is None or step.layer is None or step.rule.search is None:
+    """Is it a layer with one input, samples on axis 0, whose rule has a search direction, and no relevance model?"""
+    if step.rule is None or step.layer is None or step.rule.search is None or step.fit:
         return False
     return len(step.layer.slots) == 1 and step.layer.slots[0].batched
 
