@@ -17,6 +17,7 @@ from classifiers import HALF, OPERATORS, normal, small
 from nets import DOUBLE, FLOAT, Session, assert_near, model, node
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from pairs import pairs
 
 import onnxdtd
 from onnxdtd.errors import OnnxdtdError
@@ -178,9 +179,9 @@ def test_options(options):
 # ---- each operator that is neither linear nor a pass -----------------------------------------------------------------
 
 
-@RUNTIME
-@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon", "gradient"])
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize(
+    ("name", "preset", "runtime"), pairs(list(OPERATORS), ["dtd", "lrp-epsilon", "gradient"], [Session, Reference])
+)
 def test_operator(name, preset, runtime):
     nodes, constants, opset = OPERATORS[name]
     made = small(nodes, (2, 3, 4), constants, 12, opset)

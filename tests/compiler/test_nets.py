@@ -34,6 +34,7 @@ from nets import DOUBLE, FLOAT, Session, assert_near, model, node
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 from oracle import Array
+from pairs import in_turn
 
 import onnxdtd
 from onnxdtd.operators.table import OPERATORS
@@ -69,8 +70,7 @@ def random_network(seed: int, size: int = 8) -> Network:
     return grown.network()
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(("seed", "preset"), in_turn(range(12), PRESETS, 4))
 def test_random_network(seed, preset):
     check(random_network(seed), preset)
 

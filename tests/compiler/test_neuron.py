@@ -215,8 +215,7 @@ def assert_twins(head: str, preset: str, seed: int = 0) -> None:
         np.testing.assert_allclose(found.logit, expected.logit, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("head", ["dense", "squeezed", "pooled 3x3, padded"])
+@pytest.mark.parametrize(("preset", "head"), in_turn(PRESETS, ["dense", "squeezed", "pooled 3x3, padded"], 1))
 def test_one_logit_is_explained_as_two(head: str, preset: str) -> None:
     assert_twins(head, preset)
     assert explained(twins(head)[0], preset)["relevance"].any()

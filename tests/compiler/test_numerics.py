@@ -11,6 +11,7 @@ as long as no denominator is that small next to it; 10³⁰ redistributed by a n
 """
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,10 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize(("of", "preset", "bias"), pairs(list(NETS), PRESETS, [0.0, 1.0]))
-def test_any_input_gives_finite_relevance(of, preset, bias):
+@pytest.mark.parametrize(("preset", "biased"), in_turn(PRESETS, list(product(NETS, [0.0, 1.0]))), ids=str)
+def test_any_input_gives_finite_relevance(preset, biased):
     """Nothing, constants, and noise of any size that the type has, down to denormal numbers."""
+    of, bias = biased
     net, dtype = NETS[of]
     running = Session(compiled(net(dtype, bias=bias), preset))
     noise = pictures(3, DOUBLE)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from nets import FLOAT, Session, assert_near, integers, model, node
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from pairs import pairs
 from spelling import NEAR, Array, compiled
 
 import onnxdtd
@@ -200,26 +201,22 @@ def product(zeros: str = "int8 int8", columns: bool = False, shape: Sequence[int
     return Net([Step("MatMul", "q0 w", "out")], shape, grid, {"w": w.astype(zero_w.dtype)})
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("form", CONVS)
-@pytest.mark.parametrize("channels", [False, True], ids=["one scale", "a scale for each channel"])
+@pytest.mark.parametrize(("preset", "form", "channels"), pairs(PRESETS, list(CONVS), [False, True]))
 def test_convolution(preset, form, channels):
+    """With one scale, or with a scale for each channel."""
     net = convolution(form, channels=channels)
     check(net, on_grid(net), preset, BOTH)
 
 
-@pytest.mark.parametrize("preset", ["dtd", "lrp-epsilon"])
-@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
-@pytest.mark.parametrize("channels", [False, True], ids=["one scale", "a scale for each channel"])
-@pytest.mark.parametrize("zeros", ZEROS)
+@pytest.mark.parametrize(
+    ("zeros", "channels", "bias", "preset"), pairs(list(ZEROS), [False, True], [False, True], ["dtd", "lrp-epsilon"]), ids=str
+)
 def test_convolution_of_all_types(zeros, channels, bias, preset):
     net = convolution("2d", zeros, channels, bias)
     check(net, on_grid(net), preset, BOTH)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("columns", [False, True], ids=["one scale", "a scale for each column"])
-@pytest.mark.parametrize("zeros", ZEROS)
+@pytest.mark.parametrize(("preset", "columns", "zeros"), pairs(PRESETS, [False, True], list(ZEROS)), ids=str)
 def test_product(preset, columns, zeros):
     net = product(zeros, columns)
     check(net, on_grid(net), preset, BOTH)
@@ -249,10 +246,12 @@ def test_every_class():
         assert_near(relevance, x * w[:, target], NEAR)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("result", ["integers", "float"])
-@pytest.mark.parametrize("columns", [False, True], ids=["one scale", "a scale for each column"])
-@pytest.mark.parametrize("attrs", [{}, {"transB": 1}, {"transB": 1, "alpha": 0.5}, {"transA": 1, "alpha": 2.0}], ids=str)
+GEMMS = [{}, {"transB": 1}, {"transB": 1, "alpha": 0.5}, {"transA": 1, "alpha": 2.0}]
+
+
+@pytest.mark.parametrize(
+    ("attrs", "columns", "result", "preset"), pairs(GEMMS, [False, True], ["integers", "float"], PRESETS), ids=str
+)
 def test_product_with_a_bias(attrs, columns, result, preset):
     """α op(A) op(B) + C, where C counts in α times the scales of A and B; without a scale of its own the result is float."""
     rng, zero = np.random.default_rng(3), np.int8(-5)

@@ -172,26 +172,25 @@ def test_bundled_classifiers(case, preset, name):
     check(name, onnxdtd.compile(case.model, preset, low=0, high=1), case.input, case.samples)
 
 
-ALTERNATING = list(zip(ASSETS[::2], cycle([PRESETS[::2], PRESETS[1::2]]), strict=False))
+ALTERNATING = list(zip(ASSETS[::2], cycle(PRESETS), strict=False))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
-@pytest.mark.parametrize(("asset", "presets"), ALTERNATING, ids=lambda value: getattr(value, "name", ""))
-def test_real_classifiers(asset, presets):
+@pytest.mark.parametrize(("asset", "preset"), ALTERNATING, ids=lambda value: getattr(value, "name", value))
+def test_real_classifiers(asset, preset):
     """Whatever runtime takes the predictor explains it, the same up to rounding; the script does all, with every preset."""
     if asset.path.stat().st_size >= R.HUGE:
         pytest.skip("large")
     case = R.case(asset.name, asset.path, asset.inputs(), *asset.bounds)
-    for preset in presets:
-        row = R.measured(case, preset)
-        assert not row.failures()
-        assert not row.refused
-        assert set(row.differences) >= {"ORT basic", "ORT extended", "ORT all"}
-        for name, found in row.differences.items():
-            if name != "OpenVINO":
-                assert np.median(found) <= case.limit
-                assert max(found) <= max(1e-5, 10 * max(row.neighbours)), name
+    row = R.measured(case, preset)
+    assert not row.failures()
+    assert not row.refused
+    assert set(row.differences) >= {"ORT basic", "ORT extended", "ORT all"}
+    for name, found in row.differences.items():
+        if name != "OpenVINO":
+            assert np.median(found) <= case.limit
+            assert max(found) <= max(1e-5, 10 * max(row.neighbours)), name
 
 
 # ------------------------------------------------------------------------------------------------------------------- faults

@@ -1,0 +1,3 @@
+"""Scripts are compared with command lines."""
+
+from terminal import run as run
