@@ -19,7 +19,7 @@ from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import heads, lookups, places, sizes, spread
 from onnxdtd.operators.layer import constant_value, count, is_float, optional, reduced_axes, shape_of, sizes_of
 from onnxdtd.operators.pointwise import moved
-from onnxdtd.operators.secants import At, near
+from onnxdtd.operators.secants import At, near, ratio
 from onnxdtd.operators.table import (
     ALL,
     IN_ORDER,
@@ -402,9 +402,7 @@ def between_winners(largest: bool) -> Between:
         for ours, theirs, slope in zip(flow(e, node, [mine]), flow(e, other, [its]), flow(e, other, [m]), strict=True):
             position, x = ours[0], node.inputs[ours[0]]
             dx = e("Sub", x, at(x))
-            flat = e("Less", e("Abs", dx), near(x.dtype))
-            share = e("Div", e("Add", ours[1], theirs[1]), e("Where", flat, e.constant(np.asarray(1, dx.dtype)), dx))
-            yield position, e("Where", flat, slope[1], share)
+            yield position, ratio(e, e("Add", ours[1], theirs[1]), dx, near(x.dtype), slope[1])
 
     return between
 

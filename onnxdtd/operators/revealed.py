@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-import numpy as np
-
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Node, Tensor, Value
 from onnxdtd.operators.layer import Active, Slot
 from onnxdtd.operators.pointwise import moved
 from onnxdtd.operators.products import factors
-from onnxdtd.operators.secants import At, near
-from onnxdtd.operators.table import Further, Operator, Relevance, first, of
+from onnxdtd.operators.secants import At, near, ratio
+from onnxdtd.operators.table import Further, Relevance, first, of
 
 MIXING = ("conv", "dense")
 Path = tuple[Slot, ...]  # the layers from z down to what the last of them reads
@@ -38,7 +36,7 @@ def revealed(
         return None
 
     def flow(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
-        up, down = multipliers(e, made, operator, at, total(e, paths, at))
+        up, down = multipliers(e, made, at, total(e, paths, at))
         m = first(relevance)
         yield 0, e("Mul", m, e("Mul", e("Add", up, down), 0.5))
         half = e("Mul", m, e("Mul", e("Sub", up, down), 0.5))
@@ -96,26 +94,32 @@ def total(e: Emit, paths: Sequence[Path], at: At) -> Tensor:
     return found
 
 
-def multipliers(e: Emit, node: Node, operator: Operator, at: At, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Δy⁺/Δz⁺ and Δy⁻/Δz⁻, and the means of the slopes at both ends where one of these is next to nothing."""
-    z, y = node.inputs[0], node.outputs[0]
-    change = e("Sub", z, at(z))
-    ends = [e("Mul", e(op, change, size), 0.5) for op in ("Add", "Sub")]
-    made = [_elsewhere(e, node, e("Add", at(z), end)) for end in ends]
-    values = [other.outputs[0] for other in made]
-    slope = operator.slope
-    assert slope is not None
-    found = []
-    for i, end in enumerate(ends):
-        grown = e("Add", e("Sub", values[i], at(y)), e("Sub", y, values[1 - i]))
-        flat = e("Less", e("Abs", end), near(z.dtype))
-        steep = e("Div", grown, e("Where", flat, e.constant(np.asarray(1, end.dtype)), end))
-        slopes = e("Add", slope(e, moved(node, at)), slope(e, made[1 - i]))
-        found.append(e("Mul", e("Where", flat, slopes, steep), 0.5))
-    return found[0], found[1]
+def multipliers(e: Emit, node: Node, at: At, size: Tensor) -> list[Tensor]:
+    """Δy⁺/Δz⁺ and Δy⁻/Δz⁻: the mean of the slopes before and after the other part. ``size`` is Δz⁺ − Δz⁻."""
+    z = node.inputs[0]
+    change, start = e("Sub", z, at(z)), moved(node, at)
+    parts = [e("Mul", e(op, change, size), 0.5) for op in ("Add", "Sub")]
+    halves = [_elsewhere(e, node, e("Add", at(z), part)) for part in parts]
+    least = e("Mul", e("Add", size, 1.0), near(z.dtype))  # a part is as exact as their sum
+    slopes = [
+        (_steep(e, half, start, part, least), _steep(e, node, other, part, least))
+        for half, other, part in zip(halves, halves[::-1], parts, strict=True)
+    ]
+    return [e("Mul", e("Add", before, after), 0.5) for before, after in slopes]
 
 
 def _elsewhere(e: Emit, node: Node, z: Tensor) -> Node:
     """The function of another number."""
     y = e(node.op, z, *node.inputs[1:], **node.attrs)
     return Node(node.op, node.name, [z, *node.inputs[1:]], [y], node.attrs)
+
+
+def _steep(e: Emit, one: Node, other: Node, part: Tensor, least: Tensor) -> Tensor:
+    """Δy/Δz of a function between two numbers, which are a part apart."""
+    operator = of(one)
+    if operator.secant is not None:
+        pairs = zip((*one.inputs, *one.outputs), (*other.inputs, *other.outputs), strict=True)
+        known = {mine.name: theirs for mine, theirs in pairs}
+        return operator.secant(e, one, lambda t: known.get(t.name, t))
+    assert operator.slope is not None
+    return ratio(e, e("Sub", one.outputs[0], other.outputs[0]), part, least, operator.slope(e, other))

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from onnxdtd.graph.emit import Emit
-from onnxdtd.graph.tensors import Tensor
+from onnxdtd.graph.tensors import Tensor, Value
 
 At: TypeAlias = Callable[[Tensor], Tensor]  # a tensor at another point; itself where that is the same
 NEAR = 1e-7  # differences in float32 below which a slope takes their place (DeepLIFT)
@@ -34,11 +34,16 @@ def near(dtype: np.dtype) -> float:
     return NEAR * float(np.finfo(dtype).eps / np.finfo(np.float32).eps)
 
 
+def ratio(e: Emit, dy: Tensor, dx: Tensor, least: Value, slope: Tensor) -> Tensor:
+    """Δy / Δx, and the slope where Δx is smaller than the ``least`` that counts."""
+    flat = e("Less", e("Abs", dx), least)
+    return e("Where", flat, slope, e("Div", dy, e("Where", flat, e.constant(np.asarray(1, dx.dtype)), dx)))
+
+
 def quotient(e: Emit, x: Tensor, y: Tensor, at: At, slope: Callable[[], Tensor]) -> Tensor:
     """Δy / Δx of a function entry by entry, and its slope at the other point where Δx is next to nothing."""
-    dx, dy = (e("Sub", t, at(t)) for t in (x, y))
-    flat = e("Less", e("Abs", dx), near(x.dtype))
-    return e("Where", flat, slope(), e("Div", dy, e("Where", flat, e.constant(np.asarray(1, dx.dtype)), dx)))
+    dy, dx = (e("Sub", t, at(t)) for t in (y, x))
+    return ratio(e, dy, dx, near(x.dtype), slope())
 
 
 def parts(e: Emit, logarithms: Tensor, axes: Sequence[int], at: At) -> tuple[Tensor, Tensor]:
