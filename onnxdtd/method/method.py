@@ -6,7 +6,7 @@ At linear layers rules decide. At everything else, kind by kind or operator by o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -253,9 +253,19 @@ class Method:
 
     @property
     def splits(self) -> bool:
-        """Does it share out differences between two points, so that what arrives adds up to that of the scores?"""
-        kinds = {key: str(OPERATORS[key].kind) if key in OPERATORS else key for key in self.treatments}
-        return any(TREATMENTS[kinds[key], name].compares for key, name in self.treatments.items())
+        """Does it share out differences between two points somewhere?"""
+        return any(row.compares for kind, row in self._rows())
+
+    @property
+    def adds_up(self) -> bool:
+        """Does it everywhere, so that what arrives adds up to the difference of the scores?"""
+        return all(row.compares for kind, row in self._rows() if kind != PREPROCESSING)
+
+    def _rows(self) -> Iterator[tuple[str, Treatment]]:
+        """What it has for a kind or an operator."""
+        for key, name in self.treatments.items():
+            kind = str(OPERATORS[key].kind) if key in OPERATORS else key
+            yield kind, TREATMENTS[kind, name]
 
     @property
     def walks(self) -> str:

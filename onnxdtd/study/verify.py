@@ -95,7 +95,10 @@ def verify(
     except ModelError as error:
         return Report([*checks, Check("runs", False, str(error))], [])
     firm = all(check.name != "version" or check.passed is not False for check in checks)
-    checks += [*_ran(runs, _misdeclared(have, job, facts["relevance"]), tolerance(job), firm), *remarks]
+    checks += [
+        *_ran(runs, _misdeclared(have, job, facts["relevance"]), tolerance(job), firm, job.plan.method.adds_up),
+        *remarks,
+    ]
     if unbooked or not all(run.ledger for run in runs):
         return Report([*checks, *([Check("balance", None, unbooked)] if unbooked else ())], [])
     ledger = joined([run.ledger for run in runs if run.ledger is not None])
@@ -331,8 +334,10 @@ def _misdeclared(have: onnx.ModelProto, job: Prepared, relevance: Mapping[str, s
     return wrong
 
 
-def _ran(runs: Sequence[Run], misdeclared: Sequence[str], most: float, firm: bool) -> Iterator[Check]:
-    """What was seen while the model ran; not ``firm`` where another version may rightly give other relevance."""
+def _ran(runs: Sequence[Run], misdeclared: Sequence[str], most: float, firm: bool, adds_up: bool) -> Iterator[Check]:
+    """What was seen while the model ran; not ``firm`` where another version may rightly give other relevance. ``adds_up``: is
+    all of a difference shared out?
+    """
     what = f"that of the predictor alone on {len(runs)} input{'' if len(runs) == 1 else 's'}"
     yield _agreement("prediction", what, _most(runs, "prediction"), "the largest output", most, firm=True)
     misshapen = sorted({text for run in runs for text in run.misshapen})
@@ -351,9 +356,8 @@ def _ran(runs: Sequence[Run], misdeclared: Sequence[str], most: float, firm: boo
         return
     yield _agreement("relevance", "what the rules give without shortcuts", _most(runs, "heatmap"), "the largest", most, firm)
     if runs[0].complete is not None:
-        yield _agreement(
-            "complete", "all that the score is more than at the baseline", _most(runs, "complete"), "it", most, firm
-        )
+        far, what = _most(runs, "complete"), "all that the score is more than at the baseline"
+        yield _agreement("complete", what, far, "all relevance", most, firm and adds_up)
     if runs[0].total is not None:
         yield _agreement("sum", "what the ledger says that arrives", _most(runs, "total"), "all relevance", most, firm)
 

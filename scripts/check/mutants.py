@@ -522,8 +522,8 @@ FAULTS = [
         "what speaks for a neuron counts before what speaks against it, and not after as well",
         "operators/revealed",
         "multipliers",
-        'e("Sub", y, values[1 - i])',
-        'e("Sub", values[i], at(y))',
+        "_steep(e, node, other, part, least)",
+        "_steep(e, half, start, part, least)",
         "operators/revealed::test_the_minimum_is_of_both",
     ),
     Fault(

@@ -27,6 +27,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ zoo.torchvision()  # zennit imports it
 from captum.attr import LRP  # noqa: E402
 from captum.attr._utils import lrp_rules as captum_rules  # noqa: E402
 from captum.attr._utils.custom_modules import Addition_Module  # noqa: E402
+from multipliers import by_deeplift  # noqa: E402
 from rebuild import Affine, Preprocessing, Rebuilt  # noqa: E402
 from zennit import composites, rules, types  # noqa: E402
 from zennit.canonizers import CompositeCanonizer, SequentialMergeBatchNorm  # noqa: E402
@@ -314,6 +316,7 @@ class Subject:
 
 NETWORKS = {
     "vgg16": zoo.Network("vgg16", 224),
+    "vgg11": zoo.Network("vgg11", 224),
     "vgg11_bn": zoo.Network("vgg11_bn", 224),
     "resnet18": zoo.Network("resnet18"),
     "resnet50": zoo.Network("resnet50"),
@@ -473,6 +476,8 @@ def rows(subject: Subject) -> Iterator[Row]:
             return lambda module, x, target: by_captum(module, x, target, rule, epsilon, exact)
 
         yield compared(subject, preset, peer, subject.for_captum, captum(exact=False), captum(exact=True))
+    exactly = partial(by_deeplift, exact=True)
+    yield compared(subject, "deeplift-rescale", "captum DeepLift", subject.for_captum, by_deeplift, exactly, subject.twin)
 
 
 def of_model(name: str, real: dict[str, Any], folder: Path) -> Iterator[Row]:
