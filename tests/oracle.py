@@ -110,6 +110,13 @@ def z_box(x: Array, W: Array, b: Array, R: Array, *, low: npt.ArrayLike, high: n
 
 
 @in_float64
+def absolute(x: Array, W: Array, b: Array, R: Array) -> Array:
+    """R_i = Σ_j |z_ij| / (Σ_i |z_ij| + |b_j|) · R_j: the |z| rule of BatchNormalization, the ratio split of a sum."""
+    terms = np.abs(x)[:, None] * np.abs(W)
+    return redistribute(terms, terms.sum(axis=0) + np.abs(b), R)
+
+
+@in_float64
 def flat(x: Array, W: Array, b: Array, R: Array, *, C: npt.ArrayLike) -> Array:
     """R_i = Σ_j c_ij / Σ_i c_ij · R_j with c_ij = 1 where input i is connected to output j, else 0.
 

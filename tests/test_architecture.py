@@ -134,9 +134,9 @@ def test_operators_rules_symbols_and_treatments(grown: Path) -> None:
     np.testing.assert_allclose(np.load(grown / "gradient.npy"), gradient, rtol=1e-5, atol=1e-6)
 
     positive = np.maximum(v, 0)
-    r = np.abs(c) * (positive.T[best] * (y.max(1) / (np.abs(c) @ positive)[range(5), best])[:, None])
-    r = back(r)  # as |b| gets of |b|
-    r = np.abs(x) * ((r / (np.abs(x) @ np.maximum(w, 0))) @ np.maximum(w, 0).T)
+    r = c**2 * (positive.T[best] * (y.max(1) / (c**2 @ positive)[range(5), best])[:, None])
+    r = back(r)  # as b gets of b
+    r = x**2 * ((r / (x**2 @ np.maximum(w, 0))) @ np.maximum(w, 0).T)
     np.testing.assert_allclose(np.load(grown / "cautious.npy"), r, rtol=1e-4, atol=1e-5)
 
     guided = np.maximum(b * back(v.T[best]), 0)

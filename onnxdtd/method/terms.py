@@ -111,6 +111,7 @@ INPUTS = {
     "x-": InputSymbol(
         lambda e, i: e("Min", i.x, 0.0), lambda x, low, high: np.minimum(x, 0), sign=-1.0, vanishes=True, opposite=below_zero
     ),
+    "|x|": InputSymbol(lambda e, i: i.x if i.nonnegative else e("Abs", i.x), lambda x, low, high: np.abs(x), sign=1.0),
     "l": InputSymbol(lambda e, i: i.sized(i.low), lambda x, low, high: low, fixed=True, bounds=True),
     "h": InputSymbol(lambda e, i: i.sized(i.high), lambda x, low, high: high, fixed=True, bounds=True),
     "x-l": InputSymbol(lambda e, i: e.sub(i.x, i.low), lambda x, low, high: x - low, within=1.0, bounds=True),
@@ -135,6 +136,9 @@ POSITIVE = WeightSymbol(
 NEGATIVE = WeightSymbol(
     lambda e, w, gamma: negative(e, w), lambda w, gamma: np.minimum(w, 0), -1.0, lambda w: w >= 0, condition="w<0"
 )
+ABSOLUTE = WeightSymbol(
+    lambda e, w, gamma: abs(w) if isinstance(w, float) else e("Abs", w), lambda w, gamma: np.abs(w), 1.0, lambda w: w == 0
+)
 MORE_POSITIVE = WeightSymbol(
     lambda e, w, gamma: e.add(w, e.mul(positive(e, w), gamma)), lambda w, gamma: w + gamma * np.maximum(w, 0), gamma=True
 )
@@ -146,11 +150,12 @@ WEIGHTS = {
     "w": WHOLE,
     "w+": POSITIVE,
     "w-": NEGATIVE,
+    "|w|": ABSOLUTE,
     "w2": WeightSymbol(lambda e, w, gamma: e.mul(w, w), lambda w, gamma: w * w, sign=1.0, squares=True, condition="w"),
     "w~+": MORE_POSITIVE,
     "w~-": MORE_NEGATIVE,
 }
-BIASES = {"b": WHOLE, "b+": POSITIVE, "b-": NEGATIVE, "b~+": MORE_POSITIVE, "b~-": MORE_NEGATIVE}
+BIASES = {"b": WHOLE, "b+": POSITIVE, "b-": NEGATIVE, "|b|": ABSOLUTE, "b~+": MORE_POSITIVE, "b~-": MORE_NEGATIVE}
 CONDITIONS = {symbol.condition: name for name, symbol in WEIGHTS.items() if symbol.condition is not None}
 
 

@@ -864,9 +864,9 @@ FAULTS = [
     Fault(
         "root looked for beside the line",
         "study/audit/roots",
-        "Roots.find",
-        "rule.direction(x, w, low, high)",
-        "rule.direction(x, w, low, high) + 1",
+        "line",
+        "each.direction(*arrays)",
+        "each.direction(*arrays) + 1",
         "study/audit/roots",
     ),
     Fault("root on the other side", "study/audit/roots", "Roots.find", "x - way", "x + way", "study/audit/roots"),

@@ -123,7 +123,7 @@ def test_a_ledger_sees_the_shares_that_are_handed_on() -> None:
     assert (np.abs(given) > 1e-3).any()
 
 
-@pytest.mark.parametrize("rule", ["flat", "gamma"])
+@pytest.mark.parametrize("rule", ["flat", "gamma", "abs"])
 def test_not_under_other_rules(rule: str) -> None:
     short, plain = both(net(NETS["skip second"]), "dtd", settings=[f"r_node={rule}"])
     assert [n.op_type for n in short.graph.node] == [n.op_type for n in plain.graph.node]

@@ -18,6 +18,7 @@ OF = {  # which of them holds
     "z+": {"keeps_zeros", "positive", "is_deep_taylor", "for_nonnegative", "is_z_plus"},
     "zB": {"needs_bounds", "positive", "is_deep_taylor"},
     "flat": {"blind", "positive"},
+    "abs": {"keeps_zeros", "positive"},
     "gradient": set(),
     "epsilon": {"keeps_zeros"},
     "gamma": {"needs_gamma", "keeps_zeros"},
@@ -29,7 +30,7 @@ OF = {  # which of them holds
     "w2 else flat": {"blind", "positive"},
     "w2 else z": set(),
 }
-SEARCHED = {"w2", "z", "z+", "zB", "epsilon", "gamma"}  # have a search direction
+SEARCHED = {"w2", "z", "z+", "zB", "abs", "epsilon", "gamma"}  # have a search direction
 
 
 def kinds(rule: Rule) -> set[str]:

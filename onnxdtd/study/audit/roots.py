@@ -28,6 +28,7 @@ from onnxdtd.graph.files import ModelLike
 from onnxdtd.graph.slices import behind, declared, kind, sliced
 from onnxdtd.graph.tensors import Tensor, as_tensor
 from onnxdtd.labels import Index
+from onnxdtd.method.rule import Rule
 from onnxdtd.method.terms import weight_of
 from onnxdtd.operators.layer import Slot
 from onnxdtd.operators.table import named
@@ -59,9 +60,10 @@ def roots(
     """Find root points of some active neurons of every layer whose rule has a search direction, and check them.
 
     A rule has one if it is a single fraction for y > 0 with a weight in every term: w2, z, z+, zB, gamma, and epsilon, whose
-    direction is x (LRP-0 without biases has its root at 0). αβ and flat have none. Only those inputs move that the neuron reads
-    (w ≠ 0). Of the top layer, only neurons are taken that are explained. Left out are layers with several inputs, and those
-    whose input the predictor has as integers only.
+    direction is x (LRP-0 without biases has its root at 0). αβ and flat have none. Where the line of a rule runs along the
+    hinge, that of the rule behind it (`z+ else w2`) is taken. Only those inputs move that the neuron reads (w ≠ 0). Of the top
+    layer, only neurons are taken that are explained. Left out are layers with several inputs, and those whose input the
+    predictor has as integers only.
 
     Args:
         xs: samples [n, ...], by name where the model has several inputs.
@@ -255,9 +257,7 @@ class Roots:
             for i, neurons in enumerate(drawn):
                 one[i, neurons[turn : turn + 1]] = 1
             w = rows(self._weight({**given, probe.one.name: one.reshape(outputs).astype(probe.one.dtype)})[probe.w.name], n)
-            v = rule.direction(x, w, low, high)
-            slope = (w * v).sum(axis=1)
-            found = np.abs(slope) > TINY * np.abs(w * v).sum(axis=1)
+            v, slope, found = line(rule, x, w, low, high)
             way = v * np.divide((one * y).sum(axis=1), slope, where=found, out=np.zeros(n))[:, None]
             root, near = x - way, x - (1 - BEFORE) * way
             output = (one * rows(self._layer(at(root))[probe.y.name], n)).sum(axis=1)
@@ -281,6 +281,22 @@ class Roots:
         if self._probe.bounds:
             inside &= ((root >= low - DOMAIN * (high - low)) & (root <= high + DOMAIN * (high - low))).all(axis=1)
         return inside
+
+
+def line(rule: Rule, *arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The search directions v of neurons with weights w at inputs x, between bounds, all [n, entries]; the slopes w v; and for
+    which it does not run along the hinge, [n]. Where one does, that of the rule behind counts, which shares out relevance.
+    """
+    w, n = arrays[1], len(arrays[1])
+    v, slope, found = np.zeros_like(w), np.zeros(n), np.zeros(n, bool)
+    for each in rule.chain:
+        if each.search is None:  # what it shares out has no root
+            break
+        own = each.direction(*arrays)
+        runs = ~found & (np.abs((w * own).sum(axis=1)) > TINY * np.abs(w * own).sum(axis=1))
+        v[runs], slope[runs] = own[runs], (w * own).sum(axis=1)[runs]
+        found |= runs
+    return v, slope, found
 
 
 def rows(values: np.ndarray, n: int) -> np.ndarray:

@@ -120,6 +120,17 @@ def test_no_root_on_the_line() -> None:
     assert row["residual"] is None
 
 
+def test_the_root_of_the_rule_behind() -> None:
+    """At x = (0, 0) a bias of 1 keeps y = 2 a - b + 1 alive: z+ has no root, w2 has (-0.4, 0.2), which is out of the domain."""
+    x, neither = np.zeros((1, 2), np.float32), {"hinge": 0.0, "domain": 0.0, "passes": 0.0}
+    request = Request(preset="lrp-0", settings=("c_node=z+ else w2",))
+    found = only(roots(hidden(1.0), request, x, [0], neurons=2))
+    assert found == {**found, "neurons": 1, "hinge": 1.0, "domain": 0.0, "region": 1.0, "passes": 0.0}
+    for rule in ("z+", "z+ else flat else w2"):  # flat has no root, so w2, to which nothing is left, has no say
+        without = only(roots(hidden(1.0), Request(preset="lrp-0", settings=(f"c_node={rule}",)), x, [0], neurons=2))
+        assert without == {**without, "neurons": 1, **neither}
+
+
 def test_rules_without_a_root_have_no_row() -> None:
     for preset in ("lrp-alpha2beta1", "lrp-alpha1beta0", "gradient", "gradient-x-input"):
         assert roots(hidden(), Request(preset=preset), POINT, [0]) == []
