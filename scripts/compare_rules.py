@@ -143,7 +143,11 @@ def table(found: Compared) -> str:
     number = lambda value: "-" if value is None else f"{value:.3g}"
     rows = [[f"`{preset}`", *(number(row.get(key)) for key in used)] for preset, row in found.numbers.items()]
     left = [f"- `{preset}`: {reason}" for preset, reason in found.refused.items()]
-    lines = [f"### {found.name}", "", splice.table(["preset", *(COLUMNS[key] for key in used)], rows)]
+    lines = [
+        f"### {found.name}, {len(found.items)} inputs",
+        "",
+        splice.table(["preset", *(COLUMNS[key] for key in used)], rows),
+    ]
     return "\n".join([*lines, *(["", "Not on this network:", "", *left] if left else [])])
 
 
