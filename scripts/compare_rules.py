@@ -105,6 +105,9 @@ def compare(name: str, case: study.Case, presets: Sequence[str], samples: int) -
                 assert explanation.logit is not None
                 heatmaps.append(subject.layout.take(relevance)[0])
                 rows.append(properties(item, heatmaps[-1].astype(np.float64), float(explanation.logit[0])))
+            if not all(np.isfinite(r).all() for r in heatmaps):
+                found.refused[preset] = "heatmaps are not finite: its denominators nearly vanish in layer after layer"
+                continue
             found.heatmaps[preset] = [drawn.of(r).sum(axis=-1) for r in heatmaps]
             found.numbers[preset] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
         settings = replace(case.settings, samples=samples)

@@ -321,7 +321,7 @@ def rules_command(
     as_json: AsJson = False,
     file: Annotated[Path | None, option("--file", "Also list the rules and presets of this TOML file.", "FILE")] = None,
 ) -> None:
-    """List every rule with its equation and source, and every preset."""
+    """List every rule with its equation and source, and every preset, by its method."""
     from onnxdtd.method.toml import Library
 
     library = Library()
@@ -331,7 +331,13 @@ def rules_command(
     if as_json:
         listed = [{"name": str(r), "equation": r.equation, "domain": r.domain, "source": r.source} for r in rules]
         presets = [
-            {"name": p.name, "title": p.title, "source": p.source, "rules": [str(s.rule) for s in p.selectors]}
+            {
+                "name": p.name,
+                "title": p.title,
+                "source": p.source,
+                "method": p.method.name,
+                "rules": [str(s.rule) for s in p.selectors],
+            }
             for p in library.presets.values()
         ]
         print(json.dumps({"rules": listed, "presets": presets}, indent=1, ensure_ascii=False))
@@ -340,9 +346,11 @@ def rules_command(
         out.print(str(rule), style="bold", markup=False)
         for text in (rule.equation, f"domain: {rule.domain}", rule.source):
             out.print(f"    {text}", markup=False)
-    out.print()
-    presets_shown = [(preset.name, preset.title, preset.source) for preset in library.presets.values()]
-    print_table(("preset", "what it does", "source"), presets_shown)
+    for method in library.methods.values():
+        rows = [(p.name, p.title, p.source) for p in library.presets.values() if p.method.name == method.name]
+        if rows:
+            out.print(f"\n{method.title or method.name} (method {method.name})", style="bold", markup=False)
+            print_table(("preset", "what it does", "source"), rows)
 
 
 def main() -> None:

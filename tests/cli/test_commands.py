@@ -295,9 +295,11 @@ def test_rules_lists_every_rule_and_preset(run: Callable[..., Ran], tmp_path: Pa
         for key in ("name", "equation", "domain", "source"):
             assert rule[key]
             assert rule[key] in shown.out
+    tables = dict(re.findall(r"\(method (\S+)\)\n(.*?)\n└", shown.out, re.S))
     for preset in listed["presets"]:
-        assert preset["name"] in shown.out
+        assert f"│ {preset['name']} " in tables[preset["method"]]
         assert preset["rules"]
+    assert len(tables) > 1
 
     file = tmp_path / "mine.toml"
     file.write_text('[rule.half]\nterms = ["x w+"]\nequation = "E [x] = 1"\n[preset.mine]\nlayers = [{ rule = "half" }]\n')
