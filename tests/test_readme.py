@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEST_COMMAND = "./scripts/test"
 FEW = 2  # samples of each file; a heatmap takes a quarter of a second
+TUNED = 8  # to tune on, which takes more
 
 
 def blocks(language: str) -> list[str]:
@@ -35,13 +36,18 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     (folder / "models").mkdir()
     for path in (ROOT / "models").iterdir():
-        if path.name.endswith("_samples.npz"):
-            with np.load(path) as arrays:
-                np.savez(folder / "models" / path.name, **{name: array[:FEW] for name, array in arrays.items()})
-        else:
+        if not path.name.endswith("_samples.npz"):
             (folder / "models" / path.name).symlink_to(path)
     (folder / "mine.toml").write_text(blocks("toml")[0], encoding="utf-8")
+    sampled(folder, FEW)
     return folder
+
+
+def sampled(folder: Path, count: int) -> None:
+    """Write the first ``count`` samples of each file."""
+    for path in (ROOT / "models").glob("*_samples.npz"):
+        with np.load(path) as arrays:
+            np.savez(folder / "models" / path.name, **{name: array[:count] for name, array in arrays.items()})
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -64,6 +70,7 @@ def test_shell_and_python(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in commands:
         if command == TEST_COMMAND:  # which is what runs this
             continue
+        sampled(clone, TUNED if command.startswith("onnxdtd tune ") else FEW)
         if command.startswith("onnxdtd "):  # what the console script calls; a process each would load all libraries again
             monkeypatch.setattr(sys, "argv", shlex.split(command))
             with pytest.raises(SystemExit) as ended:
