@@ -77,7 +77,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(grown: Path, *arguments: str) -> str:
-    env = {**os.environ, "PYTHONPATH": str(grown), "COLUMNS": "200"}
+    env = {**os.environ, "PYTHONPATH": str(grown), "COLUMNS": "200", "PYTHONDONTWRITEBYTECODE": ""}  # one translation for all
     done = subprocess.run([sys.executable, *arguments], env=env, cwd=grown, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

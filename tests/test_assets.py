@@ -109,7 +109,7 @@ def test_every_unit_of_relevance_is_accounted_for(asset: Asset) -> None:
     explainer = onnxdtd.Explainer(
         onnxdtd.compile(asset.path, preset, low=low, high=high, ledger=True), ["CPUExecutionProvider"]
     )
-    for x in asset.inputs()[:3]:
+    for x in asset.inputs()[:2]:
         explanation = explainer(x[None])
         assert explanation.ledger is not None
         totals = explanation.ledger.totals()

@@ -67,11 +67,12 @@ def test_public_names() -> None:
         assert getattr(onnxdtd, name).__doc__
 
 
-def test_no_public_name_is_a_module() -> None:
+def test_no_public_name_is_a_module(tmp_path: Path) -> None:
     """Whatever was imported before: a module of the package would take the place of a function of its name."""
     assert not {*EXPORTED} & {path.stem for path in (ROOT / "onnxdtd").iterdir()}
     script = (
-        "import importlib, sys\n"
+        "import importlib, sys, matplotlib.figure, numpy, onnx, onnx_graphsurgeon\n"
+        f"sys.dont_write_bytecode, sys.pycache_prefix = False, {str(tmp_path)!r}\n"  # each is translated once
         f"names = {EXPORTED}\n"
         "for home in set(names.values()):\n"
         "    for loaded in [m for m in sys.modules if m.partition('.')[0] == 'onnxdtd']: del sys.modules[loaded]\n"

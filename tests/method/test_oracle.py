@@ -207,14 +207,16 @@ def quarters(low: float, high: float) -> st.SearchStrategy[float]:
 
 @st.composite
 def samples(draw: st.DrawFn, x: tuple[float, float] = (-2, 2), b: tuple[float, float] = (-2, 2)) -> Sample:
-    """A layer of up to 4 inputs and 4 outputs, x and b drawn from the given ranges, with relevances of either sign."""
+    """A layer of up to 4 inputs and 4 outputs, x and b drawn from the given ranges, with relevances of either sign; in some of
+    them half of all numbers are 0.
+    """
     inputs, outputs = draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    return Sample(
-        draw(arrays(np.float64, inputs, elements=quarters(*x))),
-        draw(arrays(np.float64, (inputs, outputs), elements=quarters(-2, 2))),
-        draw(arrays(np.float64, outputs, elements=quarters(*b))),
-        draw(arrays(np.float64, outputs, elements=quarters(-2, 2))),
-    )
+    rng, kept = np.random.default_rng(draw(st.integers(0, 2**32 - 1))), draw(st.sampled_from([1.0, 0.5]))
+
+    def numbers(low: float, high: float, *shape: int) -> Array:
+        return rng.integers(int(4 * low), int(4 * high), shape, endpoint=True) / 4 * (rng.random(shape) < kept)
+
+    return Sample(numbers(*x, inputs), numbers(-2, 2, inputs, outputs), numbers(*b, outputs), numbers(-2, 2, outputs))
 
 
 BOX = {"low": -1.0, "high": 1.5}
