@@ -21,6 +21,7 @@ LOWER = {
     "epsilon(epsilon=0.25)": "ε 0.25",
 }  # rules as presets name them, and in words
 UPPER = "epsilon"  # or that of the lower half
+AFFINE = ("flat", "epsilon")  # of what multiplies each entry: by flat relevance passes, by ε a shift keeps its part
 WEIGHTED = ("conv", "dense")  # families of layers that depth is counted in
 
 
@@ -38,8 +39,8 @@ def grid(plan: Plan, form: Form, sizes: Sequence[int]) -> list[Candidate]:
     upper = above_the_middle(layers)
     pixels = _for_pixels(layers, len(space_axes(sizes, form.channel)) == 2)
     found: dict[tuple[str, ...], Candidate] = {}
-    for lower, high, first in product(LOWER, (None, UPPER), (pixels, [])):
-        chosen = _Choice(lower, high if high != lower else None, first)
+    for affine, lower, high, first in product(AFFINE, LOWER, (None, UPPER), (pixels, [])):
+        chosen = _Choice(affine, lower, high if high != lower else None, first)
         found.setdefault(tuple(chosen.rule(layer, upper) for layer in layers), chosen.candidate(upper))
     return list(found.values())
 
@@ -61,6 +62,7 @@ def _for_pixels(layers: Sequence[LayerFacts], picture: bool) -> list[tuple[str, 
 class _Choice:
     """The rules of a candidate; ``upper`` is None where it is the lower one, ``first`` are conditions and rules in front."""
 
+    affine: str
     lower: str
     upper: str | None
     first: Sequence[tuple[str, str]]
@@ -68,14 +70,14 @@ class _Choice:
     def rule(self, layer: LayerFacts, upper: Sequence[str]) -> str:
         """That of a layer."""
         if layer.family == "affine":
-            return "flat"
+            return self.affine
         own = [rule for condition, rule in self.first if layer.first and (layer.bounds or "bounds" not in condition)]
         return next(iter(own), self.upper if self.upper is not None and layer.name in upper else self.lower)
 
     def candidate(self, upper: Sequence[str]) -> Candidate:
         """In words and in TOML."""
         rules = [*(rule for _, rule in self.first[:1]), LOWER[self.lower], *([] if self.upper is None else [LOWER[self.upper]])]
-        title = " → ".join(rules)
+        title = " → ".join(rules) + (f" (affine {LOWER[self.affine]})" if self.affine in LOWER else "")
         return Candidate(title, "\n".join(self._lines(title, upper)) + "\n")
 
     def _lines(self, title: str, upper: Sequence[str]) -> Iterator[str]:
@@ -83,7 +85,7 @@ class _Choice:
         yield f"title = {json.dumps(title, ensure_ascii=False)}"
         yield 'source = "onnxdtd tune"'
         yield "layers = ["
-        yield '  { family = "affine", rule = "flat" },'
+        yield f'  {{ family = "affine", rule = "{self.affine}" }},'
         for condition, rule in self.first:
             yield f'  {{ {condition}, rule = "{rule}" }},'
         for name in upper if self.upper is not None else ():

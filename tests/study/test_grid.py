@@ -42,7 +42,7 @@ def net(shape: Any = ("n", 2, 6, 6)) -> onnx.ModelProto:
 @pytest.mark.parametrize("bounds", [{}, {"low": 0.0, "high": 1.0}], ids=["open", "bounded"])
 def test_the_file_of_each_gives_each_layer_the_rule_that_its_name_says(bounds: dict[str, Any], tmp_path: Path) -> None:
     candidates = grid(prepare(net(), Request(preset="lrp-epsilon", **bounds)).plan, form((2, 6, 6), channel=0), (2, 6, 6))
-    assert len({c.title for c in candidates}) == len(candidates) > 15
+    assert len({c.title for c in candidates}) == len(candidates) > 30
     first = "zB" if bounds else "w2"
     (found,) = (c for c in candidates if c.title == f"{first} → γ 0.1 → ε")
     (tmp_path / "a.toml").write_text(found.text, encoding="utf-8")
@@ -57,6 +57,9 @@ def test_the_file_of_each_gives_each_layer_the_rule_that_its_name_says(bounds: d
         "m_node": epsilon,
         "y_node": epsilon,
     }
+    assert found.text.replace('"affine", rule = "flat"', '"affine", rule = "epsilon"').replace('ε"', 'ε (affine ε)"') in [
+        c.text for c in candidates
+    ]
     assert all(list(tomllib.loads(c.text)["preset"]) == ["tuned"] for c in candidates)
 
 
