@@ -4,7 +4,8 @@ The networks in models/ on digits, and where ONNXDTD_ASSETS points to them those
 tables. Regions become the mean colour; each network is tuned on one half of its samples and reported on the other.
 
     scripts/tune.py --write                              twenty minutes
-    scripts/tune.py --models two_digits
+    scripts/tune.py --models two_digits --json FILE      one of them
+    scripts/tune.py --read FILE FILE --write             what was measured in several runs
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,15 @@ from onnxdtd.study.tune import tune
 from onnxdtd.study.words import mean_text
 
 ROOT = Path(__file__).resolve().parent.parent
-SAMPLES = 40
-SHOWN = ("dtd", "lrp-epsilon", "lrp-gamma", "epsilon-plus", "gradient-x-input")  # presets in the table; the files have all
+SAMPLES, LARGE = 40, 2**16  # entries of a sample from which on regions are replaced in fewer steps
+SHOWN = (
+    "dtd",
+    "dtd-complete",
+    "lrp-epsilon",
+    "lrp-gamma",
+    "epsilon-plus",
+    "gradient-x-input",
+)  # presets in the table; the files have all
 SIGNS = {1: "above", 0: "tie", -1: "below", None: "tie"}
 ARCHITECTURES = {
     "digits_mlp": "two dense layers",
@@ -75,7 +84,7 @@ def cases() -> dict[str, Case]:
     assets.COUNT = SAMPLES
     files = {name: "two_digits_test.npz" if name == "two_digits" else "digits_samples.npz" for name in ARCHITECTURES}
     paths = {name: ROOT / "models" / f"{name}.onnx" for name in ARCHITECTURES}
-    found = {name: Case(path, lambda n=files[name]: bundled(n), (0.0, 1.0)) for name, path in paths.items() if path.exists()}
+    found = {name: Case(path, partial(bundled, files[name]), (0.0, 1.0)) for name, path in paths.items() if path.exists()}
     known = {} if assets.MISSING else {asset.name: asset for asset in assets.ASSETS}
     found |= {name: Case(a.path, a.inputs, a.bounds) for name, a in known.items() if name in ARCHITECTURES}
     return {name: found[name] for name in ARCHITECTURES if name in found}
@@ -89,7 +98,7 @@ def tuned(case: Case, workers: int, progress: Progress) -> dict[str, Any]:
         task = progress.add_task(case.path.stem)
         tick = lambda done, total: progress.update(task, completed=done, total=total)
         low, high = case.bounds
-        settings = Settings(steps=10, fill="mean", samples=SAMPLES)
+        settings = Settings(steps=10 if x[0].size < LARGE else 7, fill="mean", samples=SAMPLES)
         how: dict[str, Any] = {"workers": workers, "journal": Path(temporary) / "journal", "tick": tick}
         return tune(case.path, data, Request(low=low, high=high), settings=settings, **how)
 
@@ -107,9 +116,10 @@ def row(name: str, result: dict[str, Any]) -> list[str]:
 
 def text(results: dict[str, dict[str, Any]]) -> str:
     """The table, and the presets as files."""
+    in_order = [(name, results[name]) for name in ARCHITECTURES if name in results]
     heads = ["network", "architecture", "samples", "chosen", "ABPC ↑", "change under noise ↓", "missing ↓"]
-    table = splice.table([*heads, *(f"`{name}`" for name in SHOWN)], [row(name, result) for name, result in results.items()])
-    files = [splice.folded(f"{name}: {found['chosen']}", f"```toml\n{found['toml']}```") for name, found in results.items()]
+    table = splice.table([*heads, *(f"`{name}`" for name in SHOWN)], [row(name, result) for name, result in in_order])
+    files = [splice.folded(f"{name}: {found['chosen']}", f"```toml\n{found['toml']}```") for name, found in in_order]
     return "\n\n".join([table, *files])
 
 
@@ -120,11 +130,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", choices=list(known), default=list(known))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
+    parser.add_argument("--read", type=Path, nargs="+", default=[], metavar="FILE", help="take these numbers, measure nothing")
     splice.option(parser, "tune")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        results = {name: tuned(known[name], given.workers, progress) for name in given.models}
+        results = {name: tuned(known[name], given.workers, progress) for name in given.models if not given.read}
+    for path in given.read:
+        results |= json.loads(path.read_text(encoding="utf-8"))
     page = text(results)
     print(page)
     if given.json:

@@ -14,6 +14,7 @@ from onnxdtd.method.preset import LayerFacts
 
 LOWER = {
     "z+": "z+",
+    "z+ else w2": "z+ else w2",
     "gamma(gamma=0.1)": "γ 0.1",
     "gamma(gamma=0.25)": "γ 0.25",
     "gamma(gamma=1)": "γ 1",

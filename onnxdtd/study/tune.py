@@ -39,7 +39,7 @@ from onnxdtd.study.words import conjoined, mean_text
 
 FEWEST = 8  # samples in both halves together; of fewer nothing can be told
 SAMPLES = 40
-BASELINES = (*PRESETS, "lrp-gamma", "epsilon-plus")
+BASELINES = tuple(dict.fromkeys([*PRESETS, "dtd-complete", "lrp-gamma", "epsilon-plus"]))
 Numbers: TypeAlias = dict[str, list[Any]]  # a list for each of ``NUMBERS``, of numbers or None
 ANY = "lrp-epsilon"  # to plan the model by
 MARK = "# Written by onnxdtd tune."

@@ -67,7 +67,7 @@ def test_candidates_that_come_to_the_same_are_tried_once() -> None:
     """Of one layer there is no upper half, and on a table no rule by weights alone."""
     one = model([node("MatMul", "x w", "y")], {"x": ["n", 6]}, ["y"], {"w": eighths(np.random.default_rng(0), 6, 3)})
     plan = prepare(one, Request(preset="lrp-epsilon")).plan
-    assert [c.title for c in grid(plan, form((6,)), (6,))] == ["z+", "γ 0.1", "γ 0.25", "γ 1", "ε", "ε 0.25"]
+    assert [c.title for c in grid(plan, form((6,)), (6,))] == ["z+", "z+ else w2", "γ 0.1", "γ 0.25", "γ 1", "ε", "ε 0.25"]
 
 
 def test_the_middle_is_counted_in_layers_with_weights() -> None:
