@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from onnxdtd import Request, Settings
-from onnxdtd.study.tune import tune
+from onnxdtd.study.tune import ranked, tune
 from onnxdtd.study.words import mean_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +41,7 @@ SHOWN = (
     "epsilon-plus",
     "gradient-x-input",
 )  # presets in the table; the files have all
+BEST = 5
 SIGNS = {1: "above", 0: "tie", -1: "below", None: "tie"}
 ARCHITECTURES = {
     "digits_mlp": "two dense layers",
@@ -115,12 +116,13 @@ def row(name: str, result: dict[str, Any]) -> list[str]:
 
 
 def text(results: dict[str, dict[str, Any]]) -> str:
-    """The table, and the presets as files."""
+    """The table of what was chosen, and that of the best candidates."""
     in_order = [(name, results[name]) for name in ARCHITECTURES if name in results]
     heads = ["network", "architecture", "samples", "chosen", "ABPC ↑", "change under noise ↓", "missing ↓"]
     table = splice.table([*heads, *(f"`{name}`" for name in SHOWN)], [row(name, result) for name, result in in_order])
-    files = [splice.folded(f"{name}: {found['chosen']}", f"```toml\n{found['toml']}```") for name, found in in_order]
-    return "\n\n".join([table, *files])
+    best = [[name, *(f"{r['preset']}: {mean_text(r['abpc'])}" for r in ranked(found)[:BEST])] for name, found in in_order]
+    first = splice.table(["network", *map(str, range(1, BEST + 1))], best)
+    return f"{table}\n\n{splice.folded('The candidates of the highest ABPC on the half to choose by', first)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
