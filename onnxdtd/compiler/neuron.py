@@ -174,11 +174,13 @@ class _Writer:
 
     @_waiting
     def summand(self, step: Step, slot: Slot, c: Tensor) -> Task[Slot | None]:
-        """The neuron of a term of a sum."""
-        e = self.e
+        """The neuron of a term of a sum; below −t it is that of −t, since rules take what speaks for t otherwise."""
+        e, alone = self.e, len(_layer(step).slots) == 1
+        negative = alone and isinstance(slot.w, float) and slot.w < 0
         whole = isinstance(slot.w, float) or known(dims(slot.w)) in ([], [1], [1, 1])
-        part = yield self.below(slot.x, as_tensor(slot.adjoint(c, 1.0 if whole else in_width(e, slot.w))), step)
-        w = 1.0 if not whole else slot.w if isinstance(slot.w, float) else e("Reshape", in_width(e, slot.w), [1, 1])
+        sign = -1.0 if negative else 1.0
+        part = yield self.below(slot.x, as_tensor(slot.adjoint(c, sign if whole else in_width(e, slot.w))), step)
+        w = 1.0 if not whole else sign * slot.w if isinstance(slot.w, float) else e("Reshape", in_width(e, slot.w), [1, 1])
         return None if part is None else Slot(part, w, e.mul, e.mul, elementwise=True)
 
     def of_layer(self, step: Step, c: Tensor) -> Task[Tensor]:

@@ -6,8 +6,9 @@ problems are reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 from onnxdtd.compiler.facts import Facts, reads
@@ -20,7 +21,7 @@ from onnxdtd.method.preset import LayerFacts
 from onnxdtd.method.propagate import Record, propagate
 from onnxdtd.method.rule import Rule
 from onnxdtd.method.terms import Context
-from onnxdtd.operators.layer import Layer, NotLinear, is_float
+from onnxdtd.operators.layer import Layer, NotLinear, Slot, is_float
 from onnxdtd.operators.linear import followed_by
 from onnxdtd.operators.others import undefined
 from onnxdtd.operators.pointwise import passes
@@ -150,7 +151,8 @@ class Stepper:
     def ruled(self, site: Site, layer: Layer) -> Step:
         """The step for a layer: by a rule, unless the method lets relevance pass it, as preprocessing or part of a function."""
         sources = [slot.x for slot in layer.slots]
-        scaled = layer.one_to_one and all(x.name in self.facts.raw for x in sources)
+        entrywise = layer.one_to_one or (layer.family == "affine" and len(sources) == 1)  # and perhaps repeats what goes in
+        scaled = entrywise and all(x.name in self.facts.raw for x in sources)
         if scaled and self.method.treat(PREPROCESSING, site) is not None:
             self.facts.stay_raw(sources, site.node.outputs)
             return self.linear(site.node, layer, "preprocessing")
@@ -228,7 +230,8 @@ class Stepper:
         if any(t.dtype is not None and not is_float(t.dtype) for t in sources):
             raise NotLinear("it computes with integers")
         if kind == "preprocessing":
-            return Step(kind, (node,), tuple(node.outputs), sources, layer, flow=passes)
+            flow = passes if layer.one_to_one else partial(_gathered, layer.slots[0])
+            return Step(kind, (node,), tuple(node.outputs), sources, layer, flow=flow)
         layer = replace(layer, exact=layer.exact and node.exact)
         first = all(x.name in self.facts.raw for x in sources)
         bounds = all(x.name in self.facts.bounded for x in sources)
@@ -262,6 +265,11 @@ class Stepper:
             layer = whole
             nodes.append(node)
         return replace(step, nodes=tuple(nodes), outputs=(layer.y,), layer=layer)
+
+
+def _gathered(slot: Slot, e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """What passes entry by entry, where some of these are copies"""
+    yield 0, slot.adjoint(first(relevance), 1.0)
 
 
 def problem(node: Node, reason: str, obstacle: str = "") -> Problem:

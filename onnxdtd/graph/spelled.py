@@ -153,6 +153,10 @@ def _view(e: Emit, node: Node) -> list[Node]:
     quantised = layout(node, node.op)
     if quantised is not None and not any(node.attrs.get(name) for name in DROPPED):
         return _quantised(e, node, quantised)
+    if node.op == "ArgMin" and not node.outputs[0].readers:  # at the end: the nearest class
+        far = node.inputs[0]
+        near = e("Neg", far, shape=far.shape)
+        return [Node("Neg", e.scope, [far], [near]), Node("ArgMax", e.scope, [near], node.outputs, node.attrs)]
     return ML[node.op](e, node) if node.domain == "ai.onnx.ml" and node.op in ML else [node]
 
 

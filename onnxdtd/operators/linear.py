@@ -275,7 +275,7 @@ def scale(e: Emit, node: Node, active: Active) -> Layer:
         raise NotLinear("it divides by a tensor that depends on the input")
     x, w = (left, right) if active(left) else (right, left)
     shape = sizes_of(y)
-    factor = e("Reciprocal", w) if node.op == "Div" else w
+    factor = e("Reciprocal", w, shape=w.shape) if node.op == "Div" else w
     slot = Slot(x, factor, e.mul, lambda s, w: e.unbroadcast(e.mul(s, w), shape, x), elementwise=True)
     return Layer("affine", [slot], y, one_to_one=dims(x) == dims(y))
 

@@ -124,6 +124,14 @@ FAULTS = [
         "compiler/reference::test_it_is_the_neuron_with_the_bias_less_the_reference",
     ),
     Fault(
+        "below −t the neuron of t",
+        "compiler/neuron",
+        "_Writer.summand",
+        "alone and isinstance(slot.w, float) and slot.w < 0",
+        "False",
+        "compiler/score::test_the_nearest_mean_wins",
+    ),
+    Fault(
         "the parts of the other side",
         "graph/decisions",
         "Near.weights",
@@ -833,7 +841,7 @@ FAULTS = [
         "terms of a sum without their sign",
         "compiler/neuron",
         "_Writer.summand",
-        'slot.w if isinstance(slot.w, float) else e("Reshape", in_width(e, slot.w), [1, 1])',
+        'sign * slot.w if isinstance(slot.w, float) else e("Reshape", in_width(e, slot.w), [1, 1])',
         "1.0",
         "compiler/neuron::test_one_logit_behind_anything_linear_is_explained_as_two",
     ),

@@ -131,3 +131,31 @@ def test_scores_of_no_classes() -> None:
     net = model([node("MatMul", "x w", "y")], {"x": ["n", 3]}, ["y"], {"w": np.zeros((3, 0), np.float32)})
     with pytest.raises(onnxdtd.ModelError, match="'y' has scores of no classes"):
         onnxdtd.compile(net)
+
+
+@pytest.mark.parametrize("preset", ["lrp-0", "dtd", "gradient"])
+def test_the_nearest_mean_wins(preset: str) -> None:
+    """Of distances the smallest; its lead over the next is explained by what each feature adds to it, whatever the origin."""
+    rng = np.random.default_rng(0)
+    means, spread = (rng.uniform(1, 2, size=(3, 4)).astype(np.float32) for _ in range(2))
+    x = rng.normal(2, 1, size=(9, 4)).astype(np.float32)
+    nodes = [
+        node("Unsqueeze", "x one", "row"),
+        node("Sub", "row means", "difference"),
+        node("Pow", "difference two", "square"),
+        node("Div", "square spread", "apart"),
+        node("ReduceSum", "apart last", "distance", keepdims=0),
+        node("ArgMin", "distance", "label", axis=1, keepdims=0),
+    ]
+    constants = {"one": np.array([1]), "last": np.array([2]), "two": np.float32(2), "means": means, "spread": spread}
+    found = run(onnxdtd.compile(model(nodes, {"x": ["n", 4]}, ["label"], constants), preset, contrast=True), x=x)
+    apart = (x[:, None] - means) ** 2 / spread
+    order, rows = apart.sum(2).argsort(1), np.arange(len(x))
+    own, other = order[:, 0], order[:, 1]
+    np.testing.assert_array_equal(found["label"], own)
+    lead = apart[rows, other] - apart[rows, own]
+    np.testing.assert_allclose(found["logit"], lead.sum(1), rtol=1e-4)
+    slope = 2 * ((x - means[other]) / spread[other] - (x - means[own]) / spread[own])
+    share = apart[rows, other]  # all that speaks for it by z+
+    expected = {"lrp-0": lead, "gradient": slope, "dtd": share / share.sum(1, keepdims=True) * lead.sum(1, keepdims=True)}
+    np.testing.assert_allclose(found["relevance"], expected[preset], atol=1e-4 * np.abs(lead).max())
