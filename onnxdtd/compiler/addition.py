@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-import numpy as np
 from onnx import TensorProto, helper
 
 from onnxdtd.compiler.alive import number
 from onnxdtd.compiler.bounds import Bounds
 from onnxdtd.compiler.fitted import ruled
+from onnxdtd.compiler.imputed import seen
 from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.maps import asked
-from onnxdtd.compiler.masks import Mask, masks
+from onnxdtd.compiler.masks import masks
 from onnxdtd.compiler.neuron import Start, neurons
+from onnxdtd.compiler.paths import Way
 from onnxdtd.compiler.plan import Plan
+from onnxdtd.compiler.points import Point
 from onnxdtd.compiler.prepared import Addition, Planned
 from onnxdtd.compiler.record import metadata
 from onnxdtd.compiler.score import Score, score, weighed
@@ -26,7 +28,7 @@ from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph.emit import Emit, wide
 from onnxdtd.graph.slices import declared
 from onnxdtd.graph.tensors import Tensor
-from onnxdtd.method.method import POINTS, Ending
+from onnxdtd.method.method import HERE, Ending
 from onnxdtd.method.terms import Context
 from onnxdtd.operators.layer import is_float
 
@@ -56,20 +58,21 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
     situation = Situation(start.arrived, [*request.keep, *request.mask], plan.nonnegative, free, partial(number, e), bounds.of)
     steps = taken(ruled(planned), start, situation, shortcuts)
     with e.within(steps[0].name if steps else TARGET):  # the step next to the inputs
-        if scored is None or plan.method.point == POINTS[0]:
+        if scored is None or plan.method.point == HERE:
             relevance = walk(e, steps, start, Context(plan.nonnegative, bounds.of, plan.there.of), book, masked)
             relevance |= _replaced(start, relevance, request.keep)
+            there = plan.there
         else:
-            relevance = _elsewhere(planned, scored, shortcuts, masked)
-        names, results = _results(planned, relevance)
+            relevance, there = Way(planned, scored, shortcuts, masked).gradients()
+        names, results = _results(planned, relevance, there)
         told = metadata(planned, names, scored, book, masked)
         values = told.get("values", {})
         results += [e.named(t, values[t.name], t.shape) for t in plan.inputs if t.name in values]
         if scored is not None:
             results.append(e.named(scored.total, str(told["logit"]), scored.total.shape))
         if scored is not None and plan.baseline is not None:
-            _, there = weighed(e, plan, scored.coefficients, plan.there.of(plan.logits))
-            results.append(e.named(there, told["logit_at_baseline"], there.shape))
+            _, total = weighed(e, plan, scored.coefficients, there.of(plan.logits))
+            results.append(e.named(total, told["logit_at_baseline"], total.shape))
     if book is not None:
         with e.within(LEDGER):
             results.append(e.named(book.output(), LEDGER, [book.batch, len(book.steps), len(COLUMNS)]))
@@ -89,46 +92,24 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
     )
 
 
-def _results(planned: Planned, relevance: dict[str, Tensor]) -> tuple[dict[str, str], list[Tensor]]:
-    """The outputs for the relevance of inputs and tensors to keep, and their names by those of the tensors."""
+def _results(planned: Planned, relevance: dict[str, Tensor], there: Point) -> tuple[dict[str, str], list[Tensor]]:
+    """The outputs for the relevance of inputs and tensors to keep, and their names by those of the tensors; ``there`` is what
+    the input is compared with.
+    """
     e, plan = planned.emit, planned.plan
     arrived: dict[str, list[Tensor]] = {}
     for end in plan.ends:
         name, known = end.tensor.name, end.explained.name
         if name in relevance:
-            x = partial(_seen, e, end.tensor, planned.imputed.get(name))
+            x = partial(seen, e, end.tensor, planned.imputed.get(name))
             finished = plan.method.finished(
-                e, Ending(x, partial(plan.there.of, end.tensor), partial(asked, plan, end.tensor)), relevance[name]
+                e, Ending(x, partial(there.of, end.tensor), partial(asked, plan, end.tensor)), relevance[name]
             )
             arrived.setdefault(known, []).append(end.home(e, finished))
     relevance = {**relevance, **{name: e.sum(parts) for name, parts in arrived.items()}}
     names = {t.name: RELEVANCE if len(plan.inputs) == 1 else relevance_of(t.name) for t in plan.inputs}
     names |= {name: relevance_of(name) for name in planned.request.keep if name not in names}
     return names, [_relevance(planned, name, result, relevance) for name, result in names.items()]
-
-
-def _elsewhere(planned: Planned, scored: Score, shortcuts: Sequence[Shortcut], masked: Mapping[str, Mask]) -> dict[str, Tensor]:
-    """The gradient where the input is the baseline, by what it is the gradient of; the class is that chosen at the input."""
-    e, plan, keep = planned.emit, planned.plan, planned.request.keep
-    where, c = plan.there.of, scored.coefficients
-    course = plan.elsewhere(where)
-    start = Start(c, {course.logits.name: c})
-    wanted = {t.name: where(t).name for t in (*(end.tensor for end in plan.ends), *map(partial(_tensor, planned), keep))}
-    passed = {where(mask.tensor).name: mask for mask in masked.values()}
-    kept = [*(wanted[name] for name in keep), *passed]
-    steps = taken(course.steps, start, Situation(start.arrived, kept, course.nonnegative), shortcuts)
-    found = walk(e, steps, start, Context(course.nonnegative, _unbounded, where), masks=passed)
-    return {name: found[there] for name, there in wanted.items() if there in found}
-
-
-def _unbounded(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    raise AssertionError("a gradient knows no bounds")
-
-
-def _tensor(planned: Planned, name: str) -> Tensor:
-    """A tensor of the predictor, or of what is made of it."""
-    made = (t for node in planned.plan.producer.values() for t in node.outputs if t.name == name)
-    return planned.graph.tensors().get(name) or next(made)
 
 
 def _injected(e: Emit, plan: Plan, name: str) -> Start:
@@ -161,14 +142,9 @@ def _replaced(start: Start, relevance: Mapping[str, Tensor], keep: Sequence[str]
     return found
 
 
-def _seen(e: Emit, x: Tensor, missing: np.ndarray | None) -> Tensor:
-    """An input with what the model takes for missing values, where it does."""
-    return x if missing is None else e("Where", e("IsNaN", x), e.constant(missing.astype(x.dtype)), x)
-
-
 def _relevance(planned: Planned, name: str, result: str, relevance: dict[str, Tensor]) -> Tensor:
     """The relevance of a tensor as the output ``result``."""
-    e, tensor = planned.emit, _tensor(planned, name)
+    e, tensor = planned.emit, planned.tensor(name)
     if name not in relevance:  # the rules give this branch no share
         relevance[name] = e.full(0.0, e.shape(tensor), wide(tensor.dtype))
     dtype = tensor.dtype if is_float(tensor.dtype) else relevance[name].dtype

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,8 @@ from onnxdtd.operators.places import channel_axis
 from onnxdtd.request import BASELINES, Request
 
 MOST = 16  # numbers that the metadata list; of more they have the digest
-BLURS, PART, SIDE = (
-    3,
-    8,
-    29,
-)  # how often a box is slid over a picture, what part of its side, or how much where that is not known
+PART, SIDE = 1 / 16, 224  # the standard deviation of a blur in sides of the picture, and the side where that is not known
+FLOAT = np.dtype(np.float32)
 
 
 class Baseline:
@@ -44,8 +40,9 @@ class Baseline:
                 raise RequestError(f"--baseline {name}=...: what is explained is {', '.join(explained)}")
         self._found = {name: self._read(t, given.get(name)) for name, t in explained.items()}
         self.said: Any = {name: self._as_data(found, given.get(name)) for name, found in self._found.items()}
-        if not isinstance(request.baseline, Mapping):
-            (self.said,) = self.said.values() if len(self.said) == 1 else [request.baseline or BASELINES[0]]
+        first, *others = self.said.values()
+        if not isinstance(request.baseline, Mapping) and all(said == first for said in others):
+            self.said = first
 
     def tensors(self) -> dict[str, Tensor]:
         """The reference of each end, by its name."""
@@ -107,37 +104,32 @@ class Baseline:
         """The axes along which neighbours belong together: all but those of the samples and the channels."""
         return [i for i in range(len(dims(x) or ())) if i not in (self._axes.get(x.name), channel_axis(x))]
 
-    def _real(self, x: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """Computed with numbers that bytes are rounded from again."""
-        if is_float(x.dtype):
-            return self._e.cast(make(self._e.cast(x, wide(x.dtype), x.shape)), x.dtype, x.shape)
-        made = make(self._e.cast(x, np.dtype(np.float32), x.shape))
-        return self._e.cast(self._e.add(made, 0.5), x.dtype, x.shape)  # which cuts off
+    def _as(self, x: Tensor, made: Tensor) -> Tensor:
+        """In the type of x; bytes are rounded."""
+        return self._e.cast(made if is_float(x.dtype) else self._e.add(made, 0.5), x.dtype, x.shape)
 
     def _mean(self, x: Tensor) -> Tensor:
         """That of each channel of each sample."""
         e, space = self._e, self._space(x)
-
-        def mean(real: Tensor) -> Tensor:
-            total = e("ReduceSum", real, space, keepdims=1)
-            return e("Expand", e("Div", total, count(e, real, space, real.dtype)), e.shape(real))
-
-        return self._real(x, mean)
+        real = e.cast(x, wide(x.dtype) if is_float(x.dtype) else FLOAT, x.shape)
+        mean = e("Div", e("ReduceSum", real, space, keepdims=1), count(e, x, space, real.dtype))
+        return self._as(x, e("Expand", mean, e.shape(x)))
 
     def _blurred(self, x: Tensor) -> Tensor:
-        """Boxes slid one after the other come close to a Gaussian; at the border they see what there is."""
-        return self._real(x, partial(self._slid, self._space(x)))
-
-    def _slid(self, space: Sequence[int], x: Tensor) -> Tensor:
-        """Each channel of each sample as a picture of its own."""
-        e, sizes = self._e, dims(x) or []
+        """By a Gaussian, one axis after the other, each channel of each sample as a picture of its own; what lies outside of it
+        does not count.
+        """
+        e, sizes, space = self._e, dims(x) or [], self._space(x)
         order = [*(i for i in range(len(sizes)) if i not in space), *space]
-        moved = e("Transpose", x, perm=order, shape=[(x.shape or ())[i] for i in order])
-        flat = e(
-            "Reshape", moved, e("Concat", e.constant(np.asarray([-1, 1])), e.shape(moved, len(order) - len(space)), axis=0)
-        )
-        sides = [SIDE if (size := sizes[i]) is None else max(size // PART, 1) // 2 * 2 + 1 for i in space]
-        pads = [side // 2 for side in sides] * 2
-        for _ in range(BLURS):
-            flat = e("AveragePool", flat, kernel_shape=sides, pads=pads, strides=[1] * len(sides), count_include_pad=0)
-        return e("Transpose", e("Reshape", flat, e.shape(moved)), perm=np.argsort(order).tolist())
+        moved = e("Transpose", e.cast(x, FLOAT, x.shape), perm=order, shape=[(x.shape or ())[i] for i in order])
+        sides = e.shape(moved, len(order) - len(space))
+        alone, ones = (e("Concat", e.constant(np.asarray([n, 1])), sides, axis=0) for n in (-1, 1))
+        pictures, counts = e("Reshape", moved, alone), e.full(1.0, ones, FLOAT)
+        for place, axis in enumerate(space):
+            width = PART * (sizes[axis] or SIDE)
+            taps = np.exp(-0.5 * (np.arange(-int(3 * width), int(3 * width) + 1) / width) ** 2).astype(np.float32)
+            kernel = e.constant((taps / taps.sum()).reshape([1, 1, *(-1 if i == place else 1 for i in range(len(space)))]))
+            pads = [len(taps) // 2 if i == place else 0 for i in range(len(space))] * 2
+            pictures, counts = (e("Conv", t, kernel, pads=pads) for t in (pictures, counts))
+        back = e("Reshape", e("Div", pictures, counts), e.shape(moved))
+        return self._as(x, e("Transpose", back, perm=np.argsort(order).tolist()))

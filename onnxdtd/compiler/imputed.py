@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from onnxdtd.graph.emit import dims
+from onnxdtd.graph.emit import Emit, dims
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.spread import concatenated
 from onnxdtd.operators.table import AS_THEY_ARE, of
@@ -25,6 +25,11 @@ def imputed(nodes: Sequence[Node], inputs: Sequence[Tensor]) -> dict[str, np.nda
             seen.setdefault(tensor.name, []).append(_by(node, i, seen))
     found = {tensor.name: _replacement(tensor, seen) for tensor in inputs}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def seen(e: Emit, x: Tensor, missing: np.ndarray | None) -> Tensor:
+    """An input with what the model takes for missing values, where it does."""
+    return x if missing is None else e("Where", e("IsNaN", x), e.constant(missing.astype(x.dtype)), x)
 
 
 def _replacement(tensor: Tensor, seen: Seen) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from onnxdtd.compiler.plan import Plan
 from onnxdtd.contract import Metadata, write_metadata
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import Emit
-from onnxdtd.graph.tensors import Graph
+from onnxdtd.graph.tensors import Graph, Tensor
 from onnxdtd.labels import Labels
 from onnxdtd.request import Request
 
@@ -40,6 +40,11 @@ class Planned:
     imputed: dict[str, np.ndarray]
     ids: dict[str, int | None]
     fitted: Fitted | None
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor of the predictor, or of what is made of it."""
+        made = (t for node in self.plan.producer.values() for t in node.outputs if t.name == name)
+        return self.graph.tensors().get(name) or next(made)
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ def metadata(
         if made.baseline.inputs:
             fed |= {t.name: made.samples.axes[name] for name, t in made.baseline.inputs.items()}
             told["samples"] = {**fed, **({} if scored is None else scored.batched)}
+            ids = {t.name: planned.ids[name] for name, t in made.baseline.inputs.items() if name in planned.ids}
+            told |= {"ids": planned.ids | ids} if ids else {}
             told["baseline_inputs"] = {name: t.name for name, t in made.baseline.inputs.items()}
         if scored is not None:
             told["logit_at_baseline"] = planned.emit.unique(LOGIT_THERE)

@@ -24,7 +24,11 @@ RELEVANCE, GRADIENT = "relevance", "gradient"  # what is walked
 PREPROCESSING = "preprocessing"  # a layer that scales or shifts the inputs before anything has mixed their entries
 KINDS = (POINTWISE, PRODUCT, NORM, ROUTE, PREPROCESSING)  # what a method has a treatment for
 
-POINTS = ("x", "baseline")  # where the walk goes: at the input, or at the one that it is compared with
+# Where the walk goes, and in how many steps that is found, if it takes some: at the input; at the baseline, that it is compared
+# with; at a root of the score between both; at points all along.
+POINTS = {"x": 0, "baseline": 0, "root": 8, "path": 32}
+HERE = "x"
+MOST_STEPS = 1024
 
 SEEDS = {"logit": RELEVANCE, "1": GRADIENT}  # where the walk starts, which makes it one of relevance or of a gradient
 
@@ -236,7 +240,9 @@ TREATMENTS = {
 
 @dataclass(frozen=True)
 class Method:
-    """``treatments`` are names of rows by kind, and by operator where that differs; ``point`` is one of ``POINTS``."""
+    """``treatments`` are names of rows by kind, and by operator where that differs; ``point`` is one of ``POINTS``,
+    found in ``steps``.
+    """
 
     name: str
     seed: str
@@ -244,12 +250,13 @@ class Method:
     treatments: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
     source: str = ""
-    point: str = POINTS[0]
+    point: str = HERE
+    steps: int = 0
 
     @property
     def compares(self) -> bool:
         """Does it need another input to compare with?"""
-        return self.splits or self.point != POINTS[0] or FINISHES[self.finish].compares
+        return self.splits or self.point != HERE or FINISHES[self.finish].compares
 
     @property
     def splits(self) -> bool:

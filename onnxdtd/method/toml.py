@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxdtd import bounded
 from onnxdtd.errors import RuleError
-from onnxdtd.method.method import FINISHES, KINDS, POINTS, SEEDS, TREATMENTS, Method
+from onnxdtd.method.method import FINISHES, HERE, KINDS, MOST_STEPS, POINTS, SEEDS, TREATMENTS, Method
 from onnxdtd.method.preset import FITS, Preset, Selector
 from onnxdtd.method.rule import Branch, Rule, Term
 from onnxdtd.method.terms import BIASES, CONDITIONS, INPUTS, WEIGHTS
@@ -94,7 +94,16 @@ class Library:
             raise RuleError(f"{prefix}{error}") from None
 
     def preset(self, reference: str) -> Preset:
-        """A preset by name, or that of a TOML file: ``FILE.toml``, or ``FILE.toml:NAME`` where it has several."""
+        """A preset by name, or that of a TOML file: ``FILE.toml``, or ``FILE.toml:NAME`` where it has several; with other steps
+        where it takes any, ``NAME(steps=NUMBER)``.
+        """
+        name, sign, steps = reference.removesuffix(")").partition("(steps=")
+        if not sign or not reference.endswith(")"):
+            return self._named(reference)
+        preset, number = self._named(name), int(steps) if re.fullmatch("[0-9]{1,9}", steps) else steps
+        return replace(preset, name=reference, method=_stepped(preset.method, number, f"preset {reference!r}"))
+
+    def _named(self, reference: str) -> Preset:
         if reference in self.presets:
             return self.presets[reference]
         file, _, name = reference.partition(".toml:")
@@ -124,7 +133,7 @@ class Library:
     def _preset(self, name: str, table: Mapping[str, Any], where: str) -> Preset:
         if "derivative" in table:
             raise RuleError(f'{where}: instead of derivative write method = "gradient" and finish = "{table["derivative"]}"')
-        _only(table, {"title", "source", "layers", "method", "finish", "point", "treatments"}, where)
+        _only(table, {"title", "source", "layers", "method", "finish", "point", "steps", "treatments"}, where)
         for key in ("title", "source"):
             _text(table, key, where)
         named = table.get("method", DEFAULT_METHOD)
@@ -208,7 +217,7 @@ def _method(name: str, table: Mapping[str, Any], where: str) -> Method:
     if seed not in SEEDS:
         raise RuleError(f"{where}: seed is one of {', '.join(SEEDS)}, not {seed!r}")
     words = [_text(table, key, where) for key in ("title", "source")]
-    method = _overridden(Method(name, str(seed), "", {}, *words), table, where)
+    method = _overridden(Method(name, str(seed), "", {}, words[0], words[1]), table, where)
     for kind in KINDS:
         if kind not in method.treatments:
             raise RuleError(f"{where}: treatments says nothing of {kind}; there are {_choices(kind, method)}")
@@ -222,14 +231,25 @@ def _overridden(method: Method, table: Mapping[str, Any], where: str) -> Method:
     if finish not in fitting:
         raise RuleError(f"{where}: finish of a walk of {method.walks} is one of {', '.join(fitting)}, not {finish!r}")
     point = table.get("point", method.point)
-    if point not in POINTS or (point != POINTS[0] and method.conserves):
+    if point not in POINTS or (point != HERE and method.conserves):
         choice = "x where relevance is walked" if method.conserves else f"one of {', '.join(POINTS)}"
         raise RuleError(f"{where}: point is {choice}, not {point!r}")
     if not isinstance(treatments, dict):
         raise RuleError(f"{where}: treatments maps kinds or operators to treatments")
     for key, name in treatments.items():
         _check_treatment(method, key, name, f"{where}, treatments")
-    return replace(method, finish=finish, point=point, treatments={**method.treatments, **treatments})
+    method = _stepped(replace(method, point=point, steps=POINTS[point]), table.get("steps", POINTS[point]), where)
+    return replace(method, finish=finish, treatments={**method.treatments, **treatments})
+
+
+def _stepped(method: Method, steps: Any, where: str) -> Method:
+    """A method that takes so many steps to where it walks."""
+    most = MOST_STEPS if POINTS[method.point] else 0
+    if isinstance(steps, bool) or steps not in range(min(most, 1), most + 1):
+        known = ", ".join(name for name, usual in POINTS.items() if usual)
+        choice = f"a number from 1 to {most}" if most else f"of points that are found in steps, which are {known}"
+        raise RuleError(f"{where}: steps is {choice}, not {steps!r}")
+    return replace(method, steps=int(steps))
 
 
 def _check_treatment(method: Method, key: str, name: Any, where: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +46,12 @@ def of_amount(result: Result, ledger: Ledger | None, derivative: bool = False) -
             else "compiled with --ledger, the model says where it stays"
         )
         return [Flag("zero", f"all of this heatmap is zero: {where or unknown}")]
-    if not result.logit or abs(1 - result.relevance_sum / result.logit) <= LOST:
+    if not result.whole or abs(1 - result.relevance_sum / result.whole) <= LOST:
         return []
-    share = result.relevance_sum / result.logit
+    share = result.relevance_sum / result.whole
+    if result.at_baseline is not None:
+        what = "what the score differs by from that at the baseline"
+        return [Flag("lost", f"Σ relevance is {share:.3g} times {what}; read no amounts from this heatmap")]
     words = (
         f"{share:.1%} of the logit arrived at the input" if 0 <= share < 1 else f"Σ relevance is {share:.3g} times the logit"
     )
@@ -145,11 +148,11 @@ def remarks(results: Sequence[Result], rivals: bool = True, reference: float | N
     ``rivals``: is there a class to compare the explained one with, that it has not been compared with yet? ``reference``: the
     number that a quantity was compared with.
     """
-    known = [r for r in results if r.logit is not None]
+    known = [r for r in results if r.logit is not None and r.at_baseline is None]
     below = sum(1 for r in known if r.logit is not None and r.logit < 0)
     shares = [r.relevance_sum / r.logit for r in known if r.logit] or [1.0]
     share, difference = float(np.median(shares)), float(np.median(np.abs(np.subtract(shares, 1))))
-    found = []
+    found = list(_compared([r for r in results if r.at_baseline is not None]))
     balances = [r.balance for r in results if r.balance is not None]
     if below:
         found.append(
@@ -180,6 +183,18 @@ def remarks(results: Sequence[Result], rivals: bool = True, reference: float | N
             "what is in an input; choose another --preset, or give --low and --high"
         )
     return found
+
+
+def _compared(results: Sequence[Result]) -> Iterator[str]:
+    """Of what the score of each sample is the sum, and how much of it is left over."""
+    terms = [(r.logit, r.at_baseline, r.relevance_sum) for r in results if r.logit is not None and r.at_baseline is not None]
+    if terms:
+        score, there, total = (float(np.mean(values)) for values in zip(*terms, strict=True))
+        left = float(np.median([abs(f - g - r) / (abs(f - g) or 1.0) for f, g, r in terms]))
+        yield (
+            f"the score is {score:.4g} = {there:.4g} at the baseline + {total:.4g} Σ relevance + {score - there - total:.2g} "
+            f"left over (means); that is {left:.2%} of the difference to the baseline (median)"
+        )
 
 
 def _kept(balances: Sequence[Mapping[str, float]]) -> str:

@@ -86,7 +86,8 @@ class Presenter:
         )
         ledger = explanation.ledger
         balance = None if ledger is None else {name: float(values[0]) for name, values in ledger.totals().items()}
-        result = Result(sample.name, "", *words, *sums, preset, balance, concepts=concepts)
+        there = None if explanation.at_baseline is None else float(explanation.at_baseline[0])
+        result = Result(sample.name, "", *words, *sums, preset, balance, concepts=concepts, at_baseline=there)
         if ledger is None and not relevance.any() and self._ledgered is not None:
             ledger = self._ledgered(feed, target).ledger
         flags = of_amount(result, ledger, self.explainer.metadata["derivative"] is not None)
@@ -124,7 +125,7 @@ class Presenter:
         score = None if scores is None or predicted is None else scores.get(predicted)
         if scores is None and plain and predicted is not None and chosen == predicted:
             score = logit
-        return predicted, score, chosen, None if metadata["derivative"] else logit
+        return predicted, score, chosen, None if metadata["derivative"] and explanation.at_baseline is None else logit
 
     def _labelled(self, explanation: Explanation) -> int | None:
         """The class that the model itself names, where it does."""

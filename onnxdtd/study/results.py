@@ -46,6 +46,12 @@ class Result:
     balance: dict[str, float] | None = None  # what became of the logit, where the model has a ledger
     flags: list[Flag] = field(default_factory=list)  # what a reader must know of this heatmap
     concepts: list[Concept] = field(default_factory=list)  # the strongest channels of a tensor, where they were asked for
+    at_baseline: float | None = None  # the same score of what the input was compared with
+
+    @property
+    def whole(self) -> float | None:
+        """What relevance would add up to: the logit, or by how much it differs from that at the baseline."""
+        return None if self.logit is None else self.logit - (self.at_baseline or 0.0)
 
 
 class Folder:

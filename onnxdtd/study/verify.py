@@ -142,7 +142,19 @@ def _request(have: onnx.ModelProto, facts: Mapping[str, Any], preset: Path | Non
     data = told_request(facts, {value.name for value in have.graph.input})
     if data["target"] == "input" and facts["target_input"] in {tensor.name for tensor in have.graph.initializer}:
         data["target"] = "optional"
+    data["baseline"] = _given(have, data.get("baseline"))
     return Request.from_data(data | {"preset": preset or facts["preset"], "fitted": fitted or facts.get("fitted")})
+
+
+def _given(have: onnx.ModelProto, said: Any) -> Any:
+    """What was compared with, as it was given: of arrays the metadata have the digest, and the constant that they are."""
+    if not isinstance(said, Mapping):
+        return said
+    constants = {tensor.name: tensor for tensor in have.graph.initializer}
+    array = lambda entry: onnx.numpy_helper.to_array(constants[entry["constant"]]).tolist() if "constant" in entry else entry
+    if "constant" in said:
+        return array(said)
+    return {name: array(entry) if isinstance(entry, Mapping) else entry for name, entry in said.items()}
 
 
 def _another_model(recorded: object, given: files.Source) -> Check:

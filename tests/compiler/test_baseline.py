@@ -56,3 +56,29 @@ def test_taylor(name):
     assert_near(found["relevance"], (X - other) * gradient, 1e-5)
     assert_near(found["logit_at_baseline"], predict(other)[rows, best], 1e-6)
     assert set(found) == {"y", "relevance", "logit", "logit_at_baseline"}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 3, 1, 2)])
+def test_blur(order):
+    """A Gaussian of a sixteenth of each side, of what lies within the picture, wherever the channels are."""
+    x = RNG.normal(size=(2, 3, 20, 33))
+    back = np.argsort(order)
+    nodes = [
+        node("Transpose", "x", "t", perm=order),
+        node("Conv", "t k", "c"),
+        node("Flatten", "c", "f"),
+        node("MatMul", "f w", "y"),
+    ]
+    weights = {"k": RNG.normal(size=(2, 3, 20, 33)).astype(FLOAT), "w": np.eye(2, dtype=FLOAT)}
+    proto = model(nodes, {"x": ["n", *(int(n) for n in np.asarray(x.shape)[back][1:])]}, ["y"], weights)
+    found = Session(onnxdtd.compile(proto, "taylor", baseline="blur"))(x=x.transpose(back).astype(FLOAT))
+    blurred = x
+    for axis in (2, 3):
+        apart = np.subtract.outer(np.arange(x.shape[axis]), np.arange(x.shape[axis]))
+        width = x.shape[axis] / 16
+        near = np.exp(-0.5 * (apart / width) ** 2) * (np.abs(apart) <= int(3 * width))
+        blurred = np.moveaxis(np.tensordot(near / near.sum(1, keepdims=True), blurred, (1, axis)), 0, axis)
+    best = found["y"].argmax(1)
+    expected = (x - blurred) * weights["k"][best]
+    assert_near(found["relevance"].transpose(order), expected, 1e-5)
+    assert_near(found["logit_at_baseline"], (blurred * weights["k"][best]).sum((1, 2, 3)), 1e-4)

@@ -40,6 +40,7 @@ def test_remarks() -> None:
         "dead": -0.5,
         "constants": 1.0,
         "masked": 0.0,
+        "misfit": 0.0,
         "unaccounted": 0.0,
     }
     (itemised,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5, balance=kept)])
