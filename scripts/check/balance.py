@@ -30,7 +30,7 @@ from onnxdtd.contract import KEPT
 from onnxdtd.graph import shapes
 
 ROOT = Path(__file__).resolve().parents[2]
-KEEPING = [name for name in KEPT if name != "masked"]  # nothing is masked here
+KEEPING = [name for name in KEPT if name not in ("masked", "misfit")]  # nothing is masked or fitted here
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 import splice  # noqa: E402
 
@@ -147,7 +147,7 @@ def table(rows: Sequence[Row]) -> str:
 def promise(rows: Sequence[Row]) -> str:
     """Of how many models it holds."""
     asked = [row for row in rows if row.preset == PROMISED]
-    others = [row.model for row in asked if not row.holds]
+    others = [f"{row.model} ({percent(row.constants) or '0 %'} on constants)" for row in asked if not row.holds]
     text = f"`{PROMISED}` conserves, up to {LIMIT:g} of the logit, and is nowhere of the other sign on "
     return f"{text}{len(asked) - len(others)} of {len(asked)} models{'; not on ' + ', '.join(others) if others else ''}."
 
