@@ -133,7 +133,7 @@ def draw(found: Compared, path: Path, count: int) -> None:
     for line, (preset, heatmaps) in zip(grid[1:], found.heatmaps.items(), strict=True):
         for axes, values in zip(line, heatmaps, strict=False):
             limit = colour_limit(values)
-            axes.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")
+            axes.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit)  # of several pixels in one the mean, not one of them
         line[0].set_ylabel(preset, rotation=0, ha="right", va="center", fontsize=9)
     for axes in grid.ravel():
         axes.set(xticks=[], yticks=[])
