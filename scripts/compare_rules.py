@@ -37,6 +37,7 @@ from onnxdtd.study.metrics import positivity
 from onnxdtd.study.subject import Subject
 
 SHOWN = {"two_digits": 8}  # inputs in the picture
+FITTED = {"two_digits": "dtd-minmax"}  # what relevance models are fitted for, where there are samples enough
 COLUMNS = {
     "positive": "positive",
     "conserved": "Σ R / logit",
@@ -83,6 +84,10 @@ def compare(name: str, case: study.Case, presets: Sequence[str], samples: int) -
         folder = Path(temporary)
         (folder / "data").mkdir()
         data = case.data(folder / "data")
+        if FITTED.get(name) in presets:
+            models = folder / "models.npz"
+            onnxdtd.fit(case.model, data, replace(case.request, preset=FITTED[name]), out=models)
+            case = replace(case, request=replace(case.request, fitted=str(models)))
         subject = Subject(case.model, replace(case.request, preset=presets[0]), data)
         items, _ = subject.items(samples)
         shape = items[0].x.shape
@@ -133,7 +138,7 @@ def draw(found: Compared, path: Path, count: int) -> None:
     for line, (preset, heatmaps) in zip(grid[1:], found.heatmaps.items(), strict=True):
         for axes, values in zip(line, heatmaps, strict=False):
             limit = colour_limit(values)
-            axes.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit)  # of several pixels in one the mean, not one of them
+            axes.imshow(values, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation_stage="data")  # means of pixels
         line[0].set_ylabel(preset, rotation=0, ha="right", va="center", fontsize=9)
     for axes in grid.ravel():
         axes.set(xticks=[], yticks=[])
