@@ -72,7 +72,7 @@ def convergence(
         return []
     samples = list(batches(job, xs))
     starts = spread([step for step in job.plan.steps if mixes(step)])
-    shapes = _shapes(_explainer(job, [step.outputs[0].name for step in starts]), samples[0])
+    shapes = _shapes(_explainer(_of_logits(job), [step.outputs[0].name for step in starts]), samples[0])
     found = []
     for i, start in enumerate(starts):
         if shapes[start.outputs[0].name][channel_axis(start)] == 1:
@@ -82,6 +82,11 @@ def convergence(
         layers = _layers(explainer, lower, samples, shapes[source], draws, np.random.default_rng([seed, i]))
         found.append({"start": start.name, "layers": layers})
     return found
+
+
+def _of_logits(job: Planned) -> Planned:
+    """The same for the logits as they are: a neuron of them would lie over layers that relevance may start at."""
+    return replace(job, plan=replace(job.plan, stepped_back=[]), request=replace(job.request, contrast=None, reference=None))
 
 
 def mixes(step: Step) -> bool:

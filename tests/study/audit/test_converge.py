@@ -174,6 +174,22 @@ def test_no_relevance_at_all_has_no_cosine() -> None:
     assert row["layers"][0]["cosine"] is None
 
 
+def test_layers_within_the_neuron_of_one_logit() -> None:
+    """Where a sum of two of them gives the logit of two classes, its neuron takes their place; those below it are measured."""
+    nodes = [
+        node("MatMul", "x v", "h"),
+        node("Relu", "h", "r"),
+        node("MatMul", "r a", "s"),
+        node("MatMul", "x b", "t"),
+        node("Add", "s t", "z"),
+        node("Sigmoid", "z", "y"),
+    ]
+    weights = {"v": eighths(RNG, 5, 4), "a": eighths(RNG, 4, 1), "b": eighths(RNG, 5, 1)}
+    net = model(nodes, {"x": ["n", 5]}, ["y"], weights)
+    found = convergence(net, Request(preset="dtd"), eighths(RNG, 6, 5).astype(np.float32))
+    assert [row["start"] for row in found] == ["h_node"]
+
+
 def test_several_inputs() -> None:
     nodes = [node("Concat", "a b", "j", axis=1), node("MatMul", "j w", "y")]
     proto = model(nodes, {"a": ["n", 2], "b": ["n", 3]}, ["y"], {"w": np.ones((5, 2), np.float32)})
