@@ -44,11 +44,17 @@ class Baseline:
         if not isinstance(request.baseline, Mapping) and all(said == first for said in others):
             self.said = first
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The reference of each end, by its name."""
-        found = {end.tensor.name: self._at(end) for end in self._ends}
+    @property
+    def is_constant(self) -> bool:
+        """Is it the same for all samples, and known?"""
+        return all(not isinstance(found, str) or found == BASELINES[0] for found in self._found.values())
+
+    def tensors(self, once: bool = False) -> dict[str, Tensor]:
+        """The reference of each end, by its name; ``once``: of one sample, which stands for all along the first axis."""
+        found = {end.tensor.name: self._at(end, once) for end in self._ends}
         for end in self._ends:
-            found[end.tensor.name].shape = end.tensor.shape
+            shape = end.tensor.shape
+            found[end.tensor.name].shape = [1, *shape[1:]] if once and shape else shape
         return found
 
     def _read(self, tensor: Tensor, given: Any) -> Any:
@@ -89,16 +95,20 @@ class Baseline:
         digest = hashlib.sha256(found.tobytes()).hexdigest()
         return {"sha256": digest, "shape": list(found.shape), "constant": self._e.constant(found).name}
 
-    def _at(self, end: End) -> Tensor:
+    def _at(self, end: End, once: bool) -> Tensor:
         """The reference of an end: what is looked up is that of others, but for nothing at all, which is a row of zeros."""
         e, x, found = self._e, end.explained, self._found[end.explained.name]
         if isinstance(found, str) and found == "zero":
-            return e.cast(e.full(0.0, e.shape(end.tensor), wide(end.tensor.dtype)), end.tensor.dtype)
+            return e.cast(e.full(0.0, self._sizes(end.tensor, once), wide(end.tensor.dtype)), end.tensor.dtype)
         if not isinstance(found, str):
-            value = e.cast(e("Expand", e.constant(found), e.shape(x)), x.dtype)
+            value = e.cast(e("Expand", e.constant(found), self._sizes(x, once)), x.dtype)
         else:
             value = self.inputs[x.name] if found == "input" else {"mean": self._mean, "blur": self._blurred}[found](x)
         return value if end.tensor is x else Point(e, BASELINE + "/ids", lambda: {x.name: value}).of(end.tensor)
+
+    def _sizes(self, x: Tensor, once: bool) -> Tensor:
+        e = self._e
+        return e("Concat", e.constant(np.asarray([1])), e.shape(x, 1), axis=0) if once else e.shape(x)
 
     def _space(self, x: Tensor) -> list[int]:
         """The axes along which neighbours belong together: all but those of the samples and the channels."""

@@ -20,7 +20,7 @@ from onnxdtd.graph.emit import Emit, dims, label
 from onnxdtd.graph.tensors import Graph, Node, Tensor
 from onnxdtd.method.method import Method
 from onnxdtd.method.preset import Preset
-from onnxdtd.operators.layer import Layer
+from onnxdtd.operators.layer import Layer, constant_value
 from onnxdtd.operators.spread import followed
 from onnxdtd.operators.written import in_one_form
 from onnxdtd.request import Request
@@ -124,7 +124,13 @@ def plan(
     named = {*request.keep, *request.mask}
     pinned = {logits.name, *(t.name for t in graph.outputs)} - {t.name for node in added for t in node.inputs} | named
     baseline = compared(ends, start.samples) if any(preset.compares for preset in presets) else None
-    point = Point(e, BASELINE, lambda: {} if baseline is None else baseline.tensors())
+    once = (
+        baseline is not None
+        and baseline.is_constant
+        and method.adds_up
+        and _once(nodes, ends, facts, carrying, start.samples, fed)
+    )
+    point = Point(e, BASELINE, lambda: {} if baseline is None else baseline.tensors(once), wider=once)
     known = Facts(*map(set, (facts.active, facts.nonnegative, facts.raw, facts.bounded)))
     steps = Stepper(e, facts, producer, allow, method, carrying, point.of).steps(nodes, pinned)
     if start.samples.doubt is not None:
@@ -163,6 +169,27 @@ def plan(
         point,
         elsewhere,
     )
+
+
+def _once(
+    nodes: Sequence[Node], ends: Sequence[End], facts: Facts, carrying: set[str], samples: Samples, fed: Sequence[Tensor]
+) -> bool:
+    """May the predictor at the same baseline for all be computed for one sample, and be compared with each? Where samples lie
+    along the first axis of every tensor on the way, by one name, and all else that is read is constant.
+    """
+    sizes = [end.tensor.shape[0] if end.tensor.shape else None for end in ends]
+    name, inputs = sizes[0], {t.name for t in fed}
+    if not isinstance(name, str) or set(sizes) != {name} or any(samples.axes.get(end.explained.name) != 0 for end in ends):
+        return False
+    for node in nodes:
+        if not any(t.name in carrying for t in node.outputs):
+            continue
+        others = [t for t in node.inputs if not t.left_out and not facts.is_active(t)]
+        if any(t.name in inputs or (t.producer is not None and constant_value(t) is None) for t in others):
+            return False
+        if any(not t.shape or t.shape[0] != name or name in t.shape[1:] for t in node.outputs if facts.is_active(t)):
+            return False
+    return True
 
 
 def _moved(node: Node, where: Callable[[Tensor], Tensor], names: Collection[str]) -> Node:

@@ -18,7 +18,6 @@ from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import heads, lookups, places, sizes, spread
 from onnxdtd.operators.layer import constant_value, count, is_float, optional, reduced_axes, shape_of, sizes_of
-from onnxdtd.operators.pointwise import moved
 from onnxdtd.operators.secants import At, near, ratio
 from onnxdtd.operators.table import (
     ALL,
@@ -390,21 +389,27 @@ def between_winners(largest: bool) -> Between:
     """What the result has risen by goes to its winner at x, what it has fallen by to that at x̃; of the smallest the reverse.
 
     As shares of the difference, which become multipliers where all have arrived: a winner at x of a y that has risen has risen
-    itself, at least as much, and nothing divides by less than that. Where Δx is next to nothing the slope at x̃ is left.
+    itself, at least as much, and nothing divides by less than that. What has not changed has no share in any change.
     """
 
     def between(e: Emit, node: Node, relevance: Relevance, at: At) -> Iterator[tuple[int, Tensor]]:
-        flow, other, m, y = of(node).flow, moved(node, at), first(relevance), node.outputs[0]
+        there = [_repeated(e, at(t), t) for t in node.inputs]
+        flow, other, m, y = of(node).flow, replace(node, inputs=there), first(relevance), node.outputs[0]
         assert flow is not None
         dy = e("Sub", y, at(y))
         risen, fallen = e("Mul", m, e("Relu", dy)), e("Mul", m, e("Min", dy, 0.0))
         mine, its = (risen, fallen) if largest else (fallen, risen)
-        for ours, theirs, slope in zip(flow(e, node, [mine]), flow(e, other, [its]), flow(e, other, [m]), strict=True):
-            position, x = ours[0], node.inputs[ours[0]]
+        for (position, ours), (_, theirs) in zip(flow(e, node, [mine]), flow(e, other, [its]), strict=True):
+            x = node.inputs[position]
             dx = e("Sub", x, at(x))
-            yield position, ratio(e, e("Add", ours[1], theirs[1]), dx, near(x.dtype), slope[1])
+            yield position, ratio(e, e("Add", ours, theirs), dx, near(x.dtype), e.constant(np.asarray(0, dx.dtype)))
 
     return between
+
+
+def _repeated(e: Emit, other: Tensor, tensor: Tensor) -> Tensor:
+    """A tensor at another point, where one sample may stand for all, in its own size."""
+    return other if other is tensor or other.shape == tensor.shape else e("Expand", other, e.shape(tensor), shape=tensor.shape)
 
 
 LARGEST, SMALLEST = between_winners(largest=True), between_winners(largest=False)

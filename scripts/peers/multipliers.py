@@ -22,6 +22,7 @@ from captum.attr._core import deep_lift
 from rebuild import Rebuilt
 
 F, SUPPORTED = torch.nn.functional, deep_lift.SUPPORTED_NON_LINEAR
+NO_RULE = (torch.nn.AdaptiveMaxPool1d, torch.nn.AdaptiveMaxPool2d)
 POOLS = {torch.nn.MaxPool1d: F.max_pool1d, torch.nn.MaxPool2d: F.max_pool2d}
 
 
@@ -61,6 +62,8 @@ def pooled(pool: Callable[..., Any]) -> Callable[..., torch.Tensor]:
 def by_deeplift(module: torch.nn.Module, x: torch.Tensor, target: int, exact: bool = False) -> np.ndarray:
     """The contributions of ``x`` against zeros; ``exact``: without the faults."""
     explained = copy.deepcopy(module)
+    if any(isinstance(part, NO_RULE) for part in explained.modules()):
+        raise NotImplementedError("captum's DeepLift has no rule for global max pools, and takes their gradient")
     given: Sequence[torch.Tensor] = (x.clone(), torch.zeros_like(x))
     if not exact:
         found = DeepLift(explained).attribute(*given, target=target)

@@ -109,6 +109,45 @@ def test_ids(preset: str) -> None:
     explained(proto, preset, {"ids": np.array([[1, 4, 0, 8, 8], [2, 2, 3, 5, 7]])})
 
 
+def sizes_at_the_baseline(proto: ModelProto) -> set[int]:
+    """How many samples the layers have there, as far as that is known."""
+    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in inferred.graph.value_info}
+    layers = [n for n in proto.graph.node if n.name.startswith("dtd/baseline/") and n.op_type in ("Conv", "MatMul", "Gemm")]
+    return {shapes[n.output[0]][0].dim_value for n in layers if n.output[0] in shapes}
+
+
+@OF_ALL
+@pytest.mark.parametrize("net", [convolutional, dense], ids=["convolutional", "dense"])
+def test_one_baseline_for_all_is_computed_once(preset: str, net: Any) -> None:
+    """It is the same as one for each sample."""
+    x, proto = pictures(3), net()
+    compiled = {word: onnxdtd.compile(proto, preset, baseline=word, target=1) for word in ("zero", "input")}
+    found = Session(compiled["zero"])(x=x)
+    expected = Session(compiled["input"])(x=x, baseline=np.zeros_like(x))
+    assert_near(found["relevance"], expected["relevance"], 2e-6)
+    assert_near(found["logit_at_baseline"], expected["logit_at_baseline"], 1e-6)
+    assert sizes_at_the_baseline(compiled["zero"]) == {1}
+    assert 1 not in sizes_at_the_baseline(compiled["input"])
+
+
+@pytest.mark.parametrize("shape", [[-1, 2], [1, -1, 2]], ids=str)
+def test_samples_that_share_an_axis_have_each_their_own(shape: list[int]) -> None:
+    """Rows of all samples one below the other cannot be compared with those of one."""
+    rng = np.random.default_rng(0)
+    weights = {"u": rng.normal(size=(2, 3)).astype(FLOAT), "w": rng.normal(size=(12, 3)).astype(FLOAT)}
+    weights |= {"rows": np.array(shape), "whole": np.array([-1, 12])}
+    nodes = [
+        node("Reshape", "x rows", "r"),
+        node("MatMul", "r u", "z"),
+        node("Relu", "z", "h"),
+        node("Reshape", "h whole", "f"),
+        node("MatMul", "f w", "y"),
+    ]
+    proto = model(nodes, {"x": ["n", 4, 2]}, ["y"], weights)
+    explained(proto, "deeplift-rescale", {"x": rng.normal(size=(3, 4, 2)).astype(FLOAT)}, target=0, baseline=0.5)
+
+
 def test_quantised_models_are_refused() -> None:
     """Rounding takes a part of the difference that nobody has a share in."""
     grid = {"s": np.array(0.05, FLOAT), "z": np.array(0, np.int8), "w": np.ones((4, 2), FLOAT)}
