@@ -74,7 +74,11 @@ class Baseline:
         if isinstance(given, Mapping):
             raise RequestError("the baseline is recorded by its digest alone; give the file again")
         array = self._of_file(tensor, Path(given)) if isinstance(given, str) else given
-        return fitted(array, tensor, "baseline", self._axes.get(tensor.name))
+        found = fitted(array, tensor, "baseline", self._axes.get(tensor.name))
+        rows = min((end.rows for end in self._ends if end.explained.name == tensor.name and end.rows), default=None)
+        if rows is not None and not (found.min() >= 0 and found.max() < rows):
+            raise RequestError(f"--baseline {given}: the ids of {tensor.name!r} are numbers of rows, from 0 to {rows - 1}")
+        return found
 
     def _of_file(self, tensor: Tensor, path: Path) -> np.ndarray:
         """The only sample in a file, as the input takes it."""

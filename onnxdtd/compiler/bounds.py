@@ -183,6 +183,8 @@ def _finite(bound: Any, tensor: Tensor, name: str) -> np.ndarray:
         finite = np.isfinite(array if is_byte(tensor.dtype) else array.astype(tensor.dtype)).all()
     if not finite:
         raise RequestError(f"{name} {bound} must be finite")
+    if not is_byte(tensor.dtype) and not is_float(tensor.dtype) and not np.array_equal(array, np.rint(array)):
+        raise RequestError(f"{name} {bound}: the input {tensor.name!r} takes integers")
     if is_byte(tensor.dtype) and not np.array_equal(array, np.clip(np.rint(array), 0, 255)):
         raise RequestError(f"{name} {bound}: the input {tensor.name!r} is uint8, its bounds are integers from 0 to 255")
     return array

@@ -30,7 +30,15 @@ import splice
 import torch
 import zoo
 from agreement import EXACT, SAME, Subject, distance
-from captum.attr import Deconvolution, GuidedBackprop, InputXGradient, LayerAttribution, LayerGradCam, Saliency
+from captum.attr import (
+    Deconvolution,
+    GuidedBackprop,
+    InputXGradient,
+    IntegratedGradients,
+    LayerAttribution,
+    LayerGradCam,
+    Saliency,
+)
 from rebuild import Rebuilt
 
 import onnxdtd
@@ -63,7 +71,7 @@ def rectified(module: Rebuilt) -> Rebuilt:
     return made
 
 
-def by_class(method: type[Any], **options: Any) -> Callable[[Rebuilt, torch.Tensor, int, str], torch.Tensor]:
+def by_class(method: type[Any], /, **options: Any) -> Callable[[Rebuilt, torch.Tensor, int, str], torch.Tensor]:
     """What a class of captum's gives for the logit of a class."""
     return lambda module, x, target, map_: method(module).attribute(x, target=target, **options)
 
@@ -100,6 +108,11 @@ class Peer:
 PEERS = [
     Peer("gradient", "Saliency(abs=False)", by_class(Saliency, abs=False)),
     Peer("gradient-x-input", "InputXGradient", by_class(InputXGradient)),
+    Peer(
+        "integrated-gradients",
+        "IntegratedGradients",
+        by_class(IntegratedGradients, n_steps=32, method="gausslegendre", internal_batch_size=1),
+    ),
     Peer("guided-backprop", "GuidedBackprop", by_class(GuidedBackprop)),
     Peer("deconvnet", "Deconvolution", by_class(Deconvolution)),
     Peer("grad-cam", "LayerGradCam", class_activation, summed=True, at_map=True),

@@ -1,15 +1,21 @@
 """The input that is compared with, and the first-order Taylor decomposition there."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from derivatives import numeric
 from nets import DOUBLE, FLOAT, Session, assert_near, model, node
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import onnxdtd
+from onnxdtd.contract import read_metadata
+from onnxdtd.errors import RequestError
+from onnxdtd.request import Request
+from onnxdtd.study.verify import verify
 
 RNG = np.random.default_rng(0)
 WEIGHTS = {"k": RNG.normal(size=(4, 2, 3, 3)), "w": 3 * RNG.normal(size=(4, 3)), "b": RNG.normal(size=3)}
@@ -82,3 +88,77 @@ def test_blur(order):
     expected = (x - blurred) * weights["k"][best]
     assert_near(found["relevance"].transpose(order), expected, 1e-5)
     assert_near(found["logit_at_baseline"], (blurred * weights["k"][best]).sum((1, 2, 3)), 1e-4)
+
+
+def test_what_is_recorded_is_what_verify_compiles(tmp_path):
+    """Words and numbers as they are, an array by its digest and the constant that it is; given as a file or as an array."""
+    path, source = tmp_path / "other.npy", tmp_path / "net.onnx"
+    np.save(path, X[0].astype(FLOAT))
+    onnx.save(smooth(FLOAT), source)
+    for given, said in ((str(path), None), (X[:1], None), ("mean", "mean"), ([0.5, 1.0], [0.5, 1.0]), (None, "zero")):
+        compiled = onnxdtd.compile(source, "taylor", **({} if given is None else {"baseline": given}))
+        told = read_metadata(compiled)["baseline"]
+        if said is None:
+            (constant,) = [t for t in compiled.graph.initializer if t.name == told["constant"]]
+            values = onnx.numpy_helper.to_array(constant)
+            np.testing.assert_array_equal(values, X[:1].astype(FLOAT))
+            said = {"sha256": hashlib.sha256(values.tobytes()).hexdigest(), "shape": [1, 2, 3, 4], "constant": constant.name}
+        assert told == said
+    onnx.save(onnxdtd.compile(source, "taylor", baseline=str(path)), tmp_path / "compiled.onnx")
+    path.unlink()
+    report = verify(tmp_path / "compiled.onnx", source)
+    assert report.passed, [check for check in report.checks if check.passed is False]
+
+
+def test_ids():
+    """Zero looks nothing up, a number is an id; what is computed of the ids elsewhere counts as a constant."""
+    table = RNG.normal(size=(5, 3)).astype(FLOAT)
+    nodes = [
+        node("Gather", "table ids", "rows"),
+        node("Tanh", "rows", "t"),
+        node("ReduceMean", "t", "m", axes=[1], keepdims=0),
+        node("MatMul", "m w", "y"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(v, n) for n, v in (("table", table), ("w", RNG.normal(size=(3, 2)).astype(FLOAT)))],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    weights, ids = onnx.numpy_helper.to_array(proto.graph.initializer[1]), np.asarray([[1, 2, 3, 4], [0, 0, 4, 1]])
+    for given, other in (("zero", np.zeros(3)), (2, table[2]), ([2, 2, 2, 2], table[2])):
+        for preset in ("taylor", "integrated-gradients"):
+            found = Session(onnxdtd.compile(proto, preset, baseline=given))(ids=ids)
+            best = weights[:, found["y"].argmax(1)].T[:, None]
+            apart, at = table[ids] - other, np.broadcast_to(other, (2, 4, 3))
+            share = apart * (1 - np.tanh(at) ** 2) if preset == "taylor" else np.tanh(table[ids]) - np.tanh(at)
+            assert_near(found["relevance"], (share * best / 4).sum(-1), 2e-5)
+            assert_near(found["logit_at_baseline"], (np.tanh(at).mean(1) * best[:, 0]).sum(-1), 1e-5)
+    with pytest.raises(RequestError, match="takes integers"):
+        onnxdtd.compile(proto, "taylor", baseline=0.5)
+    with pytest.raises(RequestError, match="from 0 to 4"):
+        onnxdtd.compile(proto, "taylor", baseline=5)
+    with pytest.raises(RequestError, match="no entries that are neighbours"):
+        onnxdtd.compile(proto, "taylor", baseline="mean")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("nothing.png", "no such file"),
+        ({"z": 0.0}, "what is explained is x"),
+        ([1.0, 2.0, 3.0], "3 values, one a channel, but 2 channels"),
+        (np.inf, "must be finite"),
+        ([], "give zero, mean, blur, input, a number, or a file"),
+    ],
+)
+def test_what_is_no_baseline(given, message):
+    with pytest.raises(RequestError, match=message):
+        onnxdtd.compile(smooth(FLOAT), "taylor", baseline=given)
+
+
+def test_a_preset_that_compares_with_nothing_says_so():
+    notes = onnxdtd.inspect(smooth(FLOAT), Request(preset="dtd", baseline="mean"))["notes"]
+    assert "--baseline: the preset dtd compares with no other input" in notes
