@@ -48,7 +48,9 @@ def check(request: Request, stepped_back: Sequence[Node], count: int | None) -> 
     what = f"--reference {request.reference}"
     if heads(stepped_back):
         ops = " and ".join(dict.fromkeys(node.op for node in stepped_back))
-        raise RequestError(f"{what}: is compared with a quantity, but {ops} makes classes of this output; leave it out")
+        raise RequestError(
+            f"{what}: a quantity is compared with it, and what comes before {ops} is a score of classes; leave it out"
+        )
     if request.contrast:
         raise RequestError(f"{what}: the output is compared with that; leave out --contrast")
     if count != 1 and not isinstance(request.target, int | tuple) and request.target != "input":

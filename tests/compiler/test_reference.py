@@ -52,7 +52,7 @@ def test_one_of_several_quantities() -> None:
 @pytest.mark.parametrize(
     ("net", "options", "message"),
     [
-        (regression(1, 0, "Sigmoid"), {}, "Sigmoid makes classes of this output"),
+        (regression(1, 0, "Sigmoid"), {}, "before Sigmoid is a score of classes"),
         (regression(2), {}, "2 entries; choose one by its index"),
         (regression(2), {"target": "score"}, "2 entries; choose one by its index"),
         (regression(2), {"target": 0, "contrast": True}, "leave out --contrast"),
