@@ -174,7 +174,11 @@ def linear(bias: Sequence[float], fused: bool = True, opset: int = 17) -> ModelP
     return model(nodes, {"x": ["n", 4]}, ["y"], {"w": w, "b": np.float32(bias)}, opset=opset)
 
 
-@pytest.mark.parametrize(("preset", "contrast", "fused", "opset"), pairs(PRESETS, [False, True], [True, False], [17, 22]))
+RULED_OUT = pairs(PRESETS, [False, True], [True, False], [17, 22])
+OF_THREE = ("dtd-z", False, True, 22)  # a denominator without the bias is the output less the bias there, which is endless
+
+
+@pytest.mark.parametrize(("preset", "contrast", "fused", "opset"), dict.fromkeys([*RULED_OUT, OF_THREE]))
 def test_a_class_that_is_ruled_out(preset, contrast, fused, opset):
     """A logit of -inf by the bias: the relevance of the others is what it is for a bias that is merely very low."""
     x = np.random.default_rng(2).normal(size=(5, 4)).astype(np.float32)
