@@ -194,6 +194,19 @@ def of_reciprocal(e: Emit, node: Node, at: At) -> Tensor:
     return e("Neg", e("Mul", y, at(y)))
 
 
+def slope_of_power(e: Emit, x: Tensor, exponent: Tensor) -> Tensor:
+    """p x^(p−1), and 0 at 0 where that has a pole"""
+    value = constant_value(exponent)
+    if value is None or value.size != 1:
+        p = e.cast(exponent, wide(x.dtype))
+        return e("Mul", e("Pow", x, e("Sub", p, 1.0)), p)
+    number = float(value.reshape(()))
+    if number == 2:
+        return e("Mul", x, 2.0)
+    slope = e("Mul", e("Pow", x, number - 1), number)
+    return where(e, e.equal(x, 0.0), 0.0, slope, slope) if number < 1 else slope
+
+
 def of_power(e: Emit, node: Node, at: At) -> Tensor:
     """x + x̃ of a square, as of roots and reciprocals, −(y ỹ)²/(y + ỹ) of what is both, else Δy/Δx"""
     (x, exponent), y = node.inputs, node.outputs[0]
@@ -205,7 +218,7 @@ def of_power(e: Emit, node: Node, at: At) -> Tensor:
         both = e("Mul", y, at(y))
         return e("Neg", e("Div", e("Mul", both, both), e("Add", y, at(y))))
     known = {0.5: of_sqrt, -1.0: of_reciprocal}.get(number or 0.0)
-    return quotient(e, x, y, at, lambda: power(e, moved(node, at))) if known is None else known(e, node, at)
+    return quotient(e, x, y, at, lambda: slope_of_power(e, at(x), exponent)) if known is None else known(e, node, at)
 
 
 # --------------------------------------------------------------------------------------------------------------- slopes
@@ -410,17 +423,8 @@ def absolute(e: Emit, node: Node) -> Tensor:
 
 @pointwise("Pow", secant=of_power, sign=even_or_inputs_are, even=has_even_exponent)
 def power(e: Emit, node: Node) -> Tensor:
-    """p x^(p−1), and 0 at 0 where that has a pole"""
-    x, exponent = node.inputs
-    value = constant_value(exponent)
-    if value is None or value.size != 1:
-        p = e.cast(exponent, wide(x.dtype))
-        return e("Mul", e("Pow", x, e("Sub", p, 1.0)), p)
-    number = float(value.reshape(()))
-    if number == 2:
-        return e("Mul", x, 2.0)
-    slope = e("Mul", e("Pow", x, number - 1), number)
-    return where(e, e.equal(x, 0.0), 0.0, slope, slope) if number < 1 else slope
+    """p x^(p−1)"""
+    return slope_of_power(e, *node.inputs)
 
 
 @pointwise("Sin", everywhere=True, keeps_zeros=True)

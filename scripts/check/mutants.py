@@ -723,7 +723,12 @@ FAULTS = [
         "operators/written::test_each_member_of_an_ensemble_answers_for_its_part",
     ),
     Fault(
-        "slope of a power of its own", "operators/pointwise", "power", "number - 1", "number", "operators/pointwise::test_slope"
+        "slope of a power of its own",
+        "operators/pointwise",
+        "slope_of_power",
+        "number - 1",
+        "number",
+        "operators/pointwise::test_slope",
     ),
     Fault(
         "runner-up not subtracted",

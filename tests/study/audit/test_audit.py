@@ -381,7 +381,7 @@ def test_samples_of_another_size_are_left_out(tmp_path: Path) -> None:
     items, left_out, right = measurable(subject, tmp_path, 5)
     assert right == [], "there are no labels"
     assert [item.name for item in items] == ["a.png", "c.png"]
-    assert left_out == {"b.png": "is [3, 9, 9], the first sample [3, 8, 8]; an audit takes samples of one size"}
+    assert left_out == {"b.png": "is [3, 9, 9], the first sample [3, 8, 8]; only samples of one size are measured together"}
 
 
 # ------------------------------------------------------------------------- the sample, noise, perturbation, silence
