@@ -81,7 +81,7 @@ def compile_command(
 def _headline(job: Prepared) -> list[str]:
     """What was compiled, in a few phrases."""
     layers = sum(step.rule is not None for step in job.plan.steps)
-    words = [f"preset {job.request.preset}", f"{layers} layers", f"explains {job.plan.logits.name!r}"]
+    words = [f"preset {job.request.preset}", f"{layers} layer{'s' * (layers != 1)}", f"explains {job.plan.logits.name!r}"]
     if job.request.reference is not None:
         words[-1] = f"explains {job.plan.output!r} less {job.request.reference:g}"
     if job.request.contrast:

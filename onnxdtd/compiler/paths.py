@@ -85,9 +85,14 @@ class Way:
             found[end.tensor.name] = self.e.cast(between, end.tensor.dtype, end.tensor.shape)
         return found
 
+    def _axis(self, end: Tensor) -> int | None:
+        """The axis of the samples of what a walk ends at: an input, or what ids look up."""
+        samples = self.planned.plan.samples
+        return samples.axes[end.name] if end.name in samples.axes else samples.of(end)
+
     def _each(self, parts: Tensor, tensor: Tensor) -> Tensor:
         """One number for each sample, laid along the samples of a tensor."""
-        axis, rank = self.planned.plan.samples.axes.get(tensor.name), len(shape_of(tensor))
+        axis, rank = self._axis(tensor), len(shape_of(tensor))
         return self.e("Reshape", parts, [-1 if i == axis else 1 for i in range(rank)])
 
     def _at_root(self) -> tuple[Gradients, Point]:
@@ -138,12 +143,12 @@ class Way:
         plan, fed = self.planned.plan, self.planned.graph.inputs
         if plan.samples.size is not None and not isinstance(plan.samples.size, str):
             return None
-        axes = {t.name: plan.samples.axes.get(t.name) for t in fed} | {end.tensor.name: None for end in plan.ends}
+        axes = {t.name: plan.samples.axes.get(t.name) for t in fed}
         try:
             axes[plan.logits.name] = 0 if plan.samples.in_front(plan.logits) else plan.samples.of(plan.logits)
+            axes |= {end.tensor.name: self._axis(end.tensor) for end in plan.ends}
         except ModelError:
             return None
-        axes |= {end.tensor.name: plan.samples.axes.get(end.tensor.name) for end in plan.ends}
         ours = [plan.logits.name, *(end.tensor.name for end in plan.ends)]
         words = any(t.dtype == object for t in fed)
         return None if words or any(axes[name] is None for name in ours) else axes

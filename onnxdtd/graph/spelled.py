@@ -183,7 +183,7 @@ def _quantised(e: Emit, node: Node, found: Quantised) -> list[Node]:
     step, *shift = node.inputs[found.result[0] : found.result[1] + 1]
     real = e("DequantizeLinear", result, step, *shift, **_float(result, step))
     made.append(Node(found.op, name, operands, [real], attrs, exact=False))
-    made.append(Node("QuantizeLinear", name, [real, step, *shift], [result]))
+    made.append(Node("QuantizeLinear", name, [real, step, *shift], [result], exact=False))
     return made
 
 

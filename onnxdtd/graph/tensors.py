@@ -61,7 +61,8 @@ def as_tensor(value: Value) -> Tensor:
 class Node:
     """An operator with what it reads and gives: of the predictor, what that amounts to, or of the relevance pass.
 
-    ``exact``: is the result just what the operator gives, or was it rounded and cut off?
+    ``exact``: is the result just what the operator gives, of what is read? In what a quantised operator amounts to, neither the
+    layer nor what rounds and cuts off is, since what lies between is known by the result alone.
     """
 
     op: str

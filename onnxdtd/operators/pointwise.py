@@ -512,17 +512,20 @@ pointwise("Sign", sign=if_inputs_are, keeps_zeros=True, monotone=throughout, gat
 
 
 def quantize(e: Emit, node: Node) -> Tensor:
-    """1 where it only rounds, 0 where it cuts off, at scale · (the smallest or the largest integer − zero point)"""
+    """1 where it only rounds, as at both ends of its range, 0 where it cuts off; of what is known by its result alone, at them.
+
+    As ``torch.fake_quantize``, whose ends are half a step beyond scale · (the smallest or the largest integer − zero point).
+    """
     x, zero = node.inputs[0], optional(node, 2)
     integer = re.fullmatch(r"(u?)int([0-9]+)", str(node.outputs[0].dtype))
     if integer is None:
         raise NotLinear("it quantises to a type that is not an integer")
     unsigned, bits = bool(integer[1]), int(integer[2])
     low, high = (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    dtype = np.dtype(wide(x.dtype))
+    dtype, beyond = np.dtype(wide(x.dtype)), 0.5 if node.exact else 0.0
     scale = e.cast(_along(e, node, node.inputs[1]), dtype)
     shift = None if zero is None else e.cast(_along(e, node, zero), dtype)
-    ends = (float(end) if shift is None else e("Sub", float(end), shift) for end in (low, high))
+    ends = (end if shift is None else e("Sub", end, shift) for end in (low - beyond, high + beyond))
     return between(e, x, *(e.mul(scale, end) for end in ends))
 
 

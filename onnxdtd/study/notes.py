@@ -34,17 +34,22 @@ REASONS = {
     "constants": "where it falls on padding and other constants",
     "masked": "since a mask lets none pass",
 }
+NOTHING = {  # what a heatmap of zeros says that was made of a gradient, by what it was made into
+    "g": "the score does not react to the input here",
+    "g g": "the score does not react to the input here",
+    "x g": "the input is 0 wherever the score reacts to it",
+    "dx g": "the input is what it is compared with wherever the score reacts to it",
+    "cam": "the map speaks for what is explained nowhere",
+}
 
 
-def of_amount(result: Result, ledger: Ledger | None, derivative: bool = False) -> list[Flag]:
-    """Whether relevance arrived at the input; ``ledger``, of this sample alone, tells where it stayed."""
+def of_amount(result: Result, ledger: Ledger | None, made: str | None = None) -> list[Flag]:
+    """Whether relevance arrived at the input; ``ledger``, of this sample alone, tells where it stayed; ``made``: into what a
+    gradient was.
+    """
     where = "" if ledger is None else stayed(ledger)
     if result.relevance_min == 0 == result.relevance_max:
-        unknown = (
-            "the score does not react to the input here"
-            if derivative
-            else "compiled with --ledger, the model says where it stays"
-        )
+        unknown = NOTHING[made] if made else "compiled with --ledger, the model says where it stays"
         return [Flag("zero", f"all of this heatmap is zero: {where or unknown}")]
     if not result.whole or abs(1 - result.relevance_sum / result.whole) <= LOST:
         return []
@@ -192,7 +197,7 @@ def _compared(results: Sequence[Result]) -> Iterator[str]:
         score, there, total = (float(np.mean(values)) for values in zip(*terms, strict=True))
         left = float(np.median([abs(f - g - r) / (abs(f - g) or 1.0) for f, g, r in terms]))
         yield (
-            f"the score is {score:.4g} = {there:.4g} at the baseline + {total:.4g} Σ relevance + {score - there - total:.2g} "
+            f"the score is {score:.4g} = {there:.4g} at the baseline + {total:.4g} Σ relevance {score - there - total:+.2g} "
             f"left over (means); that is {left:.2%} of the difference to the baseline (median)"
         )
 

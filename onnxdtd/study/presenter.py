@@ -90,7 +90,7 @@ class Presenter:
         result = Result(sample.name, "", *words, *sums, preset, balance, concepts=concepts, at_baseline=there)
         if ledger is None and not relevance.any() and self._ledgered is not None:
             ledger = self._ledgered(feed, target).ledger
-        flags = of_amount(result, ledger, self.explainer.metadata["derivative"] is not None)
+        flags = of_amount(result, ledger, self.explainer.metadata["derivative"])
         flags += of_rules(self.explainer.metadata)
         for name, x in self.feeding.split(shown).items():
             flags += of_values(x, self.feeding.forms[name])

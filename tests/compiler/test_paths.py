@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from nets import DOUBLE, FLOAT, Session, assert_near, integers, model, node
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import onnxdtd
 from onnxdtd.errors import RequestError, RuleError
@@ -106,6 +106,25 @@ def test_root():
         at = int(np.argmin(np.abs(score(parts[:, None] * x[i]))))
         root = parts[at] * x[i]
         assert_near(found["relevance"][i], (x[i] - root) * gradient(root[None], np.asarray([1]))[0], 2e-3)
+
+
+def test_ids():
+    """What they look up is gone along in one batch, and for each sample to a root of its own, as if it was given."""
+    nodes = [node("Gather", "table ids", "x"), *net().graph.node[:1], node("Tanh", "h", "t")]
+    nodes += [node("ReduceMean", "t", "m", axes=[1], keepdims=0), node("Gemm", "m b s", "y")]
+    weights = {"table": RNG.normal(size=(5, 4)), "a": A, "b": B, "s": np.asarray([-0.5, -0.5, -0.5])}
+    tail = model(nodes[1:], {"x": ["n", 6, 4]}, ["y"], {name: weights[name] for name in "abs"}, DOUBLE)
+    proto = ModelProto.FromString(tail.SerializeToString())
+    proto.graph.node.insert(0, nodes[0])
+    proto.graph.initializer.append(numpy_helper.from_array(weights["table"], "table"))
+    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("ids", TensorProto.INT64, ["n", 6]))
+    ids = RNG.integers(0, 5, (3, 6))
+    for preset, copies in (("taylor-root(steps=3)", 6), ("integrated-gradients(steps=5)", 3)):
+        compiled = onnxdtd.compile(proto, preset)
+        found, given = Session(compiled)(ids=ids), Session(onnxdtd.compile(tail, preset))(x=weights["table"][ids])
+        assert_near(found["relevance"], given["relevance"].sum(-1), 1e-12)
+        assert_near(found["logit_at_baseline"], given["logit_at_baseline"], 1e-12)
+        assert sum(made.op_type == "Tanh" for made in compiled.graph.node) == copies
 
 
 def test_without_a_root_it_is_that_at_the_baseline():

@@ -392,7 +392,7 @@ GRIDS = {  # scale, zero point (left out: 0 of uint8), axis; the smallest and th
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_quantisation(name):
-    """1 where it rounds, and 0 where it cuts off, as in a Clip."""
+    """1 where it rounds, at its ends too (black and white in a picture), and 0 where it cuts off."""
     scale, zero, attrs, low, high = GRIDS[name]
     grid = "s" if zero is None else "s z"
     nodes = [node("QuantizeLinear", f"x {grid}", "q", **attrs), node("DequantizeLinear", f"q {grid}", "h", **attrs)]
@@ -401,7 +401,8 @@ def test_quantisation(name):
     x = normal(60, 3, 2, dtype=FLOAT) * 20
     beside = np.broadcast_to(np.stack([np.broadcast_to(end, (3, 2)) for end in (low, high)]), (2, 3, 2)).astype(FLOAT)
     x[:2], x[2:4], x[4:6], x[6:8] = beside, beside + 1 / 256, beside - 1 / 256, beside + [[[1]], [[-1]]]
-    inside = (x > np.float32(low)) & (x < np.float32(high))
+    half = (scale[:, None] if name == "rows" else scale) / 2
+    inside = (x > low - half) & (x < high + half)
     assert 0.1 < inside.mean() < 0.9
     found = explained(proto, {"x": x}, target=1)["x"]
     np.testing.assert_array_equal(found, inside * w[:, 1].reshape(3, 2))
@@ -422,7 +423,7 @@ def test_quantisation_to_small_types(name):
     assert_near(passed["y"], h @ w, TIGHT[FLOAT])
     assert_near(passed["x"], h * w[:, 1], 1e-5)
     if name != "FLOAT8E4M3FN":
-        np.testing.assert_array_equal(explained(proto, {"x": x}, target=1)["x"], ((x > low) & (x < high)) * w[:, 1])
+        np.testing.assert_array_equal(explained(proto, {"x": x}, target=1)["x"], ((x >= low) & (x <= high)) * w[:, 1])
 
 
 def test_only_a_staircase():

@@ -21,7 +21,7 @@ from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.labels import Index
 from onnxdtd.request import Request
 from onnxdtd.study.explain import Gallery
-from onnxdtd.study.notes import remarks
+from onnxdtd.study.notes import NOTHING, remarks
 from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.results import Folder, Record, Result
 
@@ -306,6 +306,31 @@ def test_a_gradient_of_zeros_has_no_ledger_to_ask() -> None:
     made = Presenter(Explainer(onnxdtd.compile(inhibited(), "gradient", target=0), CPU), ledgered=refuses)
     (flag,) = made.explain(Sample("s", np.full(3, -0.5)))[0].flags
     assert (flag.code, flag.text) == ("zero", "all of this heatmap is zero: the score does not react to the input here")
+
+
+@pytest.mark.parametrize(
+    ("preset", "reason"), [("gradient-x-input", "the input is 0"), ("deeplift-rescale", "what it is compared with")]
+)
+def test_a_heatmap_of_zeros_where_the_score_reacts(preset: str, reason: str) -> None:
+    (flag,) = (
+        Presenter(Explainer(onnxdtd.compile(inhibited(), preset, target=1), CPU)).explain(Sample("s", np.zeros(3)))[0].flags
+    )
+    assert flag.text == f"all of this heatmap is zero: {NOTHING['x g' if preset == 'gradient-x-input' else 'dx g']}"
+    assert reason in flag.text
+
+
+def test_a_map_that_speaks_for_nothing_is_no_score_that_does_not_react() -> None:
+    weights = {"w": np.ones((2, 1, 1, 1), np.float32), "v": np.float32([[-1, 1], [-1, 1]])}
+    nodes = [
+        node("Conv", "x w", "h"),
+        node("GlobalAveragePool", "h", "p"),
+        node("Flatten", "p", "f"),
+        node("MatMul", "f v", "y"),
+    ]
+    proto = model(nodes, {"x": ["batch", 1, 2, 2]}, ["y"], weights)
+    made = Presenter(Explainer(onnxdtd.compile(proto, "grad-cam", target=0), CPU))
+    (flag,) = made.explain(Sample("s", np.ones((1, 2, 2))))[0].flags
+    assert flag.text == f"all of this heatmap is zero: {NOTHING['cam']}"
 
 
 def test_most_of_the_logit_lost() -> None:
