@@ -126,7 +126,7 @@ def _number(value: Any) -> float:
 def _baseline(value: Any) -> Any:
     plain = _plain(value)
     listed = list(plain.values()) if isinstance(plain, Mapping) else [plain]
-    if not listed or any(entry is None or entry == [] or isinstance(entry, bool) for entry in listed):
+    if not listed or any(entry is None or entry in ([], "") or isinstance(entry, bool) for entry in listed):
         raise RequestError(f"baseline {value!r}: give {', '.join(BASELINES)}, a number, or a file")
     return {name: _text(entry) for name, entry in plain.items()} if isinstance(plain, Mapping) else _text(plain)
 

@@ -46,7 +46,10 @@ def addition(planned: Planned, inject: str | None = None, shortcuts: Sequence[Sh
 def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut]) -> Addition:
     e, plan, request = planned.emit, planned.plan, planned.request
     if request.ledger and not plan.method.conserves:
-        raise RequestError(f"--ledger: the preset {request.preset!r} is a derivative, of which nothing is conserved")
+        raise RequestError(
+            f"--ledger: the preset {request.preset!r} is a derivative, of which nothing is conserved; leave it out, or choose "
+            "a preset of the method lrp"
+        )
     bounds = Bounds(e, plan, planned.bounded)
     book = Bookkeeper(e, plan, bounds.of) if request.ledger else None
     scored = score(e, plan, request) if inject is None else None

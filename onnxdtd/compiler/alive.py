@@ -3,7 +3,8 @@
 Let y = Σ x w + b be above 0 wherever relevance arrives. If no bias is, some x w is above 0. Then so is the sum of products that
 are never negative and above 0 wherever x w is, as those of z+, zB (with 0 in the box), w2 and flat are. So in a network without
 positive biases `z+ else w2` is z+. That relevance arrives above 0 only is followed from the score down: z+ and Relu hand it on
-to what is above 0, w2 hands some to zeros. (A score below 0 counts as above: deep Taylor decomposition knows no other.)
+to what is above 0, w2 hands some to zeros. (A score below 0 counts as above, since deep Taylor decomposition knows no other:
+where nothing speaks for the class at all, it is lost as under z+, and the ledger says so.)
 
 It declines where a bias is above 0 or not known, behind quantised layers, and where relevance does not come from a score.
 """

@@ -14,7 +14,7 @@ from onnxdtd.data.forms import PICTURE, Form
 from onnxdtd.data.preprocessing import byte_ends, checked
 from onnxdtd.errors import RequestError
 from onnxdtd.graph.emit import Emit
-from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.graph.tensors import Node, Tensor, type_name
 from onnxdtd.operators.layer import is_byte, is_float
 from onnxdtd.operators.places import channel_axis, slid_axes
 from onnxdtd.operators.spread import is_elementwise
@@ -182,7 +182,8 @@ def _finite(bound: Any, tensor: Tensor, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         finite = np.isfinite(array if is_byte(tensor.dtype) else array.astype(tensor.dtype)).all()
     if not finite:
-        raise RequestError(f"{name} {bound} must be finite")
+        said = f"{name} {bound}" if array.size == 1 else f"{name} of {tensor.name!r}"
+        raise RequestError(f"{said} must be finite in {type_name(tensor.dtype)}")
     if not is_byte(tensor.dtype) and not is_float(tensor.dtype) and not np.array_equal(array, np.rint(array)):
         raise RequestError(f"{name} {bound}: the input {tensor.name!r} takes integers")
     if is_byte(tensor.dtype) and not np.array_equal(array, np.clip(np.rint(array), 0, 255)):

@@ -106,7 +106,7 @@ def chosen(plan: Plan, request: Request, digest: Callable[[], str]) -> Fitted | 
 
 
 def _refused(fitted: Fitted, plan: Plan, why: str) -> RequestError:
-    return RequestError(f"--fitted {fitted.path}: {why}; fit anew with `{command(plan.preset)}`")
+    return RequestError(f"--fitted {fitted.path}: {why}; fit anew with `{command(plan.preset)}` and the options given here")
 
 
 def _check(spot: Spot, fitted: Fitted, plan: Plan) -> None:

@@ -266,7 +266,7 @@ class Method:
     @property
     def adds_up(self) -> bool:
         """Does it everywhere, so that what arrives adds up to the difference of the scores?"""
-        return all(row.compares for kind, row in self._rows() if kind != PREPROCESSING)
+        return FINISHES[self.finish].compares and all(row.compares for kind, row in self._rows() if kind != PREPROCESSING)
 
     def _rows(self) -> Iterator[tuple[str, Treatment]]:
         """What it has for a kind or an operator."""

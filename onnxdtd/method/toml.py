@@ -239,7 +239,10 @@ def _overridden(method: Method, table: Mapping[str, Any], where: str) -> Method:
     for key, name in treatments.items():
         _check_treatment(method, key, name, f"{where}, treatments")
     method = _stepped(replace(method, point=point, steps=POINTS[point]), table.get("steps", POINTS[point]), where)
-    return replace(method, finish=finish, treatments={**method.treatments, **treatments})
+    method = replace(method, finish=finish, treatments={**method.treatments, **treatments})
+    if method.splits and point != HERE:
+        raise RuleError(f"{where}: point is x where treatments share out differences to the baseline, not {point!r}")
+    return method
 
 
 def _stepped(method: Method, steps: Any, where: str) -> Method:

@@ -27,6 +27,15 @@ class Concept:
     share: float
 
 
+def check(preset: str, conserves: bool) -> None:
+    """Raise ``RequestError`` for a preset of whose relevance channels have no shares."""
+    if not conserves:
+        raise RequestError(
+            f"--concepts: the preset {preset!r} is a derivative, of which channels have no shares; choose one that shares "
+            "relevance out, lrp-epsilon for instance"
+        )
+
+
 class Concepts:
     """Finds the ``top`` channels of a ``tensor`` for one sample after another. Raises ``RequestError`` where the compiled model
     has no mask of it, does not say its relevance, or has none that adds up.
@@ -35,11 +44,7 @@ class Concepts:
     def __init__(self, explainer: Explainer, feeding: Feeding, tensor: str, top: int = TOP):
         if top < 1:
             raise RequestError(f"--top {top}: give at least 1")
-        if explainer.metadata["derivative"]:
-            raise RequestError(
-                f"--concepts: the preset {explainer.metadata['preset']!r} is a derivative, of which channels have no shares; "
-                "choose one that shares relevance out, lrp-epsilon for instance"
-            )
+        check(explainer.metadata["preset"], conserves=not explainer.metadata["derivative"])
         if tensor not in explainer.masks or tensor not in explainer.metadata["relevance"]:
             raise RequestError(
                 f"--concepts {tensor!r}: the compiled file has no mask of it, or does not say its relevance; compile the "

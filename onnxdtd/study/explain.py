@@ -20,9 +20,10 @@ from onnxdtd.data.read import files as files_of
 from onnxdtd.errors import RequestError
 from onnxdtd.graph import files
 from onnxdtd.labels import Index
+from onnxdtd.method.toml import Library
 from onnxdtd.request import AT_RUN_TIME, NO_CLASSES, Request
 from onnxdtd.runtime.explainer import Explainer, fixed_target, told
-from onnxdtd.study.concepts import TOP
+from onnxdtd.study.concepts import TOP, check
 from onnxdtd.study.jobs import Tick, untold
 from onnxdtd.study.notes import Alike, remarks, summary
 from onnxdtd.study.presenter import Presenter
@@ -105,6 +106,8 @@ def _presenter(
         explainer.metadata = metadata
         return Presenter(explainer, request.labels, concepts=concepts), _target(explainer, request, say)
     if concepts is not None:
+        if request.preset is not None:
+            check(request.preset, Library().preset(request.preset).method.conserves)
         request = replace(request, mask=(*request.mask, concepts[0]), keep=(*request.keep, concepts[0]))
     job = prepare(model, request)
     compiled = build(job)

@@ -75,8 +75,8 @@ def fit(
     Raises:
         OnnxdtdError: model, preset and data do not fit each other, or the file cannot be written.
     """
-    for name, value in (("units", units), ("epochs", epochs)):
-        if value < 1:
+    for name, value in (("units", units), ("epochs", epochs), ("samples", samples)):
+        if value is not None and value < 1:
             raise RequestError(f"--{name} {value}: give at least 1")
     request, out = request or Request(), Path(out)
     request = replace(request, preset=request.preset or PRESET, fitted=None, ledger=False, keep=(), mask=())
@@ -84,7 +84,7 @@ def fit(
         raise RequestError(f"--target {request.target}: relevance models are fitted to the arg-max, or to one class")
     atomic.ready(out)
     subject = Subject(Path(model), request, Path(data), planned)
-    items, _ = subject.items(samples or len(subject.data))
+    items, _ = subject.items(len(subject.data) if samples is None else samples)
     xs = [item.x.astype(np.float32) for item in items if item.x.shape == items[0].x.shape]
     if len(xs) < FEWEST:
         raise RequestError(f"{data}: has {len(xs)} samples of one size; relevance models are fitted to {FEWEST} at least")

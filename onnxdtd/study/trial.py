@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from onnxdtd.compiler.alive import alive
 from onnxdtd.compiler.compile import build
 from onnxdtd.compiler.logits import heads, step_back
 from onnxdtd.compiler.prepared import Prepared
@@ -182,8 +183,11 @@ def tolerance(job: Prepared) -> float:
 
 
 def by_definition(job: Prepared) -> onnx.ModelProto:
-    """The model with a relevance pass that takes no shortcut, and with its logits and the tensors whose relevance is kept."""
-    proto = build(job, shortcuts=())
+    """The model with a relevance pass that takes no shortcut, and with its logits and the tensors whose relevance is kept.
+
+    Which rules have none behind them is part of what is defined: of scores above 0 it changes nothing, of others it does.
+    """
+    proto = build(job, shortcuts=(alive,))
     given = {value.name for value in [*proto.graph.input, *proto.graph.output]}
     made = {name for node in proto.graph.node for name in node.output} - given
     wanted = dict.fromkeys([job.plan.logits.name, *job.request.keep])

@@ -806,7 +806,7 @@ FAULTS = [
         "verify believes a shortcut",
         "study/trial",
         "by_definition",
-        "build(job, shortcuts=())",
+        "build(job, shortcuts=(alive,))",
         "build(job)",
         "study/verify::test_zeros_that_get_relevance_behind_a_relu",
     ),

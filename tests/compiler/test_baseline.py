@@ -150,7 +150,10 @@ def test_ids():
         ("nothing.png", "no such file"),
         ({"z": 0.0}, "what is explained is x"),
         ([1.0, 2.0, 3.0], "3 values, one a channel, but 2 channels"),
-        (np.inf, "must be finite"),
+        (np.inf, "baseline inf must be finite in float32"),
+        (np.full((2, 3, 4), np.nan), "^baseline of 'x' must be finite in float32$"),
+        ("", "give zero, mean, blur, input, a number, or a file"),
+        ({"x": ""}, "give zero, mean, blur, input, a number, or a file"),
         ([], "give zero, mean, blur, input, a number, or a file"),
     ],
 )

@@ -14,7 +14,7 @@ from nets import DOUBLE, FLOAT, Session, assert_near, model, node
 from onnx import ModelProto, numpy_helper
 
 import onnxdtd
-from onnxdtd.errors import Unsupported
+from onnxdtd.errors import RuleError, Unsupported
 from onnxdtd.study.checks import Check
 from onnxdtd.study.verify import verify
 
@@ -182,3 +182,20 @@ def test_pools_by_the_winner_at_the_input_alone_lose_some(tmp_path: Path) -> Non
     found = checked(tmp_path, str(mine))
     assert replace(found, finding="") == Check("complete", None, "")
     assert "not all that the score is more than at the baseline" in found.finding
+
+
+def test_slopes_alone_do_not_add_up(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[preset.p]\nmethod = 'deeplift'\nfinish = 'g'\nlayers = [{ rule = 'gradient' }]\n", encoding="utf-8")
+    assert replace(checked(tmp_path, str(mine)), finding="") == Check("complete", None, "")
+
+
+@pytest.mark.parametrize("point", ["baseline", "root", "path"])
+def test_differences_are_those_of_the_input(point: str, tmp_path: Path) -> None:
+    """What lies between it and the baseline has others, and a batch of such points another size."""
+    mine = tmp_path / "mine.toml"
+    text = f"[preset.p]\nmethod = 'deeplift'\npoint = '{point}'\nlayers = [{{ rule = 'gradient' }}]\n"
+    mine.write_text(text, encoding="utf-8")
+    words = f"point is x where treatments share out differences to the baseline, not '{point}'"
+    with pytest.raises(RuleError, match=words):
+        onnxdtd.compile(convolutional(), mine)

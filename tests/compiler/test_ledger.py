@@ -387,7 +387,7 @@ def test_without_a_ledger_there_is_none() -> None:
 
 @pytest.mark.parametrize("preset", ["gradient", "gradient-x-input", "sensitivity"])
 def test_a_derivative_has_no_ledger(preset: str) -> None:
-    with pytest.raises(RequestError, match="is a derivative, of which nothing is conserved"):
+    with pytest.raises(RequestError, match="of which nothing is conserved; leave it out, or choose a preset of the method lrp"):
         onnxdtd.compile(mlp(), preset, ledger=True)
 
 

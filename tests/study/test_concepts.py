@@ -109,3 +109,12 @@ def test_the_first_of_a_class_is_drawn_anew_with_its_concepts(tmp_path: Path, mo
 def test_refused(options: dict[str, Any], asked: tuple[str, int], words: str) -> None:
     with pytest.raises(RequestError, match=words):
         Presenter(Explainer(onnxdtd.compile(mlp(), **{"preset": "lrp-epsilon", **options})), concepts=asked)
+
+
+@pytest.mark.parametrize("preset", ["integrated-gradients(steps=2)", "grad-cam"])
+def test_a_derivative_is_refused_for_what_it_is(preset: str, tmp_path: Path) -> None:
+    """Not for the mask or the relevance to keep that nobody asked for."""
+    onnx.save(mlp(), tmp_path / "net.onnx")
+    np.save(tmp_path / "x.npy", X[:1])
+    with pytest.raises(RequestError, match=r"--concepts: the preset .* is a derivative, .* lrp-epsilon for instance"):
+        onnxdtd.explain(tmp_path / "net.onnx", [tmp_path / "x.npy"], Request(preset=preset), tmp_path / "out", concepts="h")

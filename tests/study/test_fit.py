@@ -126,13 +126,18 @@ def refused(folder: Path, name: str = "net.onnx", preset: Any = "dtd-minmax", **
     return str(raised.value)
 
 
+def test_no_samples_are_not_all(folder: Path) -> None:
+    with pytest.raises(RequestError, match="--samples 0: give at least 1"):
+        fit(folder / "net.onnx", folder / "data.npz", Request(**BOUNDS), out=folder / "none.npz", samples=0)
+
+
 def test_what_does_not_fit_is_refused_with_the_command(folder: Path) -> None:
     command = "`onnxdtd fit MODEL --preset dtd-minmax --data DATA -o FILE.npz`"
     found = refused(folder, fitted=None)
     assert found == (
         f"the preset dtd-minmax asks for a relevance model of 'z_node': run {command}, then give the file as --fitted FILE.npz"
     )
-    anew = f"; fit anew with {command}"
+    anew = f"; fit anew with {command} and the options given here"
     assert refused(folder, "other.onnx").endswith(f"its relevance models were fitted to another model{anew}")
     found = refused(folder, settings=["q_node=w2"])
     assert found.endswith(f"was fitted where the rule of 'q_node' was z+, and not w2{anew}")

@@ -538,3 +538,13 @@ def test_a_confident_no_is_no_failure(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(verify_module, "Trial", Slightly)
     monkeypatch.setattr(Slightly, "by", by)
     assert ("prediction" not in failed(verify(path, source))) == passes
+
+
+def test_scores_for_which_nothing_speaks(tmp_path: Path) -> None:
+    """Without positive biases there is no second rule, and what z+ has no denominator for is lost, as the ledger says."""
+    weights = {"w": eighths(np.random.default_rng(0), 4, 6), "v": -np.ones((6, 2), np.float32)}
+    nodes = [node("MatMul", "x w", "h"), node("Relu", "h", "r"), node("MatMul", "r v", "y")]
+    path, source = of(model(nodes, {"x": ["n", 4]}, ["y"], weights), tmp_path, preset="dtd-complete", ledger=True)
+    report = verify(path, source)
+    assert failed(report) == set()
+    assert "dead" in found(report, "logit")
