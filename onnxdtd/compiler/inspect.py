@@ -10,7 +10,7 @@ from onnxdtd.compiler.cost import cost
 from onnxdtd.compiler.masks import channels
 from onnxdtd.compiler.placement import placement
 from onnxdtd.compiler.prepared import Prepared
-from onnxdtd.compiler.raster import Undecided
+from onnxdtd.compiler.raster import Raster, Undecided, shape_text
 from onnxdtd.compiler.steps import Step
 from onnxdtd.contract import SCORE
 from onnxdtd.errors import RequestError
@@ -52,7 +52,7 @@ def inspect(model: ModelLike, request: Request | None = None, provider: str | No
     return {
         "inputs": [{"name": t.name, "shape": [str(d) for d in t.shape or []]} for t in job.plan.inputs],
         "outputs": [
-            {"output": name, "scores": raster.name, "axes": raster.axes, "ways": raster.ways()}
+            {"output": name, "scores": _scores(job, name, raster), "axes": raster.axes, "ways": raster.ways()}
             for name, raster in job.plan.offered
         ],
         "output": job.plan.output,
@@ -65,6 +65,11 @@ def inspect(model: ModelLike, request: Request | None = None, provider: str | No
         "multiply_adds": {key: sum(row[key] for row in steps) for key in ("prediction", "explanation")},
         "steps": steps,
     } | ({"kernels": placement(job, provider)} if provider else {})
+
+
+def _scores(job: Prepared, output: str, raster: Raster) -> str:
+    """What an output is called, or the tensor of the model that its scores are."""
+    return raster.name if raster.shown.name in job.graph.tensors() else f"{output!r} {shape_text(raster.shown)}"
 
 
 def _row(job: Prepared, step: Step) -> dict[str, Any]:

@@ -195,11 +195,17 @@ def _compared(results: Sequence[Result]) -> Iterator[str]:
     terms = [(r.logit, r.at_baseline, r.relevance_sum) for r in results if r.logit is not None and r.at_baseline is not None]
     if terms:
         score, there, total = (float(np.mean(values)) for values in zip(*terms, strict=True))
+        arrived, rest = f"{_signed(total, 4)} Σ relevance", f"{_signed(score - there - total, 2)} left over"
         left = float(np.median([abs(f - g - r) / (abs(f - g) or 1.0) for f, g, r in terms]))
         yield (
-            f"the score is {score:.4g} = {there:.4g} at the baseline + {total:.4g} Σ relevance {score - there - total:+.2g} "
-            f"left over (means); that is {left:.2%} of the difference to the baseline (median)"
+            f"the score is {score:.4g} = {there:.4g} at the baseline {arrived} {rest} (means); that is {left:.2%} of the "
+            "difference to the baseline (median)"
         )
+
+
+def _signed(value: float, digits: int) -> str:
+    """A further term of a sum."""
+    return f"{'-' if value < 0 else '+'} {abs(value):.{digits}g}"
 
 
 def _kept(balances: Sequence[Mapping[str, float]]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from nets import model, node
+from onnx import helper
 from typer.testing import CliRunner
 
 import onnxdtd
@@ -148,3 +149,16 @@ def test_open_sizes_are_said_to_be(side: str | int, tmp_path: Path) -> None:
     assert told == {"Conv": is_open, "GlobalAveragePool": is_open, "Gemm": False}
     said = CliRunner().invoke(app, ["inspect", str(tmp_path / "net.onnx")]).output
     assert ("prediction at least " in said) == is_open
+
+
+def test_what_is_offered_can_be_named() -> None:
+    """The scores of a LinearClassifier are no tensor of the model; it is the outputs that are asked for."""
+    attrs = {"coefficients": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "intercepts": [0.0] * 3, "classlabels_ints": [0, 1, 2]}
+    made = helper.make_node("LinearClassifier", ["x"], ["label", "p"], domain="ai.onnx.ml", post_transform="SOFTMAX", **attrs)
+    x, p = (helper.make_tensor_value_info(name, 1, ["n", size]) for name, size in (("x", 2), ("p", 3)))
+    graph = helper.make_graph([made], "net", [x], [helper.make_tensor_value_info("label", 7, ["n"]), p])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)])
+    offered = onnxdtd.inspect(proto)["outputs"]
+    assert {offer["scores"].split()[0] for offer in offered} == {"'label'", "'p'"}
+    for offer in offered:
+        onnxdtd.compile(proto, output=offer["output"])

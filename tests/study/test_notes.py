@@ -48,6 +48,11 @@ def test_remarks() -> None:
     assert words in itemised
 
 
+def test_what_the_score_is_the_sum_of() -> None:
+    (found,) = remarks([replace(RESULT, logit=2.0, at_baseline=0.5, relevance_sum=-1.0)])
+    assert "the score is 2 = 0.5 at the baseline - 1 Σ relevance + 2.5 left over" in found
+
+
 def test_what_holds_for_all_inputs_is_said_once() -> None:
     flagged = [replace(RESULT, name=f"s: {i}", flags=[Flag("weights", "by weights alone")]) for i in range(3)]
     assert summary(flagged) == ["all inputs: by weights alone"]

@@ -23,6 +23,8 @@ from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.files import ModelLike
+from onnxdtd.method.method import HERE
+from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
 from onnxdtd.study.audit.auditor import Auditor
@@ -61,14 +63,15 @@ def convergence(
         draws, positions (along the channels of a convolution, the last axis of a dense layer) and samples, ``positions``, how
         many a sample has, and ``random``, the median |cos| of normal vectors with as many entries, or as many as the start
         layer has outputs if these are fewer. Positions without relevance are left out; ``cosine`` is None where there are no
-        others. No row where a model takes several samples at once and lays them out in another order inside.
+        others. No row where a model takes several samples at once and lays them out in another order inside, nor for gradients
+        at other points than the samples.
 
     Raises:
         OnnxdtdError: as ``onnxdtd.compile``.
     """
     request = replace(request, ledger=False, keep=(), target=None)
     job = planned(model, request)
-    if not told_apart(job):
+    if not told_apart(job) or job.plan.method.point != HERE:
         return []
     samples = list(batches(job, xs))
     starts = spread([step for step in job.plan.steps if mixes(step)])
@@ -201,6 +204,8 @@ def measure(auditor: Auditor, task: Task) -> Finding:
     """At the samples of an audit."""
     study = auditor.study
     found = convergence(study.model, study.asked(task.preset), study.xs, seed=study.seed)
+    if Library().preset(task.preset).method.point != HERE:
+        return Finding(found, left_out="the gradients are those at other points than the samples")
     why = "" if any(map(arrival, found)) else "the layers are so small that random vectors are alike too"
     return Finding(found, left_out=why)
 

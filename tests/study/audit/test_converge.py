@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +15,8 @@ import onnxdtd
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.errors import RequestError
 from onnxdtd.request import Request
-from onnxdtd.study.audit.converge import convergence, inputs_below, median_of_random, mixes, pairwise, spread
+from onnxdtd.study.audit.converge import convergence, inputs_below, measure, median_of_random, mixes, pairwise, spread
+from onnxdtd.study.audit.measurement import Task
 
 MODELS = Path(__file__).resolve().parents[3] / "models"
 SAMPLES = np.load(MODELS / "digits_samples.npz")["image"].astype(np.float32)
@@ -200,6 +203,14 @@ def test_several_inputs() -> None:
     assert row["layers"] == [expected]
     with pytest.raises(RequestError, match="several inputs"):
         convergence(proto, Request(preset="gradient"), np.ones((3, 2), np.float32))
+
+
+@pytest.mark.parametrize("preset", ["integrated-gradients", "taylor"])
+def test_gradients_at_other_points_are_not_injected_at_the_samples(preset: str) -> None:
+    assert convergence(BRANCHING, Request(preset=preset), XS) == []
+    study: Any = SimpleNamespace(model=BRANCHING, asked=lambda name: Request(preset=name), xs=XS, seed=0)
+    auditor: Any = SimpleNamespace(study=study)
+    assert "other points" in measure(auditor, Task(preset, "convergence")).left_out
 
 
 def test_where_it_starts() -> None:
