@@ -13,8 +13,8 @@ from typing import Any
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.layer import Active, Layer, NotLinear, count
-from onnxdtd.operators.pointwise import of_first, passes, secant_of, sloped, weighted
-from onnxdtd.operators.products import denominators, gates, product
+from onnxdtd.operators.pointwise import chord, of_first, passes, secant_of, sloped, weighted
+from onnxdtd.operators.products import denominators, gates, product, scales
 from onnxdtd.operators.revealed import MIXING, revealed
 from onnxdtd.operators.secants import here
 from onnxdtd.operators.spread import is_elementwise
@@ -136,6 +136,14 @@ def positive(flow: Flow | None) -> Flow | None:
     return None if flow is None else lambda e, node, g: flow(e, node, [e("Relu", first(g))])
 
 
+def ratio(site: Site) -> Flow | None:
+    """(f(x) − f(0))/x g"""
+    operator = site.operator
+    if operator.hands_on == AS_THEY_ARE:
+        return operator.flow
+    return None if operator.slope is None and not site.is_bound else chord(site.e, site.node, operator, site.active)
+
+
 def constant(site: Site) -> Layer | None:
     """The layer that it is with the statistics of its input held."""
     builder = site.operator.constant
@@ -217,6 +225,7 @@ BOTH = (RELEVANCE, GRADIENT)
 TREATMENTS = {
     (POINTWISE, "pass"): Treatment((RELEVANCE,), lambda s: passes if s.is_bound else s.operator.flow, "flow"),
     (POINTWISE, "slope"): Treatment((GRADIENT,), slope, "slope"),
+    (POINTWISE, "ratio"): Treatment((GRADIENT,), ratio, "slope"),
     (POINTWISE, "guided"): Treatment((GRADIENT,), guided, "slope", others="slope"),
     (POINTWISE, "deconvolved"): Treatment((GRADIENT,), deconvolved, "slope", others="slope"),
     (POINTWISE, "rescale"): Treatment((GRADIENT,), rescale, "slope", compares=True),
@@ -224,6 +233,7 @@ TREATMENTS = {
     (POINTWISE, "reveal-cancel-dense"): Treatment((GRADIENT,), reveal_cancel(["dense"]), "slope", compares=True),
     (PRODUCT, "gate"): Treatment(BOTH, shares(gates, 0.5), "linear", gates),
     (PRODUCT, "half"): Treatment(BOTH, shares(denominators, 0.5), "linear", denominators),
+    (PRODUCT, "scale"): Treatment(BOTH, shares(scales, 0.5), "linear", scales),
     (PRODUCT, "factor"): Treatment((GRADIENT,), shares(nothing, 1.0), "linear"),
     (PRODUCT, "shapley"): Treatment((GRADIENT,), shapley, "linear", compares=True),
     (NORM, "constant"): Treatment(BOTH, constant, "constant"),

@@ -1,7 +1,8 @@
 """Normalisation by the input's own statistics, and all else in which the entries along some axes decide on each other's scale.
 
-Held constant, the statistics are weights: a layer as any other. As a derivative, or between two points, each is known by what
-it pulls back: a product of the centred entries and a function of their mean square.
+Held constant, lengths and deviations are weights, and the mean is linear: a layer as any other, however it is written. As a
+derivative, or between two points, each is known by what it pulls back: a product of the centred entries and a function of
+their mean square.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxdtd.graph.emit import Emit, known
-from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.graph.tensors import Node, Tensor, Value
 from onnxdtd.operators import fits, places, spread
 from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, column, count, each_entry, shape_of
 from onnxdtd.operators.pointwise import of_first, passes
@@ -71,12 +72,21 @@ def _pulled(e: Emit, x: Tensor, g: Tensor, axes: Sequence[int], epsilon: float, 
     return e("Mul", e("Sub", centred, e("Mul", hat, mean(e, e("Mul", g, hat), x, axes))), inverse)
 
 
+def _centred(
+    e: Emit, x: Tensor, c: Tensor, n: Value, spread_sum: Callable[[Value], Tensor], beta: Tensor | None, y: Tensor
+) -> Layer:
+    """y = c (x − μ) + β, c held constant: of x_i, and of the mean, −c/n of each x_j that ``spread_sum`` sums up for i."""
+    w = e.mul(c, -1.0 / n) if isinstance(n, float) else e("Neg", e("Div", c, n))
+    own = Slot(x, c, e.mul, e.mul, elementwise=True)
+    others = Slot(x, w, lambda x, w: e.mul(spread_sum(x), w), lambda s, w: spread_sum(e.mul(s, w)))
+    return Layer("sum", [own, others], y, beta)
+
+
 def _scaled(e: Emit, x: Tensor, axes: list[int], epsilon: float, gamma: Tensor, beta: Tensor | None, y: Tensor) -> Layer:
-    """y = γ (x − μ)/σ + β with μ and σ held constant: a diagonal layer."""
-    mu, inverse, _ = standardised(e, x, axes, epsilon)
-    w = e("Mul", inverse, gamma)
-    shift = e("Neg", e("Mul", mu, w))
-    return Layer("affine", [Slot(x, w, e.mul, e.mul, elementwise=True)], y, shift if beta is None else e("Add", shift, beta))
+    """y = γ (x − μ)/σ + β with σ held constant; the mean μ is linear."""
+    _, inverse, _ = standardised(e, x, axes, epsilon)
+    total = lambda values: e("Expand", e("ReduceSum", values, axes, keepdims=1), e.shape(x))
+    return _centred(e, x, e("Mul", inverse, gamma), count(e, x, axes, x.dtype), total, beta, y)
 
 
 def layer_normalization(e: Emit, node: Node, active: Active, at: At) -> Flow:
@@ -190,18 +200,21 @@ def group_normalization(e: Emit, node: Node, active: Active, at: At) -> Flow:
 
 
 def held_group_normalization(e: Emit, node: Node, active: Active) -> Layer:
-    """Over each group of channels; μ and 1/σ of a group hold for every channel in it."""
+    """Over each group of channels; 1/σ of a group holds for every channel in it."""
     x, groups, rank = node.inputs[0], node.attrs["num_groups"], len(shape_of(node.inputs[0]))
     (_, *vectors), channels = node.inputs, shape_of(x)[1]
     if channels is None:
         raise NotLinear("the number of channels is unknown")
     gamma, beta = (column(e, vector, rank) for vector in vectors)
-    mu, inverse, _ = standardised(e, grouped(e, node), [2], float(node.attrs.get("epsilon", 1e-5)))
+    rows = grouped(e, node)
+    _, inverse, _ = standardised(e, rows, [2], float(node.attrs.get("epsilon", 1e-5)))
     wide, thin = [1, groups, channels // groups], [0, channels] + [1] * (rank - 2)
-    mu, inverse = (e("Reshape", e("Expand", t, wide), thin) for t in (mu, inverse))
-    w = e("Mul", inverse, gamma)
-    shift = e("Sub", beta, e("Mul", mu, w))
-    return Layer("affine", [Slot(x, w, e.mul, e.mul, elementwise=True)], node.outputs[0], shift)
+    each = lambda values: e("Reshape", e("Expand", values, wide), thin)
+
+    def total(values: Value) -> Tensor:
+        return e("Expand", each(e("ReduceSum", e("Reshape", values, [0, groups, -1]), [2], keepdims=1)), e.shape(x))
+
+    return _centred(e, x, e("Mul", each(inverse), gamma), count(e, rows, [2], x.dtype), total, beta, node.outputs[0])
 
 
 enter(

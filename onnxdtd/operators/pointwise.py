@@ -18,7 +18,7 @@ from onnxdtd.graph.emit import Emit, wide
 from onnxdtd.graph.tensors import Node, Tensor, Value
 from onnxdtd.operators import fits, heads, places, sizes, spread
 from onnxdtd.operators.layer import Active, NotLinear, constant_value, each_entry, is_float, optional, shape_of
-from onnxdtd.operators.secants import At, quotient
+from onnxdtd.operators.secants import At, near, quotient, ratio
 from onnxdtd.operators.table import (
     AS_THEY_ARE,
     LABELS,
@@ -74,6 +74,27 @@ def weighted(x: Tensor, node: Node, weight: Callable[[], Tensor]) -> Flow:
         yield 0, e.unbroadcast(g, shape or [], x) if repeated else g
 
     return flow
+
+
+def chord(e: Emit, node: Node, operator: Operator, active: Active) -> Flow:
+    """Times (f(x) − f(0))/x, and f′(0) at 0, so that x has the relevance of f(x) less that of f(0), a bias."""
+    at = next(i for i, t in enumerate(node.inputs) if active(t))
+    x, y, bounds = node.inputs[at], node.outputs[0], operator.slope is None
+    if any(active(t) for t in node.inputs[at + 1 :]) or not is_float(x.dtype):
+        raise NotLinear("a parameter of it depends on the input, or it computes with integers")
+
+    def weight() -> Tensor:
+        zero = e.constant(np.asarray(0, x.dtype))
+        inputs = [zero if i == at else t for i, t in enumerate(node.inputs)]
+        shifted = bounds or (not operator.keeps_zeros and (operator.everywhere or operator.start is not None))
+        start = e(node.op, *inputs, **node.attrs) if shifted else zero
+        still = replace(node, inputs=inputs, outputs=[start, *node.outputs[1:]])
+        slope = e.cast(e.equal(start, zero), x.dtype) if operator.slope is None else operator.slope(e, still)
+        least = near(x.dtype) if shifted else float(np.finfo(x.dtype).tiny)
+        return ratio(e, e("Sub", y, start) if shifted else y, x, least, slope)
+
+    flow = weighted(x, node, weight)
+    return lambda e, node, relevance: ((at, g) for _, g in flow(e, node, relevance))
 
 
 def secant_of(e: Emit, node: Node, operator: Operator, at: At) -> Tensor:

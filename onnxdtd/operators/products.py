@@ -29,6 +29,8 @@ from onnxdtd.operators.secants import At, here, middle
 from onnxdtd.operators.spread import is_elementwise
 from onnxdtd.operators.table import PRODUCT, of
 
+STATISTIC = 3  # how surely statistics and reciprocals are constants
+
 
 def factors(node: Node, active: Active) -> list[int]:
     """The positions of the factors of a product that depend on the input."""
@@ -41,14 +43,31 @@ def denominators(node: Node, active: Active, producer: Mapping[str, Node]) -> se
 
 
 def gates(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
-    """The positions of the factors that are gates, denominators among them."""
+    """The positions of the factors that are gates, denominators and scales among them."""
+    return _constants(node, active, producer, lambda rank: True)
+
+
+def scales(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
+    """Those of denominators, of scales and of f(x) in what is, entry by entry, a function of one x alone; gates are none."""
+    one = is_elementwise(of(node)) and len({name for t in node.inputs for name in _origins(t, active, producer)}) == 1
+    return _constants(node, active, producer, lambda rank: rank == STATISTIC or one)
+
+
+def _constants(node: Node, active: Active, producer: Mapping[str, Node], counts: Callable[[int], bool]) -> set[int]:
+    """The surer constant of two factors, if its rank ``counts``."""
     both, below = factors(node, active), denominators(node, active, producer)
     if len(both) < 2 or below:
         return below
     ranks = [constant_rank(node.inputs[i], active, producer) for i in both]
-    if ranks[0] == ranks[1]:
+    if ranks[0] == ranks[1] or not counts(max(ranks)):
         return function_of_other(node, active, producer)
     return {both[ranks.index(max(ranks))]}
+
+
+def _origins(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> set[str]:
+    """What it is a function of, entry by entry."""
+    found = ends(tensor, lambda t: False, lambda node: is_elementwise(of(node)), active, producer)
+    return {t.name for t in found if active(t)}
 
 
 def function_of_other(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
@@ -87,8 +106,8 @@ def ends(
 
 
 def constant_rank(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> int:
-    """How surely a factor is a constant: as a gate, or 3 where it is a statistic."""
-    return 3 if is_statistic(tensor, active, producer) else gate_rank(tensor, active, producer)
+    """How surely a factor is a constant: as a gate, a reciprocal among them, or as a statistic."""
+    return STATISTIC if is_statistic(tensor, active, producer) else gate_rank(tensor, active, producer)
 
 
 def is_statistic(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> bool:

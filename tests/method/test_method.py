@@ -48,6 +48,9 @@ def explained(tmp_path: Path, proto: ModelProto, base: str, treatments: str) -> 
 
 SIGMA = 1 / (1 + np.exp(-B))
 GATED = net(node("Sigmoid", "b", "g"), node("Mul", "a g", "p"))
+ACTIVATED = net(
+    node("Sigmoid", "b", "g"), node("Mul", "b two", "d"), node("Div", "g two", "h"), node("Mul", "d h", "p"), two=2.0
+)
 QUOTIENT = net(node("Div", "a b", "p"))
 NORMED = net(node("LayerNormalization", "a one", "p", epsilon=0.0), one=np.ones(3))
 LARGEST = net(node("ReduceMax", "a", "m", axes=[1], keepdims=1), node("Mul", "m three", "p"), three=np.ones(3))
@@ -96,6 +99,12 @@ BY_HAND: dict[tuple[str, str], list[tuple[ModelProto, str, Arrays]]] = {
         (net(node("Tanh", "a", "p")), OF_GRADIENT, {"a": A * (1 - np.tanh(A) ** 2) * C0}),
         (net(node("Max", "a low", "p"), low=np.zeros(3)), OF_GRADIENT, {"a": A * (A > 0) * C0}),
     ],
+    ("pointwise", "ratio"): [
+        (net(node("Tanh", "a", "p")), OF_GRADIENT, {"a": np.tanh(A) * C0}),
+        (net(node("Sigmoid", "b", "p")), OF_GRADIENT, {"b": (SIGMA - 0.5) * C0}),
+        (net(node("Max", "low a", "p"), low=np.full(3, -1.0)), OF_GRADIENT, {"a": np.maximum(A, -1) * C0}),
+        (net(node("Max", "low a", "p"), low=np.full(3, 0.25)), OF_GRADIENT, {"a": (np.maximum(A, 0.25) - 0.25) * C0}),
+    ],
     ("pointwise", "guided"): [
         *((proto, OF_GRADIENT, {"a": A * on * np.maximum(C0, 0)}) for proto, on in zip(RECTIFIED, ON, strict=True)),
         *NOT_RECTIFIED,
@@ -121,6 +130,11 @@ BY_HAND: dict[tuple[str, str], list[tuple[ModelProto, str, Arrays]]] = {
         (GATED, OF_GRADIENT, {"a": A * SIGMA * C0 / 2, "b": A * B * SIGMA * (1 - SIGMA) * C0 / 2}),
         (QUOTIENT, OF_RELEVANCE, {"a": A / B * C0}),
     ],
+    ("product", "scale"): [
+        (GATED, OF_RELEVANCE, {"a": A * SIGMA * C0 / 2, "b": A * SIGMA * C0 / 2}),
+        (ACTIVATED, OF_GRADIENT, {"b": B * SIGMA * C0}),
+        (QUOTIENT, OF_RELEVANCE, {"a": A / B * C0}),
+    ],
     ("product", "factor"): [
         (GATED, OF_GRADIENT, {"a": A * SIGMA * C0, "b": A * B * SIGMA * (1 - SIGMA) * C0}),
         (QUOTIENT, OF_GRADIENT, {"a": A / B * C0, "b": -A / B * C0}),
@@ -130,8 +144,8 @@ BY_HAND: dict[tuple[str, str], list[tuple[ModelProto, str, Arrays]]] = {
     ],
     ("norm", "secant"): [(STEADY, OF_GRADIENT, {"a": steady()})],
     ("norm", "constant"): [
-        (NORMED, OF_RELEVANCE, {"a": A / STD * C0}),
-        (NORMED, OF_GRADIENT, {"a": A / STD * C0}),
+        (NORMED, OF_RELEVANCE, {"a": A / STD * (C0 - C0.mean())}),
+        (NORMED, OF_GRADIENT, {"a": A / STD * (C0 - C0.mean())}),
     ],
     ("norm", "jacobian"): [
         (NORMED, OF_GRADIENT, {"a": A / STD * (C0 - C0.mean() - CENTRED / STD * (C0 * CENTRED / STD).mean())}),
@@ -240,7 +254,7 @@ def test_a_method_of_a_file(tmp_path: Path) -> None:
 def test_our_methods() -> None:
     """Each has a treatment for every kind, and its presets rules that fit it."""
     library = Library()
-    assert set(library.methods) == {"lrp", "gradient", "deeplift"}
+    assert set(library.methods) == {"lrp", "gradient", "attnlrp", "cp-lrp", "deeplift"}
     for method in library.methods.values():
         assert method.title
         assert method.source
@@ -284,8 +298,8 @@ BAD = [  # file, what the message says, the entry that it names
     (METHOD + f"treatments = {{ {TREATED}, Relu = 1 }}", "Relu is treated as one of pass, not 1", "[method.m], treatments"),
     (METHOD + f"treatments = {{ {TREATED}, LRN = 'constant' }}", "LRN cannot be treated as 'constant'", "[method.m]"),
     (
-        "[preset.p]\nmethod = 'attnlrp'\nlayers = [{ rule = 'z' }]",
-        "no method 'attnlrp'; there are lrp, gradient, deeplift",
+        "[preset.p]\nmethod = 'share'\nlayers = [{ rule = 'z' }]",
+        "no method 'share'; there are lrp, gradient, deeplift, attnlrp, cp-lrp",
         "[preset.p]",
     ),
     ("[preset.p]\nfinish = 'g'\nlayers = [{ rule = 'z' }]", "finish of a walk of relevance is one of R, not 'g'", "[preset.p]"),

@@ -5,9 +5,11 @@ what a rule does with a product whose other factor is constant, numpy says what 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import oracle
 import pytest
 from derivatives import refused, relevances
 from nets import DOUBLE, FLOAT, Bench, Session, assert_near, model, node, symbolic
@@ -334,13 +336,15 @@ def test_product_with_a_summand(preset, c):
 # ---- normalisation by statistics of the input ------------------------------------------------------------------------
 
 
-def norm(x: Array, axes: Sequence[int], groups: int, gamma: Array, beta: Array, epsilon: float) -> tuple[Array, Array]:
-    """w and b of y = w x + b with the statistics of x over ``axes``, or over groups of channels."""
-    rows = x.reshape(len(x), groups, -1) if groups else x
-    over = (2,) if groups else tuple(axes)
-    mean, variance = (np.broadcast_to(f(over, keepdims=True), rows.shape).reshape(x.shape) for f in (rows.mean, rows.var))
-    w = gamma / np.sqrt(variance + epsilon)
-    return w, beta - w * mean
+def as_oracle(x: Array, axes: Sequence[int], groups: int, gamma: Array, beta: Array, epsilon: float) -> tuple[Array, Array]:
+    """w and b of y = [x x] w + b for one sample x: of each entry, and of the mean over ``axes``, or over groups of channels."""
+    shape = x.reshape(groups, -1).shape if groups else x.shape
+    over = (1,) if groups else tuple(axis - 1 for axis in axes)
+    average = lambda e: np.broadcast_to(e.reshape(shape).mean(over, keepdims=True), shape).reshape(x.shape)
+    c = gamma / np.sqrt(average(x**2) - average(x) ** 2 + epsilon)
+    units = np.eye(x.size).reshape(-1, *x.shape)
+    rows = [e * c for e in units] + [-average(e) * c for e in units]
+    return np.reshape(rows, (2 * x.size, x.size)), np.broadcast_to(beta, x.shape).ravel()
 
 
 NORMS = [  # operator, shape, normalised axes, shape of γ and β, attributes
@@ -353,7 +357,6 @@ NORMS = [  # operator, shape, normalised axes, shape of γ and β, attributes
     ("GroupNormalization", (2, 4, 2, 3), (), (4,), {"num_groups": 4, "epsilon": 0.5}),
     ("GroupNormalization", (2, 4, 2, 3), (), (4,), {"num_groups": 1}),
 ]
-NORM = pytest.mark.parametrize(("op", "shape", "axes", "vector", "attrs"), NORMS, ids=str)
 
 
 def grouped(proto: ModelProto, groups: int) -> None:
@@ -376,28 +379,31 @@ def normalised(op: str, shape: Sequence[int], vector: Sequence[int], attrs: Mapp
     return proto
 
 
-@NORM
-@DYNAMIC
-@pytest.mark.parametrize("preset", ["dtd", "lrp-gamma", "lrp-alpha2beta1", "dtd-z", "epsilon-plus-flat"])
-def test_norm_passes_relevance_on(op, shape, axes, vector, attrs, preset, dynamic):
-    """Deep Taylor has nothing to share out in a layer of one input for each output."""
-    found = relevances(normalised(op, shape, vector, attrs, dynamic), {"x": normal(*shape, dtype=FLOAT)}, preset)
-    assert_near(found["x"], found["p"], 1e-6)
+BY_ORACLE = {
+    "z": oracle.z,
+    "z+": oracle.z_plus,
+    "w2": oracle.w2,
+    "flat": lambda x, w, b, r: oracle.flat(x, w, b, r, C=np.abs(np.sign(w))),
+    "epsilon": partial(oracle.epsilon, eps=LRP_EPSILON),
+    "epsilon(epsilon=0)": partial(oracle.epsilon, eps=0.0),
+    "gamma": partial(oracle.gamma, gamma=0.25),
+    "alpha-beta(alpha=2, beta=1)": partial(oracle.alpha_beta, alpha=2.0, beta=1.0),
+}
 
 
-@NORM
-@DYNAMIC
-@pytest.mark.parametrize("preset", ["lrp-epsilon", "lrp-0"])
-def test_norm_by_epsilon(op, shape, axes, vector, attrs, preset, dynamic):
-    """R_x = x w / (w x + b + ε) R_y with w = γ / σ, and what β − w μ weighs is lost."""
+@pytest.mark.parametrize(("norm", "rule", "dynamic"), pairs(range(len(NORMS)), list(BY_ORACLE), [False, True]))
+def test_a_norm_is_a_layer(norm, rule, dynamic):
+    """With σ constant, and the mean linear, every rule shares out as of the matrix that it is."""
+    op, shape, axes, vector, attrs = NORMS[norm]
     x = normal(*shape, dtype=FLOAT) + FLOAT.type(0.5)
-    found = relevances(normalised(op, shape, vector, attrs, dynamic), {"x": x}, preset)
+    proto = normalised(op, shape, vector, attrs, dynamic)
+    found = relevances(proto, {"x": x}, "lrp-0", settings=[f"{proto.graph.node[0].name}={rule}"])
     column = (lambda v: v) if op[0] == "L" else lambda v: v.reshape(-1, *[1] * (len(shape) - 2))
     gamma, beta = (column(normal(*vector, seed=i, dtype=FLOAT).astype(np.float64)) for i in (1, 2))
-    w, b = norm(x.astype(np.float64), axes, attrs.get("num_groups", 0), gamma, beta, attrs.get("epsilon", 1e-5))
-    y = w * x + b
-    stable = y + (LRP_EPSILON if preset == "lrp-epsilon" else 0) * np.where(y >= 0, 1, -1)
-    assert_near(found["x"], x * w / stable * found["p"], 1e-4)  # an output near 0 has lost digits
+    for one, before, after in zip(x.astype(np.float64), found["x"], found["p"], strict=True):
+        w, b = as_oracle(one, axes, attrs.get("num_groups", 0), gamma, beta, attrs.get("epsilon", 1e-5))
+        expected = BY_ORACLE[rule](np.tile(one.ravel(), 2), w, b, after.ravel().astype(np.float64))
+        assert_near(before, expected.reshape(2, *one.shape).sum(0), 1e-4)  # an output near 0 has lost digits
 
 
 def test_a_length_counts_as_a_constant():
@@ -410,11 +416,42 @@ def test_a_length_counts_as_a_constant():
 
 def test_layer_norm_without_a_shift():
     """β may be left out."""
-    proto = classifier([node("LayerNormalization", "x gamma", "p")], {"x": (2, 4)}, {"gamma": normal(4, seed=1)})
-    x = normal(2, 4)
-    found = relevances(proto, {"x": x}, "lrp-0")
-    centred = x - x.mean(1, keepdims=True)
-    assert_near(found["x"], x / centred * found["p"], 1e-9)
+    gamma, x = normal(4, seed=1), normal(2, 4)
+    found = relevances(
+        classifier([node("LayerNormalization", "x gamma", "p")], {"x": (2, 4)}, {"gamma": gamma}), {"x": x}, "lrp-0"
+    )
+    s = found["p"] / (x - x.mean(1, keepdims=True))
+    assert_near(found["x"], x * (s - s.mean(1, keepdims=True)), 1e-9)
+
+
+SPELLED = [
+    node("ReduceMean", "x", "m", axes=[-1]),
+    node("Sub", "x m", "c"),
+    node("Pow", "c two", "q"),
+    node("ReduceMean", "q", "v", axes=[-1]),
+    node("Add", "v eps", "ve"),
+    node("Sqrt", "ve", "d"),
+    node("Div", "c d", "n"),
+    node("Mul", "n gamma", "g"),
+    node("Add", "g beta", "p"),
+]
+
+
+@pytest.mark.parametrize(("preset", "near"), [("lrp-0", 1e-9), ("lrp-epsilon", 1e-3), ("attnlrp", 1e-9), ("cp-lrp", 1e-9)])
+def test_one_layer_norm_has_one_explanation(preset, near):
+    """However it is written; ε has a part in each of several layers."""
+    constants = {
+        "two": np.float64(2),
+        "eps": np.float64(np.float32(1e-5)),
+        "gamma": normal(4, seed=1),
+        "beta": normal(4, seed=2),
+    }
+    x = {"x": normal(2, 3, 4)}
+    fused, spelled = (
+        relevances(classifier(nodes, {"x": (2, 3, 4)}, constants), x, preset)["x"]
+        for nodes in ([node("LayerNormalization", "x gamma beta", "p")], SPELLED)
+    )
+    assert_near(fused, spelled, near)
 
 
 def test_old_group_norm():
