@@ -50,8 +50,14 @@ class Baseline:
         return all(not isinstance(found, str) or found == BASELINES[0] for found in self._found.values())
 
     def tensors(self, once: bool = False) -> dict[str, Tensor]:
-        """The reference of each end, by its name; ``once``: of one sample, which stands for all along the first axis."""
-        found = {end.tensor.name: self._at(end, once) for end in self._ends}
+        """The reference of each end, by its name, a tensor of its own; ``once``: of one sample, which stands for all along the
+        first axis.
+        """
+        found: dict[str, Tensor] = {}
+        for end in self._ends:
+            made, name = self._at(end, once), end.tensor.name
+            is_taken = any(made is other for other in found.values())
+            found[name] = self._e.named(made, self._e.unique(f"{made.name}/{name}"), made.shape) if is_taken else made
         for end in self._ends:
             shape = end.tensor.shape
             found[end.tensor.name].shape = [1, *shape[1:]] if once and shape else shape
@@ -108,7 +114,7 @@ class Baseline:
             value = e.cast(e("Expand", e.constant(found), self._sizes(x, once)), x.dtype)
         else:
             value = self.inputs[x.name] if found == "input" else {"mean": self._mean, "blur": self._blurred}[found](x)
-        return value if end.tensor is x else Point(e, BASELINE + "/ids", lambda: {x.name: value}).of(end.tensor)
+        return value if end.tensor is x else Point(e, f"{BASELINE}/ids/{x.name}", lambda: {x.name: value}).of(end.tensor)
 
     def _sizes(self, x: Tensor, once: bool) -> Tensor:
         e = self._e

@@ -2,8 +2,8 @@
 
 R_c of a channel becomes m_c R_c before the walk goes on below the tensor (conditional relevance: Achtibat et al. 2023). But
 where a gradient is rectified the walk is linear in relevance, so R(m) = R(0) + Σ_c m_c (R(1_c) − R(0)): with ones it is the
-relevance of a file without masks, and R(0) is what bypasses the tensor on skip connections. Several masks on one way let pass
-what all of them let pass.
+relevance of a file that keeps the relevance of the tensor, and R(0) is what bypasses the tensor on skip connections. Several
+masks on one way let pass what all of them let pass.
 """
 
 from __future__ import annotations

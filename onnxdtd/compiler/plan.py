@@ -122,7 +122,7 @@ def plan(
     facts.raw |= {end.tensor.name for end in ends}
     facts.bounded |= {end.tensor.name for end in ends if end.is_one_hot or end.explained.name in bounded}
     named = {*request.keep, *request.mask}
-    pinned = {logits.name, *(t.name for t in graph.outputs)} - {t.name for node in added for t in node.inputs} | named
+    pinned = {logits.name, *(t.name for t in graph.outputs)} - {t.name for node in added for t in node.inputs}
     baseline = compared(ends, start.samples) if any(preset.compares for preset in presets) else None
     once = (
         baseline is not None
@@ -132,11 +132,17 @@ def plan(
     )
     point = Point(e, BASELINE, lambda: {} if baseline is None else baseline.tensors(once), wider=once)
     known = Facts(*map(set, (facts.active, facts.nonnegative, facts.raw, facts.bounded)))
-    steps = Stepper(e, facts, producer, allow, method, carrying, point.of).steps(nodes, pinned)
+    stepper = Stepper(e, facts, producer, allow, method, carrying, point.of)
+    steps = stepper.steps(nodes, pinned, named)
     if start.samples.doubt is not None:
         raise ModelError(f"{start.samples.doubt}; {ONE_SAMPLE}")
     preset, steps, notes = _with_rules(steps, presets)
     notes += _unrectified(preset, steps)
+    notes += [
+        f"{name!r} lies within a layer, which is taken apart for it: relevance may differ from that of a file without; "
+        f"{whole!r} is what the whole layer gives"
+        for name, whole in stepper.parted.items()
+    ]
 
     def elsewhere(where: Callable[[Tensor], Tensor]) -> Course:
         """The same steps over copies of the nodes."""
@@ -145,8 +151,8 @@ def plan(
         names = {name: where(t).name for name, t in held.items()}
         copies = [_moved(node, where, names) for node in own]
         givers, there = {t.name: node for node in copies for t in node.outputs}, known.renamed(names)
-        stepper = Stepper(e, there, givers, allow, method, {names[name] for name in carrying}, point.of)
-        return Course(_ruled(stepper.steps(copies, set()), preset), where(logits), there.is_nonnegative)
+        again = Stepper(e, there, givers, allow, method, {names[name] for name in carrying}, point.of)
+        return Course(_ruled(again.steps(copies, set()), preset), where(logits), there.is_nonnegative)
 
     return Plan(
         list({end.explained.name: end.explained for end in ends}.values()),

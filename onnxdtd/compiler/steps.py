@@ -6,7 +6,7 @@ problems are reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
@@ -97,11 +97,12 @@ class Stepper:
         self.e, self.facts, self.producer, self.method, self.carriers, self.at = e, facts, producer, method, carriers, at
         self.idle = dict(allow)  # what nothing has needed yet
         self.allow = allow
+        self.parted: dict[str, str] = {}  # what the whole layer gives, by the tensor within it that was named
 
-    def steps(self, nodes: Sequence[Node], pinned: set[str]) -> list[Step]:
+    def steps(self, nodes: Sequence[Node], pinned: set[str], named: Collection[str] = ()) -> list[Step]:
         """All steps in the order of the graph. Raises ``Unsupported`` with every problem.
 
-        ``pinned`` tensors are looked at by somebody: nothing is fused over them.
+        ``pinned`` tensors are looked at by somebody: nothing is fused over them, nor over those that were ``named``.
         """
         consumers: dict[str, list[Node]] = {}
         for node in nodes:
@@ -117,7 +118,7 @@ class Stepper:
                 with self.e.within(label(node)):
                     step = self.step(node)
                     if step.kind == "linear" and self.method.conserves:
-                        step = self.fused(step, consumers, pinned)
+                        step = self.fused(step, consumers, pinned, named)
             except NotLinear as error:
                 problems.append(problem(node, str(error), self.obstacle(node)))
                 continue
@@ -252,9 +253,9 @@ class Stepper:
             self.facts.stay_raw(known, node.outputs)
         return Step(kind, (node,), tuple(node.outputs), sources, flow=flow)
 
-    def fused(self, step: Step, consumers: Mapping[str, list[Node]], pinned: set[str]) -> Step:
+    def fused(self, step: Step, consumers: Mapping[str, list[Node]], pinned: set[str], named: Collection[str]) -> Step:
         """The step with the Adds of constants and BatchNormalizations behind it, as long as nobody else looks between."""
-        layer, nodes = step.layer, list(step.nodes)
+        layer, nodes, part = step.layer, list(step.nodes), None
         assert layer is not None
         while len(consumers.get(layer.y.name, ())) == 1 and layer.y.name not in pinned:
             (node,) = consumers[layer.y.name]
@@ -262,9 +263,14 @@ class Stepper:
             whole = None if alone else followed_by(self.e, layer, node, self.facts.is_active)
             if whole is None:
                 break
+            if layer.y.name in named and part is None:
+                part = replace(step, nodes=tuple(nodes), outputs=(layer.y,), layer=layer)
             layer = whole
             nodes.append(node)
-        return replace(step, nodes=tuple(nodes), outputs=(layer.y,), layer=layer)
+        if part is None:
+            return replace(step, nodes=tuple(nodes), outputs=(layer.y,), layer=layer)
+        self.parted[part.outputs[0].name] = layer.y.name
+        return part
 
 
 def _gathered(slot: Slot, e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:

@@ -107,15 +107,14 @@ class Emit:
         return self._cache[key]
 
     def again(self, node: Node, inputs: Sequence[Tensor], shapes: Sequence[Shape | None]) -> list[Tensor]:
-        """What a node of the predictor gives for other inputs, of ``shapes``, in the types that it computes in."""
+        """What a node of the predictor gives for other inputs, of ``shapes``, in the types that it computes in. Of nodes that
+        are there twice both have a copy, since each has a gradient of its own.
+        """
         domain = "" if node.domain in ("", "ai.onnx", None) else node.domain
-        key = _key(f"{domain}.{node.op}" if domain else node.op, inputs, node.attrs, len(node.outputs))
-        if key not in self._cache:
-            made = self._append(node.op, list(inputs), node.attrs, [t.dtype for t in node.outputs], domain)
-            for tensor, own, shape in zip(made, node.outputs, shapes, strict=True):
-                tensor.name, tensor.shape = "" if own.left_out else tensor.name, shape
-            self._cache[key] = made
-        return self._cache[key]
+        made = self._append(node.op, list(inputs), node.attrs, [t.dtype for t in node.outputs], domain)
+        for tensor, own, shape in zip(made, node.outputs, shapes, strict=True):
+            tensor.name, tensor.shape = "" if own.left_out else tensor.name, shape
+        return made
 
     def cut(self, tensor: Tensor, sizes: Mapping[int, int]) -> Tensor:
         """A tensor as it is, for runtimes that have another idea of its sizes along some axes before they run."""

@@ -289,3 +289,12 @@ def test_masks_that_do_not_fit(masks: Any, words: str) -> None:
 def test_a_file_without_masks_takes_none() -> None:
     with pytest.raises(RequestError, match="it takes no masks; compile the source model with --mask h"):
         Explainer(onnxdtd.compile(mlp()))(X, masks={"h": np.ones(5)})
+
+
+@pytest.mark.parametrize("option", ["mask", "keep"])
+def test_a_tensor_within_a_layer_is_told(option: str) -> None:
+    """Of a convolution with the BatchNormalization behind it."""
+    (note,) = onnxdtd.inspect(cnn(), Request(preset="lrp-gamma", **{option: "a"}))["notes"]
+    assert "'a' lies within a layer, which is taken apart for it" in note
+    assert "'n' is what the whole layer gives" in note
+    assert onnxdtd.inspect(cnn(), Request(preset="lrp-gamma", **{option: "n"}))["notes"] == []

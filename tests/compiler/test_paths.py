@@ -179,3 +179,49 @@ def test_refusals():
         onnxdtd.compile(pixels, "integrated-gradients")
     found = Session(onnxdtd.compile(pixels, "integrated-gradients", from_=["f"]))(x=np.asarray([[1, 2, 3, 4]], np.uint8))
     assert_near(found["relevance"].sum(1), found["logit"], 1e-5)
+
+
+POINTED = ["taylor", "taylor-root(steps=2)", "integrated-gradients(steps=12)"]
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+@pytest.mark.parametrize("preset", POINTED)
+def test_what_is_there_twice_has_two_gradients(preset, batch):
+    """Nodes that do the same, and inputs with the same baseline: none takes what is the other's."""
+    rng = np.random.default_rng(4)
+    weights = {"w": rng.normal(size=(3, 5)), "v": rng.normal(size=(5, 2)), "u": rng.normal(size=(5, 2))}
+    nodes = [
+        *(node("MatMul", "x w", "h"), node("Sigmoid", "h", "r"), node("Sigmoid", "h", "q"), node("MatMul", "r v", "s")),
+        *(node("MatMul", "q u", "t"), node("Add", "s t", "a"), node("MatMul", "z w", "g"), node("Tanh", "g", "p")),
+        *(node("MatMul", "p v", "b"), node("Add", "a b", "y")),
+    ]
+    once = [made for made in nodes if made.output[0] != "q"]
+    once[once.index(node("MatMul", "q u", "t"))] = node("MatMul", "r u", "t")
+    x, z = rng.normal(size=(2, 1, 3))
+    shapes = {"x": [batch, 3], "z": [batch, 3]}
+    twice = Session(onnxdtd.compile(model(nodes, shapes, ["y"], weights, DOUBLE), preset, baseline=0.25))(x=x, z=z)
+    apart = {"x": "input", "z": 0.25}
+    alone = onnxdtd.compile(model(once, shapes, ["y"], weights, DOUBLE), preset, baseline=apart)
+    expected = Session(alone)(x=x, z=z, **{"baseline/x": np.full((1, 3), 0.25)})
+    for name in ("relevance/x", "relevance/z"):
+        assert_near(twice[name], expected[name], 1e-12)
+
+
+def test_the_ids_of_a_baseline_are_those_of_each_input():
+    """Two inputs look something up in one table."""
+    rng = np.random.default_rng(5)
+    weights = {"E": rng.normal(size=(6, 4)).astype(np.float32), "v": rng.normal(size=(4, 2)).astype(np.float32)}
+    nodes = [node("Gather", "E i", "e"), node("Gather", "E j", "f"), node("Sub", "e f", "d"), node("Tanh", "d", "t")]
+    nodes += [node("ReduceSum", "t axes", "s", keepdims=0), node("MatMul", "s v", "y")]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["n", 3]) for name in "ij"]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])]
+    constants = [numpy_helper.from_array(value, name) for name, value in {**weights, "axes": np.array([1])}.items()]
+    graph = helper.make_graph(nodes, "ids", inputs, outputs, constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    found = onnxdtd.Explainer(onnxdtd.compile(proto, "taylor", baseline={"i": 2, "j": 5}))(
+        {"i": np.array([[0, 1, 2]]), "j": np.array([[3, 4, 5]])}
+    )
+    best = weights["v"][:, found.outputs["y"].argmax()]
+    slope = (1 - np.tanh(weights["E"][2] - weights["E"][5]) ** 2) * best
+    assert_near(found.relevance["i"], [(weights["E"][[0, 1, 2]] - weights["E"][2]) @ slope], 1e-5)
+    assert_near(found.relevance["j"], [-(weights["E"][[3, 4, 5]] - weights["E"][5]) @ slope], 1e-5)
