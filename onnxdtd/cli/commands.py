@@ -223,7 +223,8 @@ def explain_command(
     for remark in explained.remarks:
         out.print(f"note: {remark}", markup=False)
     more = f" (the first {SHOWN} of {len(results)} shown)" if len(results) > SHOWN else ""
-    out.print(f"{len(results)} heatmaps (preset {results[0].preset}) and results.json are in {out_path}{more}", markup=False)
+    drawn = "1 heatmap" if len(results) == 1 else f"{len(results)} heatmaps"
+    out.print(f"{drawn} (preset {results[0].preset}) and results.json are in {out_path}{more}", markup=False)
     if save_path:
         out.print(f"their relevance is in {save_path}", markup=False)
 

@@ -39,7 +39,7 @@ NOTHING = {  # what a heatmap of zeros says that was made of a gradient, by what
     "g g": "the score does not react to the input here",
     "x g": "the input is 0 wherever the score reacts to it",
     "dx g": "the input is what it is compared with wherever the score reacts to it",
-    "cam": "the map speaks for what is explained nowhere",
+    "cam": "the map speaks for what is explained nowhere, or the score does not react to it",
 }
 
 
