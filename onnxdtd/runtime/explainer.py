@@ -292,11 +292,14 @@ class Explainer:
                 mask = np.asarray(given.get(name, np.ones(sizes)))
             except ValueError:
                 raise RequestError(f"masks {name!r}: is no array, its rows differ in length") from None
-            if mask.dtype.kind not in "fiub" or mask.shape not in (tuple(sizes), (sizes[1],)) or not np.isfinite(mask).all():
+            fits = mask.dtype.kind in "fiub" and mask.shape in (tuple(sizes), (sizes[1],))
+            with np.errstate(over="ignore"):
+                values = mask.astype(_dtype(nodes[fed].type)) if fits else mask
+            if not fits or not np.isfinite(values).all():
                 raise RequestError(
                     f"masks {name!r}: an array of {mask.dtype}, {list(mask.shape)}; give finite numbers, {sizes} or {sizes[1:]}"
                 )
-            found[fed] = np.broadcast_to(mask, sizes).astype(_dtype(nodes[fed].type))
+            found[fed] = np.array(np.broadcast_to(values, sizes))
         return found
 
     def _index(self, target: int | str) -> int:

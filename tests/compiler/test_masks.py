@@ -277,6 +277,7 @@ def test_without_channels_there_is_no_mask() -> None:
     [
         ({"h": np.ones([4, 6])}, r"\[4, 6\]; give finite numbers, \[4, 5\] or \[5\]"),
         ({"h": [np.inf] * 5}, "give finite numbers"),
+        ({"h": [1e39] * 5}, "give finite numbers"),
         ({"h": [[1], [1, 2]]}, "its rows differ in length"),
         ({"a": np.ones(5)}, "it has masks of 'h'"),
     ],
