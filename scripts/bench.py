@@ -407,7 +407,7 @@ def measured(models: Sequence[str], batches: Sequence[int], rounds: int, with_pe
     with tempfile.TemporaryDirectory() as temporary:
         for name in models:
             path = Path(temporary) / f"{name}.onnx"
-            _export(name, path)
+            exported(name, path)
             for batch in batches:
                 rows.append(timed(name, path, batch, rounds, with_peers))
                 print(tables(rows[-1:], []), file=sys.stderr, flush=True)
@@ -416,15 +416,15 @@ def measured(models: Sequence[str], batches: Sequence[int], rounds: int, with_pe
     return rows, weights
 
 
-def _export(name: str, path: Path) -> None:
+def exported(name: str, path: Path) -> None:
     """In a process of its own, which leaves no PyTorch here."""
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_exported, args=(name, path))
+    process = context.Process(target=_exports, args=(name, path))
     process.start()
     process.join()
 
 
-def _exported(name: str, path: Path) -> None:
+def _exports(name: str, path: Path) -> None:
     import torch
 
     quiet()
