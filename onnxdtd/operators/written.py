@@ -1,8 +1,8 @@
 """What is written in several ways, or in several operators, seen in the one form that the table knows.
 
-The predictor's nodes stay as they are. For planning, x · x is a square, c / x and x⁻ᵖ are reciprocals, cˣ is a power of e, and
-e^(x − m) / Σ e^(x − m) the softmax of x, whatever m is; new tensors between them are nodes of the relevance pass, emitted only
-where somebody reads them.
+The predictor's nodes stay as they are. For planning, x · x is a square, c / x and x⁻ᵖ are reciprocals, cˣ is a power of e,
+e^(x − m) / Σ e^(x − m) the softmax of x, whatever m is, and γ (x − μ)/√(σ² + ε) + β a LayerNormalization; new tensors between
+them are nodes of the relevance pass, emitted only where somebody reads them.
 """
 
 from __future__ import annotations
@@ -49,19 +49,77 @@ def _product(e: Emit, node: Node, active: Active, producer: Producer) -> list[No
             view = _softmax(node, raised, giver.inputs[0], laid if moved else None, producer)
             if view is not None:
                 return view
-    return None
+    return _normalised(e, node, active, producer)
 
 
 def _quotient(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
     """e^x / Σ e^x; c / x"""
     a, b = node.inputs
     if active(a):
-        return _softmax(node, a, b, None, producer)
+        return _softmax(node, a, b, None, producer) or _normalised(e, node, active, producer)
     value, alone = constant_value(a), dims(b) == dims(node.outputs[0])
     if value is not None and alone and bool((value == 1).all()):
         return [Node("Reciprocal", node.name, [b], node.outputs)]
     inverse = e("Reciprocal", b, shape=b.shape)
     return [Node("Reciprocal", node.name, [b], [inverse]), Node("Mul", node.name, [a, inverse], node.outputs)]
+
+
+def _sum(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
+    """γ (x − μ)/√(σ² + ε) + β; max x + log Σ e^(x − max x)"""
+    return _normalised(e, node, active, producer) or logsums.shifted(e, node, active, producer)
+
+
+def _normalised(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
+    """(x − μ)/√(σ² + ε) over the last axes, perhaps times γ, perhaps plus β"""
+    giver: Node | None = node
+    constants: dict[str, Tensor] = {}
+    for op in ("Add", "Mul"):
+        if giver is not None and giver.op == op and sum(map(active, giver.inputs)) == 1:
+            t, constants[op] = giver.inputs if active(giver.inputs[0]) else giver.inputs[::-1]
+            giver = producer.get(t.name)
+    found = None if giver is None or giver.op != "Div" else _standardised(giver, producer)
+    if found is None:
+        return None
+    x, axis, epsilon = found
+    sizes = dims(x) or []
+    shapes = [dims(t) for t in constants.values()]
+    if dims(node.outputs[0]) != sizes or any(s is None or (s and s != sizes[axis:][-len(s) :]) for s in shapes):
+        return None
+    gamma = constants["Mul"] if "Mul" in constants else e.constant(np.ones(1, x.dtype))
+    inputs = [x, gamma, constants["Add"]] if "Add" in constants else [x, gamma]
+    return [Node("LayerNormalization", node.name, inputs, node.outputs, {"axis": axis, "epsilon": epsilon})]
+
+
+def _standardised(node: Node, producer: Producer) -> tuple[Tensor, int, float] | None:
+    """x, the first of the last axes, and ε, if a node gives (x − μ)/√(mean (x − μ)² + ε) over these."""
+    c, deviation = node.inputs
+    centred, root = producer.get(c.name), producer.get(deviation.name)
+    total = None if root is None or root.op != "Sqrt" else producer.get(root.inputs[0].name)
+    if centred is None or centred.op != "Sub" or total is None or total.op != "Add":
+        return None
+    variance, epsilon = total.inputs if constant_value(total.inputs[0]) is None else total.inputs[::-1]
+    (x, mu), value = centred.inputs, constant_value(epsilon)
+    means = [producer.get(mu.name), producer.get(variance.name)]
+    first, last = (None if m is None or m.op != "ReduceMean" or not m.attrs.get("keepdims", 1) else m for m in means)
+    if first is None or last is None or first.inputs[0].name != x.name or value is None or value.size != 1 or x.shape is None:
+        return None
+    square = producer.get(last.inputs[0].name)
+    if square is None or not _is_square(square, c):
+        return None
+    try:
+        axes = [reduced_axes(m, len(x.shape)) for m in (first, last)]
+    except NotLinear:
+        return None
+    ends = axes[0] == axes[1] == list(range(axes[0][0], len(x.shape)))
+    return (x, axes[0][0], float(value.reshape(()))) if ends else None
+
+
+def _is_square(node: Node, x: Tensor) -> bool:
+    """Does it give x²?"""
+    if node.op == "Mul":
+        return {t.name for t in node.inputs} == {x.name}
+    value = constant_value(node.inputs[1]) if node.op == "Pow" else None
+    return node.inputs[0].name == x.name and value is not None and bool((value == 2).all())
 
 
 def _power(e: Emit, node: Node, active: Active, producer: Producer) -> list[Node] | None:
@@ -209,7 +267,7 @@ FORMS: dict[str, Callable[[Emit, Node, Active, Producer], list[Node] | None]] = 
     "Sub": _difference,
     "Log": logsums.of_a_sum,
     "ReduceLogSum": logsums.of_a_sum,
-    "Add": logsums.shifted,
+    "Add": _sum,
 }
 
 

@@ -687,7 +687,15 @@ FAULTS = [
         "_centred",
         "[own, others]",
         "[own]",
-        "operators/products::test_one_layer_norm_has_one_explanation",
+        "operators/products::test_a_norm_is_a_layer",
+    ),
+    Fault(
+        "any mean of squares is a variance",
+        "operators/written",
+        "_standardised",
+        "not _is_square(square, c)",
+        "False",
+        "operators/written::test_what_is_no_layer_norm",
     ),
     Fault(
         "a value at 0 has relevance",

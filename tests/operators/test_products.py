@@ -437,21 +437,22 @@ SPELLED = [
 ]
 
 
-@pytest.mark.parametrize(("preset", "near"), [("lrp-0", 1e-9), ("lrp-epsilon", 1e-3), ("attnlrp", 1e-9), ("cp-lrp", 1e-9)])
-def test_one_layer_norm_has_one_explanation(preset, near):
-    """However it is written; ε has a part in each of several layers."""
-    constants = {
-        "two": np.float64(2),
-        "eps": np.float64(np.float32(1e-5)),
-        "gamma": normal(4, seed=1),
-        "beta": normal(4, seed=2),
-    }
-    x = {"x": normal(2, 3, 4)}
-    fused, spelled = (
-        relevances(classifier(nodes, {"x": (2, 3, 4)}, constants), x, preset)["x"]
-        for nodes in ([node("LayerNormalization", "x gamma beta", "p")], SPELLED)
+@pytest.mark.parametrize(
+    ("preset", "until"),
+    pairs(["lrp-0", "lrp-epsilon", "lrp-gamma", "dtd", "dtd-z", "attnlrp", "cp-lrp", "gradient"], [None, -1, -2]),
+)
+def test_one_layer_norm_has_one_explanation(preset, until):
+    """However it is written, with a shift and a scale or without."""
+    constants = {"two": np.float64(2), "eps": np.float64(np.float32(1e-5)), "plain": np.ones(4)}
+    constants |= {"gamma": normal(4, seed=1), "beta": normal(4, seed=2)}
+    spelled = SPELLED[:until]
+    spelled[-1] = node(spelled[-1].op_type, " ".join(spelled[-1].input), "p")
+    one = node("LayerNormalization", {None: "x gamma beta", -1: "x gamma", -2: "x plain"}[until], "p")
+    fused, other = (
+        relevances(classifier(nodes, {"x": (2, 3, 4)}, constants), {"x": normal(2, 3, 4)}, preset)["x"]
+        for nodes in ([one], spelled)
     )
-    assert_near(fused, spelled, near)
+    assert_near(other, fused, 1e-9)
 
 
 def test_old_group_norm():

@@ -17,7 +17,16 @@ from onnxdtd.request import Request
 
 # ---- normalisation, however it is written ----------------------------------------------------------------------------
 
-NUMBERS = {"two": 2.0, "minus_half": -0.5, "minus_two": -2.0, "eps": 1e-3, "zero": 0.0, "one": 1.0, "minus_one": -1.0}
+NUMBERS = {
+    "two": 2.0,
+    "four": 4.0,
+    "minus_half": -0.5,
+    "minus_two": -2.0,
+    "eps": 1e-3,
+    "zero": 0.0,
+    "one": 1.0,
+    "minus_one": -1.0,
+}
 ARRAYS = {"last": [2], "inner": [1], "shape": [2, 3, 4], "ones": [1.0, 1.0, 1.0, 1.0]}
 SHAPES = {"g": (4,), "b": (4,), "v24": (2, 4), "ww": (4, 4), "w": (5, 4), "u": (12, 3)}
 CONSTANTS = {n: np.asarray(v) for n, v in (NUMBERS | ARRAYS).items()} | {
@@ -105,6 +114,29 @@ def test_the_scale_of_a_normalisation_counts_as_a_constant(name: str) -> None:
     session, scale = Session(net(made, held)), Session(shown)(x=x)[held]
     slope = numeric(lambda x: session(**{"x": x, held: scale})["y"][:, 1].sum(), {"x": x})["x"]
     assert_near(found, x * slope, 1e-7)
+
+
+NO_LAYER_NORMS = {
+    "mean x²": [*MEAN, node("Mul", "h h", "s"), node("ReduceMean", "s", "v", axes=[2]), node("Add", "v eps", "ve")],
+    "other axes": [*MEAN, node("Mul", "c c", "s"), node("ReduceMean", "s", "v", axes=[1]), node("Add", "v eps", "ve")],
+    "not the last": [
+        node("ReduceMean", "h", "m", axes=[1]),
+        node("Sub", "h m", "c"),
+        node("Mul", "c c", "s"),
+        node("ReduceMean", "s", "v", axes=[1]),
+        node("Add", "v eps", "ve"),
+    ],
+    "mean (x - m)⁴": [
+        *MEAN, node("Pow", "c four", "s"), node("ReduceMean", "s", "v", axes=[2]), node("Add", "v eps", "ve")
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_LAYER_NORMS)
+def test_what_is_no_layer_norm(name: str) -> None:
+    """It is not taken for one, which would give another gradient."""
+    made = [*NO_LAYER_NORMS[name], node("Sqrt", "ve", "sd"), node("Div", "c sd", "p")]
+    check_numeric(net(made), {"x": normal(2, 3, 5)})
 
 
 @pytest.mark.parametrize("preset", ["dtd", "dtd-z", "lrp-epsilon", "lrp-gamma", "lrp-alpha2beta1", "epsilon-plus-flat"])
