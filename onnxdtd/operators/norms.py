@@ -235,6 +235,8 @@ enter(
 def softmax(e: Emit, node: Node, active: Active, at: At) -> Flow:
     """y (s − Σ s y), and for the logarithm s − p Σ s; between two points λ (s − Σ s λ / Σ λ) and s − λ / Σ λ Σ s"""
     (x, *_), (y, *_), axis = node.inputs, node.outputs, node.attrs.get("axis", -1)
+    if any(reader.op == "IsNaN" for reader in y.readers):  # a row that is masked as a whole, which is made 0 behind it
+        y = e("Where", e("IsNaN", y), 0.0, y)
     size = share = y
     if node.op == "LogSoftmax" or at(x) is not x:
         size, share = parts(e, y if node.op == "LogSoftmax" else e("LogSoftmax", x, axis=axis), [axis], at)

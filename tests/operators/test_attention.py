@@ -30,9 +30,8 @@ def relevance(x: Array, kept: Array, target: int, c: dict[str, Array], constant:
     sigma = np.sqrt(x.var(1, keepdims=True) + EPSILON)
     n = (x - x.mean(1, keepdims=True)) / sigma * c["gamma"] + c["beta"]
     q, k, v = n @ c["q"], n @ c["k"], n @ c["v"]
-    scores = np.where(kept, q @ k.T / 2, -np.inf)
-    p = np.exp(scores - scores.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
+    p = np.where(kept, np.exp(q @ k.T / 2), 0)
+    p /= np.maximum(p.sum(1, keepdims=True), 1e-300)
     r = p @ v @ c["o"] + x
     length = np.sqrt((r**2).mean(1, keepdims=True) + EPSILON)
     m = r / length * c["gain"]
@@ -75,7 +74,7 @@ def masked(spelling: str) -> list[Any]:
     return [node("Mul", "s half", "scaled_s"), node("Where", "kept scaled_s infinity", "z")]
 
 
-def transformer(opset: int, spelling: str) -> Any:
+def transformer(opset: int, spelling: str, kept: Array) -> Any:
     """Attention behind a LayerNorm, a sum, behind an RMS norm a product with a Gelu that is written out, a sum, the mean."""
     nodes = [
         *layer_norm(opset),
@@ -116,18 +115,20 @@ def transformer(opset: int, spelling: str) -> Any:
     numbers |= {"epsilon": EPSILON, "lowest": LOWEST, "infinity": -np.inf}
     used = {name for made in nodes for name in made.input}
     constants = {name: np.asarray(value, DOUBLE) for name, value in (weights() | numbers).items() if name in used}
-    constants["kept"] = np.asarray([[True, True, False]])
+    constants["kept"] = kept
     return model(nodes, {"x": ["n", LENGTH, WIDTH]}, ["y"], constants, DOUBLE, 17)
 
 
 @pytest.mark.parametrize("preset", ["attnlrp", "cp-lrp"])
-@pytest.mark.parametrize(("opset", "spelling"), [(17, "added"), (14, "added"), (17, "chosen")])
-def test_a_transformer_block(preset, opset, spelling):
+@pytest.mark.parametrize(
+    ("opset", "spelling", "last"), [(17, "added", False), (14, "added", False), (17, "chosen", False), (17, "chosen", None)]
+)
+def test_a_transformer_block(preset, opset, spelling, last):
     """However it is written; of the masked token, which attends but is not attended to, its own way counts alone."""
     x, targets = np.random.default_rng(3).normal(size=(BATCH, LENGTH, WIDTH)), np.asarray([2, 0])
-    compiled = onnxdtd.compile(transformer(opset, spelling), preset, target="input")
+    kept = np.tril(np.ones((3, 3), bool), -1) if last is None else np.asarray([[True, True, last]])  # the first sees nothing
+    compiled = onnxdtd.compile(transformer(opset, spelling, kept), preset, target="input")
     found = Session(compiled)(x=x, target=targets)["relevance"]
-    kept = np.asarray([[True, True, False]])
     expected = [relevance(one, kept, k, weights(), preset == "cp-lrp") for one, k in zip(x, targets, strict=True)]
     assert_near(found, np.asarray(expected), 1e-10)
 
