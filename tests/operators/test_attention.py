@@ -69,8 +69,13 @@ def layer_norm(opset: int) -> list[Any]:
 
 
 def masked(spelling: str) -> list[Any]:
-    if spelling == "added":
-        return [node("Mul", "s half", "scaled_s"), node("Where", "kept zero lowest", "mask"), node("Add", "scaled_s mask", "z")]
+    if spelling != "chosen":
+        rest = "lowest" if spelling == "added" else "infinity"
+        return [
+            node("Mul", "s half", "scaled_s"),
+            node("Where", f"kept zero {rest}", "mask"),
+            node("Add", "scaled_s mask", "z"),
+        ]
     return [node("Mul", "s half", "scaled_s"), node("Where", "kept scaled_s infinity", "z")]
 
 
@@ -83,8 +88,8 @@ def transformer(opset: int, spelling: str, kept: Array) -> Any:
         node("MatMul", "nq kt", "s"),
         *masked(spelling),
         node("Softmax", "z", "weights", axis=-1),
-        *([node("IsNaN", "weights", "nan"), node("Where", "nan zero weights", "p")] if spelling == "chosen" else []),
-        node("MatMul", "p nv" if spelling == "chosen" else "weights nv", "pv"),
+        *([node("IsNaN", "weights", "nan"), node("Where", "nan zero weights", "p")] if spelling != "added" else []),
+        node("MatMul", "weights nv" if spelling == "added" else "p nv", "pv"),
         node("MatMul", "pv o", "attended"),
         node("Add", "attended x", "r"),
         node("Mul", "r r", "r2"),
@@ -121,7 +126,7 @@ def transformer(opset: int, spelling: str, kept: Array) -> Any:
 
 @pytest.mark.parametrize("preset", ["attnlrp", "cp-lrp"])
 @pytest.mark.parametrize(
-    ("opset", "spelling", "last"), [(17, "added", False), (14, "added", False), (17, "chosen", False), (17, "chosen", None)]
+    ("opset", "spelling", "last"), [(17, "added", False), (14, "added", False), (17, "chosen", False), (17, "infinite", None)]
 )
 def test_a_transformer_block(preset, opset, spelling, last):
     """However it is written; of the masked token, which attends but is not attended to, its own way counts alone."""
