@@ -142,7 +142,7 @@ def started(command: list[str]) -> subprocess.Popen[str]:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="interrupts are sent otherwise there")
 def test_an_interrupted_run_goes_on() -> None:
-    many(800)
+    many(400)
     command = ["evaluate", MODEL, "--data", "many.npz", *BOUNDS, "--preset", "dtd", "--json", "--workers", "1", "--journal"]
     whole = invoke(*command, "other").stdout
     process = started([sys.executable, "-m", "onnxdtd", *command, "journal"])
@@ -157,7 +157,7 @@ def test_an_interrupted_run_goes_on() -> None:
     with closing(sqlite3.connect("journal")) as journal:
         ((done,),) = journal.execute("SELECT count(*) FROM results")
     assert 1 <= done < 100
-    assert json.loads(whole)["models"][0]["samples"] == 800
+    assert json.loads(whole)["models"][0]["samples"] == 400
     assert invoke(*command, "journal").stdout == whole
     assert not Path("journal").exists()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -72,6 +73,17 @@ def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
     return made
 
 
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are laid out but not painted, for tests that look at what is in them: that takes half of the time."""
+
+    class Laid(FigureCanvasAgg):
+        def print_png(self, file: IO[bytes], *args: object, **options: object) -> None:
+            FigureCanvasAgg(self.figure).figure.draw_without_rendering()
+
+    monkeypatch.setattr(images, "FigureCanvasAgg", Laid)
+
+
 @pytest.mark.parametrize("shape", SOME, ids=str)
 def test_every_shape_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> None:
     """In the size of the figure, at 110 dots an inch, and with something in it."""
@@ -84,6 +96,7 @@ def test_every_shape_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> Non
     assert not np.array_equal(pixels[0, 0], (0, 0, 0)), "the background is not black"
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_frame_suits_the_kind(studio: Studio) -> None:
     for shape, axes in (((3, 32, 32), 3), ((1, 100), 2), ((4,), 1), ((3, 100), 3), ((3, 8, 16, 16), 17)):
         assert len(studio.draw(random(shape), random(shape, 1)).axes) == axes
@@ -157,6 +170,7 @@ def test_pixels_of_the_heatmap(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 100), (4,), (30,)], ids=str)
+@pytest.mark.usefixtures("unrendered")
 def test_bars_have_the_colours_of_their_sign_and_symmetric_axes(shape: tuple[int, ...], studio: Studio) -> None:
     relevance = random(shape, 1)
     axes = studio.draw(random(shape), relevance).axes[-1]
@@ -171,6 +185,7 @@ def test_bars_have_the_colours_of_their_sign_and_symmetric_axes(shape: tuple[int
     assert np.abs(sizes).max() <= limit
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_bars_show_the_largest_of_many_features(studio: Studio) -> None:
     relevance = np.linspace(-1, 1, 101)[:100]
     axes = studio.draw(np.arange(100.0), relevance).axes[0]
@@ -211,6 +226,7 @@ def test_heatmaps_of_concepts_beside_that_of_a_picture(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize(("shape", "parts"), [((5,), 1), ((1, 30), 2)], ids=str)
+@pytest.mark.usefixtures("unrendered")
 def test_heatmaps_of_concepts_below_that_of_anything_else(shape: tuple[int, ...], parts: int, studio: Studio) -> None:
     maps = [random(shape, seed) for seed in range(3)]
     draw(studio.path, random(shape), maps[0], Caption("a", "b", concepts=("c", "d")), form(shape), maps[1:])
@@ -228,6 +244,7 @@ def test_heatmaps_of_concepts_below_that_of_anything_else(shape: tuple[int, ...]
 
 
 @pytest.mark.parametrize("shape", [(12, 5000), (5000, 12), (3, 128), (64, 400), (1, 12, 900)], ids=str)
+@pytest.mark.usefixtures("unrendered")
 def test_a_trace_a_channel_in_the_colours_of_its_relevance(shape: tuple[int, ...], studio: Studio) -> None:
     x, relevance = random(shape), random(shape, 1)
     draw(studio.path, x, relevance, CAPTION, form(shape, channel=1 if len(shape) == 3 else None))
@@ -257,6 +274,7 @@ def test_dense_lines_let_the_colours_through(studio: Studio) -> None:
     assert [line.get_alpha() for line in studio.draw(x[:, :100], x[:, :100]).axes[0].lines] == [1, 1]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_relevance_of_a_long_signal_lies_at_its_steps(studio: Studio) -> None:
     relevance = np.zeros((3, 5000))
     relevance[1, 1234] = 1
@@ -280,6 +298,7 @@ def test_stretches_leave_nothing_out(size: int, most: int) -> None:
 @pytest.mark.parametrize(
     ("shape", "frames"), [((3, 16, 12, 12), 1), ((40, 12, 12, 3), 0), ((1, 5, 12, 12), 1), ((6, 12, 12), 0)]
 )
+@pytest.mark.usefixtures("unrendered")
 def test_a_heatmap_a_frame(shape: tuple[int, ...], frames: int, studio: Studio) -> None:
     relevance = random(shape, 1)
     figure = studio.draw(random(shape), relevance)
@@ -305,6 +324,7 @@ def test_rows_and_columns_of_a_matrix_have_numbers(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (8, 8, 3)], ids=str)
+@pytest.mark.usefixtures("unrendered")
 def test_the_input_is_shown_as_the_picture_it_was(shape: tuple[int, ...], studio: Studio) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (8, 8, 3), np.uint8)
     for like in (form(shape, [-1, -2, -3], [1, 2, 4]), form(shape, -1, 1, colours="bgr")):
@@ -328,6 +348,7 @@ def test_without_bounds_the_input_is_stretched_to_its_own_range(studio: Studio) 
     assert shown.max() == 1
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_bands_are_shown_within_bounds_of_their_own(studio: Studio) -> None:
     """Six bands, of which each has bounds, one picture for each."""
     low = np.arange(6.0)
@@ -373,6 +394,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize(("words", "shape"), in_turn(WORDS, [(3, 32, 32), (1, 100), (2, 7), (12, 100)], 1), ids=str)
+@pytest.mark.usefixtures("unrendered")
 def test_words_stay_within_the_frame(shape: tuple[int, ...], words: str, studio: Studio) -> None:
     caption = Caption(f"photo_001: {WORDS[words]} (0.912), explained: {WORDS[words]}", f"{WORDS[words]}   Σ relevance = 12.3")
     figure = studio.draw(1e6 * random(shape), 1e-6 * random(shape, 1), caption)
@@ -380,6 +402,7 @@ def test_words_stay_within_the_frame(shape: tuple[int, ...], words: str, studio:
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (8, 16), (1, 100)], ids=str)
+@pytest.mark.usefixtures("unrendered")
 def test_a_long_title_leaves_room_for_the_picture(shape: tuple[int, ...], studio: Studio) -> None:
     def area(title: str) -> float:
         box = studio.draw(random(shape), random(shape, 1), Caption(title, title)).axes[0].get_window_extent()
@@ -389,6 +412,7 @@ def test_a_long_title_leaves_room_for_the_picture(shape: tuple[int, ...], studio
 
 
 @pytest.mark.parametrize("words", ["$x$", "$\\frac$", "a_b^{c \\alpha"])
+@pytest.mark.usefixtures("unrendered")
 def test_words_are_no_formulas(words: str, studio: Studio) -> None:
     figure = studio.draw(random((4,)), random((4,), 1), Caption(words, words))
     for text in texts(figure):
@@ -435,6 +459,7 @@ print(matplotlib.get_backend(), "matplotlib.pyplot" in sys.modules)
 
 
 @pytest.mark.parametrize(("rows", "words"), [(256, ["H", "i", "·", "↵", ""]), (30522, ["72", "105", "32", "10", "0"])])
+@pytest.mark.usefixtures("unrendered")
 def test_ids_are_written_on_the_colour_of_their_relevance(rows: int, words: list[str], studio: Studio) -> None:
     ids, relevance = np.array([72.0, 105, 32, 10, 0]), np.array([1.0, 0.25, -1, 0, 0])
     (axes, *_) = studio.draw(ids, relevance, like=Form("ids", ["l"], ids=rows)).axes

@@ -177,7 +177,7 @@ def test_two_models_with_boxes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
-    job = digits(tmp_path, fill="noise", seed=3)
+    job = digits(tmp_path, fill="noise", seed=3, samples=6)
     assert evaluated(job, tmp_path, 1) == evaluated(job, tmp_path, 2)
 
 
