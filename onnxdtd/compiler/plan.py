@@ -132,26 +132,19 @@ def plan(
     )
     point = Point(e, BASELINE, lambda: {} if baseline is None else baseline.tensors(once), wider=once)
     known = Facts(*map(set, (facts.active, facts.nonnegative, facts.raw, facts.bounded)))
-    stepper = Stepper(e, facts, producer, allow, method, carrying, point.of)
+    stepping = lambda facts, producer, carrying: Stepper(e, facts, producer, allow, method, carrying, point.of)
+    stepper = stepping(facts, producer, carrying)
     steps = stepper.steps(nodes, pinned, named)
     if start.samples.doubt is not None:
         raise ModelError(f"{start.samples.doubt}; {ONE_SAMPLE}")
     preset, steps, notes = _with_rules(steps, presets)
-    notes += _unrectified(preset, steps)
-    notes += [
-        f"{name!r} lies within a layer, which is taken apart for it: relevance may differ from that of a file without; "
-        f"{whole!r} is what the whole layer gives"
-        for name, whole in stepper.parted.items()
-    ]
+    notes += [*_unrectified(preset, steps), *_taken_apart(stepper)]
 
     def elsewhere(where: Callable[[Tensor], Tensor]) -> Course:
         """The same steps over copies of the nodes."""
-        own = [node for node in nodes if any(facts.is_active(t) for t in node.outputs)]
-        held = {t.name: t for node in own for t in (*node.inputs, *node.outputs) if facts.is_active(t)}
-        names = {name: where(t).name for name, t in held.items()}
-        copies = [_moved(node, where, names) for node in own]
-        givers, there = {t.name: node for node in copies for t in node.outputs}, known.renamed(names)
-        again = Stepper(e, there, givers, allow, method, {names[name] for name in carrying}, point.of)
+        copies, there, names = _copied(nodes, facts, known, where)
+        givers = {t.name: node for node in copies for t in node.outputs}
+        again = stepping(there, givers, {names[name] for name in carrying})
         return Course(_ruled(again.steps(copies, set()), preset), where(logits), there.is_nonnegative)
 
     return Plan(
@@ -175,6 +168,25 @@ def plan(
         point,
         elsewhere,
     )
+
+
+def _taken_apart(stepper: Stepper) -> list[str]:
+    """Which tensors lie within layers that were left in parts for them."""
+    return [
+        f"{name!r} lies within a layer, which is taken apart for it: relevance may differ from that of a file without; "
+        f"{whole!r} is what the whole layer gives"
+        for name, whole in stepper.parted.items()
+    ]
+
+
+def _copied(
+    nodes: Sequence[Node], facts: Facts, known: Facts, where: Callable[[Tensor], Tensor]
+) -> tuple[list[Node], Facts, dict[str, str]]:
+    """The nodes that depend on what is explained where tensors are others, what is known there, and the names there by name."""
+    own = [node for node in nodes if any(facts.is_active(t) for t in node.outputs)]
+    held = {t.name: t for node in own for t in (*node.inputs, *node.outputs) if facts.is_active(t)}
+    names = {name: where(t).name for name, t in held.items()}
+    return [_moved(node, where, names) for node in own], known.renamed(names), names
 
 
 def _once(
