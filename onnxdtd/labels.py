@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import json
+import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -135,6 +136,18 @@ def first_synonym(name: str) -> str:
     ('tabby', 'tabby')
     """
     return WORDNET.sub("", name.partition(",")[0].strip(), count=1)
+
+
+def class_label(said: Any) -> int | str:
+    """What a file says of a sample's class: an integer where that is meant. Raises ``ValueError`` where it says nothing.
+
+    >>> class_label(" 7"), class_label("spam"), class_label(3)
+    (7, 'spam', 3)
+    """
+    text = said.strip() if isinstance(said, str) else str(operator.index(said))
+    if not text:
+        raise ValueError("it has no label")
+    return int(text) if INTEGER.fullmatch(text) else text
 
 
 def read(path: Path) -> tuple[str, ...]:

@@ -63,20 +63,20 @@ def draw(
     maps = [shares, *map(arranged.of, concepts)]
     size = kind.size_of(values.shape, len(maps)) if concepts else kind.size(values.shape)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    _fit(figure, figure.suptitle(_wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
+    fit(figure, figure.suptitle(wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
     if concepts:
         kind.several(figure, values, dict(zip(["relevance", *caption.concepts], maps, strict=True)), caption.features, kind)
     else:
         kind.draw(figure, values, shares, caption.features)
-    below = [_wrapped(text, size[0] * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
-    _fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
+    below = [wrapped(text, size[0] * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
+    fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
         file = io.BytesIO()
         FigureCanvasAgg(figure).print_png(file)  # not figure.savefig, which draws everything twice
     atomic.write(path, file.getvalue(), OnnxdtdError)  # no fault of the sample: the next would fail as well
 
 
-def _fit(figure: Figure, text: Text) -> None:
+def fit(figure: Figure, text: Text) -> None:
     """Make the letters smaller until the longest line fits: half as large, they need not be half as wide."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     with warnings.catch_warnings(action="ignore", category=UserWarning):
@@ -84,7 +84,7 @@ def _fit(figure: Figure, text: Text) -> None:
             text.set_fontsize(float(text.get_fontsize()) * 0.97 * figure.bbox.width / width)
 
 
-def _wrapped(text: str, width: float) -> str:
+def wrapped(text: str, width: float) -> str:
     """``text`` in lines of at most ``width`` characters, at most three of them."""
     return textwrap.fill(text, int(width), max_lines=3, placeholder=" ...")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import operator
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,10 +21,10 @@ import numpy as np
 from onnxdtd import bounded
 from onnxdtd.data.forms import Form
 from onnxdtd.data.read import files, opened, samples, scaled, stacked
+from onnxdtd.data.texts import LABEL_NAMES
 from onnxdtd.errors import RequestError
-from onnxdtd.labels import INTEGER
+from onnxdtd.labels import class_label
 
-LABEL_NAMES = ("label", "labels", "y", "target", "targets", "class", "classes")
 BOX_NAMES = ("box", "boxes", "bbox", "bboxes")
 FILE_NAMES = ("file", "filename", "image", "picture", "name")
 EDGE_NAMES = (("x0", "xmin", "left"), ("y0", "ymin", "top"), ("x1", "xmax", "right"), ("y1", "ymax", "bottom"))
@@ -199,15 +198,11 @@ def _labels(path: Path) -> tuple[dict[str, Truth], dict[str, str]]:
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         raise RequestError(f"{path}: no labels can be read from it ({error})") from None
     truths, bad = {}, {}
-    for name, label, box in rows:
+    for name, said, box in rows:
         try:
             if box is not None and len(box) != 4:
                 raise ValueError(f"its box has {len(box)} numbers, not 4")
-            if isinstance(label, str) and not label.strip():
-                raise ValueError("it has no label")
-            text = label.strip() if isinstance(label, str) else str(operator.index(label))
-            truth = int(text) if INTEGER.fullmatch(text) else text
-            truths[name] = Truth(truth, None if box is None else tuple(map(float, box)))
+            truths[name] = Truth(class_label(said), None if box is None else tuple(map(float, box)))
         except (ValueError, TypeError) as error:
             bad[name] = f"{path.name}: {error}"
     return truths, bad

@@ -20,6 +20,8 @@ from onnxdtd import bounded
 from onnxdtd.data.channels import spread
 from onnxdtd.data.forms import MODES, Form, Shape
 from onnxdtd.data.preprocessing import Placing, Size, place
+from onnxdtd.data.texts import STDIN
+from onnxdtd.data.tokens import Passage
 from onnxdtd.errors import OnnxdtdError, RequestError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz")
@@ -32,7 +34,7 @@ ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
 @dataclass(frozen=True)
 class Sample:
     """One input without its batch axis, float64, and where it came from; of a picture also its size and where it was placed.
-    ``others`` are the values of further inputs.
+    ``others`` are the values of further inputs, ``passage`` the text that ids stand for.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Sample:
     size: Size | None = None
     placing: Placing | None = None
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
+    passage: Passage | None = None
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,17 @@ class Layout:
         return values[None] if self.axis is None else np.moveaxis(values, self.axis, 0)
 
 
-def files(paths: Sequence[Path]) -> list[Path]:
-    """The files that ``paths`` name, folders opened one level deep."""
+def files(paths: Sequence[Path], suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """The files that ``paths`` name, folders opened one level deep, of which those with one of the ``suffixes`` are meant."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes)
             if not inside:
-                raise RequestError(f"{path}: no images, .npy or .npz in this folder")
+                what = "images, .npy or .npz" if suffixes is SUFFIXES else "/".join(suffixes)
+                raise RequestError(f"{path}: no {what} in this folder")
             found += inside
-        elif not path.exists():
+        elif not path.exists() and path != STDIN:
             raise RequestError(f"{path}: no such file")
         else:
             found.append(path)

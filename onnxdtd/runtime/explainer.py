@@ -413,9 +413,14 @@ def default_providers() -> list[str]:
     return [name for name in (CUDA, "CPUExecutionProvider") if name in ort.get_available_providers()]
 
 
+def dtype_name(onnx_type: str) -> str:
+    """``float16`` of ``tensor(float16)`` and so on."""
+    return onnx_type.removeprefix("tensor(").removesuffix(")")
+
+
 def _dtype(onnx_type: str) -> np.dtype:
-    """``tensor(float16)`` and so on, as numpy's."""
-    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    """The same as numpy's."""
+    name = dtype_name(onnx_type)
     return np.dtype({"float": "float32", "double": "float64", "string": "object"}.get(name, name))
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from onnxdtd.data.forms import Form, Shape, recorded
 from onnxdtd.data.read import Layout, Sample, batched, named, numbers, opened, samples, scaled, tabled
+from onnxdtd.data.texts import STDIN, Text, texts
+from onnxdtd.data.tokens import Taken, Tokens
 from onnxdtd.errors import RequestError
-from onnxdtd.runtime.explainer import Explainer
+from onnxdtd.runtime.explainer import Explainer, dtype_name, tried
+
+ONLY_TEXTS = (".txt", ".jsonl")  # files that have nothing else
 
 
 class Feeding:
@@ -19,10 +24,12 @@ class Feeding:
     of them side by side as one vector; the others go with it. Where inner tensors are explained, they are shown, and all inputs
     only go in.
 
-    Raises ``RequestError`` where the shape of an input is not declared.
+    ``tokenizer`` is the file of one: samples are texts then, of which the ids are shown. Raises ``RequestError`` where the
+    shape of an input is not declared, or the model takes no texts.
     """
 
-    def __init__(self, explainer: Explainer):
+    def __init__(self, explainer: Explainer, tokenizer: Path | None = None):
+        self._explainer, self._tokenizer = explainer, tokenizer
         nodes, inner = explainer.inputs, explainer.metadata.get("values", {})
         self.inner = bool(inner)
         self.explained = [name for name in explainer.metadata["relevance"] if name in nodes or name in inner]
@@ -42,6 +49,29 @@ class Feeding:
         self.forms |= {name: recorded(explainer.metadata, name, nodes[name].shape) for name in self.explained}
         self.inputs = list(explainer.inputs)
         self._widths = {name: _width(self.layouts[name].shape) for name in self.explained}
+        self._fits = 0  # tokens that the model is known to take
+        if tokenizer is not None:
+            self._only(self.tokens.ids)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """What makes ids of texts. Raises ``OnnxdtdError`` where nothing can."""
+        ids = self._explainer.metadata.get("ids", {})
+        nodes = {name: node for name, node in self._explainer.inputs.items() if name != self._explainer.weights}
+        taken = {name: Taken(self.layouts[name].shape, dtype_name(node.type), ids.get(name)) for name, node in nodes.items()}
+        return Tokens(self._tokenizer, taken)
+
+    def _only(self, name: str) -> None:
+        """Of several inputs that are explained show this one alone. Raises ``RequestError`` where it is not among them."""
+        if self.inner:
+            return
+        if name not in self.explained:
+            raise RequestError(f"the file explains {', '.join(self.explained)}, not {name}; compile with --explain {name}")
+        self.explained = self._shown = [name]
+
+    def is_text(self, file: Path) -> bool:
+        """Does a file have texts, and not the numbers that the model takes?"""
+        return self._tokenizer is not None or file == STDIN or file.suffix.lower() in ONLY_TEXTS
 
     @property
     def form(self) -> Form:
@@ -60,9 +90,45 @@ class Feeding:
 
     def read(self, file: Path) -> Iterator[Sample]:
         """The samples in a file, as they are shown."""
+        if self.is_text(file):
+            yield from self._passages(texts(file))
+            return
         for name, values in self.rows(file):
             shown = [values.pop(known) for known in self._shown]
             yield Sample(name, _joined(shown), others=values)
+
+    def _passages(self, found: Sequence[Text]) -> Iterator[Sample]:
+        """Texts as samples, cut to what the model takes."""
+        self._only(self.tokens.ids)
+        counts = [self.tokens(text).length for text in found]
+        self._limit(found[int(np.argmax(counts))], max(counts))
+        for text in found:
+            passage = self.tokens(text)
+            values = self.tokens.values(passage)
+            yield Sample(text.name, _joined([values.pop(name) for name in self._shown]), others=values, passage=passage)
+
+    def _limit(self, longest: Text, count: int) -> None:
+        """Find out of how many tokens the model takes a text, by trying: it may know only so many positions."""
+        if self.tokens.length is not None or count <= self._fits:
+            return
+        runs = lambda most: self._runs(longest, most)
+        most, least = count, 0
+        if not runs(count):
+            while most - least > 1:
+                middle = (most + least) // 2
+                least, most = (middle, most) if runs(middle) else (least, middle)
+            if least > 0:  # else it is something else that does not fit, which is said when it is explained
+                self.tokens.limit(least)
+        self._fits = max(least, count if most == count else 0)
+
+    def _runs(self, text: Text, most: int) -> bool:
+        """Does the model take so many tokens of a text?"""
+        try:
+            passage = self.tokens(text, most)
+            tried(self._explainer.session, self._explainer.feeds(self.feeds(self.tokens.values(passage))))
+        except Exception:  # ONNX Runtime's own exceptions share no base class
+            return False
+        return True
 
     def rows(self, file: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """Each sample in a file, its name and its values by input; several inputs, or strings, come from an ``.npz`` that has
