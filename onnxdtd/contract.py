@@ -68,6 +68,7 @@ class Metadata(TypedDict):
     score_output: str | None  # the output that gives the scores
     squashed: bool  # the only score is a probability
     ids: NotRequired[Mapping[str, int | None]]  # how many rows there are to look up, by input of ids
+    features: NotRequired[Mapping[str, Sequence[str]]]  # what the entries of a row are called, by inner tensor
     values: NotRequired[Mapping[str, str]]  # the outputs with what is explained, by inner tensor
     masks: NotRequired[Mapping[str, Mapping[str, Any]]]  # by tensor the "input", the axes of "channels" and of "samples"
     laid: NotRequired[Mapping[str, str]]  # the inner tensor whose map is laid over it, by what is explained

@@ -158,8 +158,8 @@ def rows(looked: Mapping[str, Sequence[End]]) -> dict[str, int | None]:
 def groups_of(
     fed: Sequence[Tensor], looked: Mapping[str, Sequence[End]], depending: Mapping[str, Tensor], request: Request
 ) -> list[list[End]]:
-    """Where the walk may end, the first choice first: where it was asked for; else at the inputs of floating-point numbers, at
-    bytes that are pixels, at what ids look up, at other integers, at the numbers that strings are turned into. ``looked`` is
+    """Where the walk may end, the first choice first: where it was asked for; else at the inputs of floating-point numbers and
+    at the numbers that strings are turned into, at bytes that are pixels, at what ids look up, at other integers. ``looked`` is
     what each input looks up, ``depending`` are the tensors that depend on some input. Raises ``RequestError`` for a choice that
     is none.
     """
@@ -169,22 +169,31 @@ def groups_of(
         chosen = [end for t in fed if t.name in request.explain for end in (*whole(t), *looked[t.name])]
         return [[*chosen, *(End(t, t) for t in (_named(name, depending) for name in request.from_))]]
     numbers = [t for t in fed if is_number(t)]
+    turned = [End(t, t) for t in _turned(fed, depending)]
     found = [
-        [end for t in numbers if is_float(t.dtype) for end in (*whole(t), *looked[t.name])],
+        [*(end for t in numbers if is_float(t.dtype) for end in (*whole(t), *looked[t.name])), *turned],
         [end for t in numbers if is_byte(t.dtype) for end in whole(t)],
         [end for t in numbers for end in looked[t.name]],
         [end for t in numbers if not is_float(t.dtype) and not is_byte(t.dtype) for end in whole(t)],
-        [End(t, t) for t in depending.values() if any(s.dtype == object for s in fed) and _begins(t, depending)],
     ]
     return [group for group in found if group]
 
 
-def _begins(tensor: Tensor, depending: Collection[str]) -> bool:
-    """Is it of floating-point numbers, the first on their way, and one that is read?"""
-    giver = tensor.producer
-    if giver is None or not is_float(tensor.dtype) or [t.name for t in giver.outputs if t.readers] != [tensor.name]:
-        return False
-    return not any(is_float(t.dtype) for t in giver.inputs if t.name in depending)
+def _turned(fed: Sequence[Tensor], depending: Mapping[str, Tensor]) -> list[Tensor]:
+    """The numbers that strings are turned into: the first on their way of which more is read than whether there are any."""
+    behind = {t.name for t in fed if t.dtype == object}
+    found: list[Tensor] = []
+    for tensor in depending.values():
+        giver = tensor.producer
+        if giver is None or not any(t.name in behind for t in giver.inputs):
+            continue
+        if is_float(tensor.dtype) and any(
+            t.dtype is None or is_float(t.dtype) for node in tensor.readers for t in node.outputs
+        ):
+            found += [tensor] if [t.name for t in giver.outputs if t.readers] == [tensor.name] else []
+        else:
+            behind.add(tensor.name)
+    return found
 
 
 def is_number(tensor: Tensor) -> bool:

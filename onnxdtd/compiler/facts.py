@@ -49,8 +49,9 @@ class Facts:
 
 
 def facts_of(nodes: Sequence[Node], explained: Sequence[Tensor]) -> Facts:
-    """Walk forward once."""
-    facts = Facts({t.name for t in explained}, set())
+    """Walk forward once. Of what lies below an explained tensor only the node that gives it is asked."""
+    counted = {t.name for t in explained if t.producer is not None and never_negative(t.producer, lambda below: False)}
+    facts = Facts({t.name for t in explained}, counted)
     for node in nodes:
         if of(node).kind in (CHOICE, CONSTANT) or not any(t.name in facts.active for t in read_as_values(node)):
             continue

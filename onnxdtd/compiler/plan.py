@@ -119,7 +119,8 @@ def plan(
         raise NoScores(f"the output {start.output!r} does not depend on what is to be explained")
     _check_named("--mask", request.mask, carrying)
     _check_named("--keep", request.keep, carrying)
-    facts.raw |= {end.tensor.name for end in ends}
+    if any(end.explained.name in bounded or not facts.is_nonnegative(end.tensor) for end in ends):
+        facts.raw |= {end.tensor.name for end in ends}  # else the domain is that of a hidden layer, as far up as it reaches
     facts.bounded |= {end.tensor.name for end in ends if end.is_one_hot or end.explained.name in bounded}
     named = {*request.keep, *request.mask}
     pinned = {logits.name, *(t.name for t in graph.outputs)} - {t.name for node in added for t in node.inputs}

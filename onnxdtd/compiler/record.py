@@ -21,6 +21,7 @@ from onnxdtd.data.preprocessing import gives_bounds
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import label
 from onnxdtd.graph.vocabulary import vocabulary
+from onnxdtd.operators.columns import named_columns
 from onnxdtd.operators.places import channel_axis, slid_axes
 from onnxdtd.request import Request
 
@@ -92,6 +93,10 @@ def metadata(
     values = {t.name: f"{EXPLAINED}/{t.name}" for t in made.inputs if t.producer is not None}
     if values:
         told["values"] = values
+        tables = [t for t in planned.graph.inputs if t.name in made.samples.axes]
+        columns = named_columns(planned.graph.nodes, tables, len(made.inputs) == 1)
+        features = {name: columns[name] for name in values if name in columns}
+        told |= {"features": features} if features else {}
     laid = {end.explained.name: end.tensor.name for end in made.ends if isinstance(end, Laid)}
     if laid:
         told["laid"] = laid

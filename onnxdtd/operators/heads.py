@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxdtd.graph.emit import dims
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.operators import spread
+from onnxdtd.operators import columns, spread
 from onnxdtd.operators.layer import Active, constant_value
 from onnxdtd.operators.table import (
     BY_LABEL,
@@ -109,4 +109,4 @@ enter(
     )
 )
 enter(Operator("ZipMap", kind=HEAD, head=Head(gives=BY_LABEL), before=first_input))
-enter(Operator("ArrayFeatureExtractor", moves=True, before=before_pick))
+enter(Operator("ArrayFeatureExtractor", moves=True, before=before_pick, names=columns.picked(-1)))

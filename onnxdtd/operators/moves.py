@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxdtd.graph.emit import Emit, dims, known, wide
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.operators import heads, lookups, places, sizes, spread
+from onnxdtd.operators import columns, heads, lookups, places, sizes, spread
 from onnxdtd.operators.layer import constant_value, count, is_float, optional, reduced_axes, shape_of, sizes_of
 from onnxdtd.operators.secants import At, near, ratio
 from onnxdtd.operators.table import (
@@ -108,6 +108,7 @@ enter(
         axes=spread.concatenated,
         counted=sizes.joined,
         constants=True,
+        names=columns.side_by_side,
         places=places.still,
         before=heads.before_pair,
     )
@@ -215,6 +216,7 @@ enter(
         axes=spread.gathered,
         counted=sizes.picked,
         looks_up=lookups.gathered,
+        names=columns.picked(0),
         places=places.gathered,
     )
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from onnxdtd.operators import heads, lookups, places, sizes, spread
+from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.operators import columns, heads, lookups, places, sizes, spread
 from onnxdtd.operators.table import CHOICE, CONSTANT, HEAD, LABELS_AND_SCORES, Head, Operator, always, enter, named
 
 KERNEL_SHAP = "KernelSHAP (shap.KernelExplainer), which takes any function"
@@ -19,6 +22,11 @@ def undefined(op: str) -> str:
     """That no rule of this family is for such a model, or for what an operator chooses."""
     what, instead = named(op).undefined or (f"what {op} chooses", KERNEL_SHAP)
     return f"relevance is not defined on {what}; people use {instead}"
+
+
+def weighed(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
+    """It counts; weights may be negative."""
+    return all(weight >= 0 for weight in node.attrs.get("weights") or ())
 
 
 # Sizes, the same for all samples
@@ -45,7 +53,13 @@ enter(Operator("Imputer", axes=spread.as_the_first, undefined=FILLED))  # see ``
 enter(Operator("Hardmax", sign=always, axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)])))
 enter(Operator("MeanVarianceNormalization", axes=spread.normalised(lambda node, rank: node.attrs.get("axes", [0, 2, 3]))))
 enter(Operator("OneHot", axes=spread.one_hot, looks_up=lookups.one_hot))
-enter(Operator("FeatureVectorizer", axes=spread.concatenated))  # columns side by side
+enter(Operator("FeatureVectorizer", axes=spread.concatenated, names=columns.side_by_side))
+
+# From strings to numbers, behind which relevance begins
+
+enter(Operator("LabelEncoder", axes=spread.as_the_first), "CategoryMapper")
+enter(Operator("OneHotEncoder", sign=always, names=columns.categories))
+enter(Operator("TfIdfVectorizer", sign=weighed, names=columns.terms))
 
 # Entries that are elsewhere than they were
 

@@ -57,6 +57,7 @@ Places: TypeAlias = Callable[[Node, Tensor, list[int | None]], list[int | None] 
 Narrowed: TypeAlias = Callable[[Emit, Node, Slot, Tensor, int, int | None], Slot | None]
 Sizes: TypeAlias = Sequence[int | None]
 Fits: TypeAlias = Callable[[Node, Sequence[Sizes]], Iterator[tuple[str, Sizes, Sizes]]]
+Names: TypeAlias = Sequence[Sequence[str] | None]  # of the columns of the inputs of a node; None where they are not known
 Before: TypeAlias = Callable[[Node, Mapping[str, Node], Active], Tensor | None]
 
 
@@ -129,6 +130,7 @@ class Operator:
         moves: whether entries are elsewhere than they were, so that relevance must not simply pass.
         constants: whether some of its entries come from constants.
         looks_up: what numbers at one of its inputs look up, in constants at the others; None where they are no numbers.
+        names: what its columns are called, given what those of its inputs are.
         places: which axis of the graph's input each of its axes is, in terms of those of one of its inputs; for a walk to the
             first layer.
         channels: the axis of its input along which a layer has channels.
@@ -172,6 +174,7 @@ class Operator:
     moves: bool | None = None
     constants: bool | None = None
     looks_up: Callable[[Node, int], Lookup | None] | None = None
+    names: Callable[[Node, Names], list[str] | None] | None = None
     places: Places | None = None
     channels: int | None = None
     alike: Callable[[Node], bool] | None = None
@@ -223,9 +226,9 @@ def always(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
 
 
 def if_inputs_are(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
-    """Never negative if no input of floating-point numbers is."""
-    floats = [t for t in node.inputs if not t.left_out and is_float(t.dtype)]
-    return bool(floats) and all(nonnegative(t) for t in floats)
+    """Never negative if no input of floating-point numbers is; truth values are not."""
+    held = [t for t in node.inputs if not t.left_out and (is_float(t.dtype) or t.dtype == bool)]
+    return bool(held) and all(t.dtype == bool or nonnegative(t) for t in held)
 
 
 def throughout(node: Node) -> bool:

@@ -18,6 +18,10 @@ from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
 from onnxdtd.labels import Index, Labels
 
 NO_RUNTIME = "ONNX Runtime is not installed: pip install 'onnxdtd[cpu]', or 'onnxdtd[gpu]' for NVIDIA GPUs (never both)"
+NO_LOCALE = (
+    "install that locale, or give the model's StringNormalizer another one that is here, such as C.UTF-8 (skl2onnx takes "
+    "options={TfidfVectorizer: {'locale': 'C.UTF-8'}})"
+)
 CUDA = "CUDAExecutionProvider"
 ONLY_ERRORS, FATAL = 3, 4  # ONNX Runtime warns about every optional input; ``target`` is one, and meant to be
 
@@ -365,6 +369,8 @@ def session(
         ways = (
             "; say where its weights lie: Explainer(model, folder=...), or save it there and give the path" if weights else ""
         )
+        if "construct locale" in str(error):
+            ways = "; " + NO_LOCALE
         raise ModelError(f"ONNX Runtime cannot load the model: {_first_line(error)}{ways}") from None
     if providers and loaded.get_providers()[0] != names[0]:
         raise RequestError(f"the provider {names[0]!r} cannot run here, although it is installed")

@@ -48,6 +48,7 @@ class Feeding:
         self.forms = {name: Form(name, layout.shape) for name, layout in self.layouts.items()}
         self.forms |= {name: recorded(explainer.metadata, name, nodes[name].shape) for name in self.explained}
         self.inputs = list(explainer.inputs)
+        self._features = explainer.metadata.get("features", {})
         self._widths = {name: _width(self.layouts[name].shape) for name in self.explained}
         self._fits = 0  # tokens that the model is known to take
         if tokenizer is not None:
@@ -202,11 +203,14 @@ class Feeding:
         return {name: part.reshape(shapes[name]) for name, part in zip(names, parts, strict=True)}
 
     def features(self) -> tuple[str, ...]:
-        """What the entries of the vector are called, where several inputs are explained."""
+        """What the entries of what is shown are called, where that is known."""
         if len(self.explained) == 1:
-            return ()
-        widths = {name: width or 0 for name, width in self._widths.items()}
-        return tuple(name if width == 1 else f"{name}[{i}]" for name, width in widths.items() for i in range(width))
+            return tuple(self._features.get(self.explained[0], ()))
+        return tuple(text for name in self.explained for text in self._features.get(name) or self._numbered(name))
+
+    def _numbered(self, name: str) -> list[str]:
+        width = self._widths[name] or 0
+        return [name] if width == 1 else [f"{name}[{i}]" for i in range(width)]
 
 
 def _joined(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -304,7 +304,7 @@ def test_strings_alone(op: str, preset: str) -> None:
 
 
 def test_words_beside_a_number() -> None:
-    """A number is what is explained, what texts are turned into is constant; that a Tokenizer cuts them is no obstacle."""
+    """Both are explained, unless one is asked for; that a Tokenizer cuts texts is no obstacle."""
     m = np.float32([[1, -1, 2], [0.5, 1, 0], [2, -3, 1]])
     cut = {"mark": 0, "mincharnum": 1, "pad_value": "#", "separators": [" "]}
     nodes = [
@@ -316,9 +316,14 @@ def test_words_beside_a_number() -> None:
     ]
     proto = made(nodes, {"s": (TensorProto.STRING, ["n", 1]), "x": (FLOAT, ["n", 1])}, "com.microsoft", M=m)
     feeds = {"s": np.array([["a b a"], ["z"]]), "x": np.float32([[2], [-1]])}
-    found = Explainer(onnxdtd.compile(proto, "gradient"), CPU)(feeds)
+    run = Explainer(onnxdtd.compile(proto, "gradient"), CPU)
+    assert run.metadata["features"] == {"w": ["s: a", "s: b"]}
+    found = run(feeds)
     np.testing.assert_allclose(found.outputs["y"], np.float32([[2, 1, 2], [0, 0, -1]]) @ m)
-    np.testing.assert_array_equal(found.relevance["x"], m[2, found.outputs["y"].argmax(1)][:, None])
+    want = m[:, found.outputs["y"].argmax(1)].T
+    np.testing.assert_array_equal(np.hstack([found.relevance["w"], found.relevance["x"]]), want)
+    (alone,) = Explainer(onnxdtd.compile(proto, "gradient", explain=["x"]), CPU)(feeds).relevance.values()
+    np.testing.assert_array_equal(alone, want[:, 2:])
 
 
 # ---------------------------------------------------------------------------------------------------------- a tensor by name

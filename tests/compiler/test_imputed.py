@@ -141,7 +141,7 @@ def test_strings_are_fed(dtype: Any) -> None:
     found = run({"age": age, "sex": sex})
     coded = np.array([[0, 1], [1, 0], [0, 0]])
     np.testing.assert_allclose(found.outputs["y"], np.hstack([age, coded]) @ W, rtol=1e-6)
-    assert list(found.relevance) == ["age"]
+    assert list(found.relevance) == ["age", "wide"]
     for bad in (age, np.array([[b"male"]] * 3), np.array([["male"], [1], ["x"]], object), [["male"], ["a", "b"], ["c"]]):
         with pytest.raises(RequestError, match="'sex'"):
             run({"age": age, "sex": bad})
@@ -149,6 +149,9 @@ def test_strings_are_fed(dtype: Any) -> None:
 
 def test_what_is_left_out_is_named() -> None:
     assert prepare(worded(), Request(preset="lrp-epsilon")).plan.notes == [
+        "the numbers that the strings of sex are turned into are explained: 'wide'"
+    ]
+    assert prepare(worded(), Request(preset="lrp-epsilon", explain=("age",))).plan.notes == [
         "not explained: sex (strings); what they contribute counts as a constant"
     ]
     assert prepare(columns([1.0]), Request(preset="lrp-epsilon", explain=("a",))).plan.notes == [

@@ -21,7 +21,7 @@ from onnx import ModelProto, TensorProto, helper
 import onnxdtd
 from onnxdtd import Explainer, Explanation
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
-from onnxdtd.runtime.explainer import NO_RUNTIME, default_providers
+from onnxdtd.runtime.explainer import NO_RUNTIME, default_providers, session
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
@@ -491,3 +491,17 @@ def test_who_hands_over_a_model_without_its_weights_is_told_to_say_where_they_li
         Explainer(compiled)
     found = Explainer(compiled, folder=tmp_path)(np.ones([1, 400], np.float32))
     np.testing.assert_array_equal(found.outputs["y"], weights.sum(0, keepdims=True))
+
+
+def test_a_locale_that_is_not_here() -> None:
+    """What skl2onnx writes asks for one that small systems lack."""
+    nodes = [
+        helper.make_node("StringNormalizer", ["s"], ["t"], locale="xx_XX.none"),
+        helper.make_node("Size", ["t"], ["y"]),
+    ]
+    infos = [helper.make_tensor_value_info(*of) for of in (("s", TensorProto.STRING, ["n"]), ("y", TensorProto.INT64, []))]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", infos[:1], infos[1:]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    with pytest.raises(ModelError, match=r"xx_XX\.none.*install that locale, or give .* such as C\.UTF-8"):
+        session(proto, CPU)

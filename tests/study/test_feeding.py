@@ -64,7 +64,7 @@ def job(proto: ModelProto | None = None, **options: Any) -> Presenter:
 
 
 def test_columns_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LRP-0 of a linear layer is x w; every column is a bar with its name, and the word stands below."""
+    """LRP-0 of a linear layer is x w; every column is a bar with its name, those of a word too, which stands below."""
     drawn: list[Any] = []
     monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *args: drawn.append(args))
     results = Gallery(job(), Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz")).fill([archive(tmp_path)])
@@ -73,11 +73,11 @@ def test_columns_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     want = rows * W[:, chosen].T
     assert [r.predicted for r in results] == chosen.tolist()
     for (_, x, relevance, caption, form, _), row, r, word in zip(drawn, rows, want, SEX, strict=True):
-        np.testing.assert_array_equal(x, row[:3])
-        np.testing.assert_allclose(relevance, r[:3], rtol=1e-6)
-        assert caption.features == ("age", "size[0]", "size[1]")
-        assert caption.subtitle.endswith(f"not explained: sex = {word}")
-        assert list(form.shape) == [3]
+        np.testing.assert_array_equal(x, row)
+        np.testing.assert_allclose(relevance, r, rtol=1e-6)
+        assert caption.features == ("age", "size[0]", "size[1]", "sex=female", "sex=male")
+        assert caption.subtitle.endswith(f"given: sex = {word}")
+        assert list(form.shape) == [5]
     with np.load(tmp_path / "r.npz") as saved:
         np.testing.assert_allclose(saved["relevance/age"], want[:, :1], rtol=1e-6)
         np.testing.assert_allclose(saved["relevance/size"], want[:, 1:3], rtol=1e-6)
@@ -157,7 +157,7 @@ def test_strings_alone(tmp_path: Path) -> None:
     made = Presenter(Explainer(tmp_path / "c.onnx", CPU))
     (first, *_) = made.feeding.read(tmp_path / "a.csv")
     assert made.caption(made.explain(first)[0], first.others).subtitle.endswith("given: s = a, t = b")
-    assert made.feeding.features() == ("s_is[0]", "s_is[1]", "t_is[0]", "t_is[1]")
+    assert made.feeding.features() == ("s=a", "s=b", "t=a", "t=b")
     for sample, row in zip(made.feeding.read(tmp_path / "a.csv"), ([1, 0, 0, 1], [0, 1, 0, 1]), strict=True):
         _, relevance, *_ = made.explain(sample)
         np.testing.assert_allclose(relevance, row * W[:4, (row @ W[:4]).argmax()], rtol=1e-6)
