@@ -46,9 +46,12 @@ class Axes:
         self._stretched: dict[str, list[Entry]] = {}
         self._values: dict[str, Values] = {}  # of what is computed from sizes alone
         self.stopped: Node | None = None  # the first node that nobody knows what becomes of axes behind
+        self._called: list[tuple[Factor, str]] = []  # what inputs call the sizes of their axes
         for tensor in self.inputs:
-            sizes = dims(tensor)
+            sizes, shape = dims(tensor), list(tensor.shape or ())
             self.enter(tensor, None if sizes is None else [self.new(size) for size in sizes])
+            names = zip(self.of(tensor) or (), shape, strict=bool(shape))
+            self._called += [(a, size) for (a,), size in names if isinstance(size, str) and shape.count(size) == 1]
 
     def stop(self, node: Node) -> None:
         """Note that it is not known what becomes of axes behind a node: nothing is kept but what the names of sizes tell."""
@@ -254,21 +257,34 @@ class Axes:
                 return None
         return tuple(axis) if size == ONE else None
 
+    def _among(self, factors: Iterable[Factor], size: Size | None) -> Size | None:
+        """A size in terms of some factors, if inputs call those by the name that they have for the size."""
+        names = {whole(factor): name for factor, name in self._called}
+        own = set(map(whole, factors))
+        alike = {names[factor]: factor for factor in own if factor in names}
+        if size is None:
+            return None
+        powers = [(factor if factor in own else alike.get(names.get(factor, ""), factor), power) for factor, power in size[1]]
+        return multiplied([(size[0], frozenset()), *((Fraction(1), frozenset([pair])) for pair in powers)])
+
+    def alike(self, values: Values | None, size: Size) -> bool:
+        """Is it one size, and that one, by what inputs call their sizes?"""
+        return values is not None and [self._among([factor for factor, _ in size[1]], value) for value in values] == [size]
+
     def _sizes(self, axes: Sequence[Axis], result: Tensor, target: Values | None) -> list[Size] | None:
         """The sizes of a Reshape's result in terms of those before; None where more than one is not known."""
         declared = result.shape if result.shape is not None else [None] * len(target) if target is not None else None
         if declared is None:
             return None
-        sizes: list[Size | None] = []
+        own, sizes = [factor for axis in axes for factor in axis], list[Size | None]()
         for i, size in enumerate(declared):
-            wanted = target[i] if target is not None and i < len(target) else None
+            wanted = self._among(own, target[i] if target is not None and i < len(target) else None)
             named = self.named(size)
             if wanted is None and isinstance(size, int):
                 wanted = Fraction(size), frozenset()
             sizes.append(product(named) if wanted is None and named is not None else wanted)
         if sizes.count(None) == 1:
-            total = product([factor for axis in axes for factor in axis])
-            rest = divided(total, multiplied([size for size in sizes if size is not None]))
+            rest = divided(product(own), multiplied([size for size in sizes if size is not None]))
             sizes[sizes.index(None)] = rest
         found = [size for size in sizes if size is not None and size[0] != 0]
         return found if len(found) == len(sizes) else None

@@ -13,7 +13,7 @@ import numpy as np
 from onnxdtd.graph.emit import dims
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.axes import Axes
-from onnxdtd.operators.factors import Size, number, product
+from onnxdtd.operators.factors import ONE, Size, number, product
 from onnxdtd.operators.layer import constant_value
 
 MOVED = ("Cast", "Identity", "Unsqueeze", "Reshape", "Expand")
@@ -67,7 +67,7 @@ def _blocks(axes: Axes, tensor: Tensor, inner: Size) -> int | None:
         tensor = node.inputs[0]
     for count, step in [] if node.op != "Mul" else [node.inputs, node.inputs[::-1]]:
         axis = _counts(axes, count)
-        if axis is not None and axes.values(step) == [inner]:
+        if axis is not None and axes.alike(axes.values(step), inner):
             return _behind(axes, moves, axis + len(dims(tensor) or ()) - len(dims(count) or ()))
     return None
 
@@ -89,6 +89,9 @@ def _within(axes: Axes, tensor: Tensor, size: Size) -> bool:
     node = _maker(tensor)
     while node.op in ("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"):
         node = _maker(node.inputs[0])
+    if node.op == "Range":
+        start, end, step = map(axes.values, node.inputs)
+        return start == [(Fraction(0), frozenset())] and step == [ONE] and axes.alike(end, size)
     if node.op == "Mod":
         return not node.attrs.get("fmod") and axes.values(node.inputs[1]) == [size]
     entries = axes.entries(node.inputs[0]) if node.op in ("ArgMax", "ArgMin") else None

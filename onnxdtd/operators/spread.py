@@ -474,6 +474,8 @@ def picked(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
         other = None if index is None or i == axis else index[i]
         if isinstance(entry, tuple) and isinstance(other, tuple) and (entry == other or names[0][i] == names[1][i] is not None):
             found.append(axes.same(node, [entry, other]))
+        elif i != axis and other is None:
+            found.append(entry)  # that entries of the index are lined up with
         else:
             found += axes.resized(node, [entry], [shape[i]], sure=True)
     return [found]

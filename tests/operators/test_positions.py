@@ -75,8 +75,18 @@ STRIDED = [  # h.as_strided((n, 4), (4, 1))
     node("Add", "sum zero", "index"),
     node("Gather", "f index", "z"),
 ]
+LINED_UP = [  # of 2 n rows an entry each, by an index that is repeated for all of them
+    node("Reshape", "h flat", "m"),
+    node("Shape", "h", "sizes"),
+    node("Gather", "sizes zeros", "samples"),
+    node("Mul", "samples two", "count"),
+    node("Concat", "count ones", "to", axis=0),
+    node("Expand", "second to", "at"),
+    node("GatherElements", "m at", "f", axis=1),
+    node("Reshape", "f flat", "z"),
+]
 NETS = {"torchscript": TORCHSCRIPT, "dynamo": DYNAMO, "added": ADDED, "picked": PICKED, "rows": ROWS, "batched": BATCHED}
-NETS |= {"elements": ELEMENTS, "into": INTO, "strided": STRIDED}
+NETS |= {"elements": ELEMENTS, "into": INTO, "strided": STRIDED, "lined up": LINED_UP}
 
 
 def net(middle: Sequence[NodeProto], size: int | str, **more: Any) -> ModelProto:
@@ -99,6 +109,9 @@ def net(middle: Sequence[NodeProto], size: int | str, **more: Any) -> ModelProto
         "square": [-1, 2, 2],
         "flat": [-1, 2],
         "nothing": np.zeros(1),
+        "zeros": [0],
+        "ones": [1],
+        "second": [[1]],
     } | more
     nodes = [
         node("MatMul", "x a", "a0"),
@@ -159,3 +172,42 @@ def test_a_range_that_starts_elsewhere_is_not_that_of_the_samples():
 def test_strides_that_lead_out_of_a_sample(strides):
     with pytest.raises(ModelError, match="no samples"):
         onnxdtd.compile(net(STRIDED, "n", strides=np.array(strides)), "gradient")
+
+
+NAMED = [  # the rows and columns of m, counted by those of x, and of its entries one behind the other
+    node("Shape", "x", "sizes"),
+    node("Gather", "sizes zero", "count"),
+    node("Gather", "sizes unit", "length"),
+    node("Range", "zero count unit", "rows"),
+    node("Range", "zero length unit", "columns"),
+    node("Mul", "rows length", "starts"),
+    node("Unsqueeze", "starts last", "starts1"),
+    node("Add", "starts1 columns", "index"),
+    node("Reshape", "m end", "f"),
+    node("Gather", "f index", "again"),
+    node("Unsqueeze", "count front", "count1"),
+    node("Concat", "count1 end", "to", axis=0),
+    node("Reshape", "m to", "shaped"),
+    node("Mul", "x m", "o"),
+    node("Mul", "o again", "p"),
+    node("Mul", "p shaped", "q"),
+    node("ReduceSum", "q end", "s"),
+    node("MatMul", "s c", "y"),
+]
+
+
+def test_sizes_that_inputs_call_by_one_name():
+    """n is the number of rows of both inputs, s that of columns: what is counted by one of them is that of the other."""
+    constants = {
+        "zero": np.array(0),
+        "unit": np.array(1),
+        "last": np.array([-1]),
+        "end": np.array([-1]),
+        "front": np.array([0]),
+    }
+    proto = model(NAMED, {"x": ["n", "s"], "m": ["n", "s"]}, ["y"], constants | {"c": normal(1, 3, seed=1)}, DOUBLE, 18)
+    compiled = onnxdtd.compile(proto, "gradient", explain=["x"])
+    feeds = {"x": normal(3, 4, seed=2), "m": normal(3, 4, seed=3)}
+    found = onnxdtd.Explainer(compiled)(feeds)
+    best = normal(1, 3, seed=1)[0][found.outputs["y"].argmax(1)]
+    np.testing.assert_allclose(found.relevance["x"], feeds["m"] ** 3 * best[:, None], rtol=1e-12)
