@@ -496,7 +496,7 @@ def test_who_hands_over_a_model_without_its_weights_is_told_to_say_where_they_li
 def test_a_locale_that_is_not_here() -> None:
     """What skl2onnx writes asks for one that small systems lack."""
     nodes = [
-        helper.make_node("StringNormalizer", ["s"], ["t"], locale="xx_XX.none"),
+        helper.make_node("StringNormalizer", ["s"], ["t"], case_change_action="LOWER", locale="xx_XX.none"),
         helper.make_node("Size", ["t"], ["y"]),
     ]
     infos = [helper.make_tensor_value_info(*of) for of in (("s", TensorProto.STRING, ["n"]), ("y", TensorProto.INT64, []))]
