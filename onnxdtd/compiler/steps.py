@@ -167,7 +167,8 @@ class Stepper:
         name, way = self.method.chosen(kind, site), self.method.treat(kind, site)
         if name is None or way is None:
             reduction = f" with reduction={node.attrs['reduction']!r}" if "reduction" in node.attrs else ""
-            raise NotLinear(site.operator.why or f"there is no {self.method.lacking} this operator{reduction}")
+            why = site.operator.why(node) if callable(site.operator.why) else site.operator.why
+            raise NotLinear(why or f"there is no {self.method.lacking} this operator{reduction}")
         if len(self.ends(node)[1]) > 1:
             raise NotLinear("several of its outputs have relevance")
         if isinstance(way, Layer):
@@ -191,7 +192,7 @@ class Stepper:
 
     def ends(self, node: Node) -> tuple[list[Tensor], list[Tensor]]:
         """What relevance would leave a node by, and what it comes to it by."""
-        sources = {t.name: t for t in reads(node) if self.facts.is_active(t)}
+        sources = {t.name: t for t in reads(node) if self.facts.is_active(t) and not t.left_out}
         return list(sources.values()), [t for t in node.outputs if t.name in self.carriers]
 
     def obstacle(self, node: Node) -> str:

@@ -80,7 +80,7 @@ def _attributes(node: NodeProto, known: Numbers) -> dict[str, AttributeProto]:
 PRECISIONS = (TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE)
 
 
-class _Body:
+class Body:
     """Writes nodes one by one."""
 
     def __init__(self, node: NodeProto, constant: Constant, fresh: Fresh):
@@ -115,7 +115,7 @@ def _attention(node: NodeProto, known: Numbers, constant: Constant, fresh: Fresh
     ):
         return [node]
     kind = known.types[q].elem_type
-    write, flat = _Body(node, constant, fresh), len(width) == 3
+    write, flat = Body(node, constant, fresh), len(width) == 3
     heads, groups = (attrs.get("q_num_heads"), attrs.get("kv_num_heads")) if flat else (width[1], depth[1])
     if not width[-1] or not heads or not groups or heads % groups or kind not in PRECISIONS:
         return [node]
@@ -142,12 +142,12 @@ def _attention(node: NodeProto, known: Numbers, constant: Constant, fresh: Fresh
     return write.nodes
 
 
-def _by_head(write: _Body, t: str, heads: int) -> str:
+def _by_head(write: Body, t: str, heads: int) -> str:
     """[batch, length, heads · size] as [batch, heads, length, size]"""
     return write("Transpose", write("Reshape", t, write.whole(0, 0, heads, -1)), perm=[0, 2, 1, 3])
 
 
-def _repeated(write: _Body, t: str, heads: int, groups: int) -> str:
+def _repeated(write: Body, t: str, heads: int, groups: int) -> str:
     """Each of the groups as often as heads share it"""
     apart = write("Unsqueeze", t, write.whole(2))
     beside = write("Concat", *[apart] * (heads // groups), axis=2)
@@ -155,7 +155,7 @@ def _repeated(write: _Body, t: str, heads: int, groups: int) -> str:
     return write("Reshape", beside, write("Concat", write.whole(0, heads), size, axis=0))
 
 
-def _later(write: _Body, q: str, k: str) -> str:
+def _later(write: Body, q: str, k: str) -> str:
     """[queries, keys]: is the key behind the query?"""
     zero, one = (write.constant(np.asarray(value), write.around) for value in (0, 1))
     rows, columns = (write("Range", zero, write("Squeeze", write("Shape", t, start=2, end=3)), one) for t in (q, k))

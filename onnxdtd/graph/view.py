@@ -14,6 +14,7 @@ from onnx import NodeProto
 from onnxdtd.graph.bodies import body
 from onnxdtd.graph.inlined import Fresh
 from onnxdtd.graph.known import Numbers
+from onnxdtd.graph.recurrent import KINDS, recurrent
 from onnxdtd.graph.tensors import unique
 from onnxdtd.graph.unrolled import WAYS, Unroller
 
@@ -47,7 +48,7 @@ def _may_be(node: NodeProto, served: Served) -> bool:
     """Is it one that may be replaced?"""
     if node.domain not in ("", "ai.onnx"):
         return False
-    return (node.op_type in WAYS and node.op_type not in CARRIED) or _has_body(node, served)
+    return (node.op_type in WAYS and node.op_type not in CARRIED) or node.op_type in KINDS or _has_body(node, served)
 
 
 def _is_nothing(size: onnx.TensorShapeProto.Dimension) -> bool:
@@ -80,7 +81,9 @@ def _has_body(node: NodeProto, served: Served) -> bool:
 
 def _defined(node: NodeProto, known: Numbers, unroller: Unroller, fresh: Fresh, served: Served) -> Iterator[NodeProto]:
     """A node, or its definition"""
-    made = body(node, known, unroller.constant, fresh) if _has_body(node, served) else None
+    default = node.domain in ("", "ai.onnx")
+    way = recurrent if default and node.op_type in KINDS else body if _has_body(node, served) else None
+    made = None if way is None else way(node, known, unroller.constant, fresh)
     yield from [node] if made is None else made
 
 

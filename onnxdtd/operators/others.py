@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from onnxdtd.graph import recurrent
+from onnxdtd.graph.emit import dims
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import columns, heads, lookups, places, sizes, spread
 from onnxdtd.operators.table import CHOICE, CONSTANT, HEAD, LABELS_AND_SCORES, Head, Operator, always, enter, named
@@ -71,7 +73,7 @@ enter(Operator("NonMaxSuppression", kind=CHOICE, chooses=(0, INTEGERS)))
 # Layers whose channels are known
 
 enter(Operator("ConvInteger", channels=places.FIRST))
-enter(Operator("MatMulInteger", channels=places.LAST), "LSTM", "GRU", "RNN")
+enter(Operator("MatMulInteger", channels=places.LAST))
 
 # Whose course is decided at run time; where it is not, what they come to stands in their place
 
@@ -79,6 +81,15 @@ enter(Operator("If", why="which of its branches is taken is decided at run time"
 enter(Operator("Loop", why="how many turns it takes is decided at run time"))
 enter(Operator("Scan", why="its turns are not told apart; a Loop with a constant number of them is followed"))
 enter(Operator("Attention", why="it comes to products and a softmax without past keys and values and further outputs only"))
+
+
+def _not_unrolled(node: Node) -> str:
+    """Why a recurrent layer is not seen as its steps."""
+    sizes, given = dims(node.inputs[0]), [i for i, t in enumerate(node.inputs) if not t.left_out]
+    return recurrent.obstacle(node.op, node.attrs, given, sizes[1 if node.attrs.get("layout") else 0] if sizes else None)
+
+
+enter(Operator("LSTM", why=_not_unrolled, channels=places.LAST), "GRU", "RNN")
 
 # Models that are no networks
 

@@ -107,7 +107,7 @@ class Operator:
         between: how multipliers of differences between two points are routed.
         flow: how relevance passes, moves or is routed.
         undefined: what relevance is not defined on, and what people use instead.
-        why: what keeps it from having a rule, where that is to be said.
+        why: what keeps it, or a node of it, from having a rule, where that is to be said.
         cost: the multiply-adds of applying the matrix of its layer once.
 
     What its values are:
@@ -156,7 +156,7 @@ class Operator:
     between: Between | None = None
     flow: Flow | None = None
     undefined: tuple[str, str] | None = None
-    why: str | None = None
+    why: str | Callable[[Node], str] | None = None
     cost: Cost | None = None
     sign: Sign | None = None
     keeps_zeros: bool | None = None

@@ -68,6 +68,30 @@ class Outcome:
 
 FAULTS = [
     Fault(
+        "the state of a padded step goes on",
+        "graph/recurrent",
+        "_direction",
+        'write("Where", alive[t], *pair) if alive else pair[0]',
+        "pair[0]",
+        "graph/recurrent::test_the_gradient_is_that_of_the_definition",
+    ),
+    Fault(
+        "the gate takes what a constant initial state is due",
+        "graph/recurrent",
+        "_begun",
+        'cell.write("Where", never, cell.write("MatMul", x, cell.candidate["w"]), state or cell.write.number(0.0))',
+        "state or cell.write.number(0.0)",
+        "graph/recurrent::test_what_initial_states_take_is_in_the_ledger",
+    ),
+    Fault(
+        "both directions have the activations of the first",
+        "graph/recurrent",
+        "_functions",
+        "slice(number * len(kind.usual), (number + 1) * len(kind.usual))",
+        "slice(len(kind.usual))",
+        "graph/recurrent::test_the_gradient_is_that_of_the_definition",
+    ),
+    Fault(
         "the branch of an If that is not taken",
         "graph/unrolled",
         "Unroller.branch",

@@ -22,7 +22,7 @@ from onnxdtd.cli import commands as cli
 
 def lstm() -> onnx.ModelProto:
     made = model(
-        "s, h, c = LSTM <hidden_size = 2> (x, w, r) g = Squeeze(h, axes) y = MatMul(g, v)",
+        "s, h, c = LSTM <hidden_size = 2, clip = 3.0> (x, w, r) g = Squeeze(h, axes) y = MatMul(g, v)",
         "(float[5,batch,4] x) => (float[batch,3] y)",
         weights="<int64[1] axes = {0}>",
     )

@@ -72,7 +72,7 @@ def one_kind_twice() -> ModelProto:
 def lstm(front: bool = True, sequence: str = "Y_h") -> ModelProto:
     """A recurrent layer over five steps, behind a dense layer, or first."""
     nodes = [node("Gemm", "x w0", "a"), node("Reshape", "a steps", "s")] if front else [node("Reshape", "x steps", "s")]
-    nodes.append(node("LSTM", "s w r", "all last", hidden_size=3))
+    nodes.append(node("LSTM", "s w r", "all last", hidden_size=3, clip=3.0))
     if sequence == "Y_h":
         nodes.append(node("Squeeze", "last zero", "h"))
     else:
@@ -380,7 +380,8 @@ def test_what_may_pass_is_part_of_no_layer() -> None:
 def test_relevance_may_come_by_a_later_output() -> None:
     """An LSTM over one step whose last state, its second output, has the shape of its input."""
     weights = {"w": eighths(RNG, 1, 12, 3), "r": eighths(RNG, 1, 12, 3), "zero": np.asarray([0]), "v": eighths(RNG, 3, 2)}
-    nodes = [node("LSTM", "x w r", "all last", hidden_size=3), node("Squeeze", "last zero", "h"), node("Gemm", "h v", "y")]
+    nodes = [node("LSTM", "x w r", "all last", hidden_size=3, clip=3.0), node("Squeeze", "last zero", "h")]
+    nodes.append(node("Gemm", "h v", "y"))
     proto = model(nodes, {"x": [1, 4, 3]}, ["y"], weights)
     error = refusal(proto, preset="lrp-0")
     assert advised(str(error)) == ([], ["LSTM"])
@@ -398,7 +399,8 @@ def test_several_inputs_or_outputs_cannot_pass() -> None:
     with pytest.raises(RequestError, match="it moves entries"):
         onnxdtd.compile(proto, allow={"Split": "pass"})
     proto = model(
-        [node("LSTM", "x w r", "all last", hidden_size=3), node("Squeeze", "all one", "s"), node("Add", "s last", "h"),
+        [node("LSTM", "x w r", "all last", hidden_size=3, clip=3.0), node("Squeeze", "all one", "s"),
+         node("Add", "s last", "h"),
          node("Squeeze", "h zero", "f"), node("Gemm", "f v", "y")],
         {"x": [1, 4, 3]}, ["y"],
         {"w": eighths(RNG, 1, 12, 3), "r": eighths(RNG, 1, 12, 3), "zero": np.asarray([0]), "one": np.asarray([1]),

@@ -413,6 +413,7 @@ MINE = {
     "graph/shapes.py": "Constant",  # whose shape is not asked for
     "graph/spelled.py": "*",  # in which operators of the standard quantised ones and those of ai.onnx.ml are spelled
     "compiler/alive.py": "Add Div Mul Neg Reshape Sqrt Sub",  # what biases are made of
+    "graph/recurrent.py": "*",  # of what steps are made
     "graph/machines.py": "SVMClassifier SVMRegressor",  # which are seen as decisions
     "compiler/chained.py": "Concat",  # a shortcut for
     "compiler/rectified.py": "Relu",  # a shortcut for

@@ -106,7 +106,7 @@ def head(hidden: str, name: str = "head") -> NodeProto:
 
 
 def lstm() -> ModelProto:
-    layer = node("LSTM", "x w r", "all last", "memory", hidden_size=4)
+    layer = node("LSTM", "x w r", "all last", "memory", hidden_size=4, clip=3.0)
     nodes = [layer, node("Squeeze", "last axes", "h"), head("h")]
     more = {"w": weights(1, 16, 3), "r": weights(1, 16, 4), "v": weights(4, 2), "axes": np.array([0])}
     return network(nodes, [5, 1, 3], ("logits", [1, 2]), **more)

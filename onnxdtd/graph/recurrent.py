@@ -1,0 +1,274 @@
+"""LSTM, GRU and RNN of a known number of steps, one step after the other, as the layers, gates and sums that they come to.
+
+The candidate of a step is one layer of its input and of the state before it, so that a rule has one denominator for both. What
+gates take from the input is computed for all steps at once. Where a sequence has ended, the state stays and the output is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, helper, numpy_helper
+
+from onnxdtd.graph.bodies import Body, Constant
+from onnxdtd.graph.inlined import Fresh
+from onnxdtd.graph.known import Numbers
+
+MOST_STEPS = 512
+GATES = ("Sigmoid", "HardSigmoid")
+SIGNALS = ("Tanh", "Relu", "LeakyRelu", "Elu", "Softsign")
+FACTORS = {"HardSigmoid": {"alpha": 0.2, "beta": 0.5}, "LeakyRelu": {"alpha": 0.01}, "Elu": {"alpha": 1.0}}  # by default
+FUNCTIONS = {name.lower(): name for name in (*GATES, *SIGNALS)}  # runtimes do not care for capitals
+FILLED = ("ConstantOfShape", "Expand", "Identity", "Slice", "Squeeze", "Unsqueeze")  # with what they are given first
+
+
+@dataclass(frozen=True)
+class RecurrentCell:
+    """A step of one direction. ``functions`` are activations, ``size`` is that of a state. Weights by input and by state, "w"
+    and "r", and biases, "b" together, "w b" and "r b" apart: of all ``gates``, and of the ``candidate``, where "w r" are both.
+    """
+
+    write: StepWriter
+    functions: Sequence[Callable[[str], str]]
+    attrs: Mapping[str, Any]
+    size: int
+    gates: Mapping[str, str]
+    candidate: Mapping[str, str]
+
+    def dense(self, x: str, weight: str, bias: str) -> str:
+        """A layer of the candidate"""
+        y = self.write("MatMul", x, self.candidate[weight])
+        return self.write("Add", y, self.candidate[bias]) if self.candidate[bias] else y
+
+    def both(self, x: str, h: str) -> str:
+        """The candidate before its activation: x W + h R + b"""
+        return self.dense(self.write("Concat", x, h, axis=-1), "w r", "b")
+
+    def opened(self, given: str, h: str, count: int) -> list[str]:
+        """The gates, of what the input gives them and of the state"""
+        taken = self.write("Add", given, self.write("MatMul", h, self.gates["r"]))
+        return self.write.pieces(self.functions[0](taken), [self.size] * count, axis=-1)
+
+    def without(self, gate: str) -> str:
+        """1 − a gate"""
+        return self.write("Sub", self.write.number(1.0), gate)
+
+    def mixed(self, *pairs: tuple[str, str]) -> str:
+        """The sum of two products"""
+        return self.write("Add", *(self.write("Mul", *pair) for pair in pairs))
+
+
+def lstm(cell: RecurrentCell, x: str, given: str, h: str, c: str) -> tuple[str, str]:
+    """c = f c₋₁ + i g(x W + h₋₁ R + b), h = o h(c)"""
+    i, o, f = cell.opened(given, h, 3)
+    forget = cell.without(i) if cell.attrs.get("input_forget") else f
+    new = cell.mixed((forget, c), (i, cell.functions[1](cell.both(x, h))))
+    return cell.write("Mul", o, cell.functions[2](new)), new
+
+
+def gru(cell: RecurrentCell, x: str, given: str, h: str, c: str) -> tuple[str, str]:
+    """h = (1 − z) n + z h₋₁, n = g(x W + (r h₋₁) R + b), or g(x W + b + r (h₋₁ R + b′))"""
+    z, r = cell.opened(given, h, 2)
+    if cell.attrs.get("linear_before_reset"):
+        inner = cell.write("Add", cell.dense(x, "w", "w b"), cell.write("Mul", r, cell.dense(h, "r", "r b")))
+    else:
+        inner = cell.both(x, cell.write("Mul", r, h))
+    return cell.mixed((cell.without(z), cell.functions[1](inner)), (z, h)), c
+
+
+def plain(cell: RecurrentCell, x: str, given: str, h: str, c: str) -> tuple[str, str]:
+    """h = f(x W + h₋₁ R + b)"""
+    return cell.functions[0](cell.both(x, h)), c
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """So many ``gates``, which stand before the candidate in its weights, activations by default, and a ``step``: state and
+    cell, of the input, of what it gives to gates, and of state and cell before.
+    """
+
+    gates: int
+    usual: tuple[str, ...]
+    step: Callable[[RecurrentCell, str, str, str, str], tuple[str, str]]
+
+
+KINDS = {
+    "LSTM": Recurrence(3, ("Sigmoid", "Tanh", "Tanh"), lstm),
+    "GRU": Recurrence(2, ("Sigmoid", "Tanh"), gru),
+    "RNN": Recurrence(0, ("Tanh",), plain),
+}
+
+
+def obstacle(op: str, attrs: Mapping[str, Any], given: Collection[int], steps: int | None) -> str:
+    """Why a node stays as it is, with inputs at the positions ``given`` and so many ``steps``; nothing where it does not."""
+    kind = KINDS[op]
+    names = [_text(name).lower() for name in attrs.get("activations", ())]
+    served = [GATES if kind.gates and i % len(kind.usual) == 0 else SIGNALS for i in range(len(names))]
+    other = [name for name, functions in zip(names, served, strict=True) if FUNCTIONS.get(name) not in functions]
+    if attrs.get("clip"):
+        return "there is no rule for its attribute clip; export it without"
+    if 7 in given:
+        return "there is no rule for its peepholes (input P); export it without"
+    if other:
+        return (
+            f"its activation {other[0]!r} is none of those of a gate ({', '.join(GATES)}) or of a signal ({', '.join(SIGNALS)})"
+        )
+    if steps is None:
+        return f"its number of steps is not known before it runs; export it with a fixed one, of {MOST_STEPS} at most"
+    if steps > MOST_STEPS:
+        return f"it takes {steps} steps, of which no more than {MOST_STEPS} are written one by one; export it with fewer"
+    return ""
+
+
+def recurrent(node: NodeProto, known: Numbers, constant: Constant, fresh: Fresh) -> list[NodeProto] | None:
+    """The nodes that a node amounts to; None where it stays as it is."""
+    attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    names = [*node.input, *[""] * 8][:8]
+    names[5:] = ["" if not name or _is_zero(known, name) else name for name in names[5:]]
+    sizes, rows = known.sizes(names[0]), known.sizes(names[2])
+    if sizes is None or len(sizes) != 3 or rows is None or rows[-1] is None:
+        return None
+    steps = sizes[1 if attrs.get("layout") else 0]
+    if steps is None or obstacle(node.op_type, attrs, {7} if names[7] else set(), steps):
+        return None
+    write = StepWriter(node, constant, fresh, helper.tensor_dtype_to_np_dtype(known.types[names[0]].elem_type))
+    _write(write, node, attrs, names, steps, rows[-1])
+    return write.nodes
+
+
+class StepWriter(Body):
+    """Writes nodes of one precision."""
+
+    def __init__(self, node: NodeProto, constant: Constant, fresh: Fresh, dtype: np.dtype[Any]):
+        super().__init__(node, constant, fresh)
+        self.dtype, self.numbers = dtype, dict[float, str]()
+
+    def number(self, value: float) -> str:
+        """A constant, there once"""
+        if value not in self.numbers:
+            self.numbers[value] = self.constant(np.asarray(value, self.dtype), self.around)
+        return self.numbers[value]
+
+    def pieces(self, t: str, sizes: Sequence[int], axis: int) -> list[str]:
+        """A tensor in pieces along an axis"""
+        names = [self.fresh(f"{self.around}/Split") for _ in sizes]
+        self.nodes.append(helper.make_node("Split", [t, self.whole(*sizes)], names, name=names[0], axis=axis))
+        return names
+
+    def joined(self, parts: Sequence[str], axis: int, result: str = "") -> str:
+        """Tensors side by side"""
+        return self("Concat", *parts, axis=axis, result=result) if len(parts) > 1 or result else parts[0]
+
+
+def _write(write: StepWriter, node: NodeProto, attrs: Mapping[str, Any], names: Sequence[str], steps: int, size: int) -> None:
+    """All directions, and what becomes of them under the names of the outputs: [steps, directions, batch, size] by default"""
+    x, lengths, batched = names[0], names[4], bool(attrs.get("layout"))
+    x = write("Transpose", x, perm=[1, 0, 2]) if batched else x
+    inputs = write.pieces(x, [1] * steps, 0) if steps > 1 else [x]
+    over = (
+        [write("Less", write.constant(np.asarray(t, np.int32), write.around), lengths) for t in range(steps)] if lengths else []
+    )
+    alive = [write("Unsqueeze", each, write.whole(1)) for each in over]
+    state = [write("Transpose", name, perm=[1, 0, 2]) if batched and name else name for name in names[5:7]]
+    directions = {"forward": [1], "reverse": [-1]}.get(_text(attrs.get("direction", "forward")), [1, -1])
+    around, found = write.around, []
+    for number, way in enumerate(directions):
+        write.around = f"{around}/{'forward' if way > 0 else 'reverse'}"
+        cell = _cell(write, node.op_type, attrs, names, number, size)
+        before = [write("Gather", name, write.whole(number), axis=0) if name else "" for name in state]
+        found.append(_direction(cell, node.op_type, x, inputs, alive, before, way))
+    write.around = around
+    outputs = [*node.output, "", ""][:3]
+    if outputs[0]:
+        beside = [write("Unsqueeze", write.joined(hidden, 0), write.whole(1)) for hidden, *_ in found]
+        whole = write.joined(beside, 1, "" if batched else outputs[0])
+        if batched:
+            write("Transpose", whole, perm=[2, 0, 1, 3], result=outputs[0])
+    for i, name in enumerate(outputs[1:], 1):
+        if name:
+            last = write.joined([str(each[i]) for each in found], 0, "" if batched else name)
+            if batched:
+                write("Transpose", last, perm=[1, 0, 2], result=name)
+
+
+def _direction(
+    cell: RecurrentCell, op: str, x: str, inputs: Sequence[str], alive: Sequence[str], before: Sequence[str], way: int
+) -> tuple[list[str], str, str]:
+    """The states [1, batch, size] of all steps in the order of time, and the last state and cell of the course"""
+    write, steps, kind = cell.write, len(inputs), KINDS[op]
+    given = [""] * steps
+    if kind.gates:
+        taken = write("MatMul", x, cell.gates["w"])
+        taken = write("Add", taken, cell.gates["b"]) if cell.gates["b"] else taken
+        given = write.pieces(taken, [1] * steps, 0) if steps > 1 else [taken]
+    around, hidden = write.around, [""] * steps
+    h, c = (_begun(cell, inputs[::way][0], name) for name in before)  # of kinds without a cell nobody reads the second
+    for t in range(steps)[::way]:
+        write.around = f"{around}/{t}"
+        new, own = kind.step(cell, inputs[t], given[t], h, c)
+        hidden[t] = write("Where", alive[t], new, write.number(0.0)) if alive else new
+        h, c = (write("Where", alive[t], *pair) if alive else pair[0] for pair in ((new, h), (own, c)))
+    return hidden, h, c
+
+
+def _begun(cell: RecurrentCell, x: str, state: str) -> str:
+    """The state that a course begins with, seen as one that might depend on the input: so the first step is like all others,
+    and what a gate makes of the state is the state's, and not the gate's.
+    """
+    never = cell.write.constant(np.asarray(False), cell.write.around)
+    return cell.write("Where", never, cell.write("MatMul", x, cell.candidate["w"]), state or cell.write.number(0.0))
+
+
+def _cell(write: StepWriter, op: str, attrs: Mapping[str, Any], names: Sequence[str], number: int, size: int) -> RecurrentCell:
+    """That of a direction, with its weights"""
+    kind = KINDS[op]
+    rows = [kind.gates * size, size] if kind.gates else [size]
+    parts = {name: write.pieces(_row(write, source, number), rows, 0) for name, source in zip("wr", names[1:3], strict=True)}
+    turned = {name: [write("Transpose", part, perm=[1, 0]) for part in each] for name, each in parts.items()}
+    biases = write.pieces(_row(write, names[3], number), [*rows, *rows], 0) if names[3] else [""] * 2 * len(rows)
+    apart = {"w": biases[: len(rows)], "r": biases[len(rows) :]}
+    sums = [write("Add", *pair) if pair[0] else "" for pair in zip(apart["w"], apart["r"], strict=True)]
+    candidate = {
+        "w": turned["w"][-1], "r": turned["r"][-1], "w r": write("Concat", turned["w"][-1], turned["r"][-1], axis=0),
+        "b": sums[-1], "w b": apart["w"][-1], "r b": apart["r"][-1],
+    }  # fmt: skip
+    gates = {"w": turned["w"][0], "r": turned["r"][0], "b": sums[0]}
+    return RecurrentCell(write, _functions(write, kind, attrs, number), attrs, size, gates, candidate)
+
+
+def _row(write: StepWriter, name: str, number: int) -> str:
+    """The weights of one direction"""
+    return write("Squeeze", write("Gather", name, write.whole(number), axis=0), write.whole(0))
+
+
+def _functions(write: StepWriter, kind: Recurrence, attrs: Mapping[str, Any], number: int) -> list[Callable[[str], str]]:
+    """The activations of a direction; those that have factors take them from the lists of all, in their order."""
+    names = [FUNCTIONS[_text(name).lower()] for name in attrs.get("activations", ())] or [*kind.usual] * (number + 1)
+    lists = {factor: iter(attrs.get(f"activation_{factor}", ())) for factor in ("alpha", "beta")}
+    factors = [{key: next(lists[key], usual) for key, usual in FACTORS.get(name, {}).items()} for name in names]
+    own = slice(number * len(kind.usual), (number + 1) * len(kind.usual))
+    return [_function(write, *pair) for pair in zip(names[own], factors[own], strict=True)]
+
+
+def _function(write: StepWriter, name: str, factors: Mapping[str, Any]) -> Callable[[str], str]:
+    return lambda x: write(name, x, **factors)
+
+
+def _is_zero(known: Numbers, name: str) -> bool:
+    """Is nothing but zeros in it?"""
+    while (value := known.whole(name)) is None:
+        node = known.producer.get(name)
+        if node is None or node.op_type not in FILLED:
+            return False
+        if node.op_type == "ConstantOfShape":
+            filled = next((a.t for a in node.attribute if a.name == "value"), None)
+            return filled is None or not numpy_helper.to_array(filled).any()
+        name = node.input[0]
+    return not value.any()
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name

@@ -1,0 +1,227 @@
+"""LSTM, GRU and RNN are explained as what they come to, step by step; in the file they stay as they are."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import oracle
+import pytest
+from nets import Session, model, node
+from onnx import ModelProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from recurrence import Array, Layer, Run
+
+import onnxdtd
+from onnxdtd.graph.recurrent import MOST_STEPS
+
+STEPS, BATCH, INPUTS, SIZE, CLASSES = 4, 3, 2, 3, 2
+BLOCKS = {"LSTM": 4, "GRU": 3, "RNN": 1}
+OUTPUTS = ("all", "last", "cell")
+LENGTHS = np.asarray([4, 1, 3], np.int32)
+PUBLISHED = partial(oracle.epsilon, eps=1e-3)
+
+
+class Case:
+    """A layer, whose outputs ``read`` go side by side into a dense one, its inputs and its attributes"""
+
+    def __init__(
+        self,
+        op: str,
+        direction: str = "forward",
+        read: str = "all last cell",
+        *,
+        lengths: bool = False,
+        initial: bool = False,
+        bias: bool = True,
+        activations: list[tuple[Any, ...]] | None = None,
+        **attrs: int,
+    ):
+        rng, count = np.random.default_rng(7), 2 if direction == "bidirectional" else 1
+        draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+        rows = BLOCKS[op] * SIZE
+        self.read = [name for name in read.split() if name != "cell" or op == "LSTM"]
+        self.weights = {
+            "w": draw(count, rows, INPUTS),
+            "r": draw(count, rows, SIZE),
+            "b": draw(count, 2 * rows) * np.float32(bias),
+        }
+        taken = {name: value.astype(np.float64) for name, value in self.weights.items()}
+        self.layer = Layer(op, **taken, direction=direction, activations=activations or [], **attrs)
+        self.weights = {name: value for name, value in self.weights.items() if bias or name != "b"}
+        sizes = {"all": STEPS * count * SIZE, "last": count * SIZE, "cell": count * SIZE}
+        self.weights["v"] = draw(sum(sizes[name] for name in self.read), CLASSES)
+        self.x = draw(STEPS, BATCH, INPUTS)
+        states = ["h0", "c0"][: 1 + (op == "LSTM")] if initial else []
+        self.states = {name: draw(count, BATCH, SIZE) for name in states}
+        self.lengths = LENGTHS if lengths else None
+        names = [name for name, *_ in activations or []]
+        lists = {"alpha": [m[0] for _, *m in activations or [] if m], "beta": [m[1] for _, *m in activations or [] if m[1:]]}
+        self.attrs: dict[str, Any] = {**attrs, **{f"activation_{key}": each for key, each in lists.items() if each}}
+        self.attrs |= {"activations": names} if names else {}
+
+    def source(self, **attrs: Any) -> ModelProto:
+        """[steps, batch, inputs] -> [batch, classes]"""
+        inputs = ["x", "w", "r", "b" if "b" in self.weights else "_", "lengths" if self.lengths is not None else "_"]
+        outputs = [name if name in self.read else "" for name in OUTPUTS[: 3 if self.layer.op == "LSTM" else 2]]
+        layer = node(self.layer.op, " ".join([*inputs, *self.states]), "all", hidden_size=SIZE, direction=self.layer.direction)
+        layer.output[:] = outputs
+        layer.attribute.extend(onnx.helper.make_attribute(*pair) for pair in {**self.attrs, **attrs}.items())
+        batched = bool(attrs.get("layout"))
+        nodes = [layer, *(self._flat(name, batched) for name in self.read if not batched)]
+        nodes += [node("Reshape", f"{name if batched else name + '_t'} rows", f"{name}_f") for name in self.read]
+        nodes += [node("Concat", " ".join(f"{name}_f" for name in self.read), "f", axis=1), node("MatMul", "f v", "y")]
+        weights = {**self.weights, "rows": np.int64([0, -1])}
+        weights |= {} if self.lengths is None else {"lengths": self.lengths}
+        shapes = {name: list(value.shape) for name, value in self.states.items()}
+        turned = [BATCH, STEPS, INPUTS] if batched else [STEPS, BATCH, INPUTS]
+        return model(nodes, {"x": turned, **shapes}, ["y"], weights)
+
+    def _flat(self, name: str, batched: bool) -> onnx.NodeProto:
+        return node("Transpose", name, f"{name}_t", perm=[2, 0, 1, 3] if name == "all" else [1, 0, 2])
+
+    def run(self, x: Array) -> Run:
+        return Run(self.layer, x.astype(np.float64), self.lengths, *self.states.values())
+
+    def logits(self, x: Array) -> Array:
+        run = self.run(x)
+        found = {"all": run.y.transpose(2, 0, 1, 3), "last": run.h.transpose(1, 0, 2), "cell": run.c.transpose(1, 0, 2)}
+        return np.concatenate([found[name].reshape(BATCH, -1) for name in self.read], 1) @ self.weights["v"]
+
+    def expected(self, rule: oracle.Rule, found: dict[str, Array]) -> tuple[Array, Array, Array]:
+        """Relevance, given what the file says of that of the outputs"""
+        run = self.run(self.x)
+        pairs = zip(OUTPUTS, (run.y, run.h, run.c), strict=True)
+        return run.back(rule, *(found.get(f"relevance/{name}", np.zeros_like(a)) for name, a in pairs))
+
+
+HARD = [("HardSigmoid", 0.3, 0.4), ("Tanh",), ("Relu",), ("HardSigmoid", 0.25, 0.5), ("Relu",), ("Tanh",)]
+CASES = {
+    "lstm": Case("LSTM"),
+    "lstm, both ways, lengths, states": Case("LSTM", "bidirectional", lengths=True, initial=True),
+    "lstm, backwards": Case("LSTM", "reverse", "last", lengths=True),
+    "lstm, activations": Case("LSTM", "bidirectional", "all", activations=HARD),
+    "lstm, no bias, coupled": Case("LSTM", "reverse", "cell", bias=False, input_forget=1),
+    "gru": Case("GRU", "bidirectional", lengths=True),
+    "gru, states": Case("GRU", "reverse", "all", initial=True),
+    "gru, reset after": Case("GRU", "bidirectional", initial=True, linear_before_reset=1),
+    "gru, reset after, lengths": Case("GRU", "forward", "last", lengths=True, linear_before_reset=1),
+    "gru, no bias": Case("GRU", "forward", "last", bias=False, linear_before_reset=1),
+    "rnn": Case("RNN", "bidirectional", lengths=True, initial=True),
+    "rnn, relu": Case("RNN", "reverse", "last", activations=[("LeakyRelu", 0.3)]),
+}
+RULES = {"epsilon(epsilon=0.001)": PUBLISHED, "z+": oracle.z_plus}
+
+
+def preset(folder: Path, rule: str) -> Path:
+    """Gates hand on all that comes to what they let through."""
+    path = folder / "mine.toml"
+    layers = f'[{{ family = "affine", rule = "flat" }}, {{ rule = "{rule}" }}]'
+    path.write_text(f'[preset.mine]\ntitle = "m"\nsource = "m"\nlayers = {layers}\n')
+    return path
+
+
+def near(found: Array, expected: Array, tolerance: float = 2e-4) -> None:
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * max(float(np.abs(expected).max()), 1e-3))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", CASES)
+def test_relevance_is_that_of_the_published_rule(name: str, rule: str, tmp_path: Path) -> None:
+    case, source = CASES[name], CASES[name].source()
+    compiled = onnxdtd.compile(source, preset(tmp_path, rule), target=1, keep=case.read)
+    onnx.checker.check_model(compiled, full_check=True)
+    assert list(compiled.graph.node)[: len(source.graph.node)] == list(source.graph.node)
+    found = Session(compiled)(x=case.x, **case.states)
+    np.testing.assert_array_equal(found["y"], Session(source)(x=case.x, **case.states)["y"])
+    near(found["y"], case.logits(case.x), 1e-5)
+    expected = dict(zip(("x", "h0", "c0"), case.expected(RULES[rule], found), strict=True))
+    near(found["relevance/x" if case.states else "relevance"], expected["x"])
+    for state in case.states:
+        near(found[f"relevance/{state}"], expected[state])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_gradient_is_that_of_the_definition(name: str) -> None:
+    case = CASES[name]
+    compiled = onnxdtd.compile(case.source(), "gradient", target=0)
+    d = np.random.default_rng(3).normal(size=case.x.shape)
+    ends = [case.logits(case.x + step * d)[:, 0] for step in (1e-6, -1e-6)]
+    found = Session(compiled)(x=case.x, **case.states)
+    g = found["relevance/x" if case.states else "relevance"]
+    near((g * d).sum((0, 2)), (ends[0] - ends[1]) / 2e-6)
+    if case.lengths is not None:
+        assert not g[np.arange(STEPS)[:, None] >= case.lengths].any()
+
+
+def test_batch_first() -> None:
+    """ONNX Runtime has no such layer, onnx itself has."""
+    for read in ("all last", "cell"):
+        case = Case("LSTM", read=read)
+        x = case.x.transpose(1, 0, 2)
+        plain, turned = (onnxdtd.compile(case.source(**more), "lrp-epsilon", target=0) for more in ({}, {"layout": 1}))
+        evaluator = ReferenceEvaluator(turned)
+        found = dict(zip(evaluator.output_names, evaluator.run(None, {"x": x}), strict=True))
+        expected = Session(plain)(x=case.x)
+        near(found["relevance"], expected["relevance"].transpose(1, 0, 2), 1e-4)
+
+
+def test_what_initial_states_take_is_in_the_ledger() -> None:
+    """They are constants here, and not zero."""
+    case = Case("LSTM", "bidirectional", lengths=True, initial=True, bias=False)
+    source = case.source()
+    del source.graph.input[1:]
+    source.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in case.states.items())
+    compiled = onnxdtd.compile(source, "lrp-0", target=1, ledger=True, keep=case.read)
+    found = Session(compiled)(x=case.x)
+    _, h0, c0 = case.expected(partial(oracle.epsilon, eps=0), found)
+    book = onnxdtd.Explainer(compiled)(case.x).ledger
+    assert book is not None
+    near(np.asarray(book.totals()["constants"]), h0.sum((0, 2)) + c0.sum((0, 2)), 1e-3)
+    near(found["relevance"].sum((0, 2)) + h0.sum((0, 2)) + c0.sum((0, 2)), found["logit"], 1e-3)
+
+
+def test_padded_steps_and_other_samples_do_not_matter() -> None:
+    """A sample by itself, without the steps behind its end, has the relevance that it has among others."""
+    case = Case("GRU", "bidirectional", "last", lengths=True, linear_before_reset=1)
+    found = Session(onnxdtd.compile(case.source(), "lrp-epsilon", target=1))(x=case.x)["relevance"]
+    noise = case.x + 9 * (np.arange(STEPS)[:, None] >= LENGTHS)[..., None].astype(np.float32)
+    np.testing.assert_array_equal(Session(onnxdtd.compile(case.source(), "lrp-epsilon", target=1))(x=noise)["relevance"], found)
+    alone = case.source()
+    kept = {t.name: t for t in alone.graph.initializer}["lengths"]
+    kept.CopyFrom(numpy_helper.from_array(LENGTHS[2:], "lengths"))
+    for value in (*alone.graph.input, *alone.graph.output):
+        value.type.tensor_type.shape.dim[value.name == "x"].dim_value = 1
+    single = Session(onnxdtd.compile(alone, "lrp-epsilon", target=1))(x=case.x[:, 2:])["relevance"]
+    near(single[:, 0], found[:, 2], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"clip": 3.0}, "there is no rule for its attribute clip"),
+        ({"activations": ["Tanh", "Tanh", "Tanh"]}, "its activation 'tanh' is none of those of a gate"),
+        ({"activations": ["Sigmoid", "Affine", "Tanh"]}, "its activation 'affine' is none"),
+        ("p", "there is no rule for its peepholes"),
+        (None, "its number of steps is not known"),
+        (MOST_STEPS + 1, f"it takes {MOST_STEPS + 1} steps, of which no more than {MOST_STEPS}"),
+    ],
+)
+def test_refused(change: Any, reason: str) -> None:
+    case = Case("LSTM", read="last")
+    source = case.source(**change) if isinstance(change, dict) else case.source()
+    if change == "p":
+        source.graph.node[0].input.extend(["", "", "p"])
+        source.graph.initializer.append(numpy_helper.from_array(np.ones((1, 3 * SIZE), np.float32), "p"))
+    elif not isinstance(change, dict):
+        size = source.graph.input[0].type.tensor_type.shape.dim[0]
+        size.Clear()
+        size.dim_value = change or 0
+        if change is None:
+            size.dim_param = "t"
+    with pytest.raises(onnxdtd.Unsupported, match=rf"LSTM x1 \(all_node\): {re.escape(reason)}"):
+        onnxdtd.compile(source, "lrp-epsilon")
