@@ -296,6 +296,14 @@ class Request:
         "inner tensors that relevance is given to instead of inputs: a spectrogram, a layer. What they are computed from is "
         "not looked at; their values become outputs ``explained/<tensor>``.",
     )
+    apart: bool = offered(
+        False,
+        bool,
+        Option("--apart", "Also output the relevance of what is added to what ids look up: of positions and types of tokens."),
+        "also give the relevance of what is added to what ids look up, a number for each id: embeddings of positions and of "
+        "types of tokens, as outputs ``relevance/position`` and ``relevance/type``. They count as explained then, not as "
+        "constants.",
+    )
     fitted: str | None = offered(
         None,
         _or_none(os.fspath),

@@ -41,6 +41,7 @@ FULL = Request(
     baseline={"x": "mean"},
     allow={"Foo": "pass"},
     ledger=True,
+    apart=True,
     explain=["x"],
     from_=["h"],
     fitted="models.npz",

@@ -110,9 +110,13 @@ def _results(planned: Planned, relevance: dict[str, Tensor], there: Point) -> tu
             )
             arrived.setdefault(known, []).append(end.home(e, finished))
     relevance = {**relevance, **{name: e.sum(parts) for name, parts in arrived.items()}}
-    names = {t.name: RELEVANCE if len(plan.inputs) == 1 else relevance_of(t.name) for t in plan.inputs}
+    several = len({end.explained.name for end in plan.ends}) > 1
+    names = {t.name: relevance_of(t.name) if several else RELEVANCE for t in plan.inputs}
     names |= {name: relevance_of(name) for name in planned.request.keep if name not in names}
-    return names, [_relevance(planned, name, result, relevance) for name, result in names.items()]
+    results = [_relevance(planned, name, result, relevance) for name, result in names.items()]
+    parts = [end.explained for end in plan.ends if end.beside is not None]
+    results += [e.named(relevance[t.name], relevance_of(t.name), t.shape) for t in parts if t.name in arrived]
+    return names | {t.name: relevance_of(t.name) for t in parts if t.name in arrived}, results
 
 
 def _injected(e: Emit, plan: Plan, name: str) -> Start:

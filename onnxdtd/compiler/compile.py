@@ -15,6 +15,7 @@ from onnxdtd.cells import named
 from onnxdtd.compiler import fitted
 from onnxdtd.compiler.addition import addition
 from onnxdtd.compiler.advice import advised
+from onnxdtd.compiler.apart import apart
 from onnxdtd.compiler.baseline import Baseline
 from onnxdtd.compiler.bounds import by_input, form_of, with_bytes, with_preprocessing
 from onnxdtd.compiler.classlabels import said
@@ -76,6 +77,10 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     depends = reached(nodes, inputs)
     looked = {t.name: lookups(nodes, t, depends) for t in inputs}
     groups = groups_of(inputs, looked, {name: t for name, t in graph.tensors().items() if name in depends}, request)
+    if request.apart and groups:
+        _check_apart(presets)
+        nodes, group = apart(emit, nodes, groups[0])
+        groups = [group]
     attempt = lambda group, wanted, bounds: plan(
         emit,
         graph,
@@ -134,6 +139,15 @@ def _presets(request: Request) -> list[Preset]:
     library = Library()
     choice = DEFAULTS if request.preset is None else (request.preset,)
     return [library.overridden(library.preset(name), request.settings) for name in choice]
+
+
+def _check_apart(presets: Sequence[Preset]) -> None:
+    """Raise ``RequestError`` for a preset that compares with a baseline, where positions are as they are."""
+    preset = next((preset for preset in presets if preset.compares), None)
+    if preset is not None:
+        raise RequestError(
+            f"--apart: the preset {preset.name} compares with a baseline, where positions are the same; leave it out"
+        )
 
 
 def _check_inputs(chosen: Plan, request: Request) -> None:

@@ -36,13 +36,15 @@ class Link:
 @dataclass(frozen=True)
 class End:
     """A ``tensor`` at which the walk ends, and the one that its relevance is that of: itself, or the ids that look it up by way
-    of ``links``. There are ``rows`` to look up.
+    of ``links``. There are ``rows`` to look up. One ``beside`` another is what is added there to what is looked up, and each of
+    the ids has what is added to its own.
     """
 
     tensor: Tensor
     explained: Tensor
     links: tuple[Link, ...] = ()
     rows: int | None = None
+    beside: End | None = None
 
     @property
     def is_lookup(self) -> bool:
@@ -56,6 +58,8 @@ class End:
 
     def home(self, e: Emit, relevance: Tensor) -> Tensor:
         """Its relevance, as that of what is explained: each of the ids has that of all that it looks up here."""
+        if self.beside is not None:
+            return self.beside.home(e, relevance)
         arrived = {self.tensor.name: [relevance]}
         for link in reversed(self.links):
             given = [e.sum(arrived[t.name]) if t.name in arrived else None for t in link.node.outputs]

@@ -149,7 +149,7 @@ def plan(
         return Course(_ruled(again.steps(copies, set()), preset), where(logits), there.is_nonnegative)
 
     return Plan(
-        list({end.explained.name: end.explained for end in ends}.values()),
+        list({end.explained.name: end.explained for end in ends if end.beside is None}.values()),
         ends,
         start.output,
         logits,

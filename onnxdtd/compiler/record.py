@@ -100,6 +100,9 @@ def metadata(
     laid = {end.explained.name: end.tensor.name for end in made.ends if isinstance(end, Laid)}
     if laid:
         told["laid"] = laid
+    parts = {end.explained.name: end.beside.explained.name for end in made.ends if end.beside is not None}
+    if parts:
+        told["apart"] = parts
     return told | _further(request) | _where(request, made.raster)
 
 
@@ -131,10 +134,11 @@ def told_request(metadata: Mapping[str, Any], explained: Collection[str]) -> dic
     preprocessing, target = metadata.get("preprocessing"), metadata["target"]
     low, high = as_given(None if preprocessing and gives_bounds(preprocessing) else metadata["bounds"])
     told = {name: metadata[name] for name in Request.__dataclass_fields__ if name in metadata}
+    beside = {*explained, *metadata.get("values", ()), *metadata.get("apart", ())}
     return told | {
         "low": low,
         "high": high,
-        "keep": [name for name in metadata["relevance"] if name not in {*explained, *metadata.get("values", ())}],
+        "keep": [name for name in metadata["relevance"] if name not in beside],
         "labels": metadata.get("names"),
         "ledger": metadata["ledger"] is not None,
         "target": {"index": target} if isinstance(target, int) else target,

@@ -167,7 +167,8 @@ class Explainer:
             raise RequestError(f"ONNX Runtime cannot run the model on this input: {_first_line(error)}") from None
         found = self.metadata["relevance"]
         shown = {name: values.pop(out) for name, out in self.metadata.get("values", {}).items()}
-        relevance = {name: values[out] for name, out in found.items() if name in self.inputs or name in shown}
+        explained = {*self.inputs, *shown, *self.metadata.get("apart", ())}
+        relevance = {name: values[out] for name, out in found.items() if name in explained}
         kept = {name: values[out] for name, out in found.items() if name not in relevance}
         ledger, entry = None, self.metadata.get("ledger")
         if entry is not None:

@@ -103,7 +103,7 @@ class Trial:
             apart = [
                 distance(rows(self.file(batch(x, x)).relevance[name], axis)[row], rows(found.relevance[name], axis)[row])
                 for row, x in enumerate((one, other))
-                for name, axis in ((name, self._known.axes.get(name)) for name in found.relevance)
+                for name, axis in ((name, self._known.axis(name)) for name in found.relevance)
             ]
         return float(np.max(apart))
 
@@ -136,7 +136,7 @@ def _running() -> Iterator[None]:
 class Known:
     """What the plan of a model says of its outputs: which are ``probable``, along which ``axes`` the samples of the inputs lie,
     how its ``logits`` (of a ``binary`` model the only one) make the score, of which ``weights`` names the coefficients, and
-    whether relevance ``splits`` its difference to the baseline.
+    whether relevance ``splits`` its difference to the baseline. ``apart`` is what is added to what ids look up, and to which.
     """
 
     probable: Collection[str]
@@ -147,13 +147,18 @@ class Known:
     request: Request
     weights: str | None
     splits: bool
+    apart: Mapping[str, str]
 
     @classmethod
     def of(cls, job: Prepared) -> Known:
         """That of a planned model."""
         plan, weights = job.plan, job.addition.metadata["target_input"] if job.request.target == SCORE else None
         told = plan.samples.axes, plan.logits.name, plan.raster, is_binary(plan), job.request, weights, plan.method.splits
-        return cls(probabilities(job), *told)
+        return cls(probabilities(job), *told, job.addition.metadata.get("apart", {}))
+
+    def axis(self, name: str) -> int | None:
+        """The axis of the samples in the relevance of a tensor."""
+        return self.axes.get(self.apart.get(name, name))
 
     def score(self, logits: np.ndarray, target: int | None, feeds: Feeds) -> np.ndarray:
         """The explained score, [samples], of ``logits``; for the class that the file has fixed, or else the arg-max."""
@@ -211,7 +216,8 @@ def compared(
     """Compare what the file gives for ``feeds`` with the ``outputs`` of the predictor alone, and with the definition."""
     found = {**file.relevance, **file.kept}
     expected = {**defined.relevance, **defined.kept}
-    explained = {name: np.asarray({**defined.outputs, **defined.values, **feeds}[name]) for name in expected}
+    there = {**defined.outputs, **defined.values, **feeds}
+    explained = {name: np.asarray(there[known.apart.get(name, name)]) for name in expected}
     wrong = [text for name in expected if (text := misshapen(name, explained[name], found.get(name)))]
     prediction = [distance(value, file.outputs[name], name in known.probable) for name, value in outputs.items()]
     if wrong:
@@ -219,9 +225,9 @@ def compared(
     heatmaps = [
         distance(a, b)
         for name in expected
-        for a, b in zip(*(rows(r[name], known.axes.get(name)) for r in (expected, found)), strict=True)
+        for a, b in zip(*(rows(r[name], known.axis(name)) for r in (expected, found)), strict=True)
     ]
-    relevance = [rows(r, known.axes.get(name)) for name, r in file.relevance.items()]
+    relevance = [rows(r, known.axis(name)) for name, r in file.relevance.items()]
     total, opposite = (None, 0.0) if defined.ledger is None else against(defined.ledger, relevance)
     return Run(
         wrong,

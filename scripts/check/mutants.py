@@ -108,6 +108,14 @@ FAULTS = [
         "graph/unrolled::test_a_loop_with_a_known_number_of_turns",
     ),
     Fault(
+        "words are added to what is added to them",
+        "compiler/apart",
+        "_taken_apart",
+        'e("Mul", x, 0.0)',
+        'e("Mul", x, 1.0)',
+        "compiler/apart::test_each_has_its_part_of_a_sum",
+    ),
+    Fault(
         "a mask of samples that lie behind the channels is not turned",
         "compiler/masks",
         "Mask.let",
