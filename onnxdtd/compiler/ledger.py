@@ -61,8 +61,8 @@ class Bookkeeper:
         if handed:
             row["out"] = self._total(self._sum(r, t) for t, r in handed)
             row["negative"] = self._total(self._sum(e("Min", r, 0.0), t) for t, r in handed)
-        if entry.constants:
-            row["constants"] = e("Sub", row["in"], row["out"]) if handed else row["in"]
+        if entry.constants or step.keeps:
+            row[step.keeps or "constants"] = e("Sub", row["in"], row["out"]) if handed else row["in"]
         if step.rule is not None:
             row |= self._kept(step, divisions) | self._biases(step) | self._inputs(step)
         self._enter(step.name, row)

@@ -132,7 +132,7 @@ def last(plan: Plan) -> Tensor | None:
         y, own = step.outputs[0], axes_of(plan, step.outputs[0])
         if y.name == plan.logits.name or own is None:
             continue
-        gives = step.layer is not None and step.layer.family in ("conv", "dense")
+        gives = step.layer is not None and step.layer.family in ("conv", "dense", "product")
         reads = found is not None and any(t is not None and t.name == found.name for t in step.inputs)
         if gives or (reads and _keeps(step.nodes[0], positions, own[1])):
             found, positions = y, own[1]

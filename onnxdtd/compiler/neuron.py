@@ -188,7 +188,7 @@ class _Writer:
         e, layer, slots = self.e, _layer(step), []
         some = positive(e, e("Abs", c))
         for slot in layer.slots:
-            term = slot.elementwise and layer.family == "dense"  # C of a Gemm
+            term = slot.elementwise and layer.family in ("dense", "product")  # C of a Gemm
             if term and (added := (yield self.summand(step, slot, c))) is not None:
                 slots.append(added)
                 continue

@@ -261,7 +261,7 @@ def _over_pictures(layer: Layer) -> bool:
     """Does it slide over at least two axes? A kernel of 1 x 64 slides over one, one of 1 x 1 over all."""
     for slot in layer.slots:
         sizes, weights = dims(slot.x), None if isinstance(slot.w, float) else dims(slot.w)
-        space = [] if sizes is None or layer.family == "dense" else sizes[2:]
+        space = [] if sizes is None or layer.family in ("dense", "product") else sizes[2:]
         kernel = weights[2:] if weights is not None and sizes is not None and len(weights) == len(sizes) else []
         wide = [d for d, k in zip(space, kernel, strict=False) if k != 1]
         if sum(d != 1 for d in wide or space) < 2:

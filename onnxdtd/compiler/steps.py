@@ -16,7 +16,7 @@ from onnxdtd.compiler.raster import shape_text
 from onnxdtd.errors import Problem, RequestError, Unsupported, suggestion
 from onnxdtd.graph.emit import Emit, label
 from onnxdtd.graph.tensors import Node, Tensor
-from onnxdtd.method.method import PREPROCESSING, Method, Site
+from onnxdtd.method.method import PREPROCESSING, TREATMENTS, Method, Site
 from onnxdtd.method.preset import LayerFacts
 from onnxdtd.method.propagate import Record, propagate
 from onnxdtd.method.rule import Rule
@@ -37,7 +37,8 @@ HANDING_ON = ("preprocessing", "pass", "move", "route")  # kinds of steps
 class Step:
     """One or more nodes that relevance takes at once: how it gets from ``outputs`` to ``inputs``.
 
-    ``fit`` says which relevance model the preset asks for, one of ``FITS``; ``looks_at`` are tensors above whose relevance the
+    ``fit`` says which relevance model the preset asks for, one of ``FITS``; ``keeps`` the column of the ledger for
+    what a flow does not hand on; ``looks_at`` are tensors above whose relevance the
     flow is told after that of the outputs, and hands nothing of on.
     """
 
@@ -50,6 +51,7 @@ class Step:
     rule: Rule | None = None
     flow: Flow | None = None
     fit: str = ""
+    keeps: str = ""
     looks_at: tuple[Tensor, ...] = ()
 
     @property
@@ -175,7 +177,8 @@ class Stepper:
             return self.linear(node, way, name if kind == PRODUCT else "linear")
         if isinstance(way, Further):
             node, way = replace(node, inputs=[*node.inputs, *way.tensors]), way.flow
-        return self.flow("pass" if way is passes else ROUTE if kind == ROUTE or site.is_bound else name, node, way)
+        step = self.flow("pass" if way is passes else ROUTE if kind == ROUTE or site.is_bound else name, node, way)
+        return replace(step, keeps=TREATMENTS[kind, name].keeps)
 
     def check_same(self, node: Node) -> None:
         """Raise ``NotLinear`` for what does something else to the input that is compared with, or rounds what it gives."""

@@ -178,6 +178,12 @@ def reveal_cancel(families: Collection[str]) -> Callable[[Site], Flow | Further 
     return way
 
 
+def taylor(site: Site) -> Layer | Flow | None:
+    """Its first-order expansion at the input."""
+    builder = site.operator.expansion
+    return None if builder is None else builder(site.e, site.node, site.active)
+
+
 def secant(site: Site) -> Flow | None:
     """Shares of Δy where entries depend on each other."""
     builder = site.operator.jacobian
@@ -210,7 +216,7 @@ class Treatment:
     """How what is walked gets through operators of a kind: as by a layer, by a rule then, or by a flow. None where nothing
     is known of the operator for it. ``needs`` names the fact of ``Operator`` that it takes, ``held`` the factors that it holds.
     ``others``: the treatment of functions that do not rectify, for one that is of those that do. ``compares``: with what the
-    node gives for another input.
+    node gives for another input. ``keeps``: what keeps, by the column of the ledger, what a flow takes in and does not hand on.
     """
 
     walks: tuple[str, ...]
@@ -219,6 +225,7 @@ class Treatment:
     held: Callable[[Node, Active, Mapping[str, Node]], set[int]] = nothing
     others: str | None = None
     compares: bool = False
+    keeps: str = ""
 
 
 BOTH = (RELEVANCE, GRADIENT)
@@ -239,6 +246,7 @@ TREATMENTS = {
     (NORM, "constant"): Treatment(BOTH, constant, "constant"),
     (NORM, "pass"): Treatment((RELEVANCE,), lambda s: s.operator.flow, "flow"),
     (NORM, "share"): Treatment((RELEVANCE,), lambda s: s.operator.flow, "flow"),
+    (NORM, "taylor"): Treatment((RELEVANCE,), taylor, "expansion", keeps="bias"),
     (NORM, "jacobian"): Treatment((GRADIENT,), jacobian, "jacobian"),
     (NORM, "secant"): Treatment((GRADIENT,), secant, "jacobian", compares=True),
     (ROUTE, "winner"): Treatment(BOTH, lambda s: s.operator.flow, "flow"),

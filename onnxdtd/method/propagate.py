@@ -93,7 +93,7 @@ def divided(e: Emit, layer: Layer, rule: Rule, branch: Branch, terms: Live, r: T
     sign = sign_of(layer, branch, [term for _, term, _, _ in terms], context.nonnegative)
     division = divide(e, r, z, rule.epsilon, sign)
     s, factor = division.s, division.factor
-    if layer.family == "dense":  # whose weights are many more than its outputs
+    if layer.family in ("dense", "product"):  # whose weights are many more than its outputs
         s, factor = e.mul(s, factor), 1.0
 
     def kept() -> Iterator[tuple[str, Tensor]]:

@@ -13,7 +13,7 @@ from onnxdtd.graph.emit import Emit, dims, known
 from onnxdtd.graph.tensors import Node, Tensor, Value
 
 Active: TypeAlias = Callable[[Tensor], bool]  # does this tensor depend on the explained input?
-FAMILIES = ("conv", "dense", "average", "sum", "affine")
+FAMILIES = ("conv", "dense", "product", "average", "sum", "affine")
 
 
 class NotLinear(Exception):
@@ -65,7 +65,7 @@ class Layer:
     @property
     def mixes(self) -> bool:
         """Does it add up entries of one input?"""
-        return self.family in ("conv", "dense", "average")
+        return self.family in ("conv", "dense", "product", "average")
 
 
 def is_float(dtype: Any) -> bool:

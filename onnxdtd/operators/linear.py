@@ -459,7 +459,7 @@ enter(
 def followed_by(e: Emit, layer: Layer, node: Node, active: Active) -> Layer | None:
     """The layer seen as one with the node behind it: Add or Sub of a constant, or BatchNormalization. None if it cannot be."""
     y, (slot, *others) = node.outputs[0], layer.slots
-    if others or layer.family not in ("conv", "dense"):
+    if others or layer.family not in ("conv", "dense", "product"):
         return None
     if node.op == "BatchNormalization" and layer.per_channel is not None and not node.attrs.get("training_mode"):
         factor, shift = batch_norm(e, node)

@@ -8,12 +8,12 @@ their mean square.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from onnxdtd.graph.emit import Emit, known
+from onnxdtd.graph.emit import Emit, known, wide
 from onnxdtd.graph.tensors import Node, Tensor, Value
 from onnxdtd.operators import fits, places, spread
 from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, column, count, each_entry, shape_of
@@ -26,6 +26,7 @@ from onnxdtd.operators.table import (
     Flow,
     Head,
     Operator,
+    Relevance,
     always,
     enter,
     first,
@@ -33,6 +34,8 @@ from onnxdtd.operators.table import (
     if_inputs_are,
     named,
 )
+
+MASKED = -1e4  # scores from here down are those of what a mask has ruled out, whose part in a softmax is 0
 
 
 def mean(e: Emit, values: Tensor, x: Tensor, axes: Sequence[int]) -> Tensor:
@@ -232,12 +235,15 @@ enter(
 )
 
 
+def _without_nan(e: Emit, y: Tensor) -> Tensor:
+    """Softmax without the rows that are masked as a whole, if they are made 0 behind it."""
+    return e("Where", e("IsNaN", y), 0.0, y) if any(reader.op == "IsNaN" for reader in y.readers) else y
+
+
 def softmax(e: Emit, node: Node, active: Active, at: At) -> Flow:
     """y (s − Σ s y), and for the logarithm s − p Σ s; between two points λ (s − Σ s λ / Σ λ) and s − λ / Σ λ Σ s"""
     (x, *_), (y, *_), axis = node.inputs, node.outputs, node.attrs.get("axis", -1)
-    if any(reader.op == "IsNaN" for reader in y.readers):  # a row that is masked as a whole, which is made 0 behind it
-        y = e("Where", e("IsNaN", y), 0.0, y)
-    size = share = y
+    size = share = y = _without_nan(e, y)
     if node.op == "LogSoftmax" or at(x) is not x:
         size, share = parts(e, y if node.op == "LogSoftmax" else e("LogSoftmax", x, axis=axis), [axis], at)
 
@@ -265,12 +271,39 @@ def held_log_softmax(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("affine", [Slot(x, 1.0, e.mul, e.mul, elementwise=True)], y, e("Sub", y, x), one_to_one=True)
 
 
+def expanded_softmax(e: Emit, node: Node, active: Active) -> Flow:
+    """x ⊙ (R − p Σ R): of y_j ≈ Σ_i p_j (δ_ij − p_i) x_i + b_j each x_i has its part, and the constants b_j keep theirs
+    (Achtibat et al. 2024). Scores that a mask has made next to −∞ have nothing.
+    """
+    x, (y, *_), axis = of_first(node, active), node.outputs, node.attrs.get("axis", -1)
+    x = e.cast(x, wide(x.dtype))
+    shown = e("Where", e("Greater", x, MASKED), x, 0.0)
+
+    def flow(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+        r = first(relevance)
+        total = e("ReduceSum", r, [axis], keepdims=1)
+        yield 0, e("Mul", shown, e("Sub", r, e("Mul", _without_nan(e, y), total)))
+
+    return flow
+
+
+def expanded_log_softmax(e: Emit, node: Node, active: Active) -> Layer:
+    """y_j ≈ x_j − Σ_i p_i x_i + b_j"""
+    x, y, axis = of_first(node, active), node.outputs[0], node.attrs.get("axis", -1)
+    p = e("Exp", y)
+    total = lambda values: e("Expand", e("ReduceSum", values, [axis], keepdims=1), e.shape(x))
+    own = Slot(x, 1.0, e.mul, e.mul, elementwise=True)
+    others = Slot(x, e("Neg", p), lambda x, w: total(e.mul(x, w)), lambda s, w: e.mul(total(s), w))
+    return Layer("sum", [own, others], y, e("Add", e("Sub", y, x), total(e("Mul", p, x))))
+
+
 enter(
     Operator(
         "Softmax",
         kind=NORM,
         constant=held_softmax,
         jacobian=softmax,
+        expansion=expanded_softmax,
         cost=each_entry,
         sign=always,
         gate=2,
@@ -286,6 +319,7 @@ enter(
         kind=NORM,
         constant=held_log_softmax,
         jacobian=softmax,
+        expansion=expanded_log_softmax,
         cost=each_entry,
         axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)]),
         head=Head(gives=LOGARITHMS, along=-1),

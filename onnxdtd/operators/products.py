@@ -6,7 +6,8 @@ all; Arras et al. 2017, and CP-LRP, Ali et al. 2022). The surest first, that is
 - a statistic of sizes alone, such as a mean of |x| or x², which tells how large things are, not which way they point;
 - a gate: the output of a squashing function, such as sigmoid(x) in x·sigmoid(x), the weights of a squeeze-and-excite block or
   the softmax of attention;
-- f(x) in x·f(x), entry by entry, which is an activation.
+- f(x) in x·f(x), entry by entry, which is an activation;
+- f(v) in u·f(v), the factor of a gated linear unit that alone has come through an activation (GeGLU, SwiGLU, ReGLU).
 Where neither factor is the surer constant each gets half (uniform rule; Achtibat et al. 2024). Between two points a is
 multiplied by the middle of both b, and b by that of both a (Shapley): Δ(a b) = ½(b + b̃) Δa + ½(a + ã) Δb.
 """
@@ -20,14 +21,14 @@ from operator import is_
 
 import numpy as np
 
-from onnxdtd.graph.emit import Emit
+from onnxdtd.graph.emit import Emit, dims
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators import spread
 from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, sizes_of
 from onnxdtd.operators.linear import sum_slot
 from onnxdtd.operators.secants import At, here, middle
 from onnxdtd.operators.spread import is_elementwise
-from onnxdtd.operators.table import PRODUCT, of
+from onnxdtd.operators.table import AS_THEY_ARE, POINTWISE, PRODUCT, of
 
 STATISTIC = 3  # how surely statistics and reciprocals are constants
 
@@ -44,7 +45,7 @@ def denominators(node: Node, active: Active, producer: Mapping[str, Node]) -> se
 
 def gates(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
     """The positions of the factors that are gates, denominators and scales among them."""
-    return _constants(node, active, producer, lambda rank: True)
+    return _constants(node, active, producer, lambda rank: True) or _activated(node, active, producer)
 
 
 def scales(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
@@ -62,6 +63,30 @@ def _constants(node: Node, active: Active, producer: Mapping[str, Node], counts:
     if ranks[0] == ranks[1] or not counts(max(ranks)):
         return function_of_other(node, active, producer)
     return {both[ranks.index(max(ranks))]}
+
+
+def _activated(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
+    """The position of the factor that alone has come through an activation, in a product of two tensors of one shape."""
+    both = factors(node, active)
+    if len(both) < 2 or not is_elementwise(of(node)) or dims(node.inputs[0]) != dims(node.inputs[1]):
+        return set()
+    bent = {i for i in both if is_activation(node.inputs[i], active, producer)}
+    return bent if len(bent) == 1 else set()
+
+
+def is_activation(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> bool:
+    """Is it, up to constants and moves, what a function gives entry by entry, in one operator or as x · f(x)?"""
+    while (node := producer.get(tensor.name)) is not None:
+        entry, sources = of(node), [t for t in node.inputs if active(t) and t.dtype != np.bool_]
+        if len(sources) == 2:
+            names = {name for t in sources for name in _origins(t, active, producer)}
+            return entry.kind == PRODUCT and is_elementwise(entry) and len(names) == 1
+        if entry.kind == POINTWISE and entry.hands_on != AS_THEY_ARE:
+            return True
+        if len(sources) != 1 or not (entry.on_the_way or entry.hands_on == AS_THEY_ARE):
+            return False
+        tensor = sources[0]
+    return False
 
 
 def _origins(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> set[str]:
@@ -161,7 +186,8 @@ def product(e: Emit, node: Node, active: Active, held: set[int], part: float, at
     if len(node.inputs) > 2 and active(node.inputs[2]):  # the C of a Gemm, a constant to each part
         bias = None
         slots.append(sum_slot(e, node.inputs[2], node.outputs[0], float(node.attrs.get("beta", 1.0))))
-    return Layer(parts[0].family, slots, node.outputs[0], bias)
+    family = "product" if parts[0].family == "dense" else parts[0].family
+    return Layer(family, slots, node.outputs[0], bias)
 
 
 def _at_middle(e: Emit, node: Node, i: int, at: At) -> Node:

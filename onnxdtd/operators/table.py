@@ -104,6 +104,7 @@ class Operator:
         secant: its difference between two points over that of its input, where that is better known than by dividing.
         everywhere: whether it is defined for all numbers.
         jacobian: its derivative, where entries depend on each other, as a flow of gradients, or what it is between two points.
+        expansion: its first-order Taylor expansion, as a layer or a flow of relevance, of which the constant term keeps some.
         between: how multipliers of differences between two points are routed.
         flow: how relevance passes, moves or is routed.
         undefined: what relevance is not defined on, and what people use instead.
@@ -153,6 +154,7 @@ class Operator:
     secant: Secant | None = None
     everywhere: bool = False
     jacobian: Pulled | None = None
+    expansion: Callable[[Emit, Node, Active], Layer | Flow] | None = None
     between: Between | None = None
     flow: Flow | None = None
     undefined: tuple[str, str] | None = None

@@ -57,6 +57,7 @@ LARGEST = net(node("ReduceMax", "a", "m", axes=[1], keepdims=1), node("Mul", "m 
 PRODUCT = net(node("ReduceProd", "a", "m", axes=[1], keepdims=1), node("Mul", "m three", "p"), three=np.ones(3))
 WINNER = np.asarray([[A.max() * W[:, 0].sum(), 0, 0]])
 STD, C0 = A.std(), W[:, 0]
+P = np.exp(A) / np.exp(A).sum()
 RECTIFIED = [
     net(node("Relu", "a", "p")),
     net(node("Clip", "a low high", "p"), low=0.0, high=0.75),
@@ -151,6 +152,10 @@ BY_HAND: dict[tuple[str, str], list[tuple[ModelProto, str, Arrays]]] = {
         (NORMED, OF_GRADIENT, {"a": A / STD * (C0 - C0.mean() - CENTRED / STD * (C0 * CENTRED / STD).mean())}),
     ],
     ("norm", "share"): [(PRODUCT, OF_RELEVANCE, {"a": np.full_like(A, A.prod() * W[:, 0].sum() / 3)})],
+    ("norm", "taylor"): [
+        (net(node("Softmax", "a", "p")), OF_RELEVANCE, {"a": A * (P * C0 - P * (P * C0).sum())}),
+        (net(node("LogSoftmax", "a", "p")), OF_RELEVANCE, {"a": A * (C0 - P * C0.sum())}),
+    ],
     ("norm", "pass"): [],  # with the operator below, which takes four axes
     ("route", "winner"): [
         (LARGEST, OF_RELEVANCE, {"a": WINNER}),
@@ -254,7 +259,7 @@ def test_a_method_of_a_file(tmp_path: Path) -> None:
 def test_our_methods() -> None:
     """Each has a treatment for every kind, and its presets rules that fit it."""
     library = Library()
-    assert set(library.methods) == {"lrp", "gradient", "attnlrp", "cp-lrp", "deeplift"}
+    assert set(library.methods) == {"lrp", "gradient", "attnlrp", "attnlrp-shares", "cp-lrp", "deeplift"}
     for method in library.methods.values():
         assert method.title
         assert method.source
@@ -299,7 +304,7 @@ BAD = [  # file, what the message says, the entry that it names
     (METHOD + f"treatments = {{ {TREATED}, LRN = 'constant' }}", "LRN cannot be treated as 'constant'", "[method.m]"),
     (
         "[preset.p]\nmethod = 'share'\nlayers = [{ rule = 'z' }]",
-        "no method 'share'; there are lrp, gradient, deeplift, attnlrp, cp-lrp",
+        "no method 'share'; there are lrp, gradient, deeplift, attnlrp, attnlrp-shares, cp-lrp",
         "[preset.p]",
     ),
     ("[preset.p]\nfinish = 'g'\nlayers = [{ rule = 'z' }]", "finish of a walk of relevance is one of R, not 'g'", "[preset.p]"),

@@ -11,6 +11,7 @@ import onnxdtd
 Array = np.ndarray
 BATCH, LENGTH, WIDTH, HIDDEN = 2, 3, 4, 5
 EPSILON = float(np.float32(1e-5))
+EPSILON_STEPS = ["s", "pv", "n", "m", "rms", "r", "e", "f", "y", "au", "a", "scaled_s", "z", "hg"]
 LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -39,8 +40,10 @@ def relevance(x: Array, kept: Array, target: int, c: dict[str, Array], constant:
     active = gelu(g)
     # backwards from the logit, a mean over tokens
     message = np.broadcast_to(c["head"][:, target] / len(x), x.shape)
-    product = 0.5 * message @ c["down"].T
-    of_m = (product * active) @ c["up"].T + (product * u * active / g) @ c["gate"].T
+    product = message @ c["down"].T
+    of_m = (product * active) @ c["up"].T
+    if not constant:
+        of_m = 0.5 * (of_m + (product * u * active / g) @ c["gate"].T)
     message = message + of_m * c["gain"] / length
     mixed = message @ c["o"].T
     of_n = ((1.0 if constant else 0.5) * p.T @ mixed) @ c["v"].T
@@ -50,6 +53,76 @@ def relevance(x: Array, kept: Array, target: int, c: dict[str, Array], constant:
         of_n = of_n + (0.5 * of_scores @ k) @ c["q"].T + (0.5 * of_scores.T @ q) @ c["k"].T
     centred = of_n * c["gamma"] / sigma
     return x * (message + centred - centred.mean(1, keepdims=True))
+
+
+def over(r: Array, z: Array, epsilon: float) -> Array:
+    """R / s(z)"""
+    return r / (z + np.where(z < 0, -epsilon, epsilon))
+
+
+def linear(r: Array, x: Array, w: Array, z: Array, epsilon: float, gamma: float) -> Array:
+    """The ε rule, or with γ > 0 the γ rule, entry by entry; z has the bias."""
+    found, bias = np.zeros_like(x), z - x @ w
+    for t, i, j in np.ndindex(len(x), *w.shape):
+        sign = 1 if z[t, j] > 0 else -1
+        favoured = lambda q, sign=sign: q + gamma * q * (sign * q > 0)
+        denominator = sum(favoured(x[t] * w[:, j])) + favoured(bias[t, j])
+        found[t, i] += favoured(x[t, i] * w[i, j]) * (over(r, z, epsilon)[t, j] if not gamma else r[t, j] / denominator)
+    return found
+
+
+def shares(
+    x: Array, kept: Array, target: int, c: dict[str, Array], epsilon: float, gamma: float, ledger: dict[str, float]
+) -> Array:
+    """Relevance of one sample x [tokens, width] as shares, AttnLRP: nothing of it is a gradient. Fills in what steps keep."""
+    sigma = np.sqrt(x.var(1, keepdims=True) + EPSILON)
+    centred = x - x.mean(1, keepdims=True)
+    n = centred / sigma * c["gamma"] + c["beta"]
+    q, k, v = n @ c["q"], n @ c["k"], n @ c["v"]
+    scaled = q @ k.T / 2
+    p = np.where(kept, np.exp(scaled), 0)
+    p /= np.maximum(p.sum(1, keepdims=True), 1e-300)
+    mixed = p @ v
+    attended = mixed @ c["o"]
+    r = attended + x
+    length = np.sqrt((r**2).mean(1, keepdims=True) + EPSILON)
+    inverse = r / length
+    m = inverse * c["gain"]
+    u, h = m @ c["up"], m @ c["gate"]
+    g = h + c["bias"]
+    active = gelu(g)
+    au = active * u
+    d = au @ c["down"]
+    f = (d + r).mean(0)
+    y = f @ c["head"]
+    of_f = f * c["head"][:, target] * over(y[target], y[target], epsilon)
+    of_e = (d + r) / len(x) * over(of_f, f, epsilon)
+    of_d, of_r = d * over(of_e, d + r, epsilon), r * over(of_e, d + r, epsilon)
+    of_au = linear(of_d, au, c["down"], d, epsilon, gamma)
+    half = 0.5 * au * over(of_au, au, epsilon)
+    hg, t1 = g / 2, 2 * active / g  # the activation is a product, written out
+    of_a = half * active / (active + np.where(active < 0, -epsilon, epsilon))
+    of_g = of_a * hg / (hg + np.where(hg < 0, -epsilon, epsilon))
+    assert np.isfinite(t1).all()
+    of_m = linear(half, m, c["up"], u, epsilon, gamma) + linear(of_g, m, c["gate"], g, epsilon, gamma)
+    of_inverse = m * over(of_m, m, epsilon)
+    of_r = of_r + inverse * over(of_inverse, inverse, epsilon)
+    of_attended, of_x = attended * over(of_r, r, epsilon), x * over(of_r, r, epsilon)
+    of_mixed = linear(of_attended, mixed, c["o"], attended, epsilon, gamma)
+    s = over(of_mixed, mixed, epsilon)
+    of_p, of_v = 0.5 * p * (s @ v.T), 0.5 * v * (p.T @ s)
+    total = of_p.sum(1, keepdims=True)
+    of_scaled = np.where(kept, scaled * (of_p - p * total), 0)
+    ledger["softmax"] = of_p.sum() - of_scaled.sum()
+    score = 2 * scaled
+    of_score = scaled * over(scaled * over(of_scaled, scaled, epsilon), scaled, epsilon)  # the mask adds 0, then the scale
+    s = over(of_score, score, epsilon)
+    of_q, of_k = 0.5 * q * (s @ k), 0.5 * k * (s.T @ q)
+    of_n = sum(linear(of, n, c[w], z, epsilon, gamma) for of, w, z in ((of_q, "q", q), (of_k, "k", k), (of_v, "v", v)))
+    s = over(of_n, n, epsilon)
+    ledger["norm"] = (c["beta"] * s).sum()
+    back = s * c["gamma"] / sigma
+    return of_x + x * (back - back.mean(1, keepdims=True))
 
 
 def layer_norm(opset: int) -> list[Any]:
@@ -138,7 +211,78 @@ def test_a_transformer_block(preset, opset, spelling, last):
     assert_near(found, np.asarray(expected), 1e-10)
 
 
-@pytest.mark.parametrize("preset", ["attnlrp", "cp-lrp"])
+@pytest.mark.parametrize(("shared", "slope"), [("attnlrp-epsilon", "attnlrp"), ("lrp-epsilon", "cp-lrp")])
+@pytest.mark.parametrize("spelling", ["added", "chosen", "infinite"])
+def test_both_forms_are_one_without_a_stabiliser(shared, slope, spelling):
+    """Shares with ε = 0 are x times the message, whatever the mask is made of."""
+    kept = np.tril(np.ones((3, 3), bool), -1) if spelling == "infinite" else np.asarray([[True, True, False]])
+    proto, x = transformer(17, spelling, kept), np.random.default_rng(3).normal(size=(BATCH, LENGTH, WIDTH))
+    found, expected = (
+        Session(onnxdtd.compile(proto, preset, target=1, settings=settings))(x=x)["relevance"]
+        for preset, settings in ((shared, ["*=epsilon(epsilon=0)"]), (slope, []))
+    )
+    assert_near(found, expected, 1e-9)
+
+
+@pytest.mark.parametrize(("preset", "gamma"), [("attnlrp-epsilon", 0.0), ("attnlrp-gamma", 0.05)])
+def test_shares_of_a_transformer_block(preset, gamma):
+    """With a stabiliser that is felt, and γ in dense layers but not in attention; the ledger has what softmax and β keep."""
+    kept, targets = np.asarray([[True, True, False]]), [2, 0]
+    x = np.random.default_rng(3).normal(size=(BATCH, LENGTH, WIDTH))
+    settings = [f"{name}_node=epsilon(epsilon=0.01)" for name in EPSILON_STEPS]
+    if not gamma:
+        settings = ["*=epsilon(epsilon=0.01)"]
+    compiled = onnxdtd.compile(transformer(17, "added", kept), preset, target="input", settings=settings, ledger=True)
+    result = onnxdtd.Explainer(compiled)(x, np.asarray(targets))
+    ledger = result.ledger
+    for i, (one, target) in enumerate(zip(x, targets, strict=True)):
+        keeps: dict[str, float] = {}
+        assert_near(result.relevance["x"][i], shares(one, kept, target, weights(), 0.01, gamma, keeps), 1e-9)
+        for step, name in (("weights_node", "softmax"), ("n_node", "norm")):
+            np.testing.assert_allclose(ledger["bias"][i, ledger.steps.index(step)], keeps[name], rtol=1e-6)
+    assert np.abs(ledger.unaccounted).max() < 1e-9
+
+
+@pytest.mark.parametrize("preset", ["attnlrp-gamma", "cp-lrp-gamma"])
+def test_the_rules_of_a_vision_transformer(preset):
+    """γ where weights are, ε where two activations are multiplied."""
+    rules = onnxdtd.Explainer(onnxdtd.compile(transformer(17, "added", np.ones((1, 3), bool)), preset)).metadata["rules"]
+    assert {rules[f"{name}_node"] for name in ("nv", "attended", "u", "d")} == {"gamma(gamma=0.05)"}
+    assert {rules[f"{name}_node"] for name in ("pv", "n", "r", "e", "f")} == {"epsilon(epsilon=1e-06)"}
+    assert rules.get("s_node") == (None if preset == "cp-lrp-gamma" else "epsilon(epsilon=1e-06)")
+
+
+GATED = {
+    "GeGLU": ([node("Gelu", "g", "a")], "a"),
+    "SwiGLU": ([node("Sigmoid", "g", "t"), node("Mul", "g t", "a")], "a"),
+    "ReGLU": ([node("Relu", "g", "a0"), node("Mul", "a0 two", "a")], "a"),
+    "tanh": ([node("Tanh", "g", "a")], "a"),
+    "bilinear": ([], "g"),
+    "both": ([node("Relu", "g", "a"), node("Relu", "u0", "u")], "a"),
+}
+
+
+@pytest.mark.parametrize("name", GATED)
+@pytest.mark.parametrize(("preset", "gate"), [("cp-lrp", 0), ("lrp-epsilon", 0), ("attnlrp", 0.5), ("attnlrp-epsilon", 0.5)])
+def test_a_gated_linear_unit(name, preset, gate):
+    """What has come through the activation is constant in CP-LRP; half each where neither has, or both, and in AttnLRP."""
+    nodes, factor = GATED[name]
+    up = "u0" if name == "both" else "u"
+    nodes = [node("MatMul", "x up", up), node("MatMul", "z gate", "g"), *nodes, node("Mul", f"u {factor}", "h")]
+    constants = {key: weights()[key] for key in ("up", "gate")} | {"w": np.ones((5, 1))}
+    constants |= {"two": np.asarray(2.0)} if name == "ReGLU" else {}
+    constants = {key: value.astype(np.float32) for key, value in constants.items()}
+    proto = model([*nodes, node("MatMul", "h w", "y")], {"x": ["n", 4], "z": ["n", 4]}, ["y"], constants, opset=20)
+    feeds = {key: np.random.default_rng(i).normal(size=(2, 4)).astype(np.float32) + 1 for i, key in enumerate("xz")}
+    found = Session(onnxdtd.compile(proto, preset))(**feeds)
+    own = 0.5 if name in ("bilinear", "both") else gate
+    assert ("relevance/z" in found) == bool(own), "a constant is not explained"
+    if own:
+        np.testing.assert_allclose(found["relevance/z"].sum(1), own * found["y"][:, 0], rtol=1e-4)
+    np.testing.assert_allclose(found["relevance/x" if own else "relevance"].sum(1), (1 - own) * found["y"][:, 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["attnlrp", "cp-lrp", "attnlrp-epsilon"])
 def test_a_token_behind_a_mask_gets_nothing(preset):
     """Not even next to nothing, where only the first position is read."""
     nodes = [
