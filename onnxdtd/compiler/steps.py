@@ -140,8 +140,8 @@ class Stepper:
         if key is not None:
             return self.allowed(key, node)
         if node.domain not in (None, "", "ai.onnx"):
-            fused = "; ONNX Runtime writes it where it optimises a model: give the one from before"
-            raise NotLinear("there is no rule for operators of this domain" + fused * (node.domain == "com.microsoft"))
+            fused = "; ONNX Runtime writes it where it optimises a model: give the one from before, or optimise it with less"
+            raise NotLinear("there is no rule for operators of this domain" + fused * node.domain.startswith("com.microsoft"))
         if self.method.splits:
             self.check_same(node)
         operator, site = of(node), Site(self.e, node, active, self.producer, self.at)

@@ -70,8 +70,7 @@ class Emit:
         self.opset = graph.opset
         self.nodes: list[Node] = list(graph.views)
         taken = {*taken}
-        written = [t for node in graph.views for t in node.inputs if t.values is not None and t.producer is None]
-        self.constants: dict[str, Tensor] = {t.name: t for t in written if t.name not in taken}
+        self.constants: dict[str, Tensor] = {t.name: t for t in graph.constants if t.name not in taken}
         self._taken = {*taken, *graph.tensors(), *(node.name for node in graph.nodes)}
         self._numbered: dict[str, int] = {}  # how far the names with a number behind them are taken
         self._cache: dict[Any, list[Tensor]] = {}

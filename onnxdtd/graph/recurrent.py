@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper, numpy_helper
 
-from onnxdtd.graph.bodies import Body, Constant
+from onnxdtd.graph.body import Body, Constant
 from onnxdtd.graph.inlined import Fresh
 from onnxdtd.graph.known import Numbers
 

@@ -101,6 +101,9 @@ def graph(proto: onnx.ModelProto, served: Served = lambda op: True) -> Graph:
         G_LOGGER.severity = severity
     given = {name for node in proto.graph.node for name in node.output}
     found.views = [node for node in found.nodes if not any(t.name in given for t in node.outputs)]
+    held = names(proto)
+    read = [t for node in found.nodes for t in node.inputs if t.values is not None and t.producer is None]
+    found.constants = [t for t in read if t.name not in held]
     taken = {node.name for node in proto.graph.node}
     for node in found.views:
         node.name = unique(node.name, taken)
@@ -203,11 +206,12 @@ def _infer_shapes(bare: onnx.ModelProto) -> dict[str, list[int]]:
     """
     spelled = onnx.ModelProto()
     spelled.CopyFrom(bare)
+    opset = max((entry.version for entry in bare.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     del spelled.graph.node[:]
     named = [onnx.NodeProto.FromString(node.SerializeToString()) for node in bare.graph.node]
     for node in named:
         node.name = node.name or next(iter(node.output), "")
-    spelled.graph.node.extend(float_nodes(named))
+    spelled.graph.node.extend(float_nodes(named, opset))
     given = {
         name for node in named if node.op_type != "Constant" for name in node.output
     }  # for others nothing is to be found out

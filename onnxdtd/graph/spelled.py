@@ -7,6 +7,7 @@ integers that the predictor computed; what no rule needs is not emitted.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -18,6 +19,7 @@ from onnx import helper
 
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import Emit, dims, known
+from onnxdtd.graph.fused import is_fused, spelled
 from onnxdtd.graph.machines import MACHINES, machine
 from onnxdtd.graph.sound import called
 from onnxdtd.graph.tensors import Node, Tensor
@@ -57,9 +59,12 @@ def layout(node: Node | onnx.NodeProto, op: str) -> Quantised | None:
     return QUANTISED.get((domain, op))
 
 
-def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+def float_nodes(nodes: Sequence[onnx.NodeProto], opset: int) -> Iterator[onnx.NodeProto]:
     """The nodes with those that shape inference does not understand spelled out in others that give the same shapes."""
     for i, node in enumerate(nodes):
+        if is_fused(node) and (node.domain or not onnx.defs.has(node.op_type, opset, "")):
+            yield from _unfused(node, f"onnxdtd_{i}", opset)
+            continue
         if node.op_type == "GroupNormalization":
             yield helper.make_node("Identity", node.input[:1], node.output)
             continue
@@ -83,6 +88,20 @@ def float_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
             yield node
             continue
         yield from _float_node(node, found, f"onnxdtd_{i}")
+
+
+def _unfused(node: onnx.NodeProto, name: str, opset: int) -> Iterator[onnx.NodeProto]:
+    """What an operator of ONNX Runtime stands for, or itself"""
+    constants: list[onnx.NodeProto] = []
+    count = itertools.count()
+
+    def constant(value: np.ndarray, around: str) -> str:
+        names = [f"{name}_{next(count)}"]
+        constants.append(helper.make_node("Constant", [], names, value=onnx.numpy_helper.from_array(value)))
+        return names[0]
+
+    made = spelled(node, constant, lambda what: f"{name}_{next(count)}", None, opset)
+    yield from [node] if made is None else [*constants, *made]
 
 
 def _with_an_axis_more(node: onnx.NodeProto, name: str) -> Iterator[onnx.NodeProto]:

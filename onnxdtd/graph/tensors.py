@@ -77,7 +77,8 @@ class Node:
 @dataclass(eq=False, slots=True)
 class Graph:
     """Nodes in topological order, what goes in and out, and the version of the default operator set. ``views`` are those of the
-    nodes whose results no node of the file gives: they stand for what happens inside of others. ``misjudged`` are the axes, by
+    nodes whose results no node of the file gives: they stand for what happens inside of others; ``constants`` are those that
+    such nodes, or what stands in the place of one, read and the file has not got. ``misjudged`` are the axes, by
     the name of a tensor, of whose sizes runtimes have another idea before they run.
     """
 
@@ -86,6 +87,7 @@ class Graph:
     outputs: list[Tensor] = field(default_factory=list)
     opset: int = 17
     views: list[Node] = field(default_factory=list)
+    constants: list[Tensor] = field(default_factory=list)
     misjudged: dict[str, list[int]] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:

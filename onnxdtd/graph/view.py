@@ -12,6 +12,7 @@ import onnx
 from onnx import NodeProto
 
 from onnxdtd.graph.bodies import body
+from onnxdtd.graph.fused import is_fused
 from onnxdtd.graph.inlined import Fresh
 from onnxdtd.graph.known import Numbers
 from onnxdtd.graph.recurrent import KINDS, recurrent
@@ -47,7 +48,7 @@ def replaced(bare: onnx.ModelProto, served: Served, sequences: dict[str, list[st
 def _may_be(node: NodeProto, served: Served) -> bool:
     """Is it one that may be replaced?"""
     if node.domain not in ("", "ai.onnx"):
-        return False
+        return is_fused(node)
     return (node.op_type in WAYS and node.op_type not in CARRIED) or node.op_type in KINDS or _has_body(node, served)
 
 
@@ -73,6 +74,8 @@ def _without(node: NodeProto, empty: Collection[str]) -> NodeProto:
 
 def _has_body(node: NodeProto, served: Served) -> bool:
     """Is it defined by others, and has no rule?"""
+    if is_fused(node):
+        return not (served(node.op_type) and not node.domain)
     if node.domain not in ("", "ai.onnx") or served(node.op_type) or not onnx.defs.has(node.op_type):
         return False
     schema = onnx.defs.get_schema(node.op_type)

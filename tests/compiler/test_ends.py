@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 import onnxdtd
 from onnxdtd import Explainer
 from onnxdtd.compiler.compile import prepare
-from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, Unsupported
+from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
 from onnxdtd.request import Request
 
 CPU = ["CPUExecutionProvider"]
@@ -372,12 +372,25 @@ def test_one_named_tensor_cuts_off_another() -> None:
     assert [t.name for t in plan.inputs] == ["m"]
 
 
-def test_a_fused_embedding_is_refused_with_a_way_out() -> None:
-    nodes = [node("EmbedLayerNormalization", "ids _ E P _ g b", "e i", domain="com.microsoft"), *HEAD]
-    proto = made(
-        nodes, {"ids": (TensorProto.INT32, ["n", L])}, "com.microsoft", P=eighths(RNG, L, D), g=np.ones(D), b=np.zeros(D)
-    )
-    proto.graph.value_info.append(helper.make_tensor_value_info("e", FLOAT, ["n", L, D]))
-    with pytest.raises(Unsupported, match="--from e"):
-        onnxdtd.compile(proto)
-    onnxdtd.compile(proto, from_=["e"])
+def test_a_fused_embedding_is_what_ids_look_up() -> None:
+    """As if it were written out, word and position by word and position."""
+    tables = {
+        "E": eighths(RNG, 7, D),
+        "P": eighths(RNG, L, D),
+        "T": eighths(RNG, 2, D),
+        "g": np.ones(D, np.float32),
+        "b": eighths(RNG, D),
+    }
+    fused = [node("EmbedLayerNormalization", "ids kinds E P T g b mask", "e i", domain="com.microsoft", epsilon=1e-5), *HEAD]
+    written = [
+        *(node("Gather", "E ids", "w"), node("Gather", "T kinds", "t"), node("Add", "w P", "s"), node("Add", "s t", "a")),
+        *(node("LayerNormalization", "a g b", "e"), *HEAD),
+    ]
+    inputs = {name: (TensorProto.INT32, ["n", L]) for name in ("ids", "kinds", "mask")}
+    read = {name: inputs[name] for name in ("ids", "kinds")}
+    fed = {name: RNG.integers(0, 2, (3, L)).astype(np.int32) for name in inputs}
+    found = explained(made(fused, inputs, "com.microsoft", **tables), fed, "attnlrp")
+    expected = explained(made(written, read, **tables), {name: fed[name] for name in read}, "attnlrp")
+    assert found.keys() == expected.keys() == read.keys()
+    for name in read:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
