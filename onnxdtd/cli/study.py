@@ -25,7 +25,15 @@ Seed = Annotated[int, option("--seed", "Of everything that is drawn at random.",
 Report = Annotated[Path | None, option("--report", "Also write a page to read, one file without a network.", "OUT.html")]
 Workers = Annotated[int | None, option("--workers", "Processes, of one thread each. Default: one a core.", "N")]
 Engine = Annotated[Literal["processes", "ray"], option("--engine", "On this machine, or on a Ray cluster.")]
-Fill = Annotated[Literal["zero", "mean", "blur", "noise", "low", "high"], option("--fill", "What takes the place of a region.")]
+Fill = Annotated[
+    str,
+    option(
+        "--fill",
+        "What takes the place of a region: zero, mean, blur, noise, low or high; of ids mask, pad, unk or a number.",
+        "WAY",
+    ),
+]
+Tokenizer = Annotated[Path | None, option("--tokenizer", "The model's tokenizer.json, for texts: .txt, .csv, .jsonl.", "FILE")]
 Patch = Annotated[int | None, option("--patch", "The side of a region. Default: a 14th of a picture's.", "PIXELS")]
 Steps = Annotated[int, option("--steps", "How many times regions are replaced.", "N")]
 JournalFile = Annotated[Path | None, option("--journal", "Notes what is done; a run cut short goes on from it.", "FILE")]
@@ -112,6 +120,8 @@ def evaluate_command(
     share: Annotated[float, option("--share", "Of the regions, replaced in the end.", "0..1")] = 1.0,
     samples: Annotated[int | None, option("--samples", "Only the first N.", "N")] = None,
     seed: Seed = 0,
+    tokenizer: Tokenizer = None,
+    words: Annotated[bool, option("--words", "Replace words, not pieces of them.")] = False,
     report: Report = None,
     workers: Workers = None,
     engine: Engine = "processes",
@@ -123,7 +133,8 @@ def evaluate_command(
     from onnxdtd.study.evaluate import Settings, evaluate
 
     writable(report)
-    settings = Settings(patch, steps, share, fill, score, target, samples, seed)
+    spoken = (None if tokenizer is None else str(tokenizer), words)
+    settings = Settings(patch, steps, share, fill, score, target, samples, seed, *spoken)
     with measuring() as tick:
         how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": tick}
         result = evaluate(models, data, request, presets=presets, settings=settings, **how)
@@ -150,10 +161,9 @@ def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
         rows.append([RANDOM, _mean(model["random"]["aopc"]), *[""] * (len(shown) - 1)])
     print_table(("preset", *(METRICS[name].head for name in shown)), rows)
     of = "the only score" if model["scores"] == 1 else f"{settings['score']} of the {settings['target']} class"
-    out.print(
-        f"mean ± standard error; {of} while regions with a side of {settings['patch']} become {settings['fill']}, "
-        f"in {settings['steps']} steps"
-    )
+    regions = settings.get("regions") or f"regions with a side of {settings['patch']}"
+    line = f"mean ± standard error; {of} while {regions} become {settings['fill']}, in {settings['steps']} steps"
+    out.print(line, markup=False)
     for sentence in standings(model):
         out.print(sentence, markup=False)
 

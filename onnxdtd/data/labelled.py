@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ import numpy as np
 from onnxdtd import bounded
 from onnxdtd.data.forms import Form
 from onnxdtd.data.read import files, opened, samples, scaled, stacked
-from onnxdtd.data.texts import LABEL_NAMES
+from onnxdtd.data.texts import LABEL_NAMES, Text, texts
+from onnxdtd.data.tokens import Tokens
 from onnxdtd.errors import RequestError
 from onnxdtd.labels import class_label
 
@@ -37,6 +39,8 @@ Box = tuple[int, int, int, int]
 class Item:
     """A sample without its batch axis, float64, with its channels along ``channel``; where they are known its true class and
     the box around the object, x0 <= x < x1 and y0 <= y < y1 in pixels of ``x``. ``remark`` says what was wrong with it.
+    ``others`` is what further inputs take with it, ``places`` the numbers of the regions that its entries belong to, where
+    these are told, -1 of what belongs to none.
     """
 
     name: str
@@ -45,6 +49,8 @@ class Item:
     label: int | str | None = None
     box: Box | None = None
     remark: str = ""
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
+    places: np.ndarray | None = None
 
     def mask(self) -> np.ndarray | None:
         """The pixels in the box, bool [height, width]."""
@@ -129,6 +135,48 @@ class Dataset:
             size = f"{mask.shape[1]}x{mask.shape[0]}"
             return replace(item, remark=f"its box {[x0, y0, x1, y1]} is left out: it does not lie in the picture ({size})")
         return replace(item, box=(x0, y0, x1, y1))
+
+
+@dataclass(frozen=True)
+class Passages:
+    """Texts in a file, as ``tokens`` of a model. Regions are tokens, or ``words``; what was added to a text belongs to none."""
+
+    path: Path
+    tokens: Tokens
+    words: bool = False
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def _texts(self) -> list[Text]:
+        return texts(self.path)
+
+    def __len__(self) -> int:
+        """The number of texts."""
+        return len(self._texts)
+
+    def digest(self) -> str:
+        """The SHA-256 of the texts, and of the tokenizer."""
+        whole = hashlib.sha256(repr(self._texts).encode("utf-8", "replace"))
+        whole.update(self.tokens.digest().encode())
+        return whole.hexdigest()
+
+    def name(self, i: int) -> str:
+        """What a text is called."""
+        return self._texts[i].name
+
+    def __getitem__(self, i: int) -> Item:
+        """One text. Raises ``RequestError`` where it has no tokens of its own."""
+        passage = self.tokens(self._texts[i])
+        values = self.tokens.values(passage)
+        stands = [not token.special and not token.padding for token in passage.tokens]
+        if not any(stands):
+            raise RequestError("has no tokens but those that the tokenizer adds")
+        keys = [token.word if self.words else place for place, token in enumerate(passage.tokens)]
+        numbers = {key: n for n, key in enumerate(dict.fromkeys(key for key, own in zip(keys, stands, strict=True) if own))}
+        places = np.array([numbers[key] if own else -1 for key, own in zip(keys, stands, strict=True)])
+        x = values.pop(self.tokens.ids)
+        remark = f"{passage.cut} of its tokens are left out: the model takes no more" if passage.cut else ""
+        return Item(passage.name, x, None, passage.label, None, remark, values, places.reshape(x.shape))
 
 
 def dataset(path: Path, form: Form) -> Dataset:

@@ -5,6 +5,7 @@ The tokenizer is that of the library ``tokenizers``, from the file that models c
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,11 @@ LARGEST_FILE = 2**27  # bytes of a tokenizer
 MOST_TOKENS = 2**14  # of a text that nothing limits: attention over more fills any memory
 FEW = 0.9  # a vocabulary of less than this share of the model's table belongs to another model, perhaps
 PADDING = ("[PAD]", "<pad>", "<|pad|>", "<PAD>")
+NEUTRAL = {  # tokens that say nothing, by what they are for
+    "mask": ("[MASK]", "<mask>", "<|mask|>", "<MASK>"),
+    "pad": PADDING,
+    "unk": ("[UNK]", "<unk>", "<|unk|>", "<UNK>"),
+}
 BYTE_ROWS, BYTE = 256, "uint8"
 # What inputs beside the ids are called, by how their names end, and what they hold.
 ROLES = {
@@ -124,6 +130,33 @@ class Tokens:
             yield f"the tokenizer has {self._size} tokens, the model {rows}: is it the tokenizer of this model?"
         if self.length is not None:
             yield f"the model takes {self.length} tokens: shorter texts are padded, of longer ones the rest is left out"
+
+    @property
+    def of_bytes(self) -> bool:
+        """Are the tokens the bytes of a text?"""
+        return self._file is None
+
+    def name(self, number: int) -> str | None:
+        """What a token is called, None where it has no name."""
+        return None if self._file is None else self._tokenizer.id_to_token(number)
+
+    def digest(self) -> str:
+        """The SHA-256 of the tokenizer, and how many tokens the model takes; of bytes only that."""
+        told = "" if self._file is None else self._tokenizer.to_str()
+        return hashlib.sha256(f"{self._most} {told}".encode()).hexdigest()
+
+    def neutral(self, kind: str | None) -> tuple[int, str]:
+        """The id and the name of a token that says nothing: of this ``kind``, or of the first kind that there is. Raises
+        ``RequestError`` where the tokenizer has none.
+        """
+        if self._file is None:
+            raise RequestError("--fill: bytes have no tokens for that; give the number of one, --fill 32 for spaces")
+        for name in (name for key, names in NEUTRAL.items() if kind in (None, key) for name in names):
+            number = self._tokenizer.token_to_id(name)
+            if number is not None:
+                return number, name
+        what = "mask, padding or unknown" if kind is None else {"pad": "padding", "unk": "unknown"}.get(kind, kind)
+        raise RequestError(f"{self._file}: has no {what} token to put in place of others; give the number of one, --fill ID")
 
     def limit(self, most: int) -> None:
         """Of longer texts leave the rest out."""

@@ -247,7 +247,7 @@ class Explainer:
         if not fits:
             raise RequestError(f"the input {name!r} is {node.shape}, the array given is {list(value.shape)}")
         try:
-            dtype = _dtype(node.type)
+            dtype = numpy_type(node.type)
             if value.dtype.kind == "c" or (dtype.kind == "O" and not all(isinstance(text, str) for text in value.flat)):
                 raise TypeError
             if dtype.kind in "iu" and value.dtype.kind == "f":  # pixels that were scaled and scaled back
@@ -299,7 +299,7 @@ class Explainer:
                 raise RequestError(f"masks {name!r}: is no array, its rows differ in length") from None
             fits = mask.dtype.kind in "fiub" and mask.shape in (tuple(sizes), (sizes[1],))
             with np.errstate(over="ignore"):
-                values = mask.astype(_dtype(nodes[fed].type)) if fits else mask
+                values = mask.astype(numpy_type(nodes[fed].type)) if fits else mask
             if not fits or not np.isfinite(values).all():
                 raise RequestError(
                     f"masks {name!r}: an array of {mask.dtype}, {list(mask.shape)}; give finite numbers, {sizes} or {sizes[1:]}"
@@ -425,8 +425,8 @@ def dtype_name(onnx_type: str) -> str:
     return onnx_type.removeprefix("tensor(").removesuffix(")")
 
 
-def _dtype(onnx_type: str) -> np.dtype:
-    """The same as numpy's."""
+def numpy_type(onnx_type: str) -> np.dtype:
+    """``tensor(float)`` and so on as numpy's."""
     name = dtype_name(onnx_type)
     return np.dtype({"float": "float32", "double": "float64", "string": "object"}.get(name, name))
 

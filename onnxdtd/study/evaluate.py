@@ -23,6 +23,7 @@ from onnxdtd.data.channels import ends
 from onnxdtd.data.forms import space_axes
 from onnxdtd.data.labelled import Item
 from onnxdtd.data.thumbnails import thumbnail
+from onnxdtd.data.tokens import NEUTRAL
 from onnxdtd.errors import RequestError
 from onnxdtd.labels import Index
 from onnxdtd.request import Request
@@ -30,9 +31,9 @@ from onnxdtd.runtime.explainer import Explainer
 from onnxdtd.study import metrics
 from onnxdtd.study.jobs import Tick, run, untold
 from onnxdtd.study.metrics import METRICS, Heatmap
-from onnxdtd.study.perturb import default_patch, filler, finite, perturbation, regions
+from onnxdtd.study.perturb import FILLS, default_patch, filler, finite, perturbation, regions, replacement
 from onnxdtd.study.predictor import Scores
-from onnxdtd.study.subject import PRESETS, Subject, asked, weight_digests
+from onnxdtd.study.subject import PRESETS, Spoken, Subject, asked, weight_digests
 from onnxdtd.study.tally import Mean, Tally
 
 CHUNK = 8  # samples in a unit
@@ -42,7 +43,7 @@ PICTURES = 8  # samples in the report
 @dataclass(frozen=True)
 class Settings:
     """What is measured. Regions of ``patch`` pixels (None: as the input suggests) are replaced in ``steps`` steps, until
-    ``share`` of them is gone.
+    ``share`` of them is gone. Of texts, which a ``tokenizer`` makes ids of, regions are tokens or ``words``.
     """
 
     patch: int | None = None
@@ -53,6 +54,8 @@ class Settings:
     target: str = "predicted"
     samples: int | None = None
     seed: int = 0
+    tokenizer: str | None = None
+    words: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -62,6 +65,10 @@ class Settings:
                 raise RequestError(f"--{name} {value}: give at least 1")
         if self.seed < 0:
             raise RequestError(f"--seed {self.seed}: give at least 0")
+        if self.fill not in (*FILLS, *NEUTRAL) and not self.fill.isdecimal():
+            raise RequestError(f"--fill {self.fill}: give {', '.join(FILLS)}; of ids {', '.join(NEUTRAL)} or a number")
+        if self.words and self.tokenizer is None:
+            raise RequestError("--words is for texts, with --tokenizer")
         if not 0 < self.share <= 1:
             raise RequestError(f"--share {self.share:g}: give a number above 0, up to 1")
 
@@ -123,7 +130,12 @@ class Evaluation:
 
     def subject(self, number: int) -> Subject:
         """One of the models with the data."""
-        return Subject(self.models[number], replace(self.request, preset=self.presets[0]), self.data)
+        request, tokenizer = replace(self.request, preset=self.presets[0]), self.settings.tokenizer
+        spoken = Spoken(None if tokenizer is None else Path(tokenizer), self.settings.words)
+        made = Subject(self.models[number], request, self.data, spoken=spoken)
+        if made.tokens is not None and self.settings.patch is not None:
+            raise RequestError("--patch is for pictures and signals; the regions of a text are its tokens, or --words")
+        return made
 
     @cached_property
     def count(self) -> int:
@@ -183,7 +195,7 @@ class Evaluation:
                     )
                     key = preset if len(self.models) == 1 else f"{Path(names[number]).stem}: {preset}"
                     shown["heatmaps"][key] = heatmap
-        remarks = far_from_zero(self.first) if self.settings.fill == "zero" else []
+        remarks = far_from_zero(self.first) if self.settings.fill == "zero" and self.first.tokens is None else []
         models = [
             {"model": name, "sha256": digest, "remarks": remarks, **tally.as_data()}
             for name, digest, tally in zip(names, self.digests(), tallies, strict=True)
@@ -204,9 +216,21 @@ class Evaluation:
         """The settings as JSON."""
         form = self.first.form
         chosen = {**asdict(self.settings), "patch": self.patch(self.first), "samples": self.count}
+        number = replacement(self.settings.fill, form, self.first.tokens)
+        if number is not None:
+            name = None if self.first.tokens is None else self.first.tokens.name(number)
+            chosen["fill"] = f"the id {number}" if name is None else f"{name} ({number})"
+        if self.first.tokens is not None:
+            chosen |= {
+                "patch": None,
+                "tokenizer": None,
+                "words": False,
+                "regions": "words" if self.settings.words else "tokens",
+            }
         low, high = ends(domain(self.first.planned.request), form.name)
         given = {"low": low, "high": high, "preprocessing": form.preprocessing, "output": self.request.output}
         known = {name: value for name, value in given.items() if value is not None}
+        chosen = {name: value for name, value in chosen.items() if name not in ("patch", "tokenizer", "words") or value}
         rules = {"settings": list(self.request.settings)} if self.request.settings else {}
         return {"data": self.data.name, "presets": list(self.presets), **chosen, **known, **rules}
 
@@ -250,6 +274,7 @@ class Sessions:
         form = self.subject.form
         table = study.settings.fill == "mean" and not space_axes(self.subject.sizes(), form.channel) and form.ids is None
         self._mean = feature_means(self.subject) if table else None
+        self._number = replacement(study.settings.fill, form, self.subject.tokens)
         self._refuse(np.zeros(self.subject.sizes()))
         self._explainers = {}
         for preset in study.presets:
@@ -265,17 +290,19 @@ class Sessions:
 
     def measured(self, i: int, item: Item) -> dict[str, Any]:
         """One sample: curves and metrics of every preset. Raises ``RequestError`` where it does not fit the model."""
-        logits = finite(self._scores.logits(item.x[None]), "the scores of the model")
+        scores = self._scores.beside(item.others)
+        logits = finite(self._first(scores, item), "the scores of the model")
         labels, predicted = self.subject.planned.labels, int(logits[0].argmax())
         truth = None if item.label is None or logits.shape[1] < 2 else labels.labelled(item.label)
         target = self._target(truth, predicted, logits.shape[1])
-        relevance = {name: self._relevance(e, item.x, target) for name, e in self._explainers.items()}
+        relevance = {name: self._relevance(e, item, target) for name, e in self._explainers.items()}
         for name, r in relevance.items():
             finite(r, f"entries of the heatmap of {name}")
         rng = np.random.default_rng([self._settings.seed, i])
-        fill, places = self._fill(item.x, rng), regions(item.x.shape, item.channel, self._patch)
+        fill = self._fill(item.x, rng)
+        places = regions(item.x.shape, item.channel, self._patch) if item.places is None else item.places
         options = rng, self._settings.steps, self._settings.share, self._settings.score == "probability"
-        curves = perturbation(self._scores, item.x, target, relevance, fill, places, *options)
+        curves = perturbation(scores, item.x, target, relevance, fill, places, *options)
         row: dict[str, Any] = {
             "name": item.name,
             "class": target,
@@ -298,7 +325,18 @@ class Sessions:
 
     def _fill(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """What takes the place of the entries of a sample: features have a mean over the samples, no neighbours to blur."""
+        if self._number is not None:
+            return np.full_like(x, self._number)
         return filler(self._settings.fill, x, self._patch, self.subject.form, rng) if self._mean is None else self._mean
+
+    def _first(self, scores: Scores, item: Item) -> np.ndarray:
+        """The logits of a sample. Raises ``RequestError`` for a text that the model does not take."""
+        try:
+            return scores.logits(item.x[None])
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class
+            if self.subject.tokens is None:
+                raise
+            raise RequestError(f"the model does not take its {item.x.size} tokens ({str(error).splitlines()[0]})") from None
 
     def _target(self, truth: Index | None, predicted: int, classes: int) -> Index:
         if self._settings.target == "predicted":
@@ -309,8 +347,8 @@ class Sessions:
             raise RequestError("has no label")
         return truth
 
-    def _relevance(self, explainer: Explainer, x: np.ndarray, target: Index) -> np.ndarray:
-        (r,) = explainer(self.subject.layout.feed(x), target).relevance.values()
+    def _relevance(self, explainer: Explainer, item: Item, target: Index) -> np.ndarray:
+        (r,) = explainer(self.subject.feeds(item), target).relevance.values()
         return np.asarray(self.subject.layout.take(r)[0])
 
 

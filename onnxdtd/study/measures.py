@@ -32,6 +32,7 @@ SETTINGS = {
     "neurons": "neurons tested in each layer",
     "noise": "noise on the input, as a share of the data's spread",
     "patch": "side of a region, in pixels",
+    "regions": "regions",
     "steps": "steps of the perturbation",
     "share": "share of the input replaced in the last step",
     "fill": "replaced by",

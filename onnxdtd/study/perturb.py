@@ -9,9 +9,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from onnxdtd.data.forms import Form, space_axes
+from onnxdtd.data.tokens import NEUTRAL, Tokens
 from onnxdtd.errors import RequestError
 from onnxdtd.study.predictor import Scores
 
+FILLS = ("zero", "mean", "blur", "noise", "low", "high")
 ACROSS = 14  # regions along the shorter side of a picture, unless asked for otherwise
 
 
@@ -37,9 +39,10 @@ def regions(shape: Sequence[int], channel: int | None, patch: int) -> np.ndarray
 
 def ranking(relevance: np.ndarray, places: np.ndarray, ties: np.ndarray) -> np.ndarray:
     """The regions from the most relevant to the least, by the sum of their relevance; equal ones in the order of ``ties``, so
-    that a heatmap that tells nothing gives just that order.
+    that a heatmap that tells nothing gives just that order. What belongs to no region, at a place below 0, is left out.
     """
-    sums = np.bincount(places.ravel(), weights=relevance.ravel().astype(np.float64))
+    inside = places >= 0
+    sums = np.bincount(places[inside], weights=relevance[inside].astype(np.float64))
     return ties[np.argsort(-sums[ties], kind="stable")]
 
 
@@ -69,12 +72,30 @@ def filler(kind: str, x: np.ndarray, patch: int, form: Form, rng: np.random.Gene
     return np.broadcast_to(low if kind == "low" else high, x.shape)
 
 
+def replacement(fill: str, form: Form, tokens: Tokens | None = None) -> int | None:
+    """The id that takes the place of others: the one that was given, or that of a token that says nothing, chosen from what
+    made ``tokens`` where nothing else was asked for. None where there is another way to fill. Raises ``RequestError``.
+    """
+    special = fill.isdecimal() or fill in NEUTRAL
+    if form.ids is None and special:
+        raise RequestError(f"--fill {fill} is for ids, but the model takes {form.name!r} as numbers")
+    if fill.isdecimal():
+        if form.ids and int(fill) >= form.ids:
+            raise RequestError(f"--fill {fill}: the model looks up one of {form.ids}, from 0 on")
+        return int(fill)
+    if special and tokens is None:
+        raise RequestError(f"--fill {fill} needs a --tokenizer, which knows the token; give its number, --fill ID")
+    if tokens is None or (not special and (fill != "zero" or tokens.of_bytes)):
+        return None
+    return tokens.neutral(fill if special else None)[0]
+
+
 def perturbed(x: np.ndarray, fill: np.ndarray, places: np.ndarray, order: np.ndarray, steps: int, share: float) -> np.ndarray:
     """x₀ ... x_L, [steps + 1, ...]: after step k the first k/steps · ``share`` of the regions in ``order`` are replaced."""
     turn = np.empty(order.size, np.int64)
     turn[order] = np.arange(order.size)
     gone = np.rint(np.arange(steps + 1) / steps * share * order.size)
-    when = turn[places]
+    when = np.where(places < 0, order.size, turn[places])
     return np.where(when < gone.reshape([-1] + [1] * x.ndim), fill, x)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ from onnxdtd.errors import RequestError
 from onnxdtd.graph.machines import GIVES
 from onnxdtd.graph.slices import kind, sliced
 from onnxdtd.operators.table import LABELS_AND_SCORES, named
-from onnxdtd.runtime.explainer import session
+from onnxdtd.runtime.explainer import numpy_type, session
 
 BATCH = 64  # samples at once, where the model leaves it open
 
 
 class Scores:
-    """The logits of a planned classifier. It must have one input of known rank."""
+    """The logits of a planned classifier. It must have one input of known rank, or others be given that stay as they are."""
 
     def __init__(self, job: Planned, folder: Path, threads: int | None = None):
         self.binary = is_binary(job.plan)
@@ -32,7 +33,14 @@ class Scores:
         self.dtype = np.dtype(tensor.dtype)
         self.layout = Layout.of(list(tensor.shape or ()), job.plan.samples.axes[tensor.name])
         self._session = session(of_logits(job), folder=folder, threads=threads)
-        self._input = self._session.get_inputs()[0].name
+        self._input, self._others = tensor.name, dict[str, np.ndarray]()
+        self._types = {node.name: numpy_type(node.type) for node in self._session.get_inputs()}
+
+    def beside(self, others: Mapping[str, np.ndarray]) -> Scores:
+        """The same, where further inputs take ``others``, by name and of one sample, with every sample."""
+        found = copy(self)
+        found._others = dict(others)
+        return found
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """float64 [n, classes] of samples x [n, ...]; -z and z where z is the logit of a sigmoid."""
@@ -43,8 +51,15 @@ class Scores:
         fitting = self.layout.put(np.rint(x) if self.dtype.kind in "iu" else x)
         with np.errstate(over="ignore"):  # the scores will tell
             cast = fitting.astype(self.dtype)
-        (found,) = self._session.run(None, {self._input: cast})
+        rest = {name: self._laid(name, value, len(x)) for name, value in self._others.items() if name in self._types}
+        (found,) = self._session.run(None, {self._input: cast, **rest})
         return self._job.plan.raster.rows(found, self._job.request).astype(np.float64)
+
+    def _laid(self, name: str, value: np.ndarray, count: int) -> np.ndarray:
+        """What a further input takes with so many samples."""
+        axis = self._job.plan.samples.axes[name]
+        rows = value if axis is None else np.moveaxis(np.repeat(value[None], count, axis=0), 0, axis)
+        return rows.astype(self._types[name])
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Softmax, or the sigmoid where the model has one, of ``logits`` [n, classes]. Raises ``RequestError`` for others."""

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.fitted import read
 from onnxdtd.compiler.prepared import Planned
-from onnxdtd.data.labelled import Item, dataset
+from onnxdtd.data.labelled import Dataset, Item, Passages, dataset
 from onnxdtd.data.read import Layout
+from onnxdtd.data.texts import SUFFIXES as TEXTS
+from onnxdtd.data.tokens import Taken, Tokens
 from onnxdtd.errors import ModelError, RequestError
-from onnxdtd.graph import files
+from onnxdtd.graph import files, shapes
+from onnxdtd.graph.tensors import type_name
 from onnxdtd.method.toml import definitions
 from onnxdtd.request import Request
 
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")  # that are measured
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """How texts are taken, where they are: by a tokenizer, None for their bytes, and in regions of whole words or tokens."""
+
+    tokenizer: Path | None
+    words: bool
 
 
 class Subject:
@@ -26,27 +40,61 @@ class Subject:
     together.
     """
 
-    def __init__(self, model: Path, request: Request, data: Path, plan: Callable[[Path, Request], Planned] = prepare):
+    def __init__(
+        self,
+        model: Path,
+        request: Request,
+        data: Path,
+        plan: Callable[[Path, Request], Planned] = prepare,
+        spoken: Spoken | None = None,
+    ):
         self.planned = plan(model, request)
-        inputs = self.planned.plan.inputs
-        if request.from_:
+        inner = [t.name for t in self.planned.plan.inputs if t.producer is not None]
+        if inner:
             raise RequestError(
-                f"--from {request.from_[0]}: what is measured is what happens when inputs change; make what comes behind it a "
-                "model of its own, with onnx.utils.extract_model, and measure that"
+                f"{'--from' if request.from_ else 'strings are turned into'} {', '.join(inner)}: what is measured is what "
+                "happens when inputs change; make what comes behind it a model of its own, with onnx.utils.extract_model, and "
+                "measure that"
             )
+        if spoken is not None and spoken.tokenizer is None and data.suffix.lower() not in TEXTS:
+            spoken = None
+        self.tokens = None if spoken is None else self._tokens(spoken.tokenizer)
+        if self.tokens is not None and [t.name for t in self.planned.plan.inputs] != [self.tokens.ids]:
+            self.planned = plan(model, replace(request, explain=(self.tokens.ids,)))
+        inputs = self.planned.plan.inputs
         if len(inputs) != 1 or not inputs[0].shape:
             names = ", ".join(t.name for t in inputs)
             raise RequestError(
                 f"{model}: measured are models of which one input, of declared shape, is explained; here: {names}"
             )
-        given = {t.name for t in self.planned.source.proto.graph.initializer}
-        others = [t.name for t in self.planned.source.proto.graph.input if t.name not in {*given, inputs[0].name}]
-        if others:
+        others = [t.name for t in shapes.real_inputs(self.planned.source.proto) if t.name != inputs[0].name]
+        if others and self.tokens is None:
             raise RequestError(f"{model}: measured are models of one input, but this one also takes {', '.join(others)}")
         axis = self.planned.plan.samples.axes[inputs[0].name]
         self.layout = Layout.of(list(inputs[0].shape), axis)
         self.form = form_of(inputs[0], self.planned.request, axis, self.planned.ids)
-        self.data = dataset(data, self.form)
+        self.data: Dataset | Passages
+        if spoken is None or self.tokens is None:
+            self.data = dataset(data, self.form)
+        else:
+            self.data = Passages(data, self.tokens, spoken.words)
+
+    def _tokens(self, tokenizer: Path | None) -> Tokens:
+        """What makes ids of texts. Raises ``OnnxdtdError`` where nothing can."""
+        planned, taken = self.planned, {}
+        known = planned.graph.tensors()
+        for value in shapes.real_inputs(planned.source.proto):
+            tensor = known[value.name]
+            layout = Layout.of(list(tensor.shape or ()), planned.plan.samples.axes[value.name])
+            taken[value.name] = Taken(layout.shape, type_name(tensor.dtype), planned.ids.get(value.name))
+        return Tokens(tokenizer, taken)
+
+    def feeds(self, item: Item) -> dict[str, np.ndarray]:
+        """A sample as the model takes it, by input."""
+        axes = self.planned.plan.samples.axes
+        values = {self.planned.plan.inputs[0].name: item.x, **item.others}
+        known = self.planned.graph.tensors()
+        return {name: Layout.of(list(known[name].shape or ()), axes[name]).feed(value) for name, value in values.items()}
 
     def items(self, most: int) -> tuple[list[Item], dict[str, str]]:
         """The first samples that can be read, and why others cannot. Raises ``RequestError`` where there is none."""

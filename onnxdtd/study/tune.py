@@ -32,7 +32,7 @@ from onnxdtd.study.evaluate import Settings
 from onnxdtd.study.grid import Candidate, grid
 from onnxdtd.study.jobs import Tick, run, untold
 from onnxdtd.study.metrics import abpc, aopc, missing
-from onnxdtd.study.perturb import default_patch, filler, perturbation, regions
+from onnxdtd.study.perturb import default_patch, filler, perturbation, regions, replacement
 from onnxdtd.study.subject import PRESETS, Subject, asked, weight_digests
 from onnxdtd.study.tally import paired, side, summed
 from onnxdtd.study.words import conjoined, mean_text
@@ -97,6 +97,7 @@ def tune(
     subject = Subject(model, replace(request or Request(), preset=ANY), Path(data))
     items, left_out, _ = measurable(subject, model.parent, chosen.samples or SAMPLES)
     names, xs = _distinct([(item.name, item.x) for item in items], left_out, chosen.seed)
+    replacement(chosen.fill, subject.form)  # or it is refused before hours are spent
     candidates = grid(subject.planned.plan, subject.form, subject.sizes())
     settled = replace(chosen, patch=chosen.patch or default_patch(xs.shape[1:], subject.form.channel))
     study = Tuning(model, subject.planned.request, tuple(candidates), against, xs, settled)
@@ -251,7 +252,10 @@ class Tuner:
         settings, form, x = self._study.settings, self._auditor.form, self._study.xs[i]
         rng = np.random.default_rng([settings.seed, i])
         table = settings.fill == "mean" and not space_axes(x.shape, form.channel) and form.ids is None
-        fill = self._study.xs.mean(axis=0) if table else filler(settings.fill, x, int(settings.patch or 1), form, rng)
+        number = replacement(settings.fill, form)
+        fill = np.full_like(x, number) if number is not None else self._study.xs.mean(axis=0)
+        if number is None and not table:
+            fill = filler(settings.fill, x, int(settings.patch or 1), form, rng)
         places = regions(x.shape, form.channel, int(settings.patch or 1))
         options = rng, settings.steps, settings.share, settings.score == "probability"
         target = int(self._auditor.predicted[i])

@@ -785,6 +785,22 @@ FAULTS = [
         "True",
         "compiler/advice::test_scores_by_label_that_hang_on_a_choice",
     ),
+    Fault(
+        "what a tokenizer adds is replaced as well",
+        "study/perturb",
+        "perturbed",
+        "np.where(places < 0, order.size, turn[places])",
+        "turn[places]",
+        "study/evaluate::test_tokens_of_a_text_are_replaced",
+    ),
+    Fault(
+        "terms are called by their place in the pool",
+        "operators/columns",
+        "terms",
+        "found[place] = gram",
+        "found[grams.index(gram)] = gram",
+        "operators/columns::test_terms_by_their_place",
+    ),
     Fault("empty cells are zeros", "data/read", "numbers", "'nan'", "'0'", "study/feeding::test_columns_of_a_table"),
     Fault(
         "softmax over another axis",

@@ -358,3 +358,108 @@ def test_features_far_from_zero(tmp_path: Path) -> None:
 def test_copies_of_samples_are_counted(tmp_path: Path) -> None:
     result = of_linear(tmp_path, Settings(steps=2), x=np.concatenate([X, X[:2], X[:1]]).astype(np.float32))
     assert result["models"][0]["copies"] == 3
+
+
+# ------------------------------------------------------------------------------------------------------------------- texts
+
+TABLE = eighths(np.random.default_rng(3), 15, 2) + np.arange(15)[:, None] * [1 / 16, -1 / 32]
+LINES = 'text,label\nfree mobiles call now !,1\n"na\u00efve, a b",0\n'
+IDS = [
+    [2, 4, 5, 6, 7, 8, 9, 3],
+    [2, 10, 11, 12, 13, 14, 3],
+]  # [CLS] free mobile ##s call now ! [SEP]; [CLS] na ##ive , a b [SEP]
+REGIONS = {False: [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5]], True: [[1, (2, 3), 4, 5, 6], [(1, 2), 3, 4, 5]]}
+
+
+def bag(folder: Path) -> Path:
+    """The sum of what the ids look up where the mask says so: LRP-0 gives each token what it adds to the score."""
+    nodes = [
+        node("Gather", "E ids", "e", axis=0),
+        node("Cast", "attention_mask", "m", to=1),
+        node("Unsqueeze", "m last", "c"),
+        node("Mul", "e c", "w"),
+        node("ReduceSum", "w along", "y", keepdims=0),
+    ]
+    whole = {"ids": ["n", "s"], "attention_mask": ["n", "s"]}
+    weights = {"E": TABLE.astype(np.float32), "last": np.array([2]), "along": np.array([1])}
+    graph = onnx.helper.make_graph(
+        nodes,
+        "bag",
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, shape) for name, shape in whole.items()],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 2])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), folder / "bag.onnx"
+    )
+    return folder / "bag.onnx"
+
+
+def spoken(folder: Path, **options: Any) -> dict[str, Any]:
+    made = pytest.importorskip("tokenizers_made")
+    (folder / "lines.csv").write_text(LINES, "utf-8")
+    settings = Settings(tokenizer=str(made.saved(made.wordpiece(), folder)), **options)
+    return evaluated(Evaluation([bag(folder)], ["lrp-0"], folder / "lines.csv", Request(), settings), folder)
+
+
+@pytest.mark.parametrize("words", [False, True])
+@pytest.mark.parametrize(("fill", "number", "said"), [("zero", 0, "[PAD] (0)"), ("unk", 1, "[UNK] (1)"), ("13", 13, "a (13)")])
+def test_tokens_of_a_text_are_replaced(fill: str, number: int, said: str, words: bool, tmp_path: Path) -> None:
+    """One region after the other becomes a token that says nothing, the most relevant first: the score falls by the difference
+    of what both add. What the tokenizer adds around a text stays.
+    """
+    result = spoken(tmp_path, fill=fill, words=words, steps=1)
+    assert (result["settings"]["fill"], result["settings"]["regions"]) == (said, "words" if words else "tokens")
+    assert result["settings"].keys().isdisjoint({"patch", "tokenizer", "words"})
+    drops = []
+    for ids, regions in zip(IDS, REGIONS[words], strict=True):
+        of = TABLE[:, TABLE[ids].sum(0).argmax()]
+        own = [place for region in regions for place in np.atleast_1d(region)]
+        drops.append(sum(of[ids[place]] - of[number] for place in own) / 2)  # f(x₀) − f(x_k), over both k
+    (preset,) = result["models"][0]["presets"]
+    assert preset["metrics"]["aopc"]["mean"] == pytest.approx(np.mean(drops), rel=1e-5)
+    assert result["models"][0]["random"]["aopc"]["mean"] == pytest.approx(np.mean(drops), rel=1e-5)
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_the_most_relevant_tokens_go_first(words: bool, tmp_path: Path) -> None:
+    (preset,) = spoken(tmp_path, steps=20, words=words)["models"][0]["presets"]
+    curves = []
+    for ids, regions in zip(IDS, REGIONS[words], strict=True):
+        of = TABLE[:, TABLE[ids].sum(0).argmax()]
+        sums = [(of[np.array(ids)[np.atleast_1d(region)]].sum(), np.size(region)) for region in regions]
+        order = sorted(sums, key=lambda region: -region[0])
+        left = of[ids].sum() - np.cumsum([0, *(value - size * of[0] for value, size in order)])
+        curves.append(left[np.rint(np.arange(21) / 20 * len(regions)).astype(int)])
+    np.testing.assert_allclose(preset["curves"]["morf"], np.mean(curves, axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"fill": "mask"}, "has no mask token to put in place of others; give the number of one, --fill ID"),
+        ({"fill": "15"}, "--fill 15: the model looks up one of 15, from 0 on"),
+        ({"fill": "mean"}, "--fill mean: ids have none"),
+        ({"fill": "grey"}, "--fill grey: give zero, mean, blur, noise, low, high; of ids mask, pad, unk or a number"),
+        ({"patch": 2}, "--patch is for pictures and signals; the regions of a text are its tokens, or --words"),
+    ],
+)
+def test_what_texts_cannot_become(options: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError) as caught:
+        spoken(tmp_path, **options)
+    assert words in str(caught.value)
+
+
+def test_texts_need_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "lines.csv").write_text(LINES, "utf-8")
+    job = Evaluation([bag(tmp_path)], ["lrp-0"], tmp_path / "lines.csv", Request(), Settings())
+    with pytest.raises(RequestError, match="--tokenizer"):
+        evaluated(job, tmp_path)
+    with pytest.raises(RequestError, match="--words is for texts, with --tokenizer"):
+        Settings(words=True)
+
+
+@pytest.mark.parametrize("fill", ["mask", "3"])
+def test_numbers_are_no_ids(fill: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=f"--fill {fill} is for ids, but the model takes 'x' as numbers"):
+        of_linear(tmp_path, Settings(fill=fill))
