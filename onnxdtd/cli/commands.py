@@ -19,6 +19,7 @@ import typer
 
 import onnxdtd
 import onnxdtd.cli.study  # adds its commands
+from onnxdtd.cli.lines import print_texts
 from onnxdtd.cli.options import AsJson, Model, app, err, option, out, print_table, say, selects, spelled
 from onnxdtd.contract import KEPT
 from onnxdtd.errors import OnnxdtdError, Unsupported
@@ -27,6 +28,7 @@ from onnxdtd.request import Request
 if TYPE_CHECKING:
     from onnxdtd.compiler.prepared import Prepared
     from onnxdtd.study.checks import Report
+    from onnxdtd.study.explain import Explained
     from onnxdtd.study.results import Result
 
 SHOWN = 50  # samples in a table
@@ -177,7 +179,10 @@ def explain_command(
     model: Model,
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="Image files, folders, .npy, .npz, .csv (a row each) or .json (a list each).", metavar="INPUT..."),
+        typer.Argument(
+            help="Image files, folders, .npy, .npz, .csv (a row each) or .json (a list each); texts, or - for standard input.",
+            metavar="INPUT...",
+        ),
     ],
     request: Request,
     out_path: Annotated[Path, option("-o", "The folder for heatmaps and results.json.", "DIR")] = Path("explanations"),
@@ -193,6 +198,11 @@ def explain_command(
         ),
     ] = None,
     top: Annotated[int, option("--top", "How many channels --concepts shows.", "K")] = 5,
+    tokenizer: Annotated[
+        Path | None,
+        option("--tokenizer", "The model's tokenizer.json. Inputs are texts then, .txt, .csv, .tsv, .json, .jsonl.", "FILE"),
+    ] = None,
+    words: Annotated[bool, option("--words", "Sum the relevance of the pieces of a word.")] = False,
     provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -209,24 +219,42 @@ def explain_command(
             save=save_path,
             concepts=concepts,
             top=top,
+            tokenizer=tokenizer,
+            words=words,
             provider=provider,
             say=lambda note: say([note]),
             skip=lambda text: err.print(f"onnxdtd: skipped {text}", markup=False),
             tick=lambda done, total: progress.update(task, completed=done, total=total),
         )
     results = explained.results
+    page = _page(out_path, explained)
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False))
         return
     number = explained.metadata.get("reference")
     _print_results(results, "lead" if explained.metadata["contrast"] else "logit" if number is None else f"less {number:g}")
+    print_texts(results[:SHOWN])
     for remark in explained.remarks:
         out.print(f"note: {remark}", markup=False)
     more = f" (the first {SHOWN} of {len(results)} shown)" if len(results) > SHOWN else ""
     drawn = "1 heatmap" if len(results) == 1 else f"{len(results)} heatmaps"
-    out.print(f"{drawn} (preset {results[0].preset}) and results.json are in {out_path}{more}", markup=False)
+    written = " and results.json" if page is None else f", {page} and results.json"
+    out.print(f"{drawn} (preset {results[0].preset}){written} are in {out_path}{more}", markup=False)
     if save_path:
         out.print(f"their relevance is in {save_path}", markup=False)
+
+
+def _page(folder: Path, explained: Explained) -> str | None:
+    """The name of the page of texts, where there are any; it needs a library of an extra."""
+    if not any(result.reading for result in explained.results):
+        return None
+    try:
+        from onnxdtd.report.texts import PAGE, write
+    except ImportError as error:
+        say([f"{error.name} is not installed, and no page is written: pip install 'onnxdtd[text]'"])
+        return None
+    write(folder / PAGE, explained)
+    return PAGE
 
 
 def _print_results(results: Sequence[Result], score: str) -> None:

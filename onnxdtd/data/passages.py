@@ -1,12 +1,13 @@
-"""Texts in the colours of their relevance: what stands where, for pages, and as a picture."""
+"""Texts drawn in the colours of their relevance."""
 
 from __future__ import annotations
 
 import io
+import textwrap
 import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import IdentityTransform
 
 from onnxdtd import atomic
-from onnxdtd.data.images import COLOURS, DPI, Caption, colours, fit, wrapped
-from onnxdtd.data.tokens import Passage, Token
+from onnxdtd.data.images import COLOURS, DPI, Caption, fit, wrapped
+from onnxdtd.data.readings import CUT, PLAIN, SPECIAL, TOKEN, Stretch, is_dark, tints
 from onnxdtd.errors import OnnxdtdError
 
-TOKEN, SPECIAL, PADDING, CUT, PLAIN = "token", "special", "padding", "cut", "plain"
 WIDTH, MARGIN, LINE = 900, 24, 30  # pixels
 MOST_LINES = 60  # of a picture; a page has all
+MOST_CUT = 200  # letters of what the model did not get
 LETTERS, SMALL = 12, 8  # points
 FONTS = (
     "DejaVu Sans",
@@ -41,69 +42,7 @@ FONTS = (
 )
 GREY = "0.55"
 
-
-@dataclass(frozen=True)
-class Stretch:
-    """What stands together in a text, and its relevance: of a ``TOKEN``, or several for one letter; one that was added; all of
-    the padding; what was ``CUT`` off, or lies between tokens, which have none.
-    """
-
-    text: str
-    kind: str
-    relevance: float = 0.0
-
-
-def stretches_of(passage: Passage, shares: Sequence[float], words: bool = False) -> list[Stretch]:
-    """A text in reading order, with the relevance of each token, or of each word."""
-    found: list[Stretch] = []
-    cursors = [0] * len(passage.texts)
-    last = {token.part: i for i, token in enumerate(passage.tokens) if _stands(token)}
-    word: tuple[int, int | None] | None = None
-    for i, (token, share) in enumerate(zip(passage.tokens, map(float, shares), strict=True)):
-        text, cursor = passage.texts[token.part], cursors[token.part]
-        if not _stands(token):
-            kind = PADDING if token.padding else SPECIAL
-            if kind == PADDING and found and found[-1].kind == PADDING:
-                found[-1] = Stretch(found[-1].text, kind, found[-1].relevance + share)
-            else:
-                found.append(Stretch(token.text, kind, share))
-            continue
-        joined = (words and word == (token.part, token.word) and token.word is not None) or token.start < cursor
-        if joined and found and found[-1].kind == TOKEN:  # one letter may be several tokens
-            found[-1] = Stretch(found[-1].text + text[cursor : token.end], TOKEN, found[-1].relevance + share)
-        else:
-            found += _between(text[cursor : token.start], passage.cut > 0)
-            front = len(token.text) - len(token.text.lstrip()) if token.text.strip() else 0
-            found += _between(token.text[:front], False)
-            found.append(Stretch(text[max(cursor, token.start) + front : token.end], TOKEN, share))
-        word, cursors[token.part] = (token.part, token.word), max(cursor, token.end)
-        if last[token.part] == i:
-            found += _between(text[cursors[token.part] :], passage.cut > 0)
-    found += [s for part, text in enumerate(passage.texts) if part not in last for s in _between(text, passage.cut > 0)]
-    return found
-
-
-def _stands(token: Token) -> bool:
-    """Is a token of the text?"""
-    return not token.special and not token.padding
-
-
-def _between(text: str, cut: bool) -> Iterator[Stretch]:
-    """What no token stands for."""
-    if text:
-        yield Stretch(text, CUT if cut and text.strip() else PLAIN)
-
-
-def tints(found: Sequence[Stretch]) -> np.ndarray:
-    """The colour of each stretch, [n, 4] from 0 to 1, on the scale of what stands in the text: what was added may have most."""
-    values = np.array([s.relevance if s.kind == TOKEN else 0.0 for s in found])
-    return colours(values) if len(values) else np.zeros((0, 4))
-
-
-def is_dark(tint: np.ndarray) -> bool:
-    """Are letters on this colour to be white? By its luminance, so that both ends of the scale can be read."""
-    red, green, blue = tint[:3]
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.45
+Spot = tuple[str, int, float, float]  # a word, its line, from where to where it goes
 
 
 def draw_text(path: Path, found: Sequence[Stretch], caption: Caption) -> None:
@@ -113,7 +52,7 @@ def draw_text(path: Path, found: Sequence[Stretch], caption: Caption) -> None:
     left = len(found) - len(placed)
     notes = [*(f"note: {note}" for note in caption.notes)]
     if left:
-        notes.append(f"note: {left} more stretches of this text are not drawn; texts.html and results.json have them")
+        notes.append("note: this is the beginning of the text; all of it is in results.json")
     below = "\n".join(wrapped(text, 110) for text in (caption.subtitle, *notes))
     height = 70 + lines * LINE + 46 + 18 * (below.count("\n") + 2)
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
@@ -138,7 +77,7 @@ def draw_text(path: Path, found: Sequence[Stretch], caption: Caption) -> None:
 class Placed:
     """A part of a stretch on a line: what is written, from where to where, in pixels from the left, and in what size."""
 
-    pieces: Sequence[tuple[str, int, float, float]]
+    pieces: Sequence[Spot]
     stretch: Stretch
 
 
@@ -159,10 +98,11 @@ class _Pen:
         """Where stretches stand, as many as there is room for, and on how many lines; a right-to-left text from the right."""
         x, line, wide = 0.0, 0, WIDTH - 2 * MARGIN
         placed: list[Placed] = []
-        backwards = _is_backwards("".join(s.text for s in found if s.kind == TOKEN))
+        backwards = bool(_direction("".join(s.text for s in found if s.kind == TOKEN)))
         for stretch in found:
             size, pieces = LETTERS if stretch.kind in (TOKEN, PLAIN) else SMALL, []
-            for number, row in enumerate(stretch.text.split("\n")):
+            text = stretch.text if stretch.kind != CUT else textwrap.shorten(stretch.text, MOST_CUT, placeholder=" ...")
+            for number, row in enumerate(text.split("\n")):
                 if number:
                     x, line = 0.0, line + 1
                 for word in self._breakable(row, size, wide):
@@ -170,14 +110,13 @@ class _Pen:
                     if x and x + width > wide:
                         x, line = 0.0, line + 1
                     if line >= MOST_LINES:
-                        return placed, MOST_LINES
+                        return _turned(placed, backwards, wide), MOST_LINES
                     if word.strip() or x:
-                        start = wide - x - width if backwards else x
-                        pieces.append((word, line, start, start + width))
+                        pieces.append((word, line, x, x + width))
                         x += width
             x += 3 if stretch.kind == TOKEN else 5
             placed.append(Placed(pieces, stretch))
-        return placed, line + 1
+        return _turned(placed, backwards, wide), line + 1
 
     def _breakable(self, row: str, size: int, wide: float) -> Iterator[str]:
         """A row in parts that fit on a line: its words, and what is longer letter by letter."""
@@ -206,13 +145,45 @@ class _Pen:
                 figure.add_artist(Rectangle((MARGIN + start, base + 3), end - start, 0.8, **box))
 
 
-def _is_backwards(text: str) -> bool:
-    """Is a text read from the right? As its first letter that has a direction."""
-    first = next((kind for kind in map(unicodedata.bidirectional, text) if kind in ("L", "R", "AL")), "L")
-    return first != "L"
+def _turned(placed: Sequence[Placed], backwards: bool, wide: float) -> list[Placed]:
+    """The same as it is read: a text from the right begins there, and what runs against it is turned."""
+    lines: dict[int, list[tuple[int, int]]] = {}
+    spots = [list(place.pieces) for place in placed]
+    for i, pieces in enumerate(spots):
+        for k, (_, line, _, _) in enumerate(pieces):
+            lines.setdefault(line, []).append((i, k))
+    for members in lines.values():
+        if backwards:
+            _mirror(spots, members, 0.0, wide)
+        against: list[tuple[int, int]] = []
+        for i, k in [*members, (-1, 0)]:
+            direction = None if i < 0 else _direction(spots[i][k][0])
+            if i >= 0 and (direction is (not backwards) or (direction is None and against)):
+                against.append((i, k))
+                continue
+            if against:
+                ends = [spot for j, m in against for spot in spots[j][m][2:]]
+                _mirror(spots, against, min(ends), max(ends))
+            against = []
+    return [replace(place, pieces=pieces) for place, pieces in zip(placed, spots, strict=True)]
+
+
+def _mirror(
+    spots: list[list[tuple[str, int, float, float]]], members: Sequence[tuple[int, int]], low: float, high: float
+) -> None:
+    """Put what stands between two ends in the opposite order."""
+    for i, k in members:
+        text, line, start, end = spots[i][k]
+        spots[i][k] = text, line, low + high - end, low + high - start
+
+
+def _direction(text: str) -> bool | None:
+    """Is a word read from the right? None of one without letters."""
+    kinds = [kind for kind in map(unicodedata.bidirectional, text) if kind in ("L", "R", "AL")]
+    return kinds[0] != "L" if kinds else None
 
 
 def _shown(text: str) -> str:
     """A word as matplotlib draws it, before 3.11 letter by letter from the left; what has no form is left out."""
     seen = "".join(letter for letter in text if unicodedata.category(letter) not in ("Cc", "Cs", "Cf"))
-    return seen[::-1] if _is_backwards(seen) and matplotlib.__version_info__ < (3, 11) else seen
+    return seen[::-1] if _direction(seen) and matplotlib.__version_info__ < (3, 11) else seen

@@ -170,8 +170,6 @@ class Tokens:
         passage = self._bytes(text, most) if self._file is None else self._tokens(text, most)
         if not passage.length:
             raise RequestError(f"{text.name}: has no tokens")
-        if most is None and passage.length > MOST_TOKENS:
-            raise RequestError(f"{text.name}: has {passage.length} tokens; split it into texts of at most {MOST_TOKENS}")
         return passage
 
     def values(self, passage: Passage) -> dict[str, np.ndarray]:
@@ -193,6 +191,7 @@ class Tokens:
         """Each byte of a text in UTF-8 as a token, at the place of its letter; words have no spaces within."""
         if text.pair is not None:
             raise RequestError(f"{text.name}: is a pair, but the model takes the bytes of one text")
+        self._check(text, len(text.text), most)
         letters = [(i, byte) for i, letter in enumerate(text.text) for byte in letter.encode("utf-8", "replace")]
         tokens = [Token(text.text[i], byte, i, i + 1) for i, byte in letters]
         kept = _worded(tokens[:most], (text.text,), whole=True)
@@ -203,6 +202,7 @@ class Tokens:
         """What the tokenizer makes of a text."""
         pair = (text.text,) if text.pair is None else (text.text, text.pair)
         encoded = self._encoded(pair, None)
+        self._check(text, len(encoded), most)
         cut = 0
         if most is not None and len(encoded) > most:
             whole = len(encoded)
@@ -219,6 +219,11 @@ class Tokens:
             place = start, end, part, word
             tokens.append(Token(said, encoded.ids[i], *place, added and not padding, padding, encoded.type_ids[i]))
         return Passage(text.name, pair, tuple(_worded(tokens, pair)), cut, text.label)
+
+    def _check(self, text: Text, count: int, most: int | None) -> None:
+        """Raises ``RequestError`` where a text that nothing limits has too many tokens."""
+        if most is None and count > MOST_TOKENS:
+            raise RequestError(f"{text.name}: has {count} tokens or more; split it into texts of at most {MOST_TOKENS}")
 
     def _encoded(self, pair: Sequence[str], most: int | None) -> Any:
         """The library's encoding, of at most so many tokens. Raises ``RequestError`` where there is none."""
@@ -264,11 +269,12 @@ def _worded(tokens: Sequence[Token], texts: Sequence[str], whole: bool = False) 
             spans.setdefault((token.part, token.word), []).extend((token.start, token.end))
     inner = [texts[part][min(ends) : max(ends)].split() for (part, _), ends in spans.items()]
     if whole or any(len(words) > 1 for words in inner):
-        starts = [[match.start() for match in WORD.finditer(text)] for text in texts]
+        starts = [np.array([match.start() for match in WORD.finditer(text)]) for text in texts]
         own = lambda token: np.searchsorted(starts[token.part], _first_letter(token), side="right")
     else:
         own = lambda token: token.word
-    keys = [None if token.special or token.padding or own(token) is None else (token.part, int(own(token))) for token in tokens]
+    chosen = [None if token.special or token.padding else own(token) for token in tokens]
+    keys = [None if word is None else (token.part, int(word)) for token, word in zip(tokens, chosen, strict=True)]
     numbers = {key: i for i, key in enumerate(dict.fromkeys(key for key in keys if key is not None))}
     return [replace(token, word=None if key is None else numbers[key]) for token, key in zip(tokens, keys, strict=True)]
 

@@ -62,14 +62,41 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A piece of a text in an element, none where that is empty, with what is said when it is pointed at, and its style."""
+
+    element: str
+    text: str
+    said: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """An explained text: its name, what was predicted, sums, notes, all of it in pieces, and words with
+    what is said of them, below headings.
+    """
+
+    name: str
+    head: str
+    sums: str
+    notes: Sequence[str]
+    pieces: Sequence[Piece]
+    words: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+
+
+@dataclass(frozen=True)
 class Page:
-    """Everything that the template lays out: title, a line below it, summaries as (heading, sentences), pictures, sections."""
+    """Everything that the template lays out: title, a line below it, summaries as (heading, sentences), pictures, sections,
+    explained texts.
+    """
 
     title: str
     lead: str
     summary: Sequence[tuple[str, Sequence[str]]]
     sections: Sequence[Section]
     grids: Sequence[Grid]
+    texts: Sequence[Marked] = ()
 
 
 # ------------------------------------------------------------------------------------------------------------------- tables

@@ -13,20 +13,24 @@ from onnxdtd import atomic
 from onnxdtd.report.audit import audit_page
 from onnxdtd.report.charts import LINES
 from onnxdtd.report.evaluation import evaluation_page
-from onnxdtd.report.page import Json
+from onnxdtd.report.page import Json, Page
 
 EVALUATION, AUDIT = "evaluation", "audit"
 
 
 def report(result: Json) -> str:
     """The page for the JSON of an evaluation or an audit; the same JSON gives the same bytes."""
-    page = audit_page(result) if result["kind"] == AUDIT else evaluation_page(result)
+    return rendered(audit_page(result) if result["kind"] == AUDIT else evaluation_page(result), result["version"])
+
+
+def rendered(page: Page, version: str) -> str:
+    """A page as HTML, by this version of the package."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     template = environment.get_template("page.html.j2")
-    return template.render(page=page, lines=LINES, version=result["version"])
+    return template.render(page=page, lines=LINES, version=version)
 
 
 def write(path: Path, result: Json) -> None:

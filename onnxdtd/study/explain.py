@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,11 @@ from onnxdtd.cells import PLACES, SAMPLES
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.contract import SCORE, Metadata
 from onnxdtd.data.images import draw
-from onnxdtd.data.read import Sample
+from onnxdtd.data.passages import draw_text
+from onnxdtd.data.read import SUFFIXES, Sample
 from onnxdtd.data.read import files as files_of
+from onnxdtd.data.readings import stretches
+from onnxdtd.data.texts import SUFFIXES as TEXTS
 from onnxdtd.errors import RequestError
 from onnxdtd.graph import files
 from onnxdtd.labels import Index
@@ -58,6 +61,8 @@ def explain(
     save: PathLike | None = None,
     concepts: str | None = None,
     top: int = TOP,
+    tokenizer: PathLike | None = None,
+    words: bool = False,
     provider: str | None = None,
     say: Say = unheard,
     skip: Say = unheard,
@@ -67,12 +72,15 @@ def explain(
 
     Args:
         model: the file of a classifier, which is compiled first, or of a compiled model.
-        inputs: image files, folders of them, ``.npy``, ``.npz``, ``.csv`` (a row a sample) or ``.json`` (a list a sample).
+        inputs: image files, folders of them, ``.npy``, ``.npz``, ``.csv`` (a row a sample) or ``.json`` (a list a sample); of a
+            model with a tokenizer, or of one that takes bytes, files of texts.
         request: the options of ``onnxdtd.compile``; of a compiled model, what it leaves open.
         out: the folder to write to.
         save: an ``.npz`` for the relevance itself, with samples, classes and logits.
         concepts: an inner tensor of which the strongest channels are shown, and the heatmap of what passes each of them alone.
         top: how many.
+        tokenizer: the ``tokenizer.json`` of a model that takes ids of tokens, or its folder.
+        words: sum the relevance of the pieces of a word.
         provider: the ONNX Runtime provider to run on.
         say: hears what there is to know of the model.
         skip: hears of inputs that cannot be explained, where there are others.
@@ -82,10 +90,13 @@ def explain(
         OnnxdtdError: model, request and inputs do not fit each other, or nothing could be explained.
     """
     request, path = request or Request(), Path(model)
-    found = files_of([Path(given) for given in inputs])
+    found = files_of([Path(given) for given in inputs], SUFFIXES if tokenizer is None else TEXTS)
     record = None if save is None else Record(Path(save))
     running = partial(Explainer, providers=[provider] if provider else None, folder=path.parent)
-    presenter, target = _presenter(path, request, running, say, None if concepts is None else (concepts, top))
+    wanted = {"tokenizer": None if tokenizer is None else Path(tokenizer), "words": words}
+    presenter, target = _presenter(path, request, running, say, None if concepts is None else (concepts, top), wanted)
+    for note in () if tokenizer is None else presenter.feeding.tokens.notes():
+        say(note)
     gallery = Gallery(presenter, Folder(Path(out)), target, record)
     results = gallery.fill(found, tick, skip if len(found) > 1 else None)
     if not results:
@@ -96,15 +107,22 @@ def explain(
 
 
 def _presenter(
-    model: Path, request: Request, running: Callable[..., Explainer], say: Say, concepts: tuple[str, int] | None
+    model: Path,
+    request: Request,
+    running: Callable[..., Explainer],
+    say: Say,
+    concepts: tuple[str, int] | None,
+    texts: Mapping[str, Any],
 ) -> tuple[Presenter, Index | None]:
-    """A model at work, and the class to ask it for; one that is not compiled yet has that inside of it."""
+    """A model at work, and the class to ask it for; one that is not compiled yet has that inside of it. ``texts``: how they are
+    read.
+    """
     have = told(files.read(model).proto)
     if have:
         metadata = settled(have, request, next(iter(have["relevance"])))
         explainer = running(str(model))
         explainer.metadata = metadata
-        return Presenter(explainer, request.labels, concepts=concepts), _target(explainer, request, say)
+        return Presenter(explainer, request.labels, concepts=concepts, **texts), _target(explainer, request, say)
     if concepts is not None:
         if request.preset is not None:
             check(request.preset, Library().preset(request.preset).method.conserves)
@@ -114,7 +132,7 @@ def _presenter(
     for note in job.plan.notes:
         say(note)
     ledgered = lambda: running(build(prepare(model, replace(request, ledger=True))))
-    return Presenter(running(compiled), request.labels, ledgered, concepts), None
+    return Presenter(running(compiled), request.labels, ledgered, concepts, **texts), None
 
 
 def _target(explainer: Explainer, request: Request, say: Say) -> Index | None:
@@ -213,4 +231,7 @@ class Gallery:
 
     def _draw(self, result: Result, sample: Sample, relevance: np.ndarray, concepts: Sequence[np.ndarray]) -> None:
         caption = self.presenter.caption(result, sample.others)
+        if result.reading is not None:
+            draw_text(self.folder.path / result.picture, stretches(result.reading), caption)
+            return
         draw(self.folder.path / result.picture, sample.x, relevance, caption, self.presenter.feeding.form, concepts)

@@ -84,9 +84,10 @@ class Feeding:
     def check(self) -> None:
         """Raises ``RequestError`` where several inputs are explained that cannot be shown side by side."""
         if len(self.explained) > 1 and None in self._widths.values():
+            texts = "; of texts give the tokenizer, --tokenizer FILE" if self._explainer.metadata.get("ids") else ""
             raise RequestError(
                 f"several inputs are explained ({', '.join(self.explained)}), not all of them vectors of a known size; choose "
-                "one with --explain NAME when compiling, or use the Python API"
+                f"one with --explain NAME when compiling, or use the Python API{texts}"
             )
 
     def read(self, file: Path) -> Iterator[Sample]:

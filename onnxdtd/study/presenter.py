@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +14,16 @@ from onnxdtd.cells import CLASSES, PLACES, rows
 from onnxdtd.contract import Metadata
 from onnxdtd.data.images import Caption
 from onnxdtd.data.read import Sample
+from onnxdtd.data.readings import Reading, reading
+from onnxdtd.data.tokens import Passage
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.labels import Index
 from onnxdtd.runtime.explainer import Explainer, Explanation
 from onnxdtd.study.concepts import Concepts
 from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.notes import of_amount, of_rules, of_values
-from onnxdtd.study.results import Result
+from onnxdtd.study.results import Flag, Result
+from onnxdtd.study.words import counted
 
 SUM = "Σ c z"  # what is explained where coefficients are fed
 SCORES = {None: "logit", False: "logit", "rest": "lead over the mean of the others"}
@@ -46,7 +50,8 @@ class Presenter:
     """A compiled model with everything that is needed to explain samples in words and pictures.
 
     ``ledgered`` makes the same model with a ledger, which is asked why a heatmap is all zero; ``concepts`` are an inner tensor
-    and how many of its channels are shown.
+    and how many of its channels are shown. ``tokenizer`` is the file of one, for texts; ``words``: the pieces of a word are
+    summed.
     """
 
     def __init__(
@@ -55,12 +60,15 @@ class Presenter:
         labels: Sequence[str] | None = None,
         ledgered: Callable[[], Explainer] | None = None,
         concepts: tuple[str, int] | None = None,
+        tokenizer: Path | None = None,
+        words: bool = False,
     ):
         self.explainer = explainer
         self.labels = explainer.labels.named(labels)
         self._make_ledgered = ledgered
-        self.feeding = Feeding(explainer)
+        self.feeding = Feeding(explainer, tokenizer)
         self.feeding.check()
+        self._by_word = words
         self._concepts = None if concepts is None else Concepts(explainer, self.feeding, *concepts)
 
     def explain(self, sample: Sample, target: Index | None = None) -> Presented:
@@ -94,7 +102,23 @@ class Presenter:
         flags += of_rules(self.explainer.metadata)
         for name, x in self.feeding.split(shown).items():
             flags += of_values(x, self.feeding.forms[name])
-        return Presented(replace(result, flags=flags), relevance, shown, heatmaps)
+        read = self._read(sample.passage, relevance, explanation)
+        if read is not None and read.cut:
+            flags.append(
+                Flag("cut", f"{counted(read.cut, 'token')} at the end of the text are left out: the model takes no more")
+            )
+        return Presented(replace(result, flags=flags, reading=read), relevance, shown, heatmaps)
+
+    def _read(self, passage: Passage | None, relevance: np.ndarray, explanation: Explanation) -> Reading | None:
+        """What was relevant in a text, by token; None of what has no relevance for each of them."""
+        count = 0 if passage is None else len(passage.tokens)
+        if passage is None or not (relevance.size == count or relevance.shape[:1] == (count,)):
+            return None
+        ids, feeding = self.feeding.tokens.ids, self.feeding
+        rest = {name: values for name, values in explanation.relevance.items() if name not in feeding.explained}
+        layouts = {name: feeding.layouts.get(name, feeding.layouts[ids]) for name in rest}  # what is apart lies as ids do
+        sums = {name: float(layouts[name].take(values)[0].sum(dtype=np.float64)) for name, values in rest.items()}
+        return reading(passage, relevance.reshape(count, -1).sum(axis=1, dtype=np.float64), self._by_word, sums)
 
     @cached_property
     def _ledgered(self) -> Explainer | None:

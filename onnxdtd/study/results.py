@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxdtd import atomic
+from onnxdtd.data.readings import Reading
 from onnxdtd.errors import RequestError
 from onnxdtd.study.concepts import Concept
 
@@ -21,7 +22,7 @@ RESULTS = "results.json"
 class Flag:
     """Something about a heatmap that a reader must know: a code for machines and a sentence."""
 
-    code: str  # zero, lost, outside, same or weights
+    code: str  # zero, lost, outside, same, weights or cut
     text: str
 
 
@@ -47,6 +48,7 @@ class Result:
     flags: list[Flag] = field(default_factory=list)  # what a reader must know of this heatmap
     concepts: list[Concept] = field(default_factory=list)  # the strongest channels of a tensor, where they were asked for
     at_baseline: float | None = None  # the same score of what the input was compared with
+    reading: Reading | None = None  # of a text, what was relevant in it
 
     @property
     def whole(self) -> float | None:

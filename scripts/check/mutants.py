@@ -68,6 +68,30 @@ class Outcome:
 
 FAULTS = [
     Fault(
+        "pieces of a word are not all summed",
+        "data/readings",
+        "_summed",
+        "sum(p.relevance for p in pieces)",
+        "pieces[0].relevance",
+        "data/readings::test_pieces_of_a_word_are_summed_and_nothing_is_lost",
+    ),
+    Fault(
+        "padding counts as a token of the text",
+        "data/tokens",
+        "Tokens.values",
+        "[not token.padding for token in tokens]",
+        "[True for token in tokens]",
+        "data/tokens::test_a_fixed_length_pads_and_cuts",
+    ),
+    Fault(
+        "a letter of several tokens is read several times",
+        "data/readings",
+        "stretches",
+        "text[max(token.start, end) : token.end]",
+        "text[token.start : token.end]",
+        "data/readings::test_no_letter_is_read_twice_or_left_out",
+    ),
+    Fault(
         "the state of a padded step goes on",
         "graph/recurrent",
         "_direction",
