@@ -234,6 +234,7 @@ def explain_command(
     number = explained.metadata.get("reference")
     _print_results(results, "lead" if explained.metadata["contrast"] else "logit" if number is None else f"less {number:g}")
     print_texts(results[:SHOWN])
+    _print_terms(results[:SHOWN])
     for remark in explained.remarks:
         out.print(f"note: {remark}", markup=False)
     more = f" (the first {SHOWN} of {len(results)} shown)" if len(results) > SHOWN else ""
@@ -255,6 +256,15 @@ def _page(folder: Path, explained: Explained) -> str | None:
         return None
     write(folder / PAGE, explained)
     return PAGE
+
+
+def _print_terms(results: Sequence[Result]) -> None:
+    """What speaks most for the class of each sample, and against it, where that has names."""
+    for result in results:
+        sides = {"for": result.pro, "against": result.contra}
+        told = [f"{side} {', '.join(f'{t.name} {t.relevance:+.2g}' for t in terms)}" for side, terms in sides.items() if terms]
+        if told:
+            out.print(f"{result.name}: {'; '.join(told)}", markup=False)
 
 
 def _print_results(results: Sequence[Result], score: str) -> None:

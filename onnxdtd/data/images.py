@@ -257,12 +257,16 @@ def _bars(figure: FigureBase, x: np.ndarray, relevance: np.ndarray, features: Se
     axes = figure.subplots()
     values, shares = x.ravel(), relevance.ravel()
     order = np.argsort(-np.abs(shares), kind="stable")[:FEW_FEATURES]
+    there = np.count_nonzero(shares)
+    if features and 0 < there < len(order) < shares.size:  # of a vocabulary few terms are in a text
+        order = order[:there]
     order = np.sort(order)[::-1]
     names = [f"{features[i] if features else f'feature {i}'} = {values[i]:.4g}" for i in order]
     axes.barh(names, shares[order], color=colours(shares[order]))
     axes.axvline(0, color="0.4", linewidth=0.8)
     axes.tick_params(labelsize=9 if len(order) <= 15 else 6)
-    axes.set_xlabel("relevance" + (f" (the {FEW_FEATURES} largest of {shares.size})" if shares.size > FEW_FEATURES else ""))
+    rest = "that of the others is 0" if len(order) == there else f"the {len(order)} largest of {shares.size}"
+    axes.set_xlabel("relevance" + (f" ({rest})" if len(order) < shares.size else ""))
     _symmetric(axes, shares, vertical=False)
 
 

@@ -65,7 +65,7 @@ class Layout:
 
     def feed(self, x: np.ndarray) -> np.ndarray:
         """A sample as the input takes it; a fixed batch is filled with it."""
-        return self.put(np.repeat(x[None], self.batch or 1, axis=0))
+        return self.put(np.repeat(np.asarray(x)[None], self.batch or 1, axis=0))
 
     def put(self, xs: np.ndarray) -> np.ndarray:
         """Samples [n, ...] as the input takes them."""

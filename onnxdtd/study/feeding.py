@@ -72,7 +72,7 @@ class Feeding:
 
     def is_text(self, file: Path) -> bool:
         """Does a file have texts, and not the numbers that the model takes?"""
-        return self._tokenizer is not None or file == STDIN or file.suffix.lower() in ONLY_TEXTS
+        return self._tokenizer is not None or (not self._words and (file == STDIN or file.suffix.lower() in ONLY_TEXTS))
 
     @property
     def form(self) -> Form:
@@ -141,6 +141,11 @@ class Feeding:
             for sample in samples(file, self.forms[only]):
                 yield sample.name, {only: sample.x}
             return
+        if self._is_whole(file):
+            (only,) = self.inputs
+            for text in texts(file):
+                yield text.name, {only: np.reshape(np.array(text.text.rstrip("\r\n")), [1] * len(self.layouts[only].shape))}
+            return
         arrays = self._arrays(file)
         shared = {name for name, array in arrays.items() if self.layouts[name].axis is None and len(array) == 1}
         counts = {name: len(array) for name, array in arrays.items() if name not in shared}
@@ -152,6 +157,15 @@ class Feeding:
             values = {name: array[i if name in counts else 0] for name, array in arrays.items()}
             shown = {name: scaled(values[name], self.forms[name]) for name in self._shown}
             yield f"{file.stem}_{i:03d}" if count > 1 else file.stem, values | shown
+
+    def _is_whole(self, file: Path) -> bool:
+        """Does a file have texts that the model takes as they are? A table has, where a column of several is not the input."""
+        if len(self.inputs) != 1 or set(self.layouts[self.inputs[0]].shape) - {1}:
+            return False
+        if file.suffix.lower() != ".csv":
+            return file == STDIN or file.suffix.lower() in ONLY_TEXTS
+        with tabled(file) as columns:
+            return len(columns) > 1 and self.inputs[0] not in columns
 
     def _arrays(self, file: Path) -> dict[str, np.ndarray]:
         """An array [n, ...] for each input, as it is stored."""

@@ -85,6 +85,15 @@ def of_rules(metadata: Mapping[str, Any]) -> list[Flag]:
     )
 
 
+def of_absent(x: np.ndarray, relevance: np.ndarray) -> list[Flag]:
+    """Whether terms or categories that a sample does not have got relevance, as rules by weights and gradients give it."""
+    size = np.abs(relevance).astype(np.float64)
+    share = float(size[x == 0].sum()) / (float(size.sum()) or 1.0)
+    if share <= CLOSE:
+        return []
+    return [Flag("absent", f"{share:.0%} of Σ |relevance| is that of terms, or categories, that are not in it")]
+
+
 def of_values(x: np.ndarray, form: Form) -> list[Flag]:
     """Whether the values of a sample [...] lie where the bounds say, or far outside."""
     if form.low is None or form.high is None:

@@ -21,8 +21,8 @@ from onnxdtd.labels import Index
 from onnxdtd.runtime.explainer import Explainer, Explanation
 from onnxdtd.study.concepts import Concepts
 from onnxdtd.study.feeding import Feeding
-from onnxdtd.study.notes import of_amount, of_rules, of_values
-from onnxdtd.study.results import Flag, Result
+from onnxdtd.study.notes import of_absent, of_amount, of_rules, of_values
+from onnxdtd.study.results import Flag, Result, strongest
 from onnxdtd.study.words import counted
 
 SUM = "Σ c z"  # what is explained where coefficients are fed
@@ -100,6 +100,11 @@ class Presenter:
             ledger = self._ledgered(feed, target).ledger
         flags = of_amount(result, ledger, self.explainer.metadata["derivative"])
         flags += of_rules(self.explainer.metadata)
+        names = self.feeding.features() if self.explainer.metadata.get("features") else ()
+        if names:
+            pro, contra = strongest(names, shown.ravel(), relevance.ravel())
+            flags += of_absent(shown, relevance)
+            result = replace(result, pro=pro, contra=contra)
         for name, x in self.feeding.split(shown).items():
             flags += of_values(x, self.feeding.forms[name])
         read = self._read(sample.passage, relevance, explanation)

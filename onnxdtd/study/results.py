@@ -22,8 +22,20 @@ RESULTS = "results.json"
 class Flag:
     """Something about a heatmap that a reader must know: a code for machines and a sentence."""
 
-    code: str  # zero, lost, outside, same, weights or cut
+    code: str  # zero, lost, absent, outside, same, weights or cut
     text: str
+
+
+@dataclass(frozen=True)
+class Named:
+    """A term of a vocabulary, or a column by its name: its ``value`` in a sample, its ``relevance``, and the ``share`` of
+    Σ |relevance| that this is.
+    """
+
+    name: str
+    value: float
+    relevance: float
+    share: float
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,8 @@ class Result:
     balance: dict[str, float] | None = None  # what became of the logit, where the model has a ledger
     flags: list[Flag] = field(default_factory=list)  # what a reader must know of this heatmap
     concepts: list[Concept] = field(default_factory=list)  # the strongest channels of a tensor, where they were asked for
+    pro: list[Named] = field(default_factory=list)  # the terms that speak most for the class, where they have names
+    contra: list[Named] = field(default_factory=list)  # ... and against it
     at_baseline: float | None = None  # the same score of what the input was compared with
     reading: Reading | None = None  # of a text, what was relevant in it
 
@@ -54,6 +68,18 @@ class Result:
     def whole(self) -> float | None:
         """What relevance would add up to: the logit, or by how much it differs from that at the baseline."""
         return None if self.logit is None else self.logit - (self.at_baseline or 0.0)
+
+
+MOST = 5  # terms for the class, and against it
+
+
+def strongest(names: Sequence[str], values: np.ndarray, relevance: np.ndarray) -> tuple[list[Named], list[Named]]:
+    """What speaks most for the class, and against it, of entries [n] by their ``names``; what has no relevance is left out."""
+    total = float(np.abs(relevance).sum(dtype=np.float64)) or 1.0
+    order = np.argsort(-relevance, kind="stable")
+    made = lambda i: Named(names[i], float(values[i]), float(relevance[i]), float(relevance[i]) / total)
+    pro, contra = ([made(i) for i in some[:MOST]] for some in (order, order[::-1]))
+    return [each for each in pro if each.relevance > 0], [each for each in contra if each.relevance < 0]
 
 
 class Folder:

@@ -186,6 +186,20 @@ def test_bars_have_the_colours_of_their_sign_and_symmetric_axes(shape: tuple[int
 
 
 @pytest.mark.usefixtures("unrendered")
+@pytest.mark.parametrize(("named", "bars"), [(True, 2), (False, FEW_FEATURES)])
+def test_bars_of_a_vocabulary_are_those_of_terms_with_relevance(named: bool, bars: int, studio: Studio) -> None:
+    """Of other features zeros are shown as well."""
+    relevance = np.zeros(100)
+    relevance[[7, 60]] = -2, 1
+    features = tuple(f"term {i}" for i in range(100)) if named else ()
+    axes = studio.draw((relevance != 0) * 1.0, relevance, Caption("title", "below", features=features)).axes[0]
+    assert len(axes.patches) == bars
+    if named:
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["term 60 = 1", "term 7 = 1"]
+        assert axes.get_xlabel() == "relevance (that of the others is 0)"
+
+
+@pytest.mark.usefixtures("unrendered")
 def test_bars_show_the_largest_of_many_features(studio: Studio) -> None:
     relevance = np.linspace(-1, 1, 101)[:100]
     axes = studio.draw(np.arange(100.0), relevance).axes[0]

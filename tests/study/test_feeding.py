@@ -242,3 +242,55 @@ def test_what_takes_a_mask_besides_is_not_measured(tmp_path: Path) -> None:
     onnx.save(proto, tmp_path / "m.onnx")
     with pytest.raises(RequestError, match=r"models of one input, but this one also takes mask"):
         Subject(tmp_path / "m.onnx", Request(), tmp_path)
+
+
+def words_model(shape: list[Any]) -> ModelProto:
+    """How often three words occur; each has a weight for either class."""
+    pool = {"pool_strings": ["dog", "cat", "red"], "ngram_counts": [0], "ngram_indexes": [0, 1, 2], "mode": "TF"}
+    nodes = [
+        node("Reshape", "text flat", "r"),
+        node("Tokenizer", "r", "t", domain="com.microsoft", mark=0, mincharnum=1, pad_value="#", separators=[" "]),
+        node("TfIdfVectorizer", "t", "w", min_gram_length=1, max_gram_length=1, max_skip_count=0, **pool),
+        node("MatMul", "w M", "y"),
+    ]
+    info = helper.make_tensor_value_info
+    weights = [numpy_helper.from_array(W[:3], "M"), numpy_helper.from_array(np.array([-1]), "flat")]
+    inputs, outputs = [info("text", TensorProto.STRING, shape)], [info("y", TensorProto.FLOAT, ["n", 2])]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(helper.make_graph(nodes, "g", inputs, outputs, weights), opset_imports=opsets, ir_version=8)
+
+
+FILES = {
+    "a.csv": 'label,text\n1,"red dog dog"\n0,cat cat\n',
+    "a.jsonl": '{"text": "red dog dog"}\n{"text": "cat cat"}\n',
+    "b.csv": "text\nred dog dog\ncat cat\n",  # the column is that of the input
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("shape", [["n", 1], ["n"]])
+def test_texts_as_they_are(name: str, shape: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that cuts texts by itself reads them from files of texts; its terms that speak for a class, and against it, are
+    told with their share, and what does not occur is not among them.
+    """
+    (tmp_path / name).write_text(FILES[name])
+    drawn: list[Any] = []
+    monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *args: drawn.append(args))
+    first, second = Gallery(job(words_model(shape)), Folder(tmp_path / "out")).fill([tmp_path / name])
+    assert [(each.name, each.value, each.relevance) for each in first.pro] == [("dog", 2, 2.0)]
+    assert [(each.name, each.value, each.relevance) for each in first.contra] == [("red", 1, -1.0)]
+    assert [each.share for each in (*first.pro, *first.contra)] == pytest.approx([2 / 3, -1 / 3])
+    assert ([each.name for each in second.pro], second.contra, second.predicted) == (["cat"], [], 1)
+    assert [args[3].features for args in drawn] == [("dog", "cat", "red")] * 2
+    assert not any(flag.code == "absent" for flag in (*first.flags, *second.flags))
+
+
+def test_terms_that_are_not_there(tmp_path: Path) -> None:
+    """A gradient looks at them as well."""
+    (tmp_path / "one.txt").write_text("cat\n")
+    made = Presenter(Explainer(onnxdtd.compile(words_model(["n", 1]), "gradient"), CPU))
+    (sample,) = made.feeding.read(tmp_path / "one.txt")
+    result, *_ = made.explain(sample)
+    (flag,) = [flag for flag in result.flags if flag.code == "absent"]
+    share = 1 - 3 / np.abs(W[:3, 1]).sum()
+    assert flag.text == f"{share:.0%} of Σ |relevance| is that of terms, or categories, that are not in it"
