@@ -239,7 +239,8 @@ def explain_command(
         out.print(f"note: {remark}", markup=False)
     more = f" (the first {SHOWN} of {len(results)} shown)" if len(results) > SHOWN else ""
     drawn = "1 heatmap" if len(results) == 1 else f"{len(results)} heatmaps"
-    written = " and results.json" if page is None else f", {page} and results.json"
+    more_files = [page] * (page is not None) + ["words.csv"] * bool(explained.words)
+    written = "".join(f", {name}" for name in more_files) + " and results.json"
     out.print(f"{drawn} (preset {results[0].preset}){written} are in {out_path}{more}", markup=False)
     if save_path:
         out.print(f"their relevance is in {save_path}", markup=False)

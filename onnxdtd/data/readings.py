@@ -75,14 +75,14 @@ def reading(passage: Passage, relevance: np.ndarray, words: bool = False, others
         Portion(t.text, t.start, t.end, t.part, t.word, t.id, float(r), float(r) / total, t.special, t.padding)
         for t, r in zip(passage.tokens, values, strict=True)
     ]
-    whole = list(_summed(single, passage.texts))
+    whole = list(summed(single, passage.texts))
     ranked = sorted((portion for portion in whole if portion.stands), key=lambda portion: -portion.relevance)
     pro = [portion for portion in ranked[:TOP] if portion.relevance > 0]
     contra = [portion for portion in ranked[::-1][:TOP] if portion.relevance < 0]
     return Reading(passage.texts, whole if words else single, pro, contra, passage.cut, others or {})
 
 
-def _summed(tokens: Sequence[Portion], texts: Sequence[str]) -> Iterator[Portion]:
+def summed(tokens: Sequence[Portion], texts: Sequence[str]) -> Iterator[Portion]:
     """Words in place of their pieces; what belongs to none as it is."""
     for word, group in groupby(tokens, key=lambda token: token.word):
         pieces = list(group)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ from matplotlib.colors import to_hex
 
 from onnxdtd import __version__, atomic
 from onnxdtd.data.readings import CUT, PADDING, PLAIN, SPECIAL, TOKEN, Portion, Stretch, is_dark, stretches, tints
-from onnxdtd.report.page import Marked, Page, Piece
+from onnxdtd.report.page import Cell, Marked, Page, Piece, Section, Table
 from onnxdtd.report.report import rendered
+from onnxdtd.study.wordlist import COLUMNS, WORDS, Word
 from onnxdtd.study.words import counted
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from onnxdtd.study.results import Result
 
 PAGE = "texts.html"
+MOST = 15  # words of a class, on either side
 
 
 def write(path: Path, explained: Explained) -> None:
@@ -27,8 +30,24 @@ def write(path: Path, explained: Explained) -> None:
     results = [result for result in explained.results if result.reading is not None]
     lead = f"{counted(len(results), 'text')}, preset {explained.metadata['preset']}"
     summary = [("", explained.remarks)] if explained.remarks else []
-    page = Page("What was relevant in texts", lead, summary, [], [], [marked(result) for result in results])
+    page = Page(
+        "What was relevant in texts", lead, summary, _lists(explained.words), [], [marked(result) for result in results]
+    )
     atomic.write(path, rendered(page, __version__).encode("utf-8", "replace"))
+
+
+def _lists(words: Sequence[Word]) -> list[Section]:
+    """Of each class the words that speak most for it over all texts, and those most against it."""
+    tables = []
+    for label, group in groupby(words, key=lambda word: word.label):
+        ranked = list(group)
+        shown = [word for word in ranked[:MOST] if word.total > 0]
+        shown += [word for word in ranked[-MOST:] if word.total < 0]
+        numbers = [(word.texts, word.times, word.total, word.mean, word.pro, word.contra) for word in shown]
+        cells = [[Cell(f"{number:.3g}") for number in row] for row in numbers]
+        tables.append(Table(label, COLUMNS[2:], [(word.text, "", row) for word, row in zip(shown, cells, strict=True)]))
+    text = f"Over all texts in which a class was explained; {WORDS} has all words. Sums are of relevance."
+    return [Section("Words of all texts", [text], tables=tables, folded=True)] if tables else []
 
 
 def marked(result: Result) -> Marked:

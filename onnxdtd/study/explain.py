@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxdtd import atomic
 from onnxdtd.cells import PLACES, SAMPLES
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.contract import SCORE, Metadata
@@ -32,6 +33,7 @@ from onnxdtd.study.notes import Alike, remarks, summary
 from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.results import Folder, Record, Result
 from onnxdtd.study.settled import settled
+from onnxdtd.study.wordlist import WORDS, Word, Wordlist, written
 
 MANY_CLASSES = 32  # of so many the first heatmap is kept, to compare others with
 
@@ -45,11 +47,14 @@ def unheard(text: str) -> None:
 
 @dataclass(frozen=True)
 class Explained:
-    """What a run gave: a result for each sample, what to know of all of them, and what the compiled model says of itself."""
+    """What a run gave: a result for each sample, what to know of all of them, what the compiled model says of itself, and the
+    words of all texts, or terms, with their relevance.
+    """
 
     results: list[Result]
     remarks: list[str]
     metadata: Metadata
+    words: list[Word] = field(default_factory=list)
 
 
 def explain(
@@ -103,7 +108,12 @@ def explain(
         raise RequestError("none of the inputs could be explained")
     metadata = presenter.explainer.metadata
     rivals = metadata.get("classes") != 1 and not metadata["contrast"] and metadata["target"] != SCORE
-    return Explained(results, [*summary(results), *remarks(results, rivals, metadata.get("reference"))], metadata)
+    return Explained(
+        results,
+        [*summary(results), *remarks(results, rivals, metadata.get("reference"))],
+        metadata,
+        gallery.words.words() if gallery.words.texts > 1 else [],
+    )
 
 
 def _presenter(
@@ -176,6 +186,7 @@ class Gallery:
     target: Index | None = None
     record: Record | None = None
     results: list[Result] = field(default_factory=list)
+    words: Wordlist = field(default_factory=Wordlist)
     _used: set[str] = field(default_factory=set)
     _firsts: dict[int | None, tuple[int, Sample, Alike, Sequence[np.ndarray]]] = field(default_factory=dict)
 
@@ -195,6 +206,8 @@ class Gallery:
                 skip(str(error))
             tick(done, len(found))
         self.folder.finish(self.results)
+        if self.words.texts > 1:
+            atomic.write(self.folder.path / WORDS, written(self.words.words()))
         if self.record is not None and self.results:
             self.record.finish(self.results)
         return self.results
@@ -209,6 +222,8 @@ class Gallery:
             result = self._compared(result, sample, relevance, concepts)
         self._draw(result, sample, relevance, concepts)
         self.results.append(result)
+        if words := self.presenter.words(result, relevance):
+            self.words.add(result.target_label, words)
         if self.record is not None:
             split = self.presenter.feeding.split
             self.record.add(split(relevance), list(map(split, concepts)))

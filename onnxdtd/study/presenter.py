@@ -14,7 +14,7 @@ from onnxdtd.cells import CLASSES, PLACES, rows
 from onnxdtd.contract import Metadata
 from onnxdtd.data.images import Caption
 from onnxdtd.data.read import Sample
-from onnxdtd.data.readings import Reading, reading
+from onnxdtd.data.readings import Reading, reading, summed
 from onnxdtd.data.tokens import Passage
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.labels import Index
@@ -124,6 +124,14 @@ class Presenter:
         layouts = {name: feeding.layouts.get(name, feeding.layouts[ids]) for name in rest}  # what is apart lies as ids do
         sums = {name: float(layouts[name].take(values)[0].sum(dtype=np.float64)) for name, values in rest.items()}
         return reading(passage, relevance.reshape(count, -1).sum(axis=1, dtype=np.float64), self._by_word, sums)
+
+    def words(self, result: Result, relevance: np.ndarray) -> list[tuple[str, float]]:
+        """The words of a text in their order, or its terms, with their relevance; none of what has none."""
+        if result.reading is not None:
+            whole = summed([token for token in result.reading.tokens if token.stands], result.reading.texts)
+            return [(word.text, word.relevance) for word in whole if word.text.strip()]
+        names = self.feeding.features() if result.pro or result.contra else ()
+        return [(name, float(r)) for name, r in zip(names, relevance.ravel(), strict=False) if r]
 
     @cached_property
     def _ledgered(self) -> Explainer | None:
