@@ -25,7 +25,7 @@ LEDGER = "ledger"  # the output with the balance of every step, float64 [batch, 
 COLUMNS = {  # of the ledger
     "in": "Σ R of the outputs of the step",
     "out": "Σ R of its inputs",
-    "bias": "absorbed by a bias in a denominator",
+    "bias": "absorbed by a bias, by the value of a function at 0, or by the constant term of an expansion, as of softmax",
     "stabiliser": "absorbed by ε",
     "dead": "lost where a denominator is zero: no input has a share",
     "misfit": "what a relevance model does not tell of the relevance that it stands for; below 0 where it tells more",

@@ -109,6 +109,12 @@ def _results(planned: Planned, relevance: dict[str, Tensor], there: Point) -> tu
                 e, Ending(x, partial(there.of, end.tensor), partial(asked, plan, end.tensor)), relevance[name]
             )
             arrived.setdefault(known, []).append(end.home(e, finished))
+    if plan.method.conserves:
+        relevance |= {
+            name: plan.method.of_tensor(e, planned.tensor(name), relevance[name])
+            for name in planned.request.keep
+            if name in relevance
+        }
     relevance = {**relevance, **{name: e.sum(parts) for name, parts in arrived.items()}}
     several = len({end.explained.name for end in plan.ends}) > 1
     names = {t.name: relevance_of(t.name) if several else RELEVANCE for t in plan.inputs}
@@ -131,7 +137,7 @@ def _injected(e: Emit, plan: Plan, name: str) -> Start:
 def _start(e: Emit, plan: Plan, scored: Score) -> Start:
     """Where the walk starts: at the logits, or at the neurons of the score."""
     seed = scored.seed(plan.method)
-    if scored.one_hot or not plan.method.conserves:
+    if scored.one_hot or not plan.method.divides:
         return Start(seed, {plan.logits.name: seed})
     return neurons(e, plan, scored.coefficients, seed)
 

@@ -72,7 +72,7 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     for mended in (shapes.declare_outputs, shapes.open_batches, shapes.drop_contradictions):
         changes += mended(source.proto, graph)
     emit = Emit(graph, shapes.names(source.proto), fed)
-    nodes = views(emit, list(graph.nodes), not presets[0].method.conserves, request.reference)
+    nodes = views(emit, list(graph.nodes), not presets[0].method.divides, request.reference)
     inputs = [t for t in graph.inputs if t.name in fed]
     depends = reached(nodes, inputs)
     looked = {t.name: lookups(nodes, t, depends) for t in inputs}

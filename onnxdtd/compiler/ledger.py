@@ -9,6 +9,7 @@ layers kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -43,7 +44,7 @@ class Bookkeeper:
 
     def seed(self, relevance: Tensor) -> None:
         """The first row: the explained logit."""
-        total = self._sum(relevance, self._plan.logits)
+        total = self._amount(self._plan.logits, relevance)
         self._enter(self._plan.logits.name, {"in": total, "out": total})
 
     def record(self, scale: float, kept: Callable[[], Kept]) -> None:
@@ -57,22 +58,24 @@ class Bookkeeper:
         if step.rule is None and (step.kind in ("pass", "preprocessing") or entry.hands_on in (ALL, IN_ORDER)):
             return  # every entry is handed on, no need to count
         e = self._e
-        row: Row = {"in": self._total(self._sum(r, t) for t, r in arrived)}
+        own = partial(self._plan.method.of_tensor, e)
+        row: Row = {"in": self._total(self._amount(t, r) for t, r in arrived)}
         if handed:
-            row["out"] = self._total(self._sum(r, t) for t, r in handed)
-            row["negative"] = self._total(self._sum(e("Min", r, 0.0), t) for t, r in handed)
-        if entry.constants or step.keeps:
-            row[step.keeps or "constants"] = e("Sub", row["in"], row["out"]) if handed else row["in"]
+            row["out"] = self._total(self._amount(t, r) for t, r in handed)
+            row["negative"] = self._total(self._sum(e("Min", own(t, r), 0.0), t) for t, r in handed)
+        keeper = step.keeps or ("constants" if entry.constants else self._constant(step))
+        if keeper:
+            row[keeper] = e("Sub", row["in"], row["out"]) if handed else row["in"]
         if step.rule is not None:
-            row |= self._kept(step, divisions) | self._biases(step) | self._inputs(step)
+            row |= self._kept(step, divisions, arrived) | self._biases(step) | self._inputs(step)
         self._enter(step.name, row)
 
     def mask(self, name: str, tensor: Tensor, arrived: Tensor, passed: Tensor) -> None:
         """A row for a mask: what came to its tensor, and what it let pass."""
         e = self._e
-        row = {"in": self._sum(arrived, tensor), "out": self._sum(passed, tensor)}
+        row = {"in": self._amount(tensor, arrived), "out": self._amount(tensor, passed)}
         row["masked"] = e("Sub", row["in"], row["out"])
-        row["negative"] = self._sum(e("Min", passed, 0.0), tensor)
+        row["negative"] = self._sum(e("Min", self._plan.method.of_tensor(e, tensor, passed), 0.0), tensor)
         self._enter(name, row)
 
     def output(self) -> Tensor:
@@ -87,8 +90,18 @@ class Bookkeeper:
         self.steps.append(name)
         self._rows.append(e("Concat", *(row.get(column, zero) for column in COLUMNS), axis=1))
 
-    def _kept(self, step: Step, divisions: Iterable[tuple[float, Callable[[], Kept]]]) -> Row:
-        """What the denominators of a rule kept."""
+    def _constant(self, step: Step) -> str:
+        """Who keeps what a function of a gradient does not hand on of t · g: a constant, as f(0), or that of an expansion. Of
+        a layer it is its bias, unless its output is rounded.
+        """
+        whole = step.layer is not None and step.layer.exact and all(node.exact for node in step.nodes)
+        return "" if self._plan.method.divides or whole else "bias"
+
+    def _kept(self, step: Step, divisions: Iterable[tuple[float, Callable[[], Kept]]], arrived: Pairs) -> Row:
+        """What the denominators of a rule kept; without one, b · g."""
+        layer = _layer(step)
+        if not self._plan.method.divides and layer.b is not None and not self._constant(step):
+            return {"bias": self._sum(self._plan.method.of_tensor(self._e, layer.b, arrived[0][1]), layer.y)}
         sums: dict[str, list[Tensor]] = {name: [] for name in KEEPERS}
         for scale, kept in divisions:
             for name, value in kept():
@@ -119,6 +132,10 @@ class Bookkeeper:
                 beyond += [self._sum(e("Less", x, low), x), self._sum(e("Greater", x, high), x)]
             row["outside"] = self._total(beyond)
         return row
+
+    def _amount(self, tensor: Tensor, walked: Tensor) -> Tensor:
+        """Σ R of a tensor, of each sample."""
+        return self._sum(self._plan.method.of_tensor(self._e, tensor, walked), tensor)
 
     def _sum(self, value: Tensor, like: Tensor) -> Tensor:
         """Σ over all entries of a sample, [batch, 1]; ``like`` tells how ``value`` is laid out."""

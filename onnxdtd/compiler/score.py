@@ -119,7 +119,7 @@ def score(e: Emit, made: Plan, request: Request) -> Score:
         view = _View(_rows(e, made, logits), 0, 1, {})
     value, c, wanted = (_of_sign if is_binary(made) else _of_class)(e, made, request, view)
     value, c = _at(e, view, value, c)
-    if request.reference is not None and made.method.conserves:  # below it, the neuron of y₀ − f(x), with the sign of f(x) − y₀
+    if request.reference is not None and made.method.divides:  # below it, the neuron of y₀ − f(x), with the sign of f(x) − y₀
         c = e("Where", e("Less", value, 0.0), e("Neg", c), c)
     axes = [i for i in range(view.rank) if i != view.samples]
     total = e("ReduceSum", value, axes, keepdims=0, shape=[made.samples.size])

@@ -119,7 +119,7 @@ class Stepper:
             try:
                 with self.e.within(label(node)):
                     step = self.step(node)
-                    if step.kind == "linear" and self.method.conserves:
+                    if step.kind == "linear" and self.method.divides:
                         step = self.fused(step, consumers, pinned, named)
             except NotLinear as error:
                 problems.append(problem(node, str(error), self.obstacle(node)))
@@ -159,7 +159,7 @@ class Stepper:
         if scaled and self.method.treat(PREPROCESSING, site) is not None:
             self.facts.stay_raw(sources, site.node.outputs)
             return self.linear(site.node, layer, "preprocessing")
-        if layer.one_to_one and self.method.conserves and completes(site.node, site.active, self.producer):
+        if layer.one_to_one and self.method.divides and completes(site.node, site.active, self.producer):
             return self.flow("pass", site.node, passes)
         return self.linear(site.node, layer, "linear")
 

@@ -217,6 +217,7 @@ class Treatment:
     is known of the operator for it. ``needs`` names the fact of ``Operator`` that it takes, ``held`` the factors that it holds.
     ``others``: the treatment of functions that do not rectify, for one that is of those that do. ``compares``: with what the
     node gives for another input. ``keeps``: what keeps, by the column of the ledger, what a flow takes in and does not hand on.
+    ``shares``: is x g of what goes in, of a gradient g, that of what comes out, but for a constant?
     """
 
     walks: tuple[str, ...]
@@ -226,33 +227,34 @@ class Treatment:
     others: str | None = None
     compares: bool = False
     keeps: str = ""
+    shares: bool = False
 
 
 BOTH = (RELEVANCE, GRADIENT)
 TREATMENTS = {
     (POINTWISE, "pass"): Treatment((RELEVANCE,), lambda s: passes if s.is_bound else s.operator.flow, "flow"),
     (POINTWISE, "slope"): Treatment((GRADIENT,), slope, "slope"),
-    (POINTWISE, "ratio"): Treatment((GRADIENT,), ratio, "slope"),
+    (POINTWISE, "ratio"): Treatment((GRADIENT,), ratio, "slope", shares=True),
     (POINTWISE, "guided"): Treatment((GRADIENT,), guided, "slope", others="slope"),
     (POINTWISE, "deconvolved"): Treatment((GRADIENT,), deconvolved, "slope", others="slope"),
     (POINTWISE, "rescale"): Treatment((GRADIENT,), rescale, "slope", compares=True),
     (POINTWISE, "reveal-cancel"): Treatment((GRADIENT,), reveal_cancel(MIXING), "slope", compares=True),
     (POINTWISE, "reveal-cancel-dense"): Treatment((GRADIENT,), reveal_cancel(["dense"]), "slope", compares=True),
-    (PRODUCT, "gate"): Treatment(BOTH, shares(gates, 0.5), "linear", gates),
-    (PRODUCT, "half"): Treatment(BOTH, shares(denominators, 0.5), "linear", denominators),
-    (PRODUCT, "scale"): Treatment(BOTH, shares(scales, 0.5), "linear", scales),
+    (PRODUCT, "gate"): Treatment(BOTH, shares(gates, 0.5), "linear", gates, shares=True),
+    (PRODUCT, "half"): Treatment(BOTH, shares(denominators, 0.5), "linear", denominators, shares=True),
+    (PRODUCT, "scale"): Treatment(BOTH, shares(scales, 0.5), "linear", scales, shares=True),
     (PRODUCT, "factor"): Treatment((GRADIENT,), shares(nothing, 1.0), "linear"),
     (PRODUCT, "shapley"): Treatment((GRADIENT,), shapley, "linear", compares=True),
-    (NORM, "constant"): Treatment(BOTH, constant, "constant"),
+    (NORM, "constant"): Treatment(BOTH, constant, "constant", shares=True),
     (NORM, "pass"): Treatment((RELEVANCE,), lambda s: s.operator.flow, "flow"),
     (NORM, "share"): Treatment((RELEVANCE,), lambda s: s.operator.flow, "flow"),
     (NORM, "taylor"): Treatment((RELEVANCE,), taylor, "expansion", keeps="bias"),
     (NORM, "jacobian"): Treatment((GRADIENT,), jacobian, "jacobian"),
     (NORM, "secant"): Treatment((GRADIENT,), secant, "jacobian", compares=True),
-    (ROUTE, "winner"): Treatment(BOTH, lambda s: s.operator.flow, "flow"),
+    (ROUTE, "winner"): Treatment(BOTH, lambda s: s.operator.flow, "flow", shares=True),
     (ROUTE, "between"): Treatment((GRADIENT,), between, "between", compares=True),
     (PREPROCESSING, "pass"): Treatment((RELEVANCE,), lambda s: passes, "linear"),
-    (PREPROCESSING, "rule"): Treatment(BOTH, lambda s: None, "linear"),
+    (PREPROCESSING, "rule"): Treatment(BOTH, lambda s: None, "linear", shares=True),
 }
 
 
@@ -298,9 +300,23 @@ class Method:
         return SEEDS[self.seed]
 
     @property
-    def conserves(self) -> bool:
-        """Is that relevance, of which every step hands on as much as it takes in, up to what denominators keep?"""
+    def divides(self) -> bool:
+        """Is that relevance itself, which rules share out by their denominators?"""
         return self.walks == RELEVANCE
+
+    @property
+    def conserves(self) -> bool:
+        """Is what it gives relevance, of which every step hands on as much as it takes in, but for what denominators and
+        constants keep? That is what is walked, or t · g of every tensor t.
+        """
+        shares = (TREATMENTS[kind, self.treatments[kind]].shares for kind in KINDS)
+        return self.divides or (self.finish == "x g" and self.point == HERE and all(shares))
+
+    def of_tensor(self, e: Emit, tensor: Tensor, walked: Tensor) -> Tensor:
+        """The relevance of a tensor, of those that conserve it; of one of −∞ that hands on nothing, 0."""
+        if self.divides:
+            return walked
+        return e("Where", e.equal(walked, 0.0), walked, e("Mul", e.cast(tensor, walked.dtype), walked))
 
     @property
     def special(self) -> set[str]:
@@ -322,7 +338,7 @@ class Method:
     @property
     def lacking(self) -> str:
         """What an operator has not that it knows no way through."""
-        return "rule for" if self.conserves else "derivative of"
+        return "rule for" if self.divides else "derivative of"
 
     def at(self, kind: str, op: str) -> str | None:
         """The name of the treatment of an operator where it is of some kind; None for kinds that have none."""

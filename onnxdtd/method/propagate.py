@@ -99,7 +99,7 @@ def divided(e: Emit, layer: Layer, rule: Rule, branch: Branch, terms: Live, r: T
     def kept() -> Iterator[tuple[str, Tensor]]:
         bias = bias_term(e, layer, branch, rule.gamma)
         if bias is not None:
-            yield "bias", e.mul(e("Mul", s, bias), factor)
+            yield "bias", e.mul(e("Mul", s, finite(e, as_tensor(bias))), factor)
         yield from division.kept()
 
     return Division(s, factor, kept, division.dead)

@@ -199,12 +199,12 @@ def _check_chain(rules: Sequence[Rule], what: str) -> None:
 def _check_division(method: Method, selectors: Sequence[Selector], what: str) -> None:
     """Shares of relevance are fractions, which no part of a gradient is."""
     for selector in selectors:
-        if selector.rule.divide and not method.conserves:
+        if selector.rule.divide and not method.divides:
             raise RuleError(
                 f"{selector.where}: the rule {selector.rule.name} divides, but {what} (method {method.name}) walks a gradient "
                 "and takes rules that do not, such as gradient"
             )
-        if not selector.rule.divide and method.conserves:
+        if not selector.rule.divide and method.divides:
             raise RuleError(
                 f"{selector.where}: the rule {selector.rule.name} does not divide, but {what} (method {method.name}) walks "
                 "relevance and takes rules that do; it belongs into one that walks a gradient, such as the preset gradient"
@@ -231,8 +231,8 @@ def _overridden(method: Method, table: Mapping[str, Any], where: str) -> Method:
     if finish not in fitting:
         raise RuleError(f"{where}: finish of a walk of {method.walks} is one of {', '.join(fitting)}, not {finish!r}")
     point = table.get("point", method.point)
-    if point not in POINTS or (point != HERE and method.conserves):
-        choice = "x where relevance is walked" if method.conserves else f"one of {', '.join(POINTS)}"
+    if point not in POINTS or (point != HERE and method.divides):
+        choice = "x where relevance is walked" if method.divides else f"one of {', '.join(POINTS)}"
         raise RuleError(f"{where}: point is {choice}, not {point!r}")
     if not isinstance(treatments, dict):
         raise RuleError(f"{where}: treatments maps kinds or operators to treatments")

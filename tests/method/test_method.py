@@ -256,6 +256,19 @@ def test_a_method_of_a_file(tmp_path: Path) -> None:
         onnxdtd.compile(GATED, path, ledger=True)
 
 
+def test_what_is_relevance() -> None:
+    """What is walked, or x g where each kind hands x g on; all else is a derivative."""
+    presets = Library().presets
+    conserving = {name for name, preset in presets.items() if preset.method.conserves}
+    assert {"attnlrp", "cp-lrp", "attnlrp-epsilon", "lrp-0", "dtd"} <= conserving
+    others = {"gradient", "gradient-x-input", "sensitivity", "guided-backprop", "grad-cam", "taylor", "deeplift-rescale"}
+    assert not others & conserving
+    assert {name for name in conserving if not presets[name].method.divides} == {"attnlrp", "cp-lrp"}
+    for preset, told in (("attnlrp", "null"), ("gradient-x-input", '"x g"')):
+        entries = {p.key: p.value for p in onnxdtd.compile(NORMED, preset).metadata_props}
+        assert entries["onnxdtd.derivative"] == told
+
+
 def test_our_methods() -> None:
     """Each has a treatment for every kind, and its presets rules that fit it."""
     library = Library()

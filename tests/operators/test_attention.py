@@ -11,6 +11,7 @@ import onnxdtd
 Array = np.ndarray
 BATCH, LENGTH, WIDTH, HIDDEN = 2, 3, 4, 5
 EPSILON = float(np.float32(1e-5))
+COMMON = ("weights_node", "n_node", "r_node", "pv_node", "m_node", "f_node")
 EPSILON_STEPS = ["s", "pv", "n", "m", "rms", "r", "e", "f", "y", "au", "a", "scaled_s", "z", "hg"]
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -222,6 +223,44 @@ def test_both_forms_are_one_without_a_stabiliser(shared, slope, spelling):
         for preset, settings in ((shared, ["*=epsilon(epsilon=0)"]), (slope, []))
     )
     assert_near(found, expected, 1e-9)
+
+
+@pytest.mark.parametrize(("shared", "slope"), [("attnlrp-epsilon", "attnlrp"), ("lrp-epsilon", "cp-lrp")])
+@pytest.mark.parametrize("spelling", ["added", "infinite"])
+def test_both_forms_have_one_ledger(shared, slope, spelling):
+    """Of a message g it is t · g of each tensor t that is summed up, and kept; what is kept of −∞ is nothing."""
+    kept = np.tril(np.ones((3, 3), bool), -1) if spelling == "infinite" else np.asarray([[True, True, False]])
+    proto, x = transformer(17, spelling, kept), np.random.default_rng(3).normal(size=(BATCH, LENGTH, WIDTH))
+    results = [
+        onnxdtd.Explainer(onnxdtd.compile(proto, preset, target=1, settings=settings, ledger=True, keep=["m", "pv"]))(x)
+        for preset, settings in ((shared, ["*=epsilon(epsilon=0)"]), (slope, []))
+    ]
+    for result in results:
+        assert np.abs(result.ledger.unaccounted).max() < 1e-9
+        totals, arrived = result.ledger.totals(), result.relevance["x"].sum((1, 2))
+        np.testing.assert_allclose(totals["relevance"], arrived, atol=1e-9)
+        assert np.abs(totals["bias"]).min() > 1e-3
+    first, second = results
+    for name in ("m", "pv"):
+        assert_near(second.kept[name], first.kept[name], 1e-9)
+    for step in COMMON:
+        if step in first.ledger.steps:
+            for column in ("in", "out", "bias", "negative"):
+                mine, theirs = (r.ledger[column][:, r.ledger.steps.index(step)] for r in results)
+                np.testing.assert_allclose(mine, theirs, atol=1e-9)
+
+
+def test_a_bias_in_the_ledger_of_a_gradient_is_the_layer_s_own(monkeypatch):
+    """Not what is left over: another bias is found out."""
+    proto, x = transformer(17, "added", np.ones((1, 3), bool)), np.ones((1, LENGTH, WIDTH)) + np.eye(3, 4)
+    whole = onnxdtd.Explainer(onnxdtd.compile(proto, "attnlrp", target=1, ledger=True))(x).ledger
+    i = whole.steps.index("g_node")
+    np.testing.assert_allclose(whole["in"][:, i] - whole["out"][:, i], whole["bias"][:, i], rtol=1e-9)
+    assert np.abs(whole["bias"][:, i]).min() > 1e-4
+    monkeypatch.setattr("onnxdtd.compiler.ledger.Bookkeeper._constant", lambda self, step: "")
+    parts = onnxdtd.Explainer(onnxdtd.compile(proto, "attnlrp", target=1, ledger=True))(x).ledger
+    assert np.abs(parts.unaccounted).max() > 1e-3, "softmax keeps some"
+    np.testing.assert_array_equal(parts["bias"][:, i], whole["bias"][:, i])
 
 
 @pytest.mark.parametrize(("preset", "gamma"), [("attnlrp-epsilon", 0.0), ("attnlrp-gamma", 0.05)])

@@ -41,8 +41,10 @@ def by_hand(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("skip", [False, True], ids=["alone", "bypassed"])
-@pytest.mark.parametrize("batch", ["n", 1, 2])
-def test_channels_and_heatmaps_by_hand(batch: Any, skip: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("batch", "asked"), [("n", PLAIN), (1, PLAIN), (2, PLAIN), ("n", {"preset": "attnlrp", "target": 1})])
+def test_channels_and_heatmaps_by_hand(
+    batch: Any, asked: Any, skip: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In batches and one by one; what bypasses the tensor is not in them."""
     monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *args: None)
     np.save(tmp_path / "x.npy", X)
@@ -50,7 +52,7 @@ def test_channels_and_heatmaps_by_hand(batch: Any, skip: bool, tmp_path: Path, m
     found = onnxdtd.explain(
         tmp_path / "net.onnx",
         [tmp_path / "x.npy"],
-        Request(**PLAIN),
+        Request(**asked),
         tmp_path / "out",
         concepts="h",
         top=3,

@@ -66,6 +66,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"preset": "lrp-alpha2beta1", "target": 2, "keep": ["f", "a"]},
     {"preset": "epsilon-plus", "contrast": True},
     {"preset": "gradient-x-input", "target": "argmax"},
+    {"preset": "attnlrp", "target": "input"},
     {"preset": "dtd", "ledger": True, "output": "y"},
 ]
 

@@ -148,7 +148,7 @@ class Audit:
 
     def asked(self, preset: str) -> Request:
         """The request for a preset, with the target left open; none of the rules set by hand for a derivative."""
-        settings = self.request.settings if Library().preset(preset).method.conserves else ()
+        settings = self.request.settings if Library().preset(preset).method.divides else ()
         return replace(self.request, preset=preset, settings=settings, target="input", ledger=False, keep=())
 
     @cached_property
@@ -164,7 +164,7 @@ class Audit:
             rules[preset] = {name: str(rule) for name, rule in ruled.items()} if prepared.plan.method.conserves else None
             taylor += [preset] if deep_taylor(ruled.values()) else []
             fitted += [preset] if prepared.fitted is not None else []
-            kinds.setdefault("rules" if prepared.plan.method.conserves else "derivative", prepared)
+            kinds.setdefault("rules" if prepared.plan.method.divides else "derivative", prepared)
         if not kinds:
             raise RequestError("no preset to audit")
         prepared = kinds.get("rules") or kinds["derivative"]
@@ -182,7 +182,7 @@ class Audit:
         for preset in self.presets:
             for name, one in MEASUREMENTS.items():
                 left_out = one.of_the_network and preset in self.facts.fitted
-                if not left_out and (self.facts.rules[preset] is not None or not one.for_rules):
+                if not left_out and (Library().preset(preset).method.divides or not one.for_rules):
                     tasks += [Task(preset, name, place) for place in (places if one.layered else [None])]
         return tasks
 

@@ -57,9 +57,9 @@ class Measurement:
     """One of the things that an audit measures of every preset; what it finds goes by ``name``.
 
     ``say`` puts the numbers of an entry into sentences; those of heatmaps that show nothing go unsaid, unless they are said
-    ``always``. ``glance`` are its rows of the table of presets. A measurement ``for_rules`` is none of derivatives, and one
-    ``of_the_network`` none of presets with relevance models, which are fitted to it: their entry is ``empty`` there. A
-    ``layered`` one is a list, an element for each layer.
+    ``always``. ``glance`` are its rows of the table of presets. A measurement ``for_rules`` is one of rules that
+    divide, and one ``of_the_network`` none of presets with relevance models, which are fitted to it: their entry is ``empty``
+    there. A ``layered`` one is a list, an element for each layer.
     """
 
     name: str
