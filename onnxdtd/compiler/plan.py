@@ -138,7 +138,7 @@ def plan(
     steps = stepper.steps(nodes, pinned, named)
     if start.samples.doubt is not None:
         raise ModelError(f"{start.samples.doubt}; {ONE_SAMPLE}")
-    preset, steps, notes = _with_rules(steps, presets)
+    preset, steps, notes = _with_rules(steps, presets, facts.is_nonnegative)
     notes += [*_unrectified(preset, steps), *_taken_apart(stepper)]
 
     def elsewhere(where: Callable[[Tensor], Tensor]) -> Course:
@@ -223,16 +223,25 @@ def _check_named(option: str, names: Sequence[str], carriers: set[str]) -> None:
             raise RequestError(f"{option} {name!r}: relevance does not pass through such a tensor{suggestion(name, carriers)}")
 
 
-def _with_rules(steps: Sequence[Step], presets: Sequence[Preset]) -> tuple[Preset, list[Step], list[str]]:
+def _with_rules(
+    steps: Sequence[Step], presets: Sequence[Preset], nonnegative: Callable[[Tensor], bool]
+) -> tuple[Preset, list[Step], list[str]]:
     """The preset that is taken, the steps with a rule for every layer, and what the caller ought to know about that."""
     tried = [_ruled(steps, preset) for preset in presets]
-    place = next((i for i, ruled in enumerate(tried) if not by_weights(ruled)), len(presets) - 1)
+    unfit = lambda ruled: by_weights(ruled) or one_sided(ruled, nonnegative)
+    place = next((i for i, ruled in enumerate(tried) if not unfit(ruled)), len(presets) - 1)
     preset, ruled = presets[place], tried[place]
     notes = preset.unused([step.facts for step in ruled if step.facts is not None])
+    attention = one_sided(tried[0], nonnegative)
+    where = f"{attention[0]!r}{_more(attention)}" if attention else ""
+    half = f"takes one sign alone of the values that attention adds up at {where}" if attention else ""
     if place:
-        notes.insert(0, f"the preset is {preset.name}, since {presets[0].name}, without bounds, {_blindly(tried[0])}")
+        why = f" {half}" if half else f", without bounds, {_blindly(tried[0])}"
+        notes.insert(0, f"the preset is {preset.name}, since {presets[0].name}{why}")
     elif by_weights(ruled):
         notes.append(f"the preset {preset.name} {_blindly(ruled)}; give --low and --high, or choose another --preset")
+    if half and not place:
+        notes.append(f"the preset {preset.name} {half}; of transformers lrp-epsilon and attnlrp tell far more")
     return preset, ruled, notes
 
 
@@ -271,6 +280,18 @@ def _over_pictures(layer: Layer) -> bool:
 
 def _blindly(steps: Sequence[Step]) -> str:
     """What is to be said of a preset by weights alone."""
-    first, *others = by_weights(steps)
-    more = f" and {len(others)} more" if others else ""
-    return f"shares relevance out by weights alone at {first!r}{more}, whatever the values of the input"
+    names = by_weights(steps)
+    return f"shares relevance out by weights alone at {names[0]!r}{_more(names)}, whatever the values of the input"
+
+
+def _more(names: Sequence[str]) -> str:
+    """How many there are behind the first."""
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def one_sided(steps: Sequence[Step], nonnegative: Callable[[Tensor], bool]) -> list[str]:
+    """The products of two activations, as in attention, under a rule for what is never negative, as z⁺ is, where values may be.
+    Where they add up to what is negative, or cancel, it takes those of the other sign for none, at every such step.
+    """
+    found = [s for s in steps if s.layer is not None and s.layer.family == "product" and s.rule and s.rule.for_nonnegative]
+    return [s.name for s in found if s.layer is not None and not all(nonnegative(slot.x) for slot in s.layer.slots)]

@@ -113,6 +113,30 @@ def test_the_default_preset_looks_at_the_values(name: str) -> None:
     assert onnxdtd.compile(made).SerializeToString() == onnxdtd.compile(made, expected).SerializeToString()
 
 
+ATTENTION = {
+    "signed": ("", "v", "lrp-epsilon"),
+    "positive": ("p = Relu(v)", "p", "dtd"),
+    "weights": ("", "", "dtd"),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_the_default_preset_of_attention(name: str) -> None:
+    """z⁺ takes one sign of the values that are added up; there may be none of the other, and weights are no values."""
+    more, values, expected = ATTENTION[name]
+    mixed = f"{more} r = MatMul(s, {values})" if values else "r = MatMul(s, u)"
+    made = text_model(f"""<ir_version: 8, opset_import: ["" : 17]> net (float[N,4,4] x) => (float[N,3] y)
+    <float[4,4] w, float[4,4] u, float[16,3] h, int64[2] flat = {{-1, 16}}>
+    {{ v = MatMul(x, w) a = MatMul(x, u) s = Softmax(a) {mixed} f = Reshape(r, flat) y = MatMul(f, h) }}""")
+    job, asked = prepare(made, Request(low=0.0, high=1.0)), prepare(made, Request(preset="dtd", low=0.0, high=1.0))
+    assert job.plan.preset == expected
+    told = [note for note in job.plan.notes if note.startswith("the preset is lrp-epsilon, since dtd takes one sign alone of")]
+    assert len(told) == (expected != "dtd")
+    asides = [note for note in asked.plan.notes if note.startswith("the preset dtd takes one sign alone of the values")]
+    assert len(asides) == (expected != "dtd")
+    assert not prepare(made, Request(preset="attnlrp")).plan.notes
+
+
 def test_rules_set_by_hand_count_for_the_default_preset(net: onnx.ModelProto) -> None:
     dense = text_model("""<ir_version: 8, opset_import: ["" : 17]> net (float[N,6] x) => (float[N,3] y)
     <float[6,4] w, float[4,3] v> { h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }""")
