@@ -246,7 +246,7 @@ class Gallery:
 
     def _draw(self, result: Result, sample: Sample, relevance: np.ndarray, concepts: Sequence[np.ndarray]) -> None:
         caption = self.presenter.caption(result, sample.others)
-        if result.reading is not None:
+        if result.reading is not None and not concepts:
             draw_text(self.folder.path / result.picture, stretches(result.reading), caption)
             return
         draw(self.folder.path / result.picture, sample.x, relevance, caption, self.presenter.feeding.form, concepts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,26 @@ def test_what_further_inputs_and_positions_get_is_told(run: Callable[..., Ran]) 
     assert run("explain", "reviews.onnx", "review.txt", "--tokenizer", "tokenizer.json", "--apart", *PRESET).code == 0
     (result,) = results()
     assert result["reading"]["others"] == {"position": 0}
+
+
+@pytest.mark.usefixtures("folder")
+def test_without_the_library_of_pages_all_else_is_written(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnxdtd.report.texts", "onnxdtd.report.report"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    done = run("explain", "reviews.onnx", "review.txt", "--tokenizer", "tokenizer.json", *PRESET)
+    assert done.code == 0
+    assert done.err.splitlines()[-1] == "note: jinja2 is not installed, and no page is written: pip install 'onnxdtd[text]'"
+    assert sorted(path.name for path in Path("explanations").iterdir()) == ["results.json", "review.png"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_concepts_of_a_text_are_drawn_below_one_another(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As heatmaps of ids, which have room for several."""
+    drawn: list[Any] = []
+    monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *args: drawn.append(args))
+    onnx.save(bag(scored()), "reviews.onnx")
+    options = ("--preset", "lrp-0", "--concepts", "s", "--top", 2)
+    done = run("explain", "reviews.onnx", "review.txt", "--tokenizer", "tokenizer.json", *options)
+    assert done.code == 0, done.err
+    assert len(drawn[0][-1]) == 2
