@@ -70,7 +70,7 @@ FAULTS = [
     Fault(
         "pieces of a word are not all summed",
         "data/readings",
-        "_summed",
+        "summed",
         "sum(p.relevance for p in pieces)",
         "pieces[0].relevance",
         "data/readings::test_pieces_of_a_word_are_summed_and_nothing_is_lost",
