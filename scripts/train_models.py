@@ -13,7 +13,7 @@ import math
 import platform
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -229,18 +229,21 @@ def export_unfolded(model: nn.Module, example: np.ndarray, path: Path) -> None:
     export_torchscript(nn.Sequential(model, nn.Softmax(1)).eval(), example, path, "probabilities", **preserve)
 
 
-def export_dynamo(model: nn.Module, example: np.ndarray, path: Path, output: str) -> None:
-    """torch.onnx.export(dynamo=True), dynamic batch, weights inside; no stack traces, which name local files."""
+def export_dynamo(
+    model: nn.Module, examples: Mapping[str, np.ndarray], path: Path, output: str, axes: Sequence[str] = ("batch",)
+) -> None:
+    """torch.onnx.export(dynamo=True), the first axes dynamic, weights inside; no stack traces, which name local files."""
+    dynamic = {axis: torch.export.Dim(name) for axis, name in enumerate(axes)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's own, about its pytrees
         program = torch.onnx.export(
             model,
-            (torch.from_numpy(example),),
+            tuple(map(torch.from_numpy, examples.values())),
             dynamo=True,
             verbose=False,
-            input_names=["image"],
+            input_names=[*examples],
             output_names=[output],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=(dynamic,) * len(examples),
         )
     proto = program.model_proto
     for node in proto.graph.node:
@@ -291,7 +294,7 @@ def recipes(train: Images, test: Images, train_pairs: Images, test_pairs: Images
             "convolutional network with max pooling",
             new,
             test,
-            lambda path: export_dynamo(fit(cnn, train, epochs=20), one, path, "logits"),
+            lambda path: export_dynamo(fit(cnn, train, epochs=20), {"image": one}, path, "logits"),
         ),
         Recipe(
             "digits_resnet.onnx",
@@ -312,7 +315,9 @@ def recipes(train: Images, test: Images, train_pairs: Images, test_pairs: Images
             "which of 0..3 stands beside a distractor 4..9; every bias <= 0, every score >= 0",
             new,
             test_pairs,
-            lambda path: export_dynamo(fit(DetectionPooling, train_pairs, 10, nonpositive_biases), two, path, "scores"),
+            lambda path: export_dynamo(
+                fit(DetectionPooling, train_pairs, 10, nonpositive_biases), {"image": two}, path, "scores"
+            ),
         ),
     ]
 
@@ -343,18 +348,20 @@ def measure(path: Path, test: Images) -> float:
 
 @dataclass(frozen=True)
 class Card:
-    """What the README's tables say about one model file."""
+    """What the README's tables say about one model file, whose accuracy was measured on `tested` samples."""
 
-    recipe: Recipe
     path: Path
+    what: str
+    exporter: str
     accuracy: float
+    tested: int
 
     def summary(self) -> str:
         """A row of the first table."""
         weights = [w.dims for w in onnx.load(self.path).graph.initializer if w.data_type == onnx.TensorProto.FLOAT]
-        accuracy = f"{self.accuracy:.2%} of {len(self.recipe.test.label):,}"
+        accuracy = f"{self.accuracy:.2%} of {self.tested:,}"
         size = self.path.stat().st_size
-        return f"| `{self.path.name}` | {self.recipe.what} | {accuracy} | {sum(map(math.prod, weights)):,} | {size:,} |"
+        return f"| `{self.path.name}` | {self.what} | {accuracy} | {sum(map(math.prod, weights)):,} | {size:,} |"
 
     def details(self) -> str:
         """A row of the second table."""
@@ -363,7 +370,7 @@ class Card:
         counts = Counter(node.op_type for node in proto.graph.node)
         operators = ", ".join(op if n == 1 else f"{n} {op}" for op, n in counts.items())
         inputs, outputs = (", ".join(map(signature, values)) for values in (proto.graph.input, proto.graph.output))
-        return f"| `{self.path.name}` | {self.recipe.exporter}, opset {opset} | {inputs} | {outputs} | {operators} |"
+        return f"| `{self.path.name}` | {self.exporter}, opset {opset} | {inputs} | {outputs} | {operators} |"
 
 
 def signature(value: onnx.ValueInfoProto) -> str:
@@ -378,9 +385,9 @@ def fingerprint(path: Path) -> str:
     return f"| `{path.name}` | {path.stat().st_size:,} | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |"
 
 
-def tables(cards: list[Card], files: list[Path]) -> str:
+def tables(cards: list[Card], files: list[Path], script: str, packages: Sequence[str]) -> str:
     """The generated part of the README."""
-    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    versions = ", ".join(f"{package} {version(package)}" for package in packages)
     return "\n".join(
         [
             "| File | What it is | Test accuracy | Parameters | Bytes |",
@@ -395,7 +402,7 @@ def tables(cards: list[Card], files: list[Path]) -> str:
             "|---|---:|---|",
             *map(fingerprint, files),
             "",
-            f"Written by `scripts/train_models.py` with Python {platform.python_version()}, {versions}.",
+            f"Written by `scripts/{script}` with Python {platform.python_version()}, {versions}.",
             f"Measured with ONNX Runtime {ort.__version__} on the CPU.",
         ]
     )
@@ -413,10 +420,11 @@ def make(folder: Path) -> None:
     for recipe in recipes(train, test, train_pairs, test_pairs):
         path = folder / recipe.name
         recipe.write(path)
-        cards.append(Card(recipe, path, measure(path, recipe.test)))
-        print(f"{recipe.name:20} {cards[-1].accuracy:7.2%}", flush=True)
+        accuracy = measure(path, recipe.test)
+        cards.append(Card(path, recipe.what, recipe.exporter, accuracy, len(recipe.test.label)))
+        print(f"{recipe.name:20} {accuracy:7.2%}", flush=True)
     files = [card.path for card in cards] + save_samples(folder, test, test_pairs)
-    splice.splice(folder / "README.md", "tables", tables(cards, files))
+    splice.splice(folder / "README.md", "tables", tables(cards, files, "train_models.py", PACKAGES))
 
 
 def main() -> None:
