@@ -18,6 +18,7 @@ import onnx
 from onnx import helper
 
 from onnxdtd.errors import ModelError
+from onnxdtd.graph import dynamic
 from onnxdtd.graph.emit import Emit, dims, known
 from onnxdtd.graph.fused import is_fused, spelled
 from onnxdtd.graph.machines import MACHINES, machine
@@ -67,6 +68,12 @@ def float_nodes(nodes: Sequence[onnx.NodeProto], opset: int) -> Iterator[onnx.No
             continue
         if node.op_type == "GroupNormalization":
             yield helper.make_node("Identity", node.input[:1], node.output)
+            continue
+        if node.domain == "com.microsoft" and dynamic.is_dynamic(node.op_type):
+            ends = [f"onnxdtd_{i}_{k}" for k in range(2)]
+            scale = node.input[2]  # of the weights, or of the input, of one type
+            yield from (helper.make_node("CastLike", [node.input[k], scale], [ends[k]]) for k in range(2))
+            yield helper.make_node("MatMul", ends, node.output)
             continue
         if node.domain == "ai.onnx.ml" and node.op_type == "Imputer":
             yield helper.make_node("Identity", node.input, node.output)
@@ -161,7 +168,7 @@ def views(e: Emit, nodes: Sequence[Node], derivative: bool = False, reference: f
     ``reference``.
     """
     seen: dict[tuple[str, ...], Node] = {}  # what several nodes read is made a float once
-    for node in nodes:
+    for node in dynamic.seen(e, nodes):
         with e.within(node.name or node.outputs[0].name):
             for made in machine(e, node, derivative, reference or 0.0) if node.op in MACHINES else _view(e, node):
                 seen.setdefault((made.op, *(t.name for t in (*made.inputs, *made.outputs))), made)

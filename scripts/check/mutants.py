@@ -252,6 +252,14 @@ FAULTS = [
         "graph/machines::test_classes_and_their_gradient",
     ),
     Fault(
+        "a dynamically quantised layer on what was not rounded",
+        "graph/dynamic",
+        "_rounded",
+        'e("Round", e("Div", x, scale))',
+        'e("Div", x, scale)',
+        "graph/dynamic::test_relevance_is_that_of_the_dequantised_layer",
+    ),
+    Fault(
         "a fused attention without its padding",
         "graph/attended",
         "_within",

@@ -396,6 +396,7 @@ ROOT = Path(onnxdtd.__file__).parent
 # Each is about these operators themselves: nothing that another one could have as well.
 MINE = {
     "graph/attended.py": "Attention RotaryEmbedding",  # whose definitions by others are long
+    "graph/dynamic.py": "Cast Conv ConvInteger DynamicQuantizeLinear MatMul MatMulInteger Mul",  # and what these stand for
     "graph/fused.py": "Attention Clip Gelu",  # which a runtime's own operators of that name, or with it inside, amount to
     # what is computed of sizes and constants
     "graph/known.py": "Add And Cast Concat Div Equal Gather Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul "
