@@ -54,7 +54,7 @@ def weighed(
     causal: bool = False,
 ) -> str:
     """softmax(s q kᵀ + biases) v of [batch, heads, length, size], of the keys that are ``chosen``, and none behind a query
-    where it is ``causal``
+    where it is ``causal``; 0 of a query that none is chosen for
     """
     scores = write("MatMul", q, write("Transpose", k, perm=[0, 1, 3, 2]))
     scores = write("Mul", scores, write.scalar(scale, q))
@@ -66,7 +66,11 @@ def weighed(
         scores = write("Where", chosen, scores, write.lowest(q))
     if causal:
         scores = write("Where", later(write, q, k), write.lowest(q), scores)
-    return write("MatMul", write("Softmax", scores, axis=-1), v)
+    weights = write("Softmax", scores, axis=-1)
+    if chosen:
+        some = write("Greater", write("ReduceMax", scores, write.whole(-1)), write.lowest(q))
+        weights = write("Where", some, weights, write.scalar(0.0, q))
+    return write("MatMul", weights, v)
 
 
 def of_the_standard(write: Body, inputs: Sequence[str], outputs: Sequence[str], attrs: Attrs) -> None:
@@ -90,7 +94,7 @@ def of_the_standard(write: Body, inputs: Sequence[str], outputs: Sequence[str], 
         *(q, k, v, attrs.get("scale") or size**-0.5),
         [mask] if added else [],
         cap=attrs.get("softcap", 0.0),
-        chosen="" if added else mask,
+        chosen=write("Greater", mask, write.lowest(q)) if added else mask,
         causal=bool(attrs.get("is_causal")),
     )
     if flat:

@@ -76,7 +76,9 @@ def _activated(node: Node, active: Active, producer: Mapping[str, Node]) -> set[
 
 def is_activation(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> bool:
     """Is it, up to constants and moves, what a function gives entry by entry, in one operator or as x · f(x)?"""
-    while (node := producer.get(tensor.name)) is not None:
+    met: set[str] = set()  # what is quantised and dequantised again comes of itself
+    while tensor.name not in met and (node := producer.get(tensor.name)) is not None:
+        met.add(tensor.name)
         entry, sources = of(node), [t for t in node.inputs if active(t) and t.dtype != np.bool_]
         if len(sources) == 2:
             names = {name for t in sources for name in _origins(t, active, producer)}

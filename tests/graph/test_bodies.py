@@ -118,3 +118,25 @@ def test_heads_on_an_axis_of_their_own() -> None:
     x, d = RNG.normal(size=(2, 1, 5, 8)).astype(np.float32)
     ends = [Session(source)(x=x + step * d)["y"][0, 0].astype(np.float64) for step in (0.01, -0.01)]
     np.testing.assert_allclose((Session(compiled)(x=x)["relevance"] * d).sum(), (ends[0] - ends[1]) / 0.02, rtol=1e-2)
+
+
+@pytest.mark.parametrize("hidden", [None, -np.inf, np.finfo(np.float32).min])
+def test_a_query_without_a_key_gets_nothing(hidden: float | None) -> None:
+    """As runtimes have it, its output is 0, and its gradient with it."""
+    kept = MASK.copy()
+    kept[2] = False
+    mask = kept if hidden is None else np.where(kept, 0, hidden)
+    nodes, weights = attention("kept")
+    source = build(nodes, {**weights, "kept": mask}, TensorProto.FLOAT)
+    x, d = RNG.normal(size=(2, 2, 5, 8)).astype(np.float32)
+
+    def logit(x: np.ndarray) -> np.ndarray:
+        q, k, v = (np.moveaxis((x @ weights[name]).reshape(2, 5, 2, 4), 2, 1) for name in ("wq", "wk", "wv"))
+        p = np.exp(q @ np.swapaxes(k, 2, 3) / 2) * kept
+        h = (p / np.maximum(p.sum(-1, keepdims=True), 1e-300)) @ v
+        return (np.moveaxis(h, 1, 2).reshape(2, 40) @ weights["last"])[:, 1]
+
+    found = Session(onnxdtd.compile(source, "gradient", target=1))(x=x)
+    np.testing.assert_allclose(found["y"][:, 1], logit(x.astype("d")), rtol=1e-4, atol=1e-4)
+    slope = (logit(x + 1e-6 * d.astype("d")) - logit(x - 1e-6 * d.astype("d"))) / 2e-6
+    np.testing.assert_allclose((found["relevance"] * d).sum((1, 2)), slope, rtol=2e-4, atol=2e-4 * np.abs(slope).max())
