@@ -49,12 +49,13 @@ class Subject:
         spoken: Spoken | None = None,
     ):
         self.planned = plan(model, request)
-        inner = [t.name for t in self.planned.plan.inputs if t.producer is not None]
+        inner = [t for t in self.planned.plan.inputs if t.producer is not None]
         if inner:
+            sizes = ", ".join("n" if size is None else str(size) for size in inner[0].shape or ())
             raise RequestError(
-                f"{'--from' if request.from_ else 'strings are turned into'} {', '.join(inner)}: what is measured is what "
-                "happens when inputs change; make what comes behind it a model of its own, with onnx.utils.extract_model, and "
-                "measure that"
+                f"{'--from' if request.from_ else 'strings are turned into'} {inner[0].name}: what is measured is what happens "
+                "when inputs change; make what comes behind it a model of its own, with onnx.utils.extract_model, declare the "
+                f"shape of its input, [{sizes}], and measure that"
             )
         if spoken is not None and spoken.tokenizer is None and data.suffix.lower() not in TEXTS:
             spoken = None

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.utils
 import pytest
 from nets import eighths, model, node
 
@@ -463,3 +464,26 @@ def test_texts_need_a_tokenizer(tmp_path: Path) -> None:
 def test_numbers_are_no_ids(fill: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=f"--fill {fill} is for ids, but the model takes 'x' as numbers"):
         of_linear(tmp_path, Settings(fill=fill))
+
+
+def test_what_strings_are_turned_into_is_measured_alone(tmp_path: Path) -> None:
+    """The way out that the refusal names works."""
+    info, ml = onnx.helper.make_tensor_value_info, "ai.onnx.ml"
+    nodes = [
+        node("OneHotEncoder", "s", "w", domain=ml, cats_strings=["a", "b", "c", "d", "e", "f"]),
+        node("MatMul", "w M", "y"),
+    ]
+    weights = [onnx.numpy_helper.from_array(WEIGHTS.astype(np.float32), "M")]
+    inputs, outputs = [info("s", onnx.TensorProto.STRING, ["n"])], [info("y", onnx.TensorProto.FLOAT, ["n", 3])]
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(ml, 3)]
+    graph = onnx.helper.make_graph(nodes, "g", inputs, outputs, weights)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "words.onnx")
+    job = Evaluation([tmp_path / "words.onnx"], ["lrp-0"], data(tmp_path), Request(), Settings(samples=2))
+    with pytest.raises(RequestError, match=r"strings are turned into w: .*extract_model, declare the shape .* \[n, 6\]"):
+        evaluated(job, tmp_path)
+    onnx.utils.extract_model(str(tmp_path / "words.onnx"), str(tmp_path / "tail.onnx"), ["w"], ["y"], check_model=False)
+    tail = onnx.load(tmp_path / "tail.onnx")
+    tail.graph.input[0].CopyFrom(info("w", onnx.TensorProto.FLOAT, ["n", 6]))
+    onnx.save(tail, tmp_path / "tail.onnx")
+    result = evaluated(replace(job, models=[tmp_path / "tail.onnx"]), tmp_path)
+    assert result["models"][0]["samples"] == 2
