@@ -9,6 +9,7 @@ from onnxdtd.compiler.chained import chained
 from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.masks import Mask
 from onnxdtd.compiler.neuron import Start
+from onnxdtd.compiler.pieced import pieced
 from onnxdtd.compiler.rectified import rectified
 from onnxdtd.compiler.residual import residual
 from onnxdtd.compiler.shortcuts import Shortcut, Situation
@@ -19,7 +20,7 @@ from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.terms import Context
 from onnxdtd.operators.layer import NotLinear
 
-SHORTCUTS: tuple[Shortcut, ...] = (alive, rectified, residual, chained)  # each looks for what those before have done
+SHORTCUTS: tuple[Shortcut, ...] = (alive, rectified, residual, chained, pieced)  # each looks for what those before have done
 
 
 def taken(steps: Sequence[Step], start: Start, situation: Situation, shortcuts: Sequence[Shortcut]) -> list[Step]:

@@ -7,7 +7,7 @@ what y has risen or fallen by.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -27,6 +27,7 @@ from onnxdtd.operators.table import (
     SOME,
     Between,
     Operator,
+    Piece,
     Relevance,
     enter,
     first,
@@ -116,10 +117,14 @@ enter(
 
 
 def split(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
-    """The pieces side by side again; a piece without relevance is zero."""
+    """The pieces side by side again"""
+    yield 0, e("Concat", *completed(e, node.outputs, relevance), axis=node.attrs.get("axis", 0))
+
+
+def completed(e: Emit, outputs: Sequence[Tensor], relevance: Relevance) -> list[Tensor]:
+    """The relevance of each output; one without is zero."""
     dtype = next(r.dtype for r in relevance if r is not None)
-    pieces = [e.full(0.0, e.shape(t), dtype) if r is None else r for t, r in zip(node.outputs, relevance, strict=True)]
-    yield 0, e("Concat", *pieces, axis=node.attrs.get("axis", 0))
+    return [e.full(0.0, e.shape(t), dtype) if r is None else r for t, r in zip(outputs, relevance, strict=True)]
 
 
 enter(replace(MOVED, op="Split", flow=split, on_the_way=True, axes=spread.split, places=places.still))
@@ -153,6 +158,18 @@ def sliced(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Ten
         yield 0, e.framed(first(relevance), widths)
 
 
+def slice_of(node: Node) -> Piece | None:
+    """What it takes out, if it cuts along one axis"""
+    widths, sizes = cut(node), dims(node.inputs[0]) or []
+    places = [] if widths is None else [i for i in range(len(sizes)) if widths[i] or widths[i + len(sizes)]]
+    if widths is None or len(places) != 1:
+        return None
+    (axis,) = places
+    size = sizes[axis]
+    assert size is not None
+    return Piece(axis, widths[axis], size - widths[axis + len(sizes)])
+
+
 def is_contiguous(node: Node) -> bool:
     """Is what it cuts off known, and the rest in one piece?"""
     return cut(node) is not None
@@ -166,6 +183,7 @@ enter(
         on_the_way=True,
         axes=spread.sliced,
         counted=sizes.cut,
+        piece=slice_of,
         places=places.still,
         alike=is_contiguous,
     )
@@ -207,14 +225,43 @@ def numbered(e: Emit, x: Tensor) -> Tensor:
     return e("Reshape", e("Range", e.constant(np.asarray(0)), end, e.constant(np.asarray(1))), e.shape(x))
 
 
+def gathered(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
+    """What was not taken is zero; what was taken in another order, or more than once, is added up where it comes from."""
+    found, sizes = rows_of(node), dims(node.inputs[0]) or []
+    if found is None:
+        yield from selected(e, node, relevance)
+        return
+    size, widths = sizes[found.axis], [0] * 2 * len(sizes)
+    assert size is not None
+    widths[found.axis], widths[found.axis + len(sizes)] = found.start, size - found.end
+    yield 0, e.framed(side_by_side(e, found, first(relevance)), widths)
+
+
+def side_by_side(e: Emit, piece: Piece, relevance: Tensor) -> Tensor:
+    """The relevance of a piece, with the axis that it was taken along."""
+    return e("Unsqueeze", relevance, [piece.axis]) if piece.single else relevance
+
+
+def rows_of(node: Node) -> Piece | None:
+    """What it takes out, if that is known and in a row"""
+    sizes, index = dims(node.inputs[0]), constant_value(node.inputs[1])
+    axis = 0 if sizes is None else node.attrs.get("axis", 0) % len(sizes)
+    size = None if sizes is None else sizes[axis]
+    if size is None or index is None or index.ndim > 1 or not index.size or index.min() < -size or index.max() >= size:
+        return None
+    rows = (index.ravel() % size).tolist()
+    return Piece(axis, rows[0], rows[-1] + 1, not index.ndim) if rows == list(range(rows[0], rows[-1] + 1)) else None
+
+
 enter(
     replace(
         MOVED,
         op="Gather",
-        flow=selected,
+        flow=gathered,
         on_the_way=True,
         axes=spread.gathered,
         counted=sizes.picked,
+        piece=rows_of,
         looks_up=lookups.gathered,
         names=columns.picked(0),
         places=places.gathered,

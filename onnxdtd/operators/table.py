@@ -61,6 +61,16 @@ Names: TypeAlias = Sequence[Sequence[str] | None]  # of the columns of the input
 Before: TypeAlias = Callable[[Node, Mapping[str, Node], Active], Tensor | None]
 
 
+@dataclass(frozen=True, order=True)
+class Piece:
+    """Entries ``start`` to ``end`` of a tensor along an axis, which a node takes out; ``single``: the axis is gone then."""
+
+    axis: int
+    start: int
+    end: int
+    single: bool = False
+
+
 @dataclass(frozen=True)
 class Further:
     """A flow that also hands something straight to tensors further down, whose positions follow those of the inputs."""
@@ -130,6 +140,7 @@ class Operator:
         hands_on: one of ``HANDED_ON``.
         moves: whether entries are elsewhere than they were, so that relevance must not simply pass.
         constants: whether some of its entries come from constants.
+        piece: what it takes out of its input, where that is known and in one piece along one axis.
         looks_up: what numbers at one of its inputs look up, in constants at the others; None where they are no numbers.
         names: what its columns are called, given what those of its inputs are.
         places: which axis of the graph's input each of its axes is, in terms of those of one of its inputs; for a walk to the
@@ -175,6 +186,7 @@ class Operator:
     hands_on: str | None = None
     moves: bool | None = None
     constants: bool | None = None
+    piece: Callable[[Node], Piece | None] | None = None
     looks_up: Callable[[Node, int], Lookup | None] | None = None
     names: Callable[[Node, Names], list[str] | None] | None = None
     places: Places | None = None

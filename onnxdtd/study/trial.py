@@ -1,6 +1,6 @@
 """A compiled model at work: beside the model that it was compiled from, and beside its own relevance pass without shortcuts.
 
-The file takes shortcuts (``residual``, ``rectified``, ``chained``), which a fresh compile would take as wrongly. So what it
+The file takes shortcuts (``residual``, ``chained``, ...), which a fresh compile would take as wrongly. So what it
 gives is compared with the same rules step by step as they are defined, whose ledger also says how much there must be.
 """
 

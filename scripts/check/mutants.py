@@ -907,6 +907,22 @@ FAULTS = [
         "compiler/chained",
     ),
     Fault(
+        "pieces that overlap are joined",
+        "compiler/pieced",
+        "pieced",
+        "len(own) > 1 and _covers(pieces, steps[own[0]])",
+        "len(own) > 1",
+        "compiler/pieced",
+    ),
+    Fault(
+        "what a Gather took lies at the other end",
+        "operators/moves",
+        "gathered",
+        "found.start, size - found.end",
+        "size - found.end, found.start",
+        "compiler/pieced",
+    ),
+    Fault(
         "the branch of a skip gets all",
         "compiler/residual",
         "shared_out",
