@@ -109,6 +109,7 @@ def plan(
         producer |= {t.name: node for node in added for t in node.outputs}
         start = start.moved(added[-1].outputs[0], follow)
         nodes = before(nodes, start.logits)  # what else reads the quantity keeps no layer from being one with the reference
+    start.samples.name_sizes(t for node in nodes for t in node.outputs if not t.left_out)
     logits = start.logits
     if logits.name in {end.tensor.name for end in ends}:
         raise RequestError(f"--from {logits.name!r}: is what is explained itself; name a tensor that it is computed from")

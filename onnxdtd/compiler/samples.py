@@ -6,7 +6,7 @@ none does and there is one row of logits, the input is one sample.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -140,6 +140,20 @@ class Samples:
     def note(self, tensor: Tensor, axis: int | None) -> None:
         """Of a tensor that the model does not have: the axis along which its samples lie."""
         self._noted[tensor.name] = axis
+
+    def name_sizes(self, tensors: Iterable[Tensor]) -> None:
+        """Call the size of an axis that samples have for themselves what inputs call it, wherever it has another name: then it
+        is known that nothing is repeated along it.
+        """
+        shapes = [(t.shape, axis) for t in self._axes.inputs if (axis := self.axes.get(t.name)) is not None]
+        names = {shape[axis] for shape, axis in shapes if shape}
+        if self.doubt is not None or self._factor is None or len(names) != 1 or not isinstance(name := names.pop(), str):
+            return
+        for tensor in tensors:
+            held, shape = self._axes.of(tensor), tensor.shape
+            if held is not None and shape is not None and len(held) == len(shape):
+                own = [isinstance(size, str) and self._is(axis) for axis, size in zip(held, shape, strict=True)]
+                tensor.shape = [name if is_own else size for is_own, size in zip(own, shape, strict=True)]
 
     def in_front(self, tensor: Tensor) -> bool:
         """Do samples come one behind the other, each as a block of rows?"""

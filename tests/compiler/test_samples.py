@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from nets import eighths, model, node, run
 
 import onnxdtd
-from onnxdtd.compiler.compile import prepare
+from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.compiler.samples import Samples
 from onnxdtd.contract import read_metadata
 from onnxdtd.data.read import Layout
@@ -499,3 +499,39 @@ def test_a_reduction_that_names_no_axes_mixes_nothing() -> None:
     x = np.asarray([[1, -2, 3, -4], [-1, 2, 5, 6]], np.float32)
     found = run(onnxdtd.compile(model(nodes, {"x": ["n", 4]}, ["y"], weights, opset=18), "gradient"), x=x)
     assert np.array_equal(found["relevance"], np.sign(x))
+
+
+def heads() -> onnx.ModelProto:
+    """Attention of two heads, whose shapes are computed as exporters write it, and which nobody has declared."""
+    nodes = [
+        node("Shape", "x", "sizes"),
+        node("Gather", "sizes zero", "size", axis=0),
+        node("Unsqueeze", "size first", "batch"),
+        node("Concat", "batch rest", "shape", axis=0),
+        node("Equal", "sizes minus", "same"),
+        node("Where", "same sizes sizes", "long"),
+        node("Expand", "types long", "type"),
+        node("Add", "x type", "s"),
+    ]
+    for name in "qkv":
+        nodes += [node("MatMul", f"s w{name}", f"h{name}"), node("Reshape", f"h{name} shape", f"r{name}")]
+        nodes += [node("Transpose", f"r{name}", name, perm=[0, 2, 1, 3])]
+    nodes += [
+        node("Transpose", "k", "t", perm=[0, 1, 3, 2]),
+        node("MatMul", "q t", "z"),
+        node("Softmax", "z", "p"),
+        node("MatMul", "p v", "o"),
+        node("ReduceMean", "o", "y", axes=[1, 2], keepdims=0),
+    ]
+    rng = np.random.default_rng(4)
+    weights = {f"w{name}": eighths(rng, 6, 6) for name in "qkv"}
+    weights |= {"zero": np.asarray(0), "first": np.asarray([0]), "rest": np.asarray([4, 2, 3])}
+    weights |= {"minus": np.asarray(-1), "types": eighths(rng, 1, 1, 6)}
+    return model(nodes, {"x": ["n", 4, 6]}, ["y"], weights)
+
+
+def test_nothing_is_summed_up_along_samples_whose_size_has_lost_its_name() -> None:
+    prepared = prepare(heads(), Request(preset="attnlrp"))
+    q = next(t for step in prepared.plan.steps for t in step.outputs if t.name == "q")
+    assert list(q.shape or ()) == ["n", 2, 4, 3]
+    assert "Max" not in {each.op_type for each in build(prepared).graph.node}
