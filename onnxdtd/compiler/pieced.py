@@ -16,12 +16,12 @@ from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.emit import Emit, dims
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.moves import completed, side_by_side
-from onnxdtd.operators.table import MOVE, Piece, Relevance, of
+from onnxdtd.operators.table import MOVE, Cut, Relevance, of
 
 
 def pieced(steps: Sequence[Step], situation: Situation) -> list[Step]:
     """The steps, with such selections taken as one, in the place of the first."""
-    found: dict[tuple[str, int], list[tuple[Piece, int]]] = {}  # by tensor and axis: pieces, and where their steps are
+    found: dict[tuple[str, int], list[tuple[Cut, int]]] = {}  # by tensor and axis: pieces, and where their steps are
     for i, step in enumerate(steps):
         take = of(step.nodes[0]).piece if step.kind == MOVE else None
         piece = None if take is None else take(step.nodes[0])
@@ -36,20 +36,20 @@ def pieced(steps: Sequence[Step], situation: Situation) -> list[Step]:
     return [step for step in kept if step is not None]
 
 
-def _covers(pieces: Sequence[Piece], step: Step) -> bool:
+def _covers(pieces: Sequence[Cut], step: Step) -> bool:
     """Do they lie side by side, from the first entry of the tensor that a step reads to the last?"""
     size = (dims(step.nodes[0].inputs[0]) or [])[pieces[0].axis]
     return [piece.start for piece in pieces] + [size] == [0] + [piece.end for piece in pieces]
 
 
-def _joined(pieces: Sequence[Piece], parts: Sequence[Step]) -> Step:
+def _joined(pieces: Sequence[Cut], parts: Sequence[Step]) -> Step:
     """One step for all, whose outputs are the pieces in their order."""
     nodes, outputs = tuple(step.nodes[0] for step in parts), tuple(step.outputs[0] for step in parts)
     return Step(MOVE, nodes, outputs, parts[0].inputs[:1], flow=partial(_side_by_side, pieces, outputs))
 
 
 def _side_by_side(
-    pieces: Sequence[Piece], outputs: Sequence[Tensor], e: Emit, node: Node, relevance: Relevance
+    pieces: Sequence[Cut], outputs: Sequence[Tensor], e: Emit, node: Node, relevance: Relevance
 ) -> Iterator[tuple[int, Tensor]]:
     own = zip(pieces, completed(e, outputs, relevance), strict=True)
     yield 0, e("Concat", *(side_by_side(e, piece, r) for piece, r in own), axis=pieces[0].axis)

@@ -26,8 +26,8 @@ from onnxdtd.operators.table import (
     ROUTE,
     SOME,
     Between,
+    Cut,
     Operator,
-    Piece,
     Relevance,
     enter,
     first,
@@ -158,7 +158,7 @@ def sliced(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Ten
         yield 0, e.framed(first(relevance), widths)
 
 
-def slice_of(node: Node) -> Piece | None:
+def slice_of(node: Node) -> Cut | None:
     """What it takes out, if it cuts along one axis"""
     widths, sizes = cut(node), dims(node.inputs[0]) or []
     places = [] if widths is None else [i for i in range(len(sizes)) if widths[i] or widths[i + len(sizes)]]
@@ -167,7 +167,7 @@ def slice_of(node: Node) -> Piece | None:
     (axis,) = places
     size = sizes[axis]
     assert size is not None
-    return Piece(axis, widths[axis], size - widths[axis + len(sizes)])
+    return Cut(axis, widths[axis], size - widths[axis + len(sizes)])
 
 
 def is_contiguous(node: Node) -> bool:
@@ -237,12 +237,12 @@ def gathered(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, T
     yield 0, e.framed(side_by_side(e, found, first(relevance)), widths)
 
 
-def side_by_side(e: Emit, piece: Piece, relevance: Tensor) -> Tensor:
+def side_by_side(e: Emit, piece: Cut, relevance: Tensor) -> Tensor:
     """The relevance of a piece, with the axis that it was taken along."""
     return e("Unsqueeze", relevance, [piece.axis]) if piece.single else relevance
 
 
-def rows_of(node: Node) -> Piece | None:
+def rows_of(node: Node) -> Cut | None:
     """What it takes out, if that is known and in a row"""
     sizes, index = dims(node.inputs[0]), constant_value(node.inputs[1])
     axis = 0 if sizes is None else node.attrs.get("axis", 0) % len(sizes)
@@ -250,7 +250,7 @@ def rows_of(node: Node) -> Piece | None:
     if size is None or index is None or index.ndim > 1 or not index.size or index.min() < -size or index.max() >= size:
         return None
     rows = (index.ravel() % size).tolist()
-    return Piece(axis, rows[0], rows[-1] + 1, not index.ndim) if rows == list(range(rows[0], rows[-1] + 1)) else None
+    return Cut(axis, rows[0], rows[-1] + 1, not index.ndim) if rows == list(range(rows[0], rows[-1] + 1)) else None
 
 
 enter(

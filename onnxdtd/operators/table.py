@@ -62,7 +62,7 @@ Before: TypeAlias = Callable[[Node, Mapping[str, Node], Active], Tensor | None]
 
 
 @dataclass(frozen=True, order=True)
-class Piece:
+class Cut:
     """Entries ``start`` to ``end`` of a tensor along an axis, which a node takes out; ``single``: the axis is gone then."""
 
     axis: int
@@ -186,7 +186,7 @@ class Operator:
     hands_on: str | None = None
     moves: bool | None = None
     constants: bool | None = None
-    piece: Callable[[Node], Piece | None] | None = None
+    piece: Callable[[Node], Cut | None] | None = None
     looks_up: Callable[[Node, int], Lookup | None] | None = None
     names: Callable[[Node, Names], list[str] | None] | None = None
     places: Places | None = None
