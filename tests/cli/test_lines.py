@@ -27,7 +27,7 @@ SCORES = scored()[:, 1]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Files as the README calls them."""
+    """A classifier, its tokenizer and a text."""
     monkeypatch.chdir(tmp_path)
     onnx.save(bag(scored()), "reviews.onnx")
     saved(wordpiece(), tmp_path)
@@ -39,10 +39,23 @@ def results(folder: str = "explanations") -> list[dict[str, Any]]:
     return json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.usefixtures("folder")
-def test_the_command_of_the_readme(run: Callable[..., Ran]) -> None:
+def test_the_command_of_the_readme(run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the first of its texts."""
     (command,) = re.findall(r"`onnxdtd (explain [^`]*--tokenizer[^`]*)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    for word in (word for word in command.split() if word.startswith("models/")):
+        data = (ROOT / word).read_bytes()
+        Path(word).write_bytes(b"".join(data.splitlines(True)[:3]) if word.endswith(".csv") else data)
     done = run(*command.split())
+    assert done.code == 0
+    assert done.out.count("\n  for “") == 2
+    assert all(result["reading"]["pro"] for result in results())
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_text_and_its_words_are_shown(run: Callable[..., Ran]) -> None:
+    done = run("explain", "reviews.onnx", "review.txt", "--tokenizer", "tokenizer.json", "--words", *PRESET)
     assert done.code == 0
     assert "\nFREE mobiles, <b>call</b>\n" in done.out
     assert "  for “FREE” +2, “mobiles” +1.8, “b” +1.1, “b” +1.1; against “call” -1.5" in done.out
