@@ -84,6 +84,8 @@ def normalise(proto: onnx.ModelProto) -> list[str]:
             f"export the model again with {newest}, or install a newer onnx"
         )
     check(proto)
+    if _put_in_order(proto):
+        changes.append("nodes put in the order in which they need each other")
     bare = skeleton(proto)
     bare.ir_version = max(bare.ir_version, 4)  # below, every initializer has to be an input, which runtimes do without
     try:
@@ -109,6 +111,34 @@ def normalise(proto: onnx.ModelProto) -> list[str]:
         _convert(proto, version)
         changes.append(f"operator set {version} converted to {EMITTED_OPSET}")
     return changes
+
+
+def _put_in_order(proto: onnx.ModelProto) -> bool:
+    """Put nodes behind those that they read, in place, where they are not, which runtimes do as well; were there any? Those
+    that wait for each other stay as they are, and are refused.
+    """
+    nodes = list(proto.graph.node)
+    reads = [{name for inner in nodes_of([node]) for name in inner.input} for node in nodes]
+    givers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    needs = [{givers[name] for name in names if name in givers} - {i} for i, names in enumerate(reads)]
+    if all(max(needed, default=-1) < i for i, needed in enumerate(needs)):
+        return False
+    order: dict[int, None] = {}
+    for start in range(len(nodes)):
+        waiting, held = [start], set[int]()
+        while waiting:
+            missing = [i for i in sorted(needs[waiting[-1]]) if i not in order]
+            if not missing:
+                order[waiting.pop()] = None
+            elif held.isdisjoint(missing):
+                held.add(waiting[-1])
+                waiting += missing[:1]
+            else:
+                return False
+    copies = [onnx.NodeProto.FromString(nodes[i].SerializeToString()) for i in order]
+    del proto.graph.node[:]
+    proto.graph.node.extend(copies)
+    return True
 
 
 def _convert(proto: onnx.ModelProto, version: int) -> None:

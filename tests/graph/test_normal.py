@@ -348,3 +348,29 @@ def test_tensors_that_receive_the_same_relevance_can_all_be_kept() -> None:
     compiled = onnxdtd.compile(classifier(), keep=["h", "r"])
     found = run(compiled, x=eighths(np.random.default_rng(7), 3, 6))
     np.testing.assert_array_equal(found["relevance/h"], found["relevance/r"])
+
+
+def test_nodes_in_any_order() -> None:
+    """As converters to half precision leave them; what is compiled has them in an order that every runtime takes."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in ("x", "y")]
+    nodes = [node("MatMul", "r w", "y"), node("Relu", "h", "r"), node("MatMul", "x w", "h")]
+    held = [numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], held)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    compiled = onnxdtd.compile(proto, "lrp-0", target=0)
+    assert [n.output[0] for n in compiled.graph.node][:3] == ["h", "r", "y"]
+    assert read_metadata(compiled)["changes"] == ["nodes put in the order in which they need each other"]
+    np.testing.assert_array_equal(run(compiled, x=np.eye(4, dtype=np.float32))["relevance"], np.diag([1, 0, 0, 0]))
+
+
+def test_nodes_that_wait_for_each_other_are_refused() -> None:
+    proto = helper.make_model(
+        helper.make_graph(
+            [node("Add", "x b", "a"), node("Relu", "a", "b")],
+            "circle",
+            *([helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3])] for name in ("x", "b")),
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
+    with pytest.raises(ModelError, match="topologically sorted"):
+        onnxdtd.compile(proto)
