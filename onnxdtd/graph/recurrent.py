@@ -17,7 +17,7 @@ from onnxdtd.graph.body import Body, Constant
 from onnxdtd.graph.inlined import Fresh
 from onnxdtd.graph.known import Numbers
 
-MOST_STEPS = 512
+MOST_STEPS = 512  # of a node, those of both directions: a runtime takes 11 s to load so many
 GATES = ("Sigmoid", "HardSigmoid")
 SIGNALS = ("Tanh", "Relu", "LeakyRelu", "Elu", "Softsign")
 FACTORS = {"HardSigmoid": {"alpha": 0.2, "beta": 0.5}, "LeakyRelu": {"alpha": 0.01}, "Elu": {"alpha": 1.0}}  # by default
@@ -40,8 +40,8 @@ class RecurrentCell:
 
     def dense(self, x: str, weight: str, bias: str) -> str:
         """A layer of the candidate"""
-        y = self.write("MatMul", x, self.candidate[weight])
-        return self.write("Add", y, self.candidate[bias]) if self.candidate[bias] else y
+        given = [x, self.candidate[weight], self.candidate[bias]]
+        return self.write("Gemm", *given[: 2 + bool(given[2])], transB=1)
 
     def both(self, x: str, h: str) -> str:
         """The candidate before its activation: x W + h R + b"""
@@ -118,9 +118,15 @@ def obstacle(op: str, attrs: Mapping[str, Any], given: Collection[int], steps: i
         )
     if steps is None:
         return f"its number of steps is not known before it runs; export it with a fixed one, of {MOST_STEPS} at most"
-    if steps > MOST_STEPS:
-        return f"it takes {steps} steps, of which no more than {MOST_STEPS} are written one by one; export it with fewer"
+    count = steps * len(_ways(attrs))
+    if count > MOST_STEPS:
+        return f"it takes {count} steps, of which no more than {MOST_STEPS} are written one by one; export it with fewer"
     return ""
+
+
+def _ways(attrs: Mapping[str, Any]) -> list[int]:
+    """Forwards, backwards or both"""
+    return {"forward": [1], "reverse": [-1]}.get(_text(attrs.get("direction", "forward")), [1, -1])
 
 
 def recurrent(node: NodeProto, known: Numbers, constant: Constant, fresh: Fresh) -> list[NodeProto] | None:
@@ -158,6 +164,14 @@ class StepWriter(Body):
         self.nodes.append(helper.make_node("Split", [t, self.whole(*sizes)], names, name=names[0], axis=axis))
         return names
 
+    def steps(self, t: str, count: int) -> list[str]:
+        """A tensor at each step"""
+        return [self("Squeeze", piece, self.whole(0)) for piece in (self.pieces(t, [1] * count, 0) if count > 1 else [t])]
+
+    def beside(self, parts: Sequence[str], result: str = "") -> str:
+        """Tensors along a new axis in front"""
+        return self.joined([self("Unsqueeze", part, self.whole(0)) for part in parts], 0, result)
+
     def joined(self, parts: Sequence[str], axis: int, result: str = "") -> str:
         """Tensors side by side"""
         return self("Concat", *parts, axis=axis, result=result) if len(parts) > 1 or result else parts[0]
@@ -167,29 +181,28 @@ def _write(write: StepWriter, node: NodeProto, attrs: Mapping[str, Any], names: 
     """All directions, and what becomes of them under the names of the outputs: [steps, directions, batch, size] by default"""
     x, lengths, batched = names[0], names[4], bool(attrs.get("layout"))
     x = write("Transpose", x, perm=[1, 0, 2]) if batched else x
-    inputs = write.pieces(x, [1] * steps, 0) if steps > 1 else [x]
+    inputs = write.steps(x, steps)
     over = (
         [write("Less", write.constant(np.asarray(t, np.int32), write.around), lengths) for t in range(steps)] if lengths else []
     )
     alive = [write("Unsqueeze", each, write.whole(1)) for each in over]
     state = [write("Transpose", name, perm=[1, 0, 2]) if batched and name else name for name in names[5:7]]
-    directions = {"forward": [1], "reverse": [-1]}.get(_text(attrs.get("direction", "forward")), [1, -1])
     around, found = write.around, []
-    for number, way in enumerate(directions):
+    for number, way in enumerate(_ways(attrs)):
         write.around = f"{around}/{'forward' if way > 0 else 'reverse'}"
         cell = _cell(write, node.op_type, attrs, names, number, size)
-        before = [write("Gather", name, write.whole(number), axis=0) if name else "" for name in state]
+        before = [_row(write, name, number) if name else "" for name in state]
         found.append(_direction(cell, node.op_type, x, inputs, alive, before, way))
     write.around = around
     outputs = [*node.output, "", ""][:3]
     if outputs[0]:
-        beside = [write("Unsqueeze", write.joined(hidden, 0), write.whole(1)) for hidden, *_ in found]
+        beside = [write("Unsqueeze", write.beside(hidden), write.whole(1)) for hidden, *_ in found]
         whole = write.joined(beside, 1, "" if batched else outputs[0])
         if batched:
             write("Transpose", whole, perm=[2, 0, 1, 3], result=outputs[0])
     for i, name in enumerate(outputs[1:], 1):
         if name:
-            last = write.joined([str(each[i]) for each in found], 0, "" if batched else name)
+            last = write.beside([str(each[i]) for each in found], "" if batched else name)
             if batched:
                 write("Transpose", last, perm=[1, 0, 2], result=name)
 
@@ -197,13 +210,13 @@ def _write(write: StepWriter, node: NodeProto, attrs: Mapping[str, Any], names: 
 def _direction(
     cell: RecurrentCell, op: str, x: str, inputs: Sequence[str], alive: Sequence[str], before: Sequence[str], way: int
 ) -> tuple[list[str], str, str]:
-    """The states [1, batch, size] of all steps in the order of time, and the last state and cell of the course"""
+    """The states [batch, size] of all steps in the order of time, and the last state and cell of the course"""
     write, steps, kind = cell.write, len(inputs), KINDS[op]
     given = [""] * steps
     if kind.gates:
         taken = write("MatMul", x, cell.gates["w"])
         taken = write("Add", taken, cell.gates["b"]) if cell.gates["b"] else taken
-        given = write.pieces(taken, [1] * steps, 0) if steps > 1 else [taken]
+        given = write.steps(taken, steps)
     around, hidden = write.around, [""] * steps
     h, c = (_begun(cell, inputs[::way][0], name) for name in before)  # of kinds without a cell nobody reads the second
     for t in range(steps)[::way]:
@@ -219,7 +232,7 @@ def _begun(cell: RecurrentCell, x: str, state: str) -> str:
     and what a gate makes of the state is the state's, and not the gate's.
     """
     never = cell.write.constant(np.asarray(False), cell.write.around)
-    return cell.write("Where", never, cell.write("MatMul", x, cell.candidate["w"]), state or cell.write.number(0.0))
+    return cell.write("Where", never, cell.dense(x, "w", ""), state or cell.write.number(0.0))
 
 
 def _cell(write: StepWriter, op: str, attrs: Mapping[str, Any], names: Sequence[str], number: int, size: int) -> RecurrentCell:
@@ -227,20 +240,19 @@ def _cell(write: StepWriter, op: str, attrs: Mapping[str, Any], names: Sequence[
     kind = KINDS[op]
     rows = [kind.gates * size, size] if kind.gates else [size]
     parts = {name: write.pieces(_row(write, source, number), rows, 0) for name, source in zip("wr", names[1:3], strict=True)}
-    turned = {name: [write("Transpose", part, perm=[1, 0]) for part in each] for name, each in parts.items()}
+    turned = {name: write("Transpose", each[0], perm=[1, 0]) for name, each in parts.items()}
     biases = write.pieces(_row(write, names[3], number), [*rows, *rows], 0) if names[3] else [""] * 2 * len(rows)
     apart = {"w": biases[: len(rows)], "r": biases[len(rows) :]}
     sums = [write("Add", *pair) if pair[0] else "" for pair in zip(apart["w"], apart["r"], strict=True)]
-    candidate = {
-        "w": turned["w"][-1], "r": turned["r"][-1], "w r": write("Concat", turned["w"][-1], turned["r"][-1], axis=0),
-        "b": sums[-1], "w b": apart["w"][-1], "r b": apart["r"][-1],
-    }  # fmt: skip
-    gates = {"w": turned["w"][0], "r": turned["r"][0], "b": sums[0]}
+    own = (parts["w"][-1], parts["r"][-1])
+    candidate = {"w": own[0], "r": own[1], "w r": write("Concat", *own, axis=1)}
+    candidate |= {"b": sums[-1], "w b": apart["w"][-1], "r b": apart["r"][-1], "": ""}
+    gates = {**turned, "b": sums[0]}
     return RecurrentCell(write, _functions(write, kind, attrs, number), attrs, size, gates, candidate)
 
 
 def _row(write: StepWriter, name: str, number: int) -> str:
-    """The weights of one direction"""
+    """What is of one direction: weights, or a state"""
     return write("Squeeze", write("Gather", name, write.whole(number), axis=0), write.whole(0))
 
 

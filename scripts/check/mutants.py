@@ -127,7 +127,7 @@ FAULTS = [
         "the gate takes what a constant initial state is due",
         "graph/recurrent",
         "_begun",
-        'cell.write("Where", never, cell.write("MatMul", x, cell.candidate["w"]), state or cell.write.number(0.0))',
+        'cell.write("Where", never, cell.dense(x, "w", ""), state or cell.write.number(0.0))',
         "state or cell.write.number(0.0)",
         "graph/recurrent::test_what_initial_states_take_is_in_the_ledger",
     ),

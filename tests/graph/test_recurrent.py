@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from recurrence import Array, Layer, Run
 
 import onnxdtd
+from onnxdtd.graph import emit
 from onnxdtd.graph.recurrent import MOST_STEPS
 
 STEPS, BATCH, INPUTS, SIZE, CLASSES = 4, 3, 2, 3, 2
@@ -225,3 +226,18 @@ def test_refused(change: Any, reason: str) -> None:
             size.dim_param = "t"
     with pytest.raises(onnxdtd.Unsupported, match=rf"LSTM x1 \(all_node\): {re.escape(reason)}"):
         onnxdtd.compile(source, "lrp-epsilon")
+
+
+def test_the_shapes_of_a_long_walk_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime that does not know them looks at all tensors again for each."""
+    case = Case("GRU", read="last")
+    source = case.source()
+    for value, axis in ((source.graph.input[0], 1), (source.graph.output[0], 0)):
+        value.type.tensor_type.shape.dim[axis].dim_param = "n"
+    short = onnxdtd.compile(source, "lrp-epsilon", target=1)
+    monkeypatch.setattr(emit, "MANY", 10)
+    long = onnxdtd.compile(source, "lrp-epsilon", target=1)
+    assert len(short.graph.value_info) < 3
+    assert len(long.graph.value_info) > 8 * STEPS
+    assert list(long.graph.node) == list(short.graph.node)
+    np.testing.assert_array_equal(*(Session(proto)(x=case.x)["relevance"] for proto in (short, long)))
