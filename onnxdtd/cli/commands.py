@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from onnxdtd.study.explain import Explained
     from onnxdtd.study.results import Result
 
-SHOWN = 50  # samples in a table
+SHOWN = 50  # samples in a table, and tensors inside of nodes
 
 
 def _version(wanted: bool) -> None:
@@ -153,8 +153,10 @@ def _print_plan(model: Path, found: dict[str, Any]) -> None:
     for line in dict.fromkeys(offers):  # of several outputs that come from the same scores once
         out.print(f"can be explained: {line}", markup=False)
     given = {name: count for row in found["steps"] for name, count in row["gives"].items()}
-    tensors = ", ".join(name + (f" ({count})" if count else "") for name, count in given.items())
-    out.print(f"can be kept, and masked where channels are known: {tensors}", markup=False)
+    inner = [name for name in given if name.startswith("dtd/")][SHOWN:]
+    kept = [name + (f" ({count})" if count else "") for name, count in given.items() if name not in set(inner)]
+    more = f", and {len(inner)} more inside of nodes, {inner[-1]} the last" if inner else ""
+    out.print(f"can be kept, and masked where channels are known: {', '.join(kept)}{more}", markup=False)
     for key in ("output", "logits", "stepped_back", "labels", "changes"):
         if known := found[key]:
             value = known if isinstance(known, str) else listed(known) if key == "labels" else ", ".join(known)

@@ -13,7 +13,7 @@ from onnx import helper
 from typer.testing import CliRunner
 
 import onnxdtd
-from onnxdtd.cli.commands import app
+from onnxdtd.cli.commands import SHOWN, app
 from onnxdtd.errors import Unsupported
 from onnxdtd.request import Request
 
@@ -43,6 +43,18 @@ def test_the_tensors_that_can_be_kept_and_masked() -> None:
     printed = CliRunner().invoke(app, ["inspect", str(MODELS / "digits_cnn.onnx")]).stdout
     assert "can be kept, and masked where channels are known: " in printed
     assert "relu_1 (32)" in printed
+    assert "inside of nodes" not in printed
+
+
+def test_few_of_many_tensors_inside_of_a_node_are_named(tmp_path: Path) -> None:
+    weights = {"w": np.ones((1, 3, 2), np.float32), "r": np.ones((1, 3, 3), np.float32), "zero": np.asarray([0])}
+    nodes = [node("RNN", "x w r", "_ last", hidden_size=3), node("Squeeze", "last zero", "y")]
+    onnx.save(model(nodes, {"x": [40, "n", 2]}, ["y"], weights), tmp_path / "long.onnx")
+    printed = CliRunner().invoke(app, ["inspect", str(tmp_path / "long.onnx")]).stdout
+    kept = next(line for line in printed.splitlines() if line.startswith("can be kept"))
+    assert kept.count("dtd/") == SHOWN + 1
+    assert "last" in kept
+    assert " more inside of nodes, dtd/" in kept
 
 
 def test_what_stands_in_the_way_is_raised() -> None:
