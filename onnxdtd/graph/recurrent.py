@@ -19,8 +19,8 @@ from onnxdtd.graph.known import Numbers
 
 MOST_STEPS = 512  # of a node, those of both directions: a runtime takes 11 s to load so many
 GATES = ("Sigmoid", "HardSigmoid")
-SIGNALS = ("Tanh", "Relu", "LeakyRelu", "Elu", "Softsign")
-FACTORS = {"HardSigmoid": {"alpha": 0.2, "beta": 0.5}, "LeakyRelu": {"alpha": 0.01}, "Elu": {"alpha": 1.0}}  # by default
+SIGNALS = ("Tanh", "Relu", "LeakyRelu", "Softsign")
+FACTORS = {"HardSigmoid": {"alpha": 0.2, "beta": 0.5}, "LeakyRelu": {"alpha": 0.01}}  # by default
 FUNCTIONS = {name.lower(): name for name in (*GATES, *SIGNALS)}  # runtimes do not care for capitals
 FILLED = ("ConstantOfShape", "Expand", "Identity", "Slice", "Squeeze", "Unsqueeze")  # with what they are given first
 

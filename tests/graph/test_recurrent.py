@@ -17,8 +17,8 @@ from onnx.reference import ReferenceEvaluator
 from recurrence import Array, Layer, Run
 
 import onnxdtd
-from onnxdtd.graph import emit
-from onnxdtd.graph.recurrent import MOST_STEPS
+from onnxdtd.graph import emit, kernels, shapes
+from onnxdtd.graph.recurrent import GATES, MOST_STEPS, SIGNALS
 
 STEPS, BATCH, INPUTS, SIZE, CLASSES = 4, 3, 2, 3, 2
 BLOCKS = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -226,6 +226,18 @@ def test_refused(change: Any, reason: str) -> None:
             size.dim_param = "t"
     with pytest.raises(onnxdtd.Unsupported, match=rf"LSTM x1 \(all_node\): {re.escape(reason)}"):
         onnxdtd.compile(source, "lrp-epsilon")
+
+
+@pytest.mark.parametrize("opset", [17, 21, 22, 24])
+def test_steps_run_everywhere(opset: int) -> None:
+    """Those behind lengths too, which are integers of 32 bits"""
+    assert [op for op in (*GATES, *SIGNALS) if not kernels.offered(op, opset)] == []
+    source = Case("LSTM", "bidirectional", lengths=True, initial=True).source()
+    source.opset_import[0].version = opset
+    compiled = onnxdtd.compile(source, "lrp-epsilon", target=1)
+    for provider, version in (("CPU", None), ("CUDA", kernels.oldest(opset))):
+        found = kernels.lacking(compiled.graph, opset, shapes.element_types(compiled), provider, version)
+        assert [compiled.graph.node[at].op_type for at, _ in found if at >= len(source.graph.node)] == []
 
 
 def test_the_shapes_of_a_long_walk_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
