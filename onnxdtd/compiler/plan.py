@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onnxdtd.compiler.baseline import Baseline
-from onnxdtd.compiler.ends import End, above
+from onnxdtd.compiler.ends import End, above, reached
 from onnxdtd.compiler.facts import Facts, before, carriers, facts_of
 from onnxdtd.compiler.logits import NoScores, origin
 from onnxdtd.compiler.points import Point
@@ -134,7 +134,8 @@ def plan(
     )
     point = Point(e, BASELINE, lambda: {} if baseline is None else baseline.tensors(once), wider=once)
     known = Facts(*map(set, (facts.active, facts.nonnegative, facts.raw, facts.bounded)))
-    stepping = lambda facts, producer, carrying: Stepper(e, facts, producer, allow, method, carrying, point.of)
+    varying = reached(whole, fed)
+    stepping = lambda facts, producer, carrying: Stepper(e, facts, producer, allow, method, carrying, point.of, varying)
     stepper = stepping(facts, producer, carrying)
     steps = stepper.steps(nodes, pinned, named)
     if start.samples.doubt is not None:

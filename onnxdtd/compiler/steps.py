@@ -95,8 +95,10 @@ class Stepper:
         method: Method,
         carriers: set[str],
         at: Callable[[Tensor], Tensor],
+        varying: Collection[str],
     ):
         self.e, self.facts, self.producer, self.method, self.carriers, self.at = e, facts, producer, method, carriers, at
+        self.varying = varying
         self.idle = dict(allow)  # what nothing has needed yet
         self.allow = allow
         self.parted: dict[str, str] = {}  # what the whole layer gives, by the tensor within it that was named
@@ -155,13 +157,19 @@ class Stepper:
         """The step for a layer: by a rule, unless the method lets relevance pass it, as preprocessing or part of a function."""
         sources = [slot.x for slot in layer.slots]
         entrywise = layer.one_to_one or (layer.family == "affine" and len(sources) == 1)  # and perhaps repeats what goes in
-        scaled = entrywise and all(x.name in self.facts.raw for x in sources)
+        scaled = entrywise and all(x.name in self.facts.raw for x in sources) and not self.masks(site.node, sources)
         if scaled and self.method.treat(PREPROCESSING, site) is not None:
             self.facts.stay_raw(sources, site.node.outputs)
             return self.linear(site.node, layer, "preprocessing")
         if layer.one_to_one and self.method.divides and completes(site.node, site.active, self.producer):
             return self.flow("pass", site.node, passes)
         return self.linear(site.node, layer, "linear")
+
+    def masks(self, node: Node, sources: Sequence[Tensor]) -> bool:
+        """Does it multiply by what other inputs say, which may be 0? Rules that look at no x cannot know; bounds do."""
+        others = [t for t in node.inputs if all(t is not x for x in sources)]
+        bounded = all(x.name in self.facts.bounded for x in sources)
+        return of(node).kind == PRODUCT and not bounded and any(t.name in self.varying for t in others)
 
     def treated(self, site: Site) -> Step:
         """The step for what is not linear, as the method treats it."""

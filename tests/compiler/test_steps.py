@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import parser
@@ -372,3 +373,26 @@ def test_an_allowed_operator_keeps_no_bounds() -> None:
 def test_an_allowance_that_nothing_needs_is_refused(net: onnx.ModelProto) -> None:
     with pytest.raises(onnxdtd.RequestError, match="relevance meets no operator or node 'Abs'"):
         planned(net, allow={"Abs": "pass"})
+
+
+MASKED_BAG = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (int64[N,L] ids, int64[N,L] mask) => (float[N,2] logits)
+<float[5,3] table, float[3,2] w, int64[1] last = {-1}, int64[1] time = {1}>
+{
+   words = Gather(table, ids)
+   weights = Cast<to=1>(mask)
+   column = Unsqueeze(weights, last)
+   own = Mul(words, column)
+   total = ReduceSum<keepdims=0>(own, time)
+   logits = MatMul(total, w)
+}
+"""
+
+
+@pytest.mark.parametrize("preset", ["dtd", "dtd-w2", "lrp-epsilon", "attnlrp"])
+def test_tokens_that_are_masked_have_nothing(preset: str) -> None:
+    """Also under w², by which all words would have as much: the mask is no preprocessing."""
+    compiled = onnxdtd.compile(text_model(MASKED_BAG), preset)
+    found = onnxdtd.Explainer(compiled)({"ids": np.array([[1, 2, 3]]), "mask": np.array([[1, 1, 0]])})
+    np.testing.assert_allclose(found.relevance["ids"], [[3, 3, 0]], rtol=1e-5)
