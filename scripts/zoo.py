@@ -15,6 +15,8 @@ error among the inputs on which the two agree to 1e-4, and how many those are.
 Of files without a framework behind them central differences say it: along the gradient g the slope must be |g|. That is good
 to a few per cent in 32 bits, and blind to small errors: one of 10 % at a right angle to g changes the slope by 1 %. The nine
 light graphs of the onnx package are given random weights, since theirs are all 0.02.
+
+``--library transformers`` asks other questions, of models that take ids: those of ``sequences``.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+import sequences
 import splice
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
@@ -147,6 +150,7 @@ TIMM = [  # one of each family that says anything new
     Network("eva02_tiny_patch14_224", 56, {"img_size": 56, "num_classes": 10}, "timm"),
 ]
 LIBRARIES = {"torchvision": ZOO, "timm": TIMM}
+PAGES = {"torchvision": "zoo", "timm": "timm", "transformers": "transformers"}
 
 
 @dataclass(frozen=True)
@@ -547,22 +551,41 @@ def _error_text(row: Row) -> str:
     return f"{max(row.agreeing or row.errors):.0e} ({len(row.agreeing)} of {len(row.errors)})"
 
 
+def transformers(names: Sequence[str], folder: Path) -> tuple[str, bool, list[dict[str, Any]]]:
+    """The text of the page of transformers, whether something is wrong, and the numbers. With progress on stderr."""
+    found = []
+    importlib.import_module("torch").set_num_threads(1)
+    for model in sequences.MODELS:
+        for row in sequences.rows(model, folder) if not names or model.name in names else ():
+            print(f"{row.model} ({row.export}): {'; '.join(row.failures()) or 'right'}", file=sys.stderr, flush=True)
+            found.append(row)
+    text = f"{sequences.summary(found)}\n\n{sequences.table(found)}"
+    return text, any(row.failures() for row in found), [asdict(row) for row in found]
+
+
+def convolutional(library: str, names: Sequence[str], folder: Path, workers: int) -> tuple[str, bool, list[dict[str, Any]]]:
+    """The same of networks and files of pictures."""
+    found = list(rows(library, names, folder, workers))
+    return f"{summary(found)}\n\n{table(found)}", any(row.failures() for row in found), [asdict(row) for row in found]
+
+
 def main() -> int:
     """Run the zoo."""
     parser = argparse.ArgumentParser(description="Compile and check classifiers of many families and exporters.")
     parser.add_argument("--models", nargs="+", metavar="NAME", default=[], help="only these")
     parser.add_argument("--folder", type=Path, help="where to export to; by default a temporary folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
-    parser.add_argument(
-        "--library", choices=LIBRARIES, default="torchvision", help="whose networks; timm's have a page of their own"
-    )
+    parser.add_argument("--library", choices=PAGES, default="torchvision", help="whose networks; each has a page of its own")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many networks at a time")
-    if parser.parse_known_args()[0].library == "timm":
+    library = parser.parse_known_args()[0].library
+    if library == "timm":
         splice.option(parser, "timm")
+    elif library == "transformers":
+        parser.set_defaults(write=None)  # it prints its table
     else:
         splice.option(parser, "zoo")
     chosen = parser.parse_args()
-    known = [network.name for network in LIBRARIES[chosen.library]]
+    known = [network.name for network in LIBRARIES.get(chosen.library, sequences.MODELS)]
     known += [path.stem for path in model_files()] if chosen.library == "torchvision" else []
     if unknown := set(chosen.models) - set(known):
         parser.error(f"no model {', '.join(sorted(unknown))}; there are {', '.join(known)}")
@@ -570,15 +593,17 @@ def main() -> int:
         parser.error("--write shows all models, not some")
     _quiet()
     with tempfile.TemporaryDirectory() as temporary:
-        found = list(rows(chosen.library, chosen.models, chosen.folder or Path(temporary), chosen.workers))
-    text = f"{summary(found)}\n\n{table(found)}"
+        folder = chosen.folder or Path(temporary)
+        if chosen.library == "transformers":
+            text, wrong, numbers = transformers(chosen.models, folder)
+        else:
+            text, wrong, numbers = convolutional(chosen.library, chosen.models, folder, chosen.workers)
     print(text)
     if chosen.json:
-        chosen.json.write_text(json.dumps([asdict(row) for row in found], indent=1), encoding="utf-8")
+        chosen.json.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
     if chosen.write:
-        name = "timm" if chosen.library == "timm" else "zoo"
-        splice.write(chosen.write, name, text, ("torch", chosen.library, "onnxscript"))
-    return int(any(row.failures() for row in found))
+        splice.write(chosen.write, PAGES[library], text, ("torch", chosen.library, "onnxscript"))
+    return int(wrong)
 
 
 if __name__ == "__main__":
