@@ -581,7 +581,7 @@ def main() -> int:
     if library == "timm":
         splice.option(parser, "timm")
     elif library == "transformers":
-        parser.set_defaults(write=None)  # it prints its table
+        splice.option(parser, "transformers")
     else:
         splice.option(parser, "zoo")
     chosen = parser.parse_args()
