@@ -109,12 +109,13 @@ class Emit:
 
     def again(self, node: Node, inputs: Sequence[Tensor], shapes: Sequence[Shape | None]) -> list[Tensor]:
         """What a node of the predictor gives for other inputs, of ``shapes``, in the types that it computes in. Of nodes that
-        are there twice both have a copy, since each has a gradient of its own.
+        are there twice both have a copy, since each has a gradient of its own; what becomes of a result becomes of its copy.
         """
         domain = "" if node.domain in ("", "ai.onnx", None) else node.domain
         made = self._append(node.op, list(inputs), node.attrs, [t.dtype for t in node.outputs], domain)
         for tensor, own, shape in zip(made, node.outputs, shapes, strict=True):
             tensor.name, tensor.shape = "" if own.left_out else tensor.name, shape
+            tensor.readers = own.readers
         return made
 
     def cut(self, tensor: Tensor, sizes: Mapping[int, int]) -> Tensor:

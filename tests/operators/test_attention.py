@@ -225,6 +225,17 @@ def test_both_forms_are_one_without_a_stabiliser(shared, slope, spelling):
     assert_near(found, expected, 1e-9)
 
 
+def test_rows_without_a_key_have_a_gradient_at_other_points_too():
+    """Next to the baseline the mean gradient on it is the gradient at the input."""
+    proto = transformer(17, "infinite", np.tril(np.ones((3, 3), bool), -1))
+    x, found = np.random.default_rng(3).normal(size=(BATCH, LENGTH, WIDTH)), []
+    for preset, more in (("taylor", {"baseline": 0.0}), ("integrated-gradients", {"baseline": 0.0}), ("gradient-x-input", {})):
+        found.append(Session(onnxdtd.compile(proto, preset, target=1, **more))(x=x * 1e-9)["relevance"])
+    assert_near(found[0], found[2], 1e-5)
+    assert_near(found[1], found[2], 1e-5)
+    assert np.abs(found[2]).max() > 1e-10
+
+
 @pytest.mark.parametrize(("shared", "slope"), [("attnlrp-epsilon", "attnlrp"), ("lrp-epsilon", "cp-lrp")])
 @pytest.mark.parametrize("spelling", ["added", "infinite"])
 def test_both_forms_have_one_ledger(shared, slope, spelling):
