@@ -34,6 +34,7 @@ Fill = Annotated[
     ),
 ]
 Tokenizer = Annotated[Path | None, option("--tokenizer", "The model's tokenizer.json, for texts: .txt, .csv, .jsonl.", "FILE")]
+Words = Annotated[bool, option("--words", "Replace words, not pieces of them.")]
 Patch = Annotated[int | None, option("--patch", "The side of a region. Default: a 14th of a picture's.", "PIXELS")]
 Steps = Annotated[int, option("--steps", "How many times regions are replaced.", "N")]
 JournalFile = Annotated[Path | None, option("--journal", "Notes what is done; a run cut short goes on from it.", "FILE")]
@@ -121,7 +122,7 @@ def evaluate_command(
     samples: Annotated[int | None, option("--samples", "Only the first N.", "N")] = None,
     seed: Seed = 0,
     tokenizer: Tokenizer = None,
-    words: Annotated[bool, option("--words", "Replace words, not pieces of them.")] = False,
+    words: Words = False,
     report: Report = None,
     workers: Workers = None,
     engine: Engine = "processes",
@@ -185,6 +186,8 @@ def audit_command(
     samples: Annotated[int, option("--samples", "Only the first N.", "N")] = 20,
     neurons: Annotated[int, option("--neurons", "How many of each layer to find root points of.", "N")] = 16,
     seed: Seed = 0,
+    tokenizer: Tokenizer = None,
+    words: Words = False,
     report: Report = None,
     workers: Workers = None,
     engine: Engine = "processes",
@@ -198,6 +201,7 @@ def audit_command(
     writable(report)
     with measuring() as tick:
         how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": tick}
+        how |= {"tokenizer": tokenizer, "words": words}
         result = audit(model, data, request, presets=presets, samples=samples, neurons=neurons, seed=seed, **how)
     _tell(result, _print_audit, report, as_json)
 

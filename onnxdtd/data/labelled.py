@@ -23,7 +23,7 @@ from onnxdtd import bounded
 from onnxdtd.data.forms import Form
 from onnxdtd.data.read import files, opened, samples, scaled, stacked
 from onnxdtd.data.texts import LABEL_NAMES, Text, texts
-from onnxdtd.data.tokens import Tokens
+from onnxdtd.data.tokens import Passage, Tokens
 from onnxdtd.errors import RequestError
 from onnxdtd.labels import class_label
 
@@ -40,7 +40,7 @@ class Item:
     """A sample without its batch axis, float64, with its channels along ``channel``; where they are known its true class and
     the box around the object, x0 <= x < x1 and y0 <= y < y1 in pixels of ``x``. ``remark`` says what was wrong with it.
     ``others`` is what further inputs take with it, ``places`` the numbers of the regions that its entries belong to, where
-    these are told, -1 of what belongs to none.
+    these are told, -1 of what belongs to none; ``passage`` is the text that it is made of.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Item:
     remark: str = ""
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
     places: np.ndarray | None = None
+    passage: Passage | None = None
 
     def mask(self) -> np.ndarray | None:
         """The pixels in the box, bool [height, width]."""
@@ -176,7 +177,7 @@ class Passages:
         places = np.array([numbers[key] if own else -1 for key, own in zip(keys, stands, strict=True)])
         x = values.pop(self.tokens.ids)
         remark = f"{passage.cut} of its tokens are left out: the model takes no more" if passage.cut else ""
-        return Item(passage.name, x, None, passage.label, None, remark, values, places.reshape(x.shape))
+        return Item(passage.name, x, None, passage.label, None, remark, values, places.reshape(x.shape), passage)
 
 
 def dataset(path: Path, form: Form) -> Dataset:

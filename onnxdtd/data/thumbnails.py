@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,9 +16,19 @@ from PIL import Image
 from onnxdtd.data.arrangement import arrangement
 from onnxdtd.data.forms import Form
 from onnxdtd.data.images import FRAMES, KINDS, colours, pixels, stretches
+from onnxdtd.data.labelled import Item
+from onnxdtd.data.readings import reading
+from onnxdtd.data.readings import stretches as read_stretches
 
 SMALL = 160  # pixels on the longer side
 CHART = 100  # ... on the shorter one of a chart
+
+
+def shown(item: Item, relevance: np.ndarray, form: Form, words: bool = False) -> tuple[str | None, Any]:
+    """A sample and its relevance for a page: small pictures; of a text nothing and its stretches, of tokens or ``words``."""
+    if item.passage is None:
+        return thumbnail(item.x, relevance, form)
+    return None, [asdict(stretch) for stretch in read_stretches(reading(item.passage, relevance.ravel(), words))]
 
 
 def thumbnail(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[str, str]:

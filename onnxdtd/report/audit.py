@@ -18,6 +18,7 @@ from onnxdtd.report.page import (
     grids,
     lead_line,
     names,
+    passages,
     plain,
     rules,
     settings_section,
@@ -50,7 +51,7 @@ def audit_page(result: Json) -> Page:
     parts += [_convergence(result), skipped(result), rules([result]), settings_section(result, [result])]
     sections = [part for part in parts if part is not None]
     title = f"Audit of the explanations of {result['model']}"
-    return Page(title, lead, summary, sections, grids(result, [result]))
+    return Page(title, lead, summary, sections, grids(result, [result]), passages(result))
 
 
 def _glance(result: Json) -> Section:

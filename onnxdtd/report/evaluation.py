@@ -16,6 +16,7 @@ from onnxdtd.report.page import (
     grids,
     lead_line,
     names,
+    passages,
     plain,
     rules,
     settings_section,
@@ -42,7 +43,7 @@ def evaluation_page(result: Json) -> Page:
     sections += [section for section in (skipped(result), rules(models), settings_section(result, models)) if section]
     summary = [(str(model["model"]), standings(model)) for model in models]
     title = f"Evaluation of {conjoined([str(model['model']) for model in models])}"
-    return Page(title, lead, summary, sections, grids(result, models))
+    return Page(title, lead, summary, sections, grids(result, models), passages(result))
 
 
 def _curves(model: Json, settings: Json) -> Section:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.colors import to_hex
+
+from onnxdtd.data.readings import CUT, PADDING, PLAIN, SPECIAL, TOKEN, Stretch, is_dark, tints
 from onnxdtd.report.charts import Chart
 from onnxdtd.study.measures import BADNESS, SETTINGS, Measure
 from onnxdtd.study.words import counted, mean_text, number
@@ -136,12 +140,38 @@ def compared(
 
 def grids(result: Json, models: Sequence[Json]) -> list[Grid]:
     """The pictures, model by model: where there are several, "model: preset" names a heatmap, the model without its suffix."""
-    samples = (result.get("pictures") or {}).get("samples", [])
+    samples = [one for one in (result.get("pictures") or {}).get("samples", []) if one["input"] is not None]
     found = []
     for model in models if samples else ():
         prefix = f"{Path(model['model']).stem}: " if len(models) > 1 else ""
         found.append(Grid(str(model["model"]) if prefix else "", [(name, prefix + name) for name in names(model)], samples))
     return found
+
+
+def passages(result: Json) -> list[Marked]:
+    """The texts among the pictures, each once for every preset, below the name that it has the first time."""
+    samples = [one for one in (result.get("pictures") or {}).get("samples", []) if one["input"] is None]
+    return [
+        Marked("" if i else one["name"], "" if i else one["class"], preset, [], pieces([Stretch(**s) for s in heatmap]), [])
+        for one in samples
+        for i, (preset, heatmap) in enumerate(one["heatmaps"].items())
+    ]
+
+
+def pieces(found: Sequence[Stretch]) -> list[Piece]:
+    """A text in pieces, each in the colour of its relevance."""
+    return [_piece(stretch, tint) for stretch, tint in zip(found, tints(found), strict=False)]
+
+
+def _piece(stretch: Stretch, tint: np.ndarray) -> Piece:
+    """A stretch as the page has it."""
+    said = f"{stretch.relevance:+.4g} ({abs(stretch.share):.1%})"
+    if stretch.kind == TOKEN:
+        colour = f"background:{to_hex(tuple(tint))};color:{'#fff' if is_dark(tint) else '#000'}"
+        return Piece("mark", stretch.text, said, colour)
+    if stretch.kind in (SPECIAL, PADDING):
+        return Piece("small", f"{stretch.text} {stretch.relevance:+.2g}".strip(), said)
+    return Piece({CUT: "del", PLAIN: ""}[stretch.kind], stretch.text, "left out" if stretch.kind == CUT else "")
 
 
 def names(result: Json) -> list[str]:

@@ -7,12 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from matplotlib.colors import to_hex
-
 from onnxdtd import __version__, atomic
-from onnxdtd.data.readings import CUT, PADDING, PLAIN, SPECIAL, TOKEN, Portion, Stretch, is_dark, stretches, tints
-from onnxdtd.report.page import Cell, Marked, Page, Piece, Section, Table
+from onnxdtd.data.readings import Portion, stretches
+from onnxdtd.report.page import Cell, Marked, Page, Section, Table, pieces
 from onnxdtd.report.report import rendered
 from onnxdtd.study.wordlist import COLUMNS, WORDS, Word
 from onnxdtd.study.words import counted
@@ -53,27 +50,21 @@ def _lists(words: Sequence[Word]) -> list[Section]:
 def marked(result: Result) -> Marked:
     """One text, in pieces."""
     assert result.reading is not None
-    found = stretches(result.reading)
     score = "" if result.score is None else f" ({result.score:.3g})"
     head = f"{result.predicted_label or 'no prediction'}{score}"
     head += "" if result.target == result.predicted else f", explained: {result.target_label}"
     sums = f"Σ relevance = {result.relevance_sum:.4g}" + ("" if result.logit is None else f", score = {result.logit:.4g}")
     further = [f"{name} got {value:.4g}" for name, value in result.reading.others.items()]
     sides = {"for": result.reading.pro, "against": result.reading.contra}
-    pieces = [_piece(stretch, tint) for stretch, tint in zip(found, tints(found), strict=False)]
     notes = [*further, *(flag.text for flag in result.flags)]
-    return Marked(result.name, head, sums, notes, pieces, [(side, _words(words)) for side, words in sides.items() if words])
-
-
-def _piece(stretch: Stretch, tint: np.ndarray) -> Piece:
-    """A stretch as the page has it."""
-    said = f"{stretch.relevance:+.4g} ({abs(stretch.share):.1%})"
-    if stretch.kind == TOKEN:
-        colour = f"background:{to_hex(tuple(tint))};color:{'#fff' if is_dark(tint) else '#000'}"
-        return Piece("mark", stretch.text, said, colour)
-    if stretch.kind in (SPECIAL, PADDING):
-        return Piece("small", f"{stretch.text} {stretch.relevance:+.2g}".strip(), said)
-    return Piece({CUT: "del", PLAIN: ""}[stretch.kind], stretch.text, "left out" if stretch.kind == CUT else "")
+    return Marked(
+        result.name,
+        head,
+        sums,
+        notes,
+        pieces(stretches(result.reading)),
+        [(side, _words(words)) for side, words in sides.items() if words],
+    )
 
 
 def _words(words: Sequence[Portion]) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.data.channels import ends
 from onnxdtd.data.forms import space_axes
 from onnxdtd.data.labelled import Item
-from onnxdtd.data.thumbnails import thumbnail
+from onnxdtd.data.thumbnails import shown
 from onnxdtd.data.tokens import NEUTRAL
 from onnxdtd.errors import RequestError
 from onnxdtd.labels import Index
@@ -33,7 +33,7 @@ from onnxdtd.study.jobs import Tick, run, untold
 from onnxdtd.study.metrics import METRICS, Heatmap
 from onnxdtd.study.perturb import FILLS, default_patch, filler, finite, perturbation, regions, replacement
 from onnxdtd.study.predictor import Scores
-from onnxdtd.study.subject import PRESETS, Spoken, Subject, asked, weight_digests
+from onnxdtd.study.subject import PRESETS, Subject, asked, feeds, spoken_by, weight_digests
 from onnxdtd.study.tally import Mean, Tally
 
 CHUNK = 8  # samples in a unit
@@ -131,7 +131,7 @@ class Evaluation:
     def subject(self, number: int) -> Subject:
         """One of the models with the data."""
         request, tokenizer = replace(self.request, preset=self.presets[0]), self.settings.tokenizer
-        spoken = Spoken(None if tokenizer is None else Path(tokenizer), self.settings.words)
+        spoken = spoken_by(tokenizer, self.settings.words)
         made = Subject(self.models[number], request, self.data, spoken=spoken)
         if made.tokens is not None and self.settings.patch is not None:
             raise RequestError("--patch is for pictures and signals; the regions of a text are its tokens, or --words")
@@ -291,7 +291,7 @@ class Sessions:
     def measured(self, i: int, item: Item) -> dict[str, Any]:
         """One sample: curves and metrics of every preset. Raises ``RequestError`` where it does not fit the model."""
         scores = self._scores.beside(item.others)
-        logits = finite(self._first(scores, item), "the scores of the model")
+        logits = finite(self.subject.logits(self._scores, item), "the scores of the model")
         labels, predicted = self.subject.planned.labels, int(logits[0].argmax())
         truth = None if item.label is None or logits.shape[1] < 2 else labels.labelled(item.label)
         target = self._target(truth, predicted, logits.shape[1])
@@ -320,7 +320,7 @@ class Sessions:
             numbers = {key: metric.of(heatmap) for key, metric in METRICS.items()}
             row["presets"][name] = {"metrics": numbers, "morf": morf.tolist(), "lerf": lerf.tolist(), "empty": not r.any()}
         if i < PICTURES:
-            row["pictures"] = {name: thumbnail(item.x, r, self.subject.form) for name, r in relevance.items()}
+            row["pictures"] = {name: shown(item, r, self.subject.form, self._settings.words) for name, r in relevance.items()}
         return row
 
     def _fill(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -328,15 +328,6 @@ class Sessions:
         if self._number is not None:
             return np.full_like(x, self._number)
         return filler(self._settings.fill, x, self._patch, self.subject.form, rng) if self._mean is None else self._mean
-
-    def _first(self, scores: Scores, item: Item) -> np.ndarray:
-        """The logits of a sample. Raises ``RequestError`` for a text that the model does not take."""
-        try:
-            return scores.logits(item.x[None])
-        except Exception as error:  # ONNX Runtime's own exceptions share no base class
-            if self.subject.tokens is None:
-                raise
-            raise RequestError(f"the model does not take its {item.x.size} tokens ({str(error).splitlines()[0]})") from None
 
     def _target(self, truth: Index | None, predicted: int, classes: int) -> Index:
         if self._settings.target == "predicted":
@@ -348,7 +339,7 @@ class Sessions:
         return truth
 
     def _relevance(self, explainer: Explainer, item: Item, target: Index) -> np.ndarray:
-        (r,) = explainer(self.subject.feeds(item), target).relevance.values()
+        (r,) = explainer(feeds(self.subject.planned, item), target).relevance.values()
         return np.asarray(self.subject.layout.take(r)[0])
 
 

@@ -23,6 +23,7 @@ from onnxdtd.graph import files, shapes
 from onnxdtd.graph.tensors import type_name
 from onnxdtd.method.toml import definitions
 from onnxdtd.request import Request
+from onnxdtd.study.predictor import Scores
 
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")  # that are measured
 
@@ -33,6 +34,13 @@ class Spoken:
 
     tokenizer: Path | None
     words: bool
+
+
+def spoken_by(tokenizer: Path | str | None, words: bool) -> Spoken:
+    """How texts are taken, as options say it. Raises ``RequestError`` where they contradict each other."""
+    if words and tokenizer is None:
+        raise RequestError("--words is for texts, with --tokenizer")
+    return Spoken(None if tokenizer is None else Path(tokenizer), words)
 
 
 class Subject:
@@ -90,12 +98,14 @@ class Subject:
             taken[value.name] = Taken(layout.shape, type_name(tensor.dtype), planned.ids.get(value.name))
         return Tokens(tokenizer, taken)
 
-    def feeds(self, item: Item) -> dict[str, np.ndarray]:
-        """A sample as the model takes it, by input."""
-        axes = self.planned.plan.samples.axes
-        values = {self.planned.plan.inputs[0].name: item.x, **item.others}
-        known = self.planned.graph.tensors()
-        return {name: Layout.of(list(known[name].shape or ()), axes[name]).feed(value) for name, value in values.items()}
+    def logits(self, scores: Scores, item: Item) -> np.ndarray:
+        """Those of a sample, [1, classes]. Raises ``RequestError`` for a text that the model does not take."""
+        try:
+            return scores.beside(item.others).logits(item.x[None])
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class
+            if self.tokens is None:
+                raise
+            raise RequestError(f"the model does not take its {item.x.size} tokens ({str(error).splitlines()[0]})") from None
 
     def items(self, most: int) -> tuple[list[Item], dict[str, str]]:
         """The first samples that can be read, and why others cannot. Raises ``RequestError`` where there is none."""
@@ -116,6 +126,13 @@ class Subject:
         """The shape of a sample, from the first one where the model leaves it open."""
         declared = [size for size in self.layout.shape if isinstance(size, int)]
         return declared if len(declared) == len(self.layout.shape) else list(self.items(1)[0][0].x.shape)
+
+
+def feeds(planned: Planned, item: Item) -> dict[str, np.ndarray]:
+    """A sample as a planned model takes it, by input."""
+    axes, known = planned.plan.samples.axes, planned.graph.tensors()
+    values = {planned.plan.inputs[0].name: item.x, **item.others}
+    return {name: Layout.of(list(known[name].shape or ()), axes[name]).feed(value) for name, value in values.items()}
 
 
 def weight_digests(model: Path) -> dict[str, str]:

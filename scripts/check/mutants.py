@@ -874,6 +874,22 @@ FAULTS = [
         "study/evaluate::test_tokens_of_a_text_are_replaced",
     ),
     Fault(
+        "padding makes heatmaps alike",
+        "study/audit/auditor",
+        "real",
+        "not token.padding",
+        "True",
+        "study/audit/auditor::test_padding_is_no_part_of_a_heatmap",
+    ),
+    Fault(
+        "tables of embeddings stay as they were learned",
+        "study/audit/randomise",
+        "layers",
+        "[*reversed(found.items()), *tables.items()]",
+        "[*reversed(found.items())]",
+        "study/audit/auditor::test_tables_of_embeddings_are_drawn_anew",
+    ),
+    Fault(
         "terms are called by their place in the pool",
         "operators/columns",
         "terms",

@@ -17,7 +17,7 @@ import numpy as np
 
 import onnxdtd
 from onnxdtd.compiler.bounds import as_given, domain
-from onnxdtd.compiler.compile import prepare
+from onnxdtd.compiler.compile import planned, prepare
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.score import classes
 from onnxdtd.data.labelled import Item
@@ -25,7 +25,7 @@ from onnxdtd.errors import RequestError
 from onnxdtd.graph import shapes
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
-from onnxdtd.study.audit.auditor import Auditor
+from onnxdtd.study.audit.auditor import Auditor, Texts, ragged, real
 from onnxdtd.study.audit.choice import best
 from onnxdtd.study.audit.limits import shows_nothing
 from onnxdtd.study.audit.measurement import Task
@@ -37,8 +37,9 @@ from onnxdtd.study.audit.similarity import ALONE, FEWEST, mean
 from onnxdtd.study.audit.stability import NUDGE
 from onnxdtd.study.audit.verdict import verdict
 from onnxdtd.study.jobs import Tick, Work, run, untold
+from onnxdtd.study.perturb import replacement
 from onnxdtd.study.predictor import Scores
-from onnxdtd.study.subject import PRESETS, Subject, asked, weight_digests
+from onnxdtd.study.subject import PRESETS, Subject, asked, spoken_by, weight_digests
 from onnxdtd.study.tally import Pairs, summed
 
 # Why nothing is measured of presets with relevance models.
@@ -58,6 +59,8 @@ def audit(
     seed: int = 0,
     workers: int | None = 1,
     engine: str = "processes",
+    tokenizer: Path | str | None = None,
+    words: bool = False,
     journal: Path | None = None,
     tick: Tick = untold,
 ) -> dict[str, Any]:
@@ -65,7 +68,7 @@ def audit(
 
     Args:
         model: the file of a classifier.
-        data: an ``.npz`` with samples and labels, or a folder of pictures with a ``labels.csv``.
+        data: an ``.npz`` with samples and labels, or a folder of pictures with a ``labels.csv``; a file of texts.
         request: the options of ``onnxdtd.compile`` for all presets; its own preset and target do not count.
         presets: names of presets, or TOML files with one; by default ``PRESETS``.
         samples: only the first so many.
@@ -73,6 +76,8 @@ def audit(
         seed: of everything that is drawn at random.
         workers: how many processes, None for one a core. More than one start anew whatever script calls this.
         engine: ``"processes"`` of this machine, or ``"ray"``.
+        tokenizer: the ``tokenizer.json`` of a model that takes ids of tokens, for texts.
+        words: replace words of a text, not pieces of them.
         journal: notes what is done; a run that was cut short goes on from it. By default a hidden file in this folder.
         tick: told how many of how many units are done.
 
@@ -86,14 +91,15 @@ def audit(
         if value < least:
             raise RequestError(f"--{name} {value}: give at least {least}")
     model, data, chosen = Path(model), Path(data), tuple(dict.fromkeys(presets)) or PRESETS
-    subject = Subject(model, replace(request or Request(), preset=chosen[0]), data)
+    spoken = spoken_by(tokenizer, words)
+    subject = Subject(model, replace(request or Request(), preset=chosen[0]), data, spoken=spoken)
     items, left_out, right = measurable(subject, model.parent, samples)
-    xs = np.stack([item.x for item in items]).astype(np.float32)
-    study = Audit(model, subject.planned.request, chosen, xs, neurons, seed)
+    study = Audit(model, subject.planned.request, chosen, *together(subject, items, words), neurons, seed)
     result = study.assemble(run(study, workers, engine, journal, tick))
     result["settings"]["data"] = data.name
     pictures = [{"name": item.name, **shown} for item, shown in zip(items, result.pop("pictures"), strict=False)]
-    skipped = [{"name": name, "reason": reason} for name, reason in left_out.items()]
+    remarks = {item.name: item.remark for item in items if item.passage is not None and item.remark}
+    skipped = [{"name": name, "reason": reason} for name, reason in (left_out | remarks).items()]
     return result | {"labelled": len(right), "right": sum(right), "skipped": skipped, "pictures": {"samples": pictures}}
 
 
@@ -116,13 +122,15 @@ class Overview:
 class Audit:
     """An audit of a model: ``presets`` under the options of ``request``, whose own preset and target do not count.
 
-    ``xs`` are the samples [n, ...] in the units of the model; ``neurons`` is how many of each layer root points are looked for.
+    ``xs`` are the samples [n, ...] in the units of the model, of ``texts`` an array each; ``neurons`` is how many of each layer
+    root points are looked for.
     """
 
     model: Path
     request: Request
     presets: tuple[str, ...]
     xs: np.ndarray
+    texts: Texts | None = None
     neurons: int = 32
     seed: int = 0
 
@@ -132,8 +140,7 @@ class Audit:
 
     def identity(self) -> Any:
         """All that the results depend on."""
-        data = hashlib.sha256(np.ascontiguousarray(self.xs).tobytes()).hexdigest()
-        files = [self.facts.sha256, weight_digests(self.model), data, list(self.xs.shape)]
+        files = [self.facts.sha256, weight_digests(self.model), digest(self.xs, self.texts), list(self.xs.shape)]
         return ["audit", onnxdtd.__version__, files, *asked(self.request, self.presets), self.neurons, self.seed]
 
     def prepare(self) -> Work:
@@ -152,6 +159,20 @@ class Audit:
         return replace(self.request, preset=preset, settings=settings, target="input", ledger=False, keep=())
 
     @cached_property
+    def sizes(self) -> list[int]:
+        """How many entries the heatmap of each sample has."""
+        return [x.size for x in self.xs] if self.texts is None else [int(real(item).sum()) for item in self.texts.items]
+
+    @cached_property
+    def inputs(self) -> np.ndarray | dict[str, np.ndarray]:
+        """The samples; of texts what each input takes, an array each."""
+        if self.texts is None:
+            return self.xs
+        (ids,) = [tensor.name for tensor in planned(self.model, self.asked(self.presets[0])).plan.inputs]
+        others = {name: ragged([item.others[name] for item in self.texts.items]) for name in self.texts.items[0].others}
+        return {ids: self.xs, **others}
+
+    @cached_property
     def facts(self) -> Overview:
         """Read and plan the model once for every preset."""
         rules: dict[str, dict[str, str] | None] = {}
@@ -168,8 +189,8 @@ class Audit:
         if not kinds:
             raise RequestError("no preset to audit")
         prepared = kinds.get("rules") or kinds["derivative"]
-        if len(shapes.real_inputs(prepared.source.proto)) != 1:
-            raise RequestError("the model has several inputs; an audit takes models with one")
+        if self.texts is None and len(shapes.real_inputs(prepared.source.proto)) != 1:
+            raise RequestError("the model has several inputs; an audit takes models with one, or with what a tokenizer gives")
         if not prepared.plan.inputs[0].shape:
             raise RequestError("the model does not declare the shape of its input")
         return Overview(prepared.source.sha256, rules, taylor, fitted, layers(prepared), classes(prepared.plan))
@@ -205,8 +226,8 @@ class Audit:
         pictures = {entry["preset"]: entry.pop("pictures") for entry in entries}
         blind_to = _blindness(entries, len(self.xs))
         for entry in entries:
-            entry["chance"] = chance(math.prod(self.xs.shape[1:]))
-            entry["left_out"] |= _not_drawn(entry, math.prod(self.xs.shape[1:]))
+            entry["chance"] = float(np.mean([chance(size) for size in self.sizes]))
+            entry["left_out"] |= _not_drawn(entry, max(self.sizes))
             if entry["preset"] in self.facts.fitted:
                 entry["left_out"] |= {"randomised": REFITTED, "convergence": GIVEN_ANEW}
             if entry["preconditions"] is not None and entry["deep_taylor"] and not entry["roots"]:
@@ -215,14 +236,8 @@ class Audit:
             entry["verdict"] = verdict(entry)
         differences = _differences(entries, len(self.xs))
         low, high = as_given(domain(self.request))
-        settings = {
-            "samples": len(self.xs),
-            "neurons": self.neurons,
-            "noise": NUDGE,
-            "seed": self.seed,
-            "low": low,
-            "high": high,
-        }
+        settings = {"samples": len(self.xs), "neurons": self.neurons, "seed": self.seed, "low": low, "high": high}
+        settings |= {"noise": NUDGE} if self.texts is None else {"regions": "words" if self.texts.words else "tokens"}
         settings |= {"preprocessing": self.request.preprocessing} if self.request.preprocessing else {}
         return {
             "kind": "audit",
@@ -231,7 +246,7 @@ class Audit:
             "model": self.model.name,
             "sha256": self.facts.sha256,
             "classes": self.facts.classes,
-            "copies": len(self.xs) - len(np.unique(self.xs.reshape(len(self.xs), -1), axis=0)),
+            "copies": len(self.xs) - len({(x + 0.0).tobytes() for x in self.xs}),
             "presets": entries,
             "differences": differences,
             "best": best(entries, differences, blind_to),
@@ -297,19 +312,24 @@ def measurable(subject: Subject, folder: Path, most: int) -> tuple[list[Item], d
     """
     items, left_out = subject.items(most)
     size = items[0].x.shape
-    for item in [item for item in items if item.x.shape != size]:
+    for item in [item for item in items if item.x.shape != size and item.passage is None]:
         left_out[item.name] = (
             f"is {list(item.x.shape)}, the first sample {list(size)}; only samples of one size are measured together"
         )
     items = [item for item in items if item.name not in left_out]
-    logits = Scores(subject.planned, folder, threads=1).logits(np.stack([item.x for item in items]))
-    rows = dict(zip((item.name for item in items), logits, strict=True))
+    rows, scores = {}, Scores(subject.planned, folder, threads=1)
+    for item in items:
+        try:
+            (rows[item.name],) = subject.logits(scores, item)
+        except RequestError as error:
+            left_out[item.name] = str(error)
+    items = [item for item in items if item.name in rows]
     left_out |= dict.fromkeys(
         (name for name, row in rows.items() if not np.isfinite(row).all()), "the scores of the model are NaN or infinite"
     )
     truths = {}
     for item in items:
-        if item.label is None or logits.shape[1] < 2:
+        if item.label is None or len(rows[item.name]) < 2:
             continue
         try:
             truths[item.name] = subject.planned.labels.labelled(item.label)
@@ -320,6 +340,28 @@ def measurable(subject: Subject, folder: Path, most: int) -> tuple[list[Item], d
     if not items:
         raise RequestError(f"none of the samples could be measured ({'; '.join(list(left_out.values())[:3])})")
     return items, left_out, right
+
+
+def together(subject: Subject, items: Sequence[Item], words: bool) -> tuple[np.ndarray, Texts | None]:
+    """Samples as an ``Audit`` takes them, and what it is told of texts."""
+    if subject.tokens is None:
+        return np.stack([item.x for item in items]).astype(np.float32), None
+    try:
+        number = replacement("zero", subject.form, subject.tokens) or 0
+        fill, filled = number, subject.tokens.name(number) or f"the id {number}"
+    except RequestError as error:
+        fill, filled = None, str(error).split(";")[0]
+    return ragged([item.x for item in items]), Texts(tuple(items), fill, filled, words)
+
+
+def digest(xs: np.ndarray, texts: Texts | None) -> str:
+    """The SHA-256 of samples, with all that is told of texts."""
+    arrays = [*xs, *(value for item in texts.items for value in (*item.others.values(), item.places))] if texts else [*xs]
+    told = [texts.fill, texts.words, *(item.passage for item in texts.items)] if texts else []
+    whole = hashlib.sha256(repr(told).encode("utf-8", "replace"))
+    for array in arrays:
+        whole.update(np.ascontiguousarray(array).tobytes())
+    return whole.hexdigest()
 
 
 def chance(entries: int) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -13,10 +14,12 @@ from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.compile import build, planned, prepare
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.data.forms import space_axes
+from onnxdtd.data.labelled import Item
 from onnxdtd.data.read import Layout
 from onnxdtd.labels import Index
 from onnxdtd.runtime.explainer import Explainer, Explanation
 from onnxdtd.study.predictor import Scores, in_batches
+from onnxdtd.study.subject import feeds
 
 if TYPE_CHECKING:
     from onnxdtd.study.audit.audit import Audit
@@ -28,6 +31,18 @@ Wanted: TypeAlias = Callable[[Explanation], np.ndarray]
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Texts:
+    """The samples of an audit, where they are texts; their regions are tokens, or ``words``. ``fill`` is the id that takes the
+    place of others, None where there is none, and ``filled`` how it is called, or why there is none.
+    """
+
+    items: tuple[Item, ...]
+    fill: int | None
+    filled: str
+    words: bool = False
+
+
 class Auditor:
     """What one worker has open. A deep model with many presets needs no more memory than two explaining models and the heatmaps
     of three presets: one of the measured preset, and those that it is compared with.
@@ -35,7 +50,7 @@ class Auditor:
 
     def __init__(self, study: Audit):
         self.study = study
-        known = planned(study.model, study.asked(study.presets[0]))
+        self._planned = known = planned(study.model, study.asked(study.presets[0]))
         self.proto = known.source.proto  # normalised, as the layers were found in it
         (tensor,) = known.plan.inputs
         axis = known.plan.samples.axes[tensor.name]
@@ -43,9 +58,9 @@ class Auditor:
         self.form = form_of(tensor, known.request, axis, known.ids)
         self.labels = known.labels
         self.scores = Scores(known, study.model.parent, threads=1)
-        self.logits, self.binary = self.scores.logits(study.xs), self.scores.binary
+        self.logits, self.binary = self.scored(self.scores), self.scores.binary
         self.predicted = self.logits.argmax(axis=1)
-        self.alone = study.xs[0].size == 1
+        self.alone = max(study.sizes) == 1
         self._explainer = lru_cache(maxsize=1)(lambda preset: self.explainer(self.proto, preset))
         self.trained = lru_cache(maxsize=3)(lambda preset: self.heatmaps(preset, self.predicted))
         self._known: dict[Any, Any] = {}
@@ -62,19 +77,59 @@ class Auditor:
         prepared = prepare(model, self.study.asked(preset)) if isinstance(model, onnx.ModelProto) else model
         return Explainer(build(prepared, in_place=True), folder=self.study.model.parent, threads=1)
 
+    def scored(self, scores: Scores) -> np.ndarray:
+        """The logits of every sample, [n, classes]."""
+        if self.study.texts is None:
+            return scores.logits(self.study.xs)
+        return np.concatenate([scores.beside(item.others).logits(item.x[None]) for item in self.study.texts.items])
+
     def heatmaps(self, preset: str, classes: np.ndarray, xs: np.ndarray | None = None) -> np.ndarray:
-        """The relevance of every sample for one class each in the trained model, [n, ...]."""
+        """The relevance of every sample for one class each in the trained model, as ``relevance``."""
         return self.relevance(self._explainer(preset), classes, xs)
 
     def relevance(self, explainer: Explainer, classes: np.ndarray, xs: np.ndarray | None = None) -> np.ndarray:
-        """The relevance of every sample for one class each, [n, ...]."""
+        """The relevance of every sample for one class each, [n, ...]; of texts an array each, of those tokens that are none of
+        padding.
+        """
         wanted = lambda explanation: self.layout.take(next(iter(explanation.relevance.values())))
-        return self.explained(explainer, self.study.xs if xs is None else xs, classes, wanted)
+        found = self.explained(explainer, self.study.xs if xs is None else xs, classes, wanted)
+        return (
+            found
+            if self.study.texts is None
+            else ragged([r[real(item)] for r, item in zip(found, self.study.texts.items, strict=True)])
+        )
 
     def explained(self, explainer: Explainer, xs: np.ndarray, classes: np.ndarray, wanted: Wanted) -> np.ndarray:
-        """What is ``wanted`` of the explanation of every sample for one class each, [n, ...], in batches."""
+        """What is ``wanted`` of the explanation of every sample for one class each, [n, ...], in batches; of texts, which
+        differ in length, one by one.
+        """
+        if self.study.texts is not None:
+            items = zip(self.study.texts.items, classes, strict=True)
+            return ragged([wanted(explainer(feeds(self._planned, item), Index(c)))[0] for item, c in items])
         run = lambda rows: wanted(explainer(self.layout.put(xs[rows]), [Index(c) for c in classes[rows]]))
         return in_batches(np.arange(len(xs)), self.layout, run, BATCH)
+
+    def whole(self, i: int, heatmap: np.ndarray) -> np.ndarray:
+        """A heatmap in the shape of a sample, with padding."""
+        if self.study.texts is None:
+            return heatmap
+        found = np.zeros(self.study.xs[i].shape)
+        found[real(self.study.texts.items[i])] = heatmap
+        return found
+
+
+def ragged(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of any shapes as one of objects, [n]."""
+    found = np.empty(len(arrays), object)
+    for i, array in enumerate(arrays):
+        found[i] = array
+    return found
+
+
+def real(item: Item) -> np.ndarray:
+    """Which of the ids of a text are none of padding, bool of their shape."""
+    assert item.passage is not None
+    return np.array([not token.padding for token in item.passage.tokens]).reshape(item.x.shape)
 
 
 def spread_of(xs: np.ndarray, channel: int | None) -> np.ndarray:

@@ -75,14 +75,15 @@ def convergence(
         return []
     samples = list(batches(job, xs))
     starts = spread([step for step in job.plan.steps if mixes(step)])
-    shapes = _shapes(_explainer(_of_logits(job), [step.outputs[0].name for step in starts]), samples[0])
+    shapes = _shapes(_explainer(_of_logits(job), [step.outputs[0].name for step in starts]), samples)
     found = []
     for i, start in enumerate(starts):
-        if shapes[start.outputs[0].name][channel_axis(start)] == 1:
+        if shapes[0][source := start.outputs[0].name][channel_axis(start)] == 1:
             continue
-        source, lower = start.outputs[0].name, inputs_below(job.plan, start)
+        lower = inputs_below(job.plan, start)
         explainer = _explainer(job, list(lower), source)
-        layers = _layers(explainer, lower, samples, shapes[source], draws, np.random.default_rng([seed, i]))
+        own = [known[source] for known in shapes]
+        layers = _layers(explainer, lower, samples, own, draws, np.random.default_rng([seed, i]))
         found.append({"start": start.name, "layers": layers})
     return found
 
@@ -137,17 +138,26 @@ def _relevance(explainer: Explainer, feeds: Arrays) -> Arrays:
     return {**explanation.relevance, **explanation.kept}
 
 
-def _shapes(explainer: Explainer, batch: Batch) -> dict[str, tuple[int, ...]]:
-    """Those of the tensors kept, for one sample."""
-    found = _relevance(explainer, batch.feeds)
-    return {name: (len(values) // len(batch.rows), *values.shape[1:]) for name, values in found.items()}
+def _shapes(explainer: Explainer, samples: Sequence[Batch]) -> list[dict[str, tuple[int, ...]]]:
+    """Those of the tensors kept, for one sample of each batch."""
+    known: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}
+    for batch in samples:
+        if (fed := _fed(batch)) not in known:
+            found = _relevance(explainer, batch.feeds)
+            known[fed] = {name: (len(values) // len(batch.rows), *values.shape[1:]) for name, values in found.items()}
+    return [known[_fed(batch)] for batch in samples]
+
+
+def _fed(batch: Batch) -> tuple[int, ...]:
+    """How many numbers there are in each input, for one sample."""
+    return tuple(values.size // len(batch.rows) for values in batch.feeds.values())
 
 
 def _layers(
     explainer: Explainer,
     lower: Mapping[str, Step],
     samples: Sequence[Batch],
-    shape: Sequence[int],
+    shapes: Sequence[Sequence[int]],
     draws: int,
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
@@ -155,7 +165,7 @@ def _layers(
     (injected,) = explainer.inputs.keys() - samples[0].feeds.keys()
     cosines: dict[str, list[np.ndarray]] = {name: [] for name in lower}
     sizes = {}
-    for batch in samples:
+    for batch, shape in zip(samples, shapes, strict=True):
         n = len(batch.rows)
         noise = (rng.normal(size=(shape[0] * n, *shape[1:])) for _ in range(draws))
         found = [_relevance(explainer, {**batch.feeds, injected: values}) for values in noise]
@@ -168,7 +178,7 @@ def _layers(
         values = np.concatenate(cosines[name])
         median = float(np.median(values)) if values.size else None
         count, channels = sizes[name]
-        chance = median_of_random(min(channels, math.prod(shape)))
+        chance = median_of_random(min(channels, *map(math.prod, shapes)))
         rows.append({"layer": step.name, "cosine": median, "random": chance, "positions": count})
     return rows
 
@@ -203,7 +213,7 @@ def pairwise(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def measure(auditor: Auditor, task: Task) -> Finding:
     """At the samples of an audit."""
     study = auditor.study
-    found = convergence(study.model, study.asked(task.preset), study.xs, seed=study.seed)
+    found = convergence(study.model, study.asked(task.preset), study.inputs, seed=study.seed)
     if Library().preset(task.preset).method.point != HERE:
         return Finding(found, left_out="the gradients are those at other points than the samples")
     why = "" if any(map(arrival, found)) else "the layers are so small that random vectors are alike too"

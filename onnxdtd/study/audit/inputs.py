@@ -19,9 +19,11 @@ PARTNERS = 4  # samples of its class that each sample is compared with
 def measure(auditor: Auditor, task: Task) -> Finding:
     """How alike the heatmaps of different samples of one class are, up to the sign, beside the samples, standardised."""
     own, xs = auditor.trained(task.preset), auditor.study.xs
-    pairs = partners(xs, auditor.predicted)
     if auditor.alone:
         return Finding({}, left_out=ALONE)
+    if auditor.study.texts is not None:
+        return Finding({}, left_out="other words stand at the same place of other texts")
+    pairs = partners(xs, auditor.predicted)
     if not any(pairs):
         return Finding({}, left_out="no two different samples have one predicted class")
     between = lambda values: [

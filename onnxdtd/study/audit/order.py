@@ -16,6 +16,7 @@ from onnxdtd.study.audit.similarity import finite_or_zero
 from onnxdtd.study.measures import HIGHEST
 from onnxdtd.study.metrics import abpc, aopc
 from onnxdtd.study.perturb import default_patch, perturbation, regions
+from onnxdtd.study.predictor import Scores
 from onnxdtd.study.tally import paired, side, summed
 from onnxdtd.study.words import mean_text
 
@@ -25,21 +26,21 @@ AREAS = ("aopc", "abpc", "gain")  # numbers in units of the score; the others ar
 
 def measure(auditor: Auditor, task: Task) -> Finding:
     """What the scores do when regions are replaced, as ``onnxdtd.evaluate`` measures it, and in a random order."""
-    study, shape, channel = auditor.study, auditor.study.xs.shape[1:], auditor.form.channel
-    fill = neutral(study.xs, channel) if auditor.form.ids is None else np.zeros(shape)
-    places = regions(shape, channel, default_patch(shape, channel))
-    if not places.any():
+    study, texts = auditor.study, auditor.study.texts
+    if texts is not None and texts.fill is None:
+        return Finding({}, left_out=texts.filled)
+    fills, places, scores = _replaced(auditor)
+    if max(own.max() for own in places) < 1:
         return Finding({}, left_out="the input is one region, and all orders are the same")
-    if (fill == study.xs).all():
+    if all((fill == x).all() for fill, x in zip(fills, study.xs, strict=True)):
         return Finding({}, left_out="the samples are what their regions would be replaced by")
     samples: dict[str, list[float | None]] = {"aopc": [], "abpc": [], "gain": []}
-    for i, (x, target, heatmap) in enumerate(
-        zip(study.xs, auditor.predicted.tolist(), auditor.trained(task.preset), strict=True)
-    ):
-        rng, shown = np.random.default_rng([study.seed, i]), {task.preset: finite_or_zero(heatmap)}
+    heatmaps = auditor.trained(task.preset)
+    for i, (x, target) in enumerate(zip(study.xs, auditor.predicted.tolist(), strict=True)):
+        rng, shown = np.random.default_rng([study.seed, i]), {task.preset: finite_or_zero(auditor.whole(i, heatmaps[i]))}
         values: dict[str, float] = {}
         with suppress(RequestError):  # scores that are not finite
-            curves = perturbation(auditor.scores, x, target, shown, fill, places, rng)
+            curves = perturbation(scores[i], x, target, shown, fills[i], places[i], rng)
             morf, lerf, chance_level = curves[task.preset, "morf"], curves[task.preset, "lerf"], aopc(curves["random"])
             values = {"aopc": aopc(morf), "abpc": abpc(lerf, morf), "gain": paired(aopc(morf), chance_level, area=True)}
         for name, listed in samples.items():
@@ -47,7 +48,23 @@ def measure(auditor: Auditor, task: Task) -> Finding:
     if all(value is None for value in samples["aopc"]):
         return Finding({}, samples, "the scores are NaN or infinite where regions are replaced")
     found = {name: summed(values) for name, values in samples.items()}
-    return Finding({**found, "fill": NEUTRAL[bool(fill.any())]}, samples)
+    return Finding({**found, "fill": NEUTRAL[bool(fills[0].any())] if texts is None else texts.filled}, samples)
+
+
+def _replaced(auditor: Auditor) -> tuple[list[np.ndarray], list[np.ndarray], list[Scores]]:
+    """Of each sample what takes the place of its entries, their regions, and what gives its scores."""
+    xs, texts, channel = auditor.study.xs, auditor.study.texts, auditor.form.channel
+    if texts is not None:
+        fills = [np.full(x.shape, texts.fill, np.float64) for x in xs]
+        return (
+            fills,
+            [item.places for item in texts.items if item.places is not None],
+            [auditor.scores.beside(item.others) for item in texts.items],
+        )
+    shape = xs.shape[1:]
+    fill = neutral(xs, channel) if auditor.form.ids is None else np.zeros(shape)
+    places = regions(shape, channel, default_patch(shape, channel))
+    return [fill] * len(xs), [places] * len(xs), [auditor.scores] * len(xs)
 
 
 def neutral(xs: np.ndarray, channel: int | None) -> np.ndarray:

@@ -48,17 +48,23 @@ class Batch:
 
 
 def batches(job: Planned, xs: np.ndarray | Mapping[str, np.ndarray], chosen: Collection[int] | None = None) -> Iterator[Batch]:
-    """The samples ``xs`` [n, ...] (by name where there are several inputs), or the ``chosen`` ones, as the model takes them."""
+    """The samples ``xs`` [n, ...] (by name where there are several inputs), or the ``chosen`` ones, as the model takes them;
+    those of one size together.
+    """
     axes, fixed = job.plan.samples.axes, job.plan.samples.size
     if not isinstance(xs, Mapping) and len(axes) != 1:
         raise RequestError(f"the model has several inputs, give a dictionary of {', '.join(axes)}")
     arrays = dict(xs) if isinstance(xs, Mapping) else dict.fromkeys(axes, xs)
-    rows = np.arange(len(next(iter(arrays.values())))) if chosen is None else np.asarray(sorted(chosen))
+    every = next(iter(arrays.values()))
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row in range(len(every)) if chosen is None else sorted(chosen):
+        groups.setdefault(every[row].shape, []).append(row)
     size = fixed if isinstance(fixed, int) else BATCH if separable(job) else 1
     step = 1 if None in axes.values() else size  # an input that all samples of a batch share is that of one
-    for filled, count in cut(rows, step, fixed if isinstance(fixed, int) else 1):
+    least = fixed if isinstance(fixed, int) else 1
+    for filled, count in (part for rows in groups.values() for part in cut(np.asarray(rows), step, least)):
         feeds = {
-            name: array[filled[0]] if axes[name] is None else np.moveaxis(array[filled], 0, axes[name] or 0)
+            name: array[filled[0]] if axes[name] is None else np.stack([array[i] for i in filled], axes[name] or 0)
             for name, array in arrays.items()
         }
         yield Batch(filled, count, feeds)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import onnx
 
 from onnxdtd.compiler.compile import planned, prepare
 from onnxdtd.compiler.plan import Plan
+from onnxdtd.compiler.steps import Step
 from onnxdtd.contract import COLUMNS
 from onnxdtd.errors import ModelError
 from onnxdtd.graph import shapes
@@ -60,17 +60,19 @@ def measure(auditor: Auditor, task: Task) -> Finding:
         table = auditor.explained(explainer, auditor.study.xs, auditor.predicted, columns)
     except ModelError:
         return Finding(None)
-    sized = planned(_sized(auditor.proto, auditor.layout.feed(auditor.study.xs[0]).shape), auditor.study.asked(task.preset))
+    plan_of = lambda shape: planned(_sized(auditor.proto, shape), auditor.study.asked(task.preset)).plan
+    shapes = [auditor.layout.feed(x).shape for x in auditor.study.xs]
+    plans = {shape: plan_of(shape) for shape in dict.fromkeys(shapes)}
+    table = np.stack([*table])
     ledger = Ledger(steps, {name: table[..., i] for i, name in enumerate(COLUMNS)})
-    return Finding(broken(ledger, sized.plan))
+    return Finding(broken(ledger, [plans[shape] for shape in shapes]))
 
 
-def broken(ledger: Ledger, plan: Plan) -> Row:
-    """How often the conditions are broken in the steps with a rule."""
-    steps, size = [step for step in plan.steps if step.rule is not None], partial(_size, plan.samples.size)
-    biased = {step.name: size(step.outputs[0]) for step in steps if step.layer and step.layer.family in BIASED}
-    bounded = {step.name: size(*step.inputs) for step in steps if step.rule and step.rule.needs_bounds}
-    positive = {step.name: size(*step.inputs) for step in steps if step.rule and step.rule.for_nonnegative}
+def broken(ledger: Ledger, plans: Sequence[Plan]) -> Row:
+    """How often the conditions are broken in the steps with a rule; the sizes of each sample are those of its plan."""
+    biased = [_sizes(plan, lambda step: bool(step.layer and step.layer.family in BIASED), outputs=True) for plan in plans]
+    bounded = [_sizes(plan, lambda step: bool(step.rule and step.rule.needs_bounds)) for plan in plans]
+    positive = [_sizes(plan, lambda step: bool(step.rule and step.rule.for_nonnegative)) for plan in plans]
     totals = ledger.totals()
     logit = totals["logit"]
     share = lambda name: float(np.median(totals[name][logit != 0] / logit[logit != 0])) if logit.any() else None
@@ -84,10 +86,19 @@ def broken(ledger: Ledger, plan: Plan) -> Row:
     }
 
 
-def _share(ledger: Ledger, column: str, sizes: Mapping[str, int | None]) -> float | None:
+def _share(ledger: Ledger, column: str, sizes: Sequence[Mapping[str, int | None]]) -> float | None:
     """What the counts in a column are of all entries, in the steps whose ``sizes`` are known; None if there are none."""
-    there = {ledger.steps.index(name): size for name, size in sizes.items() if size and name in ledger.steps}
-    return float(ledger[column].mean(axis=0)[list(there)].sum() / sum(there.values())) if there else None
+    found, entries = 0.0, 0
+    for counts, own in zip(ledger[column], sizes, strict=True):
+        there = {ledger.steps.index(name): size for name, size in own.items() if size and name in ledger.steps}
+        found, entries = found + float(counts[list(there)].sum()), entries + sum(there.values())
+    return found / entries if entries else None
+
+
+def _sizes(plan: Plan, counted: Callable[[Step], bool], outputs: bool = False) -> dict[str, int | None]:
+    """How many entries the inputs, or the ``outputs``, of the steps with a rule have that are ``counted``."""
+    steps = [step for step in plan.steps if step.rule is not None and counted(step)]
+    return {step.name: _size(plan.samples.size, *(step.outputs[:1] if outputs else step.inputs)) for step in steps}
 
 
 def _size(samples: object, *tensors: Tensor | None) -> int | None:

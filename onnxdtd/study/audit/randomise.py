@@ -1,7 +1,8 @@
 """Weights drawn anew, to see which of them an explanation depends on (Adebayo et al. 2018).
 
 A layer here is a step of the plan with all that it learned: weight, bias and the γ and β of a BatchNormalization merged into
-it. Nodes that hold weights and carry no relevance, in a gate for instance, count as layers of their own.
+it. Nodes that hold weights and carry no relevance, in a gate for instance, count as layers of their own, tables of
+embeddings as well.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Weights:
 
 
 def layers(job: Prepared) -> list[Weights]:
-    """The layers of a planned model that hold weights, from the logits down to the input."""
+    """The layers of a planned model that hold weights, from the logits down to the input, or to what ids look up."""
     active, known = job.plan.active, constants(job.source.proto)
     producer = {t.name: node for node in job.graph.nodes for t in node.outputs}
     preprocessing = {label(n) for step in job.plan.steps if step.kind == "preprocessing" for n in step.nodes}
@@ -58,7 +59,18 @@ def layers(job: Prepared) -> list[Weights]:
         for tensor in _learned(node):
             if not active(tensor):
                 held.update((name, None) for name in _origins(tensor, producer, known) if _spreads(known[name]))
-    return [Weights(name, tuple(held)) for name, held in reversed(found.items()) if held]
+    tables = {
+        label(node): dict.fromkeys(name for name in _origins(table, producer, known) if _spreads(known[name]))
+        for node, table in _tables(job)
+    }
+    return [Weights(name, tuple(held)) for name, held in [*reversed(found.items()), *tables.items()] if held]
+
+
+def _tables(job: Prepared) -> Iterator[tuple[Node, Tensor]]:
+    """What ids look up rows of, and the nodes that do."""
+    for link in (link for end in job.plan.ends for link in end.links):
+        if link.sums or (link.lookup is not None and not link.lookup.one_hot):
+            yield from ((link.node, t) for i, t in enumerate(link.node.inputs) if i not in link.at)
 
 
 def _learned(node: Node) -> list[Tensor]:
@@ -179,7 +191,7 @@ def redrawn(auditor: Auditor, preset: str, chosen: tuple[Weights, ...]) -> Findi
 def idle(auditor: Auditor, planned: Prepared) -> bool:
     """Has a model with other weights the scores of the trained one?"""
     study = auditor.study
-    moved = np.abs(Scores(planned, study.model.parent, threads=1).logits(study.xs) - auditor.logits).max()
+    moved = np.abs(auditor.scored(Scores(planned, study.model.parent, threads=1)) - auditor.logits).max()
     return bool(moved <= SAME * np.abs(auditor.logits).max())
 
 

@@ -328,7 +328,9 @@ def measure(auditor: Auditor, task: Task) -> Finding:
     """At the samples of an audit; nothing where the model has no derivative."""
     study = auditor.study
     try:
-        found = roots(study.model, study.asked(task.preset), study.xs, auditor.predicted.tolist(), study.neurons, study.seed)
+        found = roots(
+            study.model, study.asked(task.preset), study.inputs, auditor.predicted.tolist(), study.neurons, study.seed
+        )
     except Unsupported:
         found = []
     return Finding(found)

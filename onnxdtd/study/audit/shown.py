@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from onnxdtd.data.thumbnails import thumbnail
+from onnxdtd.data.labelled import Item
+from onnxdtd.data.thumbnails import shown
 from onnxdtd.study.audit.auditor import Auditor
 from onnxdtd.study.audit.measurement import Finding, Measurement, Task
 
@@ -11,13 +12,13 @@ PICTURES = 8  # samples in the report
 
 def measure(auditor: Auditor, task: Task) -> Finding:
     """Small pictures of a sample and of its heatmap for the predicted class, with that."""
-    shown = []
-    for x, heatmap, predicted in zip(
-        auditor.study.xs[:PICTURES], auditor.trained(task.preset), auditor.predicted, strict=False
-    ):
-        picture, small = thumbnail(x, heatmap, auditor.form)
-        shown.append({"class": auditor.labels[int(predicted)], "input": picture, "heatmap": small})
-    return Finding(shown)
+    study, found = auditor.study, []
+    items = [Item("", x, auditor.form.channel) for x in study.xs] if study.texts is None else study.texts.items
+    heatmaps, words = auditor.trained(task.preset), study.texts is not None and study.texts.words
+    for i, item in enumerate(items[:PICTURES]):
+        picture, small = shown(item, auditor.whole(i, heatmaps[i]), auditor.form, words)
+        found.append({"class": auditor.labels[int(auditor.predicted[i])], "input": picture, "heatmap": small})
+    return Finding(found)
 
 
 MEASUREMENT = Measurement("pictures", measure)

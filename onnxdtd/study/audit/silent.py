@@ -12,11 +12,17 @@ from onnxdtd.study.audit.measurement import Entry, Finding, Measurement, Task
 
 def measure(auditor: Auditor, task: Task) -> Finding:
     """How many heatmaps say nothing: zero everywhere, not finite, of one value."""
-    own = auditor.trained(task.preset).reshape(len(auditor.study.xs), -1).astype(np.float64)
-    finite, empty = np.isfinite(own).all(axis=1), ~own.any(axis=1)
-    with np.errstate(invalid="ignore"):
-        flat = finite & ~empty & (np.ptp(own, axis=1) <= SAME * np.abs(own).max(axis=1)) & (own.shape[1] > 1)
-    return Finding({"n": len(own), "empty": int(empty.sum()), "broken": int((~finite).sum()), "flat": int(flat.sum())})
+    kinds = [_kind(heatmap.astype(np.float64)) for heatmap in auditor.trained(task.preset)]
+    return Finding({"n": len(kinds), **{name: kinds.count(name) for name in ("empty", "broken", "flat")}})
+
+
+def _kind(heatmap: np.ndarray) -> str:
+    """In which way it says nothing, "" of one that says something."""
+    if not np.isfinite(heatmap).all():
+        return "broken"
+    if not heatmap.any():
+        return "empty"
+    return "flat" if heatmap.size > 1 and np.ptp(heatmap) <= SAME * np.abs(heatmap).max() else ""
 
 
 def say(entry: Entry) -> Iterator[str]:

@@ -208,7 +208,7 @@ def test_several_inputs() -> None:
 @pytest.mark.parametrize("preset", ["integrated-gradients", "taylor"])
 def test_gradients_at_other_points_are_not_injected_at_the_samples(preset: str) -> None:
     assert convergence(BRANCHING, Request(preset=preset), XS) == []
-    study: Any = SimpleNamespace(model=BRANCHING, asked=lambda name: Request(preset=name), xs=XS, seed=0)
+    study: Any = SimpleNamespace(model=BRANCHING, asked=lambda name: Request(preset=name), inputs=XS, seed=0)
     auditor: Any = SimpleNamespace(study=study)
     assert "other points" in measure(auditor, Task(preset, "convergence")).left_out
 
