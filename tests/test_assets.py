@@ -54,7 +54,7 @@ def asset(request: pytest.FixtureRequest) -> Asset:
 @pytest.fixture(scope="module")
 def compiled(asset: Asset) -> onnx.ModelProto:
     low, high = asset.bounds
-    return onnxdtd.compile(asset.path, low=low, high=high)
+    return onnxdtd.compile(asset.path, "dtd", low=low, high=high)
 
 
 def test_full_check(compiled: onnx.ModelProto) -> None:
@@ -70,7 +70,7 @@ def test_only_standard_operators_are_added(asset: Asset, compiled: onnx.ModelPro
 
 def test_small_and_reproducible(asset: Asset, compiled: onnx.ModelProto) -> None:
     low, high = asset.bounds
-    again = onnxdtd.compile(asset.path, low=low, high=high)
+    again = onnxdtd.compile(asset.path, "dtd", low=low, high=high)
     data = compiled.SerializeToString(deterministic=True)
     assert again.SerializeToString(deterministic=True) == data
     assert len(data) <= 1.05 * asset.path.stat().st_size + 200_000

@@ -373,7 +373,7 @@ BAD = [
     Bad(f"explain {GOOD} {{y}}/text.png --low 0 --high 1 -o {{y}}/sub/out", "text.png", "not a readable picture"),
     Bad(f"explain {GOOD} {{y}}/empty.png --low 0 --high 1 -o {{y}}/sub/out", "empty.png", "not a readable picture"),
     Bad(f"explain {GOOD} {{y}}/cut.png --low 0 --high 1 -o {{y}}/sub/out", "cut.png", "not a readable picture"),
-    Bad(f"explain {GOOD} {{y}}/notes.txt --low 0 --high 1 -o {{y}}/sub/out", "notes.txt", "not a readable picture"),
+    Bad(f"explain {GOOD} {{y}}/notes.txt --low 0 --high 1 -o {{y}}/sub/out", "takes no ids of tokens", "image (float"),
     Bad("explain {y}/linear.onnx {y}/shot.png --low 0 --high 1 -o {y}/sub/out", "shot.png", "picture", "[4]"),
     Bad(f"explain {GOOD} {{y}}/shape.npy -o {{y}}/sub/out", "shape.npy", "[2, 1, 9, 9]", "[1, 8, 8]"),
     *(

@@ -32,7 +32,8 @@ from onnxdtd.method.toml import Library
 
 Array = np.ndarray
 PRESETS = [name for name in Library().presets if name not in ("grad-cam", "dtd-minmax")]  # need a map, a fit
-ABSOLUTE = {"lrp-epsilon", *(name for name in PRESETS if name.startswith(("epsilon-", "excitation")))}  # an ε of 10⁻⁶ somewhere
+OF_EPSILON = ("epsilon-", "excitation", "attnlrp-", "cp-lrp-")
+ABSOLUTE = {"lrp-epsilon", *(name for name in PRESETS if name.startswith(OF_EPSILON))}  # an ε of 10⁻⁶ somewhere
 SOME = ("dtd", "lrp-epsilon", "gradient")
 OF_SOME = pytest.mark.parametrize("preset", SOME)
 MODELS = Path(__file__).resolve().parents[2] / "models"
