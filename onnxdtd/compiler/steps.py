@@ -22,11 +22,11 @@ from onnxdtd.method.propagate import Record, propagate
 from onnxdtd.method.rule import Rule
 from onnxdtd.method.terms import Context
 from onnxdtd.operators.layer import Layer, NotLinear, Slot, is_float
-from onnxdtd.operators.linear import followed_by
+from onnxdtd.operators.linear import columns_of, followed_by
 from onnxdtd.operators.others import undefined
 from onnxdtd.operators.pointwise import passes
 from onnxdtd.operators.products import factors
-from onnxdtd.operators.table import MOVE, PRODUCT, ROUTE, Flow, Further, Relevance, first, of
+from onnxdtd.operators.table import MOVE, PRODUCT, ROUTE, Cut, Flow, Further, Relevance, first, of
 from onnxdtd.operators.written import completes
 
 Share: TypeAlias = tuple[Tensor, Tensor]  # a tensor, and relevance that goes to it
@@ -39,7 +39,8 @@ class Step:
 
     ``fit`` says which relevance model the preset asks for, one of ``FITS``; ``keeps`` the column of the ledger for
     what a flow does not hand on; ``looks_at`` are tensors above whose relevance the
-    flow is told after that of the outputs, and hands nothing of on.
+    flow is told after that of the outputs, and hands nothing of on; ``live`` the outputs of a matrix, along the last axis, that
+    alone relevance can come to.
     """
 
     kind: str  # linear, gate, preprocessing, pass, move, route, or the treatment of what is none of them
@@ -53,6 +54,7 @@ class Step:
     fit: str = ""
     keeps: str = ""
     looks_at: tuple[Tensor, ...] = ()
+    live: Cut | None = None
 
     @property
     def name(self) -> str:
@@ -79,7 +81,11 @@ class Step:
         else:
             assert self.layer is not None
             assert self.rule is not None
-            parts = enumerate(propagate(e, self.layer, self.rule, first(relevance), context, record))
+            layer, own = self.layer, first(relevance)
+            if self.live is not None:
+                layer = columns_of(e, self.nodes[0], layer, self.live)
+                own = e("Slice", own, [self.live.start], [self.live.end], [-1])
+            parts = enumerate(propagate(e, layer, self.rule, own, context, record))
         return [(x, share) for i, share in parts if share is not None and (x := self.inputs[i]) is not None]
 
 

@@ -14,13 +14,15 @@ from onnxdtd.compiler.rectified import rectified
 from onnxdtd.compiler.residual import residual
 from onnxdtd.compiler.shortcuts import Shortcut, Situation
 from onnxdtd.compiler.steps import Step, problem
+from onnxdtd.compiler.trimmed import trimmed
 from onnxdtd.errors import Problem, Unsupported
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.terms import Context
 from onnxdtd.operators.layer import NotLinear
 
-SHORTCUTS: tuple[Shortcut, ...] = (alive, rectified, residual, chained, pieced)  # each looks for what those before have done
+# Each looks for what those before have done.
+SHORTCUTS: tuple[Shortcut, ...] = (alive, rectified, residual, chained, pieced, trimmed)
 
 
 def taken(steps: Sequence[Step], start: Start, situation: Situation, shortcuts: Sequence[Shortcut]) -> list[Step]:

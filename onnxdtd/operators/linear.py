@@ -32,7 +32,7 @@ from onnxdtd.operators.layer import (
     sizes_of,
     weight_shape,
 )
-from onnxdtd.operators.table import LINEAR, PRODUCT, Operator, enter, if_inputs_are
+from onnxdtd.operators.table import LINEAR, PRODUCT, Cut, Operator, enter, if_inputs_are, of
 from onnxdtd.operators.windows import BLOCK, adjoint_average, adjoint_conv, flipped_pads, rounded, window
 
 
@@ -195,6 +195,21 @@ enter(
         learned=slice(None),
     )
 )
+
+
+def columns_of(e: Emit, node: Node, layer: Layer, cut: Cut) -> Layer:
+    """The layer of a product x W with some of its outputs alone, those of ``cut``."""
+
+    def own(t: Tensor, axis: int) -> Tensor:
+        shape = list(sizes_of(t))
+        shape[axis] = cut.end - cut.start
+        return e("Slice", t, [cut.start], [cut.end], [axis], shape=shape)
+
+    inputs, build = [node.inputs[0], own(node.inputs[1], 0 if node.attrs.get("transB") else 1)], of(node).linear
+    assert build is not None
+    made = build(e, replace(node, inputs=inputs, outputs=[own(layer.y, -1)]), lambda t: t is inputs[0])
+    alike = layer.b is None or (dims(layer.b) or [1])[-1] == 1
+    return replace(made, b=layer.b if layer.b is None or alike else own(layer.b, -1), exact=layer.exact)
 
 
 def _transpose(e: Emit, w: Value, rank: int) -> Tensor:

@@ -7,9 +7,10 @@ what y has risen or fallen by.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from math import prod
 
 import numpy as np
@@ -240,6 +241,27 @@ def gathered(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, T
 def side_by_side(e: Emit, piece: Cut, relevance: Tensor) -> Tensor:
     """The relevance of a piece, with the axis that it was taken along."""
     return e("Unsqueeze", relevance, [piece.axis]) if piece.single else relevance
+
+
+def pieces_of(node: Node, live: Collection[str]) -> list[Cut]:
+    """What a node takes out of its first input, in as many pieces as it has outputs that are ``live``; none where that is not
+    known.
+    """
+    entry = of(node)
+    if entry.piece is not None:
+        cut = entry.piece(node)
+        return [] if cut is None else [cut]
+    ends = _ends_of_parts(node) if entry.axes is spread.split else None
+    axis = node.attrs.get("axis", 0)
+    shown = [] if ends is None else [(a, b) for t, a, b in zip(node.outputs, ends, ends[1:], strict=False) if t.name in live]
+    return [Cut(axis % len(shape_of(node.inputs[0])), start, end) for start, end in shown]
+
+
+def _ends_of_parts(node: Node) -> list[int] | None:
+    """Where the parts of a Split begin, and where the last one ends."""
+    sizes = [(dims(t) or [None])[node.attrs.get("axis", 0)] if dims(t) else None for t in node.outputs]
+    numbers = known(sizes)
+    return None if numbers is None else [0, *accumulate(numbers)]
 
 
 def rows_of(node: Node) -> Cut | None:

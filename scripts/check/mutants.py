@@ -963,6 +963,22 @@ FAULTS = [
         "compiler/pieced",
     ),
     Fault(
+        "of several pieces of a layer's outputs the first alone is multiplied",
+        "compiler/trimmed",
+        "_columns",
+        "max(cut.end for cut in cuts)",
+        "min(cut.end for cut in cuts)",
+        "compiler/trimmed",
+    ),
+    Fault(
+        "every piece of a layer's outputs lies in one row",
+        "compiler/trimmed",
+        "_columns",
+        "or sizes[cuts[0].axis] != size // step",
+        "or False",
+        "compiler/trimmed",
+    ),
+    Fault(
         "the branch of a skip gets all",
         "compiler/residual",
         "shared_out",
