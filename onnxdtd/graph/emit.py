@@ -30,7 +30,10 @@ WHOLE: dict[str, Callable[..., Any]] = {
     "Concat": lambda *parts: np.concatenate(parts),
 }
 MANY = 1000  # views
-ANY_PRECISION = ("Cast", "Shape", "Size")
+# Of one term: reads what the predictor has in half precision. It has a kernel for that on GPUs and none on the CPU, where ONNX
+# Runtime rounds nothing to half round a node whose neighbours all lack such kernels. A Cast or a Shape has one, and beside such
+# a node would bring the rounding back, with other logits than the source's.
+READER = "Sum"
 
 
 def _is_half(value: Any) -> bool:
@@ -95,8 +98,8 @@ class Emit:
 
     def multi(self, op: str, dtypes: Sequence[Any], *inputs: Any, **attrs: Any) -> list[Tensor]:
         """The outputs of an operator, of ``dtypes``, where None stands for what ``RESULT_TYPES`` says."""
-        if op not in ANY_PRECISION:
-            inputs = tuple(self.cast(t, wide(t.dtype)) if _is_half(t) else t for t in inputs)
+        if op != READER:
+            inputs = tuple(self._readable(op, t, attrs) if _is_half(t) else t for t in inputs)
         dtype = next((t.dtype for t in inputs if isinstance(t, Tensor) and t.dtype != np.bool_), np.dtype(np.float32))
         tensors = [self._tensor(value, dtype) for value in inputs]
         key = _key(op, tensors, attrs, len(dtypes))
@@ -106,6 +109,13 @@ class Emit:
         if key not in self._cache:
             self._cache[key] = self._append(op, tensors, attrs, dtypes)
         return self._cache[key]
+
+    def _readable(self, op: str, half: Tensor, attrs: dict[str, Any]) -> Tensor:
+        """A tensor in half precision as an operator may read it."""
+        if op != "Cast":
+            return self.cast(half, wide(half.dtype), half.shape)
+        theirs = half.producer is not None and half.producer.op != "Constant" and half.name not in self.givers
+        return self(READER, half, shape=half.shape) if theirs and _key(op, [half], attrs, 1) not in self._cache else half
 
     def again(self, node: Node, inputs: Sequence[Tensor], shapes: Sequence[Shape | None]) -> list[Tensor]:
         """What a node of the predictor gives for other inputs, of ``shapes``, in the types that it computes in. Of nodes that

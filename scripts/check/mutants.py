@@ -108,6 +108,14 @@ FAULTS = [
         "operators/attention::test_both_forms_are_one_without_a_stabiliser",
     ),
     Fault(
+        "half precision is read by a Cast",
+        "graph/emit",
+        "Emit._readable",
+        "theirs and _key(op, [half], attrs, 1) not in self._cache",
+        "not theirs",
+        "compiler/half::test_the_prediction_is_that_of_the_source_bit_by_bit",
+    ),
+    Fault(
         "the gate of a gated linear unit has half",
         "operators/products",
         "_activated",

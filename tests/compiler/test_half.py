@@ -232,7 +232,37 @@ def test_nothing_is_computed_in_half_precision(name, preset):
     graph = onnx.shape_inference.infer_shapes(compiled).graph
     half = {v.name for v in [*graph.value_info, *graph.output] if v.type.tensor_type.elem_type == TensorProto.FLOAT16}
     emitted = compiled.graph.node[len(proto.graph.node) :]
-    assert {made.op_type for made in emitted if half & set(made.output)} <= MOVES
+    reads = lambda made: made.op_type == "Sum" and len(made.input) == 1
+    assert {made.op_type for made in emitted if half & set(made.output) and not reads(made)} <= MOVES
+
+
+@pytest.mark.parametrize("sizes", [["n", "l", 8], ["n", 3, 8]], ids=["dynamic", "static"])
+@pytest.mark.parametrize("op", ["LayerNormalization", "Reshape"])
+def test_the_prediction_is_that_of_the_source_bit_by_bit(op, sizes):
+    """A node between two that the CPU has no half kernel for is computed in float32 too, as long as nobody else reads it who
+    has one: neither the Cast nor the Shape of a relevance pass.
+    """
+    middle = {"LayerNormalization": "h g b", "Reshape": "h to"}[op]
+    nodes = [
+        node("Add", "x c", "h"),
+        node(op, middle, "i"),
+        node("MatMul", "i w", "j"),
+        node("Gelu", "j", "k"),
+        node("ReduceMean", "k one", "m", keepdims=0),
+        node("MatMul", "m u", "y"),
+    ]
+    weights = {name: normal(*shape, seed=i).astype(HALF) for i, (name, shape) in enumerate(SHAPES.items())}
+    given = {"to": np.asarray([0, -1, 8])} if op == "Reshape" else {}
+    used = {name: weights[name] for name in weights if op == "LayerNormalization" or name not in "gb"}
+    proto = model(nodes, {"x": sizes}, ["y"], used | given | {"one": np.asarray([1])}, HALF, opset=20)
+    x = normal(5, 3, 8, seed=9).astype(HALF)
+    expected = Session(proto, optimise=False)(x=x)["y"]
+    for preset in ("lrp-epsilon", "gradient"):
+        compiled = onnxdtd.compile(proto, preset, ledger=preset == "lrp-epsilon")
+        np.testing.assert_array_equal(Session(compiled, optimise=False)(x=x)["y"], expected)
+
+
+SHAPES = {"c": (8,), "g": (8,), "b": (8,), "w": (8, 6), "u": (6, 4)}
 
 
 @RUNTIME

@@ -408,7 +408,7 @@ MINE = {
     "graph/view.py": "Concat Identity",  # of nothing, and of a sequence
     # of what type results are, and arithmetic of sizes
     "graph/emit.py": "Add And ArgMax ArgMin Cast Concat Constant Equal Gather Greater GreaterOrEqual If Less Loop Max Mul Scan "
-    "Shape Size Slice Sub Where",
+    "Shape Size Slice Sub Sum Where",
     "graph/kernels.py": "Constant ConvTranspose Shape Size",  # what a runtime does with sizes and with pads
     # mends what is converted
     "graph/normal.py": "ConstantOfShape Hardmax Mul Resize Scatter ScatterElements Slice Upsample",
