@@ -91,7 +91,8 @@ def plan(
     whole = in_one_form(e, nodes, active)
     nodes = above(whole, ends)
     facts = facts_of(nodes, [end.tensor for end in ends])
-    producer = {t.name: node for node in nodes for t in node.outputs}
+    # Of what is quantised and dequantised again, what it was before.
+    producer = {t.name: node for node in reversed(nodes) for t in node.outputs}
 
     def follow(candidate: Tensor, logits: Tensor) -> Samples:
         """The samples, from the inputs on; where they are lost below what is explained, from there on."""

@@ -153,6 +153,17 @@ def packed(write: Body, inputs: Sequence[str], outputs: Sequence[str], attrs: At
     projected(write, x, write("Add", whole, bias) if bias else whole, mask, added, outputs, attrs, write.sizes(weights))
 
 
+def quantised(write: Body, inputs: Sequence[str], outputs: Sequence[str], attrs: Attrs) -> None:
+    """QAttention of x, of integers as its weights are, each column of which may have a scale of its own"""
+    x, weights, bias, scale, own, mask, zero, shift, past = [*inputs, *[""] * 9][:9]
+    _only_the_first(outputs)
+    if past or attrs.get("do_rotary") or (shift and write.known is not None and write.sizes(shift) != write.sizes(own)):
+        raise NotWritten("it takes keys and values from before, rotates them, or has one zero for several scales")
+    x = write("DequantizeLinear", *filter(None, [x, scale, zero]))
+    whole = write("MatMul", x, write("DequantizeLinear", *filter(None, [weights, own, shift]), axis=1))
+    projected(write, x, write("Add", whole, bias), mask, "", outputs, attrs, write.sizes(weights))
+
+
 def projected(
     write: Body,
     x: str,
@@ -283,6 +294,7 @@ def rotated(write: Body, x: str, cosine: str, sine: str, half: int | None, size:
 Way = Callable[[Body, Sequence[str], Sequence[str], Attrs], None]
 WAYS: dict[str, Way] = {
     "Attention": packed,
+    "QAttention": quantised,
     "MultiHeadAttention": multi_head,
     "GroupQueryAttention": grouped,
     "RotaryEmbedding": rotary,

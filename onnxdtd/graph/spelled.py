@@ -8,7 +8,7 @@ integers that the predictor computed; what no rule needs is not emitted.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -50,14 +50,25 @@ QUANTISED = {
     ("com.microsoft", "QLinearAveragePool"): Quantised("AveragePool", ONE, (3, 4)),
     ("com.microsoft", "QLinearLeakyRelu"): Quantised("LeakyRelu", ONE, (3, 4)),
     ("com.microsoft", "QLinearSigmoid"): Quantised("Sigmoid", ONE, (3, 4)),
+    ("com.microsoft", "QLinearSoftmax"): Quantised("Softmax", ONE, (3, 4)),
 }
-DROPPED = ("channels_last",)  # attributes that the float operator does not have
+JOINS = ("com.microsoft", "QLinearConcat")  # as many triples as it joins, behind the pair of the result
+# Attributes that the float operator does not have, and with which values the quantised one is something else.
+DROPPED: dict[str, Callable[[int], bool]] = {"channels_last": bool, "opset": lambda version: version < 13}
 
 
 def layout(node: Node | onnx.NodeProto, op: str) -> Quantised | None:
     """The layout of a quantised operator; None for any other."""
     domain = node.domain if node.domain not in (None, "ai.onnx") else ""
+    if (domain, op) == JOINS:
+        count = len(node.input if isinstance(node, onnx.NodeProto) else node.inputs)
+        return Quantised("Concat", tuple((k, k + 1, k + 2) for k in range(2, count, 3)), (0, 1))
     return QUANTISED.get((domain, op))
+
+
+def _is_another(attrs: Mapping[str, Any]) -> bool:
+    """Is a quantised operator not that on floats?"""
+    return any(other(attrs[name]) for name, other in DROPPED.items() if name in attrs)
 
 
 def float_nodes(nodes: Sequence[onnx.NodeProto], opset: int) -> Iterator[onnx.NodeProto]:
@@ -91,7 +102,7 @@ def float_nodes(nodes: Sequence[onnx.NodeProto], opset: int) -> Iterator[onnx.No
             yield from _with_an_axis_more(node, f"onnxdtd_{i}")
             continue
         found = layout(node, node.op_type)
-        if found is None or not node.domain or any(a.name in DROPPED and a.i for a in node.attribute):
+        if found is None or not node.domain or _is_another({a.name: a.i for a in node.attribute}):
             yield node
             continue
         yield from _float_node(node, found, f"onnxdtd_{i}")
@@ -177,7 +188,7 @@ def views(e: Emit, nodes: Sequence[Node], derivative: bool = False, reference: f
 
 def _view(e: Emit, node: Node) -> list[Node]:
     quantised = layout(node, node.op)
-    if quantised is not None and not any(node.attrs.get(name) for name in DROPPED):
+    if quantised is not None and not _is_another(node.attrs):
         return _quantised(e, node, quantised)
     if node.op == "ArgMin" and not node.outputs[0].readers:  # at the end: the nearest class
         far = node.inputs[0]

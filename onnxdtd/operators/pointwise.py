@@ -593,6 +593,7 @@ for op, sign, slope in (("QuantizeLinear", on_a_grid, quantize), ("DequantizeLin
             sign=sign,
             monotone=throughout,
             scaled=True,
+            on_the_way=True,
             axes=spread.as_the_first,
             hands_on=AS_THEY_ARE,
             places=places.still,

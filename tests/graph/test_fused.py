@@ -51,6 +51,14 @@ WEIGHTS = {
     "last_key": np.int32([S - 1, S - 1]),
     "wide": normal(D, 8 * D),
     "widths": np.int64([4 * D, 2 * D, 2 * D]),
+    "step": np.float32(1 / 32),
+    "mid": np.uint8(120),
+    "wint": RNG.integers(-99, 99, (D, 3 * D), np.int8),
+    "wstep": RNG.uniform(0.005, 0.01, 3 * D),
+    "wmid": RNG.integers(-9, 9, 3 * D, np.int8),
+    "w1int": RNG.integers(0, 255, (D, 3 * D), np.uint8),
+    "w1step": np.float32(0.01),
+    "w1mid": np.uint8(110),
     "cosines": np.cos(normal(9, 8)),
     "sines": np.sin(normal(9, 8)),
 }
@@ -64,6 +72,12 @@ def one(op: str, inputs: str, outputs: str = "h", domain: str = "com.microsoft",
 
 def attention(inputs: str, **attrs: Any) -> list[NodeProto]:
     return one("Attention", f"x wqkv {inputs}", num_heads=2, **attrs)
+
+
+def integers(inputs: str, zero: str = "", **attrs: Any) -> list[NodeProto]:
+    """Attention of integers, of weights with a scale for each column or for all"""
+    names = f"i w{zero}int bqkv step w{zero}step {inputs} mid w{zero}mid"
+    return [helper.make_node("QuantizeLinear", ["x", "step", "mid"], ["i"]), *one("QAttention", names, num_heads=2, **attrs)]
 
 
 def projected(op: str, more: str, outputs: str = "h", **attrs: Any) -> list[NodeProto]:
@@ -101,6 +115,8 @@ CASES: dict[str, tuple[list[NodeProto], int]] = {
     "queries": (attention("bqkv square_mask"), S * D),
     "added": (attention("bqkv raw _ added"), S * D),
     "sizes": (attention("bqkv", qkv_hidden_sizes=[8, 8, 8]), S * D),
+    "integers": (integers("raw", unidirectional=1), S * D),
+    "integers, one scale": (integers("_", "1"), S * D),
     "heads": (projected("MultiHeadAttention", "bqkv raw added"), S * D),
     "heads, causal": (projected("MultiHeadAttention", "_ lengths", unidirectional=1, scale=0.4), S * D),
     "grouped": (grouped(), 4 * S * D),

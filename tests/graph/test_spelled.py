@@ -644,3 +644,82 @@ def test_columns_picked_by_their_numbers(shape):
     np.testing.assert_allclose(gradient, np.broadcast_to(expected, x.shape), rtol=1e-6)
     share = onnxdtd.Explainer(onnxdtd.compile(proto, "lrp-0", target=1, ledger=True))(x)
     np.testing.assert_allclose(share.relevance["x"], x * expected, rtol=1e-5)
+
+
+ATTENTION = [  # operator, operands, result, its scale and zero point, attributes
+    ("Concat", "q q", "c", (1 / 16, 128), {"axis": 2}),
+    ("MatMul", "c w", "s", (1 / 16, 120), {}),
+    ("Softmax", "s", "p", (1 / 256, 0), {"axis": -1}),
+    ("MatMul", "p q", "o", (1 / 32, 128), {}),
+    ("Flatten", "o", "m", (1 / 32, 128), {}),  # on integers as they are
+    ("MatMul", "m u", "out", (1 / 8, 128), {}),
+]
+
+
+def grid(name: str) -> str:
+    return f"{name}_s {name}_z"
+
+
+def in_one(op: str, read: str, result: str, opset: int, attrs: dict[str, Any]) -> NodeProto:
+    """The operator on integers."""
+    operands = " ".join(f"{t} {grid(t)}" for t in read.split())
+    words = f"{grid(result)} {operands}" if op == "Concat" else f"{operands} {grid(result)}"
+    made = node(f"QLinear{op}", words, result, **attrs, **({"opset": opset} if op == "Softmax" else {}))
+    made.domain = "" if op in STANDARD else "com.microsoft"
+    return made
+
+
+def apart(op: str, read: str, result: str, attrs: dict[str, Any]) -> list[NodeProto]:
+    """The same operator on floats."""
+    reals = [f"{result}_{i}" for i in range(len(read.split()))]
+    nodes = [node("DequantizeLinear", f"{t} {grid(t)}", real) for t, real in zip(read.split(), reals, strict=True)]
+    real = node(op, " ".join(reals), f"{result}_r", **attrs)
+    return [*nodes, real, node("QuantizeLinear", f"{result}_r {grid(result)}", result)]
+
+
+def attention(form: str, opset: int = 17) -> ModelProto:
+    """Attention to what lies side by side: ``quantised``, ``spelled_out``, or ``real``, the float network."""
+    rng = np.random.default_rng(5)
+    grids = {name: scale for _, _, name, scale, _ in ATTENTION} | dict.fromkeys("wu", (1 / 64, 128)) | {"q": (1 / 32, 128)}
+    weights: dict[str, Array] = {
+        name: rng.integers(60, 196, (rows, 4)).astype(np.uint8) for name, rows in (("w", 8), ("u", 16))
+    }
+    if form == "real":
+        nodes = [node("Identity", "x", "q"), *(node(op, read, y, **attrs) for op, read, y, _, attrs in ATTENTION)]
+        nodes.append(node("Identity", "out", "y"))
+        weights = {name: ((value - 128.0) / 64).astype(np.float32) for name, value in weights.items()}
+    else:
+        nodes = [node("QuantizeLinear", f"x {grid('q')}", "q"), node("DequantizeLinear", f"out {grid('out')}", "y")]
+        for op, read, y, _, attrs in ATTENTION:
+            one = [in_one(op, read, y, opset, attrs)] if form == "quantised" and op != "Flatten" else []
+            nodes[-1:-1] = [node(op, read, y, **attrs)] if op == "Flatten" else one or apart(op, read, y, attrs)
+        weights |= {f"{name}_s": np.asarray(scale, np.float32) for name, (scale, _) in grids.items()}
+        weights |= {f"{name}_z": np.asarray(zero, np.uint8) for name, (_, zero) in grids.items()}
+    used = {t for made in nodes for t in made.input}
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *sizes]) for name, sizes in (("x", [4, 4]), ("y", [4]))
+    ]
+    held = [numpy_helper.from_array(value, name) for name, value in weights.items() if name in used]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(helper.make_graph(nodes, "net", ends[:1], ends[1:], held), opset_imports=opsets, ir_version=10)
+
+
+@pytest.mark.parametrize("preset", ["attnlrp", "cp-lrp", "gradient-x-input"])
+def test_attention(preset):
+    """One explanation of the operators and of what they stand for, and that of the float network but for rounding: weights
+    of attention are known as such behind a QuantizeLinear and a DequantizeLinear.
+    """
+    x = np.random.default_rng(6).normal(size=(3, 4, 4)).astype(np.float32)
+    forms = ("quantised", "spelled_out", "real")
+    found, spelled_out, real = (Session(compiled(attention(form), preset, target=1))(x=x) for form in forms)
+    np.testing.assert_array_equal(found["y"], Session(attention("quantised"))(x=x)["y"])
+    np.testing.assert_array_equal(found["y"], spelled_out["y"])
+    # of the weights of attention one knows what they were rounded from, of the other steps of 1 / 256
+    assert_near(found["relevance"], spelled_out["relevance"], 0.02)
+    assert_near(found["relevance"], real["relevance"], 0.06)
+
+
+def test_a_softmax_of_old_is_refused():
+    """Before operator set 13 it went over all axes from one on."""
+    with pytest.raises(OnnxdtdError, match="QLinearSoftmax"):
+        onnxdtd.compile(attention("quantised", opset=11))

@@ -446,7 +446,7 @@ def test_integer_features_are_numbers():
 
 def test_every_quantised_operator_is_tested():
     tested = {"QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool"}
-    assert {op for _, op in QUANTISED} == tested | {"QLinearLeakyRelu", "QLinearSigmoid", "QGemm"}
+    assert {op for _, op in QUANTISED} == tested | {"QLinearLeakyRelu", "QLinearSigmoid", "QLinearSoftmax", "QGemm"}
     assert set(ML) == {"LinearClassifier", "LinearRegressor", "Scaler", "FeatureVectorizer", "Normalizer"} | {
         "ArrayFeatureExtractor"
     }
