@@ -240,6 +240,8 @@ def tune_command(
     samples: Annotated[int, option("--samples", "Only the first N, half of them to report on.", "N")] = 40,
     minutes: Annotated[float | None, option("--minutes", "Take no more samples than this has time for.", "M")] = None,
     seed: Seed = 0,
+    tokenizer: Tokenizer = None,
+    words: Words = False,
     workers: Workers = None,
     engine: Engine = "processes",
     journal: JournalFile = None,
@@ -250,7 +252,8 @@ def tune_command(
     from onnxdtd.study.evaluate import Settings
     from onnxdtd.study.tune import tune
 
-    settings = Settings(patch, steps, fill=fill, samples=samples, seed=seed)
+    spoken = None if tokenizer is None else str(tokenizer)
+    settings = Settings(patch, steps, fill=fill, samples=samples, seed=seed, tokenizer=spoken, words=words)
     with measuring() as tick:
         how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": tick}
         result = tune(model, data, request, out_path, presets=presets, settings=settings, minutes=minutes, **how)

@@ -140,6 +140,11 @@ class Tokens:
         """What a token is called, None where it has no name."""
         return None if self._file is None else self._tokenizer.id_to_token(number)
 
+    def called(self, number: int) -> str:
+        """What to call an id: its token, with its number."""
+        name = self.name(number)
+        return f"the id {number}" if name is None else f"{name} ({number})"
+
     def digest(self) -> str:
         """The SHA-256 of the tokenizer, and how many tokens the model takes; of bytes only that."""
         told = "" if self._file is None else self._tokenizer.to_str()

@@ -72,6 +72,11 @@ class Settings:
         if not 0 < self.share <= 1:
             raise RequestError(f"--share {self.share:g}: give a number above 0, up to 1")
 
+    def check(self, subject: Subject) -> None:
+        """Raises ``RequestError`` where they do not fit a model with its data."""
+        if subject.tokens is not None and self.patch is not None:
+            raise RequestError("--patch is for pictures and signals; the regions of a text are its tokens, or --words")
+
 
 def evaluate(
     models: Sequence[Path | str],
@@ -133,8 +138,7 @@ class Evaluation:
         request, tokenizer = replace(self.request, preset=self.presets[0]), self.settings.tokenizer
         spoken = spoken_by(tokenizer, self.settings.words)
         made = Subject(self.models[number], request, self.data, spoken=spoken)
-        if made.tokens is not None and self.settings.patch is not None:
-            raise RequestError("--patch is for pictures and signals; the regions of a text are its tokens, or --words")
+        self.settings.check(made)
         return made
 
     @cached_property
@@ -218,8 +222,7 @@ class Evaluation:
         chosen = {**asdict(self.settings), "patch": self.patch(self.first), "samples": self.count}
         number = replacement(self.settings.fill, form, self.first.tokens)
         if number is not None:
-            name = None if self.first.tokens is None else self.first.tokens.name(number)
-            chosen["fill"] = f"the id {number}" if name is None else f"{name} ({number})"
+            chosen["fill"] = f"the id {number}" if self.first.tokens is None else self.first.tokens.called(number)
         if self.first.tokens is not None:
             chosen |= {
                 "patch": None,

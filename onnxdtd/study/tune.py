@@ -21,19 +21,20 @@ import numpy as np
 import onnxdtd
 from onnxdtd import atomic
 from onnxdtd.data.forms import space_axes
+from onnxdtd.data.labelled import Item
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
 from onnxdtd.study.audit import stability
-from onnxdtd.study.audit.audit import Audit, measurable
-from onnxdtd.study.audit.auditor import Auditor
+from onnxdtd.study.audit.audit import Audit, digest, measurable, together
+from onnxdtd.study.audit.auditor import Auditor, Texts
 from onnxdtd.study.audit.measurement import Task
 from onnxdtd.study.evaluate import Settings
 from onnxdtd.study.grid import Candidate, grid
 from onnxdtd.study.jobs import Tick, run, untold
 from onnxdtd.study.metrics import abpc, aopc, missing
 from onnxdtd.study.perturb import default_patch, filler, perturbation, regions, replacement
-from onnxdtd.study.subject import PRESETS, Subject, asked, weight_digests
+from onnxdtd.study.subject import PRESETS, Subject, asked, spoken_by, weight_digests
 from onnxdtd.study.tally import paired, side, summed
 from onnxdtd.study.words import conjoined, mean_text
 
@@ -68,7 +69,7 @@ def tune(
 
     Args:
         model: the file of a classifier.
-        data: an ``.npz`` with samples, or a folder of pictures.
+        data: an ``.npz`` with samples, or a folder of pictures; a file of texts, with a tokenizer among the settings.
         request: the options of ``onnxdtd.compile`` for all presets; its own preset and target do not count.
         out: a TOML file to write the preset to, with the evidence as its comments.
         presets: what it is compared with, by default ``BASELINES``.
@@ -94,18 +95,22 @@ def tune(
     if chosen.target != "predicted":
         raise RequestError("what is explained is the predicted class: samples need no labels to tune on")
     against = tuple(dict.fromkeys(presets)) or BASELINES
-    subject = Subject(model, replace(request or Request(), preset=ANY), Path(data))
+    spoken = spoken_by(chosen.tokenizer, chosen.words)
+    subject = Subject(model, replace(request or Request(), preset=ANY), Path(data), spoken=spoken)
+    chosen.check(subject)
     items, left_out, _ = measurable(subject, model.parent, chosen.samples or SAMPLES)
-    names, xs = _distinct([(item.name, item.x) for item in items], left_out, chosen.seed)
-    replacement(chosen.fill, subject.form)  # or it is refused before hours are spent
+    items = _distinct(items, left_out, chosen.seed)
+    fill = replacement(chosen.fill, subject.form, subject.tokens)  # or it is refused before hours are spent
+    filled = chosen.fill if fill is None or subject.tokens is None else subject.tokens.called(fill)
+    xs, told = together(subject, items, chosen.words, fill, filled)
     candidates = grid(subject.planned.plan, subject.form, subject.sizes())
-    settled = replace(chosen, patch=chosen.patch or default_patch(xs.shape[1:], subject.form.channel))
-    study = Tuning(model, subject.planned.request, tuple(candidates), against, xs, settled)
+    settled = replace(chosen, patch=chosen.patch or default_patch(xs[0].shape, subject.form.channel))
+    study = Tuning(model, subject.planned.request, tuple(candidates), against, xs, told, settled)
     if minutes is not None:
         study = _in_time(study, minutes, workers)
     result = study.assemble(run(study, workers, engine, journal, tick))
     result["skipped"] = [{"name": name, "reason": reason} for name, reason in left_out.items()]
-    result["settings"] |= {"data": Path(data).name, "names": names[: len(study.xs)]}
+    result["settings"] |= {"data": Path(data).name, "names": [item.name for item in items[: len(study.xs)]]}
     result["toml"] = written(result, next(c for c in candidates if c.title == result["chosen"]))
     if path is not None:
         atomic.write(path, result["toml"].encode())
@@ -121,31 +126,30 @@ def _check_file(path: Path) -> None:
         raise RequestError(f"{path}: is there already and was not written by onnxdtd tune; give another name")
 
 
-def _distinct(samples: Sequence[tuple[str, np.ndarray]], left_out: dict[str, str], seed: int) -> tuple[list[str], np.ndarray]:
-    """The different ones in an order by lot, [n, ...], and their names. Raises ``RequestError`` where there are too few."""
+def _distinct(items: Sequence[Item], left_out: dict[str, str], seed: int) -> list[Item]:
+    """The different ones in an order by lot. Raises ``RequestError`` where there are too few."""
     first: dict[bytes, str] = {}
-    for name, x in samples:
-        known = first.setdefault(np.ascontiguousarray(x).tobytes(), name)
-        if known != name:
-            left_out[name] = f"is a copy of {known}, which may be in the other half"
-    kept = [(name, x) for name, x in samples if name not in left_out]
+    for item in items:
+        known = first.setdefault(np.ascontiguousarray(item.x).tobytes(), item.name)
+        if known != item.name:
+            left_out[item.name] = f"is a copy of {known}, which may be in the other half"
+    kept = [item for item in items if item.name not in left_out]
     if len(kept) < FEWEST:
         raise RequestError(
             f"there are {len(kept)} different samples; tune takes at least {FEWEST}, one half to choose by and one to report on"
         )
-    order = np.random.default_rng(seed).permutation(len(kept))
-    return [kept[i][0] for i in order], np.stack([kept[i][1] for i in order]).astype(np.float32)
+    return [kept[i] for i in np.random.default_rng(seed).permutation(len(kept))]
 
 
 def _in_time(study: Tuning, minutes: float, workers: int | None) -> Tuning:
     """With as many samples, by the eight, as there is time for: as long as one preset takes, and all others as well."""
-    sample = replace(study, xs=study.xs[:FEWEST])
+    sample = study.first(FEWEST)
     work = sample.prepare()
     start = time.perf_counter()
     work(0)
     each = (time.perf_counter() - start) * study.units() / FEWEST / (workers or os.cpu_count() or 1)
     count = FEWEST * max(1, int(60 * minutes / each / FEWEST))
-    return replace(study, xs=study.xs[:count])
+    return study.first(count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +163,13 @@ class Tuning:
     candidates: tuple[Candidate, ...]
     baselines: tuple[str, ...]
     xs: np.ndarray
+    texts: Texts | None = None
     settings: Settings = field(default_factory=Settings)
+
+    def first(self, count: int) -> Tuning:
+        """The same with the first so many samples."""
+        texts = None if self.texts is None else replace(self.texts, items=self.texts.items[:count])
+        return replace(self, xs=self.xs[:count], texts=texts)
 
     def units(self) -> int:
         """How many presets there are."""
@@ -172,10 +182,10 @@ class Tuning:
 
     def identity(self) -> Any:
         """All that the results depend on."""
-        samples = hashlib.sha256(np.ascontiguousarray(self.xs).tobytes()).hexdigest()
-        files = [hashlib.sha256(self.model.read_bytes()).hexdigest(), weight_digests(self.model), samples, list(self.xs.shape)]
-        texts = [candidate.text for candidate in self.candidates]
-        return ["tuning", onnxdtd.__version__, files, texts, *asked(self.request, self.baselines), asdict(self.settings)]
+        model, samples = hashlib.sha256(self.model.read_bytes()).hexdigest(), digest(self.xs, self.texts)
+        files = [model, weight_digests(self.model), samples, list(self.xs.shape)]
+        candidates = [candidate.text for candidate in self.candidates]
+        return ["tuning", onnxdtd.__version__, files, candidates, *asked(self.request, self.baselines), asdict(self.settings)]
 
     def prepare(self) -> Tuner:
         """A worker of its own."""
@@ -199,14 +209,23 @@ class Tuning:
             "version": onnxdtd.__version__,
             "model": self.model.name,
             "sha256": hashlib.sha256(self.model.read_bytes()).hexdigest(),
-            "settings": {**asdict(self.settings), "samples": len(self.xs), "noise": stability.NUDGE},
+            "settings": self.description(),
             "chosen": chosen,
             "best": best,
             "selection": [{"preset": name, **_means(numbers)} for name, numbers in searched.items()],
             "held_out": [{"preset": name, **_means(numbers)} for name, numbers in held.items()],
             "differences": [{"other": name, **_difference(held[chosen], held[name])} for name in others],
             "refused": refused,
+            "left_out": found[chosen]["left_out"],
         }
+
+    def description(self) -> dict[str, Any]:
+        """The settings as JSON."""
+        chosen = {name: value for name, value in asdict(self.settings).items() if name not in ("tokenizer", "words")}
+        chosen |= {"samples": len(self.xs), "noise": stability.NUDGE}
+        if self.texts is not None:
+            chosen |= {"patch": None, "regions": "words" if self.texts.words else "tokens", "fill": self.texts.filled}
+        return chosen
 
 
 class Tuner:
@@ -214,7 +233,7 @@ class Tuner:
 
     def __init__(self, study: Tuning):
         self._study = study
-        self._auditor = Auditor(Audit(study.model, study.request, (ANY,), study.xs, seed=study.settings.seed))
+        self._auditor = Auditor(Audit(study.model, study.request, (ANY,), study.xs, study.texts, seed=study.settings.seed))
 
     def __call__(self, unit: int) -> dict[str, Any]:
         """The numbers of every sample, or why the preset cannot be measured."""
@@ -232,34 +251,41 @@ class Tuner:
             relevance = auditor.trained(preset)
         except OnnxdtdError as error:
             return {"refused": str(error).splitlines()[0]}
-        if not np.isfinite(relevance).all():
+        if not all(np.isfinite(r).all() for r in relevance):
             return {"refused": "its relevance is NaN or infinite"}
         conserves = Library().preset(preset).method.conserves
-        curves = [self._curves(i, relevance[i]) for i in range(len(xs))]
+        curves = [self._curves(i, auditor.whole(i, relevance[i])) for i in range(len(xs))]
         scores = auditor.logits[np.arange(len(xs)), auditor.predicted]
-        moved = stability.measure(auditor, Task(preset, "stability")).samples.get("stability", [None] * len(xs))
+        moved = stability.measure(auditor, Task(preset, "stability"))
         return {
+            "left_out": moved.left_out,
             "samples": {
                 "abpc": [abpc(lerf, morf) for morf, lerf in curves],
                 "aopc": [aopc(morf) for morf, _ in curves],
-                "change": moved,
+                "change": moved.samples.get("stability", [None] * len(xs)),
                 "missing": [missing(r, float(f)) if conserves else None for r, f in zip(relevance, scores, strict=True)],
-            }
+            },
         }
 
     def _curves(self, i: int, relevance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The score of a sample while its most relevant regions are replaced first, and its least relevant."""
-        settings, form, x = self._study.settings, self._auditor.form, self._study.xs[i]
+        settings, form, x, scores = self._study.settings, self._auditor.form, self._study.xs[i], self._auditor.scores
+        item = None if self._study.texts is None else self._study.texts.items[i]
         rng = np.random.default_rng([settings.seed, i])
         table = settings.fill == "mean" and not space_axes(x.shape, form.channel) and form.ids is None
-        number = replacement(settings.fill, form)
-        fill = np.full_like(x, number) if number is not None else self._study.xs.mean(axis=0)
-        if number is None and not table:
+        number = replacement(settings.fill, form) if self._study.texts is None else self._study.texts.fill
+        if number is not None:
+            fill = np.full_like(x, number)
+        elif table:
+            fill = self._study.xs.mean(axis=0)
+        else:
             fill = filler(settings.fill, x, int(settings.patch or 1), form, rng)
         places = regions(x.shape, form.channel, int(settings.patch or 1))
+        if item is not None and item.places is not None:
+            places, scores = item.places, scores.beside(item.others)
         options = rng, settings.steps, settings.share, settings.score == "probability"
         target = int(self._auditor.predicted[i])
-        curves = perturbation(self._auditor.scores, x, target, {"": relevance}, fill, places, *options, by_chance=False)
+        curves = perturbation(scores, x, target, {"": relevance}, fill, places, *options, by_chance=False)
         return curves["", "morf"], curves["", "lerf"]
 
 
@@ -300,16 +326,18 @@ def findings(result: dict[str, Any]) -> list[str]:
     return [
         f"chosen on {-(-count // 2)} samples: {taken} ({why})",
         f"on {count // 2} others its ABPC is {'; '.join(lines)} (95 %, paired)" if lines else "nothing to compare it with",
+        *([f"change under noise: left out, since {result['left_out']}"] if result["left_out"] else []),
     ]
 
 
 def written(result: dict[str, Any], candidate: Candidate) -> str:
     """The preset as a TOML file, with the evidence as comments."""
     settings = result["settings"]
+    areas = settings.get("regions", f"regions of {settings['patch']}")
     lines = [
         f"{MARK[2:]} Version {result['version']}; for {result['model']}, SHA-256 {result['sha256']}.",
         f"{settings['samples']} samples of {settings['data']}, seed {settings['seed']}: half to choose by, half to report on. "
-        f"Regions of {settings['patch']} become {settings['fill']} in {settings['steps']} steps.",
+        f"{areas.capitalize()} become {settings['fill']} in {settings['steps']} steps.",
         *findings(result),
         "",
         "Held out: ABPC (higher is better), AOPC, change under noise (lower is steadier), |Σ R - f| / |f|",

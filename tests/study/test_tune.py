@@ -19,7 +19,12 @@ from onnxdtd import Request, RequestError, Settings
 from onnxdtd.cli.commands import app
 from onnxdtd.contract import read_metadata
 from onnxdtd.study import tune as module
+from onnxdtd.study.audit import order
+from onnxdtd.study.audit.audit import Audit, measurable, together
+from onnxdtd.study.audit.auditor import Auditor
+from onnxdtd.study.audit.measurement import Task
 from onnxdtd.study.evaluate import evaluate
+from onnxdtd.study.subject import Subject, spoken_by
 from onnxdtd.study.tune import Tuning, findings
 
 HOW = {"settings": Settings(steps=4, samples=10), "presets": ["lrp-epsilon", "dtd"]}
@@ -146,8 +151,35 @@ def test_of_those_within_a_standard_error_the_steadiest_is_chosen() -> None:
 
 def test_what_may_be_concluded() -> None:
     differences = [{"other": name, "side": side} for name, side in (("a", 1), ("b", 0), ("c", 1), ("d", -1), ("e", None))]
-    said = findings({"differences": differences, "settings": {"samples": 9}, "chosen": "z+", "best": "ε"})
+    said = findings({"differences": differences, "settings": {"samples": 9}, "chosen": "z+", "best": "ε", "left_out": ""})
     assert said == [
         "chosen on 5 samples: z+ (steadiest within a standard error of ε)",
         "on 4 others its ABPC is above that of a and c; not told from that of b and e; below that of d (95 %, paired)",
     ]
+
+
+def test_texts_are_tuned_on_as_an_audit_measures_them(tmp_path: Path) -> None:
+    """Tokens become the one that says nothing; padding, noise and the side of a region play no part."""
+    made = pytest.importorskip("tokenizers_made")
+    words = ["free", "mobiles call", "now", "a b call", "naive", "free now a", "b", "call call", "free"]
+    (tmp_path / "lines.csv").write_text("\n".join(["text", *words]), "utf-8")
+    path = tmp_path / "bag.onnx"
+    onnx.save(made.bag(np.column_stack([made.scored(), made.scored()[:, :1] + 8.0])), path)
+    settings = Settings(tokenizer=str(made.saved(made.wordpiece(), tmp_path)), steps=4)
+    options: dict[str, Any] = {"presets": ["lrp-0"], "settings": settings, "journal": tmp_path / "journal"}
+    result = onnxdtd.tune(path, tmp_path / "lines.csv", **options)
+    assert [one["name"] for one in result["skipped"]] == ["lines_008"]
+    assert (result["settings"]["samples"], result["settings"]["fill"]) == (8, "[PAD] (0)")
+    assert result["settings"].keys().isdisjoint({"tokenizer", "words"})
+    assert "Tokens become [PAD] (0) in 4 steps" in result["toml"]
+    assert "change under noise: left out, since no noise on ids is small" in findings(result)
+    subject = Subject(path, Request(preset="lrp-0"), tmp_path / "lines.csv", spoken=spoken_by(settings.tokenizer, False))
+    items, _, _ = measurable(subject, tmp_path, 8)
+    xs, texts = together(subject, items, False, 0, "")
+    tuner = Tuning(path, subject.planned.request, (), ("lrp-0",), xs, texts, replace(settings, steps=20)).prepare()
+    theirs = order.measure(Auditor(Audit(path, Request(), ("lrp-0",), xs, texts)), Task("lrp-0", "perturbation"))
+    found = tuner(0)["samples"]
+    assert found["abpc"] == pytest.approx(theirs.samples["abpc"], rel=1e-9)
+    assert found["missing"] == pytest.approx([0.0] * 8, abs=1e-6)
+    with pytest.raises(RequestError, match="the regions of a text are its tokens"):
+        onnxdtd.tune(path, tmp_path / "lines.csv", settings=replace(settings, patch=2))

@@ -94,7 +94,7 @@ def audit(
     spoken = spoken_by(tokenizer, words)
     subject = Subject(model, replace(request or Request(), preset=chosen[0]), data, spoken=spoken)
     items, left_out, right = measurable(subject, model.parent, samples)
-    study = Audit(model, subject.planned.request, chosen, *together(subject, items, words), neurons, seed)
+    study = Audit(model, subject.planned.request, chosen, *together(subject, items, words, *neutral(subject)), neurons, seed)
     result = study.assemble(run(study, workers, engine, journal, tick))
     result["settings"]["data"] = data.name
     pictures = [{"name": item.name, **shown} for item, shown in zip(items, result.pop("pictures"), strict=False)]
@@ -342,16 +342,24 @@ def measurable(subject: Subject, folder: Path, most: int) -> tuple[list[Item], d
     return items, left_out, right
 
 
-def together(subject: Subject, items: Sequence[Item], words: bool) -> tuple[np.ndarray, Texts | None]:
+def together(
+    subject: Subject, items: Sequence[Item], words: bool, fill: int | None = None, filled: str = ""
+) -> tuple[np.ndarray, Texts | None]:
     """Samples as an ``Audit`` takes them, and what it is told of texts."""
     if subject.tokens is None:
         return np.stack([item.x for item in items]).astype(np.float32), None
+    return ragged([item.x for item in items]), Texts(tuple(items), fill, filled, words)
+
+
+def neutral(subject: Subject) -> tuple[int | None, str]:
+    """The id that takes the place of others in texts, and how it is called; None and the reason where there is none."""
+    if subject.tokens is None:
+        return None, ""
     try:
         number = replacement("zero", subject.form, subject.tokens) or 0
-        fill, filled = number, subject.tokens.name(number) or f"the id {number}"
     except RequestError as error:
-        fill, filled = None, str(error).split(";")[0]
-    return ragged([item.x for item in items]), Texts(tuple(items), fill, filled, words)
+        return None, str(error).split(";")[0]
+    return number, subject.tokens.called(number)
 
 
 def digest(xs: np.ndarray, texts: Texts | None) -> str:

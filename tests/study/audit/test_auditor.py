@@ -96,7 +96,7 @@ def test_order_is_measured_as_in_an_evaluation(words: bool, tmp_path: Path) -> N
     (own,), (theirs,) = found["presets"], measured["models"][0]["presets"]
     for name in ("aopc", "abpc"):
         assert own["means"][name]["mean"] == pytest.approx(theirs["metrics"][name]["mean"], rel=1e-9)
-    assert own["perturbation"]["fill"] == "[PAD]"
+    assert own["perturbation"]["fill"] == "[PAD] (0)"
     assert (found["settings"]["regions"], found["labelled"], found["right"]) == ("words" if words else "tokens", 4, 3)
     assert found["pictures"] == measured["pictures"]
 
