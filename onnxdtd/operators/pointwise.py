@@ -84,6 +84,8 @@ def chord(e: Emit, node: Node, operator: Operator, active: Active) -> Flow:
         raise NotLinear("a parameter of it depends on the input, or it computes with integers")
 
     def weight() -> Tensor:
+        if operator.chord is not None:
+            return operator.chord(e, replace(node, inputs=[e.cast(x, wide(x.dtype)), *node.inputs[1:]]))
         zero = e.constant(np.asarray(0, x.dtype))
         inputs = [zero if i == at else t for i, t in enumerate(node.inputs)]
         shifted = bounds or (not operator.keeps_zeros and (operator.everywhere or operator.start is not None))
@@ -359,7 +361,14 @@ def hard_sigmoid(e: Emit, node: Node) -> Tensor:
     return e("Mul", between(e, node.outputs[0], 0.0, 1.0), alpha)
 
 
-@pointwise("HardSwish", everywhere=True, sign=if_inputs_are, keeps_zeros=True)
+def ramp_of_hard_swish(e: Emit, node: Node) -> Tensor:
+    """x/6 + 1/2 between 0 and 1"""
+    ramp = e("Add", e("Div", node.inputs[0], 6.0), 0.5)
+    bounds = (e.constant(np.asarray(bound, ramp.dtype)) for bound in (0, 1))
+    return e("Clip", ramp, *bounds)
+
+
+@pointwise("HardSwish", chord=ramp_of_hard_swish, everywhere=True, sign=if_inputs_are, keeps_zeros=True)
 def hard_swish(e: Emit, node: Node) -> Tensor:
     """x/3 + 1/2 between −3 and 3, then 1"""
     x = node.inputs[0]
@@ -367,25 +376,40 @@ def hard_swish(e: Emit, node: Node) -> Tensor:
     return where(e, e("GreaterOrEqual", x, 3.0), 1.0, ramp, x)
 
 
-@pointwise("Gelu", everywhere=True, sign=if_inputs_are, keeps_zeros=True)
-def gelu(e: Emit, node: Node) -> Tensor:
-    """Φ(x) + x φ(x), or the derivative of the approximation by tanh"""
+def below_the_curve(e: Emit, node: Node) -> Tensor:
+    """Φ(x), or its approximation by tanh"""
     x = node.inputs[0]
     if node.attrs.get("approximate", "none") == "tanh":
         cubic, c = e("Mul", e("Mul", x, x), 0.044715), math.sqrt(2 / math.pi)
         t = e("Tanh", e("Mul", e("Mul", x, e("Add", cubic, 1.0)), c))
+    else:
+        t = e("Erf", e("Mul", x, math.sqrt(0.5)))
+    return e("Add", e("Mul", t, 0.5), 0.5)
+
+
+@pointwise("Gelu", chord=below_the_curve, everywhere=True, sign=if_inputs_are, keeps_zeros=True)
+def gelu(e: Emit, node: Node) -> Tensor:
+    """Φ(x) + x φ(x), or the derivative of the approximation by tanh"""
+    x, cumulative = node.inputs[0], below_the_curve(e, node)
+    if node.attrs.get("approximate", "none") == "tanh":
+        cubic, c = e("Mul", e("Mul", x, x), 0.044715), math.sqrt(2 / math.pi)
+        t = e("Tanh", e("Mul", e("Mul", x, e("Add", cubic, 1.0)), c))
         inner = e("Mul", e("Add", e("Mul", cubic, 3.0), 1.0), c / 2)
-        return e("Add", e("Add", e("Mul", t, 0.5), 0.5), e("Mul", e("Mul", x, _one_minus(e, e("Mul", t, t))), inner))
+        return e("Add", cumulative, e("Mul", e("Mul", x, _one_minus(e, e("Mul", t, t))), inner))
     phi = e("Mul", e("Exp", e("Mul", e("Mul", x, x), -0.5)), 1 / math.sqrt(2 * math.pi))
-    cumulative = e("Add", e("Mul", e("Erf", e("Mul", x, math.sqrt(0.5))), 0.5), 0.5)
     return e("Add", cumulative, e("Mul", x, phi))
 
 
-@pointwise("Mish", everywhere=True, sign=if_inputs_are, keeps_zeros=True)
+def gate_of_mish(e: Emit, node: Node) -> Tensor:
+    """tanh(softplus(x))"""
+    return e("Tanh", e("Softplus", node.inputs[0]))
+
+
+@pointwise("Mish", chord=gate_of_mish, everywhere=True, sign=if_inputs_are, keeps_zeros=True)
 def mish(e: Emit, node: Node) -> Tensor:
     """t + x (1 − t²) σ(x) with t = tanh(softplus(x))"""
     x = node.inputs[0]
-    t = e("Tanh", e("Softplus", x))
+    t = gate_of_mish(e, node)
     return e("Add", t, e("Mul", e("Mul", x, _one_minus(e, e("Mul", t, t))), e("Sigmoid", x)))
 
 
@@ -396,11 +420,15 @@ def erf(e: Emit, node: Node) -> Tensor:
     return e("Mul", e("Exp", e("Neg", e("Mul", x, x))), 2 / math.sqrt(math.pi))
 
 
-@pointwise("Swish", everywhere=True, sign=as_the_first, keeps_zeros=True)
+def gate_of_swish(e: Emit, node: Node) -> Tensor:
+    """σ(αx)"""
+    return e("Sigmoid", e.mul(node.inputs[0], float(node.attrs.get("alpha", 1.0))))
+
+
+@pointwise("Swish", chord=gate_of_swish, everywhere=True, sign=as_the_first, keeps_zeros=True)
 def swish(e: Emit, node: Node) -> Tensor:
     """σ(αx) + α y (1 − σ(αx))"""
-    x, y, alpha = node.inputs[0], node.outputs[0], float(node.attrs.get("alpha", 1.0))
-    gate = e("Sigmoid", e.mul(x, alpha))
+    y, alpha, gate = node.outputs[0], float(node.attrs.get("alpha", 1.0)), gate_of_swish(e, node)
     return e("Add", gate, e("Mul", e.mul(y, alpha), _one_minus(e, gate)))
 
 

@@ -112,6 +112,7 @@ class Operator:
         constant: what it is as a layer, with the statistics of its input held constant.
         slope: its derivative, where it is a function entry by entry.
         secant: its difference between two points over that of its input, where that is better known than by dividing.
+        chord: f(x)/x of a function with f(0) = 0, and f′(0) at 0, where that is better known than by dividing.
         everywhere: whether it is defined for all numbers.
         jacobian: its derivative, where entries depend on each other, as a flow of gradients, or what it is between two points.
         expansion: its first-order Taylor expansion, as a layer or a flow of relevance, of which the constant term keeps some.
@@ -163,6 +164,7 @@ class Operator:
     constant: Builder | None = None
     slope: Slope | None = None
     secant: Secant | None = None
+    chord: Slope | None = None
     everywhere: bool = False
     jacobian: Pulled | None = None
     expansion: Callable[[Emit, Node, Active], Layer | Flow] | None = None

@@ -979,6 +979,14 @@ FAULTS = [
         "compiler/pieced",
     ),
     Fault(
+        "f(x)/x of a Gelu is 1/4 at 0",
+        "operators/pointwise",
+        "below_the_curve",
+        'e("Mul", t, 0.5), 0.5)',
+        'e("Mul", t, 0.5), 0.25)',
+        "operators/attention",
+    ),
+    Fault(
         "of several pieces of a layer's outputs the first alone is multiplied",
         "compiler/trimmed",
         "_columns",

@@ -355,23 +355,38 @@ def test_a_token_behind_a_mask_gets_nothing(preset):
 
 
 AT_ZERO = {"Tanh": 1, "Softsign": 1, "Sigmoid": 0.25, "HardSigmoid": 0.2, "Softplus": 0.5, "Relu": 0, "LeakyRelu": 1, "Elu": 1}
-AT_ZERO |= {"HardSwish": 0.5, "Mish": 0.6, "Erf": 2 / np.sqrt(np.pi), "Exp": 1}
+AT_ZERO |= {"HardSwish": 0.5, "Mish": 0.6, "Erf": 2 / np.sqrt(np.pi), "Exp": 1, "Gelu": 0.5, "Swish": 0.5}
+NEWER = {"Gelu": 20, "Swish": 24}  # operators of later sets
 
 
 @pytest.mark.parametrize(("op", "slope"), AT_ZERO.items())
-def test_an_activation_passes_relevance_but_for_its_value_at_zero(op, slope):
+def test_an_activation_passes_relevance_but_for_its_value_at_zero(op, slope, **attrs):
     """(f(z) − f(0))/z for each of two inputs of z = a − b: f′(0) where they cancel, and nothing explodes next to that."""
     w = np.asarray([[1.0], [-1]], np.float32)
-    nodes = [node("MatMul", "x w", "z"), node(op, "z", "h"), node("MatMul", "h v", "y")]
-    proto = model(nodes, {"x": ["n", 2]}, ["y"], {"w": w, "v": np.ones((1, 2), np.float32)}, opset=18)
+    opset = NEWER.get(op, 18)
+    nodes = [node("MatMul", "x w", "z"), node(op, "z", "h", **attrs), node("MatMul", "h v", "y")]
+    proto = model(nodes, {"x": ["n", 2]}, ["y"], {"w": w, "v": np.ones((1, 2), np.float32)}, opset=opset)
     x = np.asarray([[-2, 0.5], [0.5, 0.25], [3, -1], [1, 1], [1e-12, 0]], np.float32)
-    h = Session(model([node(op, "z", "h")], {"z": ["n", 1]}, ["h"], {}, opset=18))
+    h = Session(model([node(op, "z", "h", **attrs)], {"z": ["n", 1]}, ["h"], {}, opset=opset))
     z = x @ w
     chord = (h(z=z[:3])["h"] - h(z=0 * z[:3])["h"]) / z[:3]
     expected = x * w.T * np.concatenate([chord, [[slope], [1.0 if op == "Relu" else slope]]])
     found = Session(onnxdtd.compile(proto, "attnlrp", target=0))(x=x)["relevance"]
     assert_near(found, expected, 1e-6)
     assert_near(found[4:], expected[4:], 1e-6)
+
+
+@pytest.mark.parametrize(("op", "attrs"), [("Gelu", {"approximate": "tanh"}), ("Swish", {"alpha": 1.5})])
+def test_so_does_one_with_a_parameter(op, attrs):
+    test_an_activation_passes_relevance_but_for_its_value_at_zero(op, 0.5, **attrs)
+
+
+@pytest.mark.parametrize("op", ["Gelu", "Mish", "HardSwish"])
+def test_what_is_known_of_x_over_f_of_x_is_not_divided(op):
+    proto = model(
+        [node(op, "x", "h"), node("MatMul", "h v", "y")], {"x": ["n", 2]}, ["y"], {"v": np.eye(2, dtype="f")}, opset=20
+    )
+    assert not {n.op_type for n in onnxdtd.compile(proto, "attnlrp").graph.node} & {"Less", "Abs"}
 
 
 @pytest.mark.parametrize("preset", ["attnlrp", "cp-lrp"])
