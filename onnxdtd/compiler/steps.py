@@ -15,6 +15,7 @@ from onnxdtd.compiler.facts import Facts, reads
 from onnxdtd.compiler.raster import shape_text
 from onnxdtd.errors import Problem, RequestError, Unsupported, suggestion
 from onnxdtd.graph.emit import Emit, label
+from onnxdtd.graph.fused import OTHERS, WAYS_OUT
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.method.method import PREPROCESSING, TREATMENTS, Method, Site
 from onnxdtd.method.preset import LayerFacts
@@ -148,8 +149,8 @@ class Stepper:
         if key is not None:
             return self.allowed(key, node)
         if node.domain not in (None, "", "ai.onnx"):
-            fused = "; ONNX Runtime writes it where it optimises a model: give the one from before, or optimise it with less"
-            raise NotLinear("there is no rule for operators of this domain" + fused * node.domain.startswith("com.microsoft"))
+            way = f"; {WAYS_OUT.get(node.op, OTHERS)}" if node.domain.startswith("com.microsoft") else ""
+            raise NotLinear(f"there is no rule for operators of this domain{way}")
         if self.method.splits:
             self.check_same(node)
         operator, site = of(node), Site(self.e, node, active, self.producer, self.at)

@@ -220,3 +220,23 @@ FUSED: dict[tuple[str, str], Way] = {
     ("com.microsoft", "FusedGemm"): _gemm,
     ("com.microsoft", "FusedConv"): _conv,
 }
+
+PACKED = "it takes the tokens of all samples in one row: give the model from before convert_to_packing_mode"
+BLOCKS = "its weights have few bits, in blocks: quantise with quant_format=QuantFormat.QDQ, or give the model from before"
+LAYOUT = "it has its channels last: save what ONNX Runtime optimises at ORT_ENABLE_EXTENDED, which leaves them where they are"
+UNSERVED = (
+    "it takes keys and values from before, queries packed with them, or sizes that are not known: "
+    "export without a cache, and optimise with --disable_packed_kv --disable_packed_qkv"
+)
+OTHERS = "ONNX Runtime writes it where it optimises a model: give the one from before, or optimise it with less"
+WAYS_OUT: dict[str, str] = {  # of operators of com.microsoft; options are those of onnxruntime.transformers.optimizer
+    **dict.fromkeys(("PackedAttention", "PackedMultiHeadAttention"), PACKED),
+    **dict.fromkeys(("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized"), BLOCKS),
+    **dict.fromkeys(("NhwcFusedConv", "NhwcMaxPool"), LAYOUT),
+    **dict.fromkeys((*WAYS, "DecoderMaskedSelfAttention", "DecoderMaskedMultiHeadAttention"), UNSERVED),
+    "BiasAdd": "optimise with --disable_bias_add",
+    "BiasSplitGelu": "optimise with --disable_bias_splitgelu",
+    "GroupNorm": "optimise with --disable_group_norm",
+    "NhwcConv": "optimise with --disable_nhwc_conv",
+    "SkipGroupNorm": "optimise with --disable_skip_group_norm",
+}

@@ -11,6 +11,7 @@ from nets import Session
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import onnxdtd
+from onnxdtd.errors import Unsupported
 from onnxdtd.graph import shapes
 from onnxdtd.graph.view import replaced
 from onnxdtd.operators.table import has_rule
@@ -186,3 +187,37 @@ def test_what_an_operator_amounts_to(name: str) -> None:
         np.testing.assert_array_equal(found["y"], given)
         expected = Session(onnxdtd.compile(spelled, preset, target=1))(x=x)["relevance"]
         np.testing.assert_allclose(found["relevance"], expected, rtol=1e-3, atol=2e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("op", "way"),
+    [
+        ("PackedAttention", "before convert_to_packing_mode"),
+        ("MatMulNBits", "quant_format=QuantFormat.QDQ"),
+        ("NhwcMaxPool", "ORT_ENABLE_EXTENDED"),
+        ("MultiHeadAttention", "--disable_packed_qkv"),
+        ("BiasSplitGelu", "--disable_bias_splitgelu"),
+        ("LongformerAttention", "give the one from before"),
+    ],
+)
+def test_what_is_refused_names_its_way_out(op: str, way: str) -> None:
+    source = model("gelu")
+    source.graph.node[0].CopyFrom(helper.make_node(op, ["x"], ["h"], "fused", domain="com.microsoft", num_heads=2))
+    with pytest.raises(Unsupported, match=f"{op} x1 .fused.: .*{way}"):
+        onnxdtd.compile(source, "attnlrp")
+
+
+def test_weights_by_blocks_are_served_as_numbers_apart() -> None:
+    """What the refusal of MatMulNBits advises."""
+    source = model("gelu", opset=21)
+    weights = helper.make_tensor("ints", TensorProto.INT4, [S * D, 3], np.arange(S * D * 3) % 15 - 7)
+    scales = numpy_helper.from_array(RNG.uniform(0.1, 0.2, (2, 3)).astype("f"), "scales")
+    source.graph.initializer.extend([weights, scales])
+    wide = helper.make_node("DequantizeLinear", ["ints", "scales"], ["wide"], axis=0, block_size=S * D // 2)
+    source.graph.node.insert(2, wide)
+    source.graph.node[3].input[1] = "wide"
+    x = RNG.normal(size=(B, S, D)).astype(np.float32)
+    found = Session(onnxdtd.compile(source, "gradient-x-input", target=1))(x=x)
+    step = 1e-3
+    ends = [Session(source)(x=x * (1 + sign * step))["y"][:, 1] for sign in (1, -1)]
+    np.testing.assert_allclose(found["relevance"].sum((1, 2)), (ends[0] - ends[1]) / (2 * step), rtol=2e-3, atol=1e-2)
