@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from onnxdtd.compiler.apart import apart
 from onnxdtd.compiler.baseline import Baseline
 from onnxdtd.compiler.bounds import by_input, form_of, with_bytes, with_preprocessing
 from onnxdtd.compiler.classlabels import said
-from onnxdtd.compiler.ends import End, above, groups_of, lookups, reached, rows
+from onnxdtd.compiler.ends import End, above, computed, groups_of, lookups, reached, rows
 from onnxdtd.compiler.facts import before, reads
 from onnxdtd.compiler.imputed import imputed
 from onnxdtd.compiler.logits import NoScores, bfloat16
@@ -105,7 +105,7 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     if isinstance(request.target, int | str) and request.target not in NO_CLASSES:
         chosen.notes.extend(filter(None, [labels.understood(request.target)]))
         request = replace(request, target=labels.index(request.target))
-    chosen.notes.extend(_left_out(inputs, nodes, chosen))
+    chosen.notes.extend(_left_out(inputs, looked, nodes, chosen))
     if request.baseline is not None and chosen.baseline is None:
         chosen.notes.append(f"--baseline: the preset {chosen.preset} compares with no other input")
     request = replace(request, preset=request.preset or chosen.preset)
@@ -165,14 +165,21 @@ def _check_inputs(chosen: Plan, request: Request) -> None:
             form_of(tensor, request, chosen.samples.axes[tensor.name])
 
 
-def _left_out(inputs: Sequence[Tensor], nodes: Sequence[Node], chosen: Plan) -> Iterator[str]:
+def _left_out(
+    inputs: Sequence[Tensor], looked: Mapping[str, Sequence[End]], nodes: Sequence[Node], chosen: Plan
+) -> Iterator[str]:
     """Names the inputs that relevance is not given to, and what it is given to where that is no input."""
     explained = [t.name for t in chosen.inputs]
-    read = {t.name for node in before(above(nodes, chosen.ends), chosen.logits) for t in reads(node)}
+    needed = before(above(nodes, chosen.ends), chosen.logits)
+    read = {t.name for node in needed for t in reads(node)}
     kinds = {t.name: "strings" if t.dtype == object else type_name(t.dtype) for t in inputs if t.name in read}
     words = [f"{name} ({kind})" for name, kind in kinds.items() if name not in explained]
     if words:
-        yield f"not explained: {', '.join(words)}; what they contribute counts as a constant"
+        ids = [f"--explain {name}" for name in kinds if name not in explained and looked[name]]
+        way = f"; ids can be explained too: {' '.join(ids)}" if ids else ""
+        yield f"not explained: {', '.join(words)}; what they contribute counts as a constant{way}"
+    for tensor in computed(needed, chosen.ends):
+        yield f"{tensor.name!r} is looked up by numbers computed from several ids and counts as a constant; --from explains it"
     texts, fed = [t.name for t in inputs if t.dtype == object], {t.name for t in inputs}
     made = [repr(name) for name in explained if name not in fed]
     if made and texts and not words:

@@ -153,6 +153,23 @@ def reached(nodes: Sequence[Node], inputs: Iterable[Tensor]) -> set[str]:
     return found
 
 
+def computed(nodes: Sequence[Node], where: Iterable[End]) -> list[Tensor]:
+    """What is looked up by numbers that are computed from several ids, of n-grams say, and so has no single one to go to. Which
+    ids are padding is nothing that they say: positions counted from there are not meant.
+    """
+    found, numbers = list[Tensor](), {end.explained.name for end in where if end.is_lookup}
+    for node in nodes:
+        at = [i for i, t in enumerate(node.inputs) if t.name in numbers]
+        entry = of(node)
+        if not at or entry.kind == CONSTANT:
+            continue
+        if entry.looks_up is not None and entry.looks_up(node, at[0]) is not None:
+            found += [t for t in node.outputs if is_float(t.dtype)]
+        else:
+            numbers.update(t.name for t in node.outputs if is_number(t) and not is_float(t.dtype))
+    return found
+
+
 def rows(looked: Mapping[str, Sequence[End]]) -> dict[str, int | None]:
     """How many rows there are at least to look up, by input that looks something up; None where that is not known."""
     known = {name: [end.rows for end in found if end.rows is not None] for name, found in looked.items() if found}

@@ -91,10 +91,10 @@ def summed(tokens: Sequence[Portion], texts: Sequence[str]) -> Iterator[Portion]
             continue
         start, end = min(p.start for p in pieces), max(p.end for p in pieces)
         part, text = pieces[0].part, texts[pieces[0].part][start:end]
-        start, end = start + len(text) - len(text.lstrip()), end - (len(text) - len(text.rstrip()))
-        yield Portion(
-            text.strip(), start, end, part, word, None, sum(p.relevance for p in pieces), sum(p.share for p in pieces)
-        )
+        letters = text.strip() or text  # spaces may be a word: in code they say something
+        start += text.find(letters)
+        relevance, share = sum(p.relevance for p in pieces), sum(p.share for p in pieces)
+        yield Portion(letters, start, start + len(letters), part, word, None, relevance, share)
 
 
 def stretches(read: Reading) -> list[Stretch]:

@@ -179,8 +179,33 @@ def test_numbers_come_before_ids() -> None:
     assert [t.name for t in prepare(bert(FLOAT), Request()).plan.inputs] == ["mask"]
     plan = prepare(bert(FLOAT), Request(explain=["mask", "ids"])).plan
     assert [t.name for t in plan.inputs] == ["ids", "mask"]
-    assert "not explained: kinds (int64); what they contribute counts as a constant" in plan.notes
+    left = "not explained: kinds (int64); what they contribute counts as a constant; ids can be explained too: --explain kinds"
+    assert left in plan.notes
     assert "the relevance of 'ids' is that of what it looks up, 'word'" in plan.notes
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_what_several_ids_look_up_together_is_named(counted: bool) -> None:
+    """Hashed pairs of ids have no single one to go to; positions counted where there is no padding do not depend on ids."""
+    numbers = [
+        node("Slice", "ids one six axis", "next"),
+        node("Slice", "ids zero five axis", "this"),
+        node("Add", "this next", "pair"),
+        node("Mod", "pair rows", "n"),
+    ]
+    if counted:
+        numbers = [
+            node("Equal", "ids pad", "none"),
+            node("Not", "none", "some"),
+            cast("some", "i", INT),
+            node("CumSum", "i last", "n"),
+        ]
+    both = [node("Gather", "E ids", "w"), *numbers, node("Gather", "B n", "b"), node("Concat", "w b", "e", axis=1), *HEAD]
+    constants = {"one": [1], "six": [6], "zero": [0], "five": [5], "axis": [1], "rows": 7, "pad": 0, "last": 1}
+    proto = made(both, {"ids": (INT, ["n", L])}, B=eighths(RNG, 7, D), **constants)
+    said = "'b' is looked up by numbers computed from several ids and counts as a constant; --from explains it"
+    assert (said in prepare(proto, Request()).plan.notes) == (not counted)
+    assert said not in prepare(proto, Request(from_=["w", "b"])).plan.notes
 
 
 def test_an_input_of_floats_may_hold_both() -> None:

@@ -57,6 +57,16 @@ def test_pieces_of_a_word_are_summed_and_nothing_is_lost(tmp_path: Path) -> None
     assert "".join(stretch.text for stretch in stretches(whole) if stretch.kind != SPECIAL) == "FREE  mobiles,\nnow"
 
 
+def test_spaces_may_be_words(tmp_path: Path) -> None:
+    """In code they say something, and stand where they are."""
+    made = passage("if  \n\t x", tmp_path, bytelevel())
+    whole = reading(made, np.arange(1.0, len(made.tokens) + 1), words=True)
+    for portion in whole.tokens:
+        assert portion.special or ("if  \n\t x"[portion.start : portion.end] == portion.text and portion.text)
+    assert any(portion.stands and not portion.text.strip() for portion in whole.tokens)
+    assert "".join(stretch.text for stretch in stretches(whole) if stretch.kind != SPECIAL) == "if  \n\t x"
+
+
 def test_what_is_cut_and_padded_is_told_apart(tmp_path: Path) -> None:
     short = stretches(reading(passage("free", tmp_path, size=6), np.array([0, 2.0, 0, 0, 0, 0])))
     assert shown(short) == [("[CLS]", SPECIAL, 0), ("free", TOKEN, 2), ("[SEP]", SPECIAL, 0), ("[PAD]", PADDING, 0)]
