@@ -141,10 +141,14 @@ def first_synonym(name: str) -> str:
 def class_label(said: Any) -> int | str:
     """What a file says of a sample's class: an integer where that is meant. Raises ``ValueError`` where it says nothing.
 
-    >>> class_label(" 7"), class_label("spam"), class_label(3)
-    (7, 'spam', 3)
+    >>> class_label(" 7"), class_label("spam"), class_label(3), class_label(1.0)
+    (7, 'spam', 3, 1)
     """
-    text = said.strip() if isinstance(said, str) else str(operator.index(said))
+    whole = int(said) if isinstance(said, float) and said.is_integer() else said
+    try:
+        text = said.strip() if isinstance(said, str) else "" if said is None else str(operator.index(whole))
+    except TypeError:
+        raise ValueError(f"{said!s:.60} is no label") from None
     if not text:
         raise ValueError("it has no label")
     return int(text) if INTEGER.fullmatch(text) else text

@@ -110,7 +110,10 @@ def _table(whole: str) -> dict[str, list[Any]]:
     if uneven is not None:
         cells = len(rows[uneven - 1])
         raise ValueError(f"{len(names)} names, but {cells} cells in row {uneven}; quote texts that have {separator!r}")
-    return {name.strip().lower(): list(cells) for name, *cells in zip(names, *rows, strict=True)}
+    called = [name.strip().lower() for name in names]
+    if twice := next((name for i, name in enumerate(called) if name and name in called[:i]), None):
+        raise ValueError(f"two columns are called {twice!r}")
+    return {name: list(cells) for name, *cells in zip(called, *rows, strict=True)}
 
 
 def _chosen(columns: Mapping[str, Sequence[Any]], stem: str) -> list[Text]:

@@ -187,9 +187,9 @@ def remarks(results: Sequence[Result], rivals: bool = True, reference: float | N
             "biases, what is not explained, the stabiliser and neurons without a positive input absorbed the rest "
             "(--ledger itemises it)"
         )
+        kept = _kept(balances) or "what keeps the rest differs from one to the other" if balances else who
         found.append(
-            f"Σ relevance is not the logit (median difference {difference:.0%}): {_kept(balances) if balances else who}; "
-            "compare heatmaps by shape, not by size"
+            f"Σ relevance is not the logit (median difference {difference:.0%}): {kept}; compare heatmaps by shape, not by size"
         )
     if results and all(any(flag.code == "same" for flag in r.flags) for r in results):
         found.append(

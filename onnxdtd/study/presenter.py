@@ -79,10 +79,11 @@ class Presenter:
             concepts, heatmaps = ([], []) if self._concepts is None else self._concepts(feed, target, explanation)
         except RequestError as error:
             raise RequestError(f"{sample.name}: {error}") from None
-        relevance = self.feeding.shown(explanation.relevance)
+        relevance, further = self.feeding.shown(explanation.relevance), self._further(explanation)
         shown = self.feeding.shown({**feed, **explanation.values}) if self.feeding.inner else sample.x
         predicted, score, chosen, logit = self._classes(explanation, target)
-        sums = (float(relevance.sum(dtype=np.float64)), float(relevance.min()), float(relevance.max()))
+        total = float(relevance.sum(dtype=np.float64)) + sum(further.values())
+        sums = (total, float(relevance.min()), float(relevance.max()))
         preset = self.explainer.metadata["preset"]
         words = (
             predicted,
@@ -107,23 +108,25 @@ class Presenter:
             result = replace(result, pro=pro, contra=contra)
         for name, x in self.feeding.split(shown).items():
             flags += of_values(x, self.feeding.forms[name])
-        read = self._read(sample.passage, relevance, explanation)
+        read = self._read(sample.passage, relevance, further)
         if read is not None and read.cut:
             flags.append(
                 Flag("cut", f"{counted(read.cut, 'token')} at the end of the text are left out: the model takes no more")
             )
         return Presented(replace(result, flags=flags, reading=read), relevance, shown, heatmaps)
 
-    def _read(self, passage: Passage | None, relevance: np.ndarray, explanation: Explanation) -> Reading | None:
+    def _further(self, explanation: Explanation) -> dict[str, float]:
+        """Σ R of what has relevance and is not shown: further inputs, and what is apart, which lies as its ids do."""
+        layouts, ids = self.feeding.layouts, self.explainer.metadata.get("apart", {})
+        rest = {name: values for name, values in explanation.relevance.items() if name not in self.feeding.explained}
+        return {name: float(layouts[ids.get(name, name)].take(v)[0].sum(dtype=np.float64)) for name, v in rest.items()}
+
+    def _read(self, passage: Passage | None, relevance: np.ndarray, further: dict[str, float]) -> Reading | None:
         """What was relevant in a text, by token; None of what has no relevance for each of them."""
         count = 0 if passage is None else len(passage.tokens)
         if passage is None or not (relevance.size == count or relevance.shape[:1] == (count,)):
             return None
-        ids, feeding = self.feeding.tokens.ids, self.feeding
-        rest = {name: values for name, values in explanation.relevance.items() if name not in feeding.explained}
-        layouts = {name: feeding.layouts.get(name, feeding.layouts[ids]) for name in rest}  # what is apart lies as ids do
-        sums = {name: float(layouts[name].take(values)[0].sum(dtype=np.float64)) for name, values in rest.items()}
-        return reading(passage, relevance.reshape(count, -1).sum(axis=1, dtype=np.float64), self._by_word, sums)
+        return reading(passage, relevance.reshape(count, -1).sum(axis=1, dtype=np.float64), self._by_word, further)
 
     def words(self, result: Result, relevance: np.ndarray) -> list[tuple[str, float]]:
         """The words of a text in their order, or its terms, with their relevance; none of what has none."""

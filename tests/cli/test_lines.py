@@ -165,6 +165,16 @@ def test_what_further_inputs_and_positions_get_is_told(run: Callable[..., Ran]) 
 
 
 @pytest.mark.usefixtures("folder")
+def test_the_sum_of_relevance_is_that_of_tokens_and_of_what_is_apart(run: Callable[..., Ran]) -> None:
+    """By weights alone positions get half of it; the other half is not all that arrived."""
+    done = run("explain", "reviews.onnx", "review.txt", "--tokenizer", "tokenizer.json", "--apart", "--preset", "dtd")
+    (result,) = results()
+    assert result["reading"]["others"]["position"] > 1
+    assert result["relevance_sum"] == pytest.approx(result["logit"], rel=1e-5)
+    assert "is not the logit" not in done.err
+
+
+@pytest.mark.usefixtures("folder")
 def test_without_the_library_of_pages_all_else_is_written(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("onnxdtd.report.texts", "onnxdtd.report.report"):
         monkeypatch.delitem(sys.modules, name, raising=False)

@@ -46,6 +46,9 @@ def test_remarks() -> None:
     (itemised,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5, balance=kept)])
     words = "biases kept 20.0%, -5.0% were lost on neurons without a positive input, 10.0% lay on padding and other constants"
     assert words in itemised
+    others = [dict(kept, bias=sign * 2.5, dead=0.0, constants=0.0) for sign in (1, -1)]
+    (differing,) = remarks([replace(RESULT, logit=10.0, relevance_sum=10 - each["bias"], balance=each) for each in others])
+    assert "25%): what keeps the rest differs from one to the other; " in differing
 
 
 def test_what_the_score_is_the_sum_of() -> None:
