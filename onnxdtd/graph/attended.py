@@ -132,10 +132,12 @@ def _mask(write: Body, mask: str, x: str, keys: str, attrs: Attrs) -> list[str]:
 def _within(write: Body, ends: str, x: str, keys: str) -> str:
     """[batch, 1, 1, keys]: is a key in front of the end of its sample, and not in front of the start, where there is one?"""
     batch, numbers = write("Shape", x, start=0, end=1), write("Cast", ends, to=TensorProto.INT64)
-    starts = write("Concat", numbers, write("Expand", write.whole(0), batch), axis=0)
-    twice = write("Add", batch, batch)
     zero, one = (write.constant(np.asarray(value), write.around) for value in (0, 1))
     places = write("Range", zero, write("Squeeze", write("Shape", keys, start=1, end=2)), one)
+    if write.is_as_long(ends):
+        return write("Unsqueeze", write("Less", places, write("Unsqueeze", numbers, write.whole(1))), write.whole(1, 2))
+    starts = write("Concat", numbers, write("Expand", write.whole(0), batch), axis=0)
+    twice = write("Add", batch, batch)
     end, start = (
         write("Unsqueeze", write("Slice", starts, *span), write.whole(1)) for span in ((write.whole(0), batch), (batch, twice))
     )

@@ -25,6 +25,7 @@ class Body:
     def __init__(self, node: NodeProto, constant: Constant, fresh: Fresh, known: Numbers | None = None, opset: int = 17):
         self.around, self.constant, self.fresh, self.known, self.opset = scope(node), constant, fresh, known, opset
         self.kind = None if known is None or node.output[0] not in known.types else known.types[node.output[0]].elem_type
+        self.result = node.output[0]
         self.nodes: list[NodeProto] = []
 
     def __call__(self, op: str, *inputs: str, result: str = "", **attrs: Any) -> str:
@@ -57,6 +58,13 @@ class Body:
     def sizes(self, name: str) -> list[int | None] | None:
         """The shape, with None for each size that is not known; None where not even the rank is."""
         return None if self.known is None else self.known.sizes(name)
+
+    def is_as_long(self, t: str) -> bool:
+        """Has it as many rows as the node's result, so far as is known?"""
+        if self.known is None or not {t, self.result} <= self.known.types.keys():
+            return False
+        own, other = (self.known.types[name].shape.dim for name in (t, self.result))
+        return bool(own and other and own[0].WhichOneof("value") and own[0] == other[0])
 
     def split(self, t: str, axis: int, *sizes: int) -> list[str]:
         """Parts along an axis: of these sizes, or three equal ones"""

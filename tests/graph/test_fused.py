@@ -52,6 +52,8 @@ WEIGHTS = {
     "last_key": np.int32([S - 1, S - 1]),
     "wide": normal(D, 8 * D),
     "widths": np.int64([4 * D, 2 * D, 2 * D]),
+    "first_one": np.int64(0),
+    "nought": np.float32(0),
     "step": np.float32(1 / 32),
     "mid": np.uint8(120),
     "wint": RNG.integers(-99, 99, (D, 3 * D), np.int8),
@@ -73,6 +75,17 @@ def one(op: str, inputs: str, outputs: str = "h", domain: str = "com.microsoft",
 
 def attention(inputs: str, **attrs: Any) -> list[NodeProto]:
     return one("Attention", f"x wqkv {inputs}", num_heads=2, **attrs)
+
+
+def counted() -> list[NodeProto]:
+    """Attention to as many tokens as a sample has, which a node counts"""
+    counts = [
+        helper.make_node("Gather", ["x", "first_one"], ["g"], axis=2),
+        helper.make_node("Greater", ["g", "nought"], ["b"]),
+        helper.make_node("Cast", ["b"], ["c"], to=TensorProto.INT32),
+        helper.make_node("ReduceSum", ["c", "axis"], ["counts"], keepdims=0),
+    ]
+    return [*counts, *attention("bqkv counts", mask_filter_value=-50.0)]
 
 
 def integers(inputs: str, zero: str = "", **attrs: Any) -> list[NodeProto]:
@@ -112,6 +125,7 @@ CASES: dict[str, tuple[list[NodeProto], int]] = {
     "causal": (attention("bqkv", unidirectional=1), S * D),
     "lengths": (attention("bqkv lengths"), S * D),
     "spans": (attention("bqkv spans", mask_filter_value=-50.0), S * D),
+    "counts": (counted(), S * D),
     "keys": (attention("bqkv raw", unidirectional=1), S * D),
     "queries": (attention("bqkv square_mask"), S * D),
     "added": (attention("bqkv raw _ added"), S * D),
