@@ -78,7 +78,8 @@ class Subject:
             )
         others = [t.name for t in shapes.real_inputs(self.planned.source.proto) if t.name != inputs[0].name]
         if others and self.tokens is None:
-            raise RequestError(f"{model}: measured are models of one input, but this one also takes {', '.join(others)}")
+            way = "; of texts give the tokenizer, --tokenizer FILE" if self.planned.ids else ""
+            raise RequestError(f"{model}: measured are models of one input, but this one also takes {', '.join(others)}{way}")
         axis = self.planned.plan.samples.axes[inputs[0].name]
         self.layout = Layout.of(list(inputs[0].shape), axis)
         self.form = form_of(inputs[0], self.planned.request, axis, self.planned.ids)

@@ -357,8 +357,8 @@ def neutral(subject: Subject) -> tuple[int | None, str]:
         return None, ""
     try:
         number = replacement("zero", subject.form, subject.tokens) or 0
-    except RequestError as error:
-        return None, str(error).split(";")[0]
+    except RequestError:
+        return None, "the tokenizer has no mask, padding or unknown token to put in place of others"
     return number, subject.tokens.called(number)
 
 

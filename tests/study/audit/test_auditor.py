@@ -114,6 +114,16 @@ def test_page_of_an_audit_of_texts(tmp_path: Path) -> None:
         assert "Stability: left out, since no noise on ids is small." in said
 
 
+def test_a_tokenizer_without_a_token_that_says_nothing(tmp_path: Path) -> None:
+    """Of its order nothing is said but why, and nothing of where the tokenizer lies."""
+    given = files(tmp_path) | {"tokenizer": made.saved(made.bytelevel(), tmp_path)}
+    onnx.save(made.bag(np.resize(SCORES, (256, 3))), given["model"])
+    (entry,) = audit(**given, presets=["lrp-0"])["presets"]
+    why = "the tokenizer has no mask, padding or unknown token to put in place of others"
+    assert f"Perturbation: left out, since {why}." in entry["verdict"]
+    assert entry["perturbation"] == {}
+
+
 def test_a_text_that_the_model_does_not_take_is_left_out(tmp_path: Path) -> None:
     found = audit(**files(tmp_path, most=7), presets=["lrp-0"])
     assert [one["name"] for one in found["skipped"]] == ["lines_000"]
