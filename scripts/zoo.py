@@ -101,6 +101,8 @@ ZOO = [
     Network("convnext_tiny"),
     Network("vit_b_16", options={"image_size": 64}),
     Network("swin_t"),
+    Network("swin_v2_t"),
+    Network("maxvit_t", 224),  # its windows are of 7
 ]
 
 
