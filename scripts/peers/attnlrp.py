@@ -13,7 +13,8 @@ are those of the source file, loaded as our files are. Load times are those of a
 
     pip install --no-deps lxt==2.1 transformers==4.51.3 tokenizers==0.21.4 huggingface_hub==0.36.2 open_clip_torch \\
         safetensors regex tqdm pyyaml requests filelock fsspec packaging tabulate
-    scripts/peers/attnlrp.py --write                     half an hour
+    scripts/peers/attnlrp.py --write                     a quarter of an hour
+    scripts/peers/attnlrp.py --rounds 3 --write          six minutes
     scripts/peers/attnlrp.py --rounds 0                  without times, a few minutes
 """
 
