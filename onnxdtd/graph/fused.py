@@ -102,8 +102,11 @@ def _embedded(write: Body, inputs: Sequence[str], outputs: Sequence[str], attrs:
         positions = write("Range", zero, write("Squeeze", axis), one)
     parts = [write("Gather", words, ids), write("Gather", places, positions)]
     parts += [write("Gather", kinds, segments)] if segments else []
-    both = write("Add", *parts[:2], result=total if len(parts) < 3 else "")
-    whole = write("Add", both, parts[2], result=total) if len(parts) == 3 else both
+    if write.known is None:  # as many as there are ids, whatever is known of segments and positions
+        whole = write("Identity", parts[0], result=total)
+    else:
+        both = write("Add", *parts[:2], result=total if len(parts) < 3 else "")
+        whole = write("Add", both, parts[2], result=total) if len(parts) == 3 else both
     write("LayerNormalization", whole, gamma, *filter(None, [beta]), result=result, axis=-1, epsilon=_epsilon(attrs))
     if counts:
         kept = write("Cast", mask or ids, to=TensorProto.INT32)
@@ -237,6 +240,7 @@ WAYS_OUT: dict[str, str] = {  # of operators of com.microsoft; options are those
     "BiasAdd": "optimise with --disable_bias_add",
     "BiasSplitGelu": "optimise with --disable_bias_splitgelu",
     "GroupNorm": "optimise with --disable_group_norm",
+    "QEmbedLayerNormalization": "quantise the others alone, with op_types_to_quantize=['MatMul', 'Attention']",
     "NhwcConv": "optimise with --disable_nhwc_conv",
     "SkipGroupNorm": "optimise with --disable_skip_group_norm",
 }
