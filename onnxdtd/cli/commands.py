@@ -265,7 +265,9 @@ def _print_terms(results: Sequence[Result]) -> None:
     """What speaks most for the class of each sample, and against it, where that has names."""
     for result in results:
         sides = {"for": result.pro, "against": result.contra}
-        told = [f"{side} {', '.join(f'{t.name} {t.relevance:+.2g}' for t in terms)}" for side, terms in sides.items() if terms]
+        told = [
+            f"{side} {', '.join(f'“{t.name}” {t.relevance:+.2g}' for t in terms)}" for side, terms in sides.items() if terms
+        ]
         if told:
             out.print(f"{result.name}: {'; '.join(told)}", markup=False)
 

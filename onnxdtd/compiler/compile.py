@@ -34,6 +34,7 @@ from onnxdtd.data.forms import PICTURE
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.graph import files, normal, shapes
 from onnxdtd.graph.emit import Emit
+from onnxdtd.graph.recurrent import is_gated
 from onnxdtd.graph.spelled import views
 from onnxdtd.graph.tensors import Node, Tensor, type_name
 from onnxdtd.labels import Labels
@@ -106,6 +107,9 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
         chosen.notes.extend(filter(None, [labels.understood(request.target)]))
         request = replace(request, target=labels.index(request.target))
     chosen.notes.extend(_left_out(inputs, looked, nodes, chosen))
+    if chosen.method.halves and any(is_gated(node) for node in source.proto.graph.node):
+        fading = "gives gates of recurrent layers half of all that passes them, so that early steps fade"
+        chosen.notes.append(f"the preset {chosen.preset} {fading}; cp-lrp and lrp-epsilon give them nothing")
     if request.baseline is not None and chosen.baseline is None:
         chosen.notes.append(f"--baseline: the preset {chosen.preset} compares with no other input")
     request = replace(request, preset=request.preset or chosen.preset)

@@ -102,6 +102,11 @@ KINDS = {
 }
 
 
+def is_gated(node: NodeProto) -> bool:
+    """Is it a recurrent layer with gates?"""
+    return node.op_type in KINDS and KINDS[node.op_type].gates > 0
+
+
 def obstacle(op: str, attrs: Mapping[str, Any], given: Collection[int], steps: int | None) -> str:
     """Why a node stays as it is, with inputs at the positions ``given`` and so many ``steps``; nothing where it does not."""
     kind = KINDS[op]

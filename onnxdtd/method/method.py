@@ -312,6 +312,12 @@ class Method:
         shares = (TREATMENTS[kind, self.treatments[kind]].shares for kind in KINDS)
         return self.divides or (self.finish == "x g" and self.point == HERE and all(shares))
 
+    @property
+    def halves(self) -> bool:
+        """Does a gate take its half of a product, as any factor?"""
+        row = TREATMENTS.get((PRODUCT, self.treatments.get(PRODUCT, "")))
+        return row is not None and row.shares and row.held is not gates
+
     def of_tensor(self, e: Emit, tensor: Tensor, walked: Tensor) -> Tensor:
         """The relevance of a tensor, of those that conserve it; of one of −∞ that hands on nothing, 0."""
         if self.divides:

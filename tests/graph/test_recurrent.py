@@ -17,8 +17,10 @@ from onnx.reference import ReferenceEvaluator
 from recurrence import Array, Layer, Run
 
 import onnxdtd
+from onnxdtd.compiler.compile import prepare
 from onnxdtd.graph import emit, kernels, shapes
 from onnxdtd.graph.recurrent import GATES, MOST_STEPS, SIGNALS
+from onnxdtd.request import Request
 
 STEPS, BATCH, INPUTS, SIZE, CLASSES = 4, 3, 2, 3, 2
 BLOCKS = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -169,6 +171,22 @@ def test_batch_first() -> None:
         found = dict(zip(evaluator.output_names, evaluator.run(None, {"x": x}), strict=True))
         expected = Session(plain)(x=case.x)
         near(found["relevance"], expected["relevance"].transpose(1, 0, 2), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("op", "preset", "told"),
+    [
+        ("LSTM", "attnlrp", True),
+        ("GRU", "attnlrp-epsilon", True),
+        ("GRU", "cp-lrp", False),
+        ("LSTM", "gradient", False),
+        ("RNN", "attnlrp", False),
+    ],
+)
+def test_that_early_steps_fade_is_said(op: str, preset: str, told: bool) -> None:
+    """Where gates have half of what passes them."""
+    notes = prepare(Case(op).source(), Request(preset=preset, target=1)).plan.notes
+    assert any("so that early steps fade; cp-lrp and lrp-epsilon give them nothing" in note for note in notes) == told
 
 
 def test_what_initial_states_take_is_in_the_ledger() -> None:
