@@ -193,6 +193,8 @@ def _left_out(
             yield f"the relevance of {end.explained.name!r} is that of {end.tensor.name!r}, the last map, laid over it"
         elif end.is_lookup:
             yield f"the relevance of {end.explained.name!r} is that of what it looks up, {end.tensor.name!r}"
+    if chosen.method.finish == "g" and any(end.is_lookup for end in chosen.ends):
+        yield "the gradient summed over an embedding is 0 in front of a LayerNormalization; take gradient-x-input for ids"
 
 
 @takes_options

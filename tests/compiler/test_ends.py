@@ -184,6 +184,12 @@ def test_numbers_come_before_ids() -> None:
     assert "the relevance of 'ids' is that of what it looks up, 'word'" in plan.notes
 
 
+def test_a_gradient_of_ids_is_said_to_be_a_sum() -> None:
+    """Which tells nothing in front of a normalisation."""
+    said = {preset: prepare(bert(), Request(preset=preset)).plan.notes for preset in ("gradient", "gradient-x-input")}
+    assert [any("gradient summed over" in note for note in notes) for notes in said.values()] == [True, False]
+
+
 @pytest.mark.parametrize("counted", [False, True])
 def test_what_several_ids_look_up_together_is_named(counted: bool) -> None:
     """Hashed pairs of ids have no single one to go to; positions counted where there is no padding do not depend on ids."""
