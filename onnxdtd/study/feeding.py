@@ -17,6 +17,7 @@ from onnxdtd.errors import RequestError
 from onnxdtd.runtime.explainer import Explainer, dtype_name, tried
 
 ONLY_TEXTS = (".txt", ".jsonl")  # files that have nothing else
+TEXTS_OR_NUMBERS = (".csv", ".json")
 
 
 class Feeding:
@@ -95,9 +96,14 @@ class Feeding:
         if self.is_text(file):
             yield from self._passages(texts(file))
             return
-        for name, values in self.rows(file):
-            shown = [values.pop(known) for known in self._shown]
-            yield Sample(name, _joined(shown), others=values)
+        try:
+            for name, values in self.rows(file):
+                shown = [values.pop(known) for known in self._shown]
+                yield Sample(name, _joined(shown), others=values)
+        except RequestError as error:
+            takes_ids = self._explainer.metadata.get("ids") and file.suffix.lower() in TEXTS_OR_NUMBERS
+            way = "; of texts give --tokenizer FILE, or a .txt or .jsonl if the model takes their bytes" if takes_ids else ""
+            raise RequestError(f"{error}{way}") from None
 
     def _passages(self, found: Sequence[Text]) -> Iterator[Sample]:
         """Texts as samples, cut to what the model takes."""

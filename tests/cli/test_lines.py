@@ -165,6 +165,16 @@ def test_what_further_inputs_and_positions_get_is_told(run: Callable[..., Ran]) 
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("name", ["lines.csv", "lines.json"])
+def test_texts_without_a_tokenizer_say_what_is_missing(run: Callable[..., Ran], name: str) -> None:
+    Path("lines.csv").write_text("text,label\nfree,1\n")
+    Path("lines.json").write_text('[{"text": "free"}]')
+    done = run("explain", "reviews.onnx", name, *PRESET)
+    assert done.code == 2
+    assert "; of texts give --tokenizer FILE" in done.err
+
+
+@pytest.mark.usefixtures("folder")
 def test_the_sum_of_relevance_is_that_of_tokens_and_of_what_is_apart(run: Callable[..., Ran]) -> None:
     """By weights alone positions get half of it; the other half is not all that arrived."""
     done = run("explain", "reviews.onnx", "review.txt", "--tokenizer", "tokenizer.json", "--apart", "--preset", "dtd")
