@@ -17,6 +17,7 @@ from onnxdtd.graph.tensors import Node, Tensor
 INSIDE, BEFORE = "DynamicQuantizeMatMul", "MatMulIntegerToFloat"
 QUANTISES = "DynamicQuantizeLinear"
 LAYERS = {"MatMulInteger": "MatMul", "ConvInteger": "Conv"}
+LEARNED = {**dict.fromkeys(LAYERS, (1,)), INSIDE: (1, 4), BEFORE: (1, 6)}  # which of their inputs hold weights and biases
 
 
 def is_dynamic(op: str) -> bool:

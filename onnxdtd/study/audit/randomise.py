@@ -21,6 +21,7 @@ from onnx import TensorProto, numpy_helper
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.facts import before
 from onnxdtd.compiler.prepared import Prepared
+from onnxdtd.graph.dynamic import LEARNED
 from onnxdtd.graph.emit import label
 from onnxdtd.graph.spelled import layout
 from onnxdtd.graph.tensors import Node, Tensor
@@ -78,6 +79,8 @@ def _learned(node: Node) -> list[Tensor]:
     quantised = layout(node, node.op)
     if quantised is not None:
         places = [*(operand[0] for operand in quantised.operands), *([] if quantised.bias is None else [quantised.bias])]
+    elif node.op in LEARNED:
+        places = [*LEARNED[node.op]]
     else:
         learned = of(node).learned
         places = [] if learned is None else list(range(len(node.inputs))[learned])
@@ -92,7 +95,8 @@ def _origins(tensor: Tensor, producer: Mapping[str, Node], known: Mapping[str, T
             yield name
         elif name in producer:
             node = producer[name]
-            first_only = of(node).hands_on == AS_THEY_ARE  # the others are scales and zero points
+            entry = of(node)  # behind the first there are scales and zero points, or what is looked up
+            first_only = entry.hands_on == AS_THEY_ARE or entry.looks_up is not None
             found = node.inputs[:1] if first_only else [t for t in node.inputs if t.dtype is None or is_float(t.dtype)]
             reached += [t.name for t in found if t.name not in reached]
 

@@ -172,6 +172,51 @@ def test_integers_stay_in_their_range() -> None:
     assert abs(drawn.mean() - w.mean()) < 20
 
 
+@pytest.mark.parametrize("form", ["spelled", "to float", "inside"])
+def test_weights_with_scales_found_as_they_run(form: str) -> None:
+    """Those of a dynamically quantised layer, in the operators of a quantiser and of a runtime, and its biases."""
+    held = {"w": RNG.integers(-127, 128, (6, 4)).astype(np.int8), "b": eighths(RNG, 4), "v": eighths(RNG, 4, 3)}
+    held |= {"ws": np.asarray(0.25, np.float32), "wz": np.asarray(0, np.int8)}
+    begin, end = node("DynamicQuantizeLinear", "x", "q s z"), node("MatMul", "h v", "y")
+    fused = {"domain": "com.microsoft"}
+    nodes = {
+        "inside": [node("DynamicQuantizeMatMul", "x w ws wz b", "h", **fused)],
+        "to float": [begin, node("MatMulIntegerToFloat", "q w s ws z wz b", "h", **fused)],
+        "spelled": [
+            begin,
+            node("Mul", "s ws", "both"),
+            node("MatMulInteger", "q w z wz", "i"),
+            node("Cast", "i", "c", to=TensorProto.FLOAT),
+            node("Mul", "c both", "m"),
+            node("Add", "m b", "h"),
+        ],
+    }[form]
+    read = {name for each in nodes for name in each.input} | {"v"}
+    tensors = [numpy_helper.from_array(value, name) for name, value in held.items() if name in read]
+    ends = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("x", 6), ("y", 3))]
+    graph = onnx.helper.make_graph([*nodes, end], "net", ends[:1], ends[1:], tensors)
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft", 1)]
+    proto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    chosen = found(proto, "lrp-epsilon")
+    assert {name for weights in chosen for name in weights.tensors} == {"w", "b", "v"}
+
+
+def test_positions_of_a_quantised_table() -> None:
+    """A table of integers is looked up and dequantised before it is added."""
+    nodes = [
+        node("Gather", "p at", "g"),
+        node("DequantizeLinear", "g scale zero", "d"),
+        node("MatMul", "x u", "h"),
+        node("Add", "h d", "s"),
+        node("Flatten", "s", "f"),
+        node("MatMul", "f w", "y"),
+    ]
+    table = RNG.integers(0, 255, (5, 4)).astype(np.uint8)
+    held = {"p": table, "at": np.array([0, 1, 2]), "scale": np.asarray(0.25, np.float32), "zero": np.asarray(9, np.uint8)}
+    proto = model(nodes, {"x": ["n", 3, 4]}, ["y"], {**held, "w": eighths(RNG, 12, 2), "u": eighths(RNG, 4, 4)})
+    assert found(proto) == [Weights("y_node", ("w",)), Weights("h_node", ("u", "p"))]
+
+
 def test_external_weights(tmp_path: Path) -> None:
     proto = conv_net()
     chosen = found(proto)[:1]
