@@ -226,8 +226,11 @@ def _left_adjoint(e: Emit, x: Tensor, w: Tensor) -> Callable[[Tensor, Value], Te
     # As rows times a matrix that Gemm transposes: of a constant, a runtime would make a transposed copy while it loads.
     if rank_x == 2:
         return lambda s, w: e("Gemm", s, w, transB=1)
-    rows = [-1, sizes[1]]
-    return lambda s, w: e("Reshape", e("Gemm", e("Reshape", s, rows), w, transB=1), e.shape(x), allowzero=1)
+    rows, own = [-1, sizes[1]], shape_of(x)
+    product = lambda s, w: e("Gemm", e("Reshape", s, rows), w, transB=1)
+    if own.count(None) == 1 and 0 not in own:  # nobody needs to look at x, which a runtime may then fuse
+        return lambda s, w: e("Reshape", product(s, w), [-1 if size is None else size for size in own])
+    return lambda s, w: e("Reshape", product(s, w), e.shape(x), allowzero=1)
 
 
 def _right_adjoint(e: Emit, rank_w: int, rank_x: int) -> Callable[[Tensor, Value], Tensor]:

@@ -389,6 +389,21 @@ def test_what_is_known_of_x_over_f_of_x_is_not_divided(op):
     assert not {n.op_type for n in onnxdtd.compile(proto, "attnlrp").graph.node} & {"Less", "Abs"}
 
 
+def test_a_matrix_needs_no_input_of_which_one_size_is_unknown():
+    """ONNX Runtime takes the factor into the next product, if nobody else asks for what it gives."""
+    nodes = [
+        node("MatMul", "x w", "h"),
+        node("Mul", "h half", "a"),
+        node("MatMul", "a w", "b"),
+        node("ReduceMean", "b", "y", axes=[1], keepdims=0),
+    ]
+    constants = {"w": np.eye(3, dtype="f"), "half": np.asarray(0.5, "f")}
+    compiled = onnxdtd.compile(model(nodes, {"x": ["n", 4, 3]}, ["y"], constants), "attnlrp")
+    assert "Shape" not in {n.op_type for n in compiled.graph.node if "a" in n.input}
+    for n in (0, 2):
+        assert Session(compiled)(x=np.ones((n, 4, 3), "f"))["relevance"].shape == (n, 4, 3)
+
+
 @pytest.mark.parametrize("preset", ["attnlrp", "cp-lrp"])
 def test_the_sum_of_the_block_without_biases(preset):
     """Everything but softmax hands on all that it has: of values weighed by constants all arrives."""
