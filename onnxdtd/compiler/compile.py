@@ -41,7 +41,7 @@ from onnxdtd.labels import Labels
 from onnxdtd.method.preset import Preset
 from onnxdtd.method.toml import DEFAULTS, Library
 from onnxdtd.operators import fits
-from onnxdtd.operators.table import has_rule
+from onnxdtd.operators.table import CONSTANT, has_rule, of
 from onnxdtd.request import NO_CLASSES, Request, takes_options
 
 
@@ -175,7 +175,7 @@ def _left_out(
     """Names the inputs that relevance is not given to, and what it is given to where that is no input."""
     explained = [t.name for t in chosen.inputs]
     needed = before(above(nodes, chosen.ends), chosen.logits)
-    read = {t.name for node in needed for t in reads(node)}
+    read = {t.name for node in needed if of(node).kind != CONSTANT for t in reads(node)}  # of its size nothing is asked
     kinds = {t.name: "strings" if t.dtype == object else type_name(t.dtype) for t in inputs if t.name in read}
     words = [f"{name} ({kind})" for name, kind in kinds.items() if name not in explained]
     if words:

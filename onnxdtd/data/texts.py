@@ -34,9 +34,9 @@ class Text:
 
 
 def texts(path: Path) -> list[Text]:
-    """What is in a file: the whole of a ``.txt``, or of standard input for ``-``, is one text; a ``.csv`` or ``.tsv`` has names
-    in its first line and a text in each other, a ``.jsonl`` one in each line, a ``.json`` a list of them: strings, pairs of
-    strings, or objects with names.
+    """What is in a file: the whole of a ``.txt``, or of standard input for ``-``, is one text, but for the end of its last
+    line; a ``.csv`` or ``.tsv`` has names in its first line and a text in each other, a ``.jsonl`` one in each line,
+    a ``.json`` a list of them: strings, pairs of strings, or objects with names.
 
     A column is called as in ``NAMES`` or ``PAIRS``, labels as in ``LABEL_NAMES``; of other names it is the
     only column of words. Raises ``RequestError`` where no texts can be read, or one is empty.
@@ -48,7 +48,8 @@ def texts(path: Path) -> list[Text]:
         whole = _standard_input() if path == STDIN else bounded.text(path, MOST)
         if "\0" in whole:
             raise ValueError("it has null characters, which no text has")
-        columns = {"text": [whole]} if path == STDIN or kind == ".txt" else _columns(kind, whole)
+        alone = path == STDIN or kind == ".txt"
+        columns = {"text": [whole.removesuffix("\n")]} if alone else _columns(kind, whole)
         found = _chosen(columns, "stdin" if path == STDIN else path.stem)
     except UnicodeDecodeError as error:
         raise RequestError(f"{path}: is no text in UTF-8 ({error.reason} at byte {error.start})") from None

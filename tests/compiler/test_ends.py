@@ -398,6 +398,21 @@ def test_the_batch_is_followed_above_a_named_tensor() -> None:
     assert plan.samples.axes == {"x": 0, "e": 0}
 
 
+def test_ids_of_which_only_the_number_counts_are_not_named() -> None:
+    nodes = [
+        node("Gather", "E ids", "e"),
+        *HEAD[:2],
+        node("Shape", "ids", "s"),
+        cast("s", "f", FLOAT),
+        node("ReduceProd", "f", "p", keepdims=1),
+        node("ReduceMean", "r", "m", axes=[1], keepdims=0),
+        node("Mul", "m p", "q"),
+        node("MatMul", "q U", "y"),
+    ]
+    notes = prepare(made(nodes, {"ids": (INT, ["n", L])}), Request(preset="lrp-epsilon", from_=["e"])).plan.notes
+    assert not any("not explained" in note for note in notes)
+
+
 def test_one_named_tensor_cuts_off_another() -> None:
     plan = prepare(determinants(), Request(from_=["e", "m"])).plan
     assert [t.name for t in plan.inputs] == ["m"]

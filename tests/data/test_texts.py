@@ -13,7 +13,7 @@ from onnxdtd.data.texts import Text, texts
 from onnxdtd.errors import RequestError
 
 READ = {
-    "one.txt": ("two lines\nof one text\n", [Text("one", "two lines\nof one text\n")]),
+    "one.txt": ("two lines\nof one text\n", [Text("one", "two lines\nof one text")]),
     "a.csv": ("text,label\nfree call,spam\nhi,0\n", [Text("a_000", "free call", None, "spam"), Text("a_001", "hi", None, 0)]),
     "b.csv": ('id;comment\n1;"a; b"\n2;"two\nlines"\n', [Text("b_000", "a; b"), Text("b_001", "two\nlines")]),
     "c.csv": ("text\nwith, a comma\n", [Text("c", "with, a comma")]),
@@ -80,4 +80,4 @@ def test_a_file_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest
 
 def test_standard_input_is_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO("naïve\r\n".encode())))
-    assert texts(Path("-")) == [Text("stdin", "naïve\n")]
+    assert texts(Path("-")) == [Text("stdin", "naïve")]
