@@ -108,12 +108,12 @@ FAULTS = [
         "operators/attention::test_both_forms_are_one_without_a_stabiliser",
     ),
     Fault(
-        "what is quantised comes of itself",
-        "compiler/plan",
-        "plan",
-        "reversed(nodes)",
-        "nodes",
-        "graph/spelled::test_attention",
+        "rows of the weights of attention have the scales of columns",
+        "graph/attended",
+        "quantised",
+        'write("DequantizeLinear", *filter(None, [weights, own, shift]), axis=1)',
+        'write("DequantizeLinear", *filter(None, [weights, own, shift]), axis=0)',
+        "graph/fused::test_what_an_operator_amounts_to",
     ),
     Fault(
         "half precision is read by a Cast",
