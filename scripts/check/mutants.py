@@ -68,6 +68,22 @@ class Outcome:
 
 FAULTS = [
     Fault(
+        "what becomes of a copy at another point is forgotten",
+        "graph/emit",
+        "Emit.again",
+        "tensor.readers = own.readers",
+        "pass",
+        "operators/attention::test_rows_without_a_key_have_a_gradient_at_other_points_too",
+    ),
+    Fault(
+        "the sum of relevance leaves out what is apart",
+        "study/presenter",
+        "Presenter.explain",
+        "float(relevance.sum(dtype=np.float64)) + sum(further.values())",
+        "float(relevance.sum(dtype=np.float64))",
+        "cli/lines::test_the_sum_of_relevance_is_that_of_tokens_and_of_what_is_apart",
+    ),
+    Fault(
         "pieces of a word are not all summed",
         "data/readings",
         "summed",
