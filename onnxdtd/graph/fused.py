@@ -175,8 +175,8 @@ def _product(write: Body, inputs: Sequence[str], outputs: Sequence[str], attrs: 
         raise NotWritten("it moves the axes of batches")
     turned = [bool(attrs.get(name)) for name in ("transA", "transB")]
     if write.known is None:
-        left, right = ("...ji" if turned[0] else "...ij"), ("...kj" if turned[1] else "...jk")
-        write("Einsum", *factors, equation=f"{left},{right}->...ik", result=outputs[0])
+        told = [write("Einsum", t, equation="...ij->...ji") if turned[i] else t for i, t in enumerate(factors)]
+        write("MatMul", *told, result=outputs[0])
         return
     for i, t in enumerate(factors):
         rank = len(write.sizes(t) or [])

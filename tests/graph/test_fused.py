@@ -151,6 +151,7 @@ CASES: dict[str, tuple[list[NodeProto], int]] = {
     "quick gelu": (one("QuickGelu", "x", alpha=1.5), S * D),
     "product": (one("FusedMatMul", "x x", transB=1, alpha=0.3), S * S),
     "product of the first": (one("FusedMatMul", "x x", transA=1), D * D),
+    "product with a matrix": (one("FusedMatMul", "x skip", transB=1), S * S),
     "gemm": (
         [
             helper.make_node("Flatten", ["x"], ["f"]),
