@@ -39,7 +39,7 @@ def trimmed(steps: Sequence[Step], situation: Situation) -> list[Step]:
 def _is_matrix(step: Step) -> bool:
     """Is it x W, with or without a bias, and nothing else?"""
     node, layer = step.nodes[0], step.layer
-    if layer is None or step.flow is not None or layer.family != "dense" or len(layer.slots) > 1:
+    if layer is None or step.flow is not None or layer.family != "dense" or len(layer.slots) > 1 or len(node.inputs) < 2:
         return False
     (slot,), (x, w) = layer.slots, node.inputs[:2]
     return slot.x is x and slot.w is w and len(dims(w) or []) == 2
