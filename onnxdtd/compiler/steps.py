@@ -38,10 +38,9 @@ HANDING_ON = ("preprocessing", "pass", "move", "route")  # kinds of steps
 class Step:
     """One or more nodes that relevance takes at once: how it gets from ``outputs`` to ``inputs``.
 
-    ``fit`` says which relevance model the preset asks for, one of ``FITS``; ``keeps`` the column of the ledger for
-    what a flow does not hand on; ``looks_at`` are tensors above whose relevance the
-    flow is told after that of the outputs, and hands nothing of on; ``live`` the outputs of a matrix, along the last axis, that
-    alone relevance can come to.
+    ``fit`` says which relevance model the preset asks for, one of ``FITS``; ``keeps`` the column of the ledger for what a flow
+    does not hand on; ``looks_at`` are tensors above whose relevance the flow is told after that of the outputs, and hands
+    nothing of on; ``live`` the outputs of a matrix, along the last axis, that alone relevance can come to.
     """
 
     kind: str  # linear, gate, preprocessing, pass, move, route, or the treatment of what is none of them

@@ -50,7 +50,7 @@ class RecurrentCell:
     def opened(self, given: str, h: str, count: int) -> list[str]:
         """The gates, of what the input gives them and of the state"""
         taken = self.write("Add", given, self.write("MatMul", h, self.gates["r"]))
-        return self.write.pieces(self.functions[0](taken), [self.size] * count, axis=-1)
+        return self.write.split(self.functions[0](taken), -1, *[self.size] * count)
 
     def without(self, gate: str) -> str:
         """1 − a gate"""
@@ -163,15 +163,9 @@ class StepWriter(Body):
             self.numbers[value] = self.constant(np.asarray(value, self.dtype), self.around)
         return self.numbers[value]
 
-    def pieces(self, t: str, sizes: Sequence[int], axis: int) -> list[str]:
-        """A tensor in pieces along an axis"""
-        names = [self.fresh(f"{self.around}/Split") for _ in sizes]
-        self.nodes.append(helper.make_node("Split", [t, self.whole(*sizes)], names, name=names[0], axis=axis))
-        return names
-
     def steps(self, t: str, count: int) -> list[str]:
         """A tensor at each step"""
-        return [self("Squeeze", piece, self.whole(0)) for piece in (self.pieces(t, [1] * count, 0) if count > 1 else [t])]
+        return [self("Squeeze", piece, self.whole(0)) for piece in (self.split(t, 0, *[1] * count) if count > 1 else [t])]
 
     def beside(self, parts: Sequence[str], result: str = "") -> str:
         """Tensors along a new axis in front"""
@@ -244,9 +238,9 @@ def _cell(write: StepWriter, op: str, attrs: Mapping[str, Any], names: Sequence[
     """That of a direction, with its weights"""
     kind = KINDS[op]
     rows = [kind.gates * size, size] if kind.gates else [size]
-    parts = {name: write.pieces(_row(write, source, number), rows, 0) for name, source in zip("wr", names[1:3], strict=True)}
+    parts = {name: write.split(_row(write, source, number), 0, *rows) for name, source in zip("wr", names[1:3], strict=True)}
     turned = {name: write("Transpose", each[0], perm=[1, 0]) for name, each in parts.items()}
-    biases = write.pieces(_row(write, names[3], number), [*rows, *rows], 0) if names[3] else [""] * 2 * len(rows)
+    biases = write.split(_row(write, names[3], number), 0, *rows, *rows) if names[3] else [""] * 2 * len(rows)
     apart = {"w": biases[: len(rows)], "r": biases[len(rows) :]}
     sums = [write("Add", *pair) if pair[0] else "" for pair in zip(apart["w"], apart["r"], strict=True)]
     own = (parts["w"][-1], parts["r"][-1])
