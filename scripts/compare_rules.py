@@ -27,8 +27,9 @@ from matplotlib.figure import Figure
 
 import onnxdtd
 from onnxdtd.data.arrangement import arrangement
-from onnxdtd.data.images import COLOURS, colour_limit, heat, pixels
 from onnxdtd.data.labelled import Item
+from onnxdtd.data.maps import pixels
+from onnxdtd.data.scale import COLOURS, colour_limit, heat
 from onnxdtd.errors import OnnxdtdError
 from onnxdtd.labels import Index
 from onnxdtd.method.toml import Library

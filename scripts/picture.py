@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import onnxdtd
-from onnxdtd.data.images import COLOURS, colour_limit, heat
+from onnxdtd.data.scale import COLOURS, colour_limit, heat
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 PRESETS = ("dtd", "lrp-gamma", "lrp-alpha2beta1", "lrp-epsilon", "dtd-z")

@@ -23,8 +23,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import IdentityTransform
 
 from onnxdtd import atomic
-from onnxdtd.data.images import COLOURS, DPI, Caption, fit, wrapped
+from onnxdtd.data.images import DPI, Caption, fit, wrapped
 from onnxdtd.data.readings import CUT, PLAIN, SPECIAL, TOKEN, Stretch, is_dark, tints
+from onnxdtd.data.scale import COLOURS
 from onnxdtd.errors import OnnxdtdError
 
 WIDTH, MARGIN, LINE = 900, 24, 30  # pixels

@@ -8,7 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
-from onnxdtd.data.images import colours
+from onnxdtd.data.scale import colours
 from onnxdtd.data.tokens import Passage
 
 TOP = 5  # words for the class, and against it

@@ -15,10 +15,12 @@ from PIL import Image
 
 from onnxdtd.data.arrangement import arrangement
 from onnxdtd.data.forms import Form
-from onnxdtd.data.images import FRAMES, KINDS, colours, pixels, stretches
+from onnxdtd.data.images import KINDS
 from onnxdtd.data.labelled import Item
+from onnxdtd.data.maps import FRAMES, pixels
 from onnxdtd.data.readings import reading
 from onnxdtd.data.readings import stretches as read_stretches
+from onnxdtd.data.scale import colours, stretches
 
 SMALL = 160  # pixels on the longer side
 CHART = 100  # ... on the shorter one of a chart

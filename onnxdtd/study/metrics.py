@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 
-from onnxdtd.data.images import heat
+from onnxdtd.data.scale import heat
 from onnxdtd.study.measures import HIGHEST, LOWEST, Measure
 
 SSIM_WINDOW = 7

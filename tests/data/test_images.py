@@ -21,19 +21,12 @@ from PIL import Image
 
 from onnxdtd.data import images
 from onnxdtd.data.arrangement import arrangement
+from onnxdtd.data.bars import FEW_FEATURES
 from onnxdtd.data.forms import Form, colour_axis
-from onnxdtd.data.images import (
-    COLOURS,
-    FEW_FEATURES,
-    FRAMES,
-    MANY_PIXELS,
-    STRETCHES,
-    Caption,
-    colour_limit,
-    draw,
-    heat,
-    stretches,
-)
+from onnxdtd.data.images import Caption, draw
+from onnxdtd.data.maps import FRAMES
+from onnxdtd.data.scale import COLOURS, MANY_PIXELS, colour_limit, heat, stretches
+from onnxdtd.data.traces import STRETCHES
 
 CAPTION = Caption("cat_001: class 3 (0.912)", "dtd   Σ relevance = 12.3   logit = 12.4")
 SOME = [(3, 32, 32), (8, 16), (28, 1), (1,), (3, 3, 3, 3), (12, 500), (70, 900), (1, 40, 8, 8), (9000, 2)]

@@ -7,7 +7,7 @@ from itertools import repeat
 
 import numpy as np
 
-from onnxdtd.data.images import heat
+from onnxdtd.data.scale import heat
 from onnxdtd.errors import Unsupported
 from onnxdtd.study.audit.auditor import Auditor
 from onnxdtd.study.audit.limits import EQUAL
