@@ -24,6 +24,7 @@ from onnxdtd.cli.options import AsJson, Model, app, err, option, out, print_tabl
 from onnxdtd.contract import KEPT
 from onnxdtd.errors import OnnxdtdError, Unsupported
 from onnxdtd.request import Request
+from onnxdtd.study.provenance import typed
 
 if TYPE_CHECKING:
     from onnxdtd.compiler.prepared import Prepared
@@ -402,7 +403,8 @@ def main() -> None:
     if hasattr(signal, "SIGPIPE") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may stop reading
     try:
-        app(spelled(sys.argv[1:]))
+        with typed(sys.argv[1:]):
+            app(spelled(sys.argv[1:]))
     except OnnxdtdError as error:
         err.print(f"onnxdtd: {error}", markup=False)
     except Exception as error:

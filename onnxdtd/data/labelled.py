@@ -151,6 +151,11 @@ class Passages:
     def _texts(self) -> list[Text]:
         return texts(self.path)
 
+    @property
+    def sources(self) -> list[Path]:
+        """Where they are read from."""
+        return [self.path]
+
     def __len__(self) -> int:
         """The number of texts."""
         return len(self._texts)

@@ -33,7 +33,8 @@ from onnxdtd.study.jobs import Tick, run, untold
 from onnxdtd.study.metrics import METRICS, Heatmap
 from onnxdtd.study.perturb import FILLS, default_patch, filler, finite, perturbation, regions, replacement
 from onnxdtd.study.predictor import Scores
-from onnxdtd.study.subject import PRESETS, Subject, asked, feeds, spoken_by, weight_digests
+from onnxdtd.study.provenance import weight_digests
+from onnxdtd.study.subject import PRESETS, Subject, asked, feeds, spoken_by
 from onnxdtd.study.tally import Mean, Tally
 
 CHUNK = 8  # samples in a unit
@@ -111,7 +112,8 @@ def evaluate(
     """
     files, chosen = tuple(dict.fromkeys(map(Path, models))), tuple(dict.fromkeys(presets)) or PRESETS
     study = Evaluation(files, chosen, Path(data), request or Request(), settings or Settings())
-    return study.assemble(run(study, workers, engine, journal, tick))
+    result = study.assemble(run(study, workers, engine, journal, tick))
+    return {"provenance": study.first.provenance("onnxdtd.evaluate", files, chosen, study.count), **result}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +13,19 @@ from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.fitted import read
 from onnxdtd.compiler.prepared import Planned
+from onnxdtd.compiler.record import metadata
 from onnxdtd.data.labelled import Dataset, Item, Passages, dataset
 from onnxdtd.data.read import Layout
 from onnxdtd.data.texts import SUFFIXES as TEXTS
 from onnxdtd.data.tokens import Taken, Tokens
-from onnxdtd.errors import ModelError, RequestError
-from onnxdtd.graph import files, shapes
+from onnxdtd.errors import RequestError
+from onnxdtd.graph import shapes
 from onnxdtd.graph.tensors import type_name
 from onnxdtd.method.toml import definitions
 from onnxdtd.request import Request
+from onnxdtd.runtime.explainer import default_providers
 from onnxdtd.study.predictor import Scores
+from onnxdtd.study.provenance import modelled, provenance, taken
 
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")  # that are measured
 
@@ -99,6 +101,18 @@ class Subject:
             taken[value.name] = Taken(layout.shape, type_name(tensor.dtype), planned.ids.get(value.name))
         return Tokens(tokenizer, taken)
 
+    def provenance(self, call: str, models: Sequence[Path], presets: Sequence[str], samples: int) -> dict[str, Any]:
+        """Of what the function ``call`` measured of ``models`` under ``presets`` on the first so many of the samples."""
+        tokenizer = None if self.tokens is None else self.tokens.digest()
+        return provenance(
+            call,
+            [modelled(path) for path in models],
+            metadata(self.planned, {}, None, None, {}),
+            default_providers()[0],
+            taken(self.data.sources, samples, tokenizer),
+            rules={preset: {} for preset in presets},
+        ).as_data()
+
     def logits(self, scores: Scores, item: Item) -> np.ndarray:
         """Those of a sample, [1, classes]. Raises ``RequestError`` for a text that the model does not take."""
         try:
@@ -134,18 +148,6 @@ def feeds(planned: Planned, item: Item) -> dict[str, np.ndarray]:
     axes, known = planned.plan.samples.axes, planned.graph.tensors()
     values = {planned.plan.inputs[0].name: item.x, **item.others}
     return {name: Layout.of(list(known[name].shape or ()), axes[name]).feed(value) for name, value in values.items()}
-
-
-def weight_digests(model: Path) -> dict[str, str]:
-    """The SHA-256 of every file of external weights, by where it lies. Raises ``ModelError`` where one cannot be read."""
-    digests = {}
-    for location in files.locations(files.read(model).proto):
-        try:
-            with (model.parent / location).open("rb") as file:
-                digests[location] = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise ModelError(f"{model.parent / location}: external weights that cannot be read ({error.strerror})") from None
-    return digests
 
 
 def asked(request: Request, presets: Sequence[str]) -> list[Any]:

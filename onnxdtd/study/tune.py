@@ -34,7 +34,8 @@ from onnxdtd.study.grid import Candidate, grid
 from onnxdtd.study.jobs import Tick, run, untold
 from onnxdtd.study.metrics import abpc, aopc, missing
 from onnxdtd.study.perturb import default_patch, filler, perturbation, regions, replacement
-from onnxdtd.study.subject import PRESETS, Subject, asked, spoken_by, weight_digests
+from onnxdtd.study.provenance import weight_digests
+from onnxdtd.study.subject import PRESETS, Subject, asked, spoken_by
 from onnxdtd.study.tally import paired, side, summed
 from onnxdtd.study.words import conjoined, mean_text
 
@@ -114,7 +115,7 @@ def tune(
     result["toml"] = written(result, next(c for c in candidates if c.title == result["chosen"]))
     if path is not None:
         atomic.write(path, result["toml"].encode())
-    return result
+    return {"provenance": subject.provenance("onnxdtd.tune", [model], against, len(study.xs)), **result}
 
 
 def _check_file(path: Path) -> None:

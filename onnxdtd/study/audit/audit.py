@@ -39,7 +39,8 @@ from onnxdtd.study.audit.verdict import verdict
 from onnxdtd.study.jobs import Tick, Work, run, untold
 from onnxdtd.study.perturb import replacement
 from onnxdtd.study.predictor import Scores
-from onnxdtd.study.subject import PRESETS, Subject, asked, spoken_by, weight_digests
+from onnxdtd.study.provenance import weight_digests
+from onnxdtd.study.subject import PRESETS, Subject, asked, spoken_by
 from onnxdtd.study.tally import Pairs, summed
 
 # Why nothing is measured of presets with relevance models.
@@ -100,6 +101,8 @@ def audit(
     pictures = [{"name": item.name, **shown} for item, shown in zip(items, result.pop("pictures"), strict=False)]
     remarks = {item.name: item.remark for item in items if item.passage is not None and item.remark}
     skipped = [{"name": name, "reason": reason} for name, reason in (left_out | remarks).items()]
+    provenance = subject.provenance("onnxdtd.audit", [model], chosen, len(items))
+    result = {"provenance": provenance, **result}
     return result | {"labelled": len(right), "right": sum(right), "skipped": skipped, "pictures": {"samples": pictures}}
 
 
