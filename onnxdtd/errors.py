@@ -30,10 +30,30 @@ class RequestError(OnnxdtdError):
     """The request does not fit the model."""
 
 
-def suggestion(name: str, names: Iterable[str]) -> str:
-    """The end of a message about a name that there is not: those that look like it."""
-    close = difflib.get_close_matches(name, list(names), 3, 0.4)
-    return f"; did you mean {', '.join(map(repr, close))}?" if close else ""
+def suggestion(name: str, names: Iterable[str], cutoff: float = 0.4) -> str:
+    """The end of a message about a name that there is not: at most three that look like it, in whatever case.
+
+    >>> suggestion("lrp-epsilo", ["dtd", "lrp-epsilon"]), suggestion("x", ["dtd"])
+    ("; did you mean 'lrp-epsilon'?", '')
+    """
+    meant = {known.casefold(): known for known in names}
+    close = difflib.get_close_matches(name.casefold(), meant, 3, cutoff)
+    return f"; did you mean {', '.join(repr(meant[word]) for word in close)}?" if close else ""
+
+
+def instead(name: str, names: Iterable[str]) -> str:
+    """The same, or all there are."""
+    known = list(names)
+    return suggestion(name, known, 0.6) or f"; there are {', '.join(known) or 'none'}"
+
+
+def counted(n: int, word: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "sample"), counted(2, "sample"), counted(1234, "node")
+    ('1 sample', '2 samples', '1,234 nodes')
+    """
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +87,8 @@ class Unsupported(OnnxdtdError):
         return list(groups.values())
 
     def _text(self) -> str:
-        lines = [f"{len(self.problems)} node(s) on the way from the input to the logits have no propagation rule:"]
+        have = "has" if len(self.problems) == 1 else "have"
+        lines = [f"{counted(len(self.problems), 'node')} on the way from the input to the logits {have} no propagation rule:"]
         for problem, nodes in self.groups():
             names = ", ".join(nodes[:3]) + (", ..." if len(nodes) > 3 else "")
             lines.append(f"  {problem.op} x{len(nodes)} ({names}): {problem.reason}; {problem.way_out}")

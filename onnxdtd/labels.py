@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 import operator
 import re
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from onnxdtd import bounded
-from onnxdtd.errors import RequestError
+from onnxdtd.contract import Metadata
+from onnxdtd.errors import RequestError, suggestion
 
 BACKGROUND = ("background", "__background__", "dummy", "none")
 INTEGER = re.compile(r"[+-]?[0-9]{1,99}")  # of thousands of digits Python makes none
@@ -68,6 +68,19 @@ class Labels:
             return self.where or "output"
         return f"{name} at {self.where}" if self.where else name
 
+    def brief(self, label: str) -> str:
+        """What ``self[index]`` has said with the first synonym only, unless several classes share that.
+
+        >>> labels = Labels(names=["tabby, tabby cat", "crane, bird", "crane, machine"])
+        >>> labels.brief("tabby, tabby cat"), labels.brief("crane, bird")
+        ('tabby', 'crane, bird')
+        """
+        known, where = self.shown() or [], f" at {self.where}" if self.where else ""
+        name = label.removesuffix(where)
+        short = first_synonym(name)
+        alone = name in known and [first_synonym(other) for other in known].count(short) == 1
+        return short + label[len(name) :] if alone and short else label
+
     def index(self, target: int | str, what: str = "target") -> Index:
         """The class that a label or an index means; what could be either is the label. Raises ``RequestError`` for no class."""
         for matches in () if isinstance(target, Index) else self._matches(target):
@@ -121,12 +134,19 @@ class Labels:
     def _instead(self, target: int | str) -> str:
         """What there is, and what is called nearly so."""
         words = [str(label) for label in self.names or self.own or ()]
-        close = difflib.get_close_matches(str(target), [*words, *map(first_synonym, words)], 3, 0.6)
-        if close:
-            return f"; did you mean {', '.join(map(repr, dict.fromkeys(close)))}?"
+        if close := suggestion(str(target), [*words, *map(first_synonym, words)], 0.6):
+            return close
         plural = "cells" if self.what == "cell" else "classes"
         classes = "" if self.count is None else f", which has {plural} 0 to {self.count - 1}"
         return classes + (f", called {listed(words)}" if words else "")
+
+
+def labels_of(said: Metadata) -> Labels:
+    """What a compiled model says of its classes; older files have less."""
+    from onnxdtd.cells import named  # which knows arrays: the command line starts without them
+
+    called = named(said.get("axes"), said.get("position"), said.get("target", "argmax"), said.get("reference"))
+    return Labels(said.get("labels"), said.get("names"), said.get("classes"), *called)
 
 
 def first_synonym(name: str) -> str:

@@ -42,7 +42,7 @@ def test_problems_are_grouped_by_operator_reason_and_way_out() -> None:
 
 def test_the_message_lists_everything() -> None:
     assert str(Unsupported(PROBLEMS)) == (
-        "4 node(s) on the way from the input to the logits have no propagation rule:\n"
+        "4 nodes on the way from the input to the logits have no propagation rule:\n"
         "  Sin x2 (first, third): there is no rule; do this\n"
         "  Cos x1 (second): there is no rule; do that\n"
         "  Sin x1 (fourth): another reason; do this"

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,9 +20,11 @@ import typer
 import onnxdtd
 import onnxdtd.cli.study  # adds its commands
 from onnxdtd.cli.lines import print_texts
-from onnxdtd.cli.options import AsJson, Model, app, err, option, out, print_table, say, selects, spelled
+from onnxdtd.cli.options import USAGE, AsJson, Model, app, misuse, option, selects, spelled
+from onnxdtd.cli.screen import err, out, print_table, say
 from onnxdtd.contract import KEPT
-from onnxdtd.errors import OnnxdtdError, Unsupported
+from onnxdtd.errors import OnnxdtdError, Unsupported, counted
+from onnxdtd.labels import labels_of
 from onnxdtd.request import Request
 from onnxdtd.study.provenance import typed
 
@@ -77,14 +79,14 @@ def compile_command(
     compiled = build(job, in_place=True)
     path = out_path or model.with_name(f"{model.stem}.{Path(str(job.request.preset)).stem}.onnx")
     save(compiled, path, model, weights)
-    err.print(f"{path}: {', '.join(_headline(job))}", markup=False)
+    err.print(f"{path}: {', '.join(_headline(job))}")
     say(job.plan.notes)
 
 
 def _headline(job: Prepared) -> list[str]:
     """What was compiled, in a few phrases."""
     layers = sum(step.rule is not None for step in job.plan.steps)
-    words = [f"preset {job.request.preset}", f"{layers} layer{'s' * (layers != 1)}", f"explains {job.plan.logits.name!r}"]
+    words = [f"preset {job.request.preset}", counted(layers, "layer"), f"explains {job.plan.logits.name!r}"]
     if job.request.reference is not None:
         words[-1] = f"explains {job.plan.output!r} less {job.request.reference:g}"
     if job.request.contrast:
@@ -109,7 +111,7 @@ def inspect_command(
         if as_json:
             print(json.dumps({"problems": [asdict(problem) for problem in error.problems]}, indent=1))
         else:
-            err.print(f"onnxdtd: {error}", markup=False)
+            err.print(f"onnxdtd: {error}")
         raise typer.Exit(1) from None
     say(found["notes"])
     if as_json:
@@ -129,7 +131,7 @@ def _print_plan(model: Path, found: dict[str, Any]) -> None:
 
     predict, explain = (found["multiply_adds"][key] for key in ("prediction", "explanation"))
     least = "at least " if any(r["open"] for r in found["steps"]) else ""
-    out.print(f"{model}, preset {found['preset']}", markup=False)
+    out.print(f"{model}, preset {found['preset']}")
     cells = [
         (
             r["node"],
@@ -152,16 +154,16 @@ def _print_plan(model: Path, found: dict[str, Any]) -> None:
         for offer, axes in zip(found["outputs"], along, strict=True)
     ]
     for line in dict.fromkeys(offers):  # of several outputs that come from the same scores once
-        out.print(f"can be explained: {line}", markup=False)
+        out.print(f"can be explained: {line}")
     given = {name: count for row in found["steps"] for name, count in row["gives"].items()}
     inner = [name for name in given if name.startswith("dtd/")][SHOWN:]
     kept = [name + (f" ({count})" if count else "") for name, count in given.items() if name not in set(inner)]
     more = f", and {len(inner)} more inside of nodes, {inner[-1]} the last" if inner else ""
-    out.print(f"can be kept, and masked where channels are known: {', '.join(kept)}{more}", markup=False)
+    out.print(f"can be kept, and masked where channels are known: {', '.join(kept)}{more}")
     for key in ("output", "logits", "stepped_back", "labels", "changes"):
         if known := found[key]:
             value = known if isinstance(known, str) else listed(known) if key == "labels" else ", ".join(known)
-            out.print(f"{key.replace('_', ' ')}: {value}", markup=False)
+            out.print(f"{key.replace('_', ' ')}: {value}")
 
 
 def _print_kernels(found: dict[str, Any]) -> None:
@@ -226,7 +228,7 @@ def explain_command(
             words=words,
             provider=provider,
             say=lambda note: say([note]),
-            skip=lambda text: err.print(f"onnxdtd: skipped {text}", markup=False),
+            skip=lambda text: err.print(f"onnxdtd: skipped {text}"),
             tick=lambda done, total: progress.update(task, completed=done, total=total),
         )
     results = explained.results
@@ -235,18 +237,18 @@ def explain_command(
         print(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False))
         return
     number = explained.metadata.get("reference")
-    _print_results(results, "lead" if explained.metadata["contrast"] else "logit" if number is None else f"less {number:g}")
+    score = "lead" if explained.metadata["contrast"] else "logit" if number is None else f"less {number:g}"
+    _print_results(results[:SHOWN], score, labels_of(explained.metadata).brief)
     print_texts(results[:SHOWN])
     _print_terms(results[:SHOWN])
     for remark in explained.remarks:
-        out.print(f"note: {remark}", markup=False)
+        out.print(f"note: {remark}")
     more = f" (the first {SHOWN} of {len(results)} shown)" if len(results) > SHOWN else ""
-    drawn = "1 heatmap" if len(results) == 1 else f"{len(results)} heatmaps"
     more_files = [page] * (page is not None) + ["words.csv"] * bool(explained.words)
     written = "".join(f", {name}" for name in more_files) + " and results.json"
-    out.print(f"{drawn} (preset {results[0].preset}){written} are in {out_path}{more}", markup=False)
+    out.print(f"{counted(len(results), 'heatmap')} (preset {results[0].preset}){written} are in {out_path}{more}")
     if save_path:
-        out.print(f"their relevance is in {save_path}", markup=False)
+        out.print(f"their relevance is in {save_path}")
 
 
 def _page(folder: Path, explained: Explained) -> str | None:
@@ -270,31 +272,30 @@ def _print_terms(results: Sequence[Result]) -> None:
             f"{side} {', '.join(f'“{t.name}” {t.relevance:+.2g}' for t in terms)}" for side, terms in sides.items() if terms
         ]
         if told:
-            out.print(f"{result.name}: {'; '.join(told)}", markup=False)
+            out.print(f"{result.name}: {'; '.join(told)}")
 
 
-def _print_results(results: Sequence[Result], score: str) -> None:
-    """A row for each sample; flags where there are any."""
-    columns = ["input", "predicted", "score", "explained", score, "Σ relevance", "channels", "flags"]
-    cells = [
-        (
-            r.name,
-            r.predicted_label,
-            _number(r.score),
-            r.target_label,
-            _number(r.logit),
-            _number(r.relevance_sum),
-            ", ".join(f"{concept.channel}: {concept.share:.0%}" for concept in r.concepts),
-            _codes(r),
-        )
-        for r in results[:SHOWN]
-    ]
-    used = [i for i, name in enumerate(columns) if name not in ("channels", "flags") or any(row[i] for row in cells)]
-    print_table([columns[i] for i in used], [[row[i] for i in used] for row in cells])
-
-
-def _codes(result: Result) -> str:
-    return ", ".join(flag.code for flag in result.flags)
+def _print_results(results: Sequence[Result], score: str, brief: Callable[[str], str]) -> None:
+    """A row for each sample; columns that say what others do, or nothing, are left out, and said below."""
+    columns = {
+        "input": [r.name for r in results],
+        "predicted": [brief(r.predicted_label) for r in results],
+        "score": [_number(r.score) for r in results],
+        "explained": [brief(r.target_label) for r in results],
+        score: [_number(r.logit) for r in results],
+        "Σ relevance": [_number(r.relevance_sum) for r in results],
+        "channels": [", ".join(f"{concept.channel}: {concept.share:.0%}" for concept in r.concepts) for r in results],
+        "flags": [", ".join(flag.code for flag in r.flags) for r in results],
+    }
+    alike = columns["explained"] == columns["predicted"]
+    if alike:
+        del columns["explained"]
+    if columns[score] == columns["score"]:
+        del columns["score"]
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    print_table(list(shown), list(zip(*shown.values(), strict=True)))
+    if alike and any(columns["predicted"]):
+        out.print("explained: the class that is predicted")
 
 
 @app.command("verify")
@@ -329,10 +330,10 @@ def _print_report(compiled: Path, report: Report) -> None:
             for row in report.steps
         ]
         print_table(("step", "rule", *shown, "biases > 0"), rows)
-        out.print("relevance as shares of the logit; biases > 0: in how many neurons", markup=False)
+        out.print("relevance as shares of the logit; biases > 0: in how many neurons")
     words = {True: "passed", False: "FAILED", None: ""}
     print_table(("check", "result", "finding"), [(c.name, words[c.passed], c.finding) for c in report.checks])
-    out.print(f"{compiled} {report.verdict}", markup=False)
+    out.print(f"{compiled} {report.verdict}")
 
 
 def _percent(share: float) -> str:
@@ -388,13 +389,13 @@ def rules_command(
         print(json.dumps({"rules": listed, "presets": presets}, indent=1, ensure_ascii=False))
         return
     for rule in rules:
-        out.print(str(rule), style="bold", markup=False)
+        out.print(str(rule), style="bold")
         for text in (rule.equation, f"domain: {rule.domain}", rule.source):
-            out.print(f"    {text}", markup=False)
+            out.print(f"    {text}")
     for method in library.methods.values():
         rows = [(p.name, p.title, p.source) for p in library.presets.values() if p.method.name == method.name]
         if rows:
-            out.print(f"\n{method.title or method.name} (method {method.name})", style="bold", markup=False)
+            out.print(f"\n{method.title or method.name} (method {method.name})", style="bold")
             print_table(("preset", "what it does", "source"), rows)
 
 
@@ -402,16 +403,19 @@ def main() -> None:
     """The console script: every error is one plain message, none is a traceback."""
     if hasattr(signal, "SIGPIPE") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may stop reading
+    arguments = sys.argv[1:]
     try:
-        with typed(sys.argv[1:]):
-            app(spelled(sys.argv[1:]))
+        with typed(arguments):
+            status = app(spelled(arguments or ["--help"]), prog_name="onnxdtd", standalone_mode=False)
+        sys.exit(status or 0 if arguments else 2)
+    except USAGE as error:
+        err.print(f"onnxdtd: {misuse(error)}")
     except OnnxdtdError as error:
-        err.print(f"onnxdtd: {error}", markup=False)
+        err.print(f"onnxdtd: {error}")
     except Exception as error:
         if os.environ.get("ONNXDTD_TRACEBACK"):
             raise
         err.print(
-            f"onnxdtd: internal error, please report it: {type(error).__name__}: {error} (ONNXDTD_TRACEBACK=1 shows more)",
-            markup=False,
+            f"onnxdtd: internal error, please report it: {type(error).__name__}: {error} (ONNXDTD_TRACEBACK=1 shows more)"
         )
     sys.exit(2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.style import Style
 from rich.text import Text
 
-from onnxdtd.cli.options import out
+from onnxdtd.cli.screen import out
 
 if TYPE_CHECKING:
     from onnxdtd.data.readings import Portion, Reading
@@ -23,11 +23,11 @@ def print_texts(results: Sequence[Result]) -> None:
     """Three lines for each text among the results."""
     for result in results:
         if result.reading is not None:
-            out.print(f"{_plain(result.name)}, explained: {_plain(result.target_label)}", markup=False)
+            out.print(f"{_plain(result.name)}, explained: {_plain(result.target_label)}")
             out.print(line(result.reading, out.width))
             sides = {"for": result.reading.pro, "against": result.reading.contra}
             told = [f"{side} {_listed(words)}" for side, words in sides.items() if words]
-            out.print(f"  {'; '.join(told) or 'no word is relevant'}", markup=False)
+            out.print(f"  {'; '.join(told) or 'no word is relevant'}")
 
 
 def line(read: Reading, width: int) -> Text:

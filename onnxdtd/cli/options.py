@@ -1,10 +1,10 @@
-"""What the commands of the command line have in common: the application, its consoles, the options of a request."""
+"""What the commands of the command line have in common: the application, the options of a request."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial, wraps
 from itertools import zip_longest
@@ -12,23 +12,19 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
-from onnxdtd.errors import RequestError
+from onnxdtd.errors import RequestError, suggestion
 from onnxdtd.labels import read
 from onnxdtd.request import CONTRASTS, PICTURES, Request
 
 app = typer.Typer(
     help="Write the relevance pass of an ONNX classifier into its own file.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+USAGE: type[Exception] = typer.BadParameter.__bases__[0]  # whatever typer has against a command line
 
 Model = Annotated[Path, typer.Argument(help="An exported classifier, .onnx.", metavar="MODEL")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -155,12 +151,6 @@ def _parameters() -> Iterator[inspect.Parameter]:
 PARAMETERS = {parameter.name: parameter for parameter in _parameters()}
 
 
-def say(notes: Iterable[str]) -> None:
-    """What a user should know, on standard error."""
-    for note in filter(None, notes):
-        err.print(f"note: {note}", markup=False)
-
-
 def spelled(arguments: Sequence[str]) -> list[str]:
     """The arguments with the value of a --contrast that stands alone, which click insists on."""
     return [
@@ -169,9 +159,11 @@ def spelled(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output. Names are shown as they are: none is taken for markup, none is cut off."""
-    table = Table(*(Column(name, overflow="fold") for name in columns))
-    for row in rows:
-        table.add_row(*map(Text, row))
-    out.print(table)
+def misuse(error: Any) -> str:
+    """What typer has against a command line, in one line that says where to read on."""
+    message = error.format_message().rstrip(".").replace(". Did you mean", "; did you mean")
+    if wrong := getattr(error, "option_name", None) if hasattr(error, "possibilities") else None:
+        known = [flag for parameter in error.ctx.command.params for flag in parameter.opts if flag.startswith("-")]
+        message = f"no such option {wrong!r}{suggestion(wrong, known, 0.8)}"
+    see = "" if error.ctx is None else f" (`{error.ctx.command_path} --help` says more)"
+    return f"{message[:1].lower()}{message[1:]}{see}"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from onnxdtd import atomic
-from onnxdtd.cli.options import AsJson, Model, app, err, option, out, print_table, selects
+from onnxdtd.cli.options import AsJson, Model, app, option, selects
+from onnxdtd.cli.screen import err, out, print_table
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.request import Request
 
@@ -86,7 +87,7 @@ def _is_page(path: Path) -> bool:
 def skipped(result: dict[str, Any]) -> None:
     """Name what was left out, on standard error."""
     for entry in result["skipped"][:20]:
-        err.print(f"onnxdtd: skipped {entry['name']}: {entry['reason']}", markup=False)
+        err.print(f"onnxdtd: skipped {entry['name']}: {entry['reason']}")
     if len(result["skipped"]) > 20:
         err.print(f"onnxdtd: and {len(result['skipped']) - 20} more")
 
@@ -103,7 +104,7 @@ def _tell(result: dict[str, Any], show: Callable[[dict[str, Any]], None], report
     if report is not None:
         write(report, result)
         if not as_json:
-            out.print(f"the report is in {report}", markup=False)
+            out.print(f"the report is in {report}")
 
 
 @app.command("evaluate")
@@ -156,7 +157,7 @@ def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
     from onnxdtd.study.words import counted
 
     shown = [name for name in METRICS if any(name in preset["metrics"] for preset in model["presets"])]
-    out.print(f"{model['model']}: {counted(model['samples'], 'sample')}", markup=False)
+    out.print(f"{model['model']}: {counted(model['samples'], 'sample')}")
     rows = [[p["preset"], *(_mean(p["metrics"].get(name)) for name in shown)] for p in model["presets"]]
     if model["random"]:
         rows.append([RANDOM, _mean(model["random"]["aopc"]), *[""] * (len(shown) - 1)])
@@ -164,9 +165,9 @@ def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
     of = "the only score" if model["scores"] == 1 else f"{settings['score']} of the {settings['target']} class"
     regions = settings.get("regions") or f"regions with a side of {settings['patch']}"
     line = f"mean ± standard error; {of} while {regions} become {settings['fill']}, in {settings['steps']} steps"
-    out.print(line, markup=False)
+    out.print(line)
     for sentence in standings(model):
-        out.print(sentence, markup=False)
+        out.print(sentence)
 
 
 def _mean(value: dict[str, Any] | None) -> str:
@@ -214,14 +215,14 @@ def _print_audit(result: dict[str, Any]) -> None:
 
     right = f"; the model is right on {result['right']} of {result['labelled']} with a label" if result["labelled"] else ""
     many = counted(result["settings"]["samples"], "sample")
-    out.print(f"{result['model']}: {many}{right}; {explained(result['classes'])}", markup=False)
+    out.print(f"{result['model']}: {many}{right}; {explained(result['classes'])}")
     for sentence in copies(result["copies"], result["settings"]["samples"]):
-        out.print(sentence, markup=False)
+        out.print(sentence)
     for preset in result["presets"]:
-        out.print(preset["preset"], style="bold", markup=False)
+        out.print(preset["preset"], style="bold")
         for sentence in preset["verdict"]:
-            out.print(f"  {sentence}", markup=False)
-    out.print(" ".join(standing(result["best"])), markup=False)
+            out.print(f"  {sentence}")
+    out.print(" ".join(standing(result["best"])))
 
 
 @app.command("tune")
@@ -263,7 +264,7 @@ def tune_command(
         return
     _print_tuning(result)
     if out_path is not None:
-        out.print(f"the preset is in {out_path}: --preset {out_path}", markup=False)
+        out.print(f"the preset is in {out_path}: --preset {out_path}")
 
 
 def _print_tuning(result: dict[str, Any]) -> None:
@@ -272,18 +273,18 @@ def _print_tuning(result: dict[str, Any]) -> None:
     from onnxdtd.study.words import mean_text
 
     count = result["settings"]["samples"]
-    out.print(f"{result['model']}: {-(-count // 2)} samples to choose by", markup=False)
+    out.print(f"{result['model']}: {-(-count // 2)} samples to choose by")
     print_table(
         ("candidate", "ABPC ↑", "change under noise ↓"),
         [(row["preset"], mean_text(row["abpc"]), mean_text(row["change"])) for row in ranked(result)],
     )
-    out.print(f"{count // 2} samples to report on", markup=False)
+    out.print(f"{count // 2} samples to report on")
     heads = ("preset", "ABPC ↑", "AOPC ↑", "change under noise ↓", "missing ↓")
     print_table(heads, [(row["preset"], *(mean_text(row[key]) for key in NUMBERS)) for row in result["held_out"]])
     for name, reason in result["refused"].items():
-        out.print(f"not measured: {name}: {reason}", markup=False)
+        out.print(f"not measured: {name}: {reason}")
     for sentence in findings(result):
-        out.print(sentence, markup=False)
+        out.print(sentence)
 
 
 @app.command("fit")
@@ -316,4 +317,4 @@ def fit_command(
     ]
     print_table(("layer", "epochs", "samples", "R²", "error", "balance"), cells)
     out.print("R̂ against R: R² of the variance; error: Σ (R̂ − R)² / Σ R²; balance: Σ (R̂ − R) / Σ R")
-    out.print(f"preset {said['preset']}, {said['samples']} samples; the relevance models are in {out_path}", markup=False)
+    out.print(f"preset {said['preset']}, {said['samples']} samples; the relevance models are in {out_path}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.errors import RequestError
+from onnxdtd.errors import RequestError, instead
 
 DEFAULTS: dict[str, Any] = dict.fromkeys(("range", "mean", "std", "colours", "resize", "crop")) | {"colours": "rgb"}
 NUMBERS = ("range", "mean", "std")  # which give the bounds of the input
@@ -31,7 +31,7 @@ def checked(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     for key in given:
         if key not in DEFAULTS:
-            raise RequestError(f"preprocessing: unknown key {key!r}; there are {', '.join(DEFAULTS)}")
+            raise RequestError(f"preprocessing: unknown key {key!r}{instead(key, DEFAULTS)}")
     found = DEFAULTS | {key: value for key, value in given.items() if value is not None}
     for key in NUMBERS:
         if found[key] is not None:

@@ -13,7 +13,7 @@ from onnx import TensorProto, ValueInfoProto, helper
 from onnx.external_data_helper import uses_external_data
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from onnxdtd.errors import ModelError
+from onnxdtd.errors import ModelError, counted
 from onnxdtd.graph.sound import check_valid
 from onnxdtd.graph.spelled import float_nodes
 from onnxdtd.graph.tensors import Graph, Tensor, imported, unique
@@ -186,7 +186,7 @@ def drop_contradictions(proto: onnx.ModelProto, known: Graph) -> list[str]:
     copies = [ValueInfoProto.FromString(value.SerializeToString()) for value in kept]
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(copies)
-    return [f"{count} wrong declared shape{'' if count == 1 else 's'} left out"]
+    return [f"{counted(count, 'wrong declared shape')} left out"]
 
 
 def _contradicts(value: ValueInfoProto, tensor: Tensor | None) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from onnxdtd import bounded
-from onnxdtd.errors import RuleError
+from onnxdtd.errors import RuleError, instead
 from onnxdtd.method.method import FINISHES, HERE, KINDS, MOST_STEPS, POINTS, SEEDS, TREATMENTS, Method
 from onnxdtd.method.preset import FITS, Preset, Selector
 from onnxdtd.method.rule import Branch, Rule, Term
@@ -78,7 +78,7 @@ class Library:
         """A single one."""
         match = re.fullmatch(r"\s*([^()\s]+)\s*(?:\((.*)\))?\s*", reference)
         if not match or match[1] not in self.rules:
-            raise RuleError(f"{prefix}no rule {reference!r}; there are {', '.join(self.rules)}")
+            raise RuleError(f"{prefix}no rule {reference!r}{instead(match[1] if match else reference, self.rules)}")
         params = {}
         for part in filter(str.strip, (match[2] or "").split(",")):
             name, _, value = map(str.strip, part.partition("="))
@@ -109,10 +109,10 @@ class Library:
         file, _, name = reference.partition(".toml:")
         path = Path(file + ".toml") if name else Path(reference)
         if path.suffix != ".toml":
-            raise RuleError(f"no preset {reference!r}; there are {', '.join(self.presets)}, or name a .toml file")
+            raise RuleError(f"no preset {reference!r}{instead(reference, self.presets)} (or name a .toml file)")
         names = self.load(path)
         if name and name not in names:
-            raise RuleError(f"{path}: no preset {name!r} in it; it has {', '.join(names) or 'none'}")
+            raise RuleError(f"{path}: no preset {name!r} in it{instead(name, names)}")
         if not name and len(names) != 1:
             has = f"{len(names)} presets ({', '.join(names)})" if names else "no preset"
             raise RuleError(f"{path}: has {has}; choose one as {path}:NAME" if names else f"{path}: has {has}")
@@ -138,7 +138,7 @@ class Library:
             _text(table, key, where)
         named = table.get("method", DEFAULT_METHOD)
         if named not in self.methods:
-            raise RuleError(f"{where}: no method {named!r}; there are {', '.join(self.methods)}")
+            raise RuleError(f"{where}: no method {named!r}{instead(str(named), self.methods)}")
         method = _overridden(self.methods[named], table, where)
         entries = table.get("layers")
         if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
@@ -171,7 +171,7 @@ class Library:
         for key, words in (("family", FAMILIES), ("op", known)):
             for value in lists[key]:
                 if value not in words:
-                    raise RuleError(f"{where}: no layer has {key} {value!r}; there are {', '.join(words)}")
+                    raise RuleError(f"{where}: no layer has {key} {value!r}{instead(value, words)}")
         rule, fit = self.rule(entry["rule"], where), _text(entry, "fit", where)
         if "fit" in entry and fit not in FITS:
             raise RuleError(f"{where}: fit is one of {', '.join(FITS)}, not {fit!r}")
@@ -298,7 +298,7 @@ def data_folder() -> Path:
 def _only(table: Mapping[str, Any], keys: set[str], where: str) -> None:
     unknown = sorted(set(table) - keys)
     if unknown:
-        raise RuleError(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(sorted(keys))}")
+        raise RuleError(f"{where}: unknown key {unknown[0]!r}{instead(unknown[0], sorted(keys))}")
 
 
 def _leaves(tables: Mapping[str, Any]) -> Iterator[Any]:

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.cells import named
 from onnxdtd.contract import KEPT, LEDGER, SCORE, Metadata, read_metadata
-from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
-from onnxdtd.labels import Index, Labels
+from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, instead
+from onnxdtd.labels import Index, Labels, labels_of
 
 NO_RUNTIME = "ONNX Runtime is not installed: pip install 'onnxdtd[cpu]', or 'onnxdtd[gpu]' for NVIDIA GPUs (never both)"
 NO_LOCALE = (
@@ -119,8 +118,7 @@ class Explainer:
             name: str(entry.get("input")) for name, entry in said.get("masks", {}).items()
         }  # inputs, by the masked tensor
         self.inputs = {name: node for name, node in nodes.items() if name not in {chooses, *self.masks.values()}}
-        called = named(said.get("axes"), said.get("position"), said.get("target", "argmax"), said.get("reference"))
-        self.labels = Labels(said.get("labels"), said.get("names"), said.get("classes"), *called)
+        self.labels = labels_of(said)
         before = {name: 0 if len(node.shape) != 1 else None for name, node in self.inputs.items()}  # what older files mean
         # The axis of samples of each input, None where it has none: the input is one sample.
         self.samples: Mapping[str, int | None] = self.metadata.get("samples", before)
@@ -362,7 +360,7 @@ def session(
     names = [given if isinstance(given, str) else given[0] for given in chosen]
     unknown = [name for name in names if name not in ort.get_available_providers()]
     if unknown:
-        raise RequestError(f"no provider {unknown[0]!r} here; there are {', '.join(ort.get_available_providers())}")
+        raise RequestError(f"no provider {unknown[0]!r} here{instead(unknown[0], ort.get_available_providers())}")
     if CUDA in names:
         load_cuda()
     try:

@@ -24,7 +24,7 @@ from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.record import predictor, told_request
 from onnxdtd.contract import PARTS, PREFIX, entries, read_metadata
-from onnxdtd.errors import ModelError, OnnxdtdError
+from onnxdtd.errors import ModelError, OnnxdtdError, counted
 from onnxdtd.graph import files
 from onnxdtd.graph.slices import leading
 from onnxdtd.request import Request
@@ -227,7 +227,7 @@ def _parts(title: str, have: onnx.ModelProto, fresh: onnx.ModelProto, cuts: Mapp
         mine, theirs = (getattr(proto.graph, name)[cut] for proto in (have, fresh))
         wrong += [f"{name} {_name(a or b)!r}" for a, b in zip_longest(mine, theirs) if a != b]
         if theirs:
-            counts.append(f"{len(theirs)} {name}{'' if len(theirs) == 1 else 's'}".replace("value_info", "declared shape"))
+            counts.append(counted(len(theirs), name).replace("value_info", "declared shape"))
     return Check(title, not wrong, _listed(wrong) if wrong else ", ".join(counts))
 
 
@@ -250,7 +250,7 @@ def _files(have: onnx.ModelProto, original: onnx.ModelProto, folder: Path, home:
         yield Check("external weights", False, _text(error))
         return
     if pairs:
-        count = f"{len(pairs)} file{'' if len(pairs) == 1 else 's'}"
+        count = counted(len(pairs), "file")
         yield Check("external weights", not wrong, _listed(wrong) if wrong else f"{count}, those of the source byte for byte")
 
 
@@ -350,7 +350,7 @@ def _ran(runs: Sequence[Run], misdeclared: Sequence[str], most: float, firm: boo
     """What was seen while the model ran; not ``firm`` where another version may rightly give other relevance. ``adds_up``: is
     all of a difference shared out?
     """
-    what = f"that of the predictor alone on {len(runs)} input{'' if len(runs) == 1 else 's'}"
+    what = f"that of the predictor alone on {counted(len(runs), 'input')}"
     yield _agreement("prediction", what, _most(runs, "prediction"), "the largest output", most, firm=True)
     misshapen = sorted({text for run in runs for text in run.misshapen})
     wrong = "; ".join([*misshapen, *misdeclared])

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnxdtd.errors import counted as counted
+
 
 def number(value: float | None, digits: int = 3) -> str:
     """So many significant digits; "-" where there is no number.
@@ -34,12 +36,3 @@ def conjoined(words: Sequence[str]) -> str:
     'a, b and c'
     """
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def counted(n: int, word: str) -> str:
-    """A number of things.
-
-    >>> counted(1, "sample"), counted(2, "sample")
-    ('1 sample', '2 samples')
-    """
-    return f"{n} {word}{'' if n == 1 else 's'}"

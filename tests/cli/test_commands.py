@@ -266,7 +266,7 @@ def test_inspect_lists_everything_that_is_not_supported(run: Callable[..., Ran],
     shown, asked = run("inspect", source), run("compile", source)
     assert (shown.code, shown.out, asked.code) == (1, "", 2)
     assert shown.err == asked.err
-    assert shown.err.startswith("onnxdtd: 5 node(s) ")
+    assert shown.err.startswith("onnxdtd: 5 nodes ")
     assert "Hardmax x4" in shown.err
     assert "..." in shown.err
     assert "RandomNormalLike x1 (c)" in shown.err

@@ -111,7 +111,7 @@ def test_explain_prints_a_table_and_where_the_files_are(
     np.save("few.npy", digits()[:3])
     done = run("explain", CNN, "few.npy", *BOUNDS)
     assert (done.code, done.err) == (0, "")
-    for word in ("predicted", "score", "explained", "logit", "Σ relevance", "few_002", "class 1"):
+    for word in ("predicted", "explained: the class that is predicted", "logit", "Σ relevance", "few_002", "class 1"):
         assert word in done.out
     assert done.out.splitlines()[-1] == "3 heatmaps (preset dtd) and results.json are in explanations"
     names = sorted(path.name for path in Path("explanations").iterdir())
@@ -126,6 +126,19 @@ def test_explain_shows_the_first_50_rows(run: Callable[..., Ran], tmp_path: Path
     assert "many_049" in done.out
     assert "many_050" not in done.out
     assert len(json.loads((tmp_path / "out/results.json").read_text())) == 60
+
+
+@unseen
+def test_the_table_has_the_first_synonym_and_the_file_the_whole_label(run: Callable[..., Ran], tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(f"n{i:08d} digit{i}, number {i}" for i in range(9)) + "\ndigit0, twice")
+    np.save(tmp_path / "x.npy", digits()[:12])
+    done = run("explain", CNN, tmp_path / "x.npy", *BOUNDS, "--labels", labels, "-o", tmp_path / "out", "--target", "3")
+    found = json.loads((tmp_path / "out/results.json").read_text())
+    assert {result["target_label"] for result in found} == {"n00000003 digit3, number 3"}
+    assert "│ digit3 " in done.out
+    assert "number 3" not in done.out
+    assert "│ n00000000 digit0, number 0 " in done.out, "of two classes of one name the whole label"
 
 
 @unseen

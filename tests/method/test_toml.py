@@ -124,7 +124,7 @@ def test_a_file_with_several_presets(library, tmp_path):
     assert Library().preset(f"{path}:a").title == "A"
     with pytest.raises(RuleError, match=r"has 2 presets \(a, b\); choose one as .*mine.toml:NAME"):
         Library().preset(str(path))
-    with pytest.raises(RuleError, match=r"no preset 'c' in it; it has a, b"):
+    with pytest.raises(RuleError, match=r"no preset 'c' in it; there are a, b"):
         Library().preset(f"{path}:c")
 
 

@@ -196,7 +196,7 @@ def test_every_node_without_a_rule_is_named(
         assert problem.way_out
     assert named == expected
     text = str(caught.value)
-    assert text.startswith(f"{sum(map(len, expected.values()))} node(s) ")
+    assert text.startswith(f"{sum(map(len, expected.values()))} node")
     lines = text.splitlines()[1:]
     for line, (problem, nodes) in zip(lines, caught.value.groups(), strict=True):
         dots = ", ..." if len(nodes) > 3 else ""
@@ -371,7 +371,7 @@ def test_what_is_missing_is_reported(tmp_path: Path) -> None:
         "RandomNormalLike wave",
     ]
     row = zoo.of_file(path, tmp_path / "elsewhere")
-    assert row.trouble.startswith("Unsupported: 5 node(s)")
+    assert row.trouble.startswith("Unsupported: 5 nodes")
     assert row.failures()
 
 

@@ -1,0 +1,64 @@
+"""What the terminal shows at 80 columns: no word and no number in two, and names whole behind a pipe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import pytest
+from rich.cells import cell_len
+
+from onnxdtd.cli import screen
+
+Show = Callable[..., list[str]]
+NAME = "/features/features.0/conv/conv.0/Conv"
+
+
+@pytest.fixture
+def shows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Show:
+    """The lines of a table at a terminal of 80 columns, or behind a pipe."""
+
+    def lines(columns: Sequence[str], rows: Sequence[Sequence[str]], terminal: bool = True) -> list[str]:
+        made = screen.Screen(width=80, force_terminal=terminal, color_system=None)
+        monkeypatch.setattr(screen, "out", made)
+        screen.print_table(columns, rows)
+        shown = capsys.readouterr().out.splitlines()
+        assert not terminal or all(cell_len(line) <= 80 for line in shown)
+        return shown
+
+    return lines
+
+
+def test_a_name_is_shortened_in_the_middle_and_a_number_never(shows: Show) -> None:
+    row = [NAME, "Conv+BatchNormalization", "1.23 ± 0.045", "[1,144,56,56]>=0", "0.123456"]
+    text = "\n".join(shows(["node", "operators", "mean", "input", "cost"], [row]))
+    assert re.search(r"│ /\S*…\S*/Conv +│", text)
+    for cell in row[1:]:
+        assert cell in text
+    assert NAME in "\n".join(shows(["node", *"abcd"], [row], False)), "whole behind a pipe"
+
+
+def test_sentences_break_between_words_and_short_columns_stay(shows: Show) -> None:
+    sentence = "what is not linear hands on relevance in proportion to what it took in, whatever that was before"
+    lines = shows(["preset", "what it does", "source"], [["epsilon-alpha2beta1-flat", sentence, "Bach et al. 2015"]])
+    words = [word for line in lines[3:-1] for word in line.strip("│").split() if word != "│"]
+    assert sorted(words) == sorted(["epsilon-alpha2beta1-flat", *sentence.split(), "Bach", "et", "al.", "2015"])
+
+
+def test_columns_that_do_not_fit_follow_with_the_same_names(shows: Show) -> None:
+    heads = [f"metric{i}" for i in range(8)]
+    lines = shows(["preset", *heads], [["dtd", *["0.123 ± 0.0045"] * 8], ["random order", *[""] * 8]])
+    tables = "\n".join(lines).split("┏")[1:]
+    assert len(tables) == 2
+    assert [head for table in tables for head in re.findall(r"metric\d", table)] == heads
+    assert all("│ dtd" in table and "│ random" in table for table in tables)
+    assert len("\n".join(shows(["preset", *heads], [["dtd", *["0.123 ± 0.0045"] * 8]], False)).split("┏")) == 2
+
+
+def test_lines_break_between_words_at_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = "relevance " * 12 + "[batch]"
+    for terminal, count in ((True, 2), (False, 1)):
+        screen.Screen(width=80, force_terminal=terminal, color_system=None).print(sentence)
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == count
+        assert " ".join(" ".join(lines).split()) == sentence
