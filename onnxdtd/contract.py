@@ -55,7 +55,10 @@ class Metadata(TypedDict):
     rules: Mapping[str, str]  # by step
     bounds: Mapping[str, Any] | None  # "low" and "high", or by input "low" and "high"
     channels: Mapping[str, int | None]  # the axis of the channels, by explained input
-    slides: Mapping[str, Sequence[int]]  # the axes that the first kernel slides over, by explained input
+    slides: Mapping[
+        str, Sequence[int]
+    ]  # the axes that the first kernel slides over, by explained input, of what it is folded to
+    folded: NotRequired[Mapping[str, Sequence[int | None]]]  # [n, ...] that rows are laid out as in front of it, by input
     preprocessing: Mapping[str, Any] | None  # how pictures become inputs
     explain: Sequence[str]  # the inputs asked for
     output: str  # the output or inner tensor that is explained

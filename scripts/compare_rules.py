@@ -26,7 +26,7 @@ import study
 from matplotlib.figure import Figure
 
 import onnxdtd
-from onnxdtd.data.arrangement import arrangement
+from onnxdtd.data.arrangement import arranged
 from onnxdtd.data.labelled import Item
 from onnxdtd.data.maps import pixels
 from onnxdtd.data.scale import COLOURS, colour_limit, heat
@@ -92,7 +92,7 @@ def compare(name: str, case: study.Case, presets: Sequence[str], samples: int) -
         subject = Subject(case.model, replace(case.request, preset=presets[0]), data)
         items, _ = subject.items(samples)
         shape = items[0].x.shape
-        drawn = arrangement(shape, subject.form.slides)
+        drawn = arranged(shape, subject.form)
         found = Compared(name, items, [pixels(drawn.of(subject.form.shown(item.x))) for item in items])
         feeds = [subject.layout.feed(item.x) for item in items]
         for preset in presets:

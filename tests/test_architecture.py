@@ -176,7 +176,7 @@ from pathlib import Path
 from onnxdtd.data import images
 from onnxdtd.data.arrangement import Arrangement
 from onnxdtd.data.forms import Form
-images.arrangement = lambda shape, slides: Arrangement("steps", ((0,),))
+images.arranged = lambda shape, form: Arrangement("steps", ((0,),))
 images.draw(Path("steps.png"), np.ones(9), np.arange(9.0), images.Caption("title", "subtitle"), Form("x", [9]))
 """
 

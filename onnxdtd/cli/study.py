@@ -36,7 +36,10 @@ Fill = Annotated[
 ]
 Tokenizer = Annotated[Path | None, option("--tokenizer", "The model's tokenizer.json, for texts: .txt, .csv, .jsonl.", "FILE")]
 Words = Annotated[bool, option("--words", "Replace words, not pieces of them.")]
-Patch = Annotated[int | None, option("--patch", "The side of a region. Default: a 14th of a picture's.", "PIXELS")]
+Patch = Annotated[
+    int | None,
+    option("--patch", "The side of a region in pixels or steps. Default: a 14th of a picture's, a 196th of a signal.", "N"),
+]
 Steps = Annotated[int, option("--steps", "How many times regions are replaced.", "N")]
 JournalFile = Annotated[Path | None, option("--journal", "Notes what is done; a run cut short goes on from it.", "FILE")]
 

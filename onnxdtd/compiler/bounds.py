@@ -16,7 +16,7 @@ from onnxdtd.errors import RequestError
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Node, Tensor, type_name
 from onnxdtd.operators.layer import is_byte, is_float
-from onnxdtd.operators.places import channel_axis, slid_axes
+from onnxdtd.operators.places import channel_axis, folded, slid_axes
 from onnxdtd.operators.spread import is_elementwise
 from onnxdtd.operators.table import AS_THEY_ARE, MOVE, of
 from onnxdtd.request import Request
@@ -104,8 +104,8 @@ def form_of(tensor: Tensor, request: Request, axis: int | None, ids: Mapping[str
     ``RequestError`` where the preprocessing asked for does not fit it.
     """
     given = ends(domain(request), tensor.name)
-    channel, slid = channel_axis(tensor), slid_axes(tensor)
-    form = Form.of(tensor.name, list(tensor.shape or ()), axis, channel, given, request.preprocessing, slid)
+    told = channel_axis(tensor), given, request.preprocessing, slid_axes(tensor), folded(tensor)
+    form = Form.of(tensor.name, list(tensor.shape or ()), axis, *told)
     return replace(form, ids=ids[tensor.name] or 0) if tensor.name in ids else form
 
 

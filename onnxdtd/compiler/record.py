@@ -22,7 +22,7 @@ from onnxdtd.graph import files
 from onnxdtd.graph.emit import label
 from onnxdtd.graph.vocabulary import vocabulary
 from onnxdtd.operators.columns import named_columns
-from onnxdtd.operators.places import channel_axis, slid_axes
+from onnxdtd.operators.places import channel_axis, folded, slid_axes
 from onnxdtd.request import Request
 
 ELSEWHERE = ("low", "high", "keep", "labels", "baseline")  # fields of a request that entries of other names tell
@@ -74,6 +74,8 @@ def metadata(
         told["reference"] = request.reference
     if planned.ids:
         told["ids"] = planned.ids
+    if laid_out := {t.name: sizes for t in made.inputs if (sizes := folded(t))}:
+        told["folded"] = laid_out
     if masks:
         told["masks"] = {
             name: {"input": mask.given.name, "channels": mask.channels, "samples": mask.samples} for name, mask in masks.items()

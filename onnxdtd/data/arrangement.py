@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxdtd.data.forms import MODES, SMALLEST_PICTURE, colour_axis
+from onnxdtd.data.forms import MODES, SMALLEST_PICTURE, Form, colour_axis, is_signal
 
 MANY_TRACES = 64  # more rows cannot be told apart
-LONG = 4  # how many times as long as wide a matrix is taken for a signal of several channels
-SHORT = 20  # ... if it is longer than this
 BYTES = range(256, 261)  # rows of a table that bytes look up: one each, and some for padding and the like
 
 
@@ -25,6 +23,7 @@ class Arrangement:
 
     kind: str
     axes: tuple[tuple[int, ...], ...]
+    folded: tuple[int, ...] = ()  # what a sample is laid out as first
 
     def of(self, x: np.ndarray) -> np.ndarray:
         """``x`` with one axis for each that the kind has.
@@ -32,15 +31,24 @@ class Arrangement:
         >>> arrangement((12, 5000)).of(np.zeros((12, 5000))).shape, arrangement((9, 8, 3)).of(np.zeros((9, 8, 3))).shape
         ((12, 5000), (9, 8, 3))
         """
+        x = x.reshape(self.folded or x.shape)
         order = [axis for group in self.axes for axis in group]
         rest = [axis for axis in range(x.ndim) if axis not in order]
         sizes = [int(np.prod([x.shape[axis] for axis in group], dtype=int)) for group in self.axes]
         return x.transpose(rest + order).reshape(sizes)
 
 
-def arrangement(shape: Sequence[int], slides: Sequence[int] = ()) -> Arrangement:
+def arranged(shape: Sequence[int], form: Form) -> Arrangement:
+    """How a sample of ``shape`` and of this ``form`` is drawn."""
+    if form.ids is not None:
+        return in_rows(shape, form.ids)
+    return replace(arrangement(form.laid_out(shape), form.slides, form.channel), folded=form.folded)
+
+
+def arrangement(shape: Sequence[int], slides: Sequence[int] = (), channel: int | None = None) -> Arrangement:
     """How a sample of ``shape`` is drawn. ``slides`` are the axes over which the model's first layer slides, as far as
-    that is known: one makes a signal, two a picture, three a clip or a volume. Without them the shape decides.
+    that is known: one makes a signal, two a picture, three a clip or a volume, and the ``channel`` its colours. Without them
+    the shape decides.
     """
     long = tuple(axis for axis, size in enumerate(shape) if size > 1)
     slid = tuple(axis for axis in slides if shape[axis] > 1)
@@ -48,7 +56,7 @@ def arrangement(shape: Sequence[int], slides: Sequence[int] = ()) -> Arrangement
     if len(slid) == 1:
         return _rows(shape, rest, slid)
     if len(slid) == 2:
-        return _planes(shape, rest, slid)
+        return _planes(shape, rest, slid, channel)
     if len(slid) == 3:
         return Arrangement("frames", ((slid[0],), (slid[1],), (slid[2],), rest))
     return _guessed(shape, long)
@@ -69,8 +77,8 @@ def _guessed(shape: Sequence[int], long: tuple[int, ...]) -> Arrangement:
         return _rows(shape, (), long)
     if len(long) == 2:
         short, longer = sorted(long, key=lambda axis: shape[axis])
-        alike = shape[longer] < LONG * shape[short] or shape[longer] <= SHORT
-        return Arrangement("image", ((long[0],), (long[1],), ())) if alike else _rows(shape, (short,), (longer,))
+        signal = is_signal(shape[short], shape[longer])
+        return _rows(shape, (short,), (longer,)) if signal else Arrangement("image", ((long[0],), (long[1],), ()))
     channels: tuple[int, ...] = ()
     if len(long) == 4:
         channels = (next((axis for axis in (long[0], long[-1], long[1]) if shape[axis] in MODES), long[0]),)
@@ -90,8 +98,10 @@ def _rows(shape: Sequence[int], channels: tuple[int, ...], steps: tuple[int, ...
     return Arrangement("traces", (channels, steps))
 
 
-def _planes(shape: Sequence[int], channels: tuple[int, ...], space: tuple[int, ...]) -> Arrangement:
-    """A picture, or a frame for each channel where they are no colours."""
-    if np.prod([shape[axis] for axis in channels], dtype=int) in MODES:
-        return Arrangement("image", ((space[0],), (space[1],), channels))
-    return Arrangement("frames", (channels, (space[0],), (space[1],), ()))
+def _planes(shape: Sequence[int], rest: tuple[int, ...], space: tuple[int, ...], channel: int | None = None) -> Arrangement:
+    """A picture, or a frame for each channel where they are no colours, or for each picture of several."""
+    if np.prod([shape[axis] for axis in rest], dtype=int) in MODES:
+        return Arrangement("image", ((space[0],), (space[1],), rest))
+    colours = (channel,) if channel in rest and len(rest) > 1 and shape[channel] in MODES else ()
+    frames = tuple(axis for axis in rest if axis not in colours)
+    return Arrangement("frames", (frames, (space[0],), (space[1],), colours))

@@ -17,7 +17,7 @@ from matplotlib.text import Text
 
 from onnxdtd import atomic
 from onnxdtd.data import bars, ids, maps, traces
-from onnxdtd.data.arrangement import arrangement, in_rows
+from onnxdtd.data.arrangement import arranged
 from onnxdtd.data.forms import Form
 from onnxdtd.data.look import USUAL, Look, Scene
 from onnxdtd.errors import OnnxdtdError
@@ -50,11 +50,11 @@ def draw(
 
     Raises ``OnnxdtdError`` where it cannot be written.
     """
-    arranged = arrangement(x.shape, form.slides) if form.ids is None else in_rows(x.shape, form.ids)
-    kind = KINDS[arranged.kind]
+    laid_out = arranged(x.shape, form)
+    kind = KINDS[laid_out.kind]
     titles = ("relevance", *caption.concepts)
-    shares = {title: arranged.of(values) for title, values in zip(titles, (relevance, *concepts), strict=True)}
-    scene = Scene(arranged.of(form.shown(x) if kind.picture else x), shares, caption.features, look)
+    shares = {title: laid_out.of(values) for title, values in zip(titles, (relevance, *concepts), strict=True)}
+    scene = Scene(laid_out.of(form.shown(x) if kind.picture else x), shares, caption.features, look)
     size = kind.size_of(scene)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     fit(figure, figure.suptitle(wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))

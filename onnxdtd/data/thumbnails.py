@@ -13,7 +13,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from onnxdtd.data.arrangement import arrangement
+from onnxdtd.data.arrangement import arranged
 from onnxdtd.data.forms import Form
 from onnxdtd.data.images import KINDS
 from onnxdtd.data.labelled import Item
@@ -43,14 +43,14 @@ def thumbnail(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[str, st
 
 def _drawn(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[bytes, bytes]:
     """The same as bytes."""
-    arranged = arrangement(x.shape, form.slides)
-    kind, shares = arranged.kind, arranged.of(relevance)
+    laid_out = arranged(x.shape, form)
+    kind, shares = laid_out.kind, laid_out.of(relevance)
     if KINDS[kind].picture:
-        picture, heatmap = pixels(arranged.of(form.shown(x))), shares.sum(axis=-1)
+        picture, heatmap = pixels(laid_out.of(form.shown(x))), shares.sum(axis=-1)
         if kind == "frames":
             picture, heatmap = _sheet(picture[:: -(-len(picture) // FRAMES)]), _sheet(stretches(heatmap, FRAMES, axis=0))
         return _png(_resized(picture)), _png(colours(_resized(heatmap))[..., :3])
-    values = arranged.of(x)
+    values = laid_out.of(x)
     if kind == "traces" and len(values) > 1:
         strips = colours(stretches(shares, SMALL))[..., :3]
         rows, columns = (np.arange(size) * had // size for size, had in zip((CHART, SMALL), strips.shape[:2], strict=True))

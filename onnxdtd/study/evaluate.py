@@ -20,7 +20,6 @@ import onnxdtd
 from onnxdtd.compiler.bounds import domain
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.data.channels import ends
-from onnxdtd.data.forms import space_axes
 from onnxdtd.data.labelled import Item
 from onnxdtd.data.thumbnails import shown
 from onnxdtd.data.tokens import NEUTRAL
@@ -155,7 +154,7 @@ class Evaluation:
 
     def patch(self, subject: Subject) -> int:
         """The side of a region."""
-        return self.settings.patch or default_patch(subject.sizes(), subject.form.channel)
+        return self.settings.patch or default_patch(subject.form, subject.sizes())
 
     def names(self) -> list[str]:
         """What the models are called: their files, with their place in front where two have one name."""
@@ -277,7 +276,7 @@ class Sessions:
         self._patch = study.patch(self.subject)
         self._scores = Scores(self.subject.planned, model.parent, threads=1)
         form = self.subject.form
-        table = study.settings.fill == "mean" and not space_axes(self.subject.sizes(), form.channel) and form.ids is None
+        table = study.settings.fill == "mean" and not form.neighbours(self.subject.sizes()) and form.ids is None
         self._mean = feature_means(self.subject) if table else None
         self._number = replacement(study.settings.fill, form, self.subject.tokens)
         self._refuse(np.zeros(self.subject.sizes()))
@@ -305,7 +304,7 @@ class Sessions:
             finite(r, f"entries of the heatmap of {name}")
         rng = np.random.default_rng([self._settings.seed, i])
         fill = self._fill(item.x, rng)
-        places = regions(item.x.shape, item.channel, self._patch) if item.places is None else item.places
+        places = regions(self.subject.form, item.x.shape, self._patch) if item.places is None else item.places
         options = rng, self._settings.steps, self._settings.share, self._settings.score == "probability"
         curves = perturbation(scores, item.x, target, relevance, fill, places, *options)
         row: dict[str, Any] = {
@@ -367,11 +366,12 @@ def feature_means(subject: Subject) -> np.ndarray:
 
 def far_from_zero(subject: Subject) -> list[str]:
     """A remark where 0 is no value that features, or channels of signals, have in the data; pictures are not looked at."""
-    axes = space_axes(subject.sizes(), subject.form.channel)
+    axes = subject.form.neighbours(subject.sizes())
     if len(axes) > 1 or subject.form.ids is not None:
         return []
     low, high = np.asarray(np.inf), np.asarray(-np.inf)
-    for x in readable(subject):
+    for sample in readable(subject):
+        x = sample.reshape(subject.form.laid_out(sample.shape))
         low, high = np.minimum(low, x.min(axis=tuple(axes))), np.maximum(high, x.max(axis=tuple(axes)))
     outside, n = int(((low > 0) | (high < 0)).sum()), np.size(low)
     if not outside:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from onnxdtd.compiler.plan import Plan
-from onnxdtd.data.forms import Form, space_axes
+from onnxdtd.data.forms import Form
 from onnxdtd.method.preset import LayerFacts
 
 LOWER = {
@@ -38,7 +38,7 @@ def grid(plan: Plan, form: Form, sizes: Sequence[int]) -> list[Candidate]:
     """All candidates for a planned model whose samples have these ``sizes``; of those that give each layer the same, one."""
     layers = [step.facts for step in plan.steps if step.facts is not None]
     upper = above_the_middle(layers)
-    pixels = _for_pixels(layers, len(space_axes(sizes, form.channel)) == 2)
+    pixels = _for_pixels(layers, len(form.neighbours(sizes)) == 2)
     found: dict[tuple[str, ...], Candidate] = {}
     for affine, lower, high, first in product(AFFINE, LOWER, (None, UPPER), (pixels, [])):
         chosen = _Choice(affine, lower, high if high != lower else None, first)

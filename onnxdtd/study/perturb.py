@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from onnxdtd.data.forms import Form, space_axes
+from onnxdtd.data.forms import Form
 from onnxdtd.data.tokens import NEUTRAL, Tokens
 from onnxdtd.errors import RequestError
 from onnxdtd.study.predictor import Scores
@@ -17,24 +17,27 @@ FILLS = ("zero", "mean", "blur", "noise", "low", "high")
 ACROSS = 14  # regions along the shorter side of a picture, unless asked for otherwise
 
 
-def default_patch(shape: Sequence[int], channel: int | None) -> int:
-    """The side of a region: a 14th of a picture's shorter side, single entries of everything else."""
-    axes = space_axes(shape, channel)
-    return max(1, round(min(shape[axis] for axis in axes) / ACROSS)) if len(axes) == 2 else 1
-
-
-def regions(shape: Sequence[int], channel: int | None, patch: int) -> np.ndarray:
-    """The number of the region, from 0, that each entry of a sample belongs to, int64 of ``shape``: squares of ``patch`` pixels
-    over all channels of a picture, stretches of a signal over all of its, single entries of everything else.
+def default_patch(form: Form, shape: Sequence[int]) -> int:
+    """The side of a region: a 14th of a picture's shorter side, of a signal as many stretches as those are; single entries of
+    everything else.
     """
-    axes = space_axes(shape, channel)
+    seen = form.laid_out(shape)
+    sides = [seen[axis] for axis in form.neighbours(shape)[-2:]]
+    return max(1, round(min(sides, default=1) / ACROSS ** (3 - len(sides)))) if sides else 1
+
+
+def regions(form: Form, shape: Sequence[int], patch: int) -> np.ndarray:
+    """The number of the region, from 0, that each entry of a sample belongs to, int64 of ``shape``: squares of ``patch`` pixels
+    over all channels of a picture, stretches of a signal over all of its, cubes of a clip; single entries of everything else.
+    """
+    axes, seen = form.neighbours(shape), form.laid_out(shape)
     if not axes:
         return np.arange(int(np.prod(shape))).reshape(shape)
-    numbers = np.zeros([1] * len(shape), np.int64)
+    numbers = np.zeros([1] * len(seen), np.int64)
     for axis in axes:
-        place = np.arange(shape[axis]) // patch
-        numbers = numbers * (place[-1] + 1) + place.reshape([-1 if a == axis else 1 for a in range(len(shape))])
-    return np.broadcast_to(numbers, shape)
+        place = np.arange(seen[axis]) // patch
+        numbers = numbers * (place[-1] + 1) + place.reshape([-1 if a == axis else 1 for a in range(len(seen))])
+    return np.broadcast_to(numbers, seen).reshape(shape)
 
 
 def ranking(relevance: np.ndarray, places: np.ndarray, ties: np.ndarray) -> np.ndarray:
@@ -50,7 +53,7 @@ def filler(kind: str, x: np.ndarray, patch: int, form: Form, rng: np.random.Gene
     """What takes the place of a sample's entries, of its shape: 0, each channel's mean, the sample itself out of focus, uniform
     noise, or a bound of the input domain.
     """
-    axes = space_axes(x.shape, form.channel)
+    axes, seen = form.neighbours(x.shape), x.reshape(form.laid_out(x.shape))
     if kind in ("low", "high") and form.low is None:
         raise RequestError(f"--fill {kind} needs the bounds of the input: --low and --high, or --range")
     if kind in ("mean", "blur") and not axes:
@@ -63,9 +66,10 @@ def filler(kind: str, x: np.ndarray, patch: int, form: Form, rng: np.random.Gene
     if kind == "zero":
         return np.zeros_like(x)
     if kind == "mean":
-        return np.broadcast_to(x.mean(axis=tuple(axes), keepdims=True), x.shape)
+        return np.broadcast_to(seen.mean(axis=tuple(axes), keepdims=True), seen.shape).reshape(x.shape)
     if kind == "blur":
-        return gaussian_filter(x, [float(patch) if axis in axes else 0.0 for axis in range(x.ndim)], mode="nearest")
+        widths = [float(patch) if axis in axes else 0.0 for axis in range(seen.ndim)]
+        return gaussian_filter(seen, widths, mode="nearest").reshape(x.shape)
     low, high = (x.min(), x.max()) if form.low is None or form.high is None else (form.low, form.high)
     if kind == "noise":
         return low + (high - low) * rng.random(x.shape)

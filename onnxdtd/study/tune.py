@@ -20,7 +20,6 @@ import numpy as np
 
 import onnxdtd
 from onnxdtd import atomic
-from onnxdtd.data.forms import space_axes
 from onnxdtd.data.labelled import Item
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.method.toml import Library
@@ -105,7 +104,7 @@ def tune(
     filled = chosen.fill if fill is None or subject.tokens is None else subject.tokens.called(fill)
     xs, told = together(subject, items, chosen.words, fill, filled)
     candidates = grid(subject.planned.plan, subject.form, subject.sizes())
-    settled = replace(chosen, patch=chosen.patch or default_patch(xs[0].shape, subject.form.channel))
+    settled = replace(chosen, patch=chosen.patch or default_patch(subject.form, xs[0].shape))
     study = Tuning(model, subject.planned.request, tuple(candidates), against, xs, told, settled)
     if minutes is not None:
         study = _in_time(study, minutes, workers)
@@ -273,7 +272,7 @@ class Tuner:
         settings, form, x, scores = self._study.settings, self._auditor.form, self._study.xs[i], self._auditor.scores
         item = None if self._study.texts is None else self._study.texts.items[i]
         rng = np.random.default_rng([settings.seed, i])
-        table = settings.fill == "mean" and not space_axes(x.shape, form.channel) and form.ids is None
+        table = settings.fill == "mean" and not form.neighbours(x.shape) and form.ids is None
         number = replacement(settings.fill, form) if self._study.texts is None else self._study.texts.fill
         if number is not None:
             fill = np.full_like(x, number)
@@ -281,7 +280,7 @@ class Tuner:
             fill = self._study.xs.mean(axis=0)
         else:
             fill = filler(settings.fill, x, int(settings.patch or 1), form, rng)
-        places = regions(x.shape, form.channel, int(settings.patch or 1))
+        places = regions(form, x.shape, int(settings.patch or 1))
         if item is not None and item.places is not None:
             places, scores = item.places, scores.beside(item.others)
         options = rng, settings.steps, settings.share, settings.score == "probability"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxdtd.data.arrangement import arrangement
+from onnxdtd.data.arrangement import arranged, arrangement
+from onnxdtd.data.forms import Form
 
 GUESSED = {  # shape: kind, shape as it is drawn
     (3, 32, 32): ("image", (32, 32, 3)),
@@ -56,6 +57,7 @@ KNOWN = {  # shape and what the convolutions slide over: kind, shape as it is dr
     ((3, 16, 8, 8), (1, 2, 3)): ("frames", (16, 8, 8, 3)),
     ((12, 16, 8, 8), (1, 2, 3)): ("frames", (16, 8, 8, 12)),
     ((3, 32, 1), (1, 2)): ("traces", (3, 32)),
+    ((16, 3, 8, 8), (2, 3)): ("frames", (48, 8, 8, 1)),
 }
 
 
@@ -75,6 +77,22 @@ def test_by_what_the_convolutions_slide_over(shape: tuple[int, ...], slides: tup
 def test_every_entry_is_drawn_once(shape: tuple[int, ...]) -> None:
     x = np.arange(np.prod(shape)).reshape(shape)
     assert sorted(arrangement(shape).of(x).ravel()) == sorted(x.ravel())
+
+
+def test_frames_in_front_of_their_colours() -> None:
+    found = arrangement((16, 3, 8, 9), (2, 3), channel=1)
+    assert (found.kind, found.of(np.zeros((16, 3, 8, 9))).shape) == ("frames", (16, 8, 9, 3))
+
+
+def test_a_row_is_drawn_as_what_the_model_makes_of_it() -> None:
+    row = np.arange(600)
+    form = Form.of("x", ["n", 600], 0, slid=[2], folded=[None, 3, 200])
+    found = arranged(row.shape, form)
+    assert found.kind == "traces"
+    np.testing.assert_array_equal(found.of(row), row.reshape(3, 200))
+    picture = Form.of("x", ["n", 12], 0, slid=[2, 3], folded=[None, 1, 3, 4])
+    assert arranged((12,), picture).kind == "image"
+    assert arranged((600,), Form.of("x", [600], None, slid=[2], folded=[1, 3, 200])).kind == "bars", "it is one sample"
 
 
 def test_axes_keep_their_order() -> None:

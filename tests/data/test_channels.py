@@ -191,7 +191,7 @@ def test_fills_go_along_the_channels() -> None:
         noise = leads(filler("noise", x, 1, like, rng))
         assert (noise.min(axis=1) >= np.arange(12)).all()
         assert (noise.max(axis=1) <= np.arange(12) + 7).all()
-        places = leads(regions(shape, channel, 5))
+        places = leads(regions(like, shape, 5))
         assert (places == places[:1]).all()
         assert places[0].tolist() == [i // 5 for i in range(50)]
 

@@ -13,7 +13,7 @@ import onnx
 from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.compile import build, planned, prepare
 from onnxdtd.compiler.prepared import Prepared
-from onnxdtd.data.forms import space_axes
+from onnxdtd.data.forms import Form
 from onnxdtd.data.labelled import Item
 from onnxdtd.data.read import Layout
 from onnxdtd.labels import Index
@@ -132,7 +132,14 @@ def real(item: Item) -> np.ndarray:
     return np.array([not token.padding for token in item.passage.tokens]).reshape(item.x.shape)
 
 
-def spread_of(xs: np.ndarray, channel: int | None) -> np.ndarray:
+def spread_of(xs: np.ndarray, form: Form) -> np.ndarray:
     """The standard deviation of each feature over samples [n, ...], in pictures and signals that of each channel."""
-    axes = (0, *(axis + 1 for axis in space_axes(xs.shape[1:], channel)))
-    return xs.std(axis=axes, keepdims=True, dtype=np.float64)
+    return over_channels(np.std, xs, form)
+
+
+def over_channels(what: Callable[..., np.ndarray], xs: np.ndarray, form: Form) -> np.ndarray:
+    """A statistic of each channel of pictures and signals [n, ...], of each feature of all else, as it broadcasts over them."""
+    shape = xs.shape[1:]
+    seen, axes = xs.reshape(len(xs), *form.laid_out(shape)), [axis + 1 for axis in form.neighbours(shape)]
+    found = what(seen, axis=(0, *axes), keepdims=True, dtype=np.float64)
+    return np.broadcast_to(found, (1, *seen.shape[1:])).reshape(1, *shape) if form.folded else found

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxdtd.data.forms import space_axes
-from onnxdtd.study.audit.auditor import Auditor, spread_of
+from onnxdtd.data.forms import Form
+from onnxdtd.study.audit.auditor import Auditor, over_channels, spread_of
 from onnxdtd.study.audit.limits import INDEPENDENT, LITTLE, left_out, on
 from onnxdtd.study.audit.measurement import Entry, Finding, Glance, Measurement, Task, mean_of
 from onnxdtd.study.audit.similarity import ALONE, finite_or_zero, mean, size
@@ -32,7 +32,7 @@ def measure(auditor: Auditor, task: Task) -> Finding:
     found = [mean([size(value) for value in row]) for row in between(own)]
     if mean(found) is None:
         return Finding({}, {"input": found}, "no two samples of one class have heatmaps other than zero")
-    samples = mean([mean(row) for row in between(standardised(xs, auditor.form.channel))])
+    samples = mean([mean(row) for row in between(standardised(xs, auditor.form))])
     return Finding({"cosine": mean(found), "samples": samples or 0.0}, {"input": found})
 
 
@@ -49,10 +49,9 @@ def partners(xs: np.ndarray, classes: np.ndarray) -> list[list[int]]:
     return found
 
 
-def standardised(xs: np.ndarray, channel: int | None) -> np.ndarray:
+def standardised(xs: np.ndarray, form: Form) -> np.ndarray:
     """Samples [n, ...] less the mean of each feature or channel, in units of its spread."""
-    axes, spread = (0, *(axis + 1 for axis in space_axes(xs.shape[1:], channel))), spread_of(xs, channel)
-    less = xs - xs.mean(axis=axes, keepdims=True, dtype=np.float64)
+    less, spread = xs - over_channels(np.mean, xs, form), spread_of(xs, form)
     return np.divide(less, spread, out=np.zeros_like(less), where=spread > 0)
 
 

@@ -7,9 +7,9 @@ from contextlib import suppress
 
 import numpy as np
 
-from onnxdtd.data.forms import space_axes
+from onnxdtd.data.forms import Form
 from onnxdtd.errors import RequestError
-from onnxdtd.study.audit.auditor import Auditor
+from onnxdtd.study.audit.auditor import Auditor, over_channels
 from onnxdtd.study.audit.limits import left_out
 from onnxdtd.study.audit.measurement import Entry, Finding, Glance, Measurement, Task, mean_of
 from onnxdtd.study.audit.similarity import finite_or_zero
@@ -53,7 +53,7 @@ def measure(auditor: Auditor, task: Task) -> Finding:
 
 def _replaced(auditor: Auditor) -> tuple[list[np.ndarray], list[np.ndarray], list[Scores]]:
     """Of each sample what takes the place of its entries, their regions, and what gives its scores."""
-    xs, texts, channel = auditor.study.xs, auditor.study.texts, auditor.form.channel
+    xs, texts, form = auditor.study.xs, auditor.study.texts, auditor.form
     if texts is not None:
         fills = [np.full(x.shape, texts.fill, np.float64) for x in xs]
         return (
@@ -62,18 +62,16 @@ def _replaced(auditor: Auditor) -> tuple[list[np.ndarray], list[np.ndarray], lis
             [auditor.scores.beside(item.others) for item in texts.items],
         )
     shape = xs.shape[1:]
-    fill = neutral(xs, channel) if auditor.form.ids is None else np.zeros(shape)
-    places = regions(shape, channel, default_patch(shape, channel))
+    fill = neutral(xs, form) if form.ids is None else np.zeros(shape)
+    places = regions(form, shape, default_patch(form, shape))
     return [fill] * len(xs), [places] * len(xs), [auditor.scores] * len(xs)
 
 
-def neutral(xs: np.ndarray, channel: int | None) -> np.ndarray:
+def neutral(xs: np.ndarray, form: Form) -> np.ndarray:
     """What takes the place of a region of samples [n, ...]: 0 in pictures, elsewhere the mean of each feature or channel."""
-    axes = space_axes(xs.shape[1:], channel)
-    if len(axes) > 1:
+    if len(form.neighbours(xs.shape[1:])) > 1:
         return np.zeros(xs.shape[1:])
-    mean = xs.mean(axis=(0, *(axis + 1 for axis in axes)), keepdims=True, dtype=np.float64)
-    return np.broadcast_to(mean[0], xs.shape[1:])
+    return np.broadcast_to(over_channels(np.mean, xs, form)[0], xs.shape[1:])
 
 
 def beats_chance(entry: Entry) -> bool | None:

@@ -22,7 +22,7 @@ def measure(auditor: Auditor, task: Task) -> Finding:
         return Finding({}, left_out="no noise on ids is small")
     noisy = np.concatenate([nudged(auditor, np.random.default_rng([study.seed, i])) for i in range(NUDGES)])
     if (noisy.reshape(NUDGES, n, -1) == study.xs.reshape(n, -1)).all():
-        spreads = spread_of(study.xs, auditor.form.channel).any()
+        spreads = spread_of(study.xs, auditor.form).any()
         return Finding({}, left_out="noise so small is rounded away" if spreads else "the samples have no spread")
     classes = np.tile(auditor.predicted, NUDGES)
     own, new = auditor.trained(task.preset), auditor.heatmaps(task.preset, classes, noisy).reshape(NUDGES, *study.xs.shape)
@@ -42,7 +42,7 @@ def measure(auditor: Auditor, task: Task) -> Finding:
 def nudged(auditor: Auditor, rng: np.random.Generator) -> np.ndarray:
     """The samples with noise, within their bounds, and in whole numbers where the model takes such."""
     xs, form = auditor.study.xs, auditor.form
-    noisy = xs + NUDGE * spread_of(xs, form.channel) * rng.normal(size=xs.shape)
+    noisy = xs + NUDGE * spread_of(xs, form) * rng.normal(size=xs.shape)
     if form.low is not None and form.high is not None:
         noisy = np.clip(noisy, form.low, form.high)
     return (np.rint(noisy) if auditor.scores.dtype.kind in "iu" else noisy).astype(xs.dtype)

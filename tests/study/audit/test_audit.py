@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from nets import eighths, model, node
+from nets import eighths, form, model, node
 from PIL import Image
 
 import onnxdtd
+from onnxdtd.data.forms import Form
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.request import Request
 from onnxdtd.study.audit.audit import MOST_LAYERS, Audit, chance, measurable
@@ -400,7 +401,7 @@ def test_a_heatmap_of_the_weights_does_not_depend_on_the_sample(tmp_path: Path) 
         cosines = [[abs(float(cosine(own[i], own[j]) or 0)) for j in js] for i, js in enumerate(pairs)]
         assert part.found["cosine"] == pytest.approx(np.mean([np.mean(row) for row in cosines if row]))
         assert (part.found["cosine"] > 1 - 1e-6) is same
-        z = standardised(xs, None)
+        z = standardised(xs, form(xs.shape[1:]))
         between = [np.mean([cosine(z[i], z[j]) for j in js]) for i, js in enumerate(pairs) if js]
         assert part.found["samples"] == pytest.approx(np.mean(between))
         (entry,) = audited(job(tmp_path, linear, preset, xs=xs))["presets"]
@@ -466,10 +467,12 @@ def test_perturbation_is_that_of_an_evaluation(tmp_path: Path) -> None:
 
 def test_features_become_their_mean() -> None:
     """0 is no neutral value of a table, where it may lie far outside of the data."""
-    assert neutral(X, None).tolist() == pytest.approx(X.mean(axis=0).tolist())
+    assert neutral(X, form(X.shape[1:])).tolist() == pytest.approx(X.mean(axis=0).tolist())
     signal = eighths(RNG, 3, 1, 50)
-    assert neutral(signal, 0) == pytest.approx(np.full((1, 50), signal.mean()))
-    assert not neutral(DIGITS, 0).any()
+    assert neutral(signal, form((1, 50))) == pytest.approx(np.full((1, 50), signal.mean()))
+    assert not neutral(DIGITS, form(DIGITS.shape[1:])).any()
+    row = Form.of("x", ["n", 50], 0, slid=[2], folded=[None, 2, 25])  # each channel its mean
+    assert neutral(signal[:, 0], row) == pytest.approx(signal.reshape(3, 2, 25).mean(axis=(0, 2)).repeat(25))
 
 
 def test_what_cannot_be_perturbed(tmp_path: Path) -> None:
