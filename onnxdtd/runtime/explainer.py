@@ -8,13 +8,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxdtd.contract import KEPT, LEDGER, SCORE, Metadata, read_metadata
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, instead
 from onnxdtd.labels import Index, Labels, labels_of
+from onnxdtd.runtime.classes import Classes, OneRun
+from onnxdtd.runtime.frame import dataframe, described
+
+if TYPE_CHECKING:
+    import pandas
 
 NO_RUNTIME = "ONNX Runtime is not installed: pip install 'onnxdtd[cpu]', or 'onnxdtd[gpu]' for NVIDIA GPUs (never both)"
 NO_LOCALE = (
@@ -80,6 +86,42 @@ class Explanation:
     logit: np.ndarray | None = None
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
     at_baseline: np.ndarray | None = None
+    run: OneRun | None = field(default=None, repr=False)  # how it came about
+
+    @cached_property
+    def _classes(self) -> Classes:
+        return Classes(None, None, None) if self.run is None else self.run.classes(self.outputs)
+
+    @property
+    def scores(self) -> np.ndarray | None:
+        """The model's score of each class, float64 [batch, classes]; None where it gives none, here and below."""
+        return self._classes.scores
+
+    @property
+    def predicted(self) -> np.ndarray | None:
+        """The index of the predicted class, int64 [batch]."""
+        return self._classes.predicted
+
+    @property
+    def target(self) -> np.ndarray | None:
+        """The index of the explained class, int64 [batch]."""
+        return self._classes.target
+
+    @cached_property
+    def missing(self) -> np.ndarray | None:
+        """What of the logit, or of how much it differs from that at the baseline, is in no relevance, float64 [batch]: biases
+        and the stabiliser absorbed it, or it fell on constants. None of derivatives, which do not add up to it.
+        """
+        if self.logit is None or self.run is None or (self.at_baseline is None and self.run.metadata.get("derivative")):
+            return None
+        there = 0.0 if self.at_baseline is None else self.at_baseline
+        return self.logit.astype(np.float64) - there - self.run.sums(self.relevance)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """A row a sample: labels of the predicted and of the explained class, logit, what is missing of it, and the relevance
+        of each feature, ``relevance[NAME]`` where features have names, else by index. Raises ``OnnxdtdError`` without pandas.
+        """
+        return dataframe(self)
 
 
 class Explainer:
@@ -177,7 +219,16 @@ class Explainer:
             ledger = Ledger(list(entry["steps"]), dict.fromkeys(KEPT, np.zeros(table.shape[:-1])) | columns)  # older have fewer
         logit, there = (values.pop(self.metadata.get(name), None) for name in ("logit", "logit_at_baseline"))
         outputs = {name: value for name, value in values.items() if name not in found.values()}
-        return Explanation(outputs, relevance, kept, ledger, logit, shown, there)
+        run = OneRun(self.metadata, self.labels, self.samples, self.count(feeds), self._asked(feeds))
+        return Explanation(outputs, relevance, kept, ledger, logit, shown, there, run)
+
+    def _asked(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """The classes that are asked for, where they are fed."""
+        return None if self.weights else feeds.get(self.metadata.get("target_input") or "")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return described(self.metadata, self.labels, self.inputs)
 
     def fed(
         self,

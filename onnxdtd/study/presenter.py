@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnxdtd.cells import CLASSES, PLACES, rows
 from onnxdtd.contract import Metadata
 from onnxdtd.data.images import Caption
 from onnxdtd.data.read import Sample
@@ -81,7 +80,7 @@ class Presenter:
             raise RequestError(f"{sample.name}: {error}") from None
         relevance, further = self.feeding.shown(explanation.relevance), self._further(explanation)
         shown = self.feeding.shown({**feed, **explanation.values}) if self.feeding.inner else sample.x
-        predicted, score, chosen, logit = self._classes(explanation, target)
+        predicted, score, chosen, logit = self._classes(explanation)
         total = float(relevance.sum(dtype=np.float64)) + sum(further.values())
         sums = (total, float(relevance.min()), float(relevance.max()))
         preset = self.explainer.metadata["preset"]
@@ -144,64 +143,24 @@ class Presenter:
         except OnnxdtdError:  # nothing of a derivative is kept, or samples cannot be told apart
             return None
 
-    def _classes(
-        self, explanation: Explanation, target: Index | None
-    ) -> tuple[int | None, float | None, int | None, float | None]:
+    def _classes(self, explanation: Explanation) -> tuple[int | None, float | None, int | None, float | None]:
         """Predicted class, its score, explained class, explained logit; None where the model does not tell."""
         metadata = self.explainer.metadata
-        scores, predicted = self._scores(explanation), self._labelled(explanation)
-        if predicted is None and scores is not None:
-            predicted = max(scores, key=lambda index: scores[index])
-        fixed = metadata["target"]
-        asked = int(self.labels.count == 2) if isinstance(fixed, list) else fixed if isinstance(fixed, int) else target
-        alone = 0 if self.labels.where and self.labels.count == 1 else predicted
-        chosen = None if self.explainer.weights else alone if asked is None else asked
+        if explanation.scores is not None:
+            replace(self.labels, count=explanation.scores.shape[1]).named(self.labels.names)
+        own = (explanation.predicted, explanation.target)
+        predicted, chosen = (None if classes is None else int(classes[0]) for classes in own)
+        scores: dict[int | None, float] = {} if explanation.scores is None else dict(enumerate(explanation.scores[0].tolist()))
         start, plain = explanation.kept.get(metadata["logits"]), not metadata["contrast"]
         logit = None if start is None else float(self._row(start).sum(dtype=np.float64))
         if explanation.logit is not None:
             logit = float(explanation.logit[0])
-        if logit is None and metadata["output"] == metadata["logits"] and plain and scores is not None and chosen in scores:
-            logit = scores[chosen]
-        score = None if scores is None or predicted is None else scores.get(predicted)
-        if scores is None and plain and predicted is not None and chosen == predicted:
+        if logit is None and metadata["output"] == metadata["logits"] and plain:
+            logit = scores.get(chosen)
+        score = scores.get(predicted)
+        if not scores and plain and predicted is not None and chosen == predicted:
             score = logit
         return predicted, score, chosen, None if metadata["derivative"] and explanation.at_baseline is None else logit
-
-    def _labelled(self, explanation: Explanation) -> int | None:
-        """The class that the model itself names, where it does."""
-        metadata = self.explainer.metadata
-        output = explanation.outputs.get(metadata.get("label_output", metadata["output"]) or "")
-        if not isinstance(output, np.ndarray) or output.dtype.kind == "f":
-            return None
-        found = self._at_position(output, [name for name in metadata.get("axes", ()) if name != CLASSES] or None)
-        return None if found is None else self.labels.own_index(found[0])
-
-    def _scores(self, explanation: Explanation) -> dict[int, float] | None:
-        """The model's score of each class, where it gives them. Raises ``RequestError`` where there are not as many labels."""
-        metadata = self.explainer.metadata
-        output = explanation.outputs.get(metadata.get("score_output", metadata["output"]) or "")
-        if isinstance(output, list):  # of a ZipMap: a dictionary of scores by label for each sample, in the order of the labels
-            found = {self.labels.own_index(label): float(score) for label, score in output[0].items()}
-            return None if None in found else {index: score for index, score in found.items() if index is not None}
-        if output is None or output.dtype.kind != "f":
-            return None
-        row = self._at_position(output.astype(np.float64), metadata.get("axes"))
-        if row is None:
-            return None
-        if row.size == 1 and self.labels.count == 2:
-            if not metadata.get("squashed", True):  # a decision value, whatever shape the model declares
-                return None
-            row = np.asarray([1 - row[0], row[0]])  # the probability of class 1
-        replace(self.labels, count=row.size).named(self.labels.names)
-        return dict(enumerate(row.tolist()))
-
-    def _at_position(self, values: np.ndarray, axes: Sequence[str] | None) -> np.ndarray | None:
-        """The scores, or the label, of the first sample, at the position that is explained; None where all of them are."""
-        if not set(PLACES) & set(axes or ()):
-            return self._row(values)
-        metadata = self.explainer.metadata
-        position = metadata["target"] if isinstance(metadata["target"], list) else metadata.get("position")
-        return None if self.explainer.weights or len(axes or ()) != values.ndim else rows(values, axes or (), position or ())[0]
 
     def _row(self, scores: np.ndarray) -> np.ndarray:
         """The first of several samples, of all of which one is the copy of the other."""

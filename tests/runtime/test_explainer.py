@@ -368,7 +368,7 @@ print(*sorted(m for m in sys.modules if m.startswith("onnxdtd") or m.partition("
     done = python(script)
     assert (done.stdout, done.stderr) == (
         "onnxdtd onnxdtd.bounded onnxdtd.cells onnxdtd.contract onnxdtd.errors onnxdtd.labels onnxdtd.runtime "
-        "onnxdtd.runtime.explainer\n",
+        "onnxdtd.runtime.classes onnxdtd.runtime.explainer onnxdtd.runtime.frame\n",
         "",
     )
 

@@ -1,0 +1,69 @@
+"""Explanations and explainers as notebooks show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxdtd.contract import Metadata
+from onnxdtd.errors import OnnxdtdError
+from onnxdtd.labels import Labels
+
+if TYPE_CHECKING:
+    import pandas
+
+    from onnxdtd.runtime.explainer import Explanation
+
+
+def dataframe(explanation: Explanation) -> pandas.DataFrame:
+    """A row a sample. Raises ``OnnxdtdError`` where pandas is missing."""
+    try:
+        import pandas
+    except ImportError:
+        raise OnnxdtdError("pandas is not installed: pip install 'onnxdtd[data]'") from None
+    columns: dict[str, Any] = {}
+    run, relevance = explanation.run, explanation.relevance
+    if run is None:
+        return pandas.DataFrame()
+    for name in ("predicted", "target"):
+        if (classes := getattr(explanation, name)) is not None:
+            columns[name] = [run.labels[index] for index in classes.tolist()]
+    for name in ("logit", "missing"):
+        if (numbers := getattr(explanation, name)) is not None:
+            columns[name] = numbers
+    for name, rows in run.by_sample(relevance).items():
+        called = f"{name}, " if len(relevance) > 1 else ""
+        indices = [",".join(map(str, index)) for index in np.ndindex(rows.shape[1:])]
+        features = run.metadata.get("features", {}).get(name, indices)
+        flat = rows.reshape(len(rows), -1)
+        columns |= {f"relevance[{called}{feature}]": flat[:, i] for i, feature in enumerate(features)}
+    return pandas.DataFrame(columns)
+
+
+def described(metadata: Metadata, labels: Labels, inputs: Mapping[str, Any]) -> str:
+    """What a compiled model is, as HTML."""
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
+        for name, text in _facts(metadata, labels, inputs)
+    )
+    return f"<table><caption>A classifier that explains itself</caption>{rows}</table>"
+
+
+def _facts(metadata: Metadata, labels: Labels, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """By name, what is known."""
+    for name, node in inputs.items():
+        yield f"input {name}", f"{node.type} {node.shape}"
+    target = metadata.get("target", "argmax")
+    words = {"argmax": "the predicted class", "input": "the class that is asked for", "score": "a sum of scores"}
+    yield "explains", labels[target] if isinstance(target, int) else words.get(str(target), f"entry {target}")
+    yield "by", metadata.get("preset", "")
+    for name, output in metadata["relevance"].items():
+        yield output, f"of {name}"
+    if shown := labels.shown():
+        yield "classes", ", ".join(shown[:12]) + (f" … {len(shown)} in all" if len(shown) > 12 else "")
+    if bounds := metadata.get("bounds"):
+        yield "bounds", ", ".join(f"{name} {value}" for name, value in bounds.items())
+    yield "source", f"SHA-256 {metadata.get('source_sha256', '')[:16]}, compiled by onnxdtd {metadata.get('version', '')}"
