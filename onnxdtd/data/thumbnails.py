@@ -22,8 +22,8 @@ from onnxdtd.data.readings import reading
 from onnxdtd.data.readings import stretches as read_stretches
 from onnxdtd.data.scale import colours, stretches
 
-SMALL = 160  # pixels on the longer side
-CHART = 100  # ... on the shorter one of a chart
+SMALL = 320  # pixels on the longer side
+CHART = 200  # ... on the shorter one of a chart
 
 
 def shown(item: Item, relevance: np.ndarray, form: Form, words: bool = False) -> tuple[str | None, Any]:
@@ -87,9 +87,17 @@ def _resized(values: np.ndarray) -> np.ndarray:
 
 
 def _png(picture: np.ndarray) -> bytes:
-    """A picture with values from 0 to 1 as a PNG."""
-    file = io.BytesIO()
-    Image.fromarray(np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)).save(file, "png", optimize=True)
+    """A picture with values from 0 to 1 as a PNG; one of few colours, as a heatmap is, by a table of them, in a third of the
+    space.
+    """
+    bytes_, file = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8), io.BytesIO()
+    image = Image.fromarray(bytes_)
+    if bytes_.ndim == 3:
+        codes, place = np.unique(bytes_ @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True)
+        if len(codes) <= 256:
+            image = Image.fromarray(place.reshape(bytes_.shape[:2]).astype(np.uint8), "P")
+            image.putpalette(np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1).astype(np.uint8).tobytes())
+    image.save(file, "png", optimize=True)
     return file.getvalue()
 
 
@@ -102,7 +110,7 @@ def _bars(values: np.ndarray, colour: str | np.ndarray) -> PolyCollection:
 
 def _plotted(values: np.ndarray, line: bool, colour: str | np.ndarray) -> bytes:
     """A small chart of ``values`` [n], or several lines [n, lines], around zero: lines or bars."""
-    figure = Figure(figsize=(SMALL / 100, CHART / 100), dpi=100)
+    figure = Figure(figsize=(SMALL / 200, CHART / 200), dpi=200)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axhline(0, color="0.6", linewidth=0.8)
     if line:

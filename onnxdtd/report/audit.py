@@ -22,9 +22,11 @@ from onnxdtd.report.page import (
     plain,
     rules,
     settings_section,
+    signs,
     skipped,
     used,
 )
+from onnxdtd.report.sources import sources
 from onnxdtd.study.audit.choice import standing
 from onnxdtd.study.audit.measurements import GLANCE
 from onnxdtd.study.audit.preconditions import PRECONDITIONS
@@ -48,10 +50,10 @@ def audit_page(result: Json) -> Page:
     summary = [(headline.removesuffix("."), [why, known, *copies(result["copies"], settings["samples"])])]
     summary += [(str(preset["preset"]), [str(sentence) for sentence in preset["verdict"]]) for preset in presets]
     parts = [_glance(result), _preconditions(result), _roots(result), _similarity(result), _randomised(result)]
-    parts += [_convergence(result), skipped(result), rules([result]), settings_section(result, [result])]
+    parts += [_convergence(result), skipped(result), rules([result]), settings_section(result, [result]), sources(result)]
     sections = [part for part in parts if part is not None]
     title = f"Audit of the explanations of {result['model']}"
-    return Page(title, lead, summary, sections, grids(result, [result]), passages(result))
+    return Page(title, lead, summary, sections, grids(result, [result]), passages(result), signs(result))
 
 
 def _glance(result: Json) -> Section:

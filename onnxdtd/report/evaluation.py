@@ -20,9 +20,11 @@ from onnxdtd.report.page import (
     plain,
     rules,
     settings_section,
+    signs,
     skipped,
     used,
 )
+from onnxdtd.report.sources import sources
 from onnxdtd.report.standings import standings
 from onnxdtd.study.metrics import METRICS
 from onnxdtd.study.tally import apart, told
@@ -40,10 +42,11 @@ def evaluation_page(result: Json) -> Page:
         lead += f", {len(models)} models"
     sections = [_curves(model, settings) for model in models if any(_known(preset) for preset in model["presets"])]
     sections += [_metrics(models), *_differences(models), *_side_by_side(models, settings), *_classes(models)]
-    sections += [section for section in (skipped(result), rules(models), settings_section(result, models)) if section]
+    parts = skipped(result), rules(models), settings_section(result, models), sources(result)
+    sections += [section for section in parts if section]
     summary = [(str(model["model"]), standings(model)) for model in models]
     title = f"Evaluation of {conjoined([str(model['model']) for model in models])}"
-    return Page(title, lead, summary, sections, grids(result, models), passages(result))
+    return Page(title, lead, summary, sections, grids(result, models), passages(result), signs(result))
 
 
 def _curves(model: Json, settings: Json) -> Section:

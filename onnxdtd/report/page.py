@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from onnxdtd.data.readings import CUT, PADDING, PLAIN, SPECIAL, TOKEN, Stretch, is_dark, tints
 from onnxdtd.report.charts import Chart
 from onnxdtd.study.measures import BADNESS, SETTINGS, Measure
-from onnxdtd.study.words import counted, mean_text, number
+from onnxdtd.study.words import counted, mean_text, number, said
 
 Json = Mapping[str, Any]
 Pairs = Mapping[Any, bool | None]  # see ``onnxdtd.tally.told``
@@ -27,7 +27,9 @@ SENSITIVITY = "sensitivity"
 
 @dataclass(frozen=True)
 class Cell:
-    """A number: the ``best`` of its row, one not told from it (``near``), or a difference beyond chance (``told``)."""
+    """A number: the ``best`` of its row, one not told from it (``near``), or a difference beyond chance (``told``). Words:
+    ``passed`` and ``failed``, or ``code``.
+    """
 
     text: str
     mark: str = ""
@@ -35,7 +37,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells with their headings; a row is its heading, the small print below that, and its cells. ``words``: no numbers."""
+    """Cells with their headings; a row is its heading, the small print below that, and its cells. ``words``: no numbers. It
+    folds, and is folded where it is long.
+    """
 
     caption: str
     columns: Sequence[str]
@@ -45,7 +49,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Grid:
-    """Samples and their heatmaps: a row a sample, a column for each preset, given as (heading, name of the heatmap)."""
+    """Samples and their heatmaps, one for each preset, given as (heading, name of the heatmap)."""
 
     caption: str
     columns: Sequence[tuple[str, str]]
@@ -92,7 +96,7 @@ class Marked:
 @dataclass(frozen=True)
 class Page:
     """Everything that the template lays out: title, a line below it, summaries as (heading, sentences), pictures, sections,
-    explained texts.
+    explained texts. ``remark`` is said of the colours of heatmaps. What is filed is always dark on ``paper``.
     """
 
     title: str
@@ -101,6 +105,14 @@ class Page:
     sections: Sequence[Section]
     grids: Sequence[Grid]
     texts: Sequence[Marked] = ()
+    remark: str = ""
+    paper: bool = False
+
+    @property
+    def contents(self) -> list[tuple[str, str]]:
+        """Every part of it, by the name that the page has for it."""
+        shown = [("relevant", "What was relevant")] if self.grids or self.texts else []
+        return shown + [(f"part{i}", section.title) for i, section in enumerate(self.sections, 1)]
 
 
 # ------------------------------------------------------------------------------------------------------------------- tables
@@ -140,20 +152,47 @@ def compared(
 
 def grids(result: Json, models: Sequence[Json]) -> list[Grid]:
     """The pictures, model by model: where there are several, "model: preset" names a heatmap, the model without its suffix."""
-    samples = [one for one in (result.get("pictures") or {}).get("samples", []) if one["input"] is not None]
+    samples = [one for one in _pictured(result) if one["input"] is not None]
     found = []
     for model in models if samples else ():
         prefix = f"{Path(model['model']).stem}: " if len(models) > 1 else ""
-        found.append(Grid(str(model["model"]) if prefix else "", [(name, prefix + name) for name in names(model)], samples))
+        logits = [(one.get("logits") or {}).get(str(model["model"])) for one in samples]
+        said = [{**one, "said": _class(one["class"], z)} for one, z in zip(samples, logits, strict=True)]
+        found.append(Grid(str(model["model"]) if prefix else "", [(name, prefix + name) for name in names(model)], said))
     return found
+
+
+def _pictured(result: Json) -> Sequence[Json]:
+    """The samples that the page shows."""
+    found: Sequence[Json] = (result.get("pictures") or {}).get("samples", [])
+    return found
+
+
+def _class(label: str, logit: float | None) -> str:
+    """What is explained of a sample."""
+    return label if logit is None else f"{label}, logit {number(logit)}{' (negative)' if logit < 0 else ''}"
+
+
+def signs(result: Json) -> str:
+    """What to know of colours where an explained logit is negative; nothing where none is."""
+    logits = [z for one in _pictured(result) for z in (one.get("logits") or {}).values() if z is not None]
+    below = sum(z < 0 for z in logits)
+    if not below:
+        return ""
+    many = "The explained logit is" if len(logits) == 1 else f"{below} of {len(logits)} explained logits are"
+    return (
+        f"{many} negative, and relevance adds up to that: such heatmaps have more blue than red. Under a preset that gives one "
+        "sign alone, as dtd does, all of it is blue. Blue is then where the score comes from, not evidence against the class."
+    )
 
 
 def passages(result: Json) -> list[Marked]:
     """The texts among the pictures, each once for every preset, below the name that it has the first time."""
-    samples = [one for one in (result.get("pictures") or {}).get("samples", []) if one["input"] is None]
+    samples = [one for one in _pictured(result) if one["input"] is None]
+    said = [_class(one["class"], next(iter((one.get("logits") or {}).values()), None)) for one in samples]
     return [
-        Marked("" if i else one["name"], "" if i else one["class"], preset, [], pieces([Stretch(**s) for s in heatmap]), [])
-        for one in samples
+        Marked("" if i else one["name"], "" if i else head, preset, [], pieces([Stretch(**s) for s in heatmap]), [])
+        for one, head in zip(samples, said, strict=True)
         for i, (preset, heatmap) in enumerate(one["heatmaps"].items())
     ]
 
@@ -199,21 +238,11 @@ def rules(models: Sequence[Json]) -> Section:
 
 def settings_section(result: Json, models: Sequence[Json]) -> Section:
     """How it was measured, on what."""
-    words = [(SETTINGS.get(key, key), "", [Cell(_words(value))]) for key, value in result["settings"].items()]
-    hashes = [(str(model["model"]), "", [Cell(str(model["sha256"]))]) for model in models]
-    tables = [Table("", ["value"], words, words=True), Table("", ["SHA-256"], hashes, words=True)]
-    return Section("Settings and hashes", [f"Measured by onnxdtd {result['version']}."], tables=tables)
-
-
-def _words(value: Any) -> str:
-    """A setting as it was given."""
-    if isinstance(value, Mapping):
-        return "; ".join(f"{key} {_said(entry)}" for key, entry in value.items() if entry is not None)
-    return _said(value)
-
-
-def _said(value: Any) -> str:
-    return "-" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    words = [(SETTINGS.get(key, key), "", [Cell(said(value))]) for key, value in result["settings"].items()]
+    tables = [Table("", ["value"], words, words=True)]
+    if "provenance" not in result:
+        tables.append(Table("", ["SHA-256"], [(str(m["model"]), "", [Cell(str(m["sha256"]))]) for m in models], words=True))
+    return Section("Settings", [f"Measured by onnxdtd {result['version']}."], tables=tables)
 
 
 def skipped(result: Json) -> Section | None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import jinja2
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 from onnxdtd import atomic
+from onnxdtd.data.scale import COLOURS
 from onnxdtd.report.audit import audit_page
 from onnxdtd.report.charts import LINES
 from onnxdtd.report.evaluation import evaluation_page
@@ -30,7 +33,8 @@ def rendered(page: Page, version: str) -> str:
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     template = environment.get_template("page.html.j2")
-    return template.render(page=page, lines=LINES, version=version)
+    scale = [to_hex(colormaps[COLOURS](place)) for place in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    return template.render(page=page, lines=LINES, scale=scale, version=version)
 
 
 def write(path: Path, result: Json) -> None:

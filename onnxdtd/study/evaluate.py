@@ -195,9 +195,9 @@ class Evaluation:
             for row in unit["rows"]:
                 tallies[number].add(row)
                 for preset, (picture, heatmap) in row.get("pictures", {}).items():
-                    shown = pictures.setdefault(
-                        row["name"], {"name": row["name"], "class": row["label"], "input": picture, "heatmaps": {}}
-                    )
+                    new = {"name": row["name"], "class": row["label"], "logits": {}, "input": picture, "heatmaps": {}}
+                    shown = pictures.setdefault(row["name"], new)
+                    shown["logits"][names[number]] = row["logit"]
                     key = preset if len(self.models) == 1 else f"{Path(names[number]).stem}: {preset}"
                     shown["heatmaps"][key] = heatmap
         remarks = far_from_zero(self.first) if self.settings.fill == "zero" and self.first.tokens is None else []
@@ -311,6 +311,7 @@ class Sessions:
             "name": item.name,
             "class": target,
             "label": labels[target],
+            "logit": float(logits[0, target]),
             "scores": logits.shape[1],
             "digest": hashlib.sha256(np.ascontiguousarray(item.x).tobytes()).hexdigest()[:16],
             "correct": None if truth is None else truth == predicted,

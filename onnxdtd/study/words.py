@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnxdtd.errors import counted as counted
+
+FEW = 12  # numbers that are listed one by one
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -36,3 +38,35 @@ def conjoined(words: Sequence[str]) -> str:
     'a, b and c'
     """
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def said(value: Any) -> str:
+    """A setting as it was given; of many numbers only how many there are and where they end.
+
+    >>> said(None), said([0.5, 1]), said({"mean": 0.5, "std": None}), said([[0.0] * 50] * 2)
+    ('-', '0.5, 1', 'mean 0.5', '100 numbers from 0 to 0')
+    """
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {_entry(entry)}" for key, entry in value.items() if entry is not None)
+    return _entry(value)
+
+
+def _entry(value: Any) -> str:
+    """A number, a word, or a list"""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return "-" if value is None else str(value)
+    flat = list(_flat(value))
+    if len(flat) <= FEW:
+        return ", ".join(map(str, flat))
+    return f"{counted(len(flat), 'number')} from {number(min(flat))} to {number(max(flat))}"
+
+
+def _flat(values: Sequence[Any]) -> Iterator[Any]:
+    """The entries of lists of lists, in order."""
+    left = list(reversed(values))
+    while left:
+        entry = left.pop()
+        if isinstance(entry, list | tuple):
+            left += reversed(entry)
+        else:
+            yield entry

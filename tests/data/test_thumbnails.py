@@ -10,51 +10,64 @@ import pytest
 from nets import form
 from PIL import Image
 
+from onnxdtd.data.scale import colours
 from onnxdtd.data.thumbnails import thumbnail
 
 
 def opened(png: str) -> np.ndarray:
     with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
         assert picture.format == "PNG"
-        return np.asarray(picture)
+        return np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
 
 
 @pytest.mark.parametrize(
     ("shape", "size"),
     [
-        ((1, 8, 8), (160, 160)),
-        ((28, 28), (140, 140)),
-        ((3, 224, 112), (160, 80)),
-        ((64, 640, 3), (16, 160)),
-        ((4, 9, 9), (153, 153)),
-        ((8, 2000), (100, 160)),
-        ((100,), (100, 160)),
-        ((5,), (100, 160)),
-        ((3, 3, 3, 3), (100, 160)),
+        ((1, 8, 8), (320, 320)),
+        ((28, 28), (308, 308)),
+        ((3, 224, 112), (224, 112)),
+        ((64, 640, 3), (32, 320)),
+        ((4, 9, 9), (315, 315)),
+        ((8, 2000), (200, 320)),
+        ((100,), (200, 320)),
+        ((5,), (200, 320)),
+        ((3, 3, 3, 3), (200, 320)),
     ],
 )
 def test_the_size_of_a_thumbnail(shape: tuple[int, ...], size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     for png in thumbnail(rng.random(shape), rng.normal(size=shape), form(shape)):
         assert opened(png).shape[:2] == size
-        assert len(png) < 100_000
+        assert len(png) < 150_000
 
 
 def test_a_thumbnail_has_hard_pixels_and_the_colours_of_the_heatmap() -> None:
     x, relevance = np.zeros((1, 8, 8)), np.zeros((1, 8, 8))
     x[0, 2, 3], relevance[0, 2, 3], relevance[0, 5, 6] = 0.5, 2.0, -1.0
     first, second = (opened(png) for png in thumbnail(x, relevance, form(x.shape, 0, 1)))
-    assert np.unique(first[40:60, 60:80]) == 128
-    assert np.count_nonzero(first) == 400
-    assert (second[40:60, 60:80] == (128, 0, 0)).all()
-    assert np.abs(second[100:120, 120:140] - np.array([0, 0, 255])).max() < 5  # half way to the end of the scale
+    assert np.unique(first[80:120, 120:160]) == 128
+    assert np.count_nonzero(first) == 1600
+    assert (second[80:120, 120:160] == (128, 0, 0)).all()
+    assert np.abs(second[200:240, 240:280] - np.array([0, 0, 255])).max() < 5  # half way to the end of the scale
     assert (second[0, 0] >= 253).all()  # the scale's white
 
 
 def test_a_large_heatmap_is_averaged() -> None:
-    relevance = np.zeros((320, 320))
+    relevance = np.zeros((640, 640))
     relevance[::2], relevance[1::2] = 1.0, -1.0  # cancels in every pixel of the small picture
-    relevance[:160] = 1.0
-    _, second = thumbnail(np.zeros((320, 320)), relevance, form((320, 320)))
-    assert (opened(second)[85:] >= 253).all()
-    assert (opened(second)[:75] == (128, 0, 0)).all()
+    relevance[:320] = 1.0
+    _, second = thumbnail(np.zeros((640, 640)), relevance, form((640, 640)))
+    assert (opened(second)[165:] >= 253).all()
+    assert (opened(second)[:155] == (128, 0, 0)).all()
+
+
+def test_a_heatmap_has_a_table_of_its_colours() -> None:
+    """Which holds exactly those of the scale, in less space; a picture of many colours has none."""
+    rng = np.random.default_rng(0)
+    x, relevance = rng.random((3, 64, 64)), rng.normal(size=(3, 64, 64))
+    first, second = (base64.b64decode(png) for png in thumbnail(x, relevance, form(x.shape, 0, 1)))
+    with Image.open(io.BytesIO(first)) as picture, Image.open(io.BytesIO(second)) as heatmap:
+        assert (picture.mode, heatmap.mode) == ("RGB", "P")
+        shown = np.asarray(heatmap.convert("RGB"))
+    expected = colours(relevance.sum(axis=0).repeat(5, axis=0).repeat(5, axis=1))
+    assert np.array_equal(shown, np.round(expected[..., :3] * 255))

@@ -266,7 +266,7 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len(attrs) == len(dict(attrs)), f"an attribute twice in {tag}"
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "input"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -324,14 +324,63 @@ def test_a_page_refers_to_nothing_outside(page: tuple[dict[str, Any], str]) -> N
     reader = Reader(page[1])
     assert "//" not in re.sub(r"data:image/png;base64,[\w+/=]+", "", page[1])
     assert not re.search(r"url\(|@import|javascript:", page[1])
-    assert not {"script", "link", "iframe", "object", "form", "use", "a"} & {tag for tag, _ in reader.tags}
-    for _, attributes in reader.tags:
+    assert not {"script", "link", "iframe", "object", "form", "use"} & {tag for tag, _ in reader.tags}
+    for tag, attributes in reader.tags:
         assert not [name for name in attributes if name.startswith("on")]
-        assert not {"href", "xlink:href", "srcset"} & attributes.keys()
+        assert not {"xlink:href", "srcset"} & attributes.keys()
+        assert (attributes.get("href") or "").startswith("#") == (tag == "a")
         assert (attributes.get("src") or "data:image/png;base64,").startswith("data:image/png;base64,")
     (policy,) = [m["content"] for m in reader.having("meta") if m.get("http-equiv") == "Content-Security-Policy"]
     assert policy is not None
     assert policy.startswith("default-src 'none'")
+
+
+def test_a_page_lists_its_contents(page: tuple[dict[str, Any], str]) -> None:
+    """Every part once, in order, by a name that leads to it; of a part that is folded to what is in it, which opens it."""
+    headings = [html.unescape(title) for title in re.findall(r"<h2>(.*?)</h2>", page[1])]
+    contents = page[1][page[1].index("<nav") : page[1].index("</nav>")]
+    listed = re.findall(r'<a href="#(\w+)">(.*?)</a>', contents)
+    assert [html.unescape(title) for _, title in listed] == headings
+    reader = Reader(page[1])
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert [name for name, _ in listed] == ids
+    assert not [attributes for attributes in reader.having("details") if "id" in attributes]
+
+
+def test_tables_fold(page: tuple[dict[str, Any], str]) -> None:
+    """Long ones are closed on a screen and open on paper; how many rows there are is said."""
+    found = re.findall(
+        r'<details class="fold"( open)?>\n<summary>.*?<small>(\d+) (rows?)</small>(.*?)</details>', page[1], re.DOTALL
+    )
+    assert len(found) >= 4
+    for shown, count, word, table in found:
+        assert table.count("<tr>") == int(count) + 1
+        assert (shown == " open") == (int(count) <= 12)
+        assert (word == "row") == (count == "1")
+    on_paper = page[1][page[1].index("@media print") :]
+    assert re.search(r"details::details-content \{ content-visibility: visible; display: block; height: auto; \}", on_paper)
+
+
+def test_pictures_can_be_enlarged_without_scripts(page: tuple[dict[str, Any], str]) -> None:
+    """Each has a box to tick, and is at least 160 pixels wide before it is ticked."""
+    reader = Reader(page[1])
+    assert len(reader.having("input")) == len(reader.having("img")) > 0
+    assert all(box["type"] == "checkbox" and box["aria-label"] for box in reader.having("input"))
+    assert ".maps img { display: block; width: 10rem;" in page[1]
+    assert re.search(r"\.maps :checked \+ img \{ width: min\(100%, 40rem\)", page[1])
+
+
+@pytest.mark.parametrize("kind", ["boxes", "audit"])
+def test_signs_are_explained_where_a_logit_is_negative(kind: str) -> None:
+    """And only there; every logit is said."""
+    assert "explained logits are negative" not in Reader(text_of(kind)).text
+    result = copy.deepcopy(RESULTS[kind])
+    for shown, logit in zip(result["pictures"]["samples"], (2.5, -1.25, 3.0), strict=True):
+        shown["logits"] = {"digits_cnn.onnx": logit}
+    text = Reader(report(result)).text
+    assert "1 of 3 explained logits are negative, and relevance adds up to that" in text
+    assert "digit_001 1, logit -1.25 (negative)" in text
+    assert "digit_002 2, logit 3.00 input" in text
 
 
 def test_a_page_has_every_number(page: tuple[dict[str, Any], str]) -> None:
@@ -346,6 +395,52 @@ def test_a_page_has_every_number(page: tuple[dict[str, Any], str]) -> None:
 def test_the_same_result_gives_the_same_bytes(page: tuple[dict[str, Any], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # its charts are drawn again
     assert report(copy.deepcopy(page[0])) == page[1]
+
+
+# ------------------------------------------------------------------------------------------------------------- where it is from
+
+PROVENANCE: dict[str, Any] = {
+    "version": "0.3.0",
+    "models": [
+        {"name": "m.onnx", "source_sha256": "1a" * 32, "compiled_sha256": "2b" * 32, "weights": {"w.bin": "3c" * 32}},
+    ],
+    "presets": ["dtd", "gradient"],
+    "rules": {},
+    "settings": ["conv1=gamma"],
+    "bounds": {"low": [[[0.0]] * 20], "high": 1.0},
+    "preprocessing": {"mean": [0.5, 0.25], "std": None},
+    "explained": {"output": "p", "logits": "z", "stepped_back": ["Softmax 'p'"], "target": "argmax", "contrast": "rest"},
+    "runtime": {"onnxruntime": "1.31.0", "provider": "CPUExecutionProvider"},
+    "data": {"files": 1, "sha256": "4d" * 32, "samples": 2, "tokenizer_sha256": "5e" * 32},
+    "run": {"date": "2026-11-27T00:17:44+00:00", "command": "onnxdtd audit 'a b.onnx'"},
+}
+
+
+@pytest.mark.parametrize("kind", ["boxes", "audit"])
+def test_a_page_says_where_it_comes_from(kind: str) -> None:
+    """All of the record, in words."""
+    text = report(RESULTS[kind] | {"provenance": PROVENANCE})
+    found = dict(row for row in rows(text[text.index("<h2>Where this comes from") :]) if len(row) == 2)
+    assert found == {
+        "": "value",
+        "model": "m.onnx",
+        "SHA-256 of the source": "1a" * 32,
+        "SHA-256 of the compiled file": "2b" * 32,
+        "SHA-256 of w.bin": "3c" * 32,
+        "presets": "dtd, gradient",
+        "rules set by hand": "conv1=gamma",
+        "explained": "the score of the predicted class in 'z', in front of Softmax 'p', less the mean of all other classes",
+        "bounds of the input": "20 numbers from 0 to 0 to 1.0",
+        "preprocessing": "mean 0.5, 0.25",
+        "data": "2 samples of 1 file",
+        "SHA-256 of the data": "4d" * 32,
+        "SHA-256 of the tokenizer": "5e" * 32,
+        "onnxdtd": "0.3.0",
+        "ONNX Runtime": "1.31.0, CPUExecutionProvider",
+        "date": "2026-11-27 00:17:44 UTC",
+        "command": "onnxdtd audit 'a b.onnx'",
+    }
+    assert found["SHA-256 of the source"] not in text_of(kind)
 
 
 # -------------------------------------------------------------------------------------------------------------------- names
@@ -433,7 +528,7 @@ def test_layers_of_branches_stand_in_their_order() -> None:
         for start, below in lists.items()
     ]
     text = report(result)
-    table = text[text.index("Convergence of relevance") :]
+    table = text[text.index("<h2>Convergence of relevance") :]
     named = [row[0] for row in rows(table) if row[0][:1].isdigit()]
     assert named == ["1. /9/Gemm", "2. /7/Gemm", "3. /5/Conv", "4. /4/Conv", "5. /0/Conv"]
 
@@ -488,7 +583,7 @@ def rows(text: str) -> list[list[str]]:
 
 def summary(result: dict[str, Any]) -> str:
     text = report(result)
-    return Reader(text[text.index('<div class="summary">') : text.index("<h2>")].rsplit("<section", 1)[0]).text
+    return Reader(text[text.index('<div class="summary">') : text.index("<nav")]).text
 
 
 def with_metric(key: str, *means: tuple[float, float | None]) -> dict[str, Any]:
@@ -630,7 +725,7 @@ def test_several_models_stand_side_by_side() -> None:
 def test_many_skipped_samples_are_counted() -> None:
     many = [{"name": f"bad_{i}", "reason": "is cut off"} for i in range(1234)]
     text = Reader(report(RESULTS["boxes"] | {"skipped": many})).text
-    assert "1234 samples" in text
+    assert "1,234 samples" in text
     assert text.count("is cut off") == 100
 
 

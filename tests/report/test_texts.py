@@ -59,7 +59,7 @@ def test_a_text_stays_a_text(tmp_path: Path) -> None:
     read.feed(page(EVIL, tmp_path))
     assert read.text == "[CLS] +7" + EVIL + "[PAD] +0"
     assert not {"img", "script", "link", "spam", "name", "note"} & {*read.elements}
-    assert not {name for name in read.attributes if name.startswith("on")} | {"src", "href"} & read.attributes
+    assert not {name for name in read.attributes if name.startswith("on")} | {"src"} & read.attributes
     assert read.elements.count("article") == 1
 
 

@@ -297,7 +297,7 @@ def _shown(pictures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """One sample, from what each preset has of it."""
     first = next(iter(pictures.values()))
     heatmaps = {preset: picture["heatmap"] for preset, picture in pictures.items()}
-    return {"class": first["class"], "input": first["input"], "heatmaps": heatmaps}
+    return {"class": first["class"], "logits": first["logits"], "input": first["input"], "heatmaps": heatmaps}
 
 
 def _differences(entries: Sequence[Mapping[str, Any]], n: int) -> list[dict[str, Any]]:

@@ -17,7 +17,9 @@ def measure(auditor: Auditor, task: Task) -> Finding:
     heatmaps, words = auditor.trained(task.preset), study.texts is not None and study.texts.words
     for i, item in enumerate(items[:PICTURES]):
         picture, small = shown(item, auditor.whole(i, heatmaps[i]), auditor.form, words)
-        found.append({"class": auditor.labels[int(auditor.predicted[i])], "input": picture, "heatmap": small})
+        target = int(auditor.predicted[i])
+        logits = {study.model.name: float(auditor.logits[i, target])}
+        found.append({"class": auditor.labels[target], "logits": logits, "input": picture, "heatmap": small})
     return Finding(found)
 
 
