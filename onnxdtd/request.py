@@ -29,24 +29,32 @@ INDEX = re.compile(r"[0-9]+(,[0-9]+)+")  # of an entry of an output with several
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+# Under which heads help lists the options, in this order.
+EXPLAINED, RULES, INPUTS, FURTHER = "What is explained", "Rules", "Inputs: bounds and preprocessing", "What else is computed"
+HEADS = (EXPLAINED, RULES, INPUTS, FURTHER)
+
+
 @dataclass(frozen=True)
 class Option:
-    """An option of the command line."""
+    """An option of the command line, and the head that help lists it under."""
 
     flag: str
     help: str
     metavar: str | None = None
+    head: str = FURTHER
 
 
 # What the field ``preprocessing`` is put together from, by key.
 PICTURES = {
-    "range": Option("--range", "What pixels 0 and 255 become, before mean and std. Gives the bounds instead.", "LO HI"),
-    "mean": Option("--mean", "What preprocessing subtracts: a number, or one a channel.", "M,M,M"),
-    "std": Option("--std", "What it then divides by.", "S,S,S"),
-    "colours": Option("--bgr", "The model takes blue first, as Caffe models do."),
-    "resize": Option("--resize", "Pixels of a picture's shorter side, or its size. Default: 256/224 of the model's.", "N|WxH"),
+    "range": Option("--range", "What pixels 0 and 255 become, before mean and std. Gives the bounds instead.", "LO,HI", INPUTS),
+    "mean": Option("--mean", "What preprocessing subtracts: a number, or one a channel.", "M,M,M", INPUTS),
+    "std": Option("--std", "What it then divides by.", "S,S,S", INPUTS),
+    "colours": Option("--bgr", "The model takes blue first, as Caffe models do.", None, INPUTS),
+    "resize": Option(
+        "--resize", "Pixels of a picture's shorter side, or its size. Default: 256/224 of the model's.", "N|WxH", INPUTS
+    ),
     "crop": Option(
-        "--crop", "What is then cut out of the centre; none squashes instead. Default: the model's size.", "N|WxH|none"
+        "--crop", "What is then cut out of the centre; none squashes instead. Default: the model's size.", "N|WxH|none", INPUTS
     ),
 }
 
@@ -165,6 +173,7 @@ class Request:
             "--preset",
             "A preset (see `onnxdtd rules`) or a TOML file. Default: dtd; lrp-epsilon for tables and signals without bounds.",
             "NAME|FILE",
+            RULES,
         ),
         'the name of a preset or a TOML file with one (``onnxdtd rules`` lists them). By default ``"dtd"``, deep Taylor '
         'decomposition, but ``"lrp-epsilon"`` where its first layer would share relevance out by weights alone, whatever the '
@@ -173,18 +182,22 @@ class Request:
     settings: Sequence[str] = offered(
         (),
         _names,
-        Option("--set", "A rule for the nodes whose name matches.", "NODE-GLOB=RULE"),
+        Option("--set", "A rule for the nodes whose name matches.", "NODE-GLOB=RULE", RULES),
         '``"NODE-GLOB=RULE"`` overrides, for example ``"conv1=gamma(gamma=0.1)"``; the last match wins.',
     )
     low: Any = offered(
         None,
         _plain,
-        Option("--low", "Lower bound of the input: a number, or one a channel. Of one of several: INPUT=L.", "L|INPUT=L"),
+        Option(
+            "--low", "Lower bound of the input: a number, or one a channel. Of one of several: INPUT=L.", "L|INPUT=L", INPUTS
+        ),
         "the lower bound of the input domain in the model's own input units: a number, one number a channel, or an array that "
         'broadcasts against the input; where the model has several inputs also by their names, ``{"image": 0.0}``: the others '
         "then have none.",
     )
-    high: Any = offered(None, _plain, Option("--high", "Upper bound of the input.", "H|INPUT=H"), "the upper bound, likewise.")
+    high: Any = offered(
+        None, _plain, Option("--high", "Upper bound of the input.", "H|INPUT=H", INPUTS), "the upper bound, likewise."
+    )
     preprocessing: Mapping[str, Any] | None = offered(
         None,
         _plain,
@@ -199,8 +212,10 @@ class Request:
         _or_none(_baseline),
         Option(
             "--baseline",
-            "What taylor and others compare the input with. Of one of several: INPUT=B. Default: zero.",
-            "zero|mean|blur|NUMBER|FILE|input",
+            "What taylor and others compare the input with: zero (the default), mean, blur, a number, a file, or input, "
+            "a further input of the compiled model. Of one of several: INPUT=B.",
+            "B|INPUT=B",
+            RULES,
         ),
         'what presets such as ``"taylor"`` compare the input with: ``"zero"`` (of ids: nothing is looked up), ``"mean"`` of '
         'each channel of each sample, ``"blur"`` of each picture, numbers as for ``low`` (of ids: an id), a file with one '
@@ -211,9 +226,10 @@ class Request:
         _or_none(_target),
         Option(
             "--target",
-            "The class to explain, or an entry of the output by its index; `input` adds a required input `target` [batch], "
-            "`optional` one with a default, `score` an input with a coefficient for each entry.",
-            "argmax|LABEL|INDEX|I,J,..|input|optional|score",
+            "The class to explain, by label or index; default: argmax. Or an entry I,J of the output. Or a further input of "
+            "the compiled model that says it: input, required; optional; score, a coefficient for each entry.",
+            "CLASS|I,J",
+            EXPLAINED,
         ),
         'None or ``"argmax"`` for the arg-max, the label or the index of a class for that, ``"input"`` for a required input '
         '``target`` (int64, [batch], -1 for the arg-max), ``"optional"`` for one that may be left out, which only some of the '
@@ -227,7 +243,8 @@ class Request:
         Option(
             "--position",
             "Where in a sequence or a map: an index along all axes of the output but those of samples and classes.",
-            "I|I,J,..",
+            "I,J",
+            EXPLAINED,
         ),
         "where in a sequence or a map the class is explained: an index along all axes of the output but those of samples and "
         "classes, one number or a tuple.",
@@ -236,7 +253,10 @@ class Request:
         None,
         _or_none(_contrast),
         Option(
-            "--contrast", "Explain the logit minus that of the runner-up, or minus the mean of the rest.", "[runner-up|rest]"
+            "--contrast",
+            "Explain the logit minus that of the runner-up, or minus the mean of the rest.",
+            "[runner-up|rest]",
+            EXPLAINED,
         ),
         'explain the logit minus that of the runner-up, the highest of the other classes (True or ``"runner-up"``), or minus '
         'the mean of all others (``"rest"``).',
@@ -244,14 +264,14 @@ class Request:
     reference: float | None = offered(
         None,
         _or_none(_number),
-        Option("--reference", "Explain how far the output, a quantity, is above or below this number.", "NUMBER"),
+        Option("--reference", "Explain how far the output, a quantity, is above or below this number.", "NUMBER", EXPLAINED),
         "explain the output of a regression less this number, whatever the preset: relevance adds up to that difference, which "
         "is negative where the output is below it.",
     )
     output: str | None = offered(
         None,
         _or_none(str),
-        Option("--output", "The output or inner tensor to explain.", "NAME"),
+        Option("--output", "The output or inner tensor to explain.", "NAME", EXPLAINED),
         "the output (or inner tensor) to explain, where the model has several.",
     )
     keep: Sequence[str] = offered(
@@ -271,7 +291,7 @@ class Request:
     allow: Mapping[str, str] | None = offered(
         None,
         _or_none(_waivers),
-        Option("--allow", "Let relevance pass an operator or a node without a rule.", "OP|NODE=pass"),
+        Option("--allow", "Let relevance pass an operator or a node without a rule.", "OP|NODE=pass", RULES),
         'operators without a rule, or nodes by name, that relevance shall pass unchanged, ``{"Op": "pass"}``; recorded in the '
         "metadata. Only where input and output have one shape.",
     )
@@ -285,14 +305,24 @@ class Request:
     explain: Sequence[str] = offered(
         (),
         _names,
-        Option("--explain", "An input to explain; others count as constants. Default: all of floats, else of ids.", "INPUT"),
+        Option(
+            "--explain",
+            "An input to explain; others count as constants. Default: all of floats, else of ids.",
+            "INPUT",
+            EXPLAINED,
+        ),
         "the inputs that relevance is given to, by default all of floating-point numbers, or where there are none, pixels, or "
         "else ids, which have the relevance of what they look up; the others, such as masks, count as constants.",
     )
     from_: Sequence[str] = offered(
         (),
         _names,
-        Option("--from", "An inner tensor to explain instead of inputs; what it is computed from is not looked at.", "TENSOR"),
+        Option(
+            "--from",
+            "An inner tensor to explain instead of inputs; what it is computed from is not looked at.",
+            "TENSOR",
+            EXPLAINED,
+        ),
         "inner tensors that relevance is given to instead of inputs: a spectrogram, a layer. What they are computed from is "
         "not looked at; their values become outputs ``explained/<tensor>``.",
     )
@@ -307,12 +337,14 @@ class Request:
     fitted: str | None = offered(
         None,
         _or_none(os.fspath),
-        Option("--fitted", "The relevance models that `onnxdtd fit` has written, for a preset that asks for some.", "FILE"),
+        Option(
+            "--fitted", "The relevance models that `onnxdtd fit` has written, for a preset that asks for some.", "FILE", RULES
+        ),
     )
     labels: Sequence[str] | None = offered(
         None,
         _or_none(_names),
-        Option("--labels", "Names of the classes, one a line; shown instead of the model's own labels.", "FILE"),
+        Option("--labels", "Names of the classes, one a line; shown instead of the model's own labels.", "FILE", EXPLAINED),
         "names of the classes, in the order of the logits, in place of the model's own labels.",
     )
 

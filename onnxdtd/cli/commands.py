@@ -18,14 +18,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import onnxdtd
-import onnxdtd.cli.study  # adds its commands
+import onnxdtd.cli.rules  # adds its commands, as the next does
+import onnxdtd.cli.study
 from onnxdtd.cli.lines import print_texts
-from onnxdtd.cli.options import USAGE, AsJson, Model, app, misuse, option, selects, spelled
+from onnxdtd.cli.options import (
+    CHECK,
+    COMMANDS,
+    EXPLAIN,
+    RUNNING,
+    TEXTS,
+    USAGE,
+    AsJson,
+    Model,
+    app,
+    command,
+    misuse,
+    option,
+    selects,
+    spelled,
+    whole_numbers,
+)
 from onnxdtd.cli.screen import err, out, print_table, say
 from onnxdtd.contract import KEPT
 from onnxdtd.errors import OnnxdtdError, Unsupported, counted
 from onnxdtd.labels import labels_of
-from onnxdtd.request import Request
+from onnxdtd.request import FURTHER, Request
 from onnxdtd.study.provenance import typed
 
 if TYPE_CHECKING:
@@ -59,7 +76,7 @@ def onnxdtd_command(
     """Write the relevance pass of an ONNX classifier into its own file."""
 
 
-@app.command("compile")
+@command("compile", EXPLAIN, "compile models/digits_cnn.onnx --low 0 --high 1 -o explained.onnx")
 @selects()
 def compile_command(
     model: Model,
@@ -96,7 +113,7 @@ def _headline(job: Prepared) -> list[str]:
     return words + job.changes
 
 
-@app.command("inspect")
+@command("inspect", EXPLAIN, "inspect models/digits_cnn.onnx --low 0 --high 1")
 @selects()
 def inspect_command(
     model: Model,
@@ -178,7 +195,11 @@ def _print_kernels(found: dict[str, Any]) -> None:
     )
 
 
-@app.command("explain")
+@command(
+    "explain",
+    EXPLAIN,
+    "explain models/digits_cnn.onnx models/digits_samples.npz -o digits",
+)
 @selects()
 def explain_command(
     model: Model,
@@ -200,15 +221,18 @@ def explain_command(
             "--concepts",
             "Also show the strongest channels of this inner tensor, and the heatmap of each: implies --mask and --keep.",
             "TENSOR",
+            FURTHER,
         ),
     ] = None,
-    top: Annotated[int, option("--top", "How many channels --concepts shows.", "K")] = 5,
+    top: Annotated[int, option("--top", "How many channels --concepts shows.", "K", FURTHER)] = 5,
     tokenizer: Annotated[
         Path | None,
-        option("--tokenizer", "The model's tokenizer.json. Inputs are texts then, .txt, .csv, .tsv, .json, .jsonl.", "FILE"),
+        option(
+            "--tokenizer", "The model's tokenizer.json. Inputs are texts then, .txt, .csv, .tsv, .json, .jsonl.", "FILE", TEXTS
+        ),
     ] = None,
-    words: Annotated[bool, option("--words", "Sum the relevance of the pieces of a word.")] = False,
-    provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME")] = None,
+    words: Annotated[bool, option("--words", "Sum the relevance of the pieces of a word.", "", TEXTS)] = False,
+    provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME", RUNNING)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain inputs: a heatmap each, and their numbers in results.json. Compiles MODEL first if need be."""
@@ -298,7 +322,9 @@ def _print_results(results: Sequence[Result], score: str, brief: Callable[[str],
         out.print("explained: the class that is predicted")
 
 
-@app.command("verify")
+@command(
+    "verify", CHECK, "compile models/digits_cnn.onnx -o explained.onnx", "verify explained.onnx --source models/digits_cnn.onnx"
+)
 def verify_command(
     compiled: Annotated[Path, typer.Argument(help="A model that onnxdtd compiled.", metavar="COMPILED")],
     source: Annotated[Path | None, option("--source", "The model that it was compiled from.", "MODEL")] = None,
@@ -341,17 +367,17 @@ def _percent(share: float) -> str:
     return f"{share:.2%}" if abs(share) >= 5e-5 else "~0" if share else ""
 
 
-@app.command("bench")
+@command("bench", CHECK, "bench models/digits_cnn.onnx --batch 1,8")
 @selects()
 def bench_command(
     model: Model,
     request: Request,
-    batches: Annotated[list[int], option("--batch", "Samples in a run; may be given several times.", "N")] = [1, 8],
-    provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME")] = None,
+    batches: Annotated[list[str], option("--batch", "Samples in a run; several numbers for several runs.", "N,N")] = ["1,8"],
+    provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME", RUNNING)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure what prediction and explanation cost on this machine, on random inputs."""
-    timings = onnxdtd.bench(model, request, batches, provider)
+    timings = onnxdtd.bench(model, request, whole_numbers("--batch", batches), provider)
     if as_json:
         print(json.dumps([{**asdict(t), "ratio": t.ratio, "throughput": t.throughput} for t in timings], indent=1))
         return
@@ -362,41 +388,7 @@ def bench_command(
     print_table(("batch", "forward", "with explanation", "ratio", "explained a second"), cells)
 
 
-@app.command("rules")
-def rules_command(
-    as_json: AsJson = False,
-    file: Annotated[Path | None, option("--file", "Also list the rules and presets of this TOML file.", "FILE")] = None,
-) -> None:
-    """List every rule with its equation and source, and every preset, by its method."""
-    from onnxdtd.method.toml import Library
-
-    library = Library()
-    if file is not None:
-        library.load(file)
-    rules = [library.rule(name) for name in library.rules]
-    if as_json:
-        listed = [{"name": str(r), "equation": r.equation, "domain": r.domain, "source": r.source} for r in rules]
-        presets = [
-            {
-                "name": p.name,
-                "title": p.title,
-                "source": p.source,
-                "method": p.method.name,
-                "rules": [str(s.rule) for s in p.selectors],
-            }
-            for p in library.presets.values()
-        ]
-        print(json.dumps({"rules": listed, "presets": presets}, indent=1, ensure_ascii=False))
-        return
-    for rule in rules:
-        out.print(str(rule), style="bold")
-        for text in (rule.equation, f"domain: {rule.domain}", rule.source):
-            out.print(f"    {text}")
-    for method in library.methods.values():
-        rows = [(p.name, p.title, p.source) for p in library.presets.values() if p.method.name == method.name]
-        if rows:
-            out.print(f"\n{method.title or method.name} (method {method.name})", style="bold")
-            print_table(("preset", "what it does", "source"), rows)
+app.registered_commands.sort(key=lambda entry: COMMANDS.index(str(entry.rich_help_panel)))
 
 
 def main() -> None:

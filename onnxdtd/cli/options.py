@@ -7,33 +7,47 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial, wraps
-from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from rich.markup import escape
 
 from onnxdtd.errors import RequestError, suggestion
 from onnxdtd.labels import read
-from onnxdtd.request import CONTRASTS, PICTURES, Request
+from onnxdtd.request import CONTRASTS, HEADS, PICTURES, Request
 
 app = typer.Typer(
-    help="Write the relevance pass of an ONNX classifier into its own file.",
+    epilog="`onnxdtd COMMAND --help` says more. Several numbers are written with commas: --range 0,1.",
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 
 USAGE: type[Exception] = typer.BadParameter.__bases__[0]  # whatever typer has against a command line
 
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.I)
+
 Model = Annotated[Path, typer.Argument(help="An exported classifier, .onnx.", metavar="MODEL")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def option(flags: str, text: str, metavar: str | None = None) -> Any:
-    """Shorthand for the options of the commands."""
-    return typer.Option(*flags.split(), help=text, metavar=metavar)
+# Under which heads help lists the commands, in this order, and the options that are none of a request.
+COMMANDS = EXPLAIN, CHECK, CHOOSE = "Explain", "Check", "Choose and fit rules"
+DRAWN, REPLACED, TEXTS, RUNNING = "How it is drawn", "How regions are replaced", "Texts", "How it is run"
 
+
+def command(name: str, head: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command of the application; its help ends with examples that work in a checkout."""
+    lines = ["Example:" if len(examples) == 1 else "Examples:", *(f"onnxdtd {example}" for example in examples)]
+    return app.command(name, rich_help_panel=head, epilog=escape("\n".join(lines)))
+
+
+def option(flags: str, text: str, metavar: str | None = None, head: str | None = None) -> Any:
+    """Shorthand for the options of the commands. Without a metavar it is a flag, or one of few words that help lists."""
+    return typer.Option(*flags.split(), help=escape(text), metavar=metavar, rich_help_panel=head)
+
+
+AsJson = Annotated[bool, option("--json", "Print JSON.", "")]
 
 Bound = float | list[float]
 
@@ -89,6 +103,14 @@ def _numbers(option: str, text: str) -> float | list[float]:
     return values[0] if len(values) == 1 else values
 
 
+def _range(text: str) -> list[float]:
+    """What pixels 0 and 255 become."""
+    found = _numbers("--range", text)
+    if not isinstance(found, list) or len(found) != 2:
+        raise RequestError(f"--range {text!r}: write two numbers with a comma between them, like 0,1")
+    return found
+
+
 def _baseline(texts: Sequence[str]) -> Any:
     """A word, a number, one a channel or a file for all inputs, or ``INPUT=...`` for some."""
     named = [text.partition("=") for text in texts]
@@ -122,7 +144,7 @@ def _waivers(texts: Sequence[str]) -> dict[str, str]:
 SPELLINGS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "low": (list[str], partial(_bound, "--low")),
     "high": (list[str], partial(_bound, "--high")),
-    "range": (tuple[float, float] | None, list),
+    "range": (str | None, _range),
     "mean": (str | None, partial(_numbers, "--mean")),
     "std": (str | None, partial(_numbers, "--std")),
     "colours": (bool, lambda _: "bgr"),
@@ -144,19 +166,40 @@ def _parameters() -> Iterator[inspect.Parameter]:
         for name, shown in spelled.items() if isinstance(spelled, Mapping) else ((entry.name, spelled),):
             kind = SPELLINGS[name][0] if name in SPELLINGS else list[str] if hints[name] == Sequence[str] else hints[name]
             default: Any = [] if kind == list[str] else False if kind is bool else None if name in SPELLINGS else entry.default
-            annotation: Any = Annotated[kind, option(shown.flag, shown.help, shown.metavar)]
+            metavar = "" if kind is bool else shown.metavar
+            annotation: Any = Annotated[kind, option(shown.flag, shown.help, metavar, shown.head)]
             yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-PARAMETERS = {parameter.name: parameter for parameter in _parameters()}
+def _head(parameter: inspect.Parameter) -> int:
+    """Where help lists it."""
+    return HEADS.index(get_args(parameter.annotation)[1].rich_help_panel)
+
+
+PARAMETERS = {parameter.name: parameter for parameter in sorted(_parameters(), key=_head)}
 
 
 def spelled(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the value of a --contrast that stands alone, which click insists on."""
-    return [
-        f"--contrast={CONTRASTS[0]}" if word == "--contrast" and after not in CONTRASTS else word
-        for word, after in zip_longest(arguments, arguments[1:])
-    ]
+    """The arguments with the value of a --contrast that stands alone, which click insists on, and with a comma between the two
+    numbers of a --range.
+    """
+    left, made = list(arguments), []
+    while left:
+        word = left.pop(0)
+        if word == "--contrast" and left[:1] not in ([name] for name in CONTRASTS):
+            word = f"--contrast={CONTRASTS[0]}"
+        if word == "--range" and len(left) > 1 and all(map(NUMBER.fullmatch, left[:2])):
+            left[:2] = [",".join(left[:2])]
+        made.append(word)
+    return made
+
+
+def whole_numbers(option: str, texts: Sequence[str]) -> list[int]:
+    """What is given once with commas, or several times."""
+    try:
+        return [int(part) for text in texts for part in text.split(",")]
+    except ValueError:
+        raise RequestError(f"{option} {' '.join(texts)!r}: write whole numbers with commas between them, like 1,8") from None
 
 
 def misuse(error: Any) -> str:

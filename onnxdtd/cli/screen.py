@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -38,6 +39,11 @@ def say(notes: Iterable[str]) -> None:
     """What a user should know, on standard error."""
     for note in filter(None, notes):
         err.print(f"note: {note}")
+
+
+def indented(text: str, columns: int = 4) -> None:
+    """A sentence that stands a little to the right, all its lines at a terminal."""
+    out.print(Padding(Text(text), (0, 0, 0, columns), expand=False) if out.is_terminal else " " * columns + text)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from onnxdtd import atomic
-from onnxdtd.cli.options import AsJson, Model, app, option, selects
+from onnxdtd.cli.options import CHECK, CHOOSE, REPLACED, RUNNING, TEXTS, AsJson, Model, command, option, selects
 from onnxdtd.cli.screen import err, out, print_table
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.request import Request
@@ -22,26 +22,36 @@ if TYPE_CHECKING:
 Models = Annotated[list[Path], typer.Argument(help="Exported classifiers, .onnx.", metavar="MODEL...")]
 Data = Annotated[Path, option("--data", "An .npz with samples, labels, boxes; or pictures with a labels.csv.", "PATH")]
 Presets = Annotated[list[str], option("--preset", "A preset or a TOML file with one; several times for several.", "NAME|FILE")]
-Seed = Annotated[int, option("--seed", "Of everything that is drawn at random.", "N")]
+Seed = Annotated[int, option("--seed", "Of everything that is drawn at random.", "N", RUNNING)]
 Report = Annotated[Path | None, option("--report", "Also write a page to read, one file without a network.", "OUT.html")]
-Workers = Annotated[int | None, option("--workers", "Processes, of one thread each. Default: one a core.", "N")]
-Engine = Annotated[Literal["processes", "ray"], option("--engine", "On this machine, or on a Ray cluster.")]
+Workers = Annotated[int | None, option("--workers", "Processes, of one thread each. Default: one a core.", "N", RUNNING)]
+Engine = Annotated[Literal["processes", "ray"], option("--engine", "On this machine, or on a Ray cluster.", None, RUNNING)]
 Fill = Annotated[
     str,
     option(
         "--fill",
         "What takes the place of a region: zero, mean, blur, noise, low or high; of ids mask, pad, unk or a number.",
         "WAY",
+        REPLACED,
     ),
 ]
-Tokenizer = Annotated[Path | None, option("--tokenizer", "The model's tokenizer.json, for texts: .txt, .csv, .jsonl.", "FILE")]
-Words = Annotated[bool, option("--words", "Replace words, not pieces of them.")]
+Tokenizer = Annotated[
+    Path | None, option("--tokenizer", "The model's tokenizer.json, for texts: .txt, .csv, .jsonl.", "FILE", TEXTS)
+]
+Words = Annotated[bool, option("--words", "Replace words, not pieces of them.", "", TEXTS)]
 Patch = Annotated[
     int | None,
-    option("--patch", "The side of a region in pixels or steps. Default: a 14th of a picture's, a 196th of a signal.", "N"),
+    option(
+        "--patch",
+        "The side of a region in pixels or steps. Default: a 14th of a picture's, a 196th of a signal.",
+        "N",
+        REPLACED,
+    ),
 ]
-Steps = Annotated[int, option("--steps", "How many times regions are replaced.", "N")]
-JournalFile = Annotated[Path | None, option("--journal", "Notes what is done; a run cut short goes on from it.", "FILE")]
+Steps = Annotated[int, option("--steps", "How many times regions are replaced.", "N", REPLACED)]
+JournalFile = Annotated[
+    Path | None, option("--journal", "Notes what is done; a run cut short goes on from it.", "FILE", RUNNING)
+]
 
 
 def needed() -> None:
@@ -110,7 +120,7 @@ def _tell(result: dict[str, Any], show: Callable[[dict[str, Any]], None], report
             out.print(f"the report is in {report}")
 
 
-@app.command("evaluate")
+@command("evaluate", CHECK, "evaluate models/digits_cnn.onnx --data models/digits_samples.npz")
 @selects("preset", "target", "contrast", "keep", "mask", "ledger", "explain")
 def evaluate_command(
     models: Models,
@@ -118,11 +128,13 @@ def evaluate_command(
     request: Request,
     presets: Presets = [],
     target: Annotated[Literal["predicted", "label"], option("--explain", "Which class is explained.")] = "predicted",
-    score: Annotated[Literal["logit", "probability"], option("--score", "What the perturbation curves show.")] = "logit",
+    score: Annotated[
+        Literal["logit", "probability"], option("--score", "What the perturbation curves show.", None, REPLACED)
+    ] = "logit",
     fill: Fill = "zero",
     patch: Patch = None,
     steps: Steps = 20,
-    share: Annotated[float, option("--share", "Of the regions, replaced in the end.", "0..1")] = 1.0,
+    share: Annotated[float, option("--share", "Of the regions, replaced in the end.", "0..1", REPLACED)] = 1.0,
     samples: Annotated[int | None, option("--samples", "Only the first N.", "N")] = None,
     seed: Seed = 0,
     tokenizer: Tokenizer = None,
@@ -180,7 +192,7 @@ def _mean(value: dict[str, Any] | None) -> str:
     return f"{value['mean']:.3g}{error}"
 
 
-@app.command("audit")
+@command("audit", CHECK, "audit models/digits_cnn.onnx --data models/digits_samples.npz")
 @selects("preset", "target", "contrast", "keep", "mask", "ledger", "explain")
 def audit_command(
     model: Model,
@@ -228,7 +240,7 @@ def _print_audit(result: dict[str, Any]) -> None:
     out.print(" ".join(standing(result["best"])))
 
 
-@app.command("tune")
+@command("tune", CHOOSE, "tune models/digits_cnn.onnx --data models/digits_samples.npz")
 @selects("preset", "target", "contrast", "keep", "mask", "ledger", "explain")
 def tune_command(
     model: Model,
@@ -290,7 +302,12 @@ def _print_tuning(result: dict[str, Any]) -> None:
         out.print(sentence)
 
 
-@app.command("fit")
+@command(
+    "fit",
+    CHOOSE,
+    "fit models/digits_cnn.onnx --data models/digits_samples.npz -o fit.npz",
+    "compile models/digits_cnn.onnx --preset dtd-minmax --fitted fit.npz",
+)
 @selects("fitted", "keep", "ledger", "mask")
 def fit_command(
     model: Model,

@@ -304,9 +304,31 @@ def test_rules_lists_every_rule_and_preset(run: Callable[..., Ran], tmp_path: Pa
     file = tmp_path / "mine.toml"
     file.write_text('[rule.half]\nterms = ["x w+"]\nequation = "E [x] = 1"\n[preset.mine]\nlayers = [{ rule = "half" }]\n')
     more = run("rules", "--file", file)
-    assert "half" in more.out
-    assert "E [x] = 1" in more.out
-    assert run("rules", "--file", file, "--json").json["presets"][-1]["name"] == "mine"
+    assert more.out.startswith(
+        "half\n    E [x] = 1\nmine (a preset, method lrp)\n    every layer: half\n    what is not linear: "
+    )
+    assert "dtd" not in more.out
+    found = run("rules", "--file", file, "--json").json
+    assert [entry["name"] for kind in ("rules", "presets") for entry in found[kind]] == ["half", "mine"]
+
+
+def test_rules_shows_what_some_say(run: Callable[..., Ran]) -> None:
+    shown = run("rules", "dtd").out
+    assert shown.startswith("dtd (a preset, method lrp)\n    Deep Taylor decomposition, ")
+    layers = (
+        "layers of family affine: flat",
+        "the first layer, if it has bounds: zB",
+        "the first layer: w2",
+        "every other layer: z+",
+    )
+    assert "\n".join(f"    {line}" for line in layers) in shown
+    both = run("rules", "gradient").out
+    assert re.findall(r"^gradient.*", both, re.M) == ["gradient", "gradient (a preset, method gradient)"]
+    word = [preset["name"] for preset in run("rules", "ZEILER", "--json").json["presets"]]
+    assert word == ["deconvnet"]
+    done = run("rules", "lrp-epsilom")
+    assert (done.code, done.out) == (2, "")
+    assert "no preset and no rule 'lrp-epsilom'; did you mean 'lrp-epsilon'" in done.err
 
 
 # ---- the whole script ------------------------------------------------------------------------------------------------
@@ -365,4 +387,4 @@ def test_without_a_command_the_help_is_shown(monkeypatch: pytest.MonkeyPatch, ca
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert "Commands:" in "".join(capsys.readouterr())
+    assert "─ Explain ─" in "".join(capsys.readouterr())
