@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from onnxdtd.data.forms import MODES, SMALLEST_PICTURE, Form, colour_axis, is_signal
 
-MANY_TRACES = 64  # more rows cannot be told apart
+OPEN = 2**20  # entries along an axis whose size is open, for all that is known
 BYTES = range(256, 261)  # rows of a table that bytes look up: one each, and some for padding and the like
 
 
@@ -37,6 +38,18 @@ class Arrangement:
         sizes = [int(np.prod([x.shape[axis] for axis in group], dtype=int)) for group in self.axes]
         return x.transpose(rest + order).reshape(sizes)
 
+    def back(self, values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """The sample of ``shape`` that ``of`` takes apart into ``values``.
+
+        >>> laid_out = arrangement((5000, 12))
+        >>> laid_out.back(laid_out.of(np.arange(60000).reshape(5000, 12)), (5000, 12))[1, :3]
+        array([12, 13, 14])
+        """
+        seen = self.folded or tuple(shape)
+        order = [axis for group in self.axes for axis in group]
+        axes = [axis for axis in range(len(seen)) if axis not in order] + order
+        return values.reshape([seen[axis] for axis in axes]).transpose(np.argsort(axes)).reshape(shape)
+
 
 def arranged(shape: Sequence[int], form: Form) -> Arrangement:
     """How a sample of ``shape`` and of this ``form`` is drawn."""
@@ -54,12 +67,40 @@ def arrangement(shape: Sequence[int], slides: Sequence[int] = (), channel: int |
     slid = tuple(axis for axis in slides if shape[axis] > 1)
     rest = tuple(axis for axis in long if axis not in slid)
     if len(slid) == 1:
-        return _rows(shape, rest, slid)
+        return Arrangement("traces", (rest, slid))
     if len(slid) == 2:
         return _planes(shape, rest, slid, channel)
     if len(slid) == 3:
         return Arrangement("frames", ((slid[0],), (slid[1],), (slid[2],), rest))
     return _guessed(shape, long)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How samples of a kind lie, and how many entries there are along each of its axes, None where that is open."""
+
+    arrangement: Arrangement
+    sizes: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, form: Form) -> Sizes:
+        """Those of samples of a ``form``; what is open is taken for long."""
+        declared = [*(form.folded or form.shape)]
+        found = arranged([size if isinstance(size, int) else OPEN for size in declared], form)
+        known = [[size for axis in group if isinstance(size := declared[axis], int)] for group in found.axes]
+        whole = [len(sizes) == len(group) for sizes, group in zip(known, found.axes, strict=True)]
+        return cls(found, tuple(math.prod(sizes) if all_ else None for sizes, all_ in zip(known, whole, strict=True)))
+
+    def sample(self, values: np.ndarray, form: Form) -> np.ndarray:
+        """The sample that ``values`` with these axes are."""
+        there = {
+            axis: size
+            for group, size in zip(self.arrangement.axes, values.shape, strict=True)
+            for axis in group
+            if len(group) == 1
+        }
+        shape = [size if isinstance(size, int) else there.get(axis, 1) for axis, size in enumerate(form.shape)]
+        return self.arrangement.back(values, shape)
 
 
 def in_rows(shape: Sequence[int], rows: int) -> Arrangement:
@@ -74,11 +115,11 @@ def _guessed(shape: Sequence[int], long: tuple[int, ...]) -> Arrangement:
     if channel is not None and min(shape[axis] for axis in space) >= SMALLEST_PICTURE:
         return _planes(shape, (channel,), space)
     if len(long) == 1 and len(shape) > 1:
-        return _rows(shape, (), long)
+        return Arrangement("traces", ((), long))
     if len(long) == 2:
         short, longer = sorted(long, key=lambda axis: shape[axis])
         signal = is_signal(shape[short], shape[longer])
-        return _rows(shape, (short,), (longer,)) if signal else Arrangement("image", ((long[0],), (long[1],), ()))
+        return Arrangement("traces", ((short,), (longer,))) if signal else Arrangement("image", ((long[0],), (long[1],), ()))
     channels: tuple[int, ...] = ()
     if len(long) == 4:
         channels = (next((axis for axis in (long[0], long[-1], long[1]) if shape[axis] in MODES), long[0]),)
@@ -89,13 +130,6 @@ def _guessed(shape: Sequence[int], long: tuple[int, ...]) -> Arrangement:
         if min(shape[rows], shape[columns]) >= SMALLEST_PICTURE:
             return Arrangement("frames", ((frames,), (rows,), (columns,), channels))
     return Arrangement("bars", (long,))
-
-
-def _rows(shape: Sequence[int], channels: tuple[int, ...], steps: tuple[int, ...]) -> Arrangement:
-    """Traces, or a matrix where there would be too many of them."""
-    if np.prod([shape[axis] for axis in channels], dtype=int) > MANY_TRACES:
-        return Arrangement("image", (channels, steps, ()))
-    return Arrangement("traces", (channels, steps))
 
 
 def _planes(shape: Sequence[int], rest: tuple[int, ...], space: tuple[int, ...], channel: int | None = None) -> Arrangement:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from onnxdtd import bounded
 from onnxdtd.data.channels import spread
 from onnxdtd.data.forms import MODES, Form, Shape
-from onnxdtd.data.preprocessing import Placing, Size, place
+from onnxdtd.data.pixels import brought, picture
+from onnxdtd.data.preprocessing import Placing, Size
+from onnxdtd.data.recordings import UNTOLD, Track, is_clip, is_sound, moving, sound
 from onnxdtd.data.texts import STDIN
 from onnxdtd.data.tokens import Passage
 from onnxdtd.errors import OnnxdtdError, RequestError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz", ".wav")
 LISTS = (".csv", ".json")  # of numbers; a folder's are its labels
 SIDES = (224, 32, 8, 1)
 LARGE_BYTES, MOST_PACKED = 2**27, 300
@@ -34,7 +34,7 @@ ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
 @dataclass(frozen=True)
 class Sample:
     """One input without its batch axis, float64, and where it came from; of a picture also its size and where it was placed.
-    ``others`` are the values of further inputs, ``passage`` the text that ids stand for.
+    ``others`` are the values of further inputs, ``passage`` the text that ids stand for, ``track`` what its file says of it.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Sample:
     placing: Placing | None = None
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
     passage: Passage | None = None
+    track: Track = UNTOLD
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def files(paths: Sequence[Path], suffixes: Sequence[str] = SUFFIXES) -> list[Pat
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes)
             if not inside:
-                what = "images, .npy or .npz" if suffixes is SUFFIXES else "/".join(suffixes)
+                what = "images, .wav, .npy or .npz" if suffixes is SUFFIXES else "/".join(suffixes)
                 raise RequestError(f"{path}: no {what} in this folder")
             found += inside
         elif not path.exists() and path != STDIN:
@@ -99,6 +100,10 @@ def samples(path: Path, form: Form) -> Iterator[Sample]:
         batch: Sequence[np.ndarray] = listed(path, form)
     elif path.suffix.lower() in (".npy", ".npz"):
         batch = list(stacked(path, form))
+    elif is_sound(path):
+        batch = [sound(path, form)]
+    elif is_clip(form):
+        batch = [moving(path, form)]
     else:
         yield _picture(path, form)
         return
@@ -274,26 +279,9 @@ def _picture(path: Path, form: Form) -> Sample:
         raise RequestError(
             f"{path}: is a picture, but the model takes samples of {list(form.shape)}; give these as .npy or .npz"
         )
-    try:
-        with warnings.catch_warnings(action="ignore"), bounded.opened(path) as file, Image.open(file) as picture:
-            image = ImageOps.exif_transpose(picture)
-            if image.mode.startswith("I;16"):  # convert() would cut off everything above 255
-                image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-            image = image.convert(mode)
-    except Exception as error:  # Pillow raises a dozen kinds of them over damaged files
-        raise RequestError(f"{path}: not a readable picture ({error})") from None
+    image = picture(path, mode)
     height, width = (size if isinstance(size := form.shape[axis], int) else None for axis in form.space)
-    try:
-        placing = place((image.height, image.width), (height, width), form.preprocessing)
-    except RequestError as error:
-        raise RequestError(f"{path}: {error}") from None
-    resized = (
-        image if placing.size == (image.height, image.width) else image.resize(placing.size[::-1], Image.Resampling.BILINEAR)
-    )
-    rows, columns = (
-        slice(start, start + length) for start, length in zip((placing.top, placing.left), placing.shape, strict=True)
-    )
-    pixels = np.asarray(resized)[rows, columns]
+    pixels, placing = brought(path, image, (height, width), form.preprocessing)
     if form.channel is not None:
         pixels = np.moveaxis(np.atleast_3d(pixels), -1, form.channel)
     return Sample(path.stem, form.numbers(pixels), (image.height, image.width), placing)

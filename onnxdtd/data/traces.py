@@ -16,7 +16,7 @@ STRETCHES = 400  # of a long signal; the relevance of the steps in one is added 
 
 def size(scene: Scene) -> tuple[float, float]:
     """That of a figure with so many channels."""
-    return 8.6, round(1.7 + min(max(3.0, 0.36 * len(scene.x)), 0.155 * max(len(scene.x), 32)), 1)
+    return 8.6, round(1.7 + min(max(3.0, 0.36 * len(scene.x)), 0.155 * max(len(scene.x), 32), 7.2), 1)
 
 
 def traces(figure: FigureBase, scene: Scene) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxdtd.data.forms import Form, Shape, recorded
 from onnxdtd.data.read import Layout, Sample, batched, named, numbers, opened, samples, scaled, tabled
+from onnxdtd.data.recordings import UNTOLD, Track, archived, track
 from onnxdtd.data.texts import STDIN, Text, texts
 from onnxdtd.data.tokens import Taken, Tokens
 from onnxdtd.errors import RequestError
@@ -97,13 +98,21 @@ class Feeding:
             yield from self._passages(texts(file))
             return
         try:
+            told = self._track(file)
             for name, values in self.rows(file):
                 shown = [values.pop(known) for known in self._shown]
-                yield Sample(name, _joined(shown), others=values)
+                yield Sample(name, _joined(shown), others=values, track=told)
         except RequestError as error:
             takes_ids = self._explainer.metadata.get("ids") and file.suffix.lower() in TEXTS_OR_NUMBERS
             way = "; of texts give --tokenizer FILE, or a .txt or .jsonl if the model takes their bytes" if takes_ids else ""
             raise RequestError(f"{error}{way}") from None
+
+    def _track(self, file: Path) -> Track:
+        """What a file tells of signals and clips."""
+        if file.suffix.lower() == ".npz":
+            with opened(file) as archive:
+                return archived(archive)
+        return track(file, self.forms[self.inputs[0]]) if len(self.inputs) == 1 and not self._words else UNTOLD
 
     def _passages(self, found: Sequence[Text]) -> Iterator[Sample]:
         """Texts as samples, cut to what the model takes."""

@@ -107,6 +107,8 @@ class Presenter:
             result = replace(result, pro=pro, contra=contra)
         for name, x in self.feeding.split(shown).items():
             flags += of_values(x, self.feeding.forms[name])
+        if sample.track.remark:
+            flags.append(Flag("read", sample.track.remark))
         read = self._read(sample.passage, relevance, further)
         if read is not None and read.cut:
             flags.append(

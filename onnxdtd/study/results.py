@@ -22,7 +22,7 @@ RESULTS = "results.json"
 class Flag:
     """Something about a heatmap that a reader must know: a code for machines and a sentence."""
 
-    code: str  # zero, lost, absent, outside, same, weights or cut
+    code: str  # zero, lost, absent, outside, same, weights, read or cut
     text: str
 
 

@@ -1,0 +1,161 @@
+"""Signals and clips as people keep them: sounds, animated pictures, and what files say of time and of channels."""
+
+from __future__ import annotations
+
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxdtd import bounded
+from onnxdtd.data.arrangement import Sizes
+from onnxdtd.data.forms import MODES, Form
+from onnxdtd.data.pixels import brought, pictures
+from onnxdtd.errors import RequestError, counted
+
+SOUNDS = (".wav",)
+NO_PICTURES = (".npy", ".npz", ".csv", ".tsv", ".parquet", ".json", ".txt", ".jsonl")
+RATES = ("rate", "fs", "sfreq", "sampling_rate", "sample_rate")  # what archives call steps a second
+EVEN = 0.01  # how far apart the times may be that frames are shown, by their own length
+NAMES = ("channels", "channel_names", "ch_names")
+
+
+@dataclass(frozen=True)
+class Track:
+    """What a file tells beside numbers: steps, or frames, a second; the names of channels; how its samples were read."""
+
+    rate: float | None = None
+    channels: tuple[str, ...] = ()
+    remark: str = ""
+
+
+UNTOLD = Track()
+
+
+def is_sound(path: Path) -> bool:
+    """Is a file a sound by its name?"""
+    return path.suffix.lower() in SOUNDS
+
+
+def is_clip(form: Form) -> bool:
+    """Are samples of this ``form`` pictures one after the other?"""
+    sizes = Sizes.of(form)
+    return sizes.arrangement.kind == "frames" and len(sizes.arrangement.axes[0]) == 1 and (sizes.sizes[3] or 1) in MODES
+
+
+def sound(path: Path, form: Form) -> np.ndarray:
+    """A ``.wav`` file as a sample, numbers from -1 to 1. Raises ``RequestError`` where it cannot be read, or does not fit."""
+    values, rate = _heard(path)
+    return fitted(path, _mixed(values, form)[0], form, f"{values.shape[1] / rate:.4g} s at {rate} Hz")
+
+
+def track(path: Path, form: Form) -> Track:
+    """What a file tells of its samples. Raises ``RequestError`` where it cannot be read."""
+    if is_sound(path):
+        values, rate = _heard(path)
+        return Track(float(rate), (), _mixed(values, form)[1])
+    if is_clip(form) and path.suffix.lower() not in NO_PICTURES:
+        frames, seconds = pictures(path, "L")
+        even = len(seconds) == len(frames) and max(seconds) - min(seconds) < EVEN * min(seconds)
+        kept = _kept(path, len(frames), form)
+        whole = len(kept) == len(frames)
+        rate_of = 1 / float(np.mean(seconds)) if even and whole else None
+        return Track(rate_of, (), "" if whole else f"{len(kept)} of its {len(frames)} frames, as far apart as they can be")
+    return UNTOLD
+
+
+def archived(archive: Any) -> Track:
+    """What the arrays of an ``.npz`` tell: a number called as rates are, names called as those of channels."""
+    rates = [archive[name] for name in RATES if name in archive.files]
+    names = [archive[name] for name in NAMES if name in archive.files]
+    rate = next((float(value.item()) for value in rates if value.size == 1 and value.dtype.kind in "iuf" and value > 0), None)
+    return Track(rate, next((tuple(value.tolist()) for value in names if value.ndim == 1 and value.dtype.kind == "U"), ()))
+
+
+def fitted(path: Path, values: np.ndarray, form: Form, more: str = "") -> np.ndarray:
+    """[channels, steps] as a sample of the ``form``. Raises ``RequestError`` where there are others than the model takes."""
+    sizes, (count, length) = Sizes.of(form), values.shape
+    if sizes.arrangement.kind != "traces":
+        raise RequestError(
+            f"{path}: is a signal, but the model takes samples of {list(form.shape)}, none by its first layer; make of it "
+            " what the model takes, a spectrogram perhaps, and give that as .npy"
+        )
+    channels, steps = sizes.sizes
+    if channels not in (None, count):
+        has = f"{counted(count, 'channel')} of {counted(length, 'step')}"
+        raise RequestError(
+            f"{path}: has {has}, but the model takes {counted(channels, 'channel')}: samples of {list(form.shape)}"
+        )
+    if steps not in (None, length):
+        way = f"cut {steps} of them out" if length > steps else f"fill it up, with zeros perhaps, to {steps}"
+        told = f" ({more})" if more else ""
+        raise RequestError(f"{path}: has {counted(length, 'step')}{told}, but the model takes {steps}: {way}")
+    return sizes.sample(values, form)
+
+
+def _heard(path: Path) -> tuple[np.ndarray, int]:
+    """The numbers in a ``.wav`` file, [channels, steps], and how many steps a second. Raises ``RequestError``."""
+    try:
+        with bounded.opened(path) as file, wave.open(file) as sounding:
+            width, count, rate = sounding.getsampwidth(), sounding.getnchannels(), sounding.getframerate()
+            raw = sounding.readframes(sounding.getnframes())
+    except (wave.Error, EOFError, OSError) as error:
+        reason = str(error) or "it ends too early"
+        raise RequestError(
+            f"{path}: no sound can be read from it ({reason}); whole numbers of 8 to 32 bits (PCM) can"
+        ) from None
+    whole = len(raw) // (width * count)
+    if not whole:
+        raise RequestError(f"{path}: has no sound in it")
+    return pcm(raw[: whole * width * count], width).reshape(whole, count).T, rate
+
+
+def pcm(raw: bytes, width: int) -> np.ndarray:
+    """Whole numbers of so many bytes, the low end first, as numbers from -1 to 1; those of one byte are counted from 128.
+
+    >>> pcm(bytes([0, 128, 255, 127]), 2).tolist(), pcm(bytes([0, 128]), 1).tolist()
+    ([-1.0, 0.999969482421875], [-1.0, 0.0])
+    """
+    if width == 1:
+        return (np.frombuffer(raw, np.uint8).astype(np.float64) - 128) / 128
+    wide = np.zeros((len(raw) // width, 4), np.uint8)
+    wide[:, 4 - width :] = np.frombuffer(raw, np.uint8).reshape(-1, width)
+    return np.asarray(wide.view("<i4")[:, 0] / 2.0**31)
+
+
+def _mixed(values: np.ndarray, form: Form) -> tuple[np.ndarray, str]:
+    """Sounds with as many channels as the model takes, where it is known how, and how."""
+    wanted, count = Sizes.of(form).sizes[0], len(values)
+    if wanted == 1 and count > 1:
+        return values.mean(axis=0, keepdims=True), f"the mean of the {count} channels of the file: the model takes one"
+    if wanted == 2 and count == 1:
+        return values.repeat(2, axis=0), "the only channel of the file twice: the model takes two"
+    return values, ""
+
+
+def moving(path: Path, form: Form) -> np.ndarray:
+    """The pictures in a file, an animated GIF perhaps, as a clip. Raises ``RequestError`` where they do not fit."""
+    if form.low is None:
+        raise RequestError(
+            f"{path}: to turn pixels into inputs the model needs --range (with --mean and --std) or --low and --high"
+        )
+    sizes = Sizes.of(form)
+    frames, _ = pictures(path, MODES[sizes.sizes[3] or 1])
+    kept = [frames[i] for i in _kept(path, len(frames), form)]
+    pixels = [brought(path, frame, (sizes.sizes[1], sizes.sizes[2]), form.preprocessing)[0] for frame in kept]
+    clip = np.stack(pixels)
+    return form.numbers(sizes.sample(clip.reshape(*clip.shape[:3], -1), form))
+
+
+def _kept(path: Path, count: int, form: Form) -> list[int]:
+    """Which of so many frames are taken: all, or as many as the model takes, evenly. Raises ``RequestError`` for too few."""
+    wanted = Sizes.of(form).sizes[0]
+    if wanted is not None and count < wanted:
+        has = "is a picture" if count == 1 else f"has {count} frames"
+        raise RequestError(
+            f"{path}: {has}, but the model takes samples of {list(form.shape)}; give these as .npy or .npz, or {wanted} frames "
+            "as an animated GIF"
+        )
+    return [*range(count)] if wanted in (None, count) else np.linspace(0, count - 1, wanted).round().astype(int).tolist()

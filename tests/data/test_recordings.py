@@ -1,0 +1,157 @@
+"""Sounds and clips as samples, in every layout, and what their files say of time."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onnxdtd.data.forms import Form
+from onnxdtd.data.read import samples
+from onnxdtd.data.recordings import Track, archived, track
+from onnxdtd.errors import RequestError
+
+SOUND = np.array([[0, 16384, -32768, 32767], [0, 0, 8192, -8192]], np.int16)
+CLIP = np.random.default_rng(0).integers(0, 256, (5, 6, 8, 3), np.uint8)
+
+
+def signals(shape: list[Any], slid: list[int], channel: int | None = None) -> Form:
+    return Form.of("x", ["n", *shape], 0, channel, slid=slid)
+
+
+def clips(shape: list[Any], channel: int) -> Form:
+    return Form.of("x", ["n", *shape], 0, channel, (0, 1))
+
+
+def wav(path: Path, raw: bytes, channels: int, width: int = 2, rate: int = 8000) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(raw)
+    return path
+
+
+@pytest.fixture
+def stereo(tmp_path: Path) -> Path:
+    return wav(tmp_path / "stereo.wav", SOUND.T.astype("<i2").tobytes(), 2)
+
+
+@pytest.fixture
+def animated(tmp_path: Path) -> Path:
+    """Frames in grey, which a GIF keeps as they are."""
+    first, *rest = [Image.fromarray(frame[..., 0]) for frame in CLIP]
+    first.save(tmp_path / "clip.gif", save_all=True, append_images=rest, duration=40, disposal=2)
+    return tmp_path / "clip.gif"
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        (signals([2, 4], [2], 1), SOUND / 2**15),
+        (signals([4, 2], [1], 2), SOUND.T / 2**15),
+        (signals([2, "t"], [2], 1), SOUND / 2**15),
+        (signals(["t", 2], [1], 2), SOUND.T / 2**15),
+        (signals([1, 2, 4], [3], 1), SOUND[None] / 2**15),
+        (signals([1, 4], [2], 1), SOUND.mean(axis=0, keepdims=True) / 2**15),
+        (signals([4], [1]), SOUND.mean(axis=0) / 2**15),
+        (Form.of("x", ["n", 8], 0, slid=[2], folded=[None, 2, 4]), SOUND.ravel() / 2**15),
+    ],
+    ids=lambda value: str(value.shape) if isinstance(value, Form) else "",
+)
+def test_a_sound_in_every_layout(form: Form, expected: np.ndarray, stereo: Path) -> None:
+    (sample,) = samples(stereo, form)
+    np.testing.assert_array_equal(sample.x, expected)
+    told = track(stereo, form)
+    assert told.rate == 8000
+    assert bool(told.remark) is (expected.size == 4)
+
+
+@pytest.mark.parametrize(
+    ("width", "raw", "expected"),
+    [
+        (1, bytes([0, 128, 192]), [-1, 0, 0.5]),
+        (3, bytes([0, 0, 128, 0, 0, 64]), [-1, 0.5]),
+        (4, bytes([0, 0, 0, 128, 0, 0, 0, 64]), [-1, 0.5]),
+    ],
+)
+def test_whole_numbers_of_every_width(width: int, raw: bytes, expected: list[float], tmp_path: Path) -> None:
+    (sample,) = samples(wav(tmp_path / "mono.wav", raw, 1, width), signals([1, "t"], [2], 1))
+    assert sample.x.tolist() == [expected]
+
+
+def test_one_channel_for_two(tmp_path: Path) -> None:
+    path, form = wav(tmp_path / "mono.wav", SOUND[0].astype("<i2").tobytes(), 1), signals([2, 4], [2], 1)
+    (sample,) = samples(path, form)
+    np.testing.assert_array_equal(sample.x, SOUND[[0, 0]] / 2**15)
+    assert "twice" in track(path, form).remark
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (signals([1, 3], [2], 1), r"has 4 steps \(0.0005 s at 8000 Hz\), but the model takes 3: cut 3 of them out"),
+        (signals([1, 9], [2], 1), "has 4 steps .*takes 9: fill it up"),
+        (signals([12, 4], [2], 1), r"has 2 channels of 4 steps, but the model takes 12 channels: samples of \[12, 4\]"),
+        (signals([3, 8, 8], [2, 3], 1), "is a signal, but the model takes samples of .*, none by its first layer"),
+    ],
+)
+def test_sounds_that_do_not_fit(form: Form, message: str, stereo: Path) -> None:
+    with pytest.raises(RequestError, match=f"stereo.wav: {message}"):
+        list(samples(stereo, form))
+
+
+def test_what_is_no_sound(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("no sound")
+    wav(tmp_path / "empty.wav", b"", 1)
+    for name, message in (("text.wav", "no sound can be read from it"), ("empty.wav", "has no sound in it")):
+        with pytest.raises(RequestError, match=message):
+            list(samples(tmp_path / name, signals([1, 4], [2], 1)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "channel"),
+    [([1, 5, 6, 8], 1), ([5, 6, 8, 1], 4), ([5, 1, 6, 8], 2), ([1, "t", 6, 8], 1), ([3, 5, 6, 8], 1)],
+    ids=str,
+)
+def test_an_animated_picture_in_every_layout(shape: list[Any], channel: int, animated: Path) -> None:
+    form = Form.of("x", ["n", *shape], 0, channel, (0, 1), slid=[3, 4] if channel == 2 else [])
+    (sample,) = samples(animated, form)
+    grey = CLIP[..., 0] / 255
+    np.testing.assert_array_equal(
+        np.moveaxis(sample.x, channel - 1, -1), np.repeat(grey[..., None], sample.x.shape[channel - 1], -1)
+    )
+    assert track(animated, form) == Track(25.0)
+
+
+def test_frames_are_resized_and_chosen(animated: Path) -> None:
+    form = clips([1, 3, 3, 4], 1)
+    (sample,) = samples(animated, form)
+    assert sample.x.shape == (1, 3, 3, 4)
+    assert track(animated, form) == Track(None, (), "3 of its 5 frames, as far apart as they can be")
+    with pytest.raises(RequestError, match=r"has 5 frames, but the model takes samples of \[1, 9, 6, 8\]; .* or 9 frames"):
+        list(samples(animated, clips([1, 9, 6, 8], 1)))
+    with pytest.raises(RequestError, match="needs --range"):
+        list(samples(animated, Form.of("x", ["n", 1, 5, 6, 8], 0, 1)))
+
+
+def test_a_picture_of_a_model_of_pictures_is_its_first_frame(animated: Path) -> None:
+    (sample,) = samples(animated, Form.of("x", ["n", 1, 6, 8], 0, 1, (0, 1)))
+    np.testing.assert_array_equal(sample.x[0], CLIP[0, ..., 0] / 255)
+
+
+def test_what_archives_tell(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    for arrays, expected in (
+        ({"fs": 500, "ch_names": ["I", "II"]}, Track(500.0, ("I", "II"))),
+        ({"rate": np.array([2.5]), "channels": 12}, Track(2.5)),
+        ({"rate": [1, 2], "sfreq": -1}, Track()),
+        ({}, Track()),
+    ):
+        np.savez(path, x=np.zeros(3), **arrays)
+        with np.load(path) as archive:
+            assert archived(archive) == expected
