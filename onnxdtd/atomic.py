@@ -29,6 +29,33 @@ def copy(origin: Path, path: Path, refused: type[OnnxdtdError] = RequestError) -
         os.replace(file.name, target)
 
 
+@contextmanager
+def streamed(path: Path, refused: type[OnnxdtdError] = RequestError) -> Iterator[BinaryIO]:
+    """A file to write piece by piece; it takes its name once all of it is there."""
+    with _beside(path, refused) as (file, target):
+        yield file
+        file.close()
+        os.replace(file.name, target)
+
+
+@contextmanager
+def folder(path: Path, refused: type[OnnxdtdError] = RequestError) -> Iterator[Path]:
+    """A folder to fill; it takes its name, and the place of what has it, once all of it is there."""
+    target = path.resolve()
+    temporary, old = (target.with_name(f".{secrets.token_hex(8)}") for _ in range(2))
+    try:
+        temporary.mkdir()
+        yield temporary
+        if target.exists():
+            target.rename(old)
+        temporary.rename(target)
+    except OSError as error:
+        raise refused(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def ready(path: Path, refused: type[OnnxdtdError] = RequestError) -> None:
     """Raises ``refused`` where ``path`` could not be written: sooner than after a long run."""
     with _beside(path, refused):

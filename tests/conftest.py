@@ -53,4 +53,4 @@ def pytest_collection_finish() -> None:
 @pytest.fixture
 def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures of a single point, for tests that do not ask what is in them: drawing takes longer than all else."""
-    monkeypatch.setattr("onnxdtd.study.explain.draw", lambda path, *_: Image.new("L", (1, 1)).save(path))
+    monkeypatch.setattr("onnxdtd.data.images.draw", lambda path, *_: Image.new("L", (1, 1)).save(path))

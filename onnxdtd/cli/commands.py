@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -39,6 +40,7 @@ from onnxdtd.cli.options import (
     whole_numbers,
 )
 from onnxdtd.cli.screen import err, out, print_table, say
+from onnxdtd.cli.study import Engine, measuring
 from onnxdtd.contract import KEPT
 from onnxdtd.errors import OnnxdtdError, Unsupported, counted
 from onnxdtd.labels import labels_of
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from onnxdtd.study.explain import Explained
     from onnxdtd.study.results import Result
 
-SHOWN = 50  # samples in a table, and tensors inside of nodes
+SHOWN = 20  # samples in a table, and tensors inside of nodes
 
 
 def _version(wanted: bool) -> None:
@@ -213,8 +215,10 @@ def explain_command(
     request: Request,
     out_path: Annotated[Path, option("-o", "The folder for heatmaps and results.json.", "DIR")] = Path("explanations"),
     save_path: Annotated[
-        Path | None, option("--save", "Also write the relevance itself, with samples, classes and logits.", "FILE.npz")
+        Path | None,
+        option("--save", "Also write the relevance: .npz, .csv, .parquet, .zarr; no ending: a folder of shards.", "FILE"),
     ] = None,
+    pictures: Annotated[bool, option("--pictures/--no-pictures", "Draw a heatmap of each input.")] = True,
     concepts: Annotated[
         str | None,
         option(
@@ -233,46 +237,61 @@ def explain_command(
     ] = None,
     words: Annotated[bool, option("--words", "Sum the relevance of the pieces of a word.", "", TEXTS)] = False,
     provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME", RUNNING)] = None,
+    workers: Annotated[
+        int | None,
+        option("--workers", "Processes, of one thread each. Default: this one, a thread a core.", "N", RUNNING),
+    ] = None,
+    engine: Engine = "processes",
     as_json: AsJson = False,
 ) -> None:
     """Explain inputs: a heatmap each, and their numbers in results.json. Compiles MODEL first if need be."""
-    from rich.progress import Progress
+    from onnxdtd.study.results import RESULTS
+    from onnxdtd.study.wordlist import WORDS
 
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("explaining", total=None)
+    with measuring("explaining") as tick:
         explained = onnxdtd.explain(
             model,
             inputs,
             request,
             out_path,
             save=save_path,
+            pictures=pictures,
             concepts=concepts,
             top=top,
             tokenizer=tokenizer,
             words=words,
             provider=provider,
+            workers=workers,
+            engine=engine,
             say=lambda note: say([note]),
             skip=lambda text: err.print(f"onnxdtd: skipped {text}"),
-            tick=lambda done, total: progress.update(task, completed=done, total=total),
+            tick=tick,
         )
-    results = explained.results
+    results = explained.results[:SHOWN]
     page = _page(out_path, explained)
     if as_json:
-        print(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False))
+        _copy(out_path / RESULTS)
         return
     number = explained.metadata.get("reference")
     score = "lead" if explained.metadata["contrast"] else "logit" if number is None else f"less {number:g}"
-    _print_results(results[:SHOWN], score, labels_of(explained.metadata).brief)
-    print_texts(results[:SHOWN])
-    _print_terms(results[:SHOWN])
+    _print_results(results, score, labels_of(explained.metadata).brief)
+    print_texts(results)
+    _print_terms(results)
     for remark in explained.remarks:
         out.print(f"note: {remark}")
-    more = f" (the first {SHOWN} of {len(results)} shown)" if len(results) > SHOWN else ""
-    more_files = [page] * (page is not None) + ["words.csv"] * bool(explained.words)
-    written = "".join(f", {name}" for name in more_files) + " and results.json"
-    out.print(f"{counted(len(results), 'heatmap')} (preset {results[0].preset}){written} are in {out_path}{more}")
+    more = f" (the first {SHOWN} of {explained.count} shown)" if explained.count > SHOWN else ""
+    what = counted(explained.count, "heatmap" if pictures else "explanation")
+    more_files = [page] * (page is not None) + [WORDS] * bool(explained.words)
+    written = "".join(f", {name}" for name in more_files)
+    out.print(f"{what} (preset {results[0].preset}){written} and {RESULTS} are in {out_path}{more}")
     if save_path:
         out.print(f"their relevance is in {save_path}")
+
+
+def _copy(path: Path) -> None:
+    """Print a file, piece by piece."""
+    with path.open(encoding="utf-8") as file:
+        shutil.copyfileobj(file, sys.stdout)
 
 
 def _page(folder: Path, explained: Explained) -> str | None:

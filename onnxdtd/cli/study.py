@@ -65,14 +65,14 @@ def needed() -> None:
 
 
 @contextmanager
-def measuring() -> Iterator[Tick]:
+def measuring(doing: str = "measuring") -> Iterator[Tick]:
     """A progress bar, to be told how far it is. Whoever interrupts it is told how to go on."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-            task = progress.add_task("measuring")
+            task = progress.add_task(doing)
             yield lambda done, units: progress.update(task, completed=done, total=units)
     except KeyboardInterrupt:
         err.print("onnxdtd: interrupted; the same command goes on from here")

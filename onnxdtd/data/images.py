@@ -19,21 +19,10 @@ from onnxdtd import atomic
 from onnxdtd.data import bars, ids, maps, traces
 from onnxdtd.data.arrangement import arranged
 from onnxdtd.data.forms import Form
-from onnxdtd.data.look import USUAL, Look, Scene
+from onnxdtd.data.look import USUAL, Caption, Look, Scene
 from onnxdtd.errors import OnnxdtdError
 
 DPI = 110
-
-
-@dataclass(frozen=True)
-class Caption:
-    """The words around a picture."""
-
-    title: str
-    subtitle: str
-    notes: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()  # what the entries of a vector are called
-    concepts: tuple[str, ...] = ()  # what further heatmaps are called
 
 
 def draw(

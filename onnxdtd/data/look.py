@@ -17,6 +17,17 @@ USUAL = Look()
 
 
 @dataclass(frozen=True)
+class Caption:
+    """The words around a picture."""
+
+    title: str
+    subtitle: str
+    notes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()  # what the entries of a vector are called
+    concepts: tuple[str, ...] = ()  # what further heatmaps are called
+
+
+@dataclass(frozen=True)
 class Scene:
     """One sample ``x`` with its heatmaps by title, both arranged as its kind is drawn: ``features`` are what the entries of a
     vector are called.

@@ -8,7 +8,6 @@ from itertools import groupby
 
 import numpy as np
 
-from onnxdtd.data.scale import colours
 from onnxdtd.data.tokens import Passage
 
 TOP = 5  # words for the class, and against it
@@ -133,6 +132,8 @@ def _between(text: str, cut: int) -> Iterator[Stretch]:
 
 def tints(found: Sequence[Stretch]) -> np.ndarray:
     """The colour of each stretch, [n, 4] from 0 to 1, on the scale of what stands in the text: what was added may get most."""
+    from onnxdtd.data.scale import colours  # which takes a while to import
+
     return colours(np.array([stretch.relevance if stretch.kind == TOKEN else 0.0 for stretch in found] or [0.0]))
 
 

@@ -8,8 +8,9 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from onnxdtd import bounded
 from onnxdtd.errors import RequestError
@@ -45,7 +46,7 @@ def texts(path: Path) -> list[Text]:
     if path != STDIN and kind not in SUFFIXES:
         raise RequestError(f"{path}: is no file of texts; give {', '.join(SUFFIXES)}, or - for standard input")
     try:
-        whole = _standard_input() if path == STDIN else bounded.text(path, MOST)
+        whole = _standard_input(sys.stdin.buffer) if path == STDIN else bounded.text(path, MOST)
         if "\0" in whole:
             raise ValueError("it has null characters, which no text has")
         alone = path == STDIN or kind == ".txt"
@@ -58,9 +59,10 @@ def texts(path: Path) -> list[Text]:
     return found
 
 
-def _standard_input() -> str:
+@lru_cache(1)  # it can be read once
+def _standard_input(stream: BinaryIO) -> str:
     """All of it, up to the limit of a file."""
-    data = sys.stdin.buffer.read(MOST + 1)
+    data = stream.read(MOST + 1)
     if len(data) > MOST:
         raise ValueError(f"longer than {MOST} bytes")
     return data.decode("utf-8-sig").replace("\r\n", "\n")

@@ -25,7 +25,8 @@ MOST = 15  # words of a class, on either side
 def write(path: Path, explained: Explained) -> None:
     """Write the page, all or nothing. Raises ``RequestError`` where the file cannot be written."""
     results = [result for result in explained.results if result.reading is not None]
-    lead = f"{counted(len(results), 'text')}, preset {explained.metadata['preset']}"
+    more = f", the first {len(results)} of them below" if explained.count > len(explained.results) else ""
+    lead = f"{counted(explained.count, 'text')}{more}, preset {explained.metadata['preset']}"
     summary = [("", explained.remarks)] if explained.remarks else []
     page = Page(
         "What was relevant in texts", lead, summary, _lists(explained.words), [], [marked(result) for result in results]

@@ -1,11 +1,19 @@
-"""The main job: run a model over many inputs, and write a picture of each and one file with all of the numbers."""
+"""The main job: run a model over many inputs, and write a picture of each and one file with all of the numbers.
+
+A run is a stream: units of work, in this process or in others, explain, draw and keep samples; what they have to say goes
+through a journal to the file of results, to what is saved and to what is told at the end. Nothing is kept of a sample that is
+written.
+"""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +23,9 @@ from onnxdtd import atomic
 from onnxdtd.cells import PLACES, SAMPLES
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.contract import SCORE, Metadata
-from onnxdtd.data.images import draw
-from onnxdtd.data.passages import draw_text
-from onnxdtd.data.read import SUFFIXES, Sample
+from onnxdtd.data.read import SUFFIXES
 from onnxdtd.data.read import files as files_of
-from onnxdtd.data.readings import stretches
+from onnxdtd.data.texts import STDIN
 from onnxdtd.data.texts import SUFFIXES as TEXTS
 from onnxdtd.errors import RequestError
 from onnxdtd.graph import files
@@ -27,15 +33,24 @@ from onnxdtd.labels import Index
 from onnxdtd.method.toml import Library
 from onnxdtd.request import AT_RUN_TIME, NO_CLASSES, Request
 from onnxdtd.runtime.explainer import Explainer, fixed_target, told
+from onnxdtd.study import jobs
 from onnxdtd.study.concepts import TOP, check
-from onnxdtd.study.jobs import Tick, untold
-from onnxdtd.study.notes import Alike, remarks, summary
+from onnxdtd.study.feeding import Feeding
+from onnxdtd.study.gallery import Gallery, View, is_same, per_unit
+from onnxdtd.study.inputs import Inputs, found
+from onnxdtd.study.jobs import Journal, Tick, untold
+from onnxdtd.study.notes import Notes
+from onnxdtd.study.parts import Parts
 from onnxdtd.study.presenter import Presenter
-from onnxdtd.study.results import Folder, Record, Result
+from onnxdtd.study.provenance import modelled, provenance, taken
+from onnxdtd.study.results import UNFINISHED, Flag, Folder, Result
+from onnxdtd.study.saved import Wanted
 from onnxdtd.study.settled import settled
+from onnxdtd.study.subject import asked as asked_json
 from onnxdtd.study.wordlist import WORDS, Word, Wordlist, written
 
-MANY_CLASSES = 32  # of so many the first heatmap is kept, to compare others with
+MOST_RESULTS = 1000  # that are kept in memory
+JOURNAL = "journal"
 
 Say = Callable[[str], object]
 PathLike = str | os.PathLike[str]
@@ -47,14 +62,17 @@ def unheard(text: str) -> None:
 
 @dataclass(frozen=True)
 class Explained:
-    """What a run gave: a result for each sample, what to know of all of them, what the compiled model says of itself, and the
-    words of all texts, or terms, with their relevance.
+    """What a run gave: how many results, the first ``MOST_RESULTS`` of them (``results.json`` has all), what to know of all of
+    them, what the compiled model says of itself, the words of all texts, or terms, with their relevance, and where all that
+    comes from.
     """
 
+    count: int
     results: list[Result]
     remarks: list[str]
     metadata: Metadata
     words: list[Word] = field(default_factory=list)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def explain(
@@ -64,16 +82,20 @@ def explain(
     out: PathLike = "explanations",
     *,
     save: PathLike | None = None,
+    pictures: bool = True,
     concepts: str | None = None,
     top: int = TOP,
     tokenizer: PathLike | None = None,
     words: bool = False,
     provider: str | None = None,
+    workers: int | None = None,
+    engine: str = "processes",
     say: Say = unheard,
     skip: Say = unheard,
     tick: Tick = untold,
 ) -> Explained:
-    """Explain inputs: a heatmap each, and their numbers in ``results.json``.
+    """Explain inputs: a heatmap each, and their numbers in ``results.json``. A run that was cut short goes on where it was when
+    the same is asked for again, into the same folder.
 
     Args:
         model: the file of a classifier, which is compiled first, or of a compiled model.
@@ -81,39 +103,286 @@ def explain(
             model with a tokenizer, or of one that takes bytes, files of texts.
         request: the options of ``onnxdtd.compile``; of a compiled model, what it leaves open.
         out: the folder to write to.
-        save: an ``.npz`` for the relevance itself, with samples, classes and logits.
+        save: where the relevance itself goes, with samples, classes and logits: an ``.npz``; a ``.csv`` or ``.parquet`` with a
+            row an explanation and a column an entry; a ``.zarr``; or a folder of shards, a name without an ending.
+        pictures: draw a heatmap of each.
         concepts: an inner tensor of which the strongest channels are shown, and the heatmap of what passes each of them alone.
         top: how many.
         tokenizer: the ``tokenizer.json`` of a model that takes ids of tokens, or its folder.
         words: sum the relevance of the pieces of a word.
         provider: the ONNX Runtime provider to run on.
+        workers: how many processes, of one thread each; None is this process alone, with a thread for each core. More than one
+            start anew whatever script calls this.
+        engine: ``"processes"`` of this machine, or ``"ray"``.
         say: hears what there is to know of the model.
         skip: hears of inputs that cannot be explained, where there are others.
-        tick: told how many of how many files are done.
+        tick: told how many of how many samples are done.
 
     Raises:
         OnnxdtdError: model, request and inputs do not fit each other, or nothing could be explained.
     """
-    request, path = request or Request(), Path(model)
-    found = files_of([Path(given) for given in inputs], SUFFIXES if tokenizer is None else TEXTS)
-    record = None if save is None else Record(Path(save))
-    running = partial(Explainer, providers=[provider] if provider else None, folder=path.parent)
-    wanted = {"tokenizer": None if tokenizer is None else Path(tokenizer), "words": words}
-    presenter, target = _presenter(path, request, running, say, None if concepts is None else (concepts, top), wanted)
-    for note in () if tokenizer is None else presenter.feeding.tokens.notes():
-        say(note)
-    gallery = Gallery(presenter, Folder(Path(out)), target, record)
-    results = gallery.fill(found, tick, skip if len(found) > 1 else None)
-    if not results:
-        raise RequestError("none of the inputs could be explained")
-    metadata = presenter.explainer.metadata
-    rivals = metadata.get("classes") != 1 and not metadata["contrast"] and metadata["target"] != SCORE
-    return Explained(
-        results,
-        [*summary(results), *remarks(results, rivals, metadata.get("reference"))],
-        metadata,
-        gallery.words.words() if gallery.words.texts > 1 else [],
+    given = files_of([Path(each) for each in inputs], SUFFIXES if tokenizer is None else TEXTS)
+    wanted = None if save is None else Wanted.to(Path(save))
+    here = workers is None and engine == "processes"
+    if not here and STDIN in given:
+        raise RequestError("standard input is read by one process; leave out --workers and --engine, or give a file")
+    asked = Asked(
+        Path(model),
+        request or Request(),
+        None if concepts is None else (concepts, top),
+        None if tokenizer is None else Path(tokenizer),
+        words,
+        provider,
+        None if here else 1,
+        tuple(given),
+        Path(out),
+        pictures,
+        save is not None,
     )
+    return ran(Explaining(asked, say=say), wanted, 1 if here else workers, engine, skip, tick)
+
+
+def ran(
+    study: Explaining,
+    wanted: Wanted | None = None,
+    workers: int | None = 1,
+    engine: str = "processes",
+    skip: Say = unheard,
+    tick: Tick = untold,
+) -> Explained:
+    """What comes of a study once all is written; arguments and errors as those of ``explain``."""
+    if wanted is not None:
+        wanted.check(study.feeding.form.shape)
+    folder = Folder(study.asked.out)
+    whole = len(study.inputs)
+    here = workers == 1 and engine == "processes"
+    study.tell = lambda done: tick(done, whole) if here else None
+    ready = lambda done, units: tick(min(done * study.size, whole), whole)
+    with (
+        _unfinished(folder.unfinished) as journal,
+        jobs.done(study, workers, engine, journal, untold if here else ready) as book,
+    ):
+        run = Stream(study, book)
+        for text in dict.fromkeys([*study.skipped, *run.skipped]):
+            skip(text)
+        explained = run.finish(folder)
+        if wanted is not None:
+            wanted.finish(run.pieces, study.feeding.features())
+    return explained
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be explained, how, and what becomes of it: all that another process has to know. ``concepts`` are a tensor and
+    how many of its channels; ``threads`` those of a session.
+    """
+
+    model: Path
+    request: Request
+    concepts: tuple[str, int] | None
+    tokenizer: Path | None
+    words: bool
+    provider: str | None
+    threads: int | None
+    files: tuple[Path, ...]
+    out: Path
+    pictures: bool
+    keep: bool
+
+
+class Explaining:
+    """The study: what is asked, of the samples in all files."""
+
+    def __init__(self, asked: Asked, inputs: Inputs | None = None, say: Say = unheard):
+        self.asked, self._say = asked, say
+        self.skipped: list[str] = []  # files
+        self.tell: Callable[[int], object] = lambda done: None  # told how many samples this process has done
+        if inputs is not None:
+            self.inputs = inputs
+
+    def __reduce__(self) -> tuple[type[Explaining], tuple[Any, ...]]:
+        """What other processes are sent: not what is open here."""
+        return type(self), (self.asked, self.inputs)
+
+    @cached_property
+    def views(self) -> list[View]:
+        """The ways to explain a sample. Raises ``OnnxdtdError`` where the model does not take them."""
+        asked = self.asked
+        running = partial(
+            Explainer,
+            providers=[asked.provider] if asked.provider else None,
+            folder=asked.model.parent,
+            threads=asked.threads,
+        )
+        texts = {"tokenizer": asked.tokenizer, "words": asked.words}
+        presenter, target = _presenter(asked.model, asked.request, running, self._say, asked.concepts, texts)
+        for note in () if asked.tokenizer is None else presenter.feeding.tokens.notes():
+            self._say(note)
+        return [View(presenter, target)]
+
+    @property
+    def feeding(self) -> Feeding:
+        """How samples are read and fed, which is the same in all views."""
+        return self.views[0].presenter.feeding
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """The samples; files that cannot be read are skipped where there are others."""
+        return found(self.feeding, self.asked.files, self.skipped if self.lenient else None)
+
+    @property
+    def lenient(self) -> bool:
+        """Is what cannot be explained left out? There are several files then."""
+        return len(self.asked.files) > 1
+
+    @property
+    def size(self) -> int:
+        """How many samples are a unit."""
+        entries = math.prod(size for size in self.feeding.form.shape if isinstance(size, int))
+        return per_unit(len(self.inputs), entries)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Where the numbers come from."""
+        explainer = self.views[0].presenter.explainer
+        compiled = told(files.read(self.asked.model).proto)
+        tokenizer = None if self.asked.tokenizer is None else self.feeding.tokens.digest()
+        return provenance(
+            "onnxdtd.explain",
+            [modelled(self.asked.model, compiled.get("source_sha256"))],
+            explainer.metadata,
+            explainer.session.get_providers()[0],
+            taken([file for file, _ in self.inputs.files], len(self.inputs), tokenizer),
+            {view.presenter.explainer.metadata["preset"]: view.presenter.explainer.metadata["rules"] for view in self.views},
+        ).as_data()
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Where arrays are while the run is not finished."""
+        return Parts(self.asked.out / UNFINISHED)
+
+    def units(self) -> int:
+        """A few samples each."""
+        return -(-len(self.inputs) // self.size)
+
+    def identity(self) -> Any:
+        """All that is asked, and what is in the files; what comes from standard input is not looked at, and never the same."""
+        rest = {name: value for name, value in self.provenance.items() if name != "run"}
+        how = [str(getattr(self.asked, known.name)) for known in fields(Asked) if known.name != "request"]
+        once = secrets.token_hex() if STDIN in self.asked.files else None
+        return ["explanation", rest, asked_json(self.asked.request, []), how, self.size, once]
+
+    def prepare(self) -> Gallery:
+        """What does units, here or in a process of its own."""
+        return self.gallery
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        """What explains and draws."""
+        asked = self.asked
+        return Gallery(
+            self.views,
+            self.inputs,
+            self.size,
+            asked.out if asked.pictures else None,
+            self.parts if asked.keep else None,
+            self.lenient,
+            lambda done: self.tell(done),
+        )
+
+
+class Stream:
+    """A run of which all units are done, read from its ``book`` as often as it is wanted, one unit at a time in memory."""
+
+    def __init__(self, study: Explaining, book: Journal):
+        self._study, self._book = study, book
+        self.skipped: list[str] = []
+        self._filled: list[int] = []  # units with samples
+        self._back: dict[tuple[int, int], str] = {}  # flags that first ones of their class get later, by their place
+        for number, unit in enumerate(book.results()):
+            self.skipped += unit["skipped"]
+            self._filled += [number] * bool(unit["numbers"])
+            for sample, which, text in unit["back"]:
+                self._back.setdefault((sample, which), text)
+
+    def _results(self, unit: Mapping[str, Any]) -> Iterator[tuple[int, Result, bool, Mapping[str, Any] | None]]:
+        """The number of a sample, an explanation of it, whether that was the first of its class, and its words."""
+        words = iter(unit["words"])
+        for number, made in zip(unit["numbers"], unit["results"], strict=True):
+            for which, data in enumerate(made):
+                result, back = Result.of(data), self._back.get((number, which))
+                if back is not None and not is_same(result.flags):
+                    result = replace(result, flags=[*result.flags, Flag("same", back)])
+                yield number, result, data["alone"], next(words)
+
+    def finish(self, folder: Folder) -> Explained:
+        """Write the numbers and the words of all texts. Raises ``RequestError`` where there are none."""
+        if not self._filled:
+            raise RequestError("none of the inputs could be explained")
+        notes, wordlist, first = Notes(), Wordlist(), list[Result]()
+        anew: dict[int, list[Result]] = {number: [] for number, _ in self._back}  # what is drawn once more
+
+        def stream() -> Iterator[Result]:
+            for unit in self._book.results():
+                for number, result, alone, words in self._results(unit):
+                    notes.add(result, alone)
+                    if len(first) < MOST_RESULTS:
+                        first.append(result)
+                    if words is not None:
+                        wordlist.add(words["label"], words["words"])
+                    if number in anew:
+                        anew[number].append(result)
+                    yield result
+
+        folder.finish(self._study.provenance, stream())
+        self._draw(anew)
+        metadata = self._study.views[0].presenter.explainer.metadata
+        rivals = metadata.get("classes") != 1 and not metadata["contrast"] and metadata["target"] != SCORE
+        words = wordlist.words() if wordlist.texts > 1 else []
+        if words:
+            atomic.write(folder.path / WORDS, written(words))
+        remarks = [*notes.summary(), *notes.remarks(rivals, metadata.get("reference"))]
+        return Explained(notes.count, first, remarks, metadata, words, self._study.provenance)
+
+    def _draw(self, anew: Mapping[int, Sequence[Result]]) -> None:
+        """The pictures of samples of which there is more to say now."""
+        gallery = self._study.gallery
+        for number, results in anew.items() if self._study.asked.pictures else ():
+            one = gallery.one(number)
+            one.made = [made._replace(result=result) for made, result in zip(one.made, results, strict=True)]
+            gallery.draw(one)
+
+    def pieces(self) -> Iterator[dict[str, np.ndarray]]:
+        """The arrays of all units."""
+        for number in self._filled:
+            piece = self._study.parts.read(number)
+            if number == 0 and self._back:
+                found = self._results(next(self._book.results()))
+                piece["flags"] = np.asarray([result.codes for _, result, *_ in found])
+            yield piece
+
+
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[Path]:
+    """A folder for the journal and the arrays of a run. It stays where the run is cut short, which may go on then; what cannot
+    be asked for leaves nothing.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{folder}: cannot write there ({error.strerror})") from None
+    keep = True
+    try:
+        yield folder / JOURNAL
+        keep = False
+    except RequestError:
+        keep = False
+        raise
+    finally:
+        for path in [] if keep else [*folder.glob(f"{JOURNAL}*"), *folder.glob("part-*.npz")]:
+            path.unlink()
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
 
 
 def _presenter(
@@ -175,78 +444,3 @@ def _entry(metadata: Metadata) -> tuple[Any, ...]:
         return tuple(fixed)
     own = [name for name in metadata.get("axes", ()) if name != SAMPLES]
     return tuple(next(position, 0) if name in PLACES else 0 if metadata["squashed"] else fixed for name in own)
-
-
-@dataclass
-class Gallery:
-    """The results of a run so far with their pictures, and the first sample of each class."""
-
-    presenter: Presenter
-    folder: Folder
-    target: Index | None = None
-    record: Record | None = None
-    results: list[Result] = field(default_factory=list)
-    words: Wordlist = field(default_factory=Wordlist)
-    _used: set[str] = field(default_factory=set)
-    _firsts: dict[int | None, tuple[int, Sample, Alike, Sequence[np.ndarray]]] = field(default_factory=dict)
-
-    def fill(self, found: Sequence[Path], tick: Tick = untold, skip: Say | None = None) -> list[Result]:
-        """Explain every sample of every file, and write down what was found.
-
-        ``skip`` is told of a file that cannot be read, and the others are explained; without it the first such file is an
-        error. ``tick`` is told how many of how many files are done.
-        """
-        for done, file in enumerate(found, 1):
-            try:
-                for sample in self.presenter.feeding.read(file):
-                    self.add(sample)
-            except RequestError as error:
-                if skip is None:
-                    raise
-                skip(str(error))
-            tick(done, len(found))
-        self.folder.finish(self.results)
-        if self.words.texts > 1:
-            atomic.write(self.folder.path / WORDS, written(self.words.words()))
-        if self.record is not None and self.results:
-            self.record.finish(self.results)
-        return self.results
-
-    def add(self, sample: Sample) -> None:
-        """Explain a sample and draw it."""
-        result, relevance, shown, concepts = self.presenter.explain(sample, self.target)
-        sample = replace(sample, x=shown)
-        picture = self.folder.free(sample.name, self._used)
-        result = replace(result, picture=picture.name)
-        if relevance.any():
-            result = self._compared(result, sample, relevance, concepts)
-        self._draw(result, sample, relevance, concepts)
-        self.results.append(result)
-        if words := self.presenter.words(result, relevance):
-            self.words.add(result.target_label, words)
-        if self.record is not None:
-            split = self.presenter.feeding.split
-            self.record.add(split(relevance), list(map(split, concepts)))
-
-    def _compared(self, result: Result, sample: Sample, relevance: np.ndarray, concepts: Sequence[np.ndarray]) -> Result:
-        """The result, flagged where the heatmap is that of the first sample of its class, or where there is none yet of all,
-        which is flagged then as well.
-        """
-        mine = Alike(Path(result.picture).stem, sample.x, relevance)
-        new = len(self.results), sample, mine, concepts
-        place, first, alike, theirs = self._firsts.get(result.target) or next(iter(self._firsts.values()), new)
-        same = alike.flag(sample.x, relevance)
-        if not same and len(self._firsts) < MANY_CLASSES:
-            self._firsts.setdefault(result.target, new)
-        if same and not any(flag.code == "same" for flag in self.results[place].flags):
-            back = mine.flag(first.x, alike.relevance)
-            self.results[place] = replace(self.results[place], flags=self.results[place].flags + back)
-            self._draw(self.results[place], first, alike.relevance, theirs)
-        return replace(result, flags=result.flags + same)
-
-    def _draw(self, result: Result, sample: Sample, relevance: np.ndarray, concepts: Sequence[np.ndarray]) -> None:
-        caption = self.presenter.caption(result, sample.others)
-        if result.reading is not None and not concepts:
-            draw_text(self.folder.path / result.picture, stretches(result.reading), caption)
-            return
-        draw(self.folder.path / result.picture, sample.x, relevance, caption, self.presenter.feeding.form, concepts)

@@ -14,7 +14,7 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -52,9 +52,6 @@ class Study(Protocol):
 
     def prepare(self) -> Work:
         """Open what a worker needs; what comes back turns the number of a unit into its result, which JSON can hold."""
-
-    def assemble(self, units: Iterable[Any]) -> dict[str, Any]:
-        """The results of all units, in their order, as one."""
 
 
 class Journal:
@@ -136,31 +133,45 @@ def run(
     journal: Path | None = None,
     tick: Tick = untold,
 ) -> Iterator[Any]:
-    """The results of all units, in order, once ``workers`` (None: one a core) have done them; ``tick`` is told how many are.
+    """The results of all units, in order; see ``done``."""
+    with done(study, workers, engine, journal, tick) as book:
+        yield from book.results()
+
+
+@contextmanager
+def done(
+    study: Study,
+    workers: int | None = 1,
+    engine: str = "processes",
+    journal: Path | None = None,
+    tick: Tick = untold,
+) -> Iterator[Journal]:
+    """The journal with the results of all units, once ``workers`` (None: one a core) have done them; ``tick`` is told how many
+    are.
 
     With the same ``journal`` (by default a hidden file in this folder) a run that was cut short goes on where it was; the
-    file is removed after the last result. Raises ``OnnxdtdError`` as the study does, or where workers die.
+    file is removed once what is done with it is done. Raises ``OnnxdtdError`` as the study does, or where workers die.
     """
     workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 1:
         raise RequestError(f"--workers {workers}: at least one is needed")
     digest = hashlib.sha256(json.dumps(study.identity(), sort_keys=True).encode()).hexdigest()
     path = journal or Path(f".onnxdtd-{digest[:12]}.journal")
-    finished, done = False, set[int]()
+    finished, ready = False, set[int]()
     book = Journal(path, digest)
     try:
-        units, done = study.units(), book.done()
-        todo = [unit for unit in range(units) if unit not in done]
-        tick(len(done), units)
+        units, ready = study.units(), book.done()
+        todo = [unit for unit in range(units) if unit not in ready]
+        tick(len(ready), units)
         for unit, result in _by_ray(study, todo, workers) if engine == "ray" else _here(study, todo, workers):
             book.add(unit, result)
-            done.add(unit)
-            tick(len(done), units)
-        yield from book.results()
+            ready.add(unit)
+            tick(len(ready), units)
+        yield book
         finished = True
     finally:
         book.close()
-        if finished or not done:
+        if finished or not ready:
             path.unlink(missing_ok=True)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -139,75 +140,113 @@ def _apart(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a / lengths[0] - b / lengths[1])) if all(lengths) else 2.0
 
 
-def summary(results: Sequence[Result]) -> list[str]:
-    """The flags of a run for the terminal: those of a few samples in full, of the others how many there are."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for result in results:
+@dataclass
+class Told:
+    """A flag of a run so far: how many results have it, and the first of them."""
+
+    count: int = 0
+    first: list[tuple[str, str]] = field(default_factory=list)  # name and text
+    alike: bool = True  # have all of them one text?
+
+
+class Notes:
+    """What there is to say of all results of a run, of which one after the other is added; numbers are kept of them alone."""
+
+    def __init__(self, results: Iterable[Result] = ()):
+        self.count, self._same, self._alone = 0, 0, 0
+        self._flags: dict[str, Told] = {}
+        self._terms = array("d")  # logit, score at the baseline or NaN, Σ relevance, of each that has a logit
+        self._balances = {name: array("d") for name in WHERE_KEPT}
+        self._balanced = False
+        for result in results:
+            self.add(result)
+
+    def add(self, result: Result, alone: bool = False) -> None:
+        """One more; ``alone``: there was none of its class that it could be compared with."""
+        self.count += 1
+        self._alone += alone
+        self._same += any(flag.code == "same" for flag in result.flags)
         for flag in result.flags:
-            found.setdefault(flag.code, []).append((result.name, flag.text))
-    lines = []
-    for code, flags in found.items():
-        if len(flags) == len(results) > 1 and len({text for _, text in flags}) == 1:
-            lines.append(f"all inputs: {flags[0][1]}")
-            continue
-        lines += [f"{name}: {text}" for name, text in flags[:SHOWN]]
-        if len(flags) > SHOWN:
-            lines.append(f"{len(flags)} of {len(results)} inputs have the flag {code!r}; results.json says of each why")
-    return lines
+            told = self._flags.setdefault(flag.code, Told())
+            told.count += 1
+            told.alike &= not told.first or told.first[0][1] == flag.text
+            if len(told.first) < SHOWN:
+                told.first.append((result.name, flag.text))
+        if result.logit is not None:
+            self._terms.extend(
+                [result.logit, np.nan if result.at_baseline is None else result.at_baseline, result.relevance_sum]
+            )
+        self._balanced |= result.balance is not None
+        if result.balance and result.balance["logit"]:
+            for name, shares in self._balances.items():
+                shares.append(result.balance[name] / result.balance["logit"])
+
+    def summary(self) -> list[str]:
+        """The flags of a run for the terminal: those of a few samples in full, of the others how many there are."""
+        lines = []
+        for code, told in self._flags.items():
+            if told.count == self.count > 1 and told.alike:
+                lines.append(f"all inputs: {told.first[0][1]}")
+                continue
+            lines += [f"{name}: {text}" for name, text in told.first]
+            if told.count > SHOWN:
+                lines.append(f"{told.count} of {self.count} inputs have the flag {code!r}; results.json says of each why")
+        return lines
+
+    def remarks(self, rivals: bool = True, reference: float | None = None) -> list[str]:
+        """What holds for all heatmaps: logits below zero, relevance that did not arrive, one pattern for everybody.
+
+        ``rivals``: is there a class to compare the explained one with, that it has not been compared with yet? ``reference``:
+        the number that a quantity was compared with.
+        """
+        logits, there, sums = np.array(self._terms).reshape(-1, 3).T
+        plain = np.isnan(there)
+        known, below = int(plain.sum()), int((logits[plain] < 0).sum())
+        divided = plain & (logits != 0)
+        shares = sums[divided] / logits[divided] if divided.any() else np.ones(1)
+        share, difference = float(np.median(shares)), float(np.median(np.abs(shares - 1)))
+        found = list(_compared(logits[~plain], there[~plain], sums[~plain]))
+        if below:
+            found.append(
+                f"{below} of {known} explained logits are below zero: their relevance adds up to that negative number, "
+                "so blue is evidence for the low score"
+                + (", not against the class; --contrast explains the lead over the runner-up" if rivals else "")
+                if reference is None
+                else f"{below} of {known} outputs are below {reference:g}: their relevance adds up to a negative number, so "
+                "blue is what makes them low"
+            )
+        if share > 2 or share < -LOST:
+            found.append(
+                f"Σ relevance is {share:.3g} times the logit (median): biases of the other sign outdo it, or the rule divides "
+                "by sums that nearly vanish; do not read amounts from these heatmaps"
+            )
+        elif difference > 0.01:
+            who = (
+                "biases, what is not explained, the stabiliser and neurons without a positive input absorbed the rest "
+                "(--ledger itemises it)"
+            )
+            kept = _kept(self._balances) or "what keeps the rest differs from one to the other" if self._balanced else who
+            found.append(
+                f"Σ relevance is not the logit (median difference {difference:.0%}): {kept}; compare heatmaps by shape, not by "
+                "size"
+            )
+        if self._same and self._same + self._alone == self.count:
+            found.append(
+                "all inputs, or those of a class, have the same heatmap, though they differ: it shows what the model weighs, "
+                "not what is in an input; choose another --preset, or give --low and --high"
+            )
+        return found
 
 
-def remarks(results: Sequence[Result], rivals: bool = True, reference: float | None = None) -> list[str]:
-    """What holds for all heatmaps: logits below zero, relevance that did not arrive, one pattern for everybody.
-
-    ``rivals``: is there a class to compare the explained one with, that it has not been compared with yet? ``reference``: the
-    number that a quantity was compared with.
-    """
-    known = [r for r in results if r.logit is not None and r.at_baseline is None]
-    below = sum(1 for r in known if r.logit is not None and r.logit < 0)
-    shares = [r.relevance_sum / r.logit for r in known if r.logit] or [1.0]
-    share, difference = float(np.median(shares)), float(np.median(np.abs(np.subtract(shares, 1))))
-    found = list(_compared([r for r in results if r.at_baseline is not None]))
-    balances = [r.balance for r in results if r.balance is not None]
-    if below:
-        found.append(
-            f"{below} of {len(known)} explained logits are below zero: their relevance adds up to that negative number, "
-            "so blue is evidence for the low score"
-            + (", not against the class; --contrast explains the lead over the runner-up" if rivals else "")
-            if reference is None
-            else f"{below} of {len(known)} outputs are below {reference:g}: their relevance adds up to a negative number, so "
-            "blue is what makes them low"
-        )
-    if share > 2 or share < -LOST:
-        found.append(
-            f"Σ relevance is {share:.3g} times the logit (median): biases of the other sign outdo it, or the rule divides by "
-            "sums that nearly vanish; do not read amounts from these heatmaps"
-        )
-    elif difference > 0.01:
-        who = (
-            "biases, what is not explained, the stabiliser and neurons without a positive input absorbed the rest "
-            "(--ledger itemises it)"
-        )
-        kept = _kept(balances) or "what keeps the rest differs from one to the other" if balances else who
-        found.append(
-            f"Σ relevance is not the logit (median difference {difference:.0%}): {kept}; compare heatmaps by shape, not by size"
-        )
-    if results and all(any(flag.code == "same" for flag in r.flags) for r in results):
-        found.append(
-            "all inputs, or those of a class, have the same heatmap, though they differ: it shows what the model weighs, not "
-            "what is in an input; choose another --preset, or give --low and --high"
-        )
-    return found
-
-
-def _compared(results: Sequence[Result]) -> Iterator[str]:
+def _compared(scores: np.ndarray, there: np.ndarray, sums: np.ndarray) -> Iterator[str]:
     """Of what the score of each sample is the sum, and how much of it is left over."""
-    terms = [(r.logit, r.at_baseline, r.relevance_sum) for r in results if r.logit is not None and r.at_baseline is not None]
-    if terms:
-        score, there, total = (float(np.mean(values)) for values in zip(*terms, strict=True))
-        arrived, rest = f"{_signed(total, 4)} Σ relevance", f"{_signed(score - there - total, 2)} left over"
-        left = float(np.median([abs(f - g - r) / (abs(f - g) or 1.0) for f, g, r in terms]))
+    if scores.size:
+        score, base, total = (float(values.mean()) for values in (scores, there, sums))
+        arrived, rest = f"{_signed(total, 4)} Σ relevance", f"{_signed(score - base - total, 2)} left over"
+        differences = np.where(scores == there, 1.0, np.abs(scores - there))
+        left = float(np.median(np.abs(scores - there - sums) / differences))
         yield (
-            f"the score is {score:.4g} = {there:.4g} at the baseline {arrived} {rest} (means); that is {left:.2%} of the "
+            f"the score is {score:.4g} = {base:.4g} at the baseline {arrived} {rest} (means); that is {left:.2%} of the "
             "difference to the baseline (median)"
         )
 
@@ -217,7 +256,7 @@ def _signed(value: float, digits: int) -> str:
     return f"{'-' if value < 0 else '+'} {abs(value):.{digits}g}"
 
 
-def _kept(balances: Sequence[Mapping[str, float]]) -> str:
+def _kept(shares: Mapping[str, Sequence[float]]) -> str:
     """Who kept what, in words: medians, as shares of the logit."""
-    shares = {name: float(np.median([b[name] / b["logit"] for b in balances if b["logit"]])) for name in WHERE_KEPT}
-    return ", ".join(text.format(shares[name]) for name, text in WHERE_KEPT.items() if abs(shares[name]) >= 5e-4)
+    medians = {name: float(np.median(values)) if len(values) else 0.0 for name, values in shares.items()}
+    return ", ".join(text.format(medians[name]) for name, text in WHERE_KEPT.items() if abs(medians[name]) >= 5e-4)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnxdtd.contract import Metadata
-from onnxdtd.data.images import Caption
+from onnxdtd.data.look import Caption
 from onnxdtd.data.read import Sample
 from onnxdtd.data.readings import Reading, reading, summed
 from onnxdtd.data.tokens import Passage

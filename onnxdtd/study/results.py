@@ -1,21 +1,21 @@
-"""What is said of an explained sample, and the files that it goes to."""
+"""What is said of an explained sample, and the file that has it of all samples."""
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from onnxdtd import atomic
-from onnxdtd.data.readings import Reading
+from onnxdtd.data.readings import Portion, Reading
 from onnxdtd.errors import RequestError
 from onnxdtd.study.concepts import Concept
 
-RESULTS = "results.json"
+RESULTS, UNFINISHED = "results.json", "unfinished"
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,37 @@ class Result:
         """What relevance would add up to: the logit, or by how much it differs from that at the baseline."""
         return None if self.logit is None else self.logit - (self.at_baseline or 0.0)
 
+    @property
+    def missing(self) -> float | None:
+        """What Σ relevance falls short of that by; None where relevance adds up to nothing, as that of a derivative."""
+        return None if self.whole is None else self.whole - self.relevance_sum
+
+    @property
+    def codes(self) -> str:
+        """Those of its flags, in one line."""
+        return " ".join(flag.code for flag in self.flags)
+
+    def as_data(self) -> dict[str, Any]:
+        """As JSON has it."""
+        found = asdict(self)
+        return {**{name: found.pop(name) for name in BEFORE_MISSING}, "missing": self.missing, **found}
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Result:
+        """The same again of what ``as_data`` gave."""
+        found = {known.name: data[known.name] for known in fields(cls)}
+        found |= {name: [kind(**entry) for entry in found[name]] for name, kind in LISTED.items()}
+        if found["reading"] is not None:
+            read = dict(found["reading"])
+            portions = {name: [Portion(**entry) for entry in read[name]] for name in ("tokens", "pro", "contra")}
+            found["reading"] = Reading(**{**read, "texts": tuple(read["texts"]), **portions})
+        return cls(**found)
+
+
+LISTED = {"flags": Flag, "concepts": Concept, "pro": Named, "contra": Named}
+BEFORE_MISSING = ("name", "picture", "preset", "predicted", "predicted_label", "score", "target", "target_label", "logit") + (
+    "relevance_sum",
+)
 
 MOST = 5  # terms for the class, and against it
 
@@ -83,66 +114,27 @@ def strongest(names: Sequence[str], values: np.ndarray, relevance: np.ndarray) -
 
 
 class Folder:
-    """Where results go: a PNG a sample and ``results.json``."""
+    """Where results go: a PNG a sample and ``results.json``; as long as a run is not finished, a folder with what is."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.unfinished = path, path / UNFINISHED
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RequestError(f"{path}: cannot write there ({error.strerror})") from None
         atomic.ready(path / RESULTS)
 
-    def free(self, name: str, used: set[str]) -> Path:
-        """A file name for the picture of ``name`` that no other sample of this run has."""
-        stem, number = name, 1
-        while stem in used:
-            stem, number = f"{name}_{number}", number + 1
-        used.add(stem)
-        return self.path / f"{stem}.png"
-
-    def finish(self, results: Sequence[Result]) -> Path:
-        """Write the numbers, all or nothing."""
+    def finish(self, provenance: Mapping[str, Any], results: Iterable[Result]) -> Path:
+        """Write the numbers, one result after the other, all or nothing."""
         path = self.path / RESULTS
-        text = json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False)
-        atomic.write(path, text.encode())
+        with atomic.streamed(path) as file:
+            file.write(f'{{\n "provenance": {_indented(provenance)},\n "samples": ['.encode())
+            for i, result in enumerate(results):
+                file.write(f"{',' * (i > 0)}\n  {_indented(result.as_data())}".encode())
+            file.write(b"\n ]\n}\n")
         return path
 
 
-class Record:
-    """The relevance of a whole run, to be written to an ``.npz``. It is kept in memory until then."""
-
-    def __init__(self, path: Path):
-        if path.suffix != ".npz":
-            raise RequestError(f"--save {path}: give the name of an .npz file")
-        atomic.ready(path)
-        self.path = path
-        self._relevance: list[dict[str, np.ndarray]] = []
-
-    def add(self, relevance: dict[str, np.ndarray], concepts: Sequence[dict[str, np.ndarray]] = ()) -> None:
-        """Note the relevance of the next sample, by input, and that of each of its concepts."""
-        named = {f"relevance/{name}": r for name, r in relevance.items()}
-        stacked = {f"concepts/{name}": np.stack([part[name] for part in concepts]) for name in (relevance if concepts else ())}
-        self._relevance.append(named | stacked)
-
-    def finish(self, results: Sequence[Result]) -> None:
-        """Write all, or nothing: ``relevance/<input>`` [n, ...], a sample's ``relevance/<input>/<sample>`` where they differ in
-        size, and ``sample``, ``predicted``, ``target`` (-1 where unknown) and ``logit`` (NaN where unknown), each [n]. Of
-        concepts ``concepts/<input>`` [n, k, ...] likewise, and ``channels/<tensor>`` [n, k].
-        """
-        classes = {"predicted": [r.predicted for r in results], "target": [r.target for r in results]}
-        arrays = {name: np.asarray([-1 if c is None else c for c in found]) for name, found in classes.items()}
-        arrays["sample"] = np.asarray([Path(r.picture).stem for r in results], np.str_)
-        arrays["logit"] = np.asarray([np.nan if r.logit is None else r.logit for r in results])
-        if results[0].concepts:
-            channels = np.asarray([[concept.channel for concept in r.concepts] for r in results])
-            arrays[f"channels/{results[0].concepts[0].tensor}"] = channels
-        for name in self._relevance[0]:
-            whole = [r[name] for r in self._relevance]
-            if len({r.shape for r in whole}) == 1:
-                arrays[name] = np.stack(whole)
-            else:
-                arrays |= {f"{name}/{sample}": r for sample, r in zip(arrays["sample"], whole, strict=True)}
-        file = io.BytesIO()
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-        atomic.write(self.path, file.getvalue())
+def _indented(data: Mapping[str, Any]) -> str:
+    """JSON as a part of more."""
+    return json.dumps(data, indent=1, ensure_ascii=False).replace("\n", "\n  ")

@@ -26,11 +26,11 @@ def explained(run: Callable[..., Ran], tmp_path: Path, *args: object) -> list[di
     assert (done.code, done.err) == (0, "")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert done.json == results
-    for result in results:
+    for result in results["samples"]:
         with Image.open(folder / result["picture"]) as picture:
             picture.load()
             assert picture.format == "PNG"
-    return results
+    return results["samples"]
 
 
 def close(have: Sequence[dict[str, Any]], want: Sequence[dict[str, Any]], but: Sequence[str] = ()) -> None:
@@ -119,13 +119,13 @@ def test_explain_prints_a_table_and_where_the_files_are(
 
 
 @unseen
-def test_explain_shows_the_first_50_rows(run: Callable[..., Ran], tmp_path: Path) -> None:
+def test_explain_shows_the_first_20_rows(run: Callable[..., Ran], tmp_path: Path) -> None:
     np.save(tmp_path / "many.npy", np.tile(digits(), (3, 1, 1, 1)))
     done = run("explain", CNN, tmp_path / "many.npy", *BOUNDS, "-o", tmp_path / "out")
-    assert "(the first 50 of 60 shown)" in done.out
-    assert "many_049" in done.out
-    assert "many_050" not in done.out
-    assert len(json.loads((tmp_path / "out/results.json").read_text())) == 60
+    assert "(the first 20 of 60 shown)" in done.out
+    assert "many_019" in done.out
+    assert "many_020" not in done.out
+    assert len(json.loads((tmp_path / "out/results.json").read_text())["samples"]) == 60
 
 
 @unseen
@@ -134,7 +134,7 @@ def test_the_table_has_the_first_synonym_and_the_file_the_whole_label(run: Calla
     labels.write_text("\n".join(f"n{i:08d} digit{i}, number {i}" for i in range(9)) + "\ndigit0, twice")
     np.save(tmp_path / "x.npy", digits()[:12])
     done = run("explain", CNN, tmp_path / "x.npy", *BOUNDS, "--labels", labels, "-o", tmp_path / "out", "--target", "3")
-    found = json.loads((tmp_path / "out/results.json").read_text())
+    found = json.loads((tmp_path / "out/results.json").read_text())["samples"]
     assert {result["target_label"] for result in found} == {"n00000003 digit3, number 3"}
     assert "│ digit3 " in done.out
     assert "number 3" not in done.out
@@ -151,7 +151,7 @@ def test_labels(run: Callable[..., Ran], tmp_path: Path) -> None:
         assert result["predicted_label"] == name
     options = ("--labels", tmp_path / "names.txt", "--target", "acht", "-o", tmp_path / "out", "--json")
     done = run("explain", CNN, tmp_path / "zeros.npy", *options)
-    assert [(r["target"], r["target_label"]) for r in done.json] == [(8, "acht")]
+    assert [(r["target"], r["target_label"]) for r in done.json["samples"]] == [(8, "acht")]
     assert done.err == "note: target acht: taken for a label, 'acht', of the class with the index 8\n"
 
 
@@ -185,12 +185,12 @@ def test_labels_of_the_model(run: Callable[..., Ran], tmp_path: Path) -> None:
         assert shown == [str(label) for label in predict(source, np.load(tmp_path / "x.npy"))[0]]
         for target, words in {"7": "a label, '7', of the class with the index 1", "1": "an index, that of '7'"}.items():
             done = run("explain", path, tmp_path / "x.npy", "--target", target, "-o", tmp_path / "out", "--json", *preset)
-            assert {(r["target"], r["target_label"]) for r in done.json} == {(1, "7")}
+            assert {(r["target"], r["target_label"]) for r in done.json["samples"]} == {(1, "7")}
             assert done.err == f"note: target {target}: taken for {words}\n"
         (tmp_path / "names.txt").write_text("three\nseven\nnine\n")
         names = ("--labels", tmp_path / "names.txt")
         done = run("explain", path, tmp_path / "x.npy", *names, "-o", tmp_path / "out", "--json", *preset)
-        assert {r["predicted_label"] for r in done.json} <= {"three", "seven", "nine"}
+        assert {r["predicted_label"] for r in done.json["samples"]} <= {"three", "seven", "nine"}
         assert done.err == "note: the labels given are shown in place of the model's own, 3, 7, 9\n"
     done = run("compile", tmp_path / "net.onnx", "--target", "9", "-o", tmp_path / "nine.onnx")
     assert "note: target 9: taken for a label, '9', of the class with the index 2" in done.err

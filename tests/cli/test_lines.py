@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def results(folder: str = "explanations") -> list[dict[str, Any]]:
-    return json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
+    return json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))["samples"]
 
 
 def test_the_command_of_the_readme(run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_without_the_library_of_pages_all_else_is_written(run: Callable[..., Ran
 def test_concepts_of_a_text_are_drawn_below_one_another(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
     """As heatmaps of ids, which have room for several."""
     drawn: list[Any] = []
-    monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *args: drawn.append(args))
+    monkeypatch.setattr("onnxdtd.data.images.draw", lambda *args: drawn.append(args))
     onnx.save(bag(scored()), "reviews.onnx")
     options = ("--preset", "lrp-0", "--concepts", "s", "--top", 2)
     done = run("explain", "reviews.onnx", "review.txt", "--tokenizer", "tokenizer.json", *options)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from galleries import filled
 from nets import eighths, model, node
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from PIL import Image
@@ -15,9 +16,7 @@ from PIL import Image
 import onnxdtd
 from onnxdtd.contract import read_metadata
 from onnxdtd.errors import ModelError, RequestError, Unsupported
-from onnxdtd.study.explain import Gallery
 from onnxdtd.study.presenter import Presenter
-from onnxdtd.study.results import Folder
 
 PRESETS = ["dtd", "dtd-z", "lrp-epsilon", "lrp-alpha2beta1", "gradient", "gradient-x-input"]
 CPU = ["CPUExecutionProvider"]
@@ -119,7 +118,7 @@ def test_pictures(entry: str, tmp_path: Path) -> None:
     image = x[0] if entry == "transposed" else x[0].transpose(1, 2, 0)
     Image.fromarray(image).save(tmp_path / "image.png")
     job = Presenter(onnxdtd.Explainer(onnxdtd.compile(net(entry)), CPU))
-    results = Gallery(job, Folder(tmp_path / "out")).fill([tmp_path / "image.png"])
+    results = filled(job, tmp_path / "out", [tmp_path / "image.png"]).results
     expected = explained(net(entry), x, "dtd").relevance["x"]
     assert results[0].relevance_sum == pytest.approx(expected.sum(dtype=np.float64), rel=1e-6)
     assert (tmp_path / "out/image.png").exists()

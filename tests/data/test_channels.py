@@ -132,7 +132,7 @@ def test_explain(study: tuple[int, Array, Array, Array]) -> None:
     for model_, options in (("net.onnx", bounds), ("compiled.onnx", ())):
         command("explain", model_, "one.npz", *options, "-o", "out", "--save", "saved.npz")
         np.testing.assert_allclose(np.load("saved.npz")["relevance/x"], expected, rtol=1e-4, atol=1e-6)
-    results = json.loads(Path("out/results.json").read_text())
+    results = json.loads(Path("out/results.json").read_text())["samples"]
     assert len(list(Path("out").glob("*.png"))) == len(results) == 1
     assert not [flag for r in results for flag in r["flags"] if flag["code"] == "outside"]
     np.savez("far.npz", x=x + 200)

@@ -23,7 +23,8 @@ from onnxdtd.data import images
 from onnxdtd.data.arrangement import arrangement
 from onnxdtd.data.bars import FEW_FEATURES
 from onnxdtd.data.forms import Form, colour_axis
-from onnxdtd.data.images import Caption, draw
+from onnxdtd.data.images import draw
+from onnxdtd.data.look import Caption
 from onnxdtd.data.maps import FRAMES
 from onnxdtd.data.scale import COLOURS, MANY_PIXELS, colour_limit, heat, stretches
 from onnxdtd.data.traces import STRETCHES
@@ -448,7 +449,8 @@ matplotlib.use("svg")
 before = dict(matplotlib.rcParams)
 import numpy as np
 from onnxdtd.data.forms import Form
-from onnxdtd.data.images import Caption, draw
+from onnxdtd.data.images import draw
+from onnxdtd.data.look import Caption
 from onnxdtd.data.thumbnails import thumbnail
 from onnxdtd.report.charts import chart
 for shape in ((4,), (1, 50), (8, 8)):

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from onnxdtd.data.images import Caption
+from onnxdtd.data.look import Caption
 from onnxdtd.data.passages import MARGIN, MOST_LINES, WIDTH, _Pen, draw_text
 from onnxdtd.data.readings import CUT, PLAIN, SPECIAL, TOKEN, Stretch, tints
 

@@ -26,7 +26,7 @@ def page(text: str, folder: Path) -> str:
     flags = [Flag("cut", "<note>")]
     result = Result("<name>", "a.png", 1, "<spam>", 0.9, 0, "ham", 2.0, 1.5, -0.5, 7.0, "attnlrp", flags=flags)
     results = [Result(**{**result.__dict__, "reading": read}), result]
-    explained: Any = SimpleNamespace(results=results, metadata={"preset": "attnlrp"}, remarks=[], words=[])
+    explained: Any = SimpleNamespace(count=2, results=results, metadata={"preset": "attnlrp"}, remarks=[], words=[])
     write(folder / PAGE, explained)
     return (folder / PAGE).read_text(encoding="utf-8")
 

@@ -114,7 +114,7 @@ def test_ids_are_explained_from_lists(tmp_path: Path) -> None:
 
 def test_a_named_tensor_is_shown_with_its_own_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *args: drawn.append(args))
+    monkeypatch.setattr("onnxdtd.data.images.draw", lambda *args: drawn.append(args))
     x = eighths(RNG, 2, 5, 4, 2, 2)
     np.save(tmp_path / "x.npy", x)
     request = Request(preset="lrp-epsilon", from_=["e"])

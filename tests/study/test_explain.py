@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from galleries import filled
 from nets import eighths, model, node
 from onnx import ModelProto
 from PIL import Image
@@ -20,10 +21,12 @@ from onnxdtd.data.read import Sample
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.labels import Index
 from onnxdtd.request import Request
-from onnxdtd.study.explain import Gallery
-from onnxdtd.study.notes import NOTHING, remarks
+from onnxdtd.study.inputs import _renamed
+from onnxdtd.study.notes import NOTHING, Notes
+from onnxdtd.study.parts import COLUMNS
 from onnxdtd.study.presenter import Presenter
-from onnxdtd.study.results import Folder, Record, Result
+from onnxdtd.study.results import Folder, Result
+from onnxdtd.study.saved import Wanted
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
@@ -47,11 +50,25 @@ def job(proto: ModelProto | None = None, labels: list[str] | None = None, **opti
     return Presenter(Explainer(compiled, CPU), labels)
 
 
+def remarks(results: list[Result]) -> list[str]:
+    return Notes(results).remarks()
+
+
+def listed(folder: Path) -> list[Any]:
+    """The samples in the file of results."""
+    found: list[Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))["samples"]
+    return found
+
+
+def as_listed(results: list[Result]) -> list[Any]:
+    return [json.loads(json.dumps(result.as_data())) for result in results]
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What would have been drawn."""
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *args: calls.append(args))
+    monkeypatch.setattr("onnxdtd.data.images.draw", lambda *args: calls.append(args))
     return calls
 
 
@@ -95,7 +112,7 @@ def test_a_file_that_ends_in_softmax_gives_the_logit_and_the_notes_on_it(
     proto = model(nodes, {"x": ["batch", 6]}, ["p"], {"w": weights(6, 4), "c": np.full(4, 8, np.float32)})
     compiled = onnxdtd.compile(proto, "lrp-epsilon")
     np.save(tmp_path / "x.npy", weights(3, 6, seed=1))
-    results = Gallery(Presenter(Explainer(compiled, CPU)), Folder(tmp_path / "out")).fill([tmp_path / "x.npy"])
+    results = filled(Presenter(Explainer(compiled, CPU)), tmp_path / "out", [tmp_path / "x.npy"]).results
     scores = (weights(3, 6, seed=1) @ weights(6, 4) - 8).max(axis=1)
     assert [r.logit for r in results] == pytest.approx(scores)
     assert (scores < 0).all()
@@ -107,7 +124,7 @@ def test_a_file_that_ends_in_softmax_gives_the_logit_and_the_notes_on_it(
     (output,) = (o for o in older.graph.output if o.name == json.loads(entry.value))
     older.metadata_props.remove(entry)
     older.graph.output.remove(output)
-    results = Gallery(Presenter(Explainer(older, CPU)), Folder(tmp_path / "out")).fill([tmp_path / "x.npy"])
+    results = filled(Presenter(Explainer(older, CPU)), tmp_path / "out", [tmp_path / "x.npy"]).results
     assert [r.logit for r in results] == [None] * 3
     assert remarks(results) == []
 
@@ -227,20 +244,20 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
             Folder(path)
 
 
-def test_names_of_pictures_are_unique(tmp_path: Path) -> None:
-    folder, used = Folder(tmp_path), set[str]()
-    names = [folder.free(name, used).name for name in ("x", "x", "x_1", "x", "y", "x_1")]
-    assert names == ["x.png", "x_1.png", "x_1_1.png", "x_2.png", "y.png", "x_1_2.png"]
+def test_names_of_samples_are_unique() -> None:
+    assert dict(_renamed(("x", "x", "x_1", "x", "y", "x_1"))) == {1: "x_1", 2: "x_1_1", 3: "x_2", 5: "x_1_2"}
 
 
 def test_results_are_written_as_json_that_people_can_read(tmp_path: Path) -> None:
-    path = Folder(tmp_path).finish([replace(RESULT, predicted_label="猫")])
+    path = Folder(tmp_path).finish({"version": "1", "rules": {"a": {}}}, iter([replace(RESULT, predicted_label="猫"), RESULT]))
     assert path == tmp_path / "results.json"
     text = path.read_text(encoding="utf-8")
     assert "猫" in text
-    assert json.loads(text) == [asdict(replace(RESULT, predicted_label="猫"))]
-    Folder(tmp_path).finish([])
-    assert json.loads(path.read_text()) == []
+    assert json.loads(text)["provenance"] == {"version": "1", "rules": {"a": {}}}
+    assert json.loads(text)["samples"] == as_listed([replace(RESULT, predicted_label="猫"), RESULT])
+    assert json.loads(text)["samples"][1]["missing"] == 7.5 - 7.25
+    Folder(tmp_path).finish({}, [])
+    assert json.loads(path.read_text()) == {"provenance": {}, "samples": []}
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
 
@@ -253,7 +270,7 @@ def test_nothing_is_left_of_results_that_cannot_be_written(tmp_path: Path, monke
     folder = Folder(tmp_path)
     monkeypatch.setattr("os.replace", fails)
     with pytest.raises(OnnxdtdError, match="No space left on device"):
-        folder.finish([RESULT])
+        folder.finish({}, [RESULT])
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
     assert (tmp_path / "results.json").read_text() == "an older result"
 
@@ -382,14 +399,14 @@ def test_one_heatmap_for_all_inputs_is_said(tmp_path: Path, undrawn: list[tuple[
     x = np.random.default_rng(3).normal(size=(4, 6))
     np.save(tmp_path / "x.npy", [*x, x[0]])
     made = job(preset="gradient", low=None, high=None, target=1)
-    results = Gallery(made, Folder(tmp_path / "out")).fill([tmp_path / "x.npy"])
+    results = filled(made, tmp_path / "out", [tmp_path / "x.npy"]).results
     assert [codes(r) for r in results] == [["same"]] * 4 + [[]], "the last is the first once more"
     assert "that of x_000 (cosine 1.0000)" in results[1].flags[0].text
     assert "that of x_001 (cosine 1.0000)" in results[0].flags[0].text
-    assert json.loads((tmp_path / "out/results.json").read_text()) == json.loads(json.dumps([asdict(r) for r in results]))
+    assert listed(tmp_path / "out") == as_listed(results)
     drawn = [(path.name, caption.notes) for path, _, _, caption, _, _ in undrawn]
-    assert drawn[1] == ("x_000.png", (results[0].flags[0].text,)), "drawn again once it is known"
-    assert [name for name, _ in drawn] == ["x_000.png", "x_000.png", *(f"x_00{i}.png" for i in (1, 2, 3, 4))]
+    assert drawn[0] == ("x_000.png", (results[0].flags[0].text,)), "drawn once it is known"
+    assert [name for name, _ in drawn] == [f"x_00{i}.png" for i in range(5)]
     assert remarks(results[:4])[-1].startswith("all inputs, or those of a class, have the same heatmap")
     assert not any("same heatmap" in remark for remark in remarks(results))
 
@@ -400,9 +417,7 @@ def test_one_heatmap_for_inputs_of_several_classes_is_said(tmp_path: Path, undra
     proto = model([node("MatMul", "x w", "y")], {"x": ["batch", 6]}, ["y"], {"w": w})
     x = np.random.default_rng(4).normal(size=(12, 6))
     np.save(tmp_path / "x.npy", x)
-    results = Gallery(job(proto, preset="sensitivity", low=None, high=None), Folder(tmp_path / "out")).fill(
-        [tmp_path / "x.npy"]
-    )
+    results = filled(job(proto, preset="sensitivity", low=None, high=None), tmp_path / "out", [tmp_path / "x.npy"]).results
     assert len({r.target for r in results}) > 1
     assert [codes(r) for r in results] == [["same"]] * 12
     assert len(remarks(results)) == 1
@@ -413,7 +428,7 @@ def test_heatmaps_that_follow_their_inputs_are_not_the_same(tmp_path: Path, undr
     x = np.random.default_rng(3).normal(size=(3, 6))
     np.save(tmp_path / "x.npy", [*x, x[0] * (1 + 0.01 * x[1]), 2 * x[0]])
     made = job(preset="lrp-epsilon", low=None, high=None, target=1)
-    assert [codes(r) for r in Gallery(made, Folder(tmp_path / "out")).fill([tmp_path / "x.npy"])] == [[]] * 5
+    assert [codes(r) for r in filled(made, tmp_path / "out", [tmp_path / "x.npy"]).results] == [[]] * 5
 
 
 # -------------------------------------------------------------------------------------------------------------------- save
@@ -425,9 +440,9 @@ def test_the_relevance_of_a_run_is_saved(tmp_path: Path, undrawn: list[tuple[Any
     np.save(tmp_path / "x_000.npy", x[1])
     made = job()
     files = [tmp_path / "x.npy", tmp_path / "x_000.npy"]
-    results = Gallery(made, Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz")).fill(files)
+    results = filled(made, tmp_path / "out", files, save=tmp_path / "r.npz").results
     with np.load(tmp_path / "r.npz") as saved:
-        assert sorted(saved) == ["logit", "predicted", "relevance/x", "sample", "target"]
+        assert set(saved) == {"relevance/x", *COLUMNS}
         assert saved["sample"].tolist() == ["x_000", "x_001", "x_002", "x_000_1"] == [Path(r.picture).stem for r in results]
         assert saved["predicted"].tolist() == [r.predicted for r in results]
         assert saved["target"].tolist() == [r.target for r in results]
@@ -442,7 +457,7 @@ def test_samples_of_several_sizes_are_saved_one_by_one(tmp_path: Path, undrawn: 
     made = job(model(nodes, {"x": ["batch", 3, "h", "w"]}, ["y"], {"k": weights(4, 3, 3, 3)}), preset="gradient", keep=[])
     for name, side in (("a", 5), ("b", 7)):
         np.save(tmp_path / f"{name}.npy", weights(3, side, 5))
-    Gallery(made, Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz")).fill([tmp_path / "a.npy", tmp_path / "b.npy"])
+    filled(made, tmp_path / "out", [tmp_path / "a.npy", tmp_path / "b.npy"], save=tmp_path / "r.npz")
     with np.load(tmp_path / "r.npz") as saved:
         assert saved["relevance/x/a"].shape == (3, 5, 5)
         assert saved["relevance/x/b"].shape == (3, 7, 5)
@@ -450,15 +465,15 @@ def test_samples_of_several_sizes_are_saved_one_by_one(tmp_path: Path, undrawn: 
 
 
 def test_a_place_to_save_to_is_looked_at_first(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"--save .*r.npy: give the name of an .npz file"):
-        Record(tmp_path / "r.npy")
+    with pytest.raises(RequestError, match=r"--save .*r.npy: give the name of a file that ends in \.npz, \.csv, "):
+        Wanted.to(tmp_path / "r.npy")
     with pytest.raises(RequestError, match=r"r\.npz: the folder .*none does not exist"):
-        Record(tmp_path / "none/r.npz")
+        Wanted.to(tmp_path / "none/r.npz")
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(RequestError, match="is a folder"):
-        Record(tmp_path / "folder.npz")
+        Wanted.to(tmp_path / "folder.npz")
     with pytest.raises(RequestError, match=r"/proc/r\.npz: cannot be written"):
-        Record(Path("/proc/r.npz"))
+        Wanted.to(Path("/proc/r.npz"))
 
 
 # --------------------------------------------------------------------------------------------------------------------- run
@@ -469,12 +484,11 @@ def test_run_explains_every_sample_of_every_file(tmp_path: Path, undrawn: list[t
     np.save(tmp_path / "some.npy", x)
     np.save(tmp_path / "one.npy", x[0])
     made, ticks = job(), []
-    results = Gallery(made, Folder(tmp_path / "out")).fill(
-        [tmp_path / "some.npy", tmp_path / "one.npy"], tick=lambda *done: ticks.append(done)
-    )
+    files = [tmp_path / "some.npy", tmp_path / "one.npy"]
+    results = filled(made, tmp_path / "out", files, tick=lambda *done: ticks.append(done)).results
     assert [r.picture for r in results] == ["some_000.png", "some_001.png", "some_002.png", "one.png"]
-    assert ticks == [(1, 2), (2, 2)]
-    assert json.loads((tmp_path / "out/results.json").read_text()) == [asdict(r) for r in results]
+    assert ticks == [(i, 4) for i in (1, 2, 3, 4)]
+    assert listed(tmp_path / "out") == as_listed(results)
     want = made.explainer(x).relevance["x"]
     for (path, shown, relevance, caption, form, _), result, i in zip(undrawn, results, (0, 1, 2, 0), strict=True):
         assert path == tmp_path / "out" / result.picture
@@ -489,13 +503,13 @@ def test_inputs_of_zeros_are_alike(tmp_path: Path, undrawn: list[tuple[Any, ...]
     """A black picture is no other input than itself, though it has no direction."""
     np.save(tmp_path / "zeros.npy", np.zeros((3, 1, 8, 8), np.float32))
     made = Presenter(Explainer(onnxdtd.compile(MODELS / "digits_cnn.onnx", low=0, high=1), CPU))
-    results = Gallery(made, Folder(tmp_path / "out")).fill([tmp_path / "zeros.npy"])
+    results = filled(made, tmp_path / "out", [tmp_path / "zeros.npy"]).results
     assert [r.flags for r in results] == [[]] * 3
 
 
 def test_run_draws(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", weights(1, 6))
-    Gallery(job(), Folder(tmp_path / "out"), target=2).fill([tmp_path / "x.npy"])
+    filled(job(), tmp_path / "out", [tmp_path / "x.npy"], target=Index(2))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["results.json", "x.png"]
     assert (tmp_path / "out/x.png").read_bytes().startswith(b"\x89PNG")
 
@@ -530,7 +544,7 @@ def test_a_bundled_model_from_end_to_end(tmp_path: Path, undrawn: list[tuple[Any
     compiled = onnxdtd.compile(MODELS / "two_digits.onnx", low=0, high=1)
     path = tmp_path / "net.onnx"
     onnx.save(compiled, path)
-    results = Gallery(Presenter(Explainer(path, CPU)), Folder(tmp_path / "out")).fill([MODELS / "two_digits_samples.npz"])
+    results = filled(Presenter(Explainer(path, CPU)), tmp_path / "out", [MODELS / "two_digits_samples.npz"]).results
     assert len(results) == 12
     with np.load(MODELS / "two_digits_samples.npz") as samples:
         assert [r.predicted for r in results] == samples["label"].tolist()
@@ -562,7 +576,7 @@ def test_a_model_is_compiled_first_and_one_that_is_compiled_already_is_not(
     assert found.results == again.results
     assert found.metadata["preset"] == "dtd"
     assert [result.name for result in found.results] == ["x_000", "x_001", "x_002"]
-    assert json.loads((tmp_path / "out/results.json").read_text()) == [asdict(result) for result in found.results]
+    assert listed(tmp_path / "out") == as_listed(found.results)
     assert [result.target for result in asked.results] == [2, 2, 2]
     with np.load(tmp_path / "r.npz") as saved:
         np.testing.assert_array_equal(saved["logit"], [result.logit for result in found.results])
@@ -578,7 +592,7 @@ def test_what_there_is_to_know_is_told(net: Path, tmp_path: Path, undrawn: list[
     assert len(found.results) == 3
     assert [text for (text,) in told["say"] if "the preset is lrp-epsilon" in text]
     assert len(told["skip"]) == 1
-    assert told["tick"] == [(1, 2), (2, 2)]
+    assert told["tick"] == [(1, 3), (2, 3), (3, 3)]
     with pytest.raises(RequestError, match=r"bad\.npy"):
         onnxdtd.explain(net, files[:1], out=tmp_path / "out")
     with pytest.raises(RequestError, match="none of the inputs could be explained"):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from galleries import filled
 from nets import eighths, model, node
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -17,10 +18,8 @@ from onnxdtd import Explainer
 from onnxdtd.errors import RequestError
 from onnxdtd.request import Request
 from onnxdtd.study.bench import bench
-from onnxdtd.study.explain import Gallery
 from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.presenter import Presenter
-from onnxdtd.study.results import Folder, Record
 from onnxdtd.study.subject import Subject
 from onnxdtd.study.verify import verify
 
@@ -66,8 +65,8 @@ def job(proto: ModelProto | None = None, **options: Any) -> Presenter:
 def test_columns_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """LRP-0 of a linear layer is x w; every column is a bar with its name, those of a word too, which stands below."""
     drawn: list[Any] = []
-    monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *args: drawn.append(args))
-    results = Gallery(job(), Folder(tmp_path / "out"), record=Record(tmp_path / "r.npz")).fill([archive(tmp_path)])
+    monkeypatch.setattr("onnxdtd.data.images.draw", lambda *args: drawn.append(args))
+    results = filled(job(), tmp_path / "out", [archive(tmp_path)], save=tmp_path / "r.npz").results
     rows = np.column_stack([AGE, SIZE, CODED])
     chosen = (rows @ W).argmax(1)
     want = rows * W[:, chosen].T
@@ -81,11 +80,11 @@ def test_columns_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with np.load(tmp_path / "r.npz") as saved:
         np.testing.assert_allclose(saved["relevance/age"], want[:, :1], rtol=1e-6)
         np.testing.assert_allclose(saved["relevance/size"], want[:, 1:3], rtol=1e-6)
-    assert len(json.loads((tmp_path / "out/results.json").read_text())) == 3
+    assert len(json.loads((tmp_path / "out/results.json").read_text())["samples"]) == 3
 
 
 def test_bars_are_drawn(tmp_path: Path) -> None:
-    Gallery(job(), Folder(tmp_path / "out")).fill([archive(tmp_path)])
+    filled(job(), tmp_path / "out", [archive(tmp_path)])
     assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["some_000.png", "some_001.png", "some_002.png"]
 
 
@@ -275,8 +274,8 @@ def test_texts_as_they_are(name: str, shape: list[Any], tmp_path: Path, monkeypa
     """
     (tmp_path / name).write_text(FILES[name])
     drawn: list[Any] = []
-    monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *args: drawn.append(args))
-    first, second = Gallery(job(words_model(shape)), Folder(tmp_path / "out")).fill([tmp_path / name])
+    monkeypatch.setattr("onnxdtd.data.images.draw", lambda *args: drawn.append(args))
+    first, second = filled(job(words_model(shape)), tmp_path / "out", [tmp_path / name]).results
     assert [(each.name, each.value, each.relevance) for each in first.pro] == [("dog", 2, 2.0)]
     assert [(each.name, each.value, each.relevance) for each in first.contra] == [("red", 1, -1.0)]
     assert [each.share for each in (*first.pro, *first.contra)] == pytest.approx([2 / 3, -1 / 3])

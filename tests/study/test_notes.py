@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from onnxdtd.study.notes import SHOWN, Flag, remarks, summary
+from onnxdtd.study.notes import SHOWN, Flag, Notes
 from onnxdtd.study.results import Result
 
 RESULT = Result("cat_001", "cat_001.png", 3, "cat", 0.912, 3, "cat", 7.5, 7.25, -0.5, 2.0, "dtd")
 
 
+def _remarks(results: Sequence[Result], **known: Any) -> list[str]:
+    return Notes(results).remarks(**known)
+
+
+def _summary(results: Sequence[Result]) -> list[str]:
+    return Notes(results).summary()
+
+
 def test_remarks() -> None:
     fine = replace(RESULT, relevance_sum=7.5)
-    assert remarks([]) == []
-    assert remarks([fine] * 3) == []
-    assert remarks([replace(RESULT, logit=None)] * 3) == []
-    assert remarks([replace(fine, logit=0.0, relevance_sum=0.0)]) == []
-    (negative,) = remarks([fine, replace(fine, logit=-1.0, relevance_sum=-1.0)])
+    assert _remarks([]) == []
+    assert _remarks([fine] * 3) == []
+    assert _remarks([replace(RESULT, logit=None)] * 3) == []
+    assert _remarks([replace(fine, logit=0.0, relevance_sum=0.0)]) == []
+    (negative,) = _remarks([fine, replace(fine, logit=-1.0, relevance_sum=-1.0)])
     assert negative.startswith("1 of 2 explained logits are below zero")
     assert "--contrast" in negative
-    (alone,) = remarks([fine, replace(fine, logit=-1.0, relevance_sum=-1.0)], rivals=False)
+    (alone,) = _remarks([fine, replace(fine, logit=-1.0, relevance_sum=-1.0)], rivals=False)
     assert "below zero" in alone
     assert "--contrast" not in alone
-    (lost,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5), replace(RESULT, logit=10.0, relevance_sum=12.5)])
+    (lost,) = _remarks([replace(RESULT, logit=10.0, relevance_sum=7.5), replace(RESULT, logit=10.0, relevance_sum=12.5)])
     assert "median difference 25%" in lost
-    (amplified,) = remarks([replace(RESULT, logit=2.0, relevance_sum=490.0)])
+    (amplified,) = _remarks([replace(RESULT, logit=2.0, relevance_sum=490.0)])
     assert amplified.startswith("Σ relevance is 245 times the logit")
-    (turned,) = remarks([replace(RESULT, logit=0.01, relevance_sum=-1.0)])
+    (turned,) = _remarks([replace(RESULT, logit=0.01, relevance_sum=-1.0)])
     assert "biases of the other sign" in turned, "a bias of 1.01 does this without any small sum"
-    (absorbed,) = remarks([replace(RESULT, logit=2.0, relevance_sum=-0.01)])
+    (absorbed,) = _remarks([replace(RESULT, logit=2.0, relevance_sum=-0.01)])
     assert "median difference 100%" in absorbed
-    assert remarks([fine, fine, replace(RESULT, relevance_sum=0.0)]) == [], "one of three"
+    assert _remarks([fine, fine, replace(RESULT, relevance_sum=0.0)]) == [], "one of three"
     assert "--ledger itemises it" in lost
     kept = {
         "logit": 10.0,
@@ -43,31 +53,31 @@ def test_remarks() -> None:
         "misfit": 0.0,
         "unaccounted": 0.0,
     }
-    (itemised,) = remarks([replace(RESULT, logit=10.0, relevance_sum=7.5, balance=kept)])
+    (itemised,) = _remarks([replace(RESULT, logit=10.0, relevance_sum=7.5, balance=kept)])
     words = "biases kept 20.0%, -5.0% were lost on neurons without a positive input, 10.0% lay on padding and other constants"
     assert words in itemised
     others = [dict(kept, bias=sign * 2.5, dead=0.0, constants=0.0) for sign in (1, -1)]
-    (differing,) = remarks([replace(RESULT, logit=10.0, relevance_sum=10 - each["bias"], balance=each) for each in others])
+    (differing,) = _remarks([replace(RESULT, logit=10.0, relevance_sum=10 - each["bias"], balance=each) for each in others])
     assert "25%): what keeps the rest differs from one to the other; " in differing
 
 
 def test_what_the_score_is_the_sum_of() -> None:
-    (found,) = remarks([replace(RESULT, logit=2.0, at_baseline=0.5, relevance_sum=-1.0)])
+    (found,) = _remarks([replace(RESULT, logit=2.0, at_baseline=0.5, relevance_sum=-1.0)])
     assert "the score is 2 = 0.5 at the baseline - 1 Σ relevance + 2.5 left over" in found
 
 
 def test_what_holds_for_all_inputs_is_said_once() -> None:
     flagged = [replace(RESULT, name=f"s: {i}", flags=[Flag("weights", "by weights alone")]) for i in range(3)]
-    assert summary(flagged) == ["all inputs: by weights alone"]
-    assert summary(flagged[:1]) == ["s: 0: by weights alone"]
-    assert summary([*flagged, RESULT])[0] == "s: 0: by weights alone"
+    assert _summary(flagged) == ["all inputs: by weights alone"]
+    assert _summary(flagged[:1]) == ["s: 0: by weights alone"]
+    assert _summary([*flagged, RESULT])[0] == "s: 0: by weights alone"
 
 
 def test_the_flags_of_many_samples_are_counted() -> None:
     flagged = [replace(RESULT, name=f"s{i}", flags=[Flag("lost", "1% arrived")]) for i in range(SHOWN + 2)]
-    assert summary([RESULT]) == []
-    assert summary([RESULT, *flagged[:SHOWN]]) == [f"s{i}: 1% arrived" for i in range(SHOWN)]
-    lines = summary([RESULT, *flagged, replace(RESULT, name="z", flags=[Flag("zero", "nothing"), Flag("lost", "x")])])
+    assert _summary([RESULT]) == []
+    assert _summary([RESULT, *flagged[:SHOWN]]) == [f"s{i}: 1% arrived" for i in range(SHOWN)]
+    lines = _summary([RESULT, *flagged, replace(RESULT, name="z", flags=[Flag("zero", "nothing"), Flag("lost", "x")])])
     assert lines[SHOWN:] == [
         f"{SHOWN + 3} of {SHOWN + 4} inputs have the flag 'lost'; results.json says of each why",
         "z: nothing",

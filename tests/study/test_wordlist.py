@@ -59,7 +59,7 @@ def counted(folder: Path) -> Path:
 )
 def test_terms_of_all_texts(lines: list[str], expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the class that was explained; of a single text there is nothing to add up."""
-    monkeypatch.setattr("onnxdtd.study.explain.draw", lambda *args: None)
+    monkeypatch.setattr("onnxdtd.data.images.draw", lambda *args: None)
     (tmp_path / "a.csv").write_text("\n".join(["text", *lines]) + "\n")
     found = explain(counted(tmp_path), [tmp_path / "a.csv"], Request(preset="lrp-0"), tmp_path / "out")
     file = tmp_path / "out/words.csv"

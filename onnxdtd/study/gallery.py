@@ -1,0 +1,232 @@
+"""A model at work on many samples: each is explained in all ways that are asked for, compared with others, drawn and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onnxdtd.data.read import Sample
+from onnxdtd.data.readings import stretches
+from onnxdtd.errors import RequestError
+from onnxdtd.labels import Index
+from onnxdtd.study.inputs import Inputs, Reader
+from onnxdtd.study.notes import Alike
+from onnxdtd.study.parts import Parts, columns
+from onnxdtd.study.presenter import Presented, Presenter
+from onnxdtd.study.results import Flag
+
+MANY_CLASSES = 32  # of so many the first heatmap is kept, to compare others with
+SAMPLES, MOST_SAMPLES, ENTRIES = 16, 128, 2**20  # in a unit of work; in one of a long run so many samples, or entries of them
+LONG = 1000  # samples
+
+Place = tuple[int, int]  # the number of a sample in a run, and which of its explanations
+
+
+def per_unit(samples: int, entries: int) -> int:
+    """How many of so many ``samples`` are a unit of work: more of a long run, if they are small."""
+    return SAMPLES if samples <= LONG else min(max(ENTRIES // max(entries, 1), SAMPLES), MOST_SAMPLES)
+
+
+class View(NamedTuple):
+    """One way to explain a sample: a compiled model, and the class to ask it for, None for what it explains by itself."""
+
+    presenter: Presenter
+    target: Index | None = None
+
+
+@dataclass
+class Exhibit:
+    """A sample, by its ``number`` in the run, with its explanations: one of each view."""
+
+    number: int
+    sample: Sample
+    made: list[Presented]
+
+    def flag(self, which: int, flags: Sequence[Flag]) -> None:
+        """Say more of an explanation."""
+        one = self.made[which]
+        self.made[which] = one._replace(result=replace(one.result, flags=[*one.result.flags, *flags]))
+
+
+@dataclass(frozen=True)
+class First:
+    """The first heatmap of a class, where it is, and to compare others with."""
+
+    place: Place
+    alike: Alike
+
+
+@dataclass
+class Firsts:
+    """The first heatmaps by view and class. Later ones are compared with that of their class, or, where there is none yet, with
+    the first of all.
+    """
+
+    known: dict[tuple[int, int | None], First] = field(default_factory=dict)
+
+    def copy(self) -> Firsts:
+        """Others may be added without changing these."""
+        return Firsts(dict(self.known))
+
+    def met(self, number: int, which: int, one: Presented) -> Compared:
+        """Compare an explanation; the first of its class is kept."""
+        key = which, one.result.target
+        mine = First((number, which), Alike(one.result.name, one.shown, one.relevance))
+        first = self.known.get(key) or next((first for (view, _), first in self.known.items() if view == which), mine)
+        same = first.alike.flag(one.shown, one.relevance)
+        if not same and len(self.known) < MANY_CLASSES:
+            self.known.setdefault(key, mine)
+        alone = not same and self.known.get(key) is mine
+        return Compared(same, first.place, mine.alike.flag(first.alike.x, first.alike.relevance) if same else [], alone)
+
+
+class Compared(NamedTuple):
+    """Flags for a heatmap that is the ``same`` as the one at ``place``, flags ``back`` for that one, and whether it was the
+    first of its class.
+    """
+
+    same: list[Flag]
+    place: Place
+    back: list[Flag]
+    alone: bool
+
+
+class Gallery:
+    """Does units of work: ``size`` samples each. What comes of one does not depend on those that were done before: heatmaps are
+    compared with those of the first unit, which is explained once more where another process did it.
+
+    ``folder`` is where pictures go, None where none are wanted; ``parts`` where arrays go. Without ``lenient`` the first sample
+    that cannot be explained is an error. ``tell`` is told how many samples are done.
+    """
+
+    def __init__(
+        self,
+        views: Sequence[View],
+        inputs: Inputs,
+        size: int,
+        folder: Path | None = None,
+        parts: Parts | None = None,
+        lenient: bool = False,
+        tell: Callable[[int], object] = lambda done: None,
+    ):
+        self.views, self.size = views, size
+        self._inputs, self._folder, self._parts, self._lenient, self._tell = inputs, folder, parts, lenient, tell
+        self._read = Reader(inputs, views[0].presenter.feeding)
+        self._firsts: Firsts | None = None  # of the first unit
+
+    def __call__(self, unit: int) -> dict[str, Any]:
+        """What there is to say of a unit, as JSON: of each sample its explanations; what was skipped; the flags that samples of
+        the first unit get for what was found here.
+        """
+        skipped: list[str] = []
+        found = list(self._explained(unit, skipped))
+        back, alone = self._compare(found, self._references() if unit else None)
+        for one in found:
+            self.draw(one)
+            self._tell(one.number + 1)
+        if self._parts is not None and found:
+            self._parts.write(unit, [part for one in found for part in self._kept(one)])
+        results = [
+            [{**made.result.as_data(), "alone": (one.number, i) in alone} for i, made in enumerate(one.made)] for one in found
+        ]
+        words = [self._words(view, made) for one in found for view, made in zip(self.views, one.made, strict=True)]
+        return {"numbers": [one.number for one in found], "results": results, "words": words, "skipped": skipped, "back": back}
+
+    def explained(self, number: int, sample: Sample) -> Exhibit:
+        """A sample in all ways. Raises ``RequestError``."""
+        picture = "" if self._folder is None else f"{sample.name}.png"
+        made = [view.presenter.explain(sample, view.target) for view in self.views]
+        return Exhibit(number, sample, [one._replace(result=replace(one.result, picture=picture)) for one in made])
+
+    def one(self, number: int) -> Exhibit:
+        """A sample by its number. Raises ``RequestError``."""
+        ((_, sample),) = self._read(number, number + 1)
+        if isinstance(sample, RequestError):
+            raise sample
+        return self.explained(number, sample)
+
+    def _explained(self, unit: int, skipped: list[str]) -> Iterator[Exhibit]:
+        """The samples of a unit; why others cannot be explained is added to ``skipped``."""
+        for number, sample in self._read(unit * self.size, (unit + 1) * self.size):
+            try:
+                if isinstance(sample, RequestError):
+                    raise sample
+                yield self.explained(number, sample)
+            except RequestError as error:
+                if not self._lenient:
+                    raise
+                skipped.append(str(error))
+
+    def _references(self) -> Firsts:
+        """The first heatmaps of the first unit."""
+        if self._firsts is None:
+            self._compare(list(self._explained(0, [])))
+        assert self._firsts is not None
+        return self._firsts
+
+    def _compare(self, found: Sequence[Exhibit], references: Firsts | None = None) -> tuple[list[list[Any]], set[Place]]:
+        """Flag heatmaps that are those of other inputs, here; of the first unit, whose ``references`` others are compared with,
+        say which get flags, by place. Also which are the first of their class.
+        """
+        firsts = Firsts() if references is None else references.copy()
+        mine = {one.number: one for one in found}
+        back: dict[Place, list[Flag]] = {}
+        alone = set[Place]()
+        for one in found:
+            for which, made in enumerate(one.made):
+                if not made.relevance.any():
+                    continue
+                met = firsts.met(one.number, which, made)
+                one.flag(which, met.same)
+                if met.alone and references is not None:
+                    alone.add((one.number, which))
+                number, place = met.place
+                if met.same and number not in mine:
+                    back.setdefault(met.place, met.back)
+                elif met.same and not is_same(mine[number].made[place].result.flags):
+                    mine[number].flag(place, met.back)
+                    alone.discard(met.place)
+        if references is None:
+            self._firsts = firsts
+        return [[*place, *(flag.text for flag in flags)] for place, flags in back.items()], alone
+
+    def draw(self, one: Exhibit) -> None:
+        """One picture of a sample, with all of its explanations."""
+        if self._folder is None:
+            return
+        ((presenter, _), *_), (made, *_) = self.views, one.made
+        caption, path = presenter.caption(made.result, one.sample.others), self._folder / made.result.picture
+        if made.result.reading is not None and not made.concepts:
+            from onnxdtd.data import passages
+
+            passages.draw_text(path, stretches(made.result.reading), caption)
+            return
+        from onnxdtd.data import images
+
+        images.draw(path, made.shown, made.relevance, caption, presenter.feeding.form, made.concepts)
+
+    def _kept(self, one: Exhibit) -> Iterator[dict[str, np.ndarray]]:
+        """The arrays of each explanation, with a row of columns."""
+        for which, (view, made) in enumerate(zip(self.views, one.made, strict=True)):
+            split = view.presenter.feeding.split
+            arrays = {f"relevance/{name}": r for name, r in split(made.relevance).items()}
+            concepts = [split(heatmap) for heatmap in made.concepts]
+            if concepts:
+                arrays |= {f"concepts/{name}": np.stack([part[name] for part in concepts]) for name in concepts[0]}
+                tensor = made.result.concepts[0].tensor
+                arrays[f"channels/{tensor}"] = np.asarray([concept.channel for concept in made.result.concepts])
+            yield arrays | columns(made.result, which)
+
+    def _words(self, view: View, made: Presented) -> Mapping[str, Any] | None:
+        """The words of a text, or terms, with their relevance."""
+        words = view.presenter.words(made.result, made.relevance)
+        return {"label": made.result.target_label, "words": words} if words else None
+
+
+def is_same(flags: Sequence[Flag]) -> bool:
+    """Do they say that a heatmap is that of another input?"""
+    return any(flag.code == "same" for flag in flags)

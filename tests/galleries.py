@@ -1,0 +1,31 @@
+"""Runs over samples in files, of models that are in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from onnxdtd.labels import Index
+from onnxdtd.request import Request
+from onnxdtd.study.explain import Asked, Explained, Explaining, ran
+from onnxdtd.study.gallery import View
+from onnxdtd.study.presenter import Presenter
+from onnxdtd.study.saved import Wanted
+
+
+def filled(
+    presenter: Presenter,
+    out: Path,
+    files: Sequence[Path],
+    target: Index | None = None,
+    save: Path | None = None,
+    **options: Any,
+) -> Explained:
+    """Every sample of every file explained, drawn, and written down."""
+    wanted = None if save is None else Wanted.to(save)
+    pictures = options.pop("pictures", True)
+    asked = Asked(Path("net.onnx"), Request(), None, None, False, None, None, tuple(files), out, pictures, save is not None)
+    study = Explaining(asked)
+    study.views, study.provenance = [View(presenter, target)], {"version": "here"}
+    return ran(study, wanted, **options)
