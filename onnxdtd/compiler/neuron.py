@@ -170,7 +170,7 @@ class _Writer:
             if part is None:
                 return None
             slots.append(part)
-        return self.note(step, replace(layer, slots=slots, y=self.number(step, c), b=self.bias(step, c)))
+        return self.note(step, replace(layer, slots=slots, y=self.number(step, c), b=self.bias(step, c), whole=None))
 
     @_waiting
     def summand(self, step: Step, slot: Slot, c: Tensor) -> Task[Slot | None]:

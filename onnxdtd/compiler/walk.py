@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from onnxdtd.compiler.alive import alive
+from onnxdtd.compiler.centred import centred
 from onnxdtd.compiler.chained import chained
+from onnxdtd.compiler.commuted import commuted
 from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.masks import Mask
 from onnxdtd.compiler.neuron import Start
@@ -22,7 +24,7 @@ from onnxdtd.method.terms import Context
 from onnxdtd.operators.layer import NotLinear
 
 # Each looks for what those before have done.
-SHORTCUTS: tuple[Shortcut, ...] = (alive, rectified, residual, chained, pieced, trimmed)
+SHORTCUTS: tuple[Shortcut, ...] = (alive, rectified, residual, chained, pieced, trimmed, centred, commuted)
 
 
 def taken(steps: Sequence[Step], start: Start, situation: Situation, shortcuts: Sequence[Shortcut]) -> list[Step]:

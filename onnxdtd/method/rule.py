@@ -57,6 +57,9 @@ class Branch:
         return float(sum(parts, np.zeros(1))[0])
 
 
+DERIVATIVE = (Branch((Term(1.0, "1", "w"),)),)
+
+
 @dataclass(frozen=True)
 class Rule:
     """A propagation rule with its parameters filled in. ``str()`` is the reference that selects it again."""
@@ -178,6 +181,11 @@ class Rule:
             return False
         (branch,) = self.branches
         return sorted(branch.terms) == Z_PLUS and branch.when is None and branch.scale == 1.0
+
+    @property
+    def is_derivative(self) -> bool:
+        """Is it A(w)ᵀ s for any s, by whatever name?"""
+        return not self.divide and self.branches == DERIVATIVE
 
     def direction(self, x: np.ndarray, w: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """The search direction v, with which q = v w; where w is 0 so is v. All arrays are of one shape."""

@@ -52,6 +52,8 @@ class Layer:
 
     ``per_channel`` gives the weight of the layer followed by a multiplication of its outputs, channel by channel
     (axis 1), by a vector: what a BatchNormalization behind it amounts to. None where that has no such form.
+
+    ``whole``: s -> Σ_slots A(w)ᵀ s of slots that all have one x, where that is cheaper than each on its own.
     """
 
     family: str
@@ -61,6 +63,7 @@ class Layer:
     one_to_one: bool = False
     exact: bool = True
     per_channel: Callable[[Value, Tensor], Tensor] | None = None
+    whole: Callable[[Tensor], Tensor] | None = None
 
     @property
     def mixes(self) -> bool:

@@ -76,19 +76,26 @@ def _pulled(e: Emit, x: Tensor, g: Tensor, axes: Sequence[int], epsilon: float, 
 
 
 def _centred(
-    e: Emit, x: Tensor, c: Tensor, n: Value, spread_sum: Callable[[Value], Tensor], beta: Tensor | None, y: Tensor
+    e: Emit, x: Tensor, c: Tensor, n: Value, total: Callable[[Value], Tensor], beta: Tensor | None, y: Tensor
 ) -> Layer:
-    """y = c (x − μ) + β, c held constant: of x_i, and of the mean, −c/n of each x_j that ``spread_sum`` sums up for i."""
+    """y = c (x − μ) + β, c held constant: of x_i, and of the mean, −c/n of each x_j that ``total`` sums up for i."""
     w = e.mul(c, -1.0 / n) if isinstance(n, float) else e("Neg", e("Div", c, n))
+    spread_sum = lambda values: e("Expand", total(values), e.shape(x))
     own = Slot(x, c, e.mul, e.mul, elementwise=True)
     others = Slot(x, w, lambda x, w: e.mul(spread_sum(x), w), lambda s, w: spread_sum(e.mul(s, w)))
-    return Layer("sum", [own, others], y, beta)
+
+    def whole(s: Tensor) -> Tensor:
+        """c s − mean(c s)"""
+        g = e("Mul", s, c)
+        return e("Sub", g, e("Div", total(g), n))
+
+    return Layer("sum", [own, others], y, beta, whole=whole)
 
 
 def _scaled(e: Emit, x: Tensor, axes: list[int], epsilon: float, gamma: Tensor, beta: Tensor | None, y: Tensor) -> Layer:
     """y = γ (x − μ)/σ + β with σ held constant; the mean μ is linear."""
     _, inverse, _ = standardised(e, x, axes, epsilon)
-    total = lambda values: e("Expand", e("ReduceSum", values, axes, keepdims=1), e.shape(x))
+    total = lambda values: e("ReduceSum", values, axes, keepdims=1)
     return _centred(e, x, e("Mul", inverse, gamma), count(e, x, axes, x.dtype), total, beta, y)
 
 
@@ -215,7 +222,7 @@ def held_group_normalization(e: Emit, node: Node, active: Active) -> Layer:
     each = lambda values: e("Reshape", e("Expand", values, wide), thin)
 
     def total(values: Value) -> Tensor:
-        return e("Expand", each(e("ReduceSum", e("Reshape", values, [0, groups, -1]), [2], keepdims=1)), e.shape(x))
+        return each(e("ReduceSum", e("Reshape", values, [0, groups, -1]), [2], keepdims=1))
 
     return _centred(e, x, e("Mul", each(inverse), gamma), count(e, rows, [2], x.dtype), total, beta, node.outputs[0])
 

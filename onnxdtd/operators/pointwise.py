@@ -384,6 +384,13 @@ def below_the_curve(e: Emit, node: Node) -> Tensor:
         t = e("Tanh", e("Mul", e("Mul", x, e("Add", cubic, 1.0)), c))
     else:
         t = e("Erf", e("Mul", x, math.sqrt(0.5)))
+    return raised(e, t)
+
+
+def raised(e: Emit, t: Tensor) -> Tensor:
+    """(t + 1)/2 of t between −1 and 1; by one operator where that has kernels, and nothing to cut off."""
+    if t.dtype == np.float32:
+        return e("HardSigmoid", t, alpha=0.5, beta=0.5)
     return e("Add", e("Mul", t, 0.5), 0.5)
 
 
