@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -39,6 +39,7 @@ from onnxdtd.cli.options import (
     spelled,
     whole_numbers,
 )
+from onnxdtd.cli.plan import print_kernels, print_plan
 from onnxdtd.cli.screen import err, out, print_table, say
 from onnxdtd.cli.study import Engine, measuring
 from onnxdtd.contract import KEPT
@@ -53,18 +54,13 @@ if TYPE_CHECKING:
     from onnxdtd.study.explain import Explained
     from onnxdtd.study.results import Result
 
-SHOWN = 20  # samples in a table, and tensors inside of nodes
+SHOWN = 20  # samples in a table
 
 
 def _version(wanted: bool) -> None:
     if wanted:
         print(onnxdtd.__version__)
         raise typer.Exit
-
-
-def _share(part: int, whole: int) -> str:
-    """Per cent, where it is worth mentioning."""
-    return f"{part / whole:.1%}" if part and whole else ""
 
 
 def _number(value: float | None) -> str:
@@ -121,6 +117,7 @@ def inspect_command(
     model: Model,
     request: Request,
     provider: Annotated[str | None, option("--provider", "Also name the nodes without a kernel there.", "cuda|cpu")] = None,
+    every: Annotated[bool, option("--all", "List every node and every tensor, not groups of those alike.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show which node gets which rule, and what stands in the way. Exit status 1 if something does."""
@@ -136,65 +133,9 @@ def inspect_command(
     if as_json:
         print(json.dumps({"model": str(model), **found}, indent=1))
     else:
-        _print_plan(model, found)
+        print_plan(model, found, every)
         if "kernels" in found:
-            _print_kernels(found["kernels"])
-
-
-OPEN_SIZES = "(sizes that are known at run time only count as 1)"
-
-
-def _print_plan(model: Path, found: dict[str, Any]) -> None:
-    """A row for each step, and what the whole costs."""
-    from onnxdtd.labels import listed
-
-    predict, explain = (found["multiply_adds"][key] for key in ("prediction", "explanation"))
-    least = "at least " if any(r["open"] for r in found["steps"]) else ""
-    out.print(f"{model}, preset {found['preset']}")
-    cells = [
-        (
-            r["node"],
-            r["op"],
-            r["kind"] + (", first layer" if r["first"] else ""),
-            r["rule"] or "",
-            " ".join(r["input"]),
-            "open" if r["open"] else "" if least else _share(r["explanation"], explain),
-        )
-        for r in found["steps"]
-    ]
-    print_table(("node", "operators", "kind", "rule", "input", "cost"), cells)
-    out.print(
-        f"multiply-adds per sample: prediction {least}{predict:,}, explanation {least}{explain:,} more "
-        + (OPEN_SIZES if least else f"({(predict + explain) / max(predict, 1):.1f} x in all)")
-    )
-    along = [f" ({', '.join(offer['axes'])})" if offer["axes"] else "" for offer in found["outputs"]]
-    offers = [
-        f"{offer['scores']}{axes}, also with {' or '.join(offer['ways'])}"
-        for offer, axes in zip(found["outputs"], along, strict=True)
-    ]
-    for line in dict.fromkeys(offers):  # of several outputs that come from the same scores once
-        out.print(f"can be explained: {line}")
-    given = {name: count for row in found["steps"] for name, count in row["gives"].items()}
-    inner = [name for name in given if name.startswith("dtd/")][SHOWN:]
-    kept = [name + (f" ({count})" if count else "") for name, count in given.items() if name not in set(inner)]
-    more = f", and {len(inner)} more inside of nodes, {inner[-1]} the last" if inner else ""
-    out.print(f"can be kept, and masked where channels are known: {', '.join(kept)}{more}")
-    for key in ("output", "logits", "stepped_back", "labels", "changes"):
-        if known := found[key]:
-            value = known if isinstance(known, str) else listed(known) if key == "labels" else ", ".join(known)
-            out.print(f"{key.replace('_', ' ')}: {value}")
-
-
-def _print_kernels(found: dict[str, Any]) -> None:
-    """A row for each node without a kernel, and how many there are."""
-    if found["lacking"]:
-        cells = [(row["node"], row["op"], "added" if row["added"] else "", row["why"]) for row in found["lacking"]]
-        print_table(("runs on the CPU", "operator", "", f"{found['provider']} kernels"), cells)
-    added = sum(row["added"] for row in found["lacking"])
-    out.print(
-        f"without a {found['provider']} kernel in ONNX Runtime {found['version']}: {len(found['lacking']) - added} of the "
-        f"{found['predictor']:,} nodes of the predictor, {added} of the {found['added']:,} added"
-    )
+            print_kernels(found["kernels"])
 
 
 @command(
@@ -235,7 +176,7 @@ def explain_command(
             "--tokenizer", "The model's tokenizer.json. Inputs are texts then, .txt, .csv, .tsv, .json, .jsonl.", "FILE", TEXTS
         ),
     ] = None,
-    words: Annotated[bool, option("--words", "Sum the relevance of the pieces of a word.", "", TEXTS)] = False,
+    words: Annotated[bool, option("--words", "Sum the relevance of the pieces of a word.", None, TEXTS)] = False,
     provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME", RUNNING)] = None,
     workers: Annotated[
         int | None,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from rich.markup import escape
@@ -39,15 +39,23 @@ DRAWN, REPLACED, TEXTS, RUNNING = "How it is drawn", "How regions are replaced",
 def command(name: str, head: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command of the application; its help ends with examples that work in a checkout."""
     lines = ["Example:" if len(examples) == 1 else "Examples:", *(f"onnxdtd {example}" for example in examples)]
-    return app.command(name, rich_help_panel=head, epilog=escape("\n".join(lines)))
+    enter = app.command(name, rich_help_panel=head, epilog=escape("\n".join(lines)))
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for hint in get_type_hints(function, include_extras=True).values():
+            if get_origin(hint) is Annotated and get_args(hint)[0] is bool:
+                get_args(hint)[1].metavar = ""  # which help would say is <bool>
+        return enter(function)
+
+    return decorate
 
 
 def option(flags: str, text: str, metavar: str | None = None, head: str | None = None) -> Any:
-    """Shorthand for the options of the commands. Without a metavar it is a flag, or one of few words that help lists."""
+    """Shorthand for the options of the commands."""
     return typer.Option(*flags.split(), help=escape(text), metavar=metavar, rich_help_panel=head)
 
 
-AsJson = Annotated[bool, option("--json", "Print JSON.", "")]
+AsJson = Annotated[bool, option("--json", "Print JSON.")]
 
 Bound = float | list[float]
 
@@ -166,8 +174,7 @@ def _parameters() -> Iterator[inspect.Parameter]:
         for name, shown in spelled.items() if isinstance(spelled, Mapping) else ((entry.name, spelled),):
             kind = SPELLINGS[name][0] if name in SPELLINGS else list[str] if hints[name] == Sequence[str] else hints[name]
             default: Any = [] if kind == list[str] else False if kind is bool else None if name in SPELLINGS else entry.default
-            metavar = "" if kind is bool else shown.metavar
-            annotation: Any = Annotated[kind, option(shown.flag, shown.help, metavar, shown.head)]
+            annotation: Any = Annotated[kind, option(shown.flag, shown.help, shown.metavar, shown.head)]
             yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 

@@ -38,7 +38,7 @@ Fill = Annotated[
 Tokenizer = Annotated[
     Path | None, option("--tokenizer", "The model's tokenizer.json, for texts: .txt, .csv, .jsonl.", "FILE", TEXTS)
 ]
-Words = Annotated[bool, option("--words", "Replace words, not pieces of them.", "", TEXTS)]
+Words = Annotated[bool, option("--words", "Replace words, not pieces of them.", None, TEXTS)]
 Patch = Annotated[
     int | None,
     option(

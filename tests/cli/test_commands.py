@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from commands import BOUNDS, CNN, MODELS, ROOT, compiled, digits, linear, metadata, predict, rgb
+from commands import BOUNDS, CNN, MODELS, ROOT, compiled, dense, digits, linear, metadata, predict, rgb
 from terminal import Ran, ran
 
 from onnxdtd import Explainer, __version__
@@ -220,10 +220,30 @@ def test_inspect_shows_what_its_json_holds(name: str, run: Callable[..., Ran]) -
     lines = table.out.splitlines()
     for step in found["steps"]:
         line = next(line for line in lines if f" {step['node']} " in line)
-        for text in (step["op"], step["kind"], step["rule"] or "", *step["input"]):
+        for text in (step["op"], step["rule"] or step["kind"], *step["input"]):
             assert text in line
     assert [step["rule"] for step in found["steps"] if step["first"]] == ["zB"]
     assert not (path.parent / f"{name}.dtd.onnx").exists()
+
+
+def test_inspect_shows_nodes_alike_as_one_and_all_of_them_when_asked(run: Callable[..., Ran], tmp_path: Path) -> None:
+    body = " ".join(f"m{i} = MatMul(h{i - 1}, v) h{i} = Relu(m{i})" for i in range(1, 15))
+    proto = linear(body=f"h0 = Identity(x) {body} y = MatMul(h14, w)")
+    proto.graph.initializer.append(dense(4, 4, name="v"))
+    for node in proto.graph.node:
+        node.name = f"/block{node.output[0][1:] or 0}/{node.op_type}" if node.output[0] != "y" else "/head/MatMul"
+    source = tmp_path / "deep.onnx"
+    onnx.save(proto, source)
+    short, long = run("inspect", source, "--preset", "lrp-epsilon"), run("inspect", source, "--preset", "lrp-epsilon", "--all")
+    found = run("inspect", source, "--preset", "lrp-epsilon", "--json").json["steps"]
+    assert re.search(r"│ /block\*/MatMul +│ 13 +│ MatMul +│ epsilon +│", short.out)
+    assert f"{len(found)} nodes in " in short.out
+    assert "rules: epsilon is epsilon(epsilon=1e-06)" in short.out
+    assert "--all lists each" in short.out
+    assert "--all" not in long.out
+    for step in found:
+        assert f"│ {step['node']} " in long.out
+    assert ("h9" in short.out, "h9" in long.out) == (False, True)
 
 
 def test_inspect_names_the_nodes_without_a_kernel(run: Callable[..., Ran], tmp_path: Path) -> None:
