@@ -13,6 +13,7 @@ __version__ = "0.3.0a0"
 __all__ = [
     "Explainer",
     "Explanation",
+    "Look",
     "ModelError",
     "OnnxdtdError",
     "Request",
@@ -36,6 +37,7 @@ __all__ = [
 if TYPE_CHECKING:
     from onnxdtd.compiler.compile import compile, save
     from onnxdtd.compiler.inspect import inspect
+    from onnxdtd.data.look import Look
     from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, RuleError, Unsupported
     from onnxdtd.request import Request
     from onnxdtd.runtime.explainer import Explainer, Explanation
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Explainer": "runtime.explainer",
     "Explanation": "runtime.explainer",
+    "Look": "data.look",
     "Request": "request",
     "Settings": "study.evaluate",
     "audit": "study.audit.audit",

@@ -31,7 +31,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Under which heads help lists the options, in this order.
 EXPLAINED, RULES, INPUTS, FURTHER = "What is explained", "Rules", "Inputs: bounds and preprocessing", "What else is computed"
-HEADS = (EXPLAINED, RULES, INPUTS, FURTHER)
+DRAWN = "How it is drawn"
+HEADS = (EXPLAINED, RULES, INPUTS, FURTHER, DRAWN)
 
 
 @dataclass(frozen=True)

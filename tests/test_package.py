@@ -32,6 +32,7 @@ EXPORTED = {
     "Request": "onnxdtd.request",
     "RequestError": "onnxdtd.errors",
     "RuleError": "onnxdtd.errors",
+    "Look": "onnxdtd.data.look",
     "Settings": "onnxdtd.study.evaluate",
     "Unsupported": "onnxdtd.errors",
     "audit": "onnxdtd.study.audit.audit",

@@ -43,6 +43,7 @@ from onnxdtd.cli.plan import print_kernels, print_plan
 from onnxdtd.cli.screen import err, out, print_table, say
 from onnxdtd.cli.study import Engine, measuring
 from onnxdtd.contract import KEPT
+from onnxdtd.data.look import Look
 from onnxdtd.errors import OnnxdtdError, Unsupported, counted
 from onnxdtd.labels import labels_of
 from onnxdtd.request import FURTHER, Request
@@ -154,12 +155,13 @@ def explain_command(
         ),
     ],
     request: Request,
+    look: Look,
     out_path: Annotated[Path, option("-o", "The folder for heatmaps and results.json.", "DIR")] = Path("explanations"),
     save_path: Annotated[
         Path | None,
         option("--save", "Also write the relevance: .npz, .csv, .parquet, .zarr; no ending: a folder of shards.", "FILE"),
     ] = None,
-    pictures: Annotated[bool, option("--pictures/--no-pictures", "Draw a heatmap of each input.")] = True,
+    pictures: Annotated[bool, option("--pictures/--no-pictures", "Draw a heatmap of each input.", "")] = True,
     concepts: Annotated[
         str | None,
         option(
@@ -202,6 +204,7 @@ def explain_command(
             tokenizer=tokenizer,
             words=words,
             provider=provider,
+            look=look,
             workers=workers,
             engine=engine,
             say=lambda note: say([note]),

@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from rich.markup import escape
 
+from onnxdtd.data.look import Look
 from onnxdtd.errors import RequestError, suggestion
 from onnxdtd.labels import read
 from onnxdtd.request import CONTRASTS, HEADS, PICTURES, Request
@@ -73,18 +74,20 @@ def select(**given: Any) -> Request:
 
 
 def selects(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of a request, but those named, and the request as its argument ``request``."""
-    options = {name: parameter for name, parameter in PARAMETERS.items() if name not in without}
+    """Give a command the options of its arguments that are made of options, a request or a look, but those named."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True).parameters
+        made = {name: OFFERED[p.annotation] for name, p in own.items() if p.annotation in OFFERED}
+        options = {name: [option for option in offers if option not in without] for name, (offers, _) in made.items()}
 
         @wraps(command)
         def run(**values: Any) -> None:
-            chosen = {name: values.pop(name) for name in options}
-            command(request=select(**chosen), **values)
+            given = {name: {option: values.pop(option) for option in chosen} for name, chosen in options.items()}
+            command(**{name: make(**given[name]) for name, (_, make) in made.items()}, **values)
 
-        merged = [*(p for name, p in own.items() if name != "request"), *options.values()]
+        merged = [p for name, p in own.items() if name not in made]
+        merged += [made[name][0][option] for name, chosen in options.items() for option in chosen]
         merged.sort(key=lambda p: p.default is not p.empty)
         run.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in merged}
@@ -166,10 +169,10 @@ SPELLINGS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
 }
 
 
-def _parameters() -> Iterator[inspect.Parameter]:
-    """The fields of a request, and the keys of its preprocessing, as typer wants them."""
-    hints = get_type_hints(Request)
-    for entry in fields(Request):
+def _parameters(made: type[Request] | type[Look]) -> Iterator[inspect.Parameter]:
+    """The fields of what is made of options, and the keys of the preprocessing, as typer wants them."""
+    hints = get_type_hints(made)
+    for entry in fields(made):
         spelled = entry.metadata["option"]
         for name, shown in spelled.items() if isinstance(spelled, Mapping) else ((entry.name, spelled),):
             kind = SPELLINGS[name][0] if name in SPELLINGS else list[str] if hints[name] == Sequence[str] else hints[name]
@@ -183,7 +186,13 @@ def _head(parameter: inspect.Parameter) -> int:
     return HEADS.index(get_args(parameter.annotation)[1].rich_help_panel)
 
 
-PARAMETERS = {parameter.name: parameter for parameter in sorted(_parameters(), key=_head)}
+PARAMETERS, LOOKS = (
+    {parameter.name: parameter for parameter in sorted(_parameters(made), key=_head)} for made in (Request, Look)
+)
+OFFERED: dict[Any, tuple[Mapping[str, inspect.Parameter], Callable[..., Any]]] = {
+    Request: (PARAMETERS, select),
+    Look: (LOOKS, Look),
+}
 
 
 def spelled(arguments: Sequence[str]) -> list[str]:

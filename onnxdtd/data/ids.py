@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import FigureBase
 
 from onnxdtd.data.look import Scene
-from onnxdtd.data.scale import COLOURS, colour_limit
+from onnxdtd.data.scale import Scale, shown
 
 FEW_IDS, WIDTH_OF_IDS = 1024, 16  # more than so many are colours alone
 FEW_BYTES, WIDTH_OF_BYTES = 8192, 64
@@ -29,10 +29,10 @@ def ids(widest: int, most: int, word: Callable[[int], str]) -> Callable[[FigureB
         rows = -(-shares.size // width)
         grid = np.full(rows * width, np.nan)
         grid[: shares.size] = shares
-        limit = colour_limit(shares)
-        shown = axes.imshow(grid.reshape(rows, width), cmap=COLOURS, vmin=-limit, vmax=limit, aspect="auto")
+        scale = Scale.of(shares)
+        shown(axes, grid.reshape(rows, width), scale.limit, aspect="auto")
         for place, (value, share) in enumerate(zip(x.ravel(), shares, strict=True) if x.size <= most else ()):
-            dark = "white" if abs(share) > 0.5 * limit else "0.25"
+            dark = "white" if abs(share) > 0.5 * scale.limit else "0.25"
             axes.text(
                 place % width,
                 place // width,
@@ -47,7 +47,7 @@ def ids(widest: int, most: int, word: Callable[[int], str]) -> Callable[[FigureB
             range(0, rows, -(-rows // 24)), [str(row * width) for row in range(0, rows, -(-rows // 24))], fontsize=7
         )
         axes.set(xticks=[], ylabel="position")
-        figure.colorbar(shown, ax=axes, shrink=0.8, format="%.2g", label="relevance")
+        scale.bar(figure, "relevance", ax=axes, shrink=0.8)
 
     return draw
 

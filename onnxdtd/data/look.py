@@ -1,16 +1,72 @@
-"""What is drawn of a sample, and how."""
+"""What is drawn of a sample, and how. It imports nothing heavy, so that the command line starts fast."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from onnxdtd.errors import RequestError
+from onnxdtd.request import DRAWN, Option, offered
+
+if TYPE_CHECKING:
+    import numpy as np
+
+STYLES = ("beside", "overlay", "map")
+SCALES = ("own", "shared")
+
+
+def _one_of(option: str, choices: Sequence[str]) -> Callable[[Any], str]:
+    def chosen(value: Any) -> str:
+        if value not in choices:
+            raise RequestError(f"{option} {value}: give one of {', '.join(choices)}")
+        return str(value)
+
+    return chosen
+
+
+def _pixels(value: Any) -> float | None:
+    if value is not None and not 0 <= float(value) < math.inf:
+        raise RequestError(f"--smooth {value}: give a number of pixels, or 0 for the heatmap as it is")
+    return None if value is None else float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How explanations are drawn: one field is one option of ``explain``."""
+    """How explanations are drawn: one field is one option of ``explain``. Raises ``RequestError``."""
+
+    style: str = offered(
+        "beside",
+        _one_of("--style", STYLES),
+        Option(
+            "--style",
+            "How pictures are shown: beside their heatmap, in grey with the relevance on them, or the heatmap alone.",
+            "beside|overlay|map",
+            DRAWN,
+        ),
+    )
+    smooth: float | None = offered(
+        None,
+        _pixels,
+        Option(
+            "--smooth",
+            "Smooth the heatmaps of pictures for the eye, by a Gaussian of so many pixels. Numbers stay as they are. "
+            "Default: only where strides leave nothing but a lattice; 0 for never.",
+            "PIXELS",
+            DRAWN,
+        ),
+    )
+    scale: str = offered(
+        "own",
+        _one_of("--scale", SCALES),
+        Option("--scale", "A colour scale for each heatmap of a picture, or one for all of them.", "own|shared", DRAWN),
+    )
+
+    def __post_init__(self) -> None:
+        """Everything that was given becomes what the field says."""
+        for entry in fields(self):
+            object.__setattr__(self, entry.name, entry.metadata["convert"](getattr(self, entry.name)))
 
 
 USUAL = Look()

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.ticker import MaxNLocator
 
-from onnxdtd.data.look import Scene
-from onnxdtd.data.scale import colour_limit, shown, stretches
+from onnxdtd.data.look import Look, Scene
+from onnxdtd.data.scale import COLOURS, Scale, nothing, shared, shown, stretches
+from onnxdtd.data.smooth import lattice, smoothed
 
 FRAMES = 16  # of a long clip; the relevance of the frames between two is added up
 ACROSS = 8  # frames in a row
-
-
-def is_wide(shape: Sequence[int]) -> bool:
-    """Is a picture so wide that it is better above its heatmap than beside it?"""
-    return shape[1] > 1.5 * shape[0]
+FEW = 3  # panels that are large, and stand one below the other where they are
+WIDE = 1.5  # times as wide as high
+SIDES = {True: 3.0, False: 1.9}  # of a panel, in inches, where there are few, and where there are many
+WIDEST, NARROWEST, GAP = 12.6, 1.5, 0.2  # inches of all panels in a row, of one, and between two
+STEEPEST = 8.0  # times as long as wide is how a picture is shown at most
+SEEN = 32  # pixels: what is in a smaller picture is not seen any better under its relevance
+LIGHT = np.array([0.299, 0.587, 0.114])  # of red, green and blue
+DIM, BRIGHT = 0.2, 0.95  # how grey a picture is under its relevance
+BAR, NUMBERS, SHORTEST = 0.08, 0.2, 1.4  # inches: of a colour bar, of numbers under a picture, of a bar at least
 
 
 def pixels(pictures: np.ndarray) -> np.ndarray:
@@ -26,11 +35,115 @@ def pixels(pictures: np.ndarray) -> np.ndarray:
     return pictures[..., 0] if pictures.shape[-1] < 3 else pictures[..., :3]
 
 
+def width_of(values: np.ndarray, look: Look) -> float:
+    """By how many pixels a heatmap is smoothed: as was asked for, or else where it is nothing but a lattice."""
+    if look.smooth is not None:
+        return look.smooth
+    found = lattice(values)
+    return found.sigma if found is not None and found.alone else 0.0
+
+
+def said(sigma: float) -> str:
+    """How far a heatmap is smoothed, where it is."""
+    return f" smoothed by {sigma:g} pixel{'s' * (sigma != 1)}" if sigma else ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of the pictures beside each other: the input, a heatmap, or (``over``) a heatmap on the input."""
+
+    title: str
+    heatmap: np.ndarray | None = None
+    scale: Scale | None = None
+    over: bool = False
+    bar: bool = False
+
+
+def _panels(scene: Scene) -> Iterator[Panel]:
+    """What is shown of a picture, as the look says."""
+    style, alone = scene.look.style, len(scene.maps) == 1
+    sums = {title: values.sum(axis=-1) for title, values in scene.maps.items()}
+    widths = {title: width_of(values, scene.look) for title, values in sums.items()}
+    seen = {title: smoothed(values, widths[title]) for title, values in sums.items()}
+    scales = [Scale.of(seen[title], float(np.abs(values).sum(dtype=np.float64))) for title, values in sums.items()]
+    one = scene.look.scale == "shared"
+    if style == "beside":
+        yield Panel("input")
+    for (title, values), scale in zip(seen.items(), shared(scales) if one else scales, strict=True):
+        yield Panel(f"{title}{said(widths[title])}", values, scale, over=style == "overlay", bar=not one)
+        if style == "beside" and alone and min(scene.x.shape[:2]) >= SEEN:
+            yield Panel(f"{title} on the input", values, scale, over=True)
+
+
+def _grid(scene: Scene, count: int) -> tuple[int, int, float, float]:
+    """Rows and columns of so many panels, and how wide and high each of them is, in inches."""
+    height, width = scene.x.shape[:2]
+    side, ratio = SIDES[count <= FEW], min(max(width / height, 1 / STEEPEST), STEEPEST)
+    wide = min(side * math.sqrt(ratio), 2.2 * side, 2 * side * ratio)
+    most = 1 if count <= FEW and ratio > WIDE else int(WIDEST / (max(wide, NARROWEST) + GAP))
+    rows = -(-count // most)
+    return rows, -(-count // rows), max(wide, NARROWEST), wide / ratio
+
+
 def size(scene: Scene) -> tuple[float, float]:
     """That of a figure with a picture and its heatmaps."""
-    width, height = (5.4, 6.0) if is_wide(scene.x.shape) else (7.6, 4.4)
-    count, rows, columns = len(scene.maps), *scene.x.shape[:2]
-    return (width, height) if count == 1 else (max(3.1 + 2.1 * count, width), 1.5 + 2.1 * min(rows / columns, 2.0))
+    rows, columns, wide, high = _grid(scene, len(list(_panels(scene))))
+    return round(max(columns * (wide + GAP) + 0.3, 4.6), 1), round(rows * (high + 0.95) + 1.0, 1)
+
+
+def image(figure: FigureBase, scene: Scene) -> None:
+    """[H, W, C], x from 0 to 1: the picture and its heatmaps; where there are no colours, rows and columns are numbered."""
+    panels = list(_panels(scene))
+    rows, columns, wide, high = _grid(scene, len(panels))
+    aspect: Literal["auto", "equal"] = "auto" if max(scene.x.shape[:2]) > STEEPEST * min(scene.x.shape[:2]) else "equal"
+    drawn = wide if aspect == "auto" else min(wide, high * scene.x.shape[1] / scene.x.shape[0])
+    grid = figure.subplots(rows, columns, squeeze=False)
+    numbered = scene.x.shape[-1] == 1 and len(panels) <= FEW
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _show(axes, scene.x, panel, aspect)
+        _number(axes, numbered)
+        axes.set_title(textwrap.fill(panel.title, int(wide * 13), replace_whitespace=False), fontsize=9, parse_math=False)
+        if panel.bar and panel.scale is not None:
+            share = max(1.0, SHORTEST / drawn)
+            below = axes.inset_axes((0.5 - share / 2, -(BAR + 0.06 + NUMBERS * numbered) / high, share, BAR / high))
+            if panel.scale.bar(figure, cax=below, orientation="horizontal") is None:
+                below.remove()
+    for axes in grid.flat[len(panels) :]:
+        axes.axis("off")
+    whole = next((panel.scale for panel in panels if panel.scale is not None), None)
+    if whole is not None and not any(panel.bar for panel in panels):
+        whole.bar(figure, ax=list(grid.flat), location="bottom", shrink=0.5, aspect=50, pad=0.02)
+
+
+def _show(axes: Axes, x: np.ndarray, panel: Panel, aspect: Literal["auto", "equal"]) -> None:
+    """One panel."""
+    if panel.heatmap is None or panel.scale is None:
+        axes.imshow(pixels(x), cmap="gray", vmin=0, vmax=1, aspect=aspect)
+    elif not panel.over:
+        shown(axes, panel.heatmap, panel.scale.limit, aspect)
+    else:
+        axes.imshow(overlaid(x, panel.heatmap / panel.scale.limit), aspect=aspect, interpolation="nearest")
+        if not panel.heatmap.any():
+            nothing(axes)
+
+
+def overlaid(x: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """A picture [H, W, C] in grey, and on it ``shares`` [H, W], from -1 to 1, as colours: the more, the less grey shows."""
+    picture = pixels(x)
+    grey = picture if picture.ndim == 2 else picture @ LIGHT
+    shares = np.clip(shares, -1, 1)
+    opacity = np.abs(shares)[..., None] ** 0.7
+    return (1 - opacity) * (DIM + (BRIGHT - DIM) * grey[..., None]) + opacity * COLOURS(0.5 + shares / 2)[..., :3]
+
+
+def _number(axes: Axes, numbered: bool) -> None:
+    """Rows and columns, or no ticks."""
+    if not numbered:
+        axes.set(xticks=[], yticks=[])
+        return
+    axes.tick_params(labelsize=7)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
 def size_of_frames(scene: Scene) -> tuple[float, float]:
@@ -38,48 +151,13 @@ def size_of_frames(scene: Scene) -> tuple[float, float]:
     return 8.6, 1.3 + 2.2 * -(-min(len(scene.x), FRAMES) // ACROSS)
 
 
-def image(figure: FigureBase, scene: Scene) -> None:
-    """[H, W, C], x from 0 to 1; where there are no colours, rows and columns are numbered. Several heatmaps stand in a row."""
-    if len(scene.maps) > 1:
-        _beside(figure, scene)
-        return
-    x, relevance = scene.x, scene.relevance
-    left, right = figure.subplots(2, 1) if is_wide(x.shape) else figure.subplots(1, 2)
-    aspect: Literal["auto", "equal"] = "auto" if max(x.shape[:2]) > ACROSS * min(x.shape[:2]) else "equal"
-    left.imshow(pixels(x), cmap="gray", vmin=0, vmax=1, aspect=aspect)
-    left.set_title("input", fontsize=10)
-    values = relevance.sum(axis=-1)
-    drawn = shown(right, values, colour_limit(values), aspect)
-    right.set_title("relevance", fontsize=10)
-    figure.colorbar(drawn, ax=[left, right] if is_wide(x.shape) else right, shrink=0.8, format="%.2g")
-    for axes in (left, right):
-        if x.shape[-1] == 1:
-            axes.tick_params(labelsize=7)
-            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-            axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
-        else:
-            axes.set(xticks=[], yticks=[])
-
-
-def _beside(figure: FigureBase, scene: Scene) -> None:
-    """A picture [H, W, C] and its heatmaps in a row."""
-    first, *others = figure.subplots(1, len(scene.maps) + 1)
-    first.imshow(pixels(scene.x), cmap="gray", vmin=0, vmax=1)
-    first.set_title("input", fontsize=10)
-    for axes, (title, values) in zip(others, scene.maps.items(), strict=True):
-        shares = values.sum(axis=-1)
-        shown(axes, shares, colour_limit(shares))
-        axes.set_title(title, fontsize=10)
-    for axes in (first, *others):
-        axes.set(xticks=[], yticks=[])
-
-
 def frames(figure: FigureBase, scene: Scene) -> None:
     """[F, H, W, C], x from 0 to 1: rows of frames, each over its heatmap; of a long clip some with what is around them."""
-    x, relevance = scene.x, scene.relevance
+    x, relevance = scene.x, scene.relevance.sum(axis=-1)
     count, width = x.shape[0], -(-x.shape[0] // FRAMES)
-    shares = stretches(relevance.sum(axis=-1), FRAMES, axis=0)
-    limit, pictures = colour_limit(shares), pixels(x)
+    sigma = scene.look.smooth or 0.0
+    shares = smoothed(stretches(relevance, FRAMES, axis=0), sigma)
+    scale, pictures = Scale.of(shares, float(np.abs(relevance).sum(dtype=np.float64))), pixels(x)
     across = min(len(shares), ACROSS)
     grid = figure.subplots(2 * -(-len(shares) // across), across, squeeze=False)
     for axes in grid.flat:
@@ -90,9 +168,9 @@ def frames(figure: FigureBase, scene: Scene) -> None:
         first, last = i * width, min((i + 1) * width, count) - 1
         upper.imshow(pictures[(first + last) // 2], cmap="gray", vmin=0, vmax=1)
         upper.set_title(f"{first}" if first == last else f"{first} to {last}", fontsize=8, pad=2)
-        drawn = shown(lower, heatmap, limit)
+        shown(lower, heatmap, scale.limit)
         lower.set_title(f"Σ {heatmap.sum():.3g}", fontsize=7, pad=2)
         for axes, word in ((upper, "input"), (lower, "relevance")):
             axes.axis("on")
             axes.set_ylabel("" if i % across else word, fontsize=8)
-    figure.colorbar(drawn, ax=grid, shrink=0.8, format="%.2g", label="relevance")
+    scale.bar(figure, f"relevance{said(sigma)}", ax=grid, shrink=0.8)

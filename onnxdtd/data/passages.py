@@ -15,8 +15,6 @@ import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
@@ -26,7 +24,7 @@ from onnxdtd import atomic
 from onnxdtd.data.images import DPI, fit, wrapped
 from onnxdtd.data.look import Caption
 from onnxdtd.data.readings import CUT, PLAIN, SPECIAL, TOKEN, Stretch, is_dark, tints
-from onnxdtd.data.scale import COLOURS
+from onnxdtd.data.scale import NOTHING, Scale
 from onnxdtd.errors import OnnxdtdError
 
 WIDTH, MARGIN, LINE = 900, 24, 30  # pixels
@@ -56,18 +54,19 @@ def draw_text(path: Path, found: Sequence[Stretch], caption: Caption) -> None:
     if left:
         notes.append("note: this is the beginning of the text; all of it is in results.json")
     below = "\n".join(wrapped(text, 110) for text in (caption.subtitle, *notes))
-    height = 70 + lines * LINE + 46 + 18 * (below.count("\n") + 2)
+    height = 70 + lines * LINE + 60 + 18 * (below.count("\n") + 2)
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
     fit(
         figure, figure.suptitle(wrapped(caption.title, 80), y=1 - 24 / height, fontsize=12, fontweight="bold", parse_math=False)
     )
-    values = [s.relevance for s in found if s.kind == TOKEN]
-    limit = max(map(abs, values), default=0.0) or 1.0
+    values = np.array([s.relevance if s.kind == TOKEN else 0.0 for s in found] or [0.0])
+    scale = Scale.of(values, sum(abs(s.relevance) for s in found))
     for place, tint in zip(placed, tints(found), strict=False):
         pen.draw(figure, place, tint, height - 70)
-    axes = figure.add_axes((0.3, (18 * (below.count("\n") + 2) + 24) / height, 0.4, 10 / height))
-    bar = figure.colorbar(ScalarMappable(Normalize(-limit, limit), COLOURS), cax=axes, orientation="horizontal", format="%.2g")
-    bar.ax.tick_params(labelsize=7)
+    axes = figure.add_axes((0.3, (18 * (below.count("\n") + 2) + 34) / height, 0.4, 10 / height))
+    if scale.bar(figure, cax=axes, orientation="horizontal") is None:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, NOTHING.replace("\n", " "), ha="center", va="center", fontsize=9)
     fit(figure, figure.text(0.5, 8 / height, below, fontsize=8.5, ha="center", va="bottom", parse_math=False))
     file = io.BytesIO()
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import FigureBase
 
 from onnxdtd.data.look import Scene
-from onnxdtd.data.scale import COLOURS, colour_limit, colours, stretches, symmetric
+from onnxdtd.data.scale import COLOURS, Scale, colour_limit, colours, nothing, stretches, symmetric
 
 FEW_TRACES = 16
 STRETCHES = 400  # of a long signal; the relevance of the steps in one is added up
@@ -27,10 +26,11 @@ def traces(figure: FigureBase, scene: Scene) -> None:
     words = "relevance" if width == 1 else f"relevance of {width} steps"
     if len(x) > 1:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(7, 1))
-        shown = _lines(left, x, shares, ends)
+        _lines(left, x, shares, ends)
         left.set(xlabel="step", ylabel="channel")
         _sums(right, relevance.sum(axis=1))
-        figure.colorbar(shown, ax=right, format="%.2g", label=words, fraction=0.3, aspect=40)
+        total = float(np.abs(relevance).sum(dtype=np.float64))
+        Scale.of(shares, total).bar(figure, words, ax=right, fraction=0.3, aspect=40)
         return
     upper, lower = figure.subplots(2, 1, sharex=True)
     _lines(upper, x, shares, ends)
@@ -41,14 +41,14 @@ def traces(figure: FigureBase, scene: Scene) -> None:
     symmetric(lower, shares, vertical=True)
 
 
-def _lines(axes: Axes, x: np.ndarray, shares: np.ndarray, ends: np.ndarray) -> ScalarMappable:
+def _lines(axes: Axes, x: np.ndarray, shares: np.ndarray, ends: np.ndarray) -> None:
     """Channels [C, T], each scaled to fill a band of height 1, over ``shares`` between ``ends`` in colours. The more of its
     band a line sweeps over within a stretch, the more it lets the colours through.
     """
     count, steps = x.shape
     few, limit = count <= FEW_TRACES, colour_limit(shares)
     starts = np.ceil(ends[:-1]).astype(int)
-    shown = axes.pcolormesh(ends, np.arange(count + 1) - 0.5, shares, cmap=COLOURS, vmin=-limit, vmax=limit, alpha=0.7)
+    axes.pcolormesh(ends, np.arange(count + 1) - 0.5, shares, cmap=COLOURS, vmin=-limit, vmax=limit, alpha=0.7)
     for place, values in enumerate(x):
         low, span = values.min(), float(np.ptp(values)) or 1.0
         swept = (np.maximum.reduceat(values, starts) - np.minimum.reduceat(values, starts)).mean() / span
@@ -60,7 +60,8 @@ def _lines(axes: Axes, x: np.ndarray, shares: np.ndarray, ends: np.ndarray) -> S
     axes.set_yticks(range(count), names if few else None)
     axes.tick_params("x", labelsize=8)
     axes.tick_params("y", labelsize=7 if few else 6)
-    return shown
+    if not shares.any():
+        nothing(axes)
 
 
 def _sums(axes: Axes, sums: np.ndarray) -> None:

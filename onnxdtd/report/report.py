@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import jinja2
-from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from onnxdtd import atomic
@@ -33,7 +32,7 @@ def rendered(page: Page, version: str) -> str:
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     template = environment.get_template("page.html.j2")
-    scale = [to_hex(colormaps[COLOURS](place)) for place in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    scale = [to_hex(COLOURS(place)) for place in (0.0, 0.25, 0.5, 0.75, 1.0)]
     return template.render(page=page, lines=LINES, scale=scale, version=version)
 
 

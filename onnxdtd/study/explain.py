@@ -23,6 +23,7 @@ from onnxdtd import atomic
 from onnxdtd.cells import PLACES, SAMPLES
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.contract import SCORE, Metadata
+from onnxdtd.data.look import USUAL, Look
 from onnxdtd.data.read import SUFFIXES
 from onnxdtd.data.read import files as files_of
 from onnxdtd.data.texts import STDIN
@@ -88,6 +89,7 @@ def explain(
     tokenizer: PathLike | None = None,
     words: bool = False,
     provider: str | None = None,
+    look: Look = USUAL,
     workers: int | None = None,
     engine: str = "processes",
     say: Say = unheard,
@@ -111,6 +113,7 @@ def explain(
         tokenizer: the ``tokenizer.json`` of a model that takes ids of tokens, or its folder.
         words: sum the relevance of the pieces of a word.
         provider: the ONNX Runtime provider to run on.
+        look: how explanations are drawn (``onnxdtd.Look``).
         workers: how many processes, of one thread each; None is this process alone, with a thread for each core. More than one
             start anew whatever script calls this.
         engine: ``"processes"`` of this machine, or ``"ray"``.
@@ -138,6 +141,7 @@ def explain(
         Path(out),
         pictures,
         save is not None,
+        look,
     )
     return ran(Explaining(asked, say=say), wanted, 1 if here else workers, engine, skip, tick)
 
@@ -188,6 +192,7 @@ class Asked:
     out: Path
     pictures: bool
     keep: bool
+    look: Look = USUAL
 
 
 class Explaining:
@@ -288,6 +293,7 @@ class Explaining:
             self.parts if asked.keep else None,
             self.lenient,
             lambda done: self.tell(done),
+            asked.look,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from onnxdtd.data.look import USUAL, Look
 from onnxdtd.data.read import Sample
 from onnxdtd.data.readings import stretches
 from onnxdtd.errors import RequestError
@@ -100,7 +101,8 @@ class Gallery:
     compared with those of the first unit, which is explained once more where another process did it.
 
     ``folder`` is where pictures go, None where none are wanted; ``parts`` where arrays go. Without ``lenient`` the first sample
-    that cannot be explained is an error. ``tell`` is told how many samples are done.
+    that cannot be explained is an error. ``tell`` is told how many samples are done; ``look`` is that
+    of pictures.
     """
 
     def __init__(
@@ -112,8 +114,9 @@ class Gallery:
         parts: Parts | None = None,
         lenient: bool = False,
         tell: Callable[[int], object] = lambda done: None,
+        look: Look = USUAL,
     ):
-        self.views, self.size = views, size
+        self.views, self.size, self._look = views, size, look
         self._inputs, self._folder, self._parts, self._lenient, self._tell = inputs, folder, parts, lenient, tell
         self._read = Reader(inputs, views[0].presenter.feeding)
         self._firsts: Firsts | None = None  # of the first unit
@@ -207,7 +210,7 @@ class Gallery:
             return
         from onnxdtd.data import images
 
-        images.draw(path, made.shown, made.relevance, caption, presenter.feeding.form, made.concepts)
+        images.draw(path, made.shown, made.relevance, caption, presenter.feeding.form, made.concepts, self._look)
 
     def _kept(self, one: Exhibit) -> Iterator[dict[str, np.ndarray]]:
         """The arrays of each explanation, with a row of columns."""

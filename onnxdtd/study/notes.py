@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxdtd.data.forms import Form
+from onnxdtd.data.smooth import lattice
 from onnxdtd.runtime.explainer import Ledger
 from onnxdtd.study.results import Flag, Result
 
@@ -93,6 +94,18 @@ def of_absent(x: np.ndarray, relevance: np.ndarray) -> list[Flag]:
     if share <= CLOSE:
         return []
     return [Flag("absent", f"{share:.0%} of Σ |relevance| is that of terms, or categories, that are not in it")]
+
+
+def of_lattice(values: np.ndarray) -> list[Flag]:
+    """Whether strides leave a lattice in a heatmap [H, W]."""
+    found = lattice(values)
+    if found is None:
+        return []
+    where = f"one of every {found.stride} x {found.stride} pixels"
+    if found.alone:
+        return [Flag("lattice", f"strides leave a lattice: {found.held:.0%} of Σ |relevance| is on {where}")]
+    advice = f"--smooth {found.sigma:g} evens that out"
+    return [Flag("lattice", f"strides show: {where} has {min(found.times, 999):.0f} times as much as another; {advice}")]
 
 
 def of_values(x: np.ndarray, form: Form) -> list[Flag]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onnxdtd.contract import Metadata
+from onnxdtd.data.arrangement import arranged
 from onnxdtd.data.look import Caption
 from onnxdtd.data.read import Sample
 from onnxdtd.data.readings import Reading, reading, summed
@@ -20,7 +21,7 @@ from onnxdtd.labels import Index
 from onnxdtd.runtime.explainer import Explainer, Explanation
 from onnxdtd.study.concepts import Concepts
 from onnxdtd.study.feeding import Feeding
-from onnxdtd.study.notes import of_absent, of_amount, of_rules, of_values
+from onnxdtd.study.notes import of_absent, of_amount, of_lattice, of_rules, of_values
 from onnxdtd.study.results import Flag, Result, strongest
 from onnxdtd.study.words import counted
 
@@ -105,6 +106,9 @@ class Presenter:
             pro, contra = strongest(names, shown.ravel(), relevance.ravel())
             flags += of_absent(shown, relevance)
             result = replace(result, pro=pro, contra=contra)
+        laid_out = arranged(shown.shape, self.feeding.form)
+        if laid_out.kind == "image":
+            flags += of_lattice(laid_out.of(relevance).sum(axis=-1))
         for name, x in self.feeding.split(shown).items():
             flags += of_values(x, self.feeding.forms[name])
         if sample.track.remark:

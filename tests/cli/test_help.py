@@ -56,7 +56,7 @@ def words(text: str) -> set[str]:
 def test_options_stand_under_their_heads(run: Callable[..., Ran]) -> None:
     shown = run("compile", "--help").out
     heads = re.findall(r"╭─ (.+?) ─", shown)
-    assert heads == ["Arguments", "Options", *HEADS]
+    assert heads == ["Arguments", "Options", *HEADS[:-1]], "nothing is drawn"
     assert re.search(r"─ Rules ─[^╰]*--preset [^╰]*--set [^╰]*╰", shown)
 
 

@@ -147,7 +147,7 @@ def test_a_long_text_is_shown_around_its_strongest_word() -> None:
     assert shown.plain.startswith("…")
     assert "strong" in shown.plain
     (span,) = [span for span in shown.spans if shown.plain[span.start : span.end] == "strong"]
-    assert span.style.bgcolor.name == "#00004c"
+    assert span.style.bgcolor.name == "#130dbf"
 
 
 def test_a_terminal_obeys_nothing_in_a_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,4 +204,4 @@ def test_concepts_of_a_text_are_drawn_below_one_another(run: Callable[..., Ran],
     options = ("--preset", "lrp-0", "--concepts", "s", "--top", 2)
     done = run("explain", "reviews.onnx", "review.txt", "--tokenizer", "tokenizer.json", *options)
     assert done.code == 0, done.err
-    assert len(drawn[0][-1]) == 2
+    assert len(drawn[0][5]) == 2

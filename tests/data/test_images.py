@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -24,10 +24,12 @@ from onnxdtd.data.arrangement import arrangement
 from onnxdtd.data.bars import FEW_FEATURES
 from onnxdtd.data.forms import Form, colour_axis
 from onnxdtd.data.images import draw
-from onnxdtd.data.look import Caption
-from onnxdtd.data.maps import FRAMES
-from onnxdtd.data.scale import COLOURS, MANY_PIXELS, colour_limit, heat, stretches
+from onnxdtd.data.look import Caption, Look
+from onnxdtd.data.maps import FRAMES, overlaid
+from onnxdtd.data.scale import COLOURS, MANY_PIXELS, NOTHING, colour_limit, heat, stretches
+from onnxdtd.data.smooth import smoothed
 from onnxdtd.data.traces import STRETCHES
+from onnxdtd.errors import RequestError
 
 CAPTION = Caption("cat_001: class 3 (0.912)", "dtd   Σ relevance = 12.3   logit = 12.4")
 SOME = [(3, 32, 32), (8, 16), (28, 1), (1,), (3, 3, 3, 3), (12, 500), (70, 900), (1, 40, 8, 8), (9000, 2)]
@@ -44,8 +46,16 @@ class Studio:
         self.path = folder / "picture.png"
         self.figures: list[Figure] = []
 
-    def draw(self, x: np.ndarray, relevance: np.ndarray, caption: Caption = CAPTION, like: Form | None = None) -> Figure:
-        draw(self.path, x, relevance, caption, like or form(x.shape))
+    def draw(
+        self,
+        x: np.ndarray,
+        relevance: np.ndarray,
+        caption: Caption = CAPTION,
+        like: Form | None = None,
+        more: Sequence[np.ndarray] = (),
+        **look: Any,
+    ) -> Figure:
+        draw(self.path, x, relevance, caption, like or form(x.shape), more, Look(**look))
         return self.figures[-1]
 
     def pixels(self) -> np.ndarray:
@@ -85,7 +95,7 @@ def test_every_shape_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> Non
     pixels = studio.pixels()
     width, height = figure.get_size_inches() * 110
     assert pixels.shape == (round(height), round(width), 3)
-    assert 300 < min(width, height) < max(width, height) < 1000
+    assert 300 < min(width, height) < max(width, height) < 1200
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
     assert not np.array_equal(pixels[0, 0], (0, 0, 0)), "the background is not black"
 
@@ -140,7 +150,7 @@ def test_the_colour_scale_is_symmetric_and_zero_is_neutral(shape: tuple[int, ...
     assert shown.norm.vmin == -shown.norm.vmax
     assert shown.norm.vmax == pytest.approx(colour_limit(heat(relevance, colour_axis(shape))))
     np.testing.assert_array_equal(shown.get_array(), heat(relevance, colour_axis(shape)))
-    assert shown.cmap.name == COLOURS
+    assert shown.cmap.name == COLOURS.name
     assert (shown.to_rgba(np.zeros(1))[0, :3] > 0.98).all(), "zero is white"
     for values, axes in ((1, 0), (-1, 2)):  # red for, blue against
         colour = shown.to_rgba(np.array([values * shown.norm.vmax / 2]))[0, :3]
@@ -174,7 +184,7 @@ def test_bars_have_the_colours_of_their_sign_and_symmetric_axes(shape: tuple[int
     np.testing.assert_allclose(sizes, relevance.ravel() if signal else relevance.ravel()[::-1])
     for bar, size in zip(axes.patches, sizes, strict=True):
         red, _, blue, _ = bar.get_facecolor()
-        assert red > blue if size > 0 else red < blue
+        assert abs(size) < 0.02 * np.abs(relevance).max() or (red > blue if size > 0 else red < blue)
     limit = max(axes.get_ylim() if signal else axes.get_xlim())
     assert np.abs(sizes).max() <= limit
 
@@ -248,6 +258,102 @@ def test_heatmaps_of_concepts_below_that_of_anything_else(shape: tuple[int, ...]
         np.testing.assert_allclose(sorted(found), np.sort(values.ravel()))
 
 
+# ---------------------------------------------------------------------------------------------------------------- the look
+
+
+@pytest.mark.parametrize(
+    ("style", "shape", "titles"),
+    [
+        ("beside", (3, 32, 32), ["input", "relevance", "relevance on the input"]),
+        ("beside", (3, 31, 40), ["input", "relevance"]),
+        ("overlay", (3, 32, 32), ["relevance"]),
+        ("map", (3, 8, 8), ["relevance"]),
+    ],
+)
+@pytest.mark.usefixtures("unrendered")
+def test_what_is_shown_of_a_picture(style: str, shape: tuple[int, ...], titles: list[str], studio: Studio) -> None:
+    """What is in a small picture is not seen any better under its relevance. There is one bar."""
+    figure = studio.draw(random(shape), random(shape, 1), style=style)
+    assert [axes.get_title() for axes in figure.axes] == titles
+    assert sum(len(axes.child_axes) for axes in figure.axes) == 1
+    assert_within(figure)
+
+
+def test_relevance_on_a_picture_in_grey() -> None:
+    """The more there is the less the picture is seen: not at all at the ends of the scale, and as it is where there is none."""
+    x = np.zeros((1, 4, 3))
+    x[0, :2] = 1, 0.5, 0
+    found = overlaid(x, np.array([[0.0, 1.0, -1.0, 0.5]]))
+    assert np.ptp(found[0, 0]) < 1e-9, "grey"
+    assert 0.2 < found[0, 0, 0] < 0.95
+    np.testing.assert_array_equal(found[0, 1:3], COLOURS(np.array([1.0, 0.0]))[:, :3])
+    assert found[0, 3].argmax() == 0
+    assert (found >= 0).all()
+    assert (found <= 1).all()
+
+
+LATTICE = {None: "relevance smoothed by 1 pixel", 0.0: "relevance", 3.0: "relevance smoothed by 3 pixels"}
+
+
+@pytest.mark.parametrize("asked", LATTICE)
+@pytest.mark.usefixtures("unrendered")
+def test_a_lattice_is_smoothed_for_the_eye_and_said_to_be(asked: float | None, studio: Studio) -> None:
+    relevance = np.zeros((1, 40, 40))
+    relevance[0, ::2, 1::2] = random((20, 20)) + 3
+    axes = studio.draw(random((1, 40, 40)), relevance, smooth=asked).axes[1]
+    assert axes.get_title() == LATTICE[asked]
+    np.testing.assert_array_equal(axes.images[0].get_array(), smoothed(relevance[0], 1.0 if asked is None else asked))
+
+
+@pytest.mark.parametrize(("scale", "bars"), [("own", 3), ("shared", 0)])
+@pytest.mark.usefixtures("unrendered")
+def test_one_scale_for_all_or_for_each(scale: str, bars: int, studio: Studio) -> None:
+    """A scale for all has one end, as a share of Σ |relevance| of each, and one bar."""
+    maps = [np.full((3, 8, 8), float(i)) for i in (1, 2, 3)]
+    maps[0][:, 0] = 0
+    figure = studio.draw(random((3, 8, 8)), maps[0], Caption("a", "b", concepts=("c", "d")), None, maps[1:], scale=scale)
+    ends = [axes.images[0].get_clim()[1] for axes in figure.axes[1:4]]
+    np.testing.assert_allclose(ends, (3, 6, 9) if scale == "own" else (3, 6 * 64 / 56, 9 * 64 / 56))
+    assert sum(len(axes.child_axes) for axes in figure.axes) == bars
+    assert len(figure.axes) == 4 + (scale == "shared")
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 40), (1, 90), (12, 100), (4,), (3, 5, 8, 8)], ids=str)
+@pytest.mark.usefixtures("unrendered")
+def test_a_heatmap_of_zeros_says_so(shape: tuple[int, ...], studio: Studio) -> None:
+    said = lambda relevance: NOTHING in [text.get_text() for text in texts(studio.draw(random(shape), relevance))]
+    assert said(np.zeros(shape))
+    assert not said(random(shape, 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"),
+    in_turn([(3, 5, 60), (3, 60, 4), (1, 8, 8), (3, 200, 30), (3, 40, 120), (1, 300, 300)], [1, 4, 11], 1),
+    ids=str,
+)
+@pytest.mark.usefixtures("unrendered")
+def test_no_words_of_a_picture_overlap(shape: tuple[int, ...], count: int, studio: Studio) -> None:
+    """However many heatmaps there are, whatever they are called, and however wide a picture is."""
+    names = tuple(f"lrp-alpha2beta1, class {i}: a rather long label, or two of them" for i in range(count))
+    maps = [random(shape, seed) for seed in range(count)]
+    figure = studio.draw(random(shape), maps[0], Caption("a", "b", concepts=names[1:]), form(shape, channel=0), maps[1:])
+    assert_within(figure)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in texts(figure)]
+    for i, box in enumerate(boxes):
+        for other in boxes[:i]:
+            assert not (box.x0 < other.x1 and other.x0 < box.x1 and box.y0 < other.y1 and other.y0 < box.y1)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"style": "below"}, {"scale": "mine"}, {"smooth": -1}, {"smooth": float("inf")}, {"smooth": float("nan")}]
+)
+def test_a_look_that_there_is_not(wrong: dict[str, Any]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(RequestError, match=f"^--{name} {value}: give "):
+        Look(**wrong)
+
+
 # ------------------------------------------------------------------------------------------------------ signals and clips
 
 
@@ -268,7 +374,7 @@ def test_a_trace_a_channel_in_the_colours_of_its_relevance(shape: tuple[int, ...
     shown = np.asarray(strips.get_array())
     assert shown.shape == (len(channels), len(range(0, max(shape), -(-max(shape) // STRETCHES))))
     np.testing.assert_allclose(shown.sum(axis=1), amounts.sum(axis=1), rtol=1e-9, atol=1e-9)
-    assert (strips.norm.vmin, strips.norm.vmax, strips.cmap.name) == (-colour_limit(shown), colour_limit(shown), COLOURS)
+    assert (strips.norm.vmin, strips.norm.vmax, strips.cmap.name) == (-colour_limit(shown), colour_limit(shown), COLOURS.name)
     np.testing.assert_allclose([bar.get_width() for bar in sums.patches], amounts.sum(axis=1), rtol=1e-9)
     largest = np.abs(amounts.sum(axis=1)).max()
     assert [tick.get_text() for tick in sums.get_xticklabels()] == [f"{-largest:.2g}", f"{largest:.2g}"]
@@ -310,8 +416,8 @@ def test_stretches_leave_nothing_out(size: int, most: int) -> None:
 def test_a_heatmap_a_frame(shape: tuple[int, ...], frames: int, studio: Studio) -> None:
     relevance = random(shape, 1)
     figure = studio.draw(random(shape), relevance)
-    heatmaps = [axes.images[0].get_array() for axes in figure.axes if axes.images and axes.images[0].cmap.name == COLOURS]
-    pictures = [axes for axes in figure.axes if axes.images and axes.images[0].cmap.name != COLOURS]
+    heatmaps = [axes.images[0].get_array() for axes in figure.axes if axes.images and axes.images[0].cmap.name == COLOURS.name]
+    pictures = [axes for axes in figure.axes if axes.images and axes.images[0].cmap.name != COLOURS.name]
     assert len(heatmaps) == len(pictures) == len(range(0, shape[frames], -(-shape[frames] // FRAMES)))
     np.testing.assert_allclose(np.sum(heatmaps), relevance.sum())
     whole = np.moveaxis(relevance, frames, 0)

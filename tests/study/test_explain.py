@@ -117,7 +117,7 @@ def test_a_file_that_ends_in_softmax_gives_the_logit_and_the_notes_on_it(
     assert [r.logit for r in results] == pytest.approx(scores)
     assert (scores < 0).all()
     assert any(remark.startswith("3 of 3 explained logits are below zero") for remark in remarks(results))
-    assert all(f"logit = {r.logit:.4g}" in caption.subtitle for r, (*_, caption, _, _) in zip(results, undrawn, strict=True))
+    assert all(f"logit = {r.logit:.4g}" in caption.subtitle for r, (*_, caption, _, _, _) in zip(results, undrawn, strict=True))
     older = onnx.ModelProto()
     older.CopyFrom(compiled)
     (entry,) = (e for e in older.metadata_props if e.key == "onnxdtd.logit")
@@ -404,7 +404,7 @@ def test_one_heatmap_for_all_inputs_is_said(tmp_path: Path, undrawn: list[tuple[
     assert "that of x_000 (cosine 1.0000)" in results[1].flags[0].text
     assert "that of x_001 (cosine 1.0000)" in results[0].flags[0].text
     assert listed(tmp_path / "out") == as_listed(results)
-    drawn = [(path.name, caption.notes) for path, _, _, caption, _, _ in undrawn]
+    drawn = [(path.name, caption.notes) for path, _, _, caption, *_ in undrawn]
     assert drawn[0] == ("x_000.png", (results[0].flags[0].text,)), "drawn once it is known"
     assert [name for name, _ in drawn] == [f"x_00{i}.png" for i in range(5)]
     assert remarks(results[:4])[-1].startswith("all inputs, or those of a class, have the same heatmap")
@@ -490,7 +490,7 @@ def test_run_explains_every_sample_of_every_file(tmp_path: Path, undrawn: list[t
     assert ticks == [(i, 4) for i in (1, 2, 3, 4)]
     assert listed(tmp_path / "out") == as_listed(results)
     want = made.explainer(x).relevance["x"]
-    for (path, shown, relevance, caption, form, _), result, i in zip(undrawn, results, (0, 1, 2, 0), strict=True):
+    for (path, shown, relevance, caption, form, *_), result, i in zip(undrawn, results, (0, 1, 2, 0), strict=True):
         assert path == tmp_path / "out" / result.picture
         np.testing.assert_array_equal(shown, x[i])
         np.testing.assert_allclose(relevance, want[i], rtol=1e-5, atol=1e-7)

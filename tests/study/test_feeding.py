@@ -71,7 +71,7 @@ def test_columns_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     chosen = (rows @ W).argmax(1)
     want = rows * W[:, chosen].T
     assert [r.predicted for r in results] == chosen.tolist()
-    for (_, x, relevance, caption, form, _), row, r, word in zip(drawn, rows, want, SEX, strict=True):
+    for (_, x, relevance, caption, form, *_), row, r, word in zip(drawn, rows, want, SEX, strict=True):
         np.testing.assert_array_equal(x, row)
         np.testing.assert_allclose(relevance, r, rtol=1e-6)
         assert caption.features == ("age", "size[0]", "size[1]", "sex=female", "sex=male")
