@@ -188,10 +188,10 @@ def explain_command(
     as_json: AsJson = False,
 ) -> None:
     """Explain inputs: a heatmap each, and their numbers in results.json. Compiles MODEL first if need be."""
-    from onnxdtd.study.results import RESULTS
+    from onnxdtd.study.results import RESULTS, UNFINISHED
     from onnxdtd.study.wordlist import WORDS
 
-    with measuring("explaining") as tick:
+    with measuring("explaining", out_path / UNFINISHED) as tick:
         explained = onnxdtd.explain(
             model,
             inputs,

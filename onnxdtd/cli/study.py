@@ -65,8 +65,8 @@ def needed() -> None:
 
 
 @contextmanager
-def measuring(doing: str = "measuring") -> Iterator[Tick]:
-    """A progress bar, to be told how far it is. Whoever interrupts it is told how to go on."""
+def measuring(doing: str = "measuring", kept: Path | None = None) -> Iterator[Tick]:
+    """A progress bar, to be told how far it is. Whoever interrupts it is told how to go on, and where that is ``kept``."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -75,7 +75,8 @@ def measuring(doing: str = "measuring") -> Iterator[Tick]:
             task = progress.add_task(doing)
             yield lambda done, units: progress.update(task, completed=done, total=units)
     except KeyboardInterrupt:
-        err.print("onnxdtd: interrupted; the same command goes on from here")
+        where = "" if kept is None or not kept.exists() else f"; until then, what is done is in {kept}"
+        err.print(f"onnxdtd: interrupted; the same command goes on from here{where}")
         raise typer.Exit(130) from None
 
 

@@ -81,8 +81,10 @@ class Result:
 
     def as_data(self) -> dict[str, Any]:
         """As JSON has it."""
-        found = asdict(self)
-        return {**{name: found.pop(name) for name in BEFORE_MISSING}, "missing": self.missing, **found}
+        found = dict(self.__dict__)
+        found |= {name: [asdict(entry) for entry in found[name]] for name in LISTED}
+        found["reading"] = None if self.reading is None else asdict(self.reading)
+        return {**{name: found.pop(name) for name in FIRST}, "missing": self.missing, **found}
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Result:
@@ -97,7 +99,16 @@ class Result:
 
 
 LISTED = {"flags": Flag, "concepts": Concept, "pro": Named, "contra": Named}
-BEFORE_MISSING = ("name", "picture", "preset", "predicted", "predicted_label", "score", "target", "target_label", "logit") + (
+FIRST = (
+    "name",
+    "picture",
+    "preset",
+    "predicted",
+    "predicted_label",
+    "score",
+    "target",
+    "target_label",
+    "logit",
     "relevance_sum",
 )
 
