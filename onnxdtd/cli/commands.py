@@ -24,7 +24,6 @@ import onnxdtd.cli.study
 from onnxdtd.cli.lines import print_texts
 from onnxdtd.cli.options import (
     CHECK,
-    COMMANDS,
     EXPLAIN,
     RUNNING,
     TEXTS,
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from onnxdtd.study.explain import Explained
     from onnxdtd.study.results import Result
 
+ORDER = ("explain", "compile", "inspect", "rules", "evaluate", "audit", "verify", "bench", "tune", "fit")  # in help
 SHOWN = 20  # samples in a table
 
 
@@ -351,7 +351,7 @@ def bench_command(
     print_table(("batch", "forward", "with explanation", "ratio", "explained a second"), cells)
 
 
-app.registered_commands.sort(key=lambda entry: COMMANDS.index(str(entry.rich_help_panel)))
+app.registered_commands.sort(key=lambda entry: ORDER.index(str(entry.name)))
 
 
 def main() -> None:

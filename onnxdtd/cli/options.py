@@ -19,11 +19,13 @@ from onnxdtd.labels import read
 from onnxdtd.request import CONTRASTS, HEADS, PICTURES, Request
 
 app = typer.Typer(
-    epilog="`onnxdtd COMMAND --help` says more. Several numbers are written with commas: --range 0,1.",
-    add_completion=False,
+    epilog="""`onnxdtd COMMAND --help` says more. Several numbers are written with commas: --range 0,1.
+`onnxdtd --install-completion` lets the shell complete commands, options and presets.""",
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+PRESET = "NAME|FILE"  # a metavar
 
 USAGE: type[Exception] = typer.BadParameter.__bases__[0]  # whatever typer has against a command line
 
@@ -33,7 +35,7 @@ Model = Annotated[Path, typer.Argument(help="An exported classifier, .onnx.", me
 
 
 # Under which heads help lists the commands, in this order, and the options that are none of a request.
-COMMANDS = EXPLAIN, CHECK, CHOOSE = "Explain", "Check", "Choose and fit rules"
+EXPLAIN, CHECK, CHOOSE = "Explain", "Check", "Choose and fit rules"
 DRAWN, REPLACED, TEXTS, RUNNING = "How it is drawn", "How regions are replaced", "Texts", "How it is run"
 
 
@@ -52,8 +54,31 @@ def command(name: str, head: str, *examples: str) -> Callable[[Callable[..., Non
 
 
 def option(flags: str, text: str, metavar: str | None = None, head: str | None = None) -> Any:
-    """Shorthand for the options of the commands."""
-    return typer.Option(*flags.split(), help=escape(text), metavar=metavar, rich_help_panel=head)
+    """Shorthand for the options of the commands. Shells complete presets, and the words that the metavar lists."""
+    words = [word for word in re.split(r"[|\[\]]", metavar or "") if word.islower()]
+    complete = known_names("preset") if metavar == PRESET else (lambda: words) if words else None
+    shell = None if complete is None else completion(complete)
+    return typer.Option(*flags.split(), help=escape(text), metavar=metavar, rich_help_panel=head, autocompletion=shell)
+
+
+def known_names(*kinds: str) -> Callable[[], list[str]]:
+    """What there is of some kinds, to be read when a shell asks."""
+
+    def read_names() -> list[str]:
+        from onnxdtd.method.folder import defined
+
+        return [name for kind in kinds for name in defined(kind)]
+
+    return read_names
+
+
+def completion(known: Callable[[], list[str]]) -> Callable[[str], list[str]]:
+    """Those that begin as what is typed already."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in known() if name.startswith(incomplete)]
+
+    return complete
 
 
 AsJson = Annotated[bool, option("--json", "Print JSON.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onnxdtd.cli.options import EXPLAIN, AsJson, command, option
+from onnxdtd.cli.options import EXPLAIN, AsJson, command, completion, known_names, option
 from onnxdtd.cli.screen import indented, out, print_table
 from onnxdtd.errors import RuleError, suggestion
 
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 @command("rules", EXPLAIN, "rules", "rules lrp-epsilon", "rules attention")
 def rules_command(
     names: Annotated[
-        list[str], typer.Argument(help="Show what these say, or all that have this word in them.", metavar="NAME")
+        list[str],
+        typer.Argument(
+            help="Show what these say, or all that have this word in them.",
+            metavar="NAME",
+            autocompletion=completion(known_names("preset", "rule")),
+        ),
     ] = [],
     file: Annotated[Path | None, option("--file", "Those of this TOML file instead of ours.", "FILE")] = None,
     as_json: AsJson = False,

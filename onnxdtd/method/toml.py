@@ -16,6 +16,7 @@ import numpy as np
 
 from onnxdtd import bounded
 from onnxdtd.errors import RuleError, instead
+from onnxdtd.method.folder import data_folder as data_folder
 from onnxdtd.method.method import FINISHES, HERE, KINDS, MOST_STEPS, POINTS, SEEDS, TREATMENTS, Method
 from onnxdtd.method.preset import FITS, Preset, Selector
 from onnxdtd.method.rule import Branch, Rule, Term
@@ -287,12 +288,6 @@ def definitions(presets: Iterable[str]) -> dict[str, str]:
     """The digests of the files among ``presets``: what is in them may change while their names do not."""
     paths = {Path(preset.partition(".toml")[0] + ".toml") for preset in presets if ".toml" in preset}
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths) if path.is_file()}
-
-
-def data_folder() -> Path:
-    """Where the rule files are: inside the package in a wheel, beside it in a checkout."""
-    here = Path(__file__).resolve().parent.parent
-    return next(folder for folder in (here / "rules", here.parent / "rules") if (folder / "rules.toml").is_file())
 
 
 def _only(table: Mapping[str, Any], keys: set[str], where: str) -> None:

@@ -12,6 +12,8 @@ from commands import MODELS
 from rich.cells import cell_len
 from terminal import COMMAND, Ran
 
+from onnxdtd.method.folder import defined
+from onnxdtd.method.toml import Library
 from onnxdtd.request import HEADS
 
 NAMES = sorted(COMMAND.commands)
@@ -104,3 +106,29 @@ def test_batches_are_written_with_commas_too(checkout: Path, run: Callable[..., 
     for given in (["--batch", "1,2"], ["--batch", "1", "--batch", "2"]):
         assert [row["batch"] for row in run("bench", "models/digits_mlp.onnx", *given, "--json").json] == [1, 2]
     assert "write whole numbers" in run("bench", "models/digits_mlp.onnx", "--batch", "one").err
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("onnxdtd insp", ["inspect"]),
+        ("onnxdtd compile --preset lrp-e", ["lrp-epsilon"]),
+        ("onnxdtd evaluate --preset deepl", ["deeplift-rescale", "deeplift-revealcancel", "deeplift-genomics"]),
+        ("onnxdtd rules z", ["z", "z+", "zB"]),
+        ("onnxdtd compile --contrast r", ["runner-up", "rest"]),
+        ("onnxdtd evaluate --score p", ["probability"]),
+        ("onnxdtd compile --led", ["--ledger"]),
+        ("onnxdtd compile models/dig", [""]),  # files: the shell knows them
+    ],
+)
+def test_shells_complete_what_may_follow(
+    line: str, expected: list[str], run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"_ONNXDTD_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}.items():
+        monkeypatch.setenv(name, value)
+    assert run().out.removesuffix("\n").split("\n") == expected
+
+
+def test_names_are_completed_by_what_the_library_reads() -> None:
+    library = Library()
+    assert (defined("preset"), defined("rule")) == (list(library.presets), list(library.rules))
