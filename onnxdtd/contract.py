@@ -86,6 +86,8 @@ class Metadata(TypedDict):
     position: NotRequired[Sequence[int]]  # where in a sequence or a map
     contrast: str | bool | None  # what the logit is compared with; True in old files: the runner-up
     reference: NotRequired[float]  # the number that a quantity is compared with
+    most_steps: NotRequired[int]  # the most that recurrent layers take, where their number is open or was asked for
+    lengths: NotRequired[Mapping[str, int]]  # the axis along which such steps lie, by input, where that is known
     derivative: str | None  # what a gradient is made into: g, x g or g²
     by_weights: Sequence[str]  # the first layers that share relevance out whatever the values
     logit: str | None  # what the output ``LOGIT`` is called
@@ -112,6 +114,11 @@ def relevance_of(tensor: str) -> str:
 def mask_of(tensor: str) -> str:
     """The input with the mask of an inner tensor."""
     return f"{MASK}/{tensor}"
+
+
+def at_most(steps: int) -> str:
+    """What a node is called that no more steps get past: runtimes name the node that fails."""
+    return f"at most {steps} steps"
 
 
 def entries(model: Any) -> dict[str, str]:

@@ -132,6 +132,12 @@ def _number(value: Any) -> float:
     return number
 
 
+def _most_steps(value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+        raise RequestError(f"--most-steps {value!r}: give a number above 0")
+    return int(value)
+
+
 def _baseline(value: Any) -> Any:
     plain = _plain(value)
     listed = list(plain.values()) if isinstance(plain, Mapping) else [plain]
@@ -334,6 +340,16 @@ class Request:
         "also give the relevance of what is added to what ids look up, a number for each id: embeddings of positions and of "
         "types of tokens, as outputs ``relevance/position`` and ``relevance/type``. They count as explained then, not as "
         "constants.",
+    )
+    most_steps: int | None = offered(
+        None,
+        _or_none(_most_steps),
+        Option(
+            "--most-steps", "The most steps that recurrent layers take. Default: 128 where that is open, else 512 in all.", "N"
+        ),
+        "how many steps LSTM, GRU and RNN take at most. Where their number is open so many are written, by default 128, and a "
+        "longer input is an error when it runs; a known number has to be asked for if it is above 512 in both directions. Each "
+        "step costs memory and time: ONNX Runtime takes 10 s to load 512.",
     )
     fitted: str | None = offered(
         None,

@@ -41,6 +41,7 @@ FULL = Request(
     baseline={"x": "mean"},
     allow={"Foo": "pass"},
     ledger=True,
+    most_steps=64,
     apart=True,
     explain=["x"],
     from_=["h"],

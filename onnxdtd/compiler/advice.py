@@ -30,7 +30,7 @@ def advised(
     error: ModelError | Unsupported, proto: onnx.ModelProto, request: Request, attempt: Attempt
 ) -> ModelError | Unsupported:
     """``error`` with the ways out that work for the normalised model ``proto``."""
-    hollow, graph = shapes.hollow(proto), shapes.graph(proto, has_rule)
+    hollow, graph = shapes.hollow(proto), shapes.graph(proto, has_rule, request.most_steps)
     problems = error.problems if isinstance(error, Unsupported) else []
 
     def tried(wanted: Request) -> Plan | None:

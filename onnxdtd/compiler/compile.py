@@ -34,7 +34,7 @@ from onnxdtd.data.forms import PICTURE
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.graph import files, normal, shapes
 from onnxdtd.graph.emit import Emit
-from onnxdtd.graph.recurrent import is_gated
+from onnxdtd.graph.recurrent import OPEN_STEPS, is_gated, open_sequences
 from onnxdtd.graph.spelled import views
 from onnxdtd.graph.tensors import Node, Tensor, type_name
 from onnxdtd.labels import Labels
@@ -68,7 +68,7 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     presets = _presets(request)
     fed = [value.name for value in shapes.real_inputs(source.proto)]
     changes = normal.normalise(source.proto)
-    graph = shapes.graph(source.proto, has_rule)
+    graph = shapes.graph(source.proto, has_rule, request.most_steps)
     fits.check(graph)
     for mended in (shapes.declare_outputs, shapes.open_batches, shapes.drop_contradictions):
         changes += mended(source.proto, graph)
@@ -110,6 +110,11 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     if chosen.method.halves and any(is_gated(node) for node in source.proto.graph.node):
         fading = "gives gates of recurrent layers half of all that passes them, so that early steps fade"
         chosen.notes.append(f"the preset {chosen.preset} {fading}; cp-lrp and lrp-epsilon give them nothing")
+    if open_sequences(graph, steps := request.most_steps or OPEN_STEPS):
+        chosen.notes.append(
+            f"recurrent layers take {steps} steps at most, and no less time for fewer; --most-steps N sets that"
+        )
+        request = replace(request, most_steps=steps)
     if request.baseline is not None and chosen.baseline is None:
         chosen.notes.append(f"--baseline: the preset {chosen.preset} compares with no other input")
     request = replace(request, preset=request.preset or chosen.preset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import onnx
@@ -20,6 +20,7 @@ from onnxdtd.contract import COLUMNS, EXPLAINED, LOGIT, LOGIT_THERE, PARTS, Meta
 from onnxdtd.data.preprocessing import gives_bounds
 from onnxdtd.graph import files
 from onnxdtd.graph.emit import label
+from onnxdtd.graph.recurrent import open_sequences
 from onnxdtd.graph.vocabulary import vocabulary
 from onnxdtd.operators.columns import named_columns
 from onnxdtd.operators.places import channel_axis, folded, slid_axes
@@ -72,6 +73,8 @@ def metadata(
     }
     if request.reference is not None:
         told["reference"] = request.reference
+    if request.most_steps is not None:
+        told |= {"most_steps": request.most_steps, "lengths": dict(_lengths(planned, request.most_steps))}
     if planned.ids:
         told["ids"] = planned.ids
     if laid_out := {t.name: sizes for t in made.inputs if (sizes := folded(t))}:
@@ -106,6 +109,14 @@ def metadata(
     if parts:
         told["apart"] = parts
     return told | _further(request) | _where(request, made.raster)
+
+
+def _lengths(planned: Planned, steps: int) -> Iterator[tuple[str, int]]:
+    """The inputs with an axis along which the steps of recurrent layers lie, if their number is open."""
+    factors = planned.plan.samples.factors
+    sequences = [axes[0] for t in open_sequences(planned.graph, steps) if (axes := factors(t))]
+    for tensor in planned.graph.inputs:
+        yield from ((tensor.name, i) for i, axis in enumerate(factors(tensor) or ()) if axis in sequences)
 
 
 def _where(request: Request, raster: Raster) -> Any:

@@ -23,15 +23,18 @@ ENTRYWISE = (
 
 @dataclass(frozen=True)
 class Partial:
-    """Values, of which those count that are ``known``."""
+    """Values, of which those count that are ``known``. What is not may have a name, as sizes have: ``names`` are their numbers,
+    0 where there is none.
+    """
 
     values: np.ndarray
     known: np.ndarray
+    names: np.ndarray
 
     @staticmethod
     def of(values: np.ndarray) -> Partial:
         """Numbers as a whole"""
-        return Partial(values, np.ones(values.shape, bool))
+        return Partial(values, np.ones(values.shape, bool), np.zeros(values.shape, np.int64))
 
 
 class Numbers:
@@ -46,6 +49,7 @@ class Numbers:
         self.found: dict[str, Partial] = {}
         self.fed = {value.name for value in graph.input}  # by a caller, or may be
         self.unknown: set[str] = set()
+        self.named: dict[str, int] = {}  # the numbers of the names that sizes have
         self.producer: dict[str, NodeProto] = {}
         self.add(graph.node, graph.initializer)
 
@@ -74,6 +78,20 @@ class Numbers:
         """The value of a tensor, all of whose entries are known."""
         found = self._of(name)
         return found.values if found is not None and found.known.all() else None
+
+    def entries(self, name: str) -> list[int | str | None] | None:
+        """The entries of a tensor of sizes: numbers, names, and None for what is not known."""
+        found, words = self._of(name), {number: word for word, number in self.named.items()}
+        if found is None:
+            return None
+        rows = zip(*(each.reshape(-1).tolist() for each in (found.values, found.known, found.names)), strict=True)
+        return [int(value) if known else words.get(word) for value, known, word in rows]
+
+    def dims(self, name: str) -> list[int | str | None]:
+        """The shape, as far as it is known, as ``entries`` are."""
+        kind = self.types.get(name)
+        sizes = [] if kind is None else kind.shape.dim
+        return [size.dim_value if size.HasField("dim_value") else size.dim_param or None for size in sizes]
 
     def is_computed(self, name: str) -> bool:
         """Does a node compute it that is no constant?"""
@@ -125,8 +143,10 @@ class Numbers:
         values = self._run(node, [operand.values for operand in given])
         if all(operand.known.all() for operand in given):
             return [None if value is None else Partial.of(value) for value in values]
-        known = self._mask(node, given)
-        return [Partial(values[0], known)] if known is not None and values and values[0] is not None else []
+        known, names = self._mask(node, given), self._moved(node, given, [operand.names for operand in given])
+        if known is None or not values or values[0] is None:
+            return []
+        return [Partial(values[0], known, np.zeros(known.shape, np.int64) if names is None else names)]
 
     def _measured(self, node: NodeProto) -> Partial | None:
         """Shape or Size"""
@@ -137,20 +157,26 @@ class Numbers:
         known = [size is not None for size in sizes]
         if node.op_type == "Size":
             return Partial.of(np.asarray(values.prod())) if all(known) else None
+        words = [word if isinstance(word, str) else "" for word in self.dims(node.input[0])]
+        names = [self.named.setdefault(word, 1 + len(self.named)) if word else 0 for word in words]
         attrs = {a.name: a.i for a in node.attribute}
         part = slice(attrs.get("start", 0), attrs.get("end"))
-        return Partial(values[part], np.asarray(known, bool)[part])
+        return Partial(values[part], np.asarray(known, bool)[part], np.asarray(names, np.int64)[part])
 
     def _mask(self, node: NodeProto, given: list[Partial]) -> np.ndarray | None:
         """Which entries of the result are known, where that can be told."""
         if node.op_type in ENTRYWISE:
             return np.logical_and.reduce(np.broadcast_arrays(*(operand.known for operand in given)))
+        moved = self._moved(node, given, [operand.known.astype(np.int64) for operand in given])
+        return None if moved is None else moved.astype(bool)
+
+    def _moved(self, node: NodeProto, given: list[Partial], others: list[np.ndarray]) -> np.ndarray | None:
+        """What becomes of ``others``, one for each entry of what a node is given, if it only moves entries."""
         count = len(given) if node.op_type == "Concat" else 1
         if node.op_type not in MOVED or not all(operand.known.all() for operand in given[count:]):
             return None
-        masks = [operand.known.astype(np.int64) for operand in given[:count]]
-        found = self._run(node, [*masks, *(operand.values for operand in given[count:])])
-        return None if not found or found[0] is None else found[0].astype(bool)
+        found = self._run(node, [*others[:count], *(operand.values for operand in given[count:])])
+        return None if not found or found[0] is None else found[0]
 
     def _run(self, node: NodeProto, values: list[np.ndarray]) -> list[np.ndarray | None]:
         """What a node gives, by onnx's own definition; nothing where that fails, or is left to chance."""

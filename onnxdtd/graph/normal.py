@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxdtd.errors import ModelError
-from onnxdtd.graph.shapes import skeleton
+from onnxdtd.graph.shapes import forget_lengths, skeleton
 from onnxdtd.graph.sound import called, check, check_valid, nodes_of
 
 OLDEST_OPSET = 7  # what onnx's version converter still understands reliably
@@ -110,6 +110,8 @@ def normalise(proto: onnx.ModelProto) -> list[str]:
     if version < EMITTED_OPSET:
         _convert(proto, version)
         changes.append(f"operator set {version} converted to {EMITTED_OPSET}")
+    if forget_lengths(proto):
+        changes.append("declared shapes with a length that the exporter has seen left out")
     return changes
 
 

@@ -1,7 +1,8 @@
-"""LSTM, GRU and RNN of a known number of steps, one step after the other, as the layers, gates and sums that they come to.
+"""LSTM, GRU and RNN, one step after the other, as the layers, gates and sums that they come to.
 
 The candidate of a step is one layer of its input and of the state before it, so that a rule has one denominator for both. What
 gates take from the input is computed for all steps at once. Where a sequence has ended, the state stays and the output is 0.
+So a number of steps that is open is written as one that is not, the last of which may be behind the end of all sequences.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from onnxdtd.contract import at_most
 from onnxdtd.graph.body import Body, Constant
 from onnxdtd.graph.inlined import Fresh
 from onnxdtd.graph.known import Numbers
+from onnxdtd.graph.tensors import Graph, Tensor
 
-MOST_STEPS = 512  # of a node, those of both directions: a runtime takes 11 s to load so many
+MOST_STEPS = 512  # of a node, those of both directions, unless more are asked for: a runtime takes 11 s to load so many
+OPEN_STEPS = 128  # that are written where their number is open
 GATES = ("Sigmoid", "HardSigmoid")
 SIGNALS = ("Tanh", "Relu", "LeakyRelu", "Softsign")
 FACTORS = {"HardSigmoid": {"alpha": 0.2, "beta": 0.5}, "LeakyRelu": {"alpha": 0.01}}  # by default
@@ -107,8 +111,16 @@ def is_gated(node: NodeProto) -> bool:
     return node.op_type in KINDS and KINDS[node.op_type].gates > 0
 
 
-def obstacle(op: str, attrs: Mapping[str, Any], given: Collection[int], steps: int | None) -> str:
-    """Why a node stays as it is, with inputs at the positions ``given`` and so many ``steps``; nothing where it does not."""
+def open_sequences(graph: Graph, steps: int) -> list[Tensor]:
+    """The sequences of open length, their steps along the first axis, that are written for so many."""
+    ends = [node.outputs[0] for node in graph.nodes if node.op == "Expand" and at_most(steps) in node.name]
+    return [reader.inputs[0] for end in ends for reader in end.readers if reader.op == "Concat"]
+
+
+def obstacle(op: str, attrs: Mapping[str, Any], given: Collection[int], steps: int | None, most: int | None = None) -> str:
+    """Why a node stays as it is, with inputs at the positions ``given`` and so many ``steps``, None if that is open, where
+    ``most`` of each direction are asked for; nothing where it does not.
+    """
     kind = KINDS[op]
     names = [_text(name).lower() for name in attrs.get("activations", ())]
     served = [GATES if kind.gates and i % len(kind.usual) == 0 else SIGNALS for i in range(len(names))]
@@ -121,12 +133,16 @@ def obstacle(op: str, attrs: Mapping[str, Any], given: Collection[int], steps: i
         return (
             f"its activation {other[0]!r} is none of those of a gate ({', '.join(GATES)}) or of a signal ({', '.join(SIGNALS)})"
         )
-    if steps is None:
-        return f"its number of steps is not known before it runs; export it with a fixed one, of {MOST_STEPS} at most"
-    count = steps * len(_ways(attrs))
-    if count > MOST_STEPS:
-        return f"it takes {count} steps, of which no more than {MOST_STEPS} are written one by one; export it with fewer"
+    count = (steps or 0) * len(_ways(attrs))
+    if count > MOST_STEPS and (steps or 0) > (most or 0):
+        told = f"it takes {count} steps, of which no more than {MOST_STEPS} are written unless they are asked for"
+        return f"{told}: --most-steps {steps}"
     return ""
+
+
+def _axis(attrs: Mapping[str, Any]) -> int:
+    """Along which the steps lie"""
+    return 1 if attrs.get("layout") else 0
 
 
 def _ways(attrs: Mapping[str, Any]) -> list[int]:
@@ -134,19 +150,21 @@ def _ways(attrs: Mapping[str, Any]) -> list[int]:
     return {"forward": [1], "reverse": [-1]}.get(_text(attrs.get("direction", "forward")), [1, -1])
 
 
-def recurrent(node: NodeProto, known: Numbers, constant: Constant, fresh: Fresh) -> list[NodeProto] | None:
-    """The nodes that a node amounts to; None where it stays as it is."""
+def recurrent(
+    node: NodeProto, known: Numbers, constant: Constant, fresh: Fresh, most: int | None = None
+) -> list[NodeProto] | None:
+    """The nodes that a node amounts to, of ``most`` steps where that is open; None where it stays as it is."""
     attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     names = [*node.input, *[""] * 8][:8]
     names[5:] = ["" if not name or _is_zero(known, name) else name for name in names[5:]]
     sizes, rows = known.sizes(names[0]), known.sizes(names[2])
     if sizes is None or len(sizes) != 3 or rows is None or rows[-1] is None:
         return None
-    steps = sizes[1 if attrs.get("layout") else 0]
-    if steps is None or obstacle(node.op_type, attrs, {7} if names[7] else set(), steps):
+    steps = sizes[_axis(attrs)]
+    if obstacle(node.op_type, attrs, {7} if names[7] else set(), steps, most):
         return None
     write = StepWriter(node, constant, fresh, helper.tensor_dtype_to_np_dtype(known.types[names[0]].elem_type))
-    _write(write, node, attrs, names, steps, rows[-1])
+    _write(write, node, attrs, names, steps, most or OPEN_STEPS, rows[-1])
     return write.nodes
 
 
@@ -171,15 +189,39 @@ class StepWriter(Body):
         """Tensors along a new axis in front"""
         return self.joined([self("Unsqueeze", part, self.whole(0)) for part in parts], 0, result)
 
+    def filled(self, x: str, length: str, steps: int) -> tuple[str, str]:
+        """A sequence of a ``length`` that is open with zeros behind it, so that it has so many steps, and its length once more,
+        int32 [1]. Of a longer one there is neither: nothing has a negative number of rows, as every runtime says.
+        """
+        sizes = self("Concat", self("Sub", self.whole(steps), length), self("Shape", x, start=1), axis=0)
+        zeros = self("Expand", self.number(0.0), sizes, result=self.fresh(f"{self.around}/{at_most(steps)}"))
+        kept = self("Sub", self.whole(steps), self("Shape", zeros, start=0, end=1))
+        return self("Concat", x, zeros, axis=0), self("Cast", kept, to=TensorProto.INT32)
+
+    def shortened(self, states: str, length: str, steps: int, result: str) -> str:
+        """The states up to the end"""
+        found = self("Slice", states, self.whole(0), length, self.whole(0), result=result)
+        self.nodes[-1].name = self.fresh(f"{self.around}/{at_most(steps)}")  # what goes back to more states fails, too
+        return found
+
     def joined(self, parts: Sequence[str], axis: int, result: str = "") -> str:
         """Tensors side by side"""
         return self("Concat", *parts, axis=axis, result=result) if len(parts) > 1 or result else parts[0]
 
 
-def _write(write: StepWriter, node: NodeProto, attrs: Mapping[str, Any], names: Sequence[str], steps: int, size: int) -> None:
-    """All directions, and what becomes of them under the names of the outputs: [steps, directions, batch, size] by default"""
-    x, lengths, batched = names[0], names[4], bool(attrs.get("layout"))
+def _write(
+    write: StepWriter, node: NodeProto, attrs: Mapping[str, Any], names: Sequence[str], steps: int | None, most: int, size: int
+) -> None:
+    """All directions, and what becomes of them under the names of the outputs: [steps, directions, batch, size] by default.
+    Where it is open how many ``steps`` there are, so that there are ``most``.
+    """
+    x, lengths, batched = names[0], names[4], bool(_axis(attrs))
     x = write("Transpose", x, perm=[1, 0, 2]) if batched else x
+    length, told = "", bool(lengths)
+    if steps is None:
+        steps, length = most, write("Shape", x, start=0, end=1)
+        x, kept = write.filled(x, length, steps)
+        lengths = write("Min", lengths, kept) if told else kept
     inputs = write.steps(x, steps)
     over = (
         [write("Less", write.constant(np.asarray(t, np.int32), write.around), lengths) for t in range(steps)] if lengths else []
@@ -195,8 +237,14 @@ def _write(write: StepWriter, node: NodeProto, attrs: Mapping[str, Any], names: 
     write.around = around
     outputs = [*node.output, "", ""][:3]
     if outputs[0]:
-        beside = [write("Unsqueeze", write.beside(hidden), write.whole(1)) for hidden, *_ in found]
-        whole = write.joined(beside, 1, "" if batched else outputs[0])
+        states = [
+            [write("Where", *each, write.number(0.0)) for each in zip(alive, hidden, strict=True)] if told else hidden
+            for hidden, *_ in found
+        ]
+        beside = [write("Unsqueeze", write.beside(each), write.whole(1)) for each in states]
+        whole = write.joined(beside, 1, "" if batched or length else outputs[0])
+        if length:
+            whole = write.shortened(whole, length, steps, "" if batched else outputs[0])
         if batched:
             write("Transpose", whole, perm=[2, 0, 1, 3], result=outputs[0])
     for i, name in enumerate(outputs[1:], 1):
@@ -220,9 +268,8 @@ def _direction(
     h, c = (_begun(cell, inputs[::way][0], name) for name in before)  # of kinds without a cell nobody reads the second
     for t in range(steps)[::way]:
         write.around = f"{around}/{t}"
-        new, own = kind.step(cell, inputs[t], given[t], h, c)
-        hidden[t] = write("Where", alive[t], new, write.number(0.0)) if alive else new
-        h, c = (write("Where", alive[t], *pair) if alive else pair[0] for pair in ((new, h), (own, c)))
+        hidden[t], own = kind.step(cell, inputs[t], given[t], h, c)
+        h, c = (write("Where", alive[t], *pair) if alive else pair[0] for pair in ((hidden[t], h), (own, c)))
     return hidden, h, c
 
 

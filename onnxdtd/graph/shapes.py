@@ -14,6 +14,7 @@ from onnx.external_data_helper import uses_external_data
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxdtd.errors import ModelError, counted
+from onnxdtd.graph.recurrent import KINDS
 from onnxdtd.graph.sound import check_valid
 from onnxdtd.graph.spelled import float_nodes
 from onnxdtd.graph.tensors import Graph, Tensor, imported, unique
@@ -79,16 +80,16 @@ def hollow(proto: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
-def graph(proto: onnx.ModelProto, served: Served = lambda op: True) -> Graph:
+def graph(proto: onnx.ModelProto, served: Served = lambda op: True, steps: int | None = None) -> Graph:
     """The structure of ``proto`` as a graph to plan on, with inferred shapes; what no operator is ``served`` for is shown by
-    others, as far as it can be. Raises ``ModelError`` on an invalid graph.
+    others, as far as it can be, a recurrent layer by so many ``steps``. Raises ``ModelError`` on an invalid graph.
     """
     bare = skeleton(proto)
     check_valid(bare)
     try:
         misjudged = _infer_shapes(bare)
         sequences: dict[str, list[str]] = {}
-        while replaced(bare, served, sequences):
+        while replaced(bare, served, sequences, steps):
             misjudged = _infer_shapes(bare)
     except (onnx.shape_inference.InferenceError, ValueError) as error:
         raise ModelError(f"not a valid ONNX graph: {str(error).strip().splitlines()[0]}") from None
@@ -174,6 +175,30 @@ def open_batches(proto: onnx.ModelProto, known: Graph) -> list[str]:
             shape[0].Clear()
             wrong.append(value.name)
     return [f"wrong number of samples of the output {', '.join(map(repr, wrong))} left out"] if wrong else []
+
+
+def forget_lengths(proto: onnx.ModelProto) -> bool:
+    """Take away what is declared of inner tensors, in place, where that has the length that an exporter has seen; has it any?
+
+    Behind recurrent layers exporters write that in place of the size of an input that is open.
+    """
+    if not proto.graph.value_info or not any(node.op_type in KINDS for node in proto.graph.node):
+        return False
+    free = skeleton(proto)
+    names = {size.dim_param for value in free.graph.input for size in value.type.tensor_type.shape.dim} - {""}
+    told = {value.name: value.type.tensor_type.shape.dim for value in free.graph.value_info}
+    del free.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(free, data_prop=True)
+    while tell(free, inferred):
+        inferred = onnx.shape_inference.infer_shapes(free, data_prop=True)
+    found = {value.name: value.type.tensor_type.shape.dim for value in inferred.graph.value_info}
+    pairs = {name: list(zip(dims, found.get(name, ()), strict=False)) for name, dims in told.items()}
+    seen = {a.dim_value for each in pairs.values() for a, b in each if a.dim_value and b.dim_param in names}
+    wrong = {name for name, each in pairs.items() if any(a.dim_value in seen and not b.dim_value for a, b in each)}
+    kept = [ValueInfoProto.FromString(v.SerializeToString()) for v in proto.graph.value_info if v.name not in wrong]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(kept)
+    return bool(wrong)
 
 
 def drop_contradictions(proto: onnx.ModelProto, known: Graph) -> list[str]:

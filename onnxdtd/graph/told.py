@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from math import prod
 
 import numpy as np
@@ -27,12 +28,25 @@ def tell(model: onnx.ModelProto, inferred: onnx.ModelProto) -> bool:
         elif any(_is_open(known.sizes(name)) for name in node.output if name):
             for place, name in enumerate(node.input):
                 value = known.whole(name) if name and known.is_computed(name) and _may_tell(known.sizes(name)) else None
+                value = _copied(node, known) if value is None and place == 1 else value
                 if value is not None:
                     value = value.reshape(()) if node.op_type == "Range" and value.size == 1 else value  # runtimes take both
                     node.input[place] = f"onnxdtd_told_{i}_{place}"
                     model.graph.initializer.append(numpy_helper.from_array(value, node.input[place]))
                     told = True
     return told
+
+
+def _copied(node: NodeProto, known: Numbers) -> np.ndarray | None:
+    """The sizes that a Reshape is given, with 0, which copies one, for each that has a name and stays where it is; where the
+    others are known.
+    """
+    sizes = known.entries(node.input[1]) if node.op_type == "Reshape" and known.is_computed(node.input[1]) else None
+    if sizes is None or any(a.name == "allowzero" and a.i for a in node.attribute):
+        return None
+    told = [0 if word is not None and word == own else word for word, own in zip_longest(sizes, known.dims(node.input[0]))]
+    numbers = [size for size in told[: len(sizes)] if isinstance(size, int)]
+    return np.asarray(numbers, np.int64) if len(numbers) == len(sizes) else None
 
 
 def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:

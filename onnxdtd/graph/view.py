@@ -24,9 +24,9 @@ Served = Callable[[str], bool]  # is there a rule for an operator, so that it ne
 CARRIED = ("Identity",)  # what hands sequences on, besides tensors
 
 
-def replaced(bare: onnx.ModelProto, served: Served, sequences: dict[str, list[str]]) -> bool:
+def replaced(bare: onnx.ModelProto, served: Served, sequences: dict[str, list[str]], steps: int | None) -> bool:
     """Replace nodes of a model with inferred shapes, in place; is there anything that was? ``sequences`` are the names of the
-    tensors in each, as far as they are known, and are added to.
+    tensors in each, as far as they are known, and are added to. ``steps`` are how many of recurrent layers are asked for.
     """
     empty = {value.name for value in bare.graph.value_info if any(map(_is_nothing, value.type.tensor_type.shape.dim))}
     if not any(_may_be(node, served) or _parts(node, empty) for node in bare.graph.node):
@@ -35,7 +35,7 @@ def replaced(bare: onnx.ModelProto, served: Served, sequences: dict[str, list[st
     unroller = Unroller(known, fresh, sequences)
     nodes = unroller.nodes(bare.graph.node)
     nodes = [_without(node, empty) for node in nodes]
-    nodes = [inner for node in nodes for inner in _defined(node, known, unroller, fresh, served)]
+    nodes = [inner for node in nodes for inner in _defined(node, known, unroller, fresh, served, steps)]
     if nodes == list(bare.graph.node):
         return False
     nodes = [NodeProto.FromString(node.SerializeToString()) for node in nodes]  # they live in the list that is about to go
@@ -82,11 +82,15 @@ def _has_body(node: NodeProto, served: Served) -> bool:
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
-def _defined(node: NodeProto, known: Numbers, unroller: Unroller, fresh: Fresh, served: Served) -> Iterator[NodeProto]:
+def _defined(
+    node: NodeProto, known: Numbers, unroller: Unroller, fresh: Fresh, served: Served, steps: int | None
+) -> Iterator[NodeProto]:
     """A node, or its definition"""
-    default = node.domain in ("", "ai.onnx")
-    way = recurrent if default and node.op_type in KINDS else body if _has_body(node, served) else None
-    made = None if way is None else way(node, known, unroller.constant, fresh)
+    default, made = node.domain in ("", "ai.onnx"), None
+    if default and node.op_type in KINDS:
+        made = recurrent(node, known, unroller.constant, fresh, steps)
+    elif _has_body(node, served):
+        made = body(node, known, unroller.constant, fresh)
     yield from [node] if made is None else made
 
 

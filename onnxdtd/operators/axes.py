@@ -20,6 +20,7 @@ from onnxdtd.operators.factors import (
     Axis,
     Factor,
     Size,
+    alone,
     divided,
     multiplied,
     now,
@@ -80,15 +81,10 @@ class Axes:
 
     def stretch(self, tensor: Tensor, entries: Sequence[Entry], target: Values) -> None:
         """Note the axes of a constant that is repeated up to the sizes ``target``."""
-        long = [None if size is None else number(size) or self._alone(size) for size in target]
+        long = [None if size is None else number(size) or alone(size) for size in target]
         own: list[Entry] = [*[1] * (len(target) - len(entries)), *entries]
         if len(own) == len(long):
             self._stretched[tensor.name] = [there if here == 1 else here for here, there in zip(own, long, strict=True)]
-
-    @staticmethod
-    def _alone(size: Size) -> Entry:
-        """The axis of a size that is that of one factor."""
-        return tuple(factor for factor, power in size[1]) if size[0] == 1 and [p for _, p in size[1]] == [1] else None
 
     def values(self, tensor: Tensor) -> Values | None:
         """The entries of a tensor of sizes, where they are known."""

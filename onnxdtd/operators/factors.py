@@ -104,3 +104,8 @@ def number(size: Size) -> int | None:
 def now(size: Size) -> Size:
     """A size with what has become known of its factors."""
     return multiplied([(size[0], frozenset()), product(factor for factor, power in size[1] for _ in range(power))])
+
+
+def alone(size: Size) -> Axis | None:
+    """The axis of a size that is that of one factor."""
+    return tuple(factor for factor, power in size[1]) if size[0] == 1 and [p for _, p in size[1]] == [1] else None

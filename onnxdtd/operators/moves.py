@@ -152,11 +152,16 @@ enter(
 
 def sliced(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """What was cut away is zero."""
-    widths = cut(node)
-    if widths is None:
-        yield from selected(e, node, relevance)
+    widths, axis, r = cut(node), shortened(node), first(relevance)
+    if widths is not None:
+        yield 0, e.framed(r, widths)
+    elif axis is not None:
+        rest = e("Sub", e.shape(node.inputs[0], axis, axis + 1), e("Shape", r, start=axis, end=axis + 1))
+        others = (e("Shape", r, start=0, end=axis), e("Shape", r, start=axis + 1))
+        zeros = e.full(0.0, e("Concat", others[0], rest, others[1], axis=0), r.dtype)
+        yield 0, e("Concat", r, zeros, axis=axis)
     else:
-        yield 0, e.framed(first(relevance), widths)
+        yield from selected(e, node, relevance)
 
 
 def slice_of(node: Node) -> Cut | None:
@@ -210,6 +215,17 @@ def cut(node: Node) -> list[int] | None:
         start, end, _ = slice(start, end).indices(size)
         before[axis % len(sizes)], after[axis % len(sizes)] = start, size - max(end, start)
     return before + after
+
+
+def shortened(node: Node) -> int | None:
+    """The only axis that a Slice cuts, if all that it may cut off is at the end, wherever that is."""
+    rank, given = len(shape_of(node.inputs[0])), [optional(node, i) for i in (1, 3, 4)]
+    start, axis, step = (None if t is None else constant_value(t) for t in given)
+    if start is None or start.tolist() != [0] or (given[2] is not None and (step is None or step.tolist() != [1])):
+        return None
+    if given[1] is None:
+        return 0
+    return None if axis is None else int(axis[0]) % rank
 
 
 def selected(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:

@@ -12,7 +12,7 @@ from onnxdtd.graph.emit import dims, known, label
 from onnxdtd.graph.tensors import Node, Tensor
 from onnxdtd.operators.axes import Axes, Entry
 from onnxdtd.operators.equations import spelled
-from onnxdtd.operators.factors import ONE, Axis, Size, number, product, size_of
+from onnxdtd.operators.factors import ONE, Axis, Size, alone, number, product, size_of
 from onnxdtd.operators.layer import NotLinear, constant_value, optional, reduced_axes
 from onnxdtd.operators.positions import counting, rows
 from onnxdtd.operators.sizes import OF_SHAPES, Values
@@ -371,6 +371,8 @@ def _cut(entry: Entry, *given: Size | None) -> Entry | str:
     to_the_end = (isinstance(entry, tuple) and end == product(entry)) or (far or 0) >= (END if size is None else size)
     if number(start or ONE) == 0 and step == ONE and to_the_end:
         return entry
+    if number(start or ONE) == 0 and step == ONE and size is not None and end is not None and far is None:
+        return alone(end)  # as many as another axis has
     cut = [number(each) for each in given if each is not None]
     return None if size is None or None in cut else len(range(size)[slice(*cut)])
 

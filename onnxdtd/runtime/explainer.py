@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxdtd.contract import KEPT, LEDGER, SCORE, Metadata, read_metadata
+from onnxdtd.contract import KEPT, LEDGER, SCORE, Metadata, at_most, read_metadata
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, instead
 from onnxdtd.labels import Index, Labels, labels_of
 from onnxdtd.runtime.classes import Classes, OneRun
@@ -206,6 +206,9 @@ class Explainer:
         try:
             values = dict(zip(names, self.session.run(names, feeds), strict=True))
         except Exception as error:
+            steps = self.metadata.get("most_steps")
+            if steps is not None and at_most(steps) in str(error):
+                raise RequestError(too_long(steps, "what the input comes to in a recurrent layer has more", "N")) from None
             raise RequestError(f"ONNX Runtime cannot run the model on this input: {_first_line(error)}") from None
         found = self.metadata["relevance"]
         shown = {name: values.pop(out) for name, out in self.metadata.get("values", {}).items()}
@@ -263,7 +266,12 @@ class Explainer:
             raise RequestError(f"this file explains a sum that it is told: give score=, coefficients of the shape {shape}")
         if set(x) != set(self.inputs):
             raise RequestError(f"the model takes the inputs {', '.join(self.inputs)}, not {', '.join(x) or 'none'}")
-        return {name: self._fitted(value, name) for name, value in x.items()}
+        feeds = {name: self._fitted(value, name) for name, value in x.items()}
+        for name, axis in self.metadata.get("lengths", {}).items():
+            steps, length = self.metadata["most_steps"], feeds[name].shape[axis]
+            if length > steps:
+                raise RequestError(too_long(steps, f"the input {name!r} has {length}", length))
+        return feeds
 
     def _entry(self, target: Any, x: np.ndarray | Mapping[str, np.ndarray]) -> np.ndarray:
         """The coefficients of one entry: 1 there, else 0."""
@@ -369,6 +377,11 @@ def told(model: Any) -> Metadata:
         return read_metadata(model)
     except ValueError as error:
         raise ModelError(str(error)) from None
+
+
+def too_long(most: int, what: str, wanted: int | str) -> str:
+    """What to say to somebody whose input has more steps than a file takes."""
+    return f"this file was compiled for at most {most} steps, {what}; compile the source model with --most-steps {wanted}"
 
 
 def fixed_target(target: object, labels: Labels) -> str:

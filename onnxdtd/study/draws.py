@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxdtd.data.channels import ends
 from onnxdtd.data.read import drawn, open_size, sized, worded
-from onnxdtd.runtime.explainer import Explainer
+from onnxdtd.runtime.explainer import Explainer, tried
 
 
 class Draws:
@@ -25,7 +25,14 @@ class Draws:
         integers = [name for name, node in explainer.inputs.items() if "int" in node.type]
         self._masks = [name for name in integers if name not in said["relevance"] and name not in self._ids]
         first = np.random.default_rng(0)
-        fits = lambda x: run(explainer.own(explainer.feeds(self._told(x, first))))
+
+        def fits(x: dict[str, np.ndarray]) -> None:
+            """Raises what is raised where the predictor does not take it, or it has more steps than the file takes."""
+            given = self._told(x, first)
+            run(explainer.own(explainer.feeds(given)))
+            if "most_steps" in said:
+                tried(explainer.session, explainer.fed(given))
+
         self._side = open_size(self._declared, explainer.samples, fits)
         while max(self._ids.values(), default=1) > 1 and not _runs(fits, self._last()):
             self._ids = {name: max(rows // 2, 1) for name, rows in self._ids.items()}

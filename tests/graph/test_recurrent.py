@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import oracle
 import pytest
 from nets import Session, model, node
@@ -18,7 +19,7 @@ from recurrence import Array, Layer, Run
 
 import onnxdtd
 from onnxdtd.compiler.compile import prepare
-from onnxdtd.graph import emit, kernels, shapes
+from onnxdtd.graph import emit, kernels, recurrent, shapes
 from onnxdtd.graph.recurrent import GATES, MOST_STEPS, SIGNALS
 from onnxdtd.request import Request
 
@@ -226,8 +227,11 @@ def test_padded_steps_and_other_samples_do_not_matter() -> None:
         ({"activations": ["Tanh", "Tanh", "Tanh"]}, "its activation 'tanh' is none of those of a gate"),
         ({"activations": ["Sigmoid", "Affine", "Tanh"]}, "its activation 'affine' is none"),
         ("p", "there is no rule for its peepholes"),
-        (None, "its number of steps is not known"),
-        (MOST_STEPS + 1, f"it takes {MOST_STEPS + 1} steps, of which no more than {MOST_STEPS}"),
+        (
+            MOST_STEPS + 1,
+            f"it takes {MOST_STEPS + 1} steps, of which no more than {MOST_STEPS} are written unless they are asked for: "
+            f"--most-steps {MOST_STEPS + 1}",
+        ),
     ],
 )
 def test_refused(change: Any, reason: str) -> None:
@@ -237,11 +241,7 @@ def test_refused(change: Any, reason: str) -> None:
         source.graph.node[0].input.extend(["", "", "p"])
         source.graph.initializer.append(numpy_helper.from_array(np.ones((1, 3 * SIZE), np.float32), "p"))
     elif not isinstance(change, dict):
-        size = source.graph.input[0].type.tensor_type.shape.dim[0]
-        size.Clear()
-        size.dim_value = change or 0
-        if change is None:
-            size.dim_param = "t"
+        source.graph.input[0].type.tensor_type.shape.dim[0].dim_value = change
     with pytest.raises(onnxdtd.Unsupported, match=rf"LSTM x1 \(all_node\): {re.escape(reason)}"):
         onnxdtd.compile(source, "lrp-epsilon")
 
@@ -271,3 +271,176 @@ def test_the_shapes_of_a_long_walk_are_declared(monkeypatch: pytest.MonkeyPatch)
     assert len(long.graph.value_info) > 8 * STEPS
     assert list(long.graph.node) == list(short.graph.node)
     np.testing.assert_array_equal(*(Session(proto)(x=case.x)["relevance"] for proto in (short, long)))
+
+
+# ---- a number of steps that is open -----------------------------------------------------------------------------------
+
+ENDS = {  # what becomes of all states [steps, batch, directions · size]
+    "last": [node("Gather", "s end", "f", axis=0)],
+    "mean": [node("ReduceMean", "s", "f", axes=[0], keepdims=0)],
+    "largest": [node("ReduceMax", "s", "f", axes=[0], keepdims=0)],
+    "attended": [
+        node("MatMul", "s u", "e"),
+        node("Softmax", "e", "a", axis=0),
+        node("Mul", "a s", "as"),
+        node("ReduceSum", "as zero", "f", keepdims=0),
+    ],
+}
+
+
+def net(case: Case, steps: int | str, end: str, batch: int | str = "n", given: bool = False) -> ModelProto:
+    """[steps, batch, inputs] -> [batch, classes], by way of an ``end``, or of the last states; lengths are an input, if any"""
+    count, rng = len(case.weights["w"]), np.random.default_rng(1)
+    outputs = "s_all last" + " cell" * (case.layer.op == "LSTM")
+    nodes = [
+        node(
+            case.layer.op, "x w r b lengths" if given else "x w r b", outputs, hidden_size=SIZE, direction=case.layer.direction
+        )
+    ]
+    nodes[0].attribute.extend(onnx.helper.make_attribute(*pair) for pair in case.attrs.items())
+    if end == "state":
+        nodes += [node("Transpose", "last", "last_t", perm=[1, 0, 2]), node("Reshape", "last_t flat", "f")]
+    else:
+        nodes += [node("Transpose", "s_all", "s_t", perm=[0, 2, 1, 3]), node("Shape", "s_t", "head", start=0, end=2)]
+        nodes += [node("Concat", "head rest", "shape", axis=0), node("Reshape", "s_t shape", "s"), *ENDS[end]]
+    weights = {**case.weights, "v": rng.normal(size=(count * SIZE, CLASSES)).astype(np.float32)}
+    weights |= {"u": rng.normal(size=(count * SIZE, 1)).astype(np.float32), "rest": np.int64([-1])}
+    weights |= {"end": np.int64(-1), "zero": np.int64([0]), "flat": np.int64([0, -1])}
+    told = [node("Cast", "ends", "lengths", to=onnx.TensorProto.INT32)] * given
+    inputs = {"x": [steps, batch, INPUTS], **({"ends": [batch]} if given else {})}
+    return model([*told, *nodes, node("MatMul", "f v", "y")], inputs, ["y"], weights)
+
+
+OPEN = {
+    "lstm, last, gradient": (Case("LSTM"), "last", "gradient"),
+    "lstm, mean, attnlrp": (Case("LSTM", "bidirectional"), "mean", "attnlrp"),
+    "gru, attended, lrp-epsilon": (Case("GRU", "bidirectional", linear_before_reset=1), "attended", "lrp-epsilon"),
+    "gru, state, dtd": (Case("GRU", "reverse"), "state", "dtd"),
+    "rnn, largest, lrp-epsilon": (Case("RNN", "bidirectional"), "largest", "lrp-epsilon"),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_an_open_length(name: str) -> None:
+    """Relevance is that of a file for this length, and has its shape."""
+    case, end, preset = OPEN[name]
+    options: Any = {"preset": preset, "low": -4, "high": 4, "target": 1}
+    source = net(case, "t", end)
+    compiled = onnxdtd.compile(source, most_steps=STEPS, **options)
+    onnx.checker.check_model(compiled, full_check=True)
+    assert list(compiled.graph.node)[: len(source.graph.node)] == list(source.graph.node)
+    for steps, batch in ((1, 1), (3, 2), (STEPS, 3)):
+        x = case.x[:steps, :batch]
+        found, expected = (Session(proto)(x=x) for proto in (compiled, onnxdtd.compile(net(case, steps, end), **options)))
+        np.testing.assert_array_equal(found["y"], expected["y"])
+        assert found["relevance"].shape == x.shape
+        near(found["relevance"], expected["relevance"], 1e-6)
+
+
+def silent(proto: ModelProto) -> Any:
+    """A session that says nothing where it fails"""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "flat"])
+@pytest.mark.parametrize("end", ["last", "state"])
+def test_a_longer_input_is_an_error(end: str, rule: str, tmp_path: Path) -> None:
+    """Whatever a rule reads of the forward pass; nothing is cut off."""
+    case = Case("RNN")
+    compiled = onnxdtd.compile(net(case, "t", end), preset(tmp_path, rule), target=1, most_steps=STEPS - 1)
+    with pytest.raises(Exception, match=f"s_all_node/at most {STEPS - 1} steps"):
+        silent(compiled).run(["relevance"], {"x": case.x})
+    words = f"compiled for at most {STEPS - 1} steps, the input 'x' has {STEPS}; .*--most-steps {STEPS}$"
+    with pytest.raises(onnxdtd.RequestError, match=words):
+        onnxdtd.Explainer(compiled)(case.x)
+    assert onnxdtd.Explainer(compiled).metadata["lengths"] == {"x": 0}
+    assert onnxdtd.Explainer(compiled)(case.x[1:]).relevance["x"].shape == (STEPS - 1, BATCH, INPUTS)
+
+
+def test_a_longer_input_that_the_layer_does_not_read_itself() -> None:
+    """It has every second step, so that nobody knows before which input is too long."""
+    case = Case("GRU", "bidirectional")
+    source = net(case, "t", "last")
+    source.graph.node[0].input[0] = "second"
+    source.graph.node.insert(0, node("Slice", "x zero far zero two", "second"))
+    weights = {"far": np.int64([2**31]), "two": np.int64([2])}
+    source.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
+    explainer = onnxdtd.Explainer(onnxdtd.compile(source, "lrp-epsilon", target=1, most_steps=2))
+    relevance = explainer(case.x).relevance["x"]
+    short = onnxdtd.compile(net(case, 2, "last"), "lrp-epsilon", target=1)
+    near(relevance[::2], Session(short)(x=case.x[::2])["relevance"])
+    assert not relevance[1::2].any()
+    with pytest.raises(onnxdtd.RequestError, match="at most 2 steps, what the input comes to in a recurrent layer has more;"):
+        explainer(np.concatenate([case.x, case.x]))
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_lengths_in_an_open_length(direction: str) -> None:
+    """Steps behind the end of a sequence have nothing, and a sequence has what it has alone."""
+    case, end = Case("LSTM", direction), "state" if direction == "forward" else "mean"
+    explainer = onnxdtd.Explainer(onnxdtd.compile(net(case, "t", end, given=True), "lrp-0", target=1, most_steps=STEPS + 1))
+    found = explainer({"x": case.x, "ends": LENGTHS}).relevance["x"]
+    assert not found[np.arange(STEPS)[:, None] >= LENGTHS].any()
+    for i, length in enumerate(LENGTHS):
+        alone = explainer({"x": case.x[:length, i : i + 1], "ends": LENGTHS[i : i + 1]}).relevance["x"][:, 0]
+        near(found[:length, i] * (STEPS if end == "mean" else 1), alone * (length if end == "mean" else 1), 1e-5)
+
+
+def test_the_ledger_of_an_open_length() -> None:
+    """What comes to constant initial states is there, and nothing behind the end."""
+    case = Case("LSTM", "bidirectional", initial=True, bias=True)
+    totals = []
+    for steps in ("t", 3):
+        source = net(case, steps, "mean", 2)
+        source.graph.node[0].input.extend(["", *case.states])
+        source.graph.initializer.extend(numpy_helper.from_array(value[:, :2], name) for name, value in case.states.items())
+        compiled = onnxdtd.compile(source, "lrp-0", target=1, ledger=True, most_steps=STEPS)
+        book = onnxdtd.Explainer(compiled)(case.x[:3, :2]).ledger
+        assert book is not None
+        totals.append(book.totals())
+    assert np.abs(totals[1]["constants"]).min() > 1e-3
+    for column, values in totals[1].items():
+        np.testing.assert_allclose(totals[0][column], values, rtol=1e-5, atol=1e-6)
+
+
+def test_more_steps_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("GRU", "bidirectional", "last")
+    usual = Session(onnxdtd.compile(case.source(), "lrp-epsilon", target=1))(x=case.x)["relevance"]
+    monkeypatch.setattr(recurrent, "MOST_STEPS", 2 * STEPS - 1)
+    for most in (None, STEPS - 1):
+        with pytest.raises(onnxdtd.Unsupported, match=f"it takes {2 * STEPS} steps, .* asked for: --most-steps {STEPS}"):
+            onnxdtd.compile(case.source(), "lrp-epsilon", most_steps=most)
+    asked = onnxdtd.compile(case.source(), "lrp-epsilon", target=1, most_steps=STEPS)
+    np.testing.assert_array_equal(Session(asked)(x=case.x)["relevance"], usual)
+
+
+def test_lengths_that_an_exporter_has_seen() -> None:
+    """PyTorch declares them of what comes behind a recurrent layer, where the input has an open one."""
+    case = Case("GRU", "bidirectional")
+    told = net(case, "t", "largest")
+    seen = {"s": [9, "n", 2 * SIZE], "s_t": ["t", "n", 2, SIZE]}
+    told.graph.value_info.extend(onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in seen.items())
+    for source in (told, net(case, "t", "largest")):
+        compiled = onnxdtd.compile(source, "lrp-epsilon", target=1, most_steps=STEPS)
+        found = Session(compiled)(x=case.x)["relevance"]
+        near(found, Session(onnxdtd.compile(net(case, STEPS, "largest"), "lrp-epsilon", target=1))(x=case.x)["relevance"], 1e-6)
+        declared = [value.name for value in compiled.graph.value_info if value.name in seen]
+        changes = onnxdtd.Explainer(compiled).metadata["changes"]
+        assert declared == ["s_t"] * (source is told)
+        assert list(changes) == ["declared shapes with a length that the exporter has seen left out"] * (source is told)
+
+
+def test_an_open_length_runs_everywhere() -> None:
+    source = net(Case("LSTM", "bidirectional"), "t", "mean", given=True)
+    for opset in (17, 21, 24):
+        source.opset_import[0].version = opset
+        if opset > 17:
+            (pooled,) = [made for made in source.graph.node if made.op_type == "ReduceMean"]
+            del pooled.attribute[:1]
+            pooled.input[:] = ["s", "zero"]
+        compiled = onnxdtd.compile(source, "lrp-epsilon", target=1, most_steps=2)
+        for provider, version in (("CPU", None), ("CUDA", kernels.oldest(opset))):
+            found = kernels.lacking(compiled.graph, opset, shapes.element_types(compiled), provider, version)
+            assert [compiled.graph.node[at].op_type for at, _ in found if at >= len(source.graph.node)] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pytest
 from nets import Session, eighths, model, node
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -46,6 +47,23 @@ def test_standardised_weights_of_a_shape_that_is_shared() -> None:
     for preset in ("gradient", "lrp-alpha1beta0"):
         found, expected = (Session(onnxdtd.compile(proto, preset, target=1))(x=x) for proto in (source, plain))
         assert_allclose(found["relevance"], expected["relevance"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("part", "rank"), [((0, 2), 3), ((1, 2), 2)])
+def test_sizes_that_stay_where_they_are(part: tuple[int, int], rank: int) -> None:
+    """[t, n, 2, 3] becomes [t, n, 6], as exporters write it; with a size in another place nothing is told of it."""
+    nodes = [
+        node("Shape", "x", "head", start=part[0], end=part[1]),
+        node("Mul", "two three", "six"),
+        node("Concat", "head six", "sizes", axis=0),
+        node("Reshape", "x sizes", "s"),
+        node("Relu", "s", "y"),
+    ]
+    weights = {"two": np.array([2]), "three": np.array([3])}
+    sizes = shapes.graph(declared(nodes, ["t", "n", 2, 3], [None] * rank, weights)).tensors()["s"].shape
+    assert sizes is not None
+    assert len(sizes) == rank
+    assert (list(sizes) == ["t", "n", 6]) == (part[0] == 0)
 
 
 def test_numbers_that_are_computed_of_constants() -> None:

@@ -369,6 +369,24 @@ def test_slice_bounds_computed_at_run_time():
     np.testing.assert_array_equal(bench.session({"x_relevance": found})(**feeds)["x_relevance"], expected)
 
 
+@pytest.mark.parametrize("end", [0, 2, 3, 9, -1])
+@pytest.mark.parametrize("steps", [None, [1], [2]])
+def test_what_is_cut_off_at_an_end_that_is_computed(end: int, steps: list[int] | None) -> None:
+    """Behind, and every second entry too"""
+    x = integers(np.random.default_rng(0), 2, 3, 2)
+    nodes = [node("Cast", "n", "end", to=TensorProto.INT64)]
+    nodes += [node("Slice", "x start end axis" + (" steps" if steps else ""), "y")]
+    weights = {"start": np.array([0]), "axis": np.array([-2]), **({"steps": np.array(steps)} if steps else {})}
+    bench = Bench(model(nodes, {"x": [2, "t", 2], "n": [1]}, ["y"], weights))
+    ((_, found),) = OPERATORS["Slice"].flow(bench.e, bench.nodes[1], [bench.input("R", bench.tensors["y"])])
+    expected = np.zeros_like(x)
+    part = expected[:, : end : steps[0] if steps else 1]
+    part[:] = np.arange(1, part.size + 1).reshape(part.shape)
+    feeds = {"x": x, "n": np.array([end], np.float32), "R": part.copy()}
+    np.testing.assert_array_equal(bench.session({"x_relevance": found})(**feeds)["x_relevance"], expected)
+    assert ("ScatterElements" in [made.op for made in bench.e.nodes]) == (steps == [2])
+
+
 @DYNAMIC
 @pytest.mark.parametrize(("x_shape", "z_shape"), [((2, 3), (2, 3)), ((2, 3), (1, 3)), ((3,), (2, 1)), ((2, 1), (1, 3))])
 def test_where(x_shape, z_shape, dynamic):

@@ -401,7 +401,7 @@ MINE = {
     # what is computed of sizes and constants
     "graph/known.py": "Add And Cast Concat Div Equal Gather Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul "
     "Neg Not Or Reshape Shape Size Slice Squeeze Sub Unsqueeze Where",
-    "graph/told.py": "AveragePool LpPool MaxPool Range",  # that may round up, and whose inputs are scalars or not
+    "graph/told.py": "AveragePool LpPool MaxPool Range Reshape",  # that may round up, and whose inputs are scalars or not
     # whose course is known
     "graph/unrolled.py": "ConcatFromSequence Identity If Loop Optional OptionalGetElement OptionalHasElement SequenceAt "
     "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SplitToSequence",
