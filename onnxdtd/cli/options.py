@@ -36,7 +36,7 @@ Model = Annotated[Path, typer.Argument(help="An exported classifier, .onnx.", me
 
 # Under which heads help lists the commands, in this order, and the options that are none of a request.
 EXPLAIN, CHECK, CHOOSE = "Explain", "Check", "Choose and fit rules"
-DRAWN, REPLACED, TEXTS, RUNNING = "How it is drawn", "How regions are replaced", "Texts", "How it is run"
+DRAWN, REPLACED, TEXTS, TABLES, RUNNING = "How it is drawn", "How regions are replaced", "Texts", "Tables", "How it is run"
 
 
 def command(name: str, head: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -82,6 +82,8 @@ def completion(known: Callable[[], list[str]]) -> Callable[[str], list[str]]:
 
 
 AsJson = Annotated[bool, option("--json", "Print JSON.")]
+Label = Annotated[str | None, option("--label", "The column of the true classes, which is no feature.", "COLUMN", TABLES)]
+Id = Annotated[str | None, option("--id", "The column of the names of the samples.", "COLUMN", TABLES)]
 
 Bound = float | list[float]
 

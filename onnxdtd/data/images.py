@@ -103,7 +103,7 @@ KINDS = {  # by the names that ``arrangement`` gives
     "image": Kind(maps.size, maps.image, picture=True, together=True),
     "traces": Kind(traces.size, traces.traces),
     "frames": Kind(maps.size_of_frames, maps.frames, picture=True),
-    "bars": Kind(lambda scene: (7, 4.4), bars.bars),
+    "bars": Kind(bars.size, bars.bars),
     "ids": Kind(partial(ids.size, ids.WIDTH_OF_IDS), ids.ids(ids.WIDTH_OF_IDS, ids.FEW_IDS, str)),
     "bytes": Kind(partial(ids.size, ids.WIDTH_OF_BYTES), ids.ids(ids.WIDTH_OF_BYTES, ids.FEW_BYTES, ids.letter)),
 }

@@ -13,6 +13,8 @@ from onnxdtd.request import DRAWN, Option, offered
 if TYPE_CHECKING:
     import numpy as np
 
+    from onnxdtd.data.features import Described
+
 STYLES = ("beside", "overlay", "map")
 SCALES = ("own", "shared")
 
@@ -30,6 +32,12 @@ def _pixels(value: Any) -> float | None:
     if value is not None and not 0 <= float(value) < math.inf:
         raise RequestError(f"--smooth {value}: give a number of pixels, or 0 for the heatmap as it is")
     return None if value is None else float(value)
+
+
+def _count(value: Any) -> int:
+    if int(value) < 1:
+        raise RequestError(f"--features {value}: give at least 1")
+    return int(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +70,10 @@ class Look:
         _one_of("--scale", SCALES),
         Option("--scale", "A colour scale for each heatmap of a picture, or one for all of them.", "own|shared", DRAWN),
     )
+    features: int = offered(
+        15, _count, Option("--features", "How many features have a bar of their own; the others share one.", "K", DRAWN)
+    )
+    terms: bool = offered(False, bool, Option("--terms", "A bar for each category of a column as well.", None, DRAWN))
 
     def __post_init__(self) -> None:
         """Everything that was given becomes what the field says."""
@@ -79,19 +91,19 @@ class Caption:
     title: str
     subtitle: str
     notes: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()  # what the entries of a vector are called
+    features: Described | None = None  # what the entries of a vector are
     concepts: tuple[str, ...] = ()  # what further heatmaps are called
 
 
 @dataclass(frozen=True)
 class Scene:
     """One sample ``x`` with its heatmaps by title, both arranged as its kind is drawn: ``features`` are what the entries of a
-    vector are called.
+    vector are.
     """
 
     x: np.ndarray
     maps: Mapping[str, np.ndarray]
-    features: Sequence[str] = ()
+    features: Described | None = None
     look: Look = USUAL
 
     @property

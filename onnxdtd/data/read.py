@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import numpy as np
 
 from onnxdtd import bounded
 from onnxdtd.data.channels import spread
+from onnxdtd.data.features import Described, Features
 from onnxdtd.data.forms import MODES, Form, Shape
 from onnxdtd.data.pixels import brought, picture
 from onnxdtd.data.preprocessing import Placing, Size
@@ -25,7 +25,7 @@ from onnxdtd.data.tokens import Passage
 from onnxdtd.errors import OnnxdtdError, RequestError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz", ".wav")
-LISTS = (".csv", ".json")  # of numbers; a folder's are its labels
+LISTS = (".csv", ".tsv", ".json")  # of numbers; a folder's are its labels
 SIDES = (224, 32, 8, 1)
 LARGE_BYTES, MOST_PACKED = 2**27, 300
 ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
@@ -34,7 +34,8 @@ ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
 @dataclass(frozen=True)
 class Sample:
     """One input without its batch axis, float64, and where it came from; of a picture also its size and where it was placed.
-    ``others`` are the values of further inputs, ``passage`` the text that ids stand for, ``track`` what its file says of it.
+    ``others`` are the values of further inputs, ``passage`` the text that ids stand for, ``track`` what its file says of it;
+    ``features`` is what the entries of ``x``, or of what is shown of it, are called, ``label`` the true class.
     """
 
     name: str
@@ -44,6 +45,13 @@ class Sample:
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
     passage: Passage | None = None
     track: Track = UNTOLD
+    features: Features | None = None
+    label: int | str | None = None
+
+    @property
+    def described(self) -> Described | None:
+        """Its features, where they have names."""
+        return None if self.features is None else Described(self.features, self.x, self.others)
 
 
 @dataclass(frozen=True)
@@ -196,33 +204,6 @@ def named(path: Path) -> Iterator[dict[str, np.ndarray]]:
         yield {name: np.asarray(values) for name, values in json.loads(bounded.text(path, 8 * bounded.MOST_TEXT)).items()}
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise RequestError(f"{path}: no arrays can be read from it ({error})") from None
-
-
-@contextmanager
-def tabled(path: Path) -> Iterator[dict[str, np.ndarray]]:
-    """The columns of a ``.csv`` file, as strings, by the names in its first line; x[0], x[1] ... are one of several. Raises
-    ``RequestError``.
-    """
-    try:
-        names, *rows = _cells(bounded.text(path, 8 * bounded.MOST_TEXT))
-        uneven = next((row for row in rows if len(row) != len(names)), None)
-        if uneven is not None or not rows:
-            raise ValueError(f"{len(names)} names, but {len(uneven or ())} cells in a line; quote cells that have a separator")
-        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-    except (OSError, ValueError, csv.Error) as error:
-        raise RequestError(f"{path}: no table with a line of names can be read from it ({error})") from None
-    found: dict[str, list[Sequence[str]]] = {}
-    for name, column in columns.items():
-        found.setdefault(re.sub(r"\[\d+\]$", "", name), []).append(column)
-    yield {name: np.array(group[0] if len(group) == 1 else [*zip(*group, strict=True)]) for name, group in found.items()}
-
-
-def numbers(cells: np.ndarray) -> np.ndarray:
-    """Cells of a table as numbers, an empty one as a missing value; as they are where they are none."""
-    try:
-        return np.where(cells == "", "nan", cells).astype(np.float64)
-    except ValueError:
-        return cells
 
 
 def _check_packing(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:

@@ -26,6 +26,7 @@ from onnxdtd.contract import SCORE, Metadata
 from onnxdtd.data.look import USUAL, Look
 from onnxdtd.data.read import SUFFIXES
 from onnxdtd.data.read import files as files_of
+from onnxdtd.data.tables import NO_ROLES, Roles
 from onnxdtd.data.texts import STDIN
 from onnxdtd.data.texts import SUFFIXES as TEXTS
 from onnxdtd.errors import RequestError
@@ -38,7 +39,7 @@ from onnxdtd.study import jobs
 from onnxdtd.study.concepts import TOP, check
 from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.gallery import Gallery, View, is_same, per_unit
-from onnxdtd.study.inputs import Inputs, found
+from onnxdtd.study.inputs import Inputs, Reader, found
 from onnxdtd.study.jobs import Journal, Tick, untold
 from onnxdtd.study.notes import Notes
 from onnxdtd.study.parts import Parts
@@ -88,6 +89,8 @@ def explain(
     top: int = TOP,
     tokenizer: PathLike | None = None,
     words: bool = False,
+    label: str | None = None,
+    sample_id: str | None = None,
     provider: str | None = None,
     look: Look = USUAL,
     workers: int | None = None,
@@ -101,8 +104,8 @@ def explain(
 
     Args:
         model: the file of a classifier, which is compiled first, or of a compiled model.
-        inputs: image files, folders of them, ``.npy``, ``.npz``, ``.csv`` (a row a sample) or ``.json`` (a list a sample); of a
-            model with a tokenizer, or of one that takes bytes, files of texts.
+        inputs: image files, folders of them, ``.npy``, ``.npz``, tables (``.csv``, ``.tsv``, ``.parquet``: a row a sample) or
+            ``.json`` (a list a sample); of a model with a tokenizer, or of one that takes bytes, files of texts.
         request: the options of ``onnxdtd.compile``; of a compiled model, what it leaves open.
         out: the folder to write to.
         save: where the relevance itself goes, with samples, classes and logits: an ``.npz``; a ``.csv`` or ``.parquet`` with a
@@ -112,6 +115,8 @@ def explain(
         top: how many.
         tokenizer: the ``tokenizer.json`` of a model that takes ids of tokens, or its folder.
         words: sum the relevance of the pieces of a word.
+        label: the column of a table that has the true classes, and is no feature.
+        sample_id: the column of a table that names the samples.
         provider: the ONNX Runtime provider to run on.
         look: how explanations are drawn (``onnxdtd.Look``).
         workers: how many processes, of one thread each; None is this process alone, with a thread for each core. More than one
@@ -142,6 +147,7 @@ def explain(
         pictures,
         save is not None,
         look,
+        Roles(label, sample_id),
     )
     return ran(Explaining(asked, say=say), wanted, 1 if here else workers, engine, skip, tick)
 
@@ -171,7 +177,7 @@ def ran(
             skip(text)
         explained = run.finish(folder)
         if wanted is not None:
-            wanted.finish(run.pieces, study.feeding.features())
+            wanted.finish(run.pieces, study.entries if wanted.saved.table else ())
     return explained
 
 
@@ -193,6 +199,7 @@ class Asked:
     pictures: bool
     keep: bool
     look: Look = USUAL
+    roles: Roles = NO_ROLES
 
 
 class Explaining:
@@ -219,8 +226,8 @@ class Explaining:
             folder=asked.model.parent,
             threads=asked.threads,
         )
-        texts = {"tokenizer": asked.tokenizer, "words": asked.words}
-        presenter, target = _presenter(asked.model, asked.request, running, self._say, asked.concepts, texts)
+        reading = {"tokenizer": asked.tokenizer, "words": asked.words, "roles": asked.roles, "say": self._say}
+        presenter, target = _presenter(asked.model, asked.request, running, self._say, asked.concepts, reading)
         for note in () if asked.tokenizer is None else presenter.feeding.tokens.notes():
             self._say(note)
         return [View(presenter, target)]
@@ -234,6 +241,13 @@ class Explaining:
     def inputs(self) -> Inputs:
         """The samples; files that cannot be read are skipped where there are others."""
         return found(self.feeding, self.asked.files, self.skipped if self.lenient else None)
+
+    @property
+    def entries(self) -> Sequence[str]:
+        """What the entries of the relevance of the first sample are called, where that is known."""
+        ((_, sample),) = Reader(self.inputs, self.feeding)(0, 1)
+        known = None if isinstance(sample, RequestError) else sample.features
+        return () if known is None else [entry.name + entry.category for entry in known.entries]
 
     @property
     def lenient(self) -> bool:

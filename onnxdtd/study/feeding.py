@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
+from onnxdtd.data.features import Features, described
 from onnxdtd.data.forms import Form, Shape, recorded
-from onnxdtd.data.read import Layout, Sample, batched, named, numbers, opened, samples, scaled, tabled
+from onnxdtd.data.read import Layout, Sample, batched, named, opened, samples, scaled
 from onnxdtd.data.recordings import UNTOLD, Track, archived, track
+from onnxdtd.data.sheets import SUFFIXES as TABLES
+from onnxdtd.data.tables import NO_ROLES, Filled, Roles
 from onnxdtd.data.texts import STDIN, Text, texts
 from onnxdtd.data.tokens import Taken, Tokens
 from onnxdtd.errors import RequestError
 from onnxdtd.runtime.explainer import Explainer, dtype_name, tried
+from onnxdtd.study.intake import Intakes, strings
 
 ONLY_TEXTS = (".txt", ".jsonl")  # files that have nothing else
 TEXTS_OR_NUMBERS = (".csv", ".json")
@@ -26,17 +31,20 @@ class Feeding:
     of them side by side as one vector; the others go with it. Where inner tensors are explained, they are shown, and all inputs
     only go in.
 
-    ``tokenizer`` is the file of one: samples are texts then, of which the ids are shown. Raises ``RequestError`` where the
-    shape of an input is not declared, or the model takes no texts.
+    ``tokenizer`` is the file of one: samples are texts then, of which the ids are shown. ``roles`` are the columns of tables
+    that are no features; ``say`` hears which columns were taken for what. Raises ``RequestError`` where the shape of an input
+    is not declared, or the model takes no texts.
     """
 
-    def __init__(self, explainer: Explainer, tokenizer: Path | None = None):
+    def __init__(
+        self, explainer: Explainer, tokenizer: Path | None = None, roles: Roles = NO_ROLES, say: Callable[[str], object] = bool
+    ):
         self._explainer, self._tokenizer = explainer, tokenizer
         nodes, inner = explainer.inputs, explainer.metadata.get("values", {})
         self.inner = bool(inner)
         self.explained = [name for name in explainer.metadata["relevance"] if name in nodes or name in inner]
         self._shown = [name for name in self.explained if name in nodes]  # in a sample as it is read
-        self._words = [name for name, node in nodes.items() if node.type == "tensor(string)"]
+        self._words = strings(explainer)
         if self.inner and len(nodes) == 1 and not self._words:
             self._shown = list(nodes)
         outputs = {node.name: node for node in explainer.session.get_outputs()}
@@ -50,7 +58,8 @@ class Feeding:
         self.forms = {name: Form(name, layout.shape) for name, layout in self.layouts.items()}
         self.forms |= {name: recorded(explainer.metadata, name, nodes[name].shape) for name in self.explained}
         self.inputs = list(explainer.inputs)
-        self._features = explainer.metadata.get("features", {})
+        self._intakes = Intakes(explainer, self.layouts, roles, say)
+        self._named = explainer.metadata.get("features", {})
         self._widths = {name: _width(self.layouts[name].shape) for name in self.explained}
         self._fits = 0  # tokens that the model is known to take
         if tokenizer is not None:
@@ -98,10 +107,12 @@ class Feeding:
             yield from self._passages(texts(file))
             return
         try:
-            told = self._track(file)
-            for name, values in self.rows(file):
+            table, told = self._intakes.rows(file), self._track(file)
+            features = self._features({} if table is None else table.names)
+            labels = repeat(None) if table is None or table.labels is None else iter(table.labels)
+            for (name, values), label in zip(self._read(file, table), labels, strict=False):
                 shown = [values.pop(known) for known in self._shown]
-                yield Sample(name, _joined(shown), others=values, track=told)
+                yield Sample(name, _joined(shown), others=values, track=told, features=features, label=label)
         except RequestError as error:
             takes_ids = self._explainer.metadata.get("ids") and file.suffix.lower() in TEXTS_OR_NUMBERS
             way = "; of texts give --tokenizer FILE, or a .txt or .jsonl if the model takes their bytes" if takes_ids else ""
@@ -148,9 +159,16 @@ class Feeding:
         return True
 
     def rows(self, file: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-        """Each sample in a file, its name and its values by input; several inputs, or strings, come from an ``.npz`` that has
-        an array for each, a ``.json`` that has a list for each, or a ``.csv`` with columns for each. Raises ``RequestError``.
+        """Each sample in a file, its name and its values by input; several, or strings, come from a table that has columns for
+        each, an ``.npz`` that has an array for each, or a ``.json`` that has a list for each. Raises ``RequestError``.
         """
+        yield from self._read(file, self._intakes.rows(file))
+
+    def _read(self, file: Path, table: Filled | None) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        """The same, of a file that is a ``table`` already, or of any other."""
+        if table is not None:
+            yield from zip(table.called, self._intakes.values(table), strict=True)
+            return
         if len(self.inputs) == 1 and not self._words:
             (only,) = self.inputs
             for sample in samples(file, self.forms[only]):
@@ -174,30 +192,24 @@ class Feeding:
             yield f"{file.stem}_{i:03d}" if count > 1 else file.stem, values | shown
 
     def _is_whole(self, file: Path) -> bool:
-        """Does a file have texts that the model takes as they are? A table has, where a column of several is not the input."""
-        if len(self.inputs) != 1 or set(self.layouts[self.inputs[0]].shape) - {1}:
-            return False
-        if file.suffix.lower() != ".csv":
-            return file == STDIN or file.suffix.lower() in ONLY_TEXTS
-        with tabled(file) as columns:
-            return len(columns) > 1 and self.inputs[0] not in columns
+        """Does a file have texts that the model takes as they are?"""
+        return self._intakes.takes_texts and (file == STDIN or file.suffix.lower() in (*ONLY_TEXTS, *TABLES))
 
     def _arrays(self, file: Path) -> dict[str, np.ndarray]:
         """An array [n, ...] for each input, as it is stored."""
         names = ", ".join(self.inputs)
-        read = {".npz": opened, ".json": named, ".csv": tabled}.get(file.suffix.lower())
+        read = {".npz": opened, ".json": named}.get(file.suffix.lower())
         if read is None:
             what = "several inputs" if len(self.inputs) > 1 else "an input of strings"
-            raise RequestError(f"{file}: the model has {what}; give an .npz with an array for each, {names}, or a .csv")
+            way = f"give a table, .csv or .parquet, with a column for each, {names}, or an .npz with an array for each"
+            raise RequestError(f"{file}: the model has {what}; {way}")
         found = {}
         with read(file) as archive:
-            if read is tabled and len(self.inputs) == 1 and self.inputs[0] not in archive:
-                archive = {self.inputs[0]: np.column_stack([*archive.values()])}  # all columns, whatever they are called
             missing = [name for name in self.inputs if name not in archive]
             if missing:
                 raise RequestError(f"{file}: has no array {', '.join(map(repr, missing))}; the model takes {names}")
             for name, form in ((name, self.forms[name]) for name in self.inputs):
-                array = numbers(archive[name]) if read is tabled and name not in self._words else archive[name]
+                array = archive[name]
                 if array.dtype.kind not in ("U" if name in self._words else "fiub"):
                     what = "strings" if name in self._words else "numbers"
                     raise RequestError(f"{file}: {name!r} has no {what} (array of {array.dtype})")
@@ -232,11 +244,13 @@ class Feeding:
         shapes = {name: [size for size in self.layouts[name].shape if isinstance(size, int)] for name in names}
         return {name: part.reshape(shapes[name]) for name, part in zip(names, parts, strict=True)}
 
-    def features(self) -> tuple[str, ...]:
-        """What the entries of what is shown are called, where that is known."""
-        if len(self.explained) == 1:
-            return tuple(self._features.get(self.explained[0], ()))
-        return tuple(text for name in self.explained for text in self._features.get(name) or self._numbered(name))
+    def _features(self, names: Mapping[str, Sequence[str]]) -> Features | None:
+        """What the entries of what is shown are, where that is known: by the model, or by a file that has ``names``."""
+        only = self.explained[0] if len(self.explained) == 1 else None
+        if None in self._widths.values() or (only is not None and not self._named.get(only) and not names.get(only)):
+            return None
+        texts = [text for name in self.explained for text in self._named.get(name) or self._numbered(name)]
+        return described(texts, self.inputs, names)
 
     def _numbered(self, name: str) -> list[str]:
         width = self._widths[name] or 0

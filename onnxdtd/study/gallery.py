@@ -202,7 +202,7 @@ class Gallery:
         if self._folder is None:
             return
         ((presenter, _), *_), (made, *_) = self.views, one.made
-        caption, path = presenter.caption(made.result, one.sample.others), self._folder / made.result.picture
+        caption, path = presenter.caption(made.result, one.sample.others, made.described), self._folder / made.result.picture
         if made.result.reading is not None and not made.concepts:
             from onnxdtd.data import passages
 
@@ -226,7 +226,7 @@ class Gallery:
 
     def _words(self, view: View, made: Presented) -> Mapping[str, Any] | None:
         """The words of a text, or terms, with their relevance."""
-        words = view.presenter.words(made.result, made.relevance)
+        words = view.presenter.words(made.result, made.relevance, made.described)
         return {"label": made.result.target_label, "words": words} if words else None
 
 

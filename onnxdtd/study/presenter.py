@@ -12,9 +12,11 @@ import numpy as np
 
 from onnxdtd.contract import Metadata
 from onnxdtd.data.arrangement import arranged
+from onnxdtd.data.features import Described
 from onnxdtd.data.look import Caption
 from onnxdtd.data.read import Sample
 from onnxdtd.data.readings import Reading, reading, summed
+from onnxdtd.data.tables import NO_ROLES, Roles
 from onnxdtd.data.tokens import Passage
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.labels import Index
@@ -37,13 +39,14 @@ def called(metadata: Metadata) -> str:
 
 class Presented(NamedTuple):
     """What there is to say of a sample: numbers; its relevance without the batch axis; what that is the relevance of, the
-    sample or an inner tensor; the relevance of its concepts, where they were asked for.
+    sample or an inner tensor; the relevance of its concepts, where they were asked for; its features, where they are known.
     """
 
     result: Result
     relevance: np.ndarray
     shown: np.ndarray
     concepts: Sequence[np.ndarray]
+    described: Described | None = None
 
 
 class Presenter:
@@ -51,7 +54,7 @@ class Presenter:
 
     ``ledgered`` makes the same model with a ledger, which is asked why a heatmap is all zero; ``concepts`` are an inner tensor
     and how many of its channels are shown. ``tokenizer`` is the file of one, for texts; ``words``: the pieces of a word are
-    summed.
+    summed. ``roles`` and ``say`` are those of ``Feeding``.
     """
 
     def __init__(
@@ -62,11 +65,13 @@ class Presenter:
         concepts: tuple[str, int] | None = None,
         tokenizer: Path | None = None,
         words: bool = False,
+        roles: Roles = NO_ROLES,
+        say: Callable[[str], object] = bool,
     ):
         self.explainer = explainer
         self.labels = explainer.labels.named(labels)
         self._make_ledgered = ledgered
-        self.feeding = Feeding(explainer, tokenizer)
+        self.feeding = Feeding(explainer, tokenizer, roles, say)
         self.feeding.check()
         self._by_word = words
         self._concepts = None if concepts is None else Concepts(explainer, self.feeding, *concepts)
@@ -101,10 +106,9 @@ class Presenter:
             ledger = self._ledgered(feed, target).ledger
         flags = of_amount(result, ledger, self.explainer.metadata["derivative"])
         flags += of_rules(self.explainer.metadata)
-        names = self.feeding.features() if self.explainer.metadata.get("features") else ()
-        if names:
-            pro, contra = strongest(names, shown.ravel(), relevance.ravel())
-            flags += of_absent(shown, relevance)
+        if (described := replace(sample, x=shown).described) is not None:
+            pro, contra = strongest(described, relevance)
+            flags += of_absent(shown, relevance) if self.explainer.metadata.get("features") else []
             result = replace(result, pro=pro, contra=contra)
         laid_out = arranged(shown.shape, self.feeding.form)
         if laid_out.kind == "image":
@@ -118,7 +122,7 @@ class Presenter:
             flags.append(
                 Flag("cut", f"{counted(read.cut, 'token')} at the end of the text are left out: the model takes no more")
             )
-        return Presented(replace(result, flags=flags, reading=read), relevance, shown, heatmaps)
+        return Presented(replace(result, flags=flags, reading=read), relevance, shown, heatmaps, described)
 
     def _further(self, explanation: Explanation) -> dict[str, float]:
         """Σ R of what has relevance and is not shown: further inputs, and what is apart, which lies as its ids do."""
@@ -133,13 +137,13 @@ class Presenter:
             return None
         return reading(passage, relevance.reshape(count, -1).sum(axis=1, dtype=np.float64), self._by_word, further)
 
-    def words(self, result: Result, relevance: np.ndarray) -> list[tuple[str, float]]:
+    def words(self, result: Result, relevance: np.ndarray, sample: Described | None) -> list[tuple[str, float]]:
         """The words of a text in their order, or its terms, with their relevance; none of what has none."""
         if result.reading is not None:
             whole = summed([token for token in result.reading.tokens if token.stands], result.reading.texts)
             return [(word.text, word.relevance) for word in whole if word.text.strip()]
-        names = self.feeding.features() if result.pro or result.contra else ()
-        return [(name, float(r)) for name, r in zip(names, relevance.ravel(), strict=False) if r]
+        terms = sample.features.entries if sample is not None and sample.features.are_terms else ()
+        return [(term.name, float(r)) for term, r in zip(terms, relevance.ravel(), strict=False) if r]
 
     @cached_property
     def _ledgered(self) -> Explainer | None:
@@ -176,8 +180,10 @@ class Presenter:
     def _label(self, index: int | None) -> str:
         return "" if index is None else self.labels[index]
 
-    def caption(self, result: Result, others: Mapping[str, np.ndarray] | None = None) -> Caption:
-        """What stands above and below a picture; ``others`` are inputs that are not explained."""
+    def caption(
+        self, result: Result, others: Mapping[str, np.ndarray] | None = None, described: Described | None = None
+    ) -> Caption:
+        """What stands above and below a picture; ``others`` are inputs that are not explained, ``described`` its features."""
         score = "" if result.score is None else f" (score {result.score:.3g})"
         title = f"{result.name}: {result.predicted_label or 'no prediction'}{score}"
         if result.target != result.predicted:
@@ -187,8 +193,9 @@ class Presenter:
             what = called(self.explainer.metadata)
             subtitle += f"   {what} = {result.logit:.4g}"
         word = "given" if self.feeding.inner else "not explained"
-        given = [f"{name} = {value.item()!s:.60}" for name, value in (others or {}).items() if value.size == 1]
+        told = frozenset() if described is None else described.features.inputs
+        given = [f"{name} = {v.item()!s:.60}" for name, v in (others or {}).items() if v.size == 1 and name not in told]
         subtitle += f"   {word}: {', '.join(given)}" if given else ""
         panels = tuple(f"channel {c.channel}: {c.share:.1%}" for c in result.concepts)
         subtitle += f"   channels of {result.concepts[0].tensor}, shares of Σ |relevance|" if panels else ""
-        return Caption(title, subtitle, tuple(flag.text for flag in result.flags), self.feeding.features(), panels)
+        return Caption(title, subtitle, tuple(flag.text for flag in result.flags), described, panels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from onnxdtd import atomic
+from onnxdtd.data.features import Described
 from onnxdtd.data.readings import Portion, Reading
 from onnxdtd.errors import RequestError
 from onnxdtd.study.concepts import Concept
@@ -28,12 +29,12 @@ class Flag:
 
 @dataclass(frozen=True)
 class Named:
-    """A term of a vocabulary, or a column by its name: its ``value`` in a sample, its ``relevance``, and the ``share`` of
-    Σ |relevance| that this is.
+    """A term of a vocabulary, or a feature by its name: its ``value`` in a sample, None where that is missing, its
+    ``relevance``, and the ``share`` of Σ |relevance| that this is.
     """
 
     name: str
-    value: float
+    value: float | str | None
     relevance: float
     share: float
 
@@ -115,11 +116,12 @@ FIRST = (
 MOST = 5  # terms for the class, and against it
 
 
-def strongest(names: Sequence[str], values: np.ndarray, relevance: np.ndarray) -> tuple[list[Named], list[Named]]:
-    """What speaks most for the class, and against it, of entries [n] by their ``names``; what has no relevance is left out."""
-    total = float(np.abs(relevance).sum(dtype=np.float64)) or 1.0
-    order = np.argsort(-relevance, kind="stable")
-    made = lambda i: Named(names[i], float(values[i]), float(relevance[i]), float(relevance[i]) / total)
+def strongest(sample: Described, relevance: np.ndarray) -> tuple[list[Named], list[Named]]:
+    """The features that speak most for the class, and against it; what has no relevance is left out."""
+    sums, names = sample.features.sums(relevance), sample.features.names
+    total = float(np.abs(sums).sum()) or 1.0
+    order = np.argsort(-sums, kind="stable").tolist()
+    made = lambda i: Named(names[i], sample.value(i), float(sums[i]), float(sums[i]) / total)
     pro, contra = ([made(i) for i in some[:MOST]] for some in (order, order[::-1]))
     return [each for each in pro if each.relevance > 0], [each for each in contra if each.relevance < 0]
 

@@ -74,8 +74,14 @@ def test_columns_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for (_, x, relevance, caption, form, *_), row, r, word in zip(drawn, rows, want, SEX, strict=True):
         np.testing.assert_array_equal(x, row)
         np.testing.assert_allclose(relevance, r, rtol=1e-6)
-        assert caption.features == ("age", "size[0]", "size[1]", "sex=female", "sex=male")
-        assert caption.subtitle.endswith(f"given: sex = {word}")
+        said = caption.features
+        assert [entry.name + entry.category for entry in said.features.entries] == [
+            "age", "size[0]", "size[1]", "sex=female", "sex=male"
+        ]  # fmt: skip
+        assert said.features.names == ("age", "size[0]", "size[1]", "sex")
+        assert said.said(3) == f"sex = {word}"
+        np.testing.assert_allclose(said.features.sums(relevance), [*r[:3], r[3:].sum()], rtol=1e-6)
+        assert "given" not in caption.subtitle
         assert list(form.shape) == [5]
     with np.load(tmp_path / "r.npz") as saved:
         np.testing.assert_allclose(saved["relevance/age"], want[:, :1], rtol=1e-6)
@@ -115,22 +121,25 @@ def test_archives_that_do_not_fit(arrays: dict[str, np.ndarray], words: str, tmp
 
 
 def test_columns_of_a_table(tmp_path: Path) -> None:
-    """By the names in its first line; an empty cell is a missing value."""
-    (tmp_path / "a.csv").write_text("size[0],sex,age,size[1]\n1,male,38,2\n0.5,3,,-1\n")
+    """By the names in its first line; a word without a value is an empty one."""
+    (tmp_path / "a.csv").write_text("size[0],sex,age,size[1]\n1,male,38,2\n0.5,NA,4,-1\n")
     first, second = (values for _, values in job().feeding.rows(tmp_path / "a.csv"))
-    assert (first["sex"].item(), second["sex"].item()) == ("male", "3")
+    assert (first["sex"].item(), second["sex"].item()) == ("male", "")
     assert [*first["age"], *first["size"]] == [38, 1, 2]
-    assert np.isnan(second["age"]).all()
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("age,size,sex\n1,2,male\n", "'size' is [1], the model takes samples of [2]"),
-        ("age,size[0],size[1],sex\n1,2,2,a, b\n", "4 names, but 5 cells in a line; quote cells that have a separator"),
-        ("age,size[0],size[1],sex\nx,2,2,a\n", "'age' has no numbers"),
-        ("age,size[0],size[1]\n1,2,2\n", "has no array 'sex'; the model takes age, size, sex"),
-        ("", "no table with a line of names can be read from it"),
+        ("age,size,sex\n1,2,male\n", "has none of the columns size[0], size[1] ..., but the model takes 2"),
+        (
+            "age,size[0],size[1],sex\n1,2,2,a, b\n",
+            "line 2 has 5 cells, but there are 4 names; quote cells that have a ',' in them",
+        ),
+        ("age,size[0],size[1],sex\nx,2,2,a\n", "line 2, column 'age': 'x' is no number"),
+        ("age,size[0],size[1],sex\n1,2,3,\n,2,2,a\n", "line 3, column 'age': has no value, and the model takes no missing"),
+        ("age,size[0],size[1]\n1,2,2\n", "has no column 'sex', which the model takes; did you mean 'size[1]', 'size[0]'?"),
+        ("", "is empty"),
     ],
 )
 def test_tables_that_do_not_fit(text: str, words: str, tmp_path: Path) -> None:
@@ -155,8 +164,10 @@ def test_strings_alone(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("s,t\na,b\nb,b\n")
     made = Presenter(Explainer(tmp_path / "c.onnx", CPU))
     (first, *_) = made.feeding.read(tmp_path / "a.csv")
-    assert made.caption(made.explain(first)[0], first.others).subtitle.endswith("given: s = a, t = b")
-    assert made.feeding.features() == ("s=a", "s=b", "t=a", "t=b")
+    one = made.explain(first)
+    assert "given" not in made.caption(one.result, first.others, one.described).subtitle
+    assert [entry.name + entry.category for entry in first.features.entries] == ["s=a", "s=b", "t=a", "t=b"]
+    assert [first.described.said(i) for i in range(2)] == ["s = a", "t = b"]
     for sample, row in zip(made.feeding.read(tmp_path / "a.csv"), ([1, 0, 0, 1], [0, 1, 0, 1]), strict=True):
         _, relevance, *_ = made.explain(sample)
         np.testing.assert_allclose(relevance, row * W[:4, (row @ W[:4]).argmax()], rtol=1e-6)
@@ -168,7 +179,7 @@ def test_archives_without_an_array(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"a\.npz: has no array 'sex'; the model takes age, size, sex"):
         list(job().feeding.read(tmp_path / "a.npz"))
     np.save(tmp_path / "a.npy", SIZE)
-    with pytest.raises(RequestError, match=r"several inputs; give an \.npz with an array for each, age, size, sex"):
+    with pytest.raises(RequestError, match=r"several inputs; give a table.* with a column for each, age, size, sex"):
         list(job().feeding.read(tmp_path / "a.npy"))
 
 
@@ -280,7 +291,8 @@ def test_texts_as_they_are(name: str, shape: list[Any], tmp_path: Path, monkeypa
     assert [(each.name, each.value, each.relevance) for each in first.contra] == [("red", 1, -1.0)]
     assert [each.share for each in (*first.pro, *first.contra)] == pytest.approx([2 / 3, -1 / 3])
     assert ([each.name for each in second.pro], second.contra, second.predicted) == (["cat"], [], 1)
-    assert [args[3].features for args in drawn] == [("dog", "cat", "red")] * 2
+    assert [args[3].features.features.names for args in drawn] == [("dog", "cat", "red")] * 2
+    assert all(args[3].features.features.are_terms for args in drawn)
     assert not any(flag.code == "absent" for flag in (*first.flags, *second.flags))
 
 
