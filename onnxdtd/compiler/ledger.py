@@ -62,7 +62,7 @@ class Bookkeeper:
         row: Row = {"in": self._total(self._amount(t, r) for t, r in arrived)}
         if handed:
             row["out"] = self._total(self._amount(t, r) for t, r in handed)
-            row["negative"] = self._total(self._sum(e("Min", own(t, r), 0.0), t) for t, r in handed)
+            row["negative"] = self._total(self._sum(e("Min", own(t, r), 0.0), t) for t, r in self._of_each(handed))
         keeper = step.keeps or ("constants" if entry.constants else self._constant(step))
         if keeper:
             row[keeper] = e("Sub", row["in"], row["out"]) if handed else row["in"]
@@ -82,6 +82,12 @@ class Bookkeeper:
         """All rows, float64 [batch, steps, columns]."""
         e, rows = self._e, self._rows
         return e("Reshape", e("Concat", *rows, axis=1), [0, len(rows), len(COLUMNS)])
+
+    def _of_each(self, handed: Pairs) -> Pairs:
+        """What each tensor is handed in all, as which it is negative or not: a norm hands to x, and to x by way of its mean."""
+        names = dict.fromkeys(t.name for t, _ in handed)
+        groups = [[pair for pair in handed if pair[0].name == name] for name in names]
+        return [(group[0][0], self._e.sum([r for _, r in group])) for group in groups]
 
     def _enter(self, name: str, row: Row) -> None:
         """Rows are put together where their sums are: ONNX Runtime takes ever longer to load a file, the more nodes wait."""

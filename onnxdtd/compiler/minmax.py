@@ -239,7 +239,7 @@ class ModelStep(Step):
         told = e("Reshape", e("ReduceSum", units, [axis + 1], keepdims=0), e.shape(self.spot.k))
         if self.fit == FITS[1]:
             division = divide(e, own, told, 0.0, 1.0)
-            scale = e("Reshape", e.mul(division.s, division.factor), [*front, self.spot.size, 1, -1])
+            scale = e("Reshape", division.s, [*front, self.spot.size, 1, -1])
             y, name, kept = e("Reshape", e("Mul", units, scale), e("Shape", y)), "dead", division.dead
         else:
             name, kept = "misfit", lambda: e("Sub", own, told)

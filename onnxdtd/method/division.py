@@ -17,12 +17,11 @@ KEEPERS = ("bias", "stabiliser", "dead", "misfit")
 
 @dataclass(frozen=True)
 class Division:
-    """factor · s = R ⊘ z, with a factor of 1 or -1; what of R the denominator keeps, and R where there is none, in nodes made
-    when asked for. Without ``dead`` there is one everywhere.
+    """s = R ⊘ z; what of R the denominator keeps, and R where there is none, in nodes made when asked for. Without ``dead``
+    there is one everywhere.
     """
 
     s: Tensor
-    factor: float
     kept: Callable[[], Kept] = lambda: iter([])
     dead: Callable[[], Tensor] | None = None
 
@@ -34,43 +33,39 @@ def divide(e: Emit, relevance: Tensor, z: Value, epsilon: float, sign: float) ->
     if epsilon:
         small = stabiliser(e, z, epsilon, sign)
         s = e("Div", relevance, e("Add", z, small))
-        return Division(s, 1.0, lambda: iter([("stabiliser", e.mul(small, s))]))
+        return Division(s, lambda: iter([("stabiliser", e.mul(small, s))]))
     dead = lambda: e("Mul", relevance, absent(e, z, sign))
     if z.dtype != np.float32:
-        return Division(e("Div", relevance, e("Where", divides(e, z), z, float("inf"))), 1.0, dead=dead)
-    inverse, factor = reciprocal(e, z, sign)
-    return Division(e("Mul", relevance, inverse), factor, dead=dead)
+        return Division(e("Div", relevance, e("Where", divides(e, z), z, float("inf"))), dead=dead)
+    return Division(e("Mul", relevance, reciprocal(e, z, sign)), dead=dead)
 
 
 def by_number(e: Emit, relevance: Tensor, z: float, epsilon: float) -> Division:
     """By a denominator of equal entries, ε with its sign."""
     if not z + epsilon:
-        return Division(e("Mul", relevance, 0.0), 1.0, dead=lambda: relevance)
+        return Division(e("Mul", relevance, 0.0), dead=lambda: relevance)
     s = e.mul(relevance, 1.0 / (z + epsilon))
-    return Division(s, 1.0, lambda: iter([("stabiliser", e("Mul", s, epsilon))] if epsilon else []))
+    return Division(s, lambda: iter([("stabiliser", e("Mul", s, epsilon))] if epsilon else []))
 
 
-def reciprocal(e: Emit, z: Tensor, sign: float) -> tuple[Tensor, float]:
-    """u and a factor with factor · u = 1 ⊘ z, and 0 where z is no denominator: `divides` without a Where.
+def reciprocal(e: Emit, z: Tensor, sign: float) -> Tensor:
+    """1 ⊘ z, and 0 where z is no denominator: `divides` without a Where.
 
-    A Where costs an ONNX Runtime on a CPU five to ten times as much as an operator that only computes. ThresholdedRelu(α) keeps
-    what is above α and makes the rest 0, with α = -2¹¹² what is too negative a reciprocal. HardSigmoid, 0 ≤ α x + β ≤ 1, takes
-    its place in operator sets that GPUs have it for no longer; it gives a part between 2⁻¹¹³ and 2⁻¹¹², and is a little slower.
-    Infinity neither must see, since some runtimes multiply by 0: where the sign of z is known, z is moved off zero, which
-    costs nothing if it is done while z is computed, and else the reciprocal is cut off.
+    A Where costs an ONNX Runtime on a CPU five to ten times as much as an operator that only computes. Of a z of known sign a
+    HardSigmoid, 0 ≤ α z + β ≤ 1, is what `absent` lacks of 1; z is moved off zero, since some runtimes multiply infinity by 0,
+    and that costs nothing if it is done while z is computed. Else the reciprocal is cut off there. ThresholdedRelu(α) keeps
+    what is above α and makes the rest 0, with α = -2¹¹² what is too negative a reciprocal; in operator sets that GPUs have it
+    for no longer HardSigmoid takes its place, gives a part between 2⁻¹¹³ and 2⁻¹¹², and is a little slower.
     """
-    keep = lambda value: e("ThresholdedRelu", value, alpha=-float(np.nextafter(np.float32(2**112), np.float32(np.inf))))
     one, minus, tiny, low, high = (e.constant(np.asarray(v, z.dtype)) for v in (1, -1, sign * 2.0**-120, -(2.0**120), 2.0**120))
-    beyond = e("Clip", z, *([tiny] if sign > 0 else [None, tiny])) if sign else z
+    if sign:
+        beyond = e("Clip", z, *([tiny] if sign > 0 else [None, tiny]))
+        return e("Div", e("HardSigmoid", beyond, alpha=sign * 2.0**127, beta=1 - 2.0**15), beyond)
     if not e.offers("ThresholdedRelu"):
-        inverse = e("Div", one, beyond) if sign else e("Clip", e("Div", one, z), low, high)
-        size, side = (inverse, sign) if sign else (e("Abs", inverse), 1.0)
-        return e("Mul", inverse, e("HardSigmoid", size, alpha=-side * 2.0**-112, beta=2.0)), 1.0
-    if sign > 0:
-        return keep(e("Div", minus, beyond)), -1.0
-    if sign < 0:
-        return keep(e("Div", one, beyond)), 1.0
-    return keep(e("Neg", keep(e("Clip", e("Div", minus, z), low, high)))), 1.0
+        inverse = e("Clip", e("Div", one, z), low, high)
+        return e("Mul", inverse, e("HardSigmoid", e("Abs", inverse), alpha=-(2.0**-112), beta=2.0))
+    keep = lambda value: e("ThresholdedRelu", value, alpha=-float(np.nextafter(np.float32(2**112), np.float32(np.inf))))
+    return keep(e("Neg", keep(e("Clip", e("Div", minus, z), low, high))))
 
 
 def absent(e: Emit, z: Tensor, sign: float) -> Tensor:

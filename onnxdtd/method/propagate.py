@@ -68,8 +68,8 @@ def shared(
             record(branch.scale, division.kept)
         for i, slot in enumerate(layer.slots):
             mine = [(term, x, w) for at, term, x, w in terms if at == i]
-            # The factor goes to the weight, which is known when the session loads, and not to s.
-            weights = [e.mul(w, division.factor * branch.scale * term.sign) for term, _, w in mine]
+            # Numbers go to the weight, which is known when the session loads, and not to s.
+            weights = [e.mul(w, branch.scale * term.sign) for term, _, w in mine]
             for (term, x, _), back in zip(mine, adjoints(e, slot, division.s, weights), strict=True):
                 shares[i].setdefault(term.x, (x, []))[1].append(back)
         if division.dead is not None:
@@ -86,23 +86,20 @@ def scaled(e: Emit, made: Callable[[], Tensor], scale: float) -> Tensor:
 def divided(e: Emit, layer: Layer, rule: Rule, branch: Branch, terms: Live, r: Tensor, context: Context) -> Division:
     """The relevance r of the outputs that a branch is for, by its denominator; r itself under a rule that does not divide."""
     if not rule.divide:
-        return Division(r, 1.0)
+        return Division(r)
     if not terms and bias_term(e, layer, branch, rule.gamma) is None:  # none can be other than zero
-        return Division(r, 1.0, dead=lambda: r)
+        return Division(r, dead=lambda: r)
     z = denominator(e, layer, branch, terms, rule.gamma)
     sign = sign_of(layer, branch, [term for _, term, _, _ in terms], context.nonnegative)
     division = divide(e, r, z, rule.epsilon, sign)
-    s, factor = division.s, division.factor
-    if layer.family in ("dense", "product"):  # whose weights are many more than its outputs
-        s, factor = e.mul(s, factor), 1.0
 
     def kept() -> Iterator[tuple[str, Tensor]]:
         bias = bias_term(e, layer, branch, rule.gamma)
         if bias is not None:
-            yield "bias", e.mul(e("Mul", s, finite(e, as_tensor(bias))), factor)
+            yield "bias", e("Mul", division.s, finite(e, as_tensor(bias)))
         yield from division.kept()
 
-    return Division(s, factor, kept, division.dead)
+    return replace(division, kept=kept)
 
 
 def tamed(e: Emit, layer: Layer) -> Layer:
@@ -130,10 +127,8 @@ def folded(e: Emit, layer: Layer, terms: Live, r: Tensor, z: Tensor) -> tuple[Di
     """R as it is, and the weights by the denominators z of their channels: all is known when the session loads but for R."""
     assert layer.per_channel is not None
     share = divide(e, e.constant(np.asarray(1.0, z.dtype)), z, 0.0, 0.0)
-    each = e("Reshape", e.mul(share.s, share.factor), [-1])
-    return Division(r, 1.0, dead=divide(e, r, z, 0.0, 0.0).dead), [
-        (i, t, x, layer.per_channel(w, each)) for i, t, x, w in terms
-    ]
+    each = e("Reshape", share.s, [-1])
+    return Division(r, dead=divide(e, r, z, 0.0, 0.0).dead), [(i, t, x, layer.per_channel(w, each)) for i, t, x, w in terms]
 
 
 def adjoints(e: Emit, slot: Slot, s: Tensor, weights: Sequence[Value]) -> list[Tensor]:
@@ -152,8 +147,13 @@ def live_terms(layer: Layer, branch: Branch, nonnegative: Callable[[Tensor], boo
         for term in branch.terms
         if branch.scale
         if not (INPUTS[term.x].vanishes and nonnegative(slot.x))
-        if not (isinstance(slot.w, float) and WEIGHTS[term.w].vanishes(slot.w))
+        if not all(map(WEIGHTS[term.w].vanishes, _examples(slot.w, nonnegative)))
     ]
+
+
+def _examples(w: Value, nonnegative: Callable[[Tensor], bool]) -> tuple[float, ...]:
+    """What a weight may be, as far as its sign goes."""
+    return (w,) if isinstance(w, float) else (0.0, 1.0) if nonnegative(w) else (-1.0, 0.0, 1.0)
 
 
 def is_output(layer: Layer, branch: Branch, terms: Sequence[Term]) -> bool:

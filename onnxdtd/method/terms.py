@@ -89,6 +89,7 @@ class WeightSymbol:
     vanishes: Callable[[float], bool] = lambda w: False  # where all weights are one number
     gamma: bool = False  # needs γ
     squares: bool = False  # is as large as w²
+    same: bool = False  # is w itself where w ≥ 0
     condition: str | None = None  # how a search direction spells it: v = x · condition gives the term, since q = v w
 
     @property
@@ -131,13 +132,17 @@ def negative(e: Emit, w: Value) -> Value:
 
 WHOLE = WeightSymbol(lambda e, w, gamma: w, lambda w, gamma: w, condition="")
 POSITIVE = WeightSymbol(
-    lambda e, w, gamma: positive(e, w), lambda w, gamma: np.maximum(w, 0), 1.0, lambda w: w <= 0, condition="w>0"
+    lambda e, w, gamma: positive(e, w), lambda w, gamma: np.maximum(w, 0), 1.0, lambda w: w <= 0, condition="w>0", same=True
 )
 NEGATIVE = WeightSymbol(
     lambda e, w, gamma: negative(e, w), lambda w, gamma: np.minimum(w, 0), -1.0, lambda w: w >= 0, condition="w<0"
 )
 ABSOLUTE = WeightSymbol(
-    lambda e, w, gamma: abs(w) if isinstance(w, float) else e("Abs", w), lambda w, gamma: np.abs(w), 1.0, lambda w: w == 0
+    lambda e, w, gamma: abs(w) if isinstance(w, float) else e("Abs", w),
+    lambda w, gamma: np.abs(w),
+    1.0,
+    lambda w: w == 0,
+    same=True,
 )
 MORE_POSITIVE = WeightSymbol(
     lambda e, w, gamma: e.add(w, e.mul(positive(e, w), gamma)), lambda w, gamma: w + gamma * np.maximum(w, 0), gamma=True
@@ -161,7 +166,8 @@ CONDITIONS = {symbol.condition: name for name, symbol in WEIGHTS.items() if symb
 
 def operands(e: Emit, slot: Slot, x: str, w: str, context: Context, gamma: float) -> tuple[Value, Value]:
     """What two symbols stand for at an input of a layer; or minus both, which has the same product."""
-    symbol, operand, weight = INPUTS[x], Operand(e, slot, context), weight_of(e, slot, w, gamma)
+    plain = WEIGHTS[w].same and isinstance(slot.w, Tensor) and context.nonnegative(slot.w)
+    symbol, operand, weight = INPUTS[x], Operand(e, slot, context), weight_of(e, slot, "w" if plain else w, gamma)
     if symbol.opposite is None or not slot.blocked:
         return symbol.emit(e, operand), weight
     return symbol.opposite(e, operand), e.mul(weight, -1.0)

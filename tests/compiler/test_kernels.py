@@ -69,7 +69,7 @@ def test_what_reads_half_precision_has_a_kernel_for_it_on_gpus_alone() -> None:
 
 def test_a_node_without_a_kernel_is_seen() -> None:
     """MaxPool has none at operator set 22, and neither had what was added for it."""
-    proto = onnxdtd.compile(net(NETS["volume"], 21))
+    proto = onnxdtd.compile(net(NETS["volume"], 21), "lrp-0")
     proto.opset_import[0].version = 22
     assert without_kernels(proto, element_types(proto), "CUDA", "1.31.1").keys() == {"MaxPool", "ThresholdedRelu"}
 

@@ -38,10 +38,10 @@ def test_what_is_handed_on_and_what_is_kept_make_up_relevance(sign: float, epsil
     if epsilon and sign < 0:
         expected[zs == 0] = values[zs == 0] / epsilon  # sign(0) = 1
         side[zs == 0] = 1
-    assert_near(found["s"] * division.factor, expected, 1e-15 if dtype == DOUBLE else 3e-7)
+    assert_near(found["s"], expected, 1e-15 if dtype == DOUBLE else 3e-7)
     assert list(kept) == (["stabiliser"] if epsilon else ["dead"])
     assert set(kept) <= set(KEEPERS)
-    handed = found["s"] * division.factor * zs
+    handed = found["s"] * zs
     assert_near(handed + sum(found[name] for name in kept), values, 1e-15 if dtype == DOUBLE else 3e-7)
 
 
@@ -59,7 +59,7 @@ def test_operator_sets_divide_alike(sign: float) -> None:
         z = bench.tensors["z"]
         division = divide(bench.e, bench.input("R", z), z, 0.0, sign)
         given = bench.session({"s": division.s, **all_kept(division)})(z=zs, R=np.full_like(zs, 3))
-        found[opset] = given["s"] * division.factor
+        found[opset] = given["s"]
         np.testing.assert_array_equal(given["dead"] == 3, np.abs(zs) < least * (1 - 2**-14), "all of it, or nothing")
         np.testing.assert_array_equal(given["dead"] == 0, np.abs(zs) >= least)
     np.testing.assert_array_equal(found[22], found[17])

@@ -177,7 +177,7 @@ def relevances(case: Case, rule: RuleData, nonnegative: bool, feeds: dict[str, n
     bench = case.bench()
     e, layer = bench.e, layer_of(bench)
     bounds = tuple(e.constant(np.asarray(bound, case.dtype)) for bound in (LOW, HIGH))
-    context = Context(lambda tensor: nonnegative and tensor is not layer.y, lambda tensor: bounds, lambda tensor: tensor)
+    context = Context(lambda tensor: nonnegative and tensor.name in case.shapes, lambda tensor: bounds, lambda tensor: tensor)
     given = propagate(e, layer, rule, bench.input("R", layer.y), context)
     names = [slot.x.name for slot in layer.slots]
     outputs = {f"to {name}": tensor for name, tensor in zip(names, given, strict=True) if tensor is not None}
@@ -295,6 +295,23 @@ def test_what_is_known_to_be_positive_costs_fewer_nodes():
         (share,) = propagate(e, layer, LIBRARY.rule("z+"), bench.input("R", layer.y), context)
         counts.append([n.op_type for n in e.live([share])[0]].count("Conv"))
     assert counts == [2, 3]  # the adjoints of the two parts are one, having few channels
+
+
+def test_weights_known_to_be_positive_cost_half_the_products():
+    """As those of attention: w⁻ is 0, and w⁺ and |w| are w."""
+    proto = model([node("MatMul", "x w", "y")], {"x": (2, 6)}, ["y"], {"w": eighths(np.random.default_rng(3), 6, 4, low=0)})
+    x, R = eighths(np.random.default_rng(4), 2, 6), eighths(np.random.default_rng(5), 2, 4)
+    for name, before, after in (("z+", 4, 2), ("alpha-beta", 8, 4), ("abs", 2, 2)):
+        found = []
+        for known in ("", "w"):
+            bench = Bench(proto)
+            layer, context = layer_of(bench), Context(lambda t, known=known: t.name == known, lambda t: None, lambda t: t)
+            (share,) = propagate(bench.e, layer, LIBRARY.rule(name), bench.input("R", layer.y), context)
+            made = [n.op_type for n in bench.e.live([share])[0]]
+            assert made.count("MatMul") + made.count("Gemm") == (after if known else before)
+            assert not known or made.count("Min") + made.count("Abs") + made.count("Relu") <= 2, "of x alone"
+            found.append(bench.session({"share": share})(x=x, R=R)["share"])
+        np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5, 8, 9, 16])
