@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import onnxdtd
-import onnxdtd.cli.rules  # adds its commands, as the next does
-import onnxdtd.cli.study
+import onnxdtd.cli.rules  # adds its commands
 from onnxdtd.cli.lines import print_texts
 from onnxdtd.cli.options import (
     CHECK,
@@ -42,10 +41,11 @@ from onnxdtd.cli.options import (
 )
 from onnxdtd.cli.plan import print_kernels, print_plan
 from onnxdtd.cli.screen import err, out, print_table, say
-from onnxdtd.cli.study import Engine, measuring
+from onnxdtd.cli.study import Engine, filed, measuring, paged
+from onnxdtd.cli.study import Report as PageFile
 from onnxdtd.contract import KEPT
 from onnxdtd.data.look import Look
-from onnxdtd.errors import OnnxdtdError, Unsupported, counted
+from onnxdtd.errors import OnnxdtdError, Problem, Unsupported, counted
 from onnxdtd.labels import labels_of
 from onnxdtd.request import FURTHER, Request
 from onnxdtd.study.provenance import typed
@@ -121,24 +121,27 @@ def inspect_command(
     request: Request,
     provider: Annotated[str | None, option("--provider", "Also name the nodes without a kernel there.", "cuda|cpu")] = None,
     every: Annotated[bool, option("--all", "List every node and every tensor, not groups of those alike.")] = False,
+    report: PageFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show which node gets which rule, and what stands in the way. Exit status 1 if something does."""
-    try:
-        found = onnxdtd.inspect(model, request, provider)
-    except Unsupported as error:
-        if as_json:
-            print(json.dumps({"problems": [asdict(problem) for problem in error.problems]}, indent=1))
-        else:
-            err.print(f"onnxdtd: {error}")
-        raise typer.Exit(1) from None
-    say(found["notes"])
+    from onnxdtd.study.dossier import inspection
+
+    paged(report)
+    found = inspection(model, request, provider)
+    refused = Unsupported([Problem(**problem) for problem in found.get("problems", ())])
+    say(found.get("notes", ()))
     if as_json:
-        print(json.dumps({"model": str(model), **found}, indent=1))
+        print(json.dumps(found, indent=1))
+    elif refused.problems:
+        err.print(f"onnxdtd: {refused}")
     else:
         print_plan(model, found, every)
         if "kernels" in found:
             print_kernels(found["kernels"])
+    filed(report, found, as_json)
+    if refused.problems:
+        raise typer.Exit(1)
 
 
 @command(
@@ -302,15 +305,17 @@ def verify_command(
     ] = None,
     preset: Annotated[Path | None, option("--preset", "Where the preset's TOML file lies now, if it has one.", "FILE")] = None,
     fitted: Annotated[Path | None, option("--fitted", "Where the relevance models lie now, if it has any.", "FILE")] = None,
+    page: PageFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Check that a compiled model is what it says: predictor, relevance pass, balance. Exit status 1 if it is not."""
+    paged(page)
     report = onnxdtd.verify(compiled, source, inputs, preset, fitted)
     if as_json:
-        told = {"passed": report.passed, "verdict": report.verdict, **asdict(report)}
-        print(json.dumps(told, indent=1, ensure_ascii=False))
+        print(json.dumps(report.as_data(), indent=1, ensure_ascii=False))
     else:
         _print_report(compiled, report)
+    filed(page, report.as_data(), as_json)
     if not report.passed:
         raise typer.Exit(1)
 

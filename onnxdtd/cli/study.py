@@ -89,6 +89,24 @@ def writable(path: Path | None) -> None:
         raise RequestError(f"{path}: is there already and is no page; give another name")
 
 
+def paged(path: Path | None) -> None:
+    """Raises ``OnnxdtdError`` where a page is asked for that could not be made or written."""
+    if path is not None:
+        needed()
+        writable(path)
+
+
+def filed(path: Path | None, result: dict[str, Any], as_json: bool) -> None:
+    """Write the page, where one is asked for, and say where it is."""
+    if path is None:
+        return
+    from onnxdtd.report.report import write
+
+    write(path, result)
+    if not as_json:
+        out.print(f"the report is in {path}")
+
+
 def _is_page(path: Path) -> bool:
     try:
         with path.open("rb") as file:
@@ -108,17 +126,12 @@ def skipped(result: dict[str, Any]) -> None:
 
 def _tell(result: dict[str, Any], show: Callable[[dict[str, Any]], None], report: Path | None, as_json: bool) -> None:
     """What was found: in words or as JSON, and as a page."""
-    from onnxdtd.report.report import write
-
     skipped(result)
     if as_json:
         print(json.dumps(result, indent=1, ensure_ascii=False))
     else:
         show(result)
-    if report is not None:
-        write(report, result)
-        if not as_json:
-            out.print(f"the report is in {report}")
+    filed(report, result, as_json)
 
 
 @command("evaluate", CHECK, "evaluate models/digits_cnn.onnx --data models/digits_samples.npz")

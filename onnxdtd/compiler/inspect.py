@@ -15,6 +15,7 @@ from onnxdtd.compiler.steps import Step
 from onnxdtd.contract import SCORE
 from onnxdtd.errors import RequestError
 from onnxdtd.graph.files import ModelLike
+from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
 
 
@@ -29,7 +30,8 @@ def inspect(model: ModelLike, request: Request | None = None, provider: str | No
     Returns:
         What ``onnxdtd inspect --json`` prints, apart from the name of the model: ``inputs``, ``outputs`` that can be explained
         (what lies along the axes of their scores, and the ``ways`` to choose among these), ``output``, ``logits``, the nodes
-        ``stepped_back`` over, ``labels``, ``changes``, ``notes``, ``preset``, ``multiply_adds`` for one sample, and ``steps``.
+        ``stepped_back`` over, ``labels``, ``changes``, ``notes``, ``preset``, its title and source, the ``rules`` as
+        ``equations`` tells them, ``multiply_adds`` for one sample, and ``steps``.
         Of each step ``gives`` says what ``keep`` and ``mask`` may name, by tensor how many channels it has (None: no mask).
         Of steps that are ``open``, whose sizes are known at run time only, they are counted as if these were 1; what no
         relevance passes is not counted.
@@ -39,15 +41,23 @@ def inspect(model: ModelLike, request: Request | None = None, provider: str | No
     Raises:
         Unsupported: nodes without a propagation rule; OnnxdtdError: see ``onnxdtd.errors``.
     """
-    request, notes = request or Request(), list[str]()
+    return laid_open(*opened(model, request or Request()), provider)
+
+
+def opened(model: ModelLike, request: Request) -> tuple[Prepared, list[str]]:
+    """A model with its relevance pass, and what is to be known of it besides the notes of its plan."""
     try:
-        job = prepare(model, request)
+        return prepare(model, request), []
     except Undecided as error:
-        notes = [str(error)]
         try:
-            job = prepare(model, replace(request, target=SCORE))
+            return prepare(model, replace(request, target=SCORE)), [str(error)]
         except RequestError:  # of several outputs
             raise error from None
+
+
+def laid_open(job: Prepared, notes: list[str], provider: str | None = None) -> dict[str, Any]:
+    """What ``inspect`` gives of a model."""
+    preset = Library().preset(str(job.request.preset))
     steps = [_row(job, step) for step in job.plan.steps]
     return {
         "inputs": [{"name": t.name, "shape": [str(d) for d in t.shape or []]} for t in job.plan.inputs],
@@ -62,9 +72,22 @@ def inspect(model: ModelLike, request: Request | None = None, provider: str | No
         "changes": job.changes,
         "notes": notes + job.plan.notes,
         "preset": job.request.preset,
+        "preset_title": preset.title,
+        "preset_source": preset.source,
+        "rules": equations(job),
         "multiply_adds": {key: sum(row[key] for row in steps) for key in ("prediction", "explanation")},
         "steps": steps,
     } | ({"kernels": placement(job, provider)} if provider else {})
+
+
+def equations(job: Prepared) -> dict[str, dict[str, Any]]:
+    """The rules of a model by name, those behind a rule too: equation, domain, source, and how many layers are under it."""
+    found: dict[str, dict[str, Any]] = {}
+    for step in job.plan.steps:
+        for rule in [] if step.rule is None else step.rule.chain:
+            told = {"equation": rule.equation, "domain": rule.domain, "source": rule.source, "layers": 0}
+            found.setdefault(rule.reference, told)["layers"] += 1
+    return found
 
 
 def _scores(job: Prepared, output: str, raster: Raster) -> str:

@@ -67,7 +67,7 @@ def _glance(result: Json) -> Section:
             "or where it is not known. The sections below have the numbers behind these."
         ],
         used(GLANCE, found),
-        tables=[compared("", names(result), GLANCE, found, told(result["differences"]))],
+        tables=[compared("Means", names(result), GLANCE, found, told(result["differences"]))],
     )
 
 
@@ -77,7 +77,7 @@ def _preconditions(result: Json) -> Section | None:
     found = [preset["preconditions"] for preset in presets]
     if not found:
         return None
-    table = compared("", [preset["preset"] for preset in presets], PRECONDITIONS, found)
+    table = compared("Shares that fail", [preset["preset"] for preset in presets], PRECONDITIONS, found)
     text = "What deep Taylor decomposition takes for granted, as shares that fail it: 0 is as the theory has it."
     return Section("Preconditions", [text], used(PRECONDITIONS, found), tables=[table])
 
@@ -118,7 +118,7 @@ def _similarity(result: Json) -> Section | None:
         "does not depend on the class. Means over the samples."
     )
     measures = used(ALIKE, [column.get(key) for column in columns for key in pairs])
-    return Section("Likeness to other heatmaps", [text], measures, tables=[Table("", names(result), rows)])
+    return Section("Likeness to other heatmaps", [text], measures, tables=[Table("Means", names(result), rows)])
 
 
 RANDOMISED = {"cascading": "from the top layer down to this one", "independent": "this layer alone"}

@@ -1,4 +1,4 @@
-"""Line charts as SVG inside a page: words as text, colours those of the page, nothing referred to."""
+"""Charts as SVG inside a page: words as text, colours those of the page, nothing referred to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -76,8 +78,7 @@ def chart(
 ) -> Chart:
     """Lines in an SVG that takes its colours from the page. ``whole``: only whole numbers on the x axis."""
     with matplotlib.rc_context(OPTIONS):
-        figure = Figure(figsize=(5, 3.2), dpi=72)
-        axes = figure.add_axes((0.17, 0.15, 0.82, 0.82))
+        axes = _axes(x, y)
         for kind, places, values in lines:
             colour, _, dashes = LINES[kind]
             points = [(place, value) for place, value in zip(places, values, strict=True) if value is not None]
@@ -85,8 +86,6 @@ def chart(
             if len(points) == 1:  # a dot: no length, round ends
                 points, look = points * 2, {"linewidth": 7, "solid_capstyle": "round"}
             axes.plot(*zip(*points, strict=True), color=colour, clip_on=False, **look)
-        axes.set_xlabel(x, color=TEXT)
-        axes.set_ylabel(y, color=TEXT)
         if logarithmic:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -94,17 +93,48 @@ def chart(
             axes.set_ylim(limits)
         if whole:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.minorticks_off()
-        axes.tick_params(length=0, labelcolor=TEXT)
-        axes.grid(color=GRID, linewidth=0.8, clip_on=False)
-        axes.set_axisbelow(True)
-        for side in axes.spines.values():
-            side.set_visible(False)
-        figure.patch.set_visible(False)
-        axes.patch.set_visible(False)
-        file = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(file)  # not figure.savefig, which draws everything twice
-    return Chart(caption, _inline(file.getvalue(), f"{caption}: {y} over {x}"))
+        return _drawn(axes, f"{caption}: {y} over {x}", caption)
+
+
+def stacks(caption: str, series: Sequence[tuple[int, Sequence[float]]], x: str, y: str) -> Chart:
+    """A bar for each place, 1, 2, ..., of what ``series``, by their styles, have there: up where above 0, else down."""
+    with matplotlib.rc_context(OPTIONS):
+        axes = _axes(x, y)
+        edges = np.arange(len(series[0][1]) + 1) + 0.5
+        ends = {sign: np.zeros(len(edges) - 1) for sign in (True, False)}
+        for kind, values in series:
+            for sign, end in ends.items():
+                part = np.array([value if (value > 0) == sign else 0.0 for value in values])
+                if part.any():
+                    axes.stairs(end + part, edges, baseline=end, fill=True, color=LINES[kind][0], linewidth=0, clip_on=False)
+                ends[sign] = end + part
+        axes.set_xlim(edges[0], edges[-1])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        return _drawn(axes, f"{caption}: {y} over {x}", caption)
+
+
+def _axes(x: str, y: str) -> Axes:
+    """Where a chart goes, in a figure of its own."""
+    axes = Figure(figsize=(5, 3.2), dpi=72).add_axes((0.17, 0.15, 0.82, 0.82))
+    axes.set_xlabel(x, color=TEXT)
+    axes.set_ylabel(y, color=TEXT)
+    return axes
+
+
+def _drawn(axes: Axes, label: str, caption: str) -> Chart:
+    """The chart, with a grid behind it and no frame."""
+    axes.minorticks_off()
+    axes.tick_params(length=0, labelcolor=TEXT)
+    axes.grid(color=GRID, linewidth=0.8, clip_on=False)
+    axes.set_axisbelow(True)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    figure, file = axes.get_figure(root=True), io.StringIO()
+    assert figure is not None
+    figure.patch.set_visible(False)
+    axes.patch.set_visible(False)
+    FigureCanvasSVG(figure).print_svg(file)  # not figure.savefig, which draws everything twice
+    return Chart(caption, _inline(file.getvalue(), label))
 
 
 def _inline(svg: str, label: str) -> Markup:

@@ -19,6 +19,7 @@ Json = Mapping[str, Any]
 Pairs = Mapping[Any, bool | None]  # see ``onnxdtd.tally.told``
 
 FEW_SKIPPED = 100
+SHORT = 12  # rows of a table that is not folded
 SENSITIVITY = "sensitivity"
 
 
@@ -28,7 +29,7 @@ SENSITIVITY = "sensitivity"
 @dataclass(frozen=True)
 class Cell:
     """A number: the ``best`` of its row, one not told from it (``near``), or a difference beyond chance (``told``). Words:
-    ``passed`` and ``failed``, or ``code``.
+    ``passed`` and ``failed``, a ``count``, or ``code``.
     """
 
     text: str
@@ -38,13 +39,19 @@ class Cell:
 @dataclass(frozen=True)
 class Table:
     """Cells with their headings; a row is its heading, the small print below that, and its cells. ``words``: no numbers. It
-    folds, and is folded where it is long.
+    folds, and is folded where it is long, or as ``shown`` says.
     """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[tuple[str, str, Sequence[Cell]]]
     words: bool = False
+    shown: bool | None = None
+
+    @property
+    def open(self) -> bool:
+        """Is it shown before anybody asks?"""
+        return len(self.rows) <= SHORT if self.shown is None else self.shown
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page. ``legend`` names the lines of the charts with their styles; ``folded`` hides it behind its title."""
+    """A part of the page. ``legend`` names the lines of the charts, or the parts of their bars where they are ``stacked``, with
+    their styles; ``folded`` hides it behind its title.
+    """
 
     title: str
     text: Sequence[str] = ()
@@ -67,6 +76,7 @@ class Section:
     charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
     folded: bool = False
+    stacked: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,7 +249,7 @@ def rules(models: Sequence[Json]) -> Section:
 def settings_section(result: Json, models: Sequence[Json]) -> Section:
     """How it was measured, on what."""
     words = [(SETTINGS.get(key, key), "", [Cell(said(value))]) for key, value in result["settings"].items()]
-    tables = [Table("", ["value"], words, words=True)]
+    tables = [Table("What was chosen", ["value"], words, words=True)]
     if "provenance" not in result:
         tables.append(Table("", ["SHA-256"], [(str(m["model"]), "", [Cell(str(m["sha256"]))]) for m in models], words=True))
     return Section("Settings", [f"Measured by onnxdtd {result['version']}."], tables=tables)
@@ -254,7 +264,7 @@ def skipped(result: Json) -> Section | None:
     text = [f"{counted(len(samples), 'sample')} left out of every number on this page."]
     if len(samples) > FEW_SKIPPED:
         text.append(f"The first {FEW_SKIPPED} are listed; the JSON has all of them.")
-    return Section("Skipped samples", text, tables=[Table("", ["reason"], rows, words=True)])
+    return Section("Skipped samples", text, tables=[Table("Samples", ["reason"], rows, words=True)])
 
 
 def lead_line(settings: Json, presets: int) -> str:

@@ -1,6 +1,6 @@
 """One page that shows what was measured: everything in one HTML file, without network and without scripts.
 
-``evaluate`` and ``audit`` give JSON. Here it becomes sections of sentences, charts and tables; the template lays them out.
+Commands give JSON. Here it becomes sections of sentences, charts and tables; the template lays them out.
 """
 
 from __future__ import annotations
@@ -10,19 +10,27 @@ from pathlib import Path
 import jinja2
 from matplotlib.colors import to_hex
 
-from onnxdtd import atomic
+from onnxdtd import __version__, atomic
 from onnxdtd.data.scale import COLOURS
 from onnxdtd.report.audit import audit_page
 from onnxdtd.report.charts import LINES
 from onnxdtd.report.evaluation import evaluation_page
+from onnxdtd.report.filed import inspection_page, verification_page
 from onnxdtd.report.page import Json, Page
+from onnxdtd.study.dossier import INSPECTION, VERIFICATION
 
 EVALUATION, AUDIT = "evaluation", "audit"
+PAGES = {
+    EVALUATION: evaluation_page,
+    AUDIT: audit_page,
+    INSPECTION: inspection_page,
+    VERIFICATION: verification_page,
+}
 
 
 def report(result: Json) -> str:
-    """The page for the JSON of an evaluation or an audit; the same JSON gives the same bytes."""
-    return rendered(audit_page(result) if result["kind"] == AUDIT else evaluation_page(result), result["version"])
+    """The page for the JSON of ``evaluate``, ``audit``, ``inspect`` or ``verify``; the same JSON gives the same bytes."""
+    return rendered(PAGES[result["kind"]](result), result.get("version", __version__))
 
 
 def rendered(page: Page, version: str) -> str:

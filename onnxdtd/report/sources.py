@@ -18,7 +18,7 @@ def sources(result: Json) -> Section | None:
     rows = [*_models(told), *_method(told), *_given(told)]
     cells = [(head, "", [Cell(text, "code" if head == "command" else "")]) for head, text in rows]
     text = "Whoever has the same files and versions gets the same numbers by the same command."
-    return Section(TITLE, [text], tables=[Table("", ["value"], cells, words=True)])
+    return Section(TITLE, [text], tables=[Table("Provenance", ["value"], cells, words=True, shown=True)])
 
 
 def _models(told: Json) -> Iterator[tuple[str, str]]:

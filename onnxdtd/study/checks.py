@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -17,10 +17,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """All checks, and the balance of every step: means over the inputs, relevance as shares of the explained logit."""
+    """All checks, and the balance of every step: means over the inputs, relevance as shares of the explained logit. ``about``
+    says what is in the file, which rules it has, and where all of this comes from.
+    """
 
     checks: list[Check]
     steps: list[dict[str, Any]]
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def failed(self) -> list[str]:
@@ -31,6 +34,11 @@ class Report:
     def passed(self) -> bool:
         """Did no check fail?"""
         return not self.failed
+
+    def as_data(self) -> dict[str, Any]:
+        """What ``onnxdtd verify --json`` prints."""
+        checks = [asdict(check) for check in self.checks]
+        return {"passed": self.passed, "verdict": self.verdict, "checks": checks, "steps": self.steps, **self.about}
 
     @property
     def verdict(self) -> str:

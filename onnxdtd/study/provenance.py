@@ -75,19 +75,19 @@ def provenance(
     Args:
         call: as a caller writes it, ``"onnxdtd.explain"``; the command line is told instead where that is what runs.
         models: see ``modelled``.
-        metadata: of the compiled model, or of one of several that differ in what is told apart.
+        metadata: of the compiled model, or of one of several that differ in what is told apart; of a damaged one what is left.
         provider: of ONNX Runtime, that the session runs on.
         data: see ``taken``.
         rules: by preset and step, where there are several presets, or they are told elsewhere; by default those of the model.
     """
-    own = {metadata["preset"]: metadata["rules"]} if rules is None else rules
+    own = {metadata["preset"]: metadata["rules"]} if rules is None and "preset" in metadata else rules or {}
     return Provenance(
         version=onnxdtd.__version__,
         models=list(models),
         presets=list(own),
         rules={preset: found for preset, found in own.items() if found},
-        settings=metadata["settings"],
-        bounds=metadata["bounds"],
+        settings=metadata.get("settings", []),
+        bounds=metadata.get("bounds"),
         preprocessing=metadata.get("preprocessing"),
         explained={name: told for name in EXPLAINED if (told := metadata.get(name)) not in (None, [])},
         runtime={"onnxruntime": runtime(), "provider": provider},

@@ -21,6 +21,7 @@ from onnx.external_data_helper import uses_external_data
 
 import onnxdtd
 from onnxdtd.compiler.compile import build, prepare
+from onnxdtd.compiler.inspect import equations
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.record import predictor, told_request
 from onnxdtd.contract import PARTS, PREFIX, entries, read_metadata
@@ -31,6 +32,7 @@ from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer, tried
 from onnxdtd.study.accounts import checked, joined, table
 from onnxdtd.study.checks import Check, Report
+from onnxdtd.study.dossier import VERIFICATION, verification
 from onnxdtd.study.draws import Draws
 from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.trial import Run, Trial, by_definition, tolerance
@@ -64,18 +66,20 @@ def verify(
     """
     compiled = Path(compiled)
     source, inputs, preset, fitted = (None if given is None else Path(given) for given in (source, inputs, preset, fitted))
-    have = files.read(compiled).proto
+    opened = files.read(compiled)
+    have = opened.proto
     if "relevance" not in entries(have):
         raise ModelError(f"{compiled}: was not compiled by onnxdtd; run `onnxdtd compile` on it first")
     original = None if source is None else files.read(source)
     facts: dict[str, Any] = {}
+    about = partial(_about, opened, source, inputs, facts)
     try:
         facts |= read_metadata(have)
         absent = [name for name in ("version", "predictor", "classes", "bounds") if name not in facts]
         if absent:
             raise ModelError(f"there is no entry {PREFIX + absent[0]!r}")
         if original is not None and original.sha256 != facts["source_sha256"]:
-            return Report([_another_model(facts["source_sha256"], original)], [])
+            return Report([_another_model(facts["source_sha256"], original)], [], about())
         found = predictor(stripped(have, facts["predictor"]))
         origin = stripped(have, facts["predictor"]) if original is None else original.proto
         request = _request(have, facts, preset, fitted)
@@ -83,7 +87,7 @@ def verify(
         job = _called(job, facts)
         fresh = _placed(build(job), have)
     except (OnnxdtdError, LookupError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        return Report([_not_compiled(facts.get("version"), error)], [])
+        return Report([_not_compiled(facts.get("version"), error)], [], about())
     checks = [*_identity(facts, original, found), *_compared(facts["version"], have, fresh, original)]
     if original is not None and source is not None:
         checks += _files(have, original.proto, compiled.parent, source.parent)
@@ -93,17 +97,30 @@ def verify(
         trial = partial(Trial, str(compiled), model, defined, job, folder)
         runs, remarks = _runs(trial, tolerance(job), inputs, len(defined.graph.node))
     except ModelError as error:
-        return Report([*checks, Check("runs", False, str(error))], [])
+        return Report([*checks, Check("runs", False, str(error))], [], about(job))
     firm = all(check.name != "version" or check.passed is not False for check in checks)
     checks += [
         *_ran(runs, _misdeclared(have, job, facts["relevance"]), tolerance(job), firm, job.plan.method.adds_up),
         *remarks,
     ]
     if unbooked or not all(run.ledger for run in runs):
-        return Report([*checks, *([Check("balance", None, unbooked)] if unbooked else ())], [])
+        return Report([*checks, *([Check("balance", None, unbooked)] if unbooked else ())], [], about(job, len(runs)))
     ledger = joined([run.ledger for run in runs if run.ledger is not None])
     opposite = sum(run.opposite for run in runs) / (sum(run.whole for run in runs) or 1.0)
-    return Report([*checks, *checked(job, ledger, opposite)], table(job, ledger))
+    return Report([*checks, *checked(job, ledger, opposite)], table(job, ledger), about(job, len(runs)))
+
+
+def _about(
+    compiled: files.Source,
+    source: Path | None,
+    inputs: Path | None,
+    facts: Mapping[str, Any],
+    job: Prepared | None = None,
+    samples: int = 0,
+) -> dict[str, Any]:
+    """What is known of the file besides the checks: of one that cannot be compiled anew only what it says itself."""
+    told = {"kind": VERIFICATION, **verification(compiled, source, inputs, samples, facts)}
+    return told | ({} if job is None else {"rules": equations(job), "notes": job.plan.notes})
 
 
 def _called(job: Prepared, facts: Mapping[str, Any]) -> Prepared:

@@ -54,10 +54,10 @@ def said(value: Any) -> str:
 def _entry(value: Any) -> str:
     """A number, a word, or a list"""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        return "-" if value is None else str(value)
+        return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
     flat = list(_flat(value))
     if len(flat) <= FEW:
-        return ", ".join(map(str, flat))
+        return ", ".join(f"{one:.6g}" if isinstance(one, float) else str(one) for one in flat)
     return f"{counted(len(flat), 'number')} from {number(min(flat))} to {number(max(flat))}"
 
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from onnxdtd.report.charts import BASELINE, LINES, TEXT, Chart, chart, style
+from onnxdtd.report.charts import BASELINE, LINES, TEXT, Chart, chart, stacks, style
 
 
 def drawn(*lines: tuple[int, list[float], list[float | None]], **options: object) -> tuple[Chart, list[str]]:
@@ -78,3 +78,14 @@ def test_styles_differ() -> None:
 def test_the_same_lines_give_the_same_bytes() -> None:
     lines = [(1, [0, 1, 2], [1.0, 0.5, 0.2])]
     assert chart("a", lines, "x", "y") == chart("a", lines, "x", "y")
+
+
+def test_stacks_reach_as_far_as_their_sums() -> None:
+    """Up by what is above 0, down by what is below, a place each; and nothing for a part that is 0 everywhere."""
+    made = stacks("balance", [(1, [60.0, 50.0]), (2, [40.0, -25.0]), (3, [0.0, 0.0])], "layer", "%")
+    paths = [p.attrib for p in ElementTree.fromstring(made.svg).iter("path") if "--line-" in p.get("style", "")]
+    assert [re.findall(r"--line-(\d)", path["style"]) for path in paths] == [["1"], ["2"], ["2"]]
+    heights = [[float(y) for y in re.findall(r"[\d.]+ ([\d.]+)", path["d"])] for path in paths]
+    top, whole, zero = min(heights[0]), min(heights[1]), max(heights[0])
+    assert (zero - whole) / (zero - top) == pytest.approx(100 / 60, rel=1e-3)
+    assert (max(heights[2]) - zero) / (zero - top) == pytest.approx(25 / 60, rel=1e-3)

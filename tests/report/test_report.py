@@ -430,7 +430,7 @@ def test_a_page_says_where_it_comes_from(kind: str) -> None:
         "presets": "dtd, gradient",
         "rules set by hand": "conv1=gamma",
         "explained": "the score of the predicted class in 'z', in front of Softmax 'p', less the mean of all other classes",
-        "bounds of the input": "20 numbers from 0 to 0 to 1.0",
+        "bounds of the input": "20 numbers from 0 to 0 to 1",
         "preprocessing": "mean 0.5, 0.25",
         "data": "2 samples of 1 file",
         "SHA-256 of the data": "4d" * 32,
@@ -516,7 +516,7 @@ def test_preprocessing_is_among_the_settings() -> None:
     for kind in RESULTS:
         result = copy.deepcopy(RESULTS[kind])
         result["settings"]["preprocessing"] = {"range": None, "mean": [0.5, 0.25], "std": 2.0, "colours": "bgr", "resize": None}
-        assert "preprocessing of pictures mean 0.5, 0.25; std 2.0; colours bgr" in Reader(report(result)).text
+        assert "preprocessing of pictures mean 0.5, 0.25; std 2; colours bgr" in Reader(report(result)).text
 
 
 def test_layers_of_branches_stand_in_their_order() -> None:

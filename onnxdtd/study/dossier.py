@@ -1,0 +1,91 @@
+"""What is filed of a model: what is in its file, which rules explain it, what was asked, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from onnxdtd.compiler.inspect import laid_open, opened
+from onnxdtd.errors import ModelError, Unsupported
+from onnxdtd.graph import files, shapes
+from onnxdtd.request import Request
+from onnxdtd.runtime.explainer import default_providers
+from onnxdtd.study.provenance import digest, modelled, provenance, taken
+
+INSPECTION, VERIFICATION = "inspection", "verification"
+
+
+def inspection(model: Path, request: Request, provider: str | None = None) -> dict[str, Any]:
+    """What ``onnxdtd inspect --json`` prints: what ``onnxdtd.inspect`` gives, or the ``problems`` in its place, with the
+    ``file`` and where all of it comes from. Raises ``OnnxdtdError`` where the model cannot even be looked at.
+    """
+    told = {"kind": INSPECTION, "model": str(model), "file": described(files.read(model))}
+    try:
+        job, notes = opened(model, request)
+    except Unsupported as error:
+        return {**told, "problems": [asdict(problem) for problem in error.problems]}
+    made = provenance("onnxdtd.inspect", [modelled(model)], job.addition.metadata, default_providers()[0])
+    return {**told, "provenance": made.as_data(), **laid_open(job, notes, provider)}
+
+
+def verification(
+    compiled: files.Source, source: Path | None, inputs: Path | None, samples: int, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Of the ``compiled`` file, which says the ``facts`` of itself and was run on so many samples: what is in it, and where
+    all of it comes from.
+    """
+    path = compiled.path
+    assert path is not None
+    own: Any = facts
+    models = [_compiled(path, str(facts.get("source_sha256", "unknown")))]
+    models += [] if source is None else [modelled(source)]
+    given = None if inputs is None else taken([inputs], samples)
+    made = provenance("onnxdtd.verify", models, own, default_providers()[0], given)
+    file = described(compiled) | {"added": _added(compiled.proto, facts)}
+    return {"file": file, "compiled_by": facts.get("version"), "provenance": made.as_data()}
+
+
+def _compiled(path: Path, source: str) -> dict[str, Any]:
+    """A compiled file, of which weights that cannot be read are a finding and no error."""
+    try:
+        return modelled(path, source)
+    except ModelError:
+        return {"name": path.name, "source_sha256": source, "compiled_sha256": digest([path])}
+
+
+def _added(proto: onnx.ModelProto, facts: Mapping[str, Any]) -> int | None:
+    """How many nodes the relevance pass has."""
+    own = (facts.get("predictor") or {}).get("node")
+    return len(proto.graph.node) - own if isinstance(own, int) else None
+
+
+def described(source: files.Source) -> dict[str, Any]:
+    """What is in a file: who wrote it, for which operator sets, what it takes and gives, how large it is."""
+    proto, graph = source.proto, source.proto.graph
+    return {
+        "name": None if source.path is None else source.path.name,
+        "sha256": source.sha256,
+        "exporter": f"{proto.producer_name} {proto.producer_version}".strip() or None,
+        "ir_version": proto.ir_version,
+        "opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
+        "nodes": len(graph.node),
+        "parameters": sum(prod(tensor.dims) for tensor in graph.initializer),
+        "inputs": [_value(value) for value in shapes.real_inputs(proto)],
+        "outputs": [_value(value) for value in graph.output],
+    }
+
+
+def _value(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    """An input or an output; of what is no tensor only what it is."""
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        return {"name": value.name, "type": (kind or "unknown").removesuffix("_type"), "shape": None}
+    tensor = value.type.tensor_type
+    sizes = [size.dim_param or (size.dim_value if size.HasField("dim_value") else "?") for size in tensor.shape.dim]
+    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    return {"name": value.name, "type": dtype, "shape": sizes if tensor.HasField("shape") else None}
