@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from rich.markup import escape
 
-from onnxdtd.data.look import Look
+from onnxdtd.data.look import Look, named
 from onnxdtd.errors import RequestError, suggestion
 from onnxdtd.labels import read
 from onnxdtd.request import CONTRASTS, HEADS, PICTURES, Request
@@ -193,6 +193,7 @@ SPELLINGS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "position": (str | None, str),
     "allow": (list[str], _waivers),
     "labels": (Path | None, read),
+    "channels": (str | None, named),
 }
 
 

@@ -19,7 +19,8 @@ class Arrangement:
     """A kind, and the axes of a sample by what they mean there; what is not named has the size 1.
 
     ``image``: rows, columns and channels; ``traces``: channels and steps; ``frames``: frames, rows, columns and channels;
-    ``bars``: all of them, as features; ``ids`` and ``bytes``: all of them, one after the other.
+    ``slices``: the same, of a volume, or of a clip without colours; ``bars``: all of them, as features; ``ids`` and ``bytes``:
+    all of them, one after the other.
     """
 
     kind: str
@@ -71,7 +72,8 @@ def arrangement(shape: Sequence[int], slides: Sequence[int] = (), channel: int |
     if len(slid) == 2:
         return _planes(shape, rest, slid, channel)
     if len(slid) == 3:
-        return Arrangement("frames", ((slid[0],), (slid[1],), (slid[2],), rest))
+        kind = "frames" if np.prod([shape[axis] for axis in rest], dtype=int) > 1 else "slices"
+        return Arrangement(kind, ((slid[0],), (slid[1],), (slid[2],), rest))
     return _guessed(shape, long)
 
 

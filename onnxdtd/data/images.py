@@ -16,7 +16,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.text import Text
 
 from onnxdtd import atomic
-from onnxdtd.data import bars, ids, maps, traces
+from onnxdtd.data import bars, clips, ids, maps, traces
 from onnxdtd.data.arrangement import arranged
 from onnxdtd.data.forms import Form
 from onnxdtd.data.look import USUAL, Caption, Look, Scene
@@ -102,7 +102,8 @@ class Kind:
 KINDS = {  # by the names that ``arrangement`` gives
     "image": Kind(maps.size, maps.image, picture=True, together=True),
     "traces": Kind(traces.size, traces.traces),
-    "frames": Kind(maps.size_of_frames, maps.frames, picture=True),
+    "frames": Kind(clips.size, clips.frames, picture=True),
+    "slices": Kind(clips.size_of_slices, clips.slices, picture=True),
     "bars": Kind(bars.size, bars.bars),
     "ids": Kind(partial(ids.size, ids.WIDTH_OF_IDS), ids.ids(ids.WIDTH_OF_IDS, ids.FEW_IDS, str)),
     "bytes": Kind(partial(ids.size, ids.WIDTH_OF_BYTES), ids.ids(ids.WIDTH_OF_BYTES, ids.FEW_BYTES, ids.letter)),

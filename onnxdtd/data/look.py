@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxdtd import bounded
 from onnxdtd.errors import RequestError
 from onnxdtd.request import DRAWN, Option, offered
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from onnxdtd.data.features import Described
+    from onnxdtd.data.recordings import Track
 
 STYLES = ("beside", "overlay", "map")
 SCALES = ("own", "shared")
@@ -38,6 +41,25 @@ def _count(value: Any) -> int:
     if int(value) < 1:
         raise RequestError(f"--features {value}: give at least 1")
     return int(value)
+
+
+def _hertz(value: Any) -> float | None:
+    if value is not None and not 0 < float(value) < math.inf:
+        raise RequestError(f"--rate {value}: give the number of steps a second")
+    return None if value is None else float(value)
+
+
+def named(value: Any) -> tuple[str, ...]:
+    """Names, of which several have commas between them, or stand in a file, one a line. Raises ``RequestError``."""
+    if not isinstance(value, str):
+        return tuple(map(str, value or ()))
+    path = Path(value)
+    try:
+        if not path.is_file():
+            return tuple(name.strip() for name in value.split(","))
+        return tuple(name.strip() for name in bounded.text(path).replace(",", "\n").split("\n") if name.strip())
+    except (OSError, ValueError) as error:
+        raise RequestError(f"--channels {value}: no names can be read from it ({error})") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +97,37 @@ class Look:
     )
     terms: bool = offered(False, bool, Option("--terms", "A bar for each category of a column as well.", None, DRAWN))
 
+    rate: float | None = offered(
+        None,
+        _hertz,
+        Option(
+            "--rate",
+            "Steps of a signal, or frames of a clip, a second: they are drawn along time. Default: what the file says, a "
+            ".wav, an animated GIF or an .npz with a `rate`.",
+            "HZ",
+            DRAWN,
+        ),
+    )
+    channels: Sequence[str] = offered(
+        (),
+        named,
+        Option(
+            "--channels",
+            "Names of the channels of signals: a,b,c, or a file with one a line. Default: what the file says, the first line "
+            "of a table or `channels` of an .npz.",
+            "NAMES|FILE",
+            DRAWN,
+        ),
+    )
+
     def __post_init__(self) -> None:
         """Everything that was given becomes what the field says."""
         for entry in fields(self):
             object.__setattr__(self, entry.name, entry.metadata["convert"](getattr(self, entry.name)))
+
+    def at(self, track: Track) -> Look:
+        """The same with what the file of a sample says of it, where nothing else was asked for."""
+        return replace(self, rate=self.rate or track.rate, channels=self.channels or track.channels)
 
 
 USUAL = Look()
@@ -105,6 +154,11 @@ class Scene:
     maps: Mapping[str, np.ndarray]
     features: Described | None = None
     look: Look = USUAL
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What its channels are called, where that is known."""
+        return self.look.channels if len(self.look.channels) == len(self.x) else ()
 
     @property
     def relevance(self) -> np.ndarray:

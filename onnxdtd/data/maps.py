@@ -14,11 +14,10 @@ from matplotlib.figure import FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from onnxdtd.data.look import Look, Scene
-from onnxdtd.data.scale import COLOURS, Scale, nothing, shared, shown, stretches
+from onnxdtd.data.scale import COLOURS, Scale, nothing, shared, shown
 from onnxdtd.data.smooth import lattice, smoothed
+from onnxdtd.data.steps import Clock
 
-FRAMES = 16  # of a long clip; the relevance of the frames between two is added up
-ACROSS = 8  # frames in a row
 FEW = 3  # panels that are large, and stand one below the other where they are
 WIDE = 1.5  # times as wide as high
 SIDES = {True: 3.0, False: 1.9}  # of a panel, in inches, where there are few, and where there are many
@@ -28,6 +27,7 @@ SEEN = 32  # pixels: what is in a smaller picture is not seen any better under i
 LIGHT = np.array([0.299, 0.587, 0.114])  # of red, green and blue
 DIM, BRIGHT = 0.2, 0.95  # how grey a picture is under its relevance
 BAR, NUMBERS, SHORTEST = 0.08, 0.2, 1.4  # inches: of a colour bar, of numbers under a picture, of a bar at least
+MOST_NAMES = 16  # of rows
 
 
 def pixels(pictures: np.ndarray) -> np.ndarray:
@@ -99,13 +99,16 @@ def image(figure: FigureBase, scene: Scene) -> None:
     drawn = wide if aspect == "auto" else min(wide, high * scene.x.shape[1] / scene.x.shape[0])
     grid = figure.subplots(rows, columns, squeeze=False)
     numbered = scene.x.shape[-1] == 1 and len(panels) <= FEW
+    timed = numbered and scene.look.rate is not None
     for axes, panel in zip(grid.flat, panels, strict=False):
         _show(axes, scene.x, panel, aspect)
         _number(axes, numbered)
+        if numbered:
+            _name(axes, scene)
         axes.set_title(textwrap.fill(panel.title, int(wide * 13), replace_whitespace=False), fontsize=9, parse_math=False)
         if panel.bar and panel.scale is not None:
             share = max(1.0, SHORTEST / drawn)
-            below = axes.inset_axes((0.5 - share / 2, -(BAR + 0.06 + NUMBERS * numbered) / high, share, BAR / high))
+            below = axes.inset_axes((0.5 - share / 2, -(BAR + 0.06 + NUMBERS * (numbered + timed)) / high, share, BAR / high))
             if panel.scale.bar(figure, cax=below, orientation="horizontal") is None:
                 below.remove()
     for axes in grid.flat[len(panels) :]:
@@ -146,31 +149,16 @@ def _number(axes: Axes, numbered: bool) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
-def size_of_frames(scene: Scene) -> tuple[float, float]:
-    """That of a figure with so many frames."""
-    return 8.6, 1.3 + 2.2 * -(-min(len(scene.x), FRAMES) // ACROSS)
-
-
-def frames(figure: FigureBase, scene: Scene) -> None:
-    """[F, H, W, C], x from 0 to 1: rows of frames, each over its heatmap; of a long clip some with what is around them."""
-    x, relevance = scene.x, scene.relevance.sum(axis=-1)
-    count, width = x.shape[0], -(-x.shape[0] // FRAMES)
-    sigma = scene.look.smooth or 0.0
-    shares = smoothed(stretches(relevance, FRAMES, axis=0), sigma)
-    scale, pictures = Scale.of(shares, float(np.abs(relevance).sum(dtype=np.float64))), pixels(x)
-    across = min(len(shares), ACROSS)
-    grid = figure.subplots(2 * -(-len(shares) // across), across, squeeze=False)
-    for axes in grid.flat:
-        axes.set(xticks=[], yticks=[])
-        axes.axis("off")
-    for i, heatmap in enumerate(shares):
-        upper, lower = (grid[2 * (i // across) + below, i % across] for below in (0, 1))
-        first, last = i * width, min((i + 1) * width, count) - 1
-        upper.imshow(pictures[(first + last) // 2], cmap="gray", vmin=0, vmax=1)
-        upper.set_title(f"{first}" if first == last else f"{first} to {last}", fontsize=8, pad=2)
-        shown(lower, heatmap, scale.limit)
-        lower.set_title(f"Σ {heatmap.sum():.3g}", fontsize=7, pad=2)
-        for axes, word in ((upper, "input"), (lower, "relevance")):
-            axes.axis("on")
-            axes.set_ylabel("" if i % across else word, fontsize=8)
-    scale.bar(figure, f"relevance{said(sigma)}", ax=grid, shrink=0.8)
+def _name(axes: Axes, scene: Scene) -> None:
+    """Columns as time, and rows by their names, as far as these are known: of a spectrogram, say."""
+    clock = Clock.of(scene.look.rate, scene.x.shape[1])
+    if clock.rate is not None:
+        axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+        edge = float(clock.at(1.0)) / 2
+        for artist in axes.images:
+            artist.set_extent((-edge, float(clock.at(float(scene.x.shape[1]))) - edge, scene.x.shape[0] - 0.5, -0.5))
+        axes.set_aspect(axes.get_aspect() if axes.get_aspect() == "auto" else 2 * edge)
+        axes.set_xlabel(clock.label, fontsize=7, labelpad=1)
+    if scene.names:
+        every = -(-len(scene.names) // MOST_NAMES)
+        axes.set_yticks(range(0, len(scene.names), every), scene.names[::every], parse_math=False)

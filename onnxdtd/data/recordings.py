@@ -12,10 +12,12 @@ import numpy as np
 from onnxdtd import bounded
 from onnxdtd.data.arrangement import Sizes
 from onnxdtd.data.forms import MODES, Form
+from onnxdtd.data.look import Look
 from onnxdtd.data.pixels import brought, pictures
 from onnxdtd.errors import RequestError, counted
 
 SOUNDS = (".wav",)
+CLIPS = ("frames", "slices")
 NO_PICTURES = (".npy", ".npz", ".csv", ".tsv", ".parquet", ".json", ".txt", ".jsonl")
 RATES = ("rate", "fs", "sfreq", "sampling_rate", "sample_rate")  # what archives call steps a second
 EVEN = 0.01  # how far apart the times may be that frames are shown, by their own length
@@ -42,7 +44,7 @@ def is_sound(path: Path) -> bool:
 def is_clip(form: Form) -> bool:
     """Are samples of this ``form`` pictures one after the other?"""
     sizes = Sizes.of(form)
-    return sizes.arrangement.kind == "frames" and len(sizes.arrangement.axes[0]) == 1 and (sizes.sizes[3] or 1) in MODES
+    return sizes.arrangement.kind in CLIPS and len(sizes.arrangement.axes[0]) == 1 and (sizes.sizes[3] or 1) in MODES
 
 
 def sound(path: Path, form: Form) -> np.ndarray:
@@ -72,6 +74,20 @@ def archived(archive: Any) -> Track:
     names = [archive[name] for name in NAMES if name in archive.files]
     rate = next((float(value.item()) for value in rates if value.size == 1 and value.dtype.kind in "iuf" and value > 0), None)
     return Track(rate, next((tuple(value.tolist()) for value in names if value.ndim == 1 and value.dtype.kind == "U"), ()))
+
+
+def check(look: Look, form: Form) -> None:
+    """Raises ``RequestError`` where time, or names of channels, are asked for of what has none, or as many as it has not."""
+    sizes = Sizes.of(form)
+    kind, takes = sizes.arrangement.kind, f"the model takes samples of {list(form.shape)}"
+    plain = kind == "image" and (sizes.sizes[2] or 1) == 1
+    if look.rate is not None and kind not in ("traces", *CLIPS) and not plain:
+        raise RequestError(f"--rate {look.rate:g} is for signals, clips and spectrograms, but {takes}")
+    if look.channels and kind != "traces" and not plain:
+        raise RequestError(f"--channels is for signals and spectrograms, but {takes}")
+    if look.channels and sizes.sizes[0] not in (None, len(look.channels)):
+        have = counted(len(look.channels), "name")
+        raise RequestError(f"--channels has {have}, but there are {sizes.sizes[0]} of them: {takes}")
 
 
 def fitted(path: Path, values: np.ndarray, form: Form, more: str = "") -> np.ndarray:

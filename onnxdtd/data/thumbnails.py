@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
 from onnxdtd.data.arrangement import arranged
+from onnxdtd.data.clips import FRAMES
 from onnxdtd.data.forms import Form
 from onnxdtd.data.images import KINDS
 from onnxdtd.data.labelled import Item
-from onnxdtd.data.maps import FRAMES, pixels
+from onnxdtd.data.maps import pixels
 from onnxdtd.data.readings import reading
 from onnxdtd.data.readings import stretches as read_stretches
 from onnxdtd.data.scale import colours, stretches
+from onnxdtd.data.traces import FEW_TRACES, TONE, bars
 
 SMALL = 320  # pixels on the longer side
 CHART = 200  # ... on the shorter one of a chart
@@ -47,16 +48,26 @@ def _drawn(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[bytes, byt
     kind, shares = laid_out.kind, laid_out.of(relevance)
     if KINDS[kind].picture:
         picture, heatmap = pixels(laid_out.of(form.shown(x))), shares.sum(axis=-1)
-        if kind == "frames":
+        if kind != "image":
             picture, heatmap = _sheet(picture[:: -(-len(picture) // FRAMES)]), _sheet(stretches(heatmap, FRAMES, axis=0))
         return _png(_resized(picture)), _png(colours(_resized(heatmap))[..., :3])
     values = laid_out.of(x)
     if kind == "traces" and len(values) > 1:
         strips = colours(stretches(shares, SMALL))[..., :3]
-        rows, columns = (np.arange(size) * had // size for size, had in zip((CHART, SMALL), strips.shape[:2], strict=True))
-        return _plotted(_stacked(values), True, "0.3"), _png(strips[rows][:, columns])
+        if len(values) > FEW_TRACES:
+            low, span = values.min(axis=1, keepdims=True), np.ptp(values, axis=1, keepdims=True)
+            grey = stretches((values - low) / np.where(span > 0, span, 1), SMALL) / stretches(np.ones_like(values), SMALL)
+            return _png(_stretched(grey)), _png(_stretched(strips))
+        lines = _stacked(values)
+        return _plotted(lines, True, "0.3"), _plotted(lines, True, "black", 1 - TONE * (1 - strips))
     shares = stretches(shares.ravel(), SMALL)
     return _plotted(values.ravel(), kind == "traces", "0.3"), _plotted(shares, False, colours(shares))
+
+
+def _stretched(values: np.ndarray) -> np.ndarray:
+    """A map [H, W] or [H, W, C] in the size of a chart."""
+    rows, columns = (np.arange(size) * had // size for size, had in zip((CHART, SMALL), values.shape[:2], strict=True))
+    return values[rows][:, columns]
 
 
 def _sheet(frames: np.ndarray) -> np.ndarray:
@@ -101,22 +112,22 @@ def _png(picture: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _bars(values: np.ndarray, colour: str | np.ndarray) -> PolyCollection:
-    """A bar each from zero: one artist, where ``axes.bar`` makes as many as there are values, which takes ten times as long."""
-    left, zero = np.arange(len(values)) - 0.45, np.zeros(len(values))
-    corners = [(left, zero), (left, values), (left + 0.9, values), (left + 0.9, zero)]
-    return PolyCollection(list(np.moveaxis(np.array(corners), -1, 0)), facecolors=colour)
-
-
-def _plotted(values: np.ndarray, line: bool, colour: str | np.ndarray) -> bytes:
-    """A small chart of ``values`` [n], or several lines [n, lines], around zero: lines or bars."""
+def _plotted(values: np.ndarray, line: bool, colour: str | np.ndarray, behind: np.ndarray | None = None) -> bytes:
+    """A small chart of ``values`` [n], or several lines [n, lines], around zero: lines or bars; a band of colours ``behind``
+    each line.
+    """
     figure = Figure(figsize=(SMALL / 200, CHART / 200), dpi=200)
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.axhline(0, color="0.6", linewidth=0.8)
+    if behind is None:
+        axes.axhline(0, color="0.6", linewidth=0.8)
+    else:
+        half = values.shape[1] / 2
+        axes.imshow(behind, extent=(-0.7, len(values) - 0.3, -half, half), aspect="auto", interpolation="nearest")
     if line:
         axes.plot(values, color=colour, linewidth=1 if values.size < 16 * len(values) else 0.4)
     else:
-        axes.add_collection(_bars(values, colour))
+        left = np.arange(len(values)) - 0.45
+        axes.add_collection(bars(np.stack([left, left + 0.9]), values, colour))
     axes.set_xlim(-0.7, len(values) - 0.3)
     limit = 1.05 * (float(np.abs(values).max()) or 1.0)
     axes.set_ylim(-limit, limit)

@@ -12,6 +12,7 @@ import numpy as np
 from onnxdtd.data.look import USUAL, Look
 from onnxdtd.data.read import Sample
 from onnxdtd.data.readings import stretches
+from onnxdtd.data.recordings import UNTOLD, check
 from onnxdtd.errors import RequestError
 from onnxdtd.labels import Index
 from onnxdtd.study.inputs import Inputs, Reader
@@ -102,7 +103,7 @@ class Gallery:
 
     ``folder`` is where pictures go, None where none are wanted; ``parts`` where arrays go. Without ``lenient`` the first sample
     that cannot be explained is an error. ``tell`` is told how many samples are done; ``look`` is that
-    of pictures.
+    of pictures. Raises ``RequestError`` where that does not fit what the model takes.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Gallery:
         self.views, self.size, self._look = views, size, look
         self._inputs, self._folder, self._parts, self._lenient, self._tell = inputs, folder, parts, lenient, tell
         self._read = Reader(inputs, views[0].presenter.feeding)
+        check(look, views[0].presenter.feeding.form)
         self._firsts: Firsts | None = None  # of the first unit
 
     def __call__(self, unit: int) -> dict[str, Any]:
@@ -210,7 +212,11 @@ class Gallery:
             return
         from onnxdtd.data import images
 
-        images.draw(path, made.shown, made.relevance, caption, presenter.feeding.form, made.concepts, self._look)
+        track = UNTOLD if presenter.feeding.inner else one.sample.track
+        if None not in (self._look.rate, track.rate) and self._look.rate != track.rate:
+            told = f"the file has {track.rate:g} steps a second; time is drawn by --rate {self._look.rate:g}"
+            caption = replace(caption, notes=(*caption.notes, told))
+        images.draw(path, made.shown, made.relevance, caption, presenter.feeding.form, made.concepts, self._look.at(track))
 
     def _kept(self, one: Exhibit) -> Iterator[dict[str, np.ndarray]]:
         """The arrays of each explanation, with a row of columns."""

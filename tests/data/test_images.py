@@ -18,16 +18,16 @@ from matplotlib.text import Text
 from nets import form
 from pairs import in_turn
 from PIL import Image
+from sketches import heights
 
 from onnxdtd.data import images
 from onnxdtd.data.arrangement import arrangement
 from onnxdtd.data.forms import Form, colour_axis
 from onnxdtd.data.images import draw
 from onnxdtd.data.look import Caption, Look
-from onnxdtd.data.maps import FRAMES, overlaid
+from onnxdtd.data.maps import overlaid
 from onnxdtd.data.scale import COLOURS, MANY_PIXELS, NOTHING, colour_limit, heat, stretches
 from onnxdtd.data.smooth import smoothed
-from onnxdtd.data.traces import STRETCHES
 from onnxdtd.errors import RequestError
 
 CAPTION = Caption("cat_001: class 3 (0.912)", "dtd   Σ relevance = 12.3   logit = 12.4")
@@ -101,7 +101,7 @@ def test_every_shape_can_be_drawn(shape: tuple[int, ...], studio: Studio) -> Non
 
 @pytest.mark.usefixtures("unrendered")
 def test_the_frame_suits_the_kind(studio: Studio) -> None:
-    for shape, axes in (((3, 32, 32), 3), ((1, 100), 2), ((4,), 1), ((3, 100), 3), ((3, 8, 16, 16), 17)):
+    for shape, axes in (((3, 32, 32), 3), ((1, 100), 2), ((4,), 1), ((3, 100), 5), ((3, 8, 16, 16), 18)):
         assert len(studio.draw(random(shape), random(shape, 1)).axes) == axes
 
 
@@ -179,11 +179,11 @@ def test_bars_have_the_colours_of_their_sign_and_symmetric_axes(shape: tuple[int
     axes = studio.draw(random(shape), relevance).axes[-1]
     signal = arrangement(shape).kind == "traces"
     assert sum(axes.get_ylim() if signal else axes.get_xlim()) == 0
-    sizes = [bar.get_height() if signal else bar.get_width() for bar in axes.patches]
+    sizes = heights(axes) if signal else np.array([bar.get_width() for bar in axes.patches])
     order = slice(None) if signal else np.argsort(-np.abs(relevance.ravel()), kind="stable")
     np.testing.assert_allclose(sizes, relevance.ravel()[order])
-    for bar, size in zip(axes.patches, sizes, strict=True):
-        red, _, blue, _ = bar.get_facecolor()
+    faces = axes.collections[0].get_facecolors() if signal else [bar.get_facecolor() for bar in axes.patches]
+    for (red, _, blue, _), size in zip(faces, sizes, strict=True):
         assert abs(size) < 0.02 * np.abs(relevance).max() or (red > blue if size > 0 else red < blue)
     limit = max(axes.get_ylim() if signal else axes.get_xlim())
     assert np.abs(sizes).max() <= limit
@@ -222,9 +222,8 @@ def test_heatmaps_of_concepts_below_that_of_anything_else(shape: tuple[int, ...]
     figure = studio.figures[-1]
     assert [part.get_suptitle() for part in figure.subfigs] == ["relevance", "c", "d"]
     assert [len(part.axes) for part in figure.subfigs] == [parts] * 3
-    bars = [
-        [bar.get_width() if len(shape) == 1 else bar.get_height() for bar in part.axes[-1].patches] for part in figure.subfigs
-    ]
+    drawn = [part.axes[-1] for part in figure.subfigs]
+    bars = [[bar.get_width() for bar in axes.patches] if len(shape) == 1 else heights(axes) for axes in drawn]
     for found, values in zip(bars, maps, strict=True):
         np.testing.assert_allclose(sorted(found), np.sort(values.ravel()))
 
@@ -325,49 +324,7 @@ def test_a_look_that_there_is_not(wrong: dict[str, Any]) -> None:
         Look(**wrong)
 
 
-# ------------------------------------------------------------------------------------------------------ signals and clips
-
-
-@pytest.mark.parametrize("shape", [(12, 5000), (5000, 12), (3, 128), (64, 400), (1, 12, 900)], ids=str)
-@pytest.mark.usefixtures("unrendered")
-def test_a_trace_a_channel_in_the_colours_of_its_relevance(shape: tuple[int, ...], studio: Studio) -> None:
-    x, relevance = random(shape), random(shape, 1)
-    draw(studio.path, x, relevance, CAPTION, form(shape, channel=1 if len(shape) == 3 else None))
-    traces, sums = studio.figures[-1].axes[:2]
-    along = np.argmax(shape)
-    channels, amounts = (np.moveaxis(values, along, -1).reshape(-1, max(shape)) for values in (x, relevance))
-    lines = [line.get_ydata() for line in traces.lines]
-    assert len(lines) == len(channels)
-    for place, (line, values) in enumerate(zip(lines, channels, strict=True)):
-        assert np.corrcoef(line, values)[0, 1] < -0.9999, "the axis points down"
-        assert place - 0.5 < line.min() < line.max() < place + 0.5, "within its band"
-    (strips,) = traces.collections[:1]
-    shown = np.asarray(strips.get_array())
-    assert shown.shape == (len(channels), len(range(0, max(shape), -(-max(shape) // STRETCHES))))
-    np.testing.assert_allclose(shown.sum(axis=1), amounts.sum(axis=1), rtol=1e-9, atol=1e-9)
-    assert (strips.norm.vmin, strips.norm.vmax, strips.cmap.name) == (-colour_limit(shown), colour_limit(shown), COLOURS.name)
-    np.testing.assert_allclose([bar.get_width() for bar in sums.patches], amounts.sum(axis=1), rtol=1e-9)
-    largest = np.abs(amounts.sum(axis=1)).max()
-    assert [tick.get_text() for tick in sums.get_xticklabels()] == [f"{-largest:.2g}", f"{largest:.2g}"]
-    assert_within(studio.figures[-1])
-
-
-def test_dense_lines_let_the_colours_through(studio: Studio) -> None:
-    x = np.stack([np.sin(np.linspace(0, 60, 5000)), random((5000,))])
-    smooth, dense = (line.get_alpha() for line in studio.draw(x, random(x.shape, 1)).axes[0].lines)
-    assert smooth > 0.85 > 0.7 > dense > 0.2
-    assert [line.get_alpha() for line in studio.draw(x[:, :100], x[:, :100]).axes[0].lines] == [1, 1]
-
-
-@pytest.mark.usefixtures("unrendered")
-def test_relevance_of_a_long_signal_lies_at_its_steps(studio: Studio) -> None:
-    relevance = np.zeros((3, 5000))
-    relevance[1, 1234] = 1
-    strips = studio.draw(random((3, 5000)), relevance).axes[0].collections[0]
-    row, column = np.argwhere(strips.get_array())[0]
-    ends = strips.get_coordinates()[0, :, 0]
-    assert row == 1
-    assert ends[column] <= 1234 <= ends[column + 1]
+# ------------------------------------------------------------------------------------------------------------- stretches
 
 
 @pytest.mark.parametrize(("size", "most"), [(10, 20), (10, 10), (11, 10), (5000, 400), (1, 3), (16, 16), (17, 16)])
@@ -378,23 +335,6 @@ def test_stretches_leave_nothing_out(size: int, most: int) -> None:
     np.testing.assert_allclose(found.sum(axis=1), values.sum(axis=1))
     if size <= most:
         np.testing.assert_array_equal(found, values)
-
-
-@pytest.mark.parametrize(
-    ("shape", "frames"), [((3, 16, 12, 12), 1), ((40, 12, 12, 3), 0), ((1, 5, 12, 12), 1), ((6, 12, 12), 0)]
-)
-@pytest.mark.usefixtures("unrendered")
-def test_a_heatmap_a_frame(shape: tuple[int, ...], frames: int, studio: Studio) -> None:
-    relevance = random(shape, 1)
-    figure = studio.draw(random(shape), relevance)
-    heatmaps = [axes.images[0].get_array() for axes in figure.axes if axes.images and axes.images[0].cmap.name == COLOURS.name]
-    pictures = [axes for axes in figure.axes if axes.images and axes.images[0].cmap.name != COLOURS.name]
-    assert len(heatmaps) == len(pictures) == len(range(0, shape[frames], -(-shape[frames] // FRAMES)))
-    np.testing.assert_allclose(np.sum(heatmaps), relevance.sum())
-    whole = np.moveaxis(relevance, frames, 0)
-    width = -(-shape[frames] // FRAMES)
-    rest = whole[:width].sum(axis=0)
-    np.testing.assert_allclose(heatmaps[0], rest if rest.ndim == 2 else rest.sum(axis=0 if frames else -1))
 
 
 def test_rows_and_columns_of_a_matrix_have_numbers(studio: Studio) -> None:

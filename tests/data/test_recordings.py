@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from nets import model, node
 from PIL import Image
 
+import onnxdtd
+from onnxdtd.data import images
 from onnxdtd.data.forms import Form
+from onnxdtd.data.look import Caption, Look
 from onnxdtd.data.read import samples
-from onnxdtd.data.recordings import Track, archived, track
+from onnxdtd.data.recordings import Track, archived, check, track
 from onnxdtd.errors import RequestError
 
 SOUND = np.array([[0, 16384, -32768, 32767], [0, 0, 8192, -8192]], np.int16)
@@ -155,3 +160,49 @@ def test_what_archives_tell(tmp_path: Path) -> None:
         np.savez(path, x=np.zeros(3), **arrays)
         with np.load(path) as archive:
             assert archived(archive) == expected
+
+
+@pytest.mark.parametrize(
+    ("look", "form", "message"),
+    [
+        ({"channels": "a,b"}, signals([6, 90], [2], 1), "--channels has 2 names, but there are 6 of them"),
+        ({"channels": "a,b"}, clips([3, 5, 6, 8], 1), "--channels is for signals"),
+        ({"channels": "a,b"}, Form.of("x", ["n", 3, 6, 8], 0, 1), "--channels is for signals"),
+        ({"rate": 5}, Form.of("x", ["n", 4], 0), "--rate 5 is for signals"),
+        ({"rate": 5}, Form.of("x", ["n", 3, 6, 8], 0, 1), "--rate 5 is for signals"),
+    ],
+)
+def test_time_and_names_of_what_has_none(look: dict[str, Any], form: Form, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        check(Look(**look), form)
+
+
+def test_time_and_names_of_signals_clips_and_spectrograms() -> None:
+    check(Look(rate=5, channels="a,b"), signals([2, "t"], [2], 1))
+    check(Look(rate=5, channels="a,b"), signals(["t", 2], [1], 2))
+    check(Look(rate=5), clips([3, 5, 6, 8], 1))
+    check(Look(rate=5, channels="a,b,c,d,e,f"), Form.of("x", ["n", 1, 6, 8], 0, 1))
+    told = Look(channels="a,b").at(Track(5.0, ("c", "d")))
+    assert (told.rate, told.channels) == (5, ("a", "b"))
+
+
+def test_a_sound_is_explained_along_its_time(stereo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its file says is drawn, unless something else was asked for, as the picture says; how it was read is a flag."""
+    monkeypatch.chdir(tmp_path)
+    nodes = [
+        node("Conv", "x k", "c"),
+        node("GlobalAveragePool", "c", "p"),
+        node("Flatten", "p", "f"),
+        node("MatMul", "f w", "y"),
+    ]
+    weights = {"k": np.ones((2, 1, 2), np.float32), "w": np.eye(2, dtype=np.float32)}
+    onnx.save(model(nodes, {"x": ["n", 1, "t"]}, ["y"], weights), "net.onnx")
+    seen: list[tuple[Caption, Look]] = []
+    monkeypatch.setattr(images, "draw", lambda path, x, r, caption, form, concepts, look: seen.append((caption, look)))
+    for look in (Look(), Look(rate=100)):
+        (result,) = onnxdtd.explain("net.onnx", [stereo], out="out", look=look).results
+        assert [flag.code for flag in result.flags if flag.code == "read"] == ["read"]
+    assert [look.rate for _, look in seen] == [8000, 100]
+    told = [[note for note in caption.notes if "steps a second" in note] for caption, _ in seen]
+    assert [len(notes) for notes in told] == [0, 1]
+    assert told[1][0].startswith("the file has 8000")
