@@ -29,10 +29,9 @@ INDEX = re.compile(r"[0-9]+(,[0-9]+)+")  # of an entry of an output with several
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-# Under which heads help lists the options, in this order.
+# Under which heads help lists the options.
 EXPLAINED, RULES, INPUTS, FURTHER = "What is explained", "Rules", "Inputs: bounds and preprocessing", "What else is computed"
 DRAWN = "How it is drawn"
-HEADS = (EXPLAINED, RULES, INPUTS, FURTHER, DRAWN)
 
 
 @dataclass(frozen=True)

@@ -261,37 +261,41 @@ def _page(folder: Path, explained: Explained) -> str | None:
 
 
 def _print_terms(results: Sequence[Result]) -> None:
-    """What speaks most for the class of each sample, and against it, where that has names."""
+    """What speaks most for the class of each sample, and against it, where that has names, and its strongest channels."""
     for result in results:
         sides = {"for": result.pro, "against": result.contra}
         told = [
             f"{side} {', '.join(f'“{t.name}” {t.relevance:+.2g}' for t in terms)}" for side, terms in sides.items() if terms
         ]
+        if channels := ", ".join(f"{concept.channel} ({concept.share:.0%})" for concept in result.concepts):
+            told.append(f"channels {channels}")
         if told:
             out.print(f"{result.name}: {'; '.join(told)}")
 
 
 def _print_results(results: Sequence[Result], score: str, brief: Callable[[str], str]) -> None:
-    """A row for each sample; columns that say what others do, or nothing, are left out, and said below."""
+    """A row for each sample; columns that say what others do, or one thing, or nothing, are left out and said below."""
+    predicted, explained = ([brief(label) for label in labels] for labels in zip(*map(_labels, results), strict=True))
+    said = "the class that is predicted" if explained == predicted else explained[0] if len(set(explained)) == 1 else ""
     columns = {
         "input": [r.name for r in results],
-        "predicted": [brief(r.predicted_label) for r in results],
+        "predicted": predicted,
         "score": [_number(r.score) for r in results],
-        "explained": [brief(r.target_label) for r in results],
+        "explained": [] if explained == predicted or (said and len(results) > 1) else explained,
         score: [_number(r.logit) for r in results],
         "Σ relevance": [_number(r.relevance_sum) for r in results],
-        "channels": [", ".join(f"{concept.channel}: {concept.share:.0%}" for concept in r.concepts) for r in results],
         "flags": [", ".join(flag.code for flag in r.flags) for r in results],
     }
-    alike = columns["explained"] == columns["predicted"]
-    if alike:
-        del columns["explained"]
     if columns[score] == columns["score"]:
-        del columns["score"]
+        columns["score"] = []
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     print_table(list(shown), list(zip(*shown.values(), strict=True)))
-    if alike and any(columns["predicted"]):
-        out.print("explained: the class that is predicted")
+    if any(explained) and "explained" not in shown:
+        out.print(f"explained: {said}")
+
+
+def _labels(result: Result) -> tuple[str, str]:
+    return result.predicted_label, result.target_label
 
 
 @command(

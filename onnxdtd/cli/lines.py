@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.style import Style
 from rich.text import Text
 
-from onnxdtd.cli.screen import out
+from onnxdtd.cli.screen import indented, out
 
 if TYPE_CHECKING:
     from onnxdtd.data.readings import Portion, Reading
@@ -27,7 +27,7 @@ def print_texts(results: Sequence[Result]) -> None:
             out.print(line(result.reading, out.width))
             sides = {"for": result.reading.pro, "against": result.reading.contra}
             told = [f"{side} {_listed(words)}" for side, words in sides.items() if words]
-            out.print(f"  {'; '.join(told) or 'no word is relevant'}")
+            indented("; ".join(told) or "no word is relevant", 2)
 
 
 def line(read: Reading, width: int) -> Text:

@@ -16,7 +16,7 @@ from rich.markup import escape
 from onnxdtd.data.look import Look, named
 from onnxdtd.errors import RequestError, suggestion
 from onnxdtd.labels import read
-from onnxdtd.request import CONTRASTS, HEADS, PICTURES, Request
+from onnxdtd.request import CONTRASTS, DRAWN, EXPLAINED, FURTHER, INPUTS, PICTURES, RULES, Request
 
 app = typer.Typer(
     epilog="""`onnxdtd COMMAND --help` says more. Several numbers are written with commas: --range 0,1.
@@ -36,7 +36,8 @@ Model = Annotated[Path, typer.Argument(help="An exported classifier, .onnx.", me
 
 # Under which heads help lists the commands, in this order, and the options that are none of a request.
 EXPLAIN, CHECK, CHOOSE = "Explain", "Check", "Choose and fit rules"
-DRAWN, REPLACED, TEXTS, TABLES, RUNNING = "How it is drawn", "How regions are replaced", "Texts", "Tables", "How it is run"
+REPLACED, TEXTS, TABLES, RUNNING = "How regions are replaced", "Texts", "Tables", "How it is run"
+OPTIONS = (None, EXPLAINED, RULES, DRAWN, INPUTS, REPLACED, TABLES, TEXTS, FURTHER, RUNNING)
 
 
 def command(name: str, head: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -115,7 +116,8 @@ def selects(*without: str) -> Callable[[Callable[..., None]], Callable[..., None
 
         merged = [p for name, p in own.items() if name not in made]
         merged += [made[name][0][option] for name, chosen in options.items() for option in chosen]
-        merged.sort(key=lambda p: p.default is not p.empty)
+        merged = [p.replace(kind=p.KEYWORD_ONLY) for p in merged]
+        merged.sort(key=lambda p: (p.default is not p.empty, _head(p)))
         run.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in merged}
         return run
@@ -211,7 +213,7 @@ def _parameters(made: type[Request] | type[Look]) -> Iterator[inspect.Parameter]
 
 def _head(parameter: inspect.Parameter) -> int:
     """Where help lists it."""
-    return HEADS.index(get_args(parameter.annotation)[1].rich_help_panel)
+    return OPTIONS.index(get_args(parameter.annotation)[1].rich_help_panel)
 
 
 PARAMETERS, LOOKS = (

@@ -130,5 +130,5 @@ def _print_presets(presets: Mapping[str, Preset], methods: Mapping[str, Method])
         rows = [(p.name, p.title) for p in presets.values() if p.method.name == method.name]
         if rows:
             out.print(f"\n{method.title or method.name} (method {method.name})", style="bold")
-            print_table(("preset", "what it does"), rows)
+            print_table(("preset", "what it does"), rows, shorten=False)
     out.print("`onnxdtd rules NAME` shows the layers and the source of one")

@@ -46,13 +46,13 @@ def indented(text: str, columns: int = 4) -> None:
     out.print(Padding(Text(text), (0, 0, 0, columns), expand=False) if out.is_terminal else " " * columns + text)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output, whose cells break between words. The first column is of names, of which long ones are
-    shortened in the middle if need be. Columns that do not fit follow in a second table of the same names.
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], shorten: bool = True) -> None:
+    """A table on standard output, whose cells break between words. The first column is of names, of which long ones lose their
+    middle if need be, where ``shorten`` allows it. Columns that do not fit follow in a second table of the same names.
     """
     least = [_least(cells) for cells in zip(columns, *rows, strict=True)]
     whole = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
-    if out.is_terminal:
+    if out.is_terminal and shorten:
         room = out.width - 1 - sum(least[1:]) - FRAME * len(least)
         least[0] = min(least[0], max(LEAST[1], min(LEAST[0], room)))
     for chosen in _blocks(least, out.width - 1):

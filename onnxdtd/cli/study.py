@@ -12,8 +12,8 @@ import typer
 
 from onnxdtd import atomic
 from onnxdtd.cli.options import CHECK, CHOOSE, REPLACED, RUNNING, TEXTS, AsJson, Model, command, option, selects
-from onnxdtd.cli.screen import err, out, print_table
-from onnxdtd.errors import OnnxdtdError, RequestError
+from onnxdtd.cli.screen import err, indented, out, print_table
+from onnxdtd.errors import OnnxdtdError, RequestError, counted
 from onnxdtd.request import Request
 
 if TYPE_CHECKING:
@@ -183,14 +183,13 @@ def _print_model(model: dict[str, Any], settings: dict[str, Any]) -> None:
     from onnxdtd.report.standings import standings
     from onnxdtd.study.metrics import METRICS
     from onnxdtd.study.tally import RANDOM
-    from onnxdtd.study.words import counted
 
     shown = [name for name in METRICS if any(name in preset["metrics"] for preset in model["presets"])]
     out.print(f"{model['model']}: {counted(model['samples'], 'sample')}")
     rows = [[p["preset"], *(_mean(p["metrics"].get(name)) for name in shown)] for p in model["presets"]]
     if model["random"]:
         rows.append([RANDOM, _mean(model["random"]["aopc"]), *[""] * (len(shown) - 1)])
-    print_table(("preset", *(METRICS[name].head for name in shown)), rows)
+    print_table(("preset", *(METRICS[name].head for name in shown)), rows, shorten=False)
     of = "the only score" if model["scores"] == 1 else f"{settings['score']} of the {settings['target']} class"
     regions = settings.get("regions") or f"regions with a side of {settings['patch']}"
     line = f"mean ± standard error; {of} while {regions} become {settings['fill']}, in {settings['steps']} steps"
@@ -240,7 +239,6 @@ def _print_audit(result: dict[str, Any]) -> None:
     """What was found, preset by preset, in words."""
     from onnxdtd.report.page import copies, explained
     from onnxdtd.study.audit.choice import standing
-    from onnxdtd.study.words import counted
 
     right = f"; the model is right on {result['right']} of {result['labelled']} with a label" if result["labelled"] else ""
     many = counted(result["settings"]["samples"], "sample")
@@ -250,7 +248,7 @@ def _print_audit(result: dict[str, Any]) -> None:
     for preset in result["presets"]:
         out.print(preset["preset"], style="bold")
         for sentence in preset["verdict"]:
-            out.print(f"  {sentence}")
+            indented(sentence, 2)
     out.print(" ".join(standing(result["best"])))
 
 
@@ -302,14 +300,15 @@ def _print_tuning(result: dict[str, Any]) -> None:
     from onnxdtd.study.words import mean_text
 
     count = result["settings"]["samples"]
-    out.print(f"{result['model']}: {-(-count // 2)} samples to choose by")
+    out.print(f"{result['model']}: {counted(-(-count // 2), 'sample')} to choose by")
     print_table(
         ("candidate", "ABPC ↑", "change under noise ↓"),
         [(row["preset"], mean_text(row["abpc"]), mean_text(row["change"])) for row in ranked(result)],
     )
-    out.print(f"{count // 2} samples to report on")
+    out.print(f"{counted(count // 2, 'sample')} to report on")
     heads = ("preset", "ABPC ↑", "AOPC ↑", "change under noise ↓", "missing ↓")
-    print_table(heads, [(row["preset"], *(mean_text(row[key]) for key in NUMBERS)) for row in result["held_out"]])
+    rows = [(row["preset"], *(mean_text(row[key]) for key in NUMBERS)) for row in result["held_out"]]
+    print_table(heads, rows, shorten=False)
     for name, reason in result["refused"].items():
         out.print(f"not measured: {name}: {reason}")
     for sentence in findings(result):

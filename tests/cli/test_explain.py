@@ -137,6 +137,8 @@ def test_the_table_has_the_first_synonym_and_the_file_the_whole_label(run: Calla
     found = json.loads((tmp_path / "out/results.json").read_text())["samples"]
     assert {result["target_label"] for result in found} == {"n00000003 digit3, number 3"}
     assert "│ digit3 " in done.out
+    assert "\nexplained: digit3\n" in done.out, "one for all is no column"
+    assert "┃ explained" not in done.out
     assert "number 3" not in done.out
     assert "│ n00000000 digit0, number 0 " in done.out, "of two classes of one name the whole label"
 

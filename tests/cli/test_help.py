@@ -14,7 +14,7 @@ from terminal import COMMAND, Ran
 
 from onnxdtd.method.folder import defined
 from onnxdtd.method.toml import Library
-from onnxdtd.request import HEADS
+from onnxdtd.request import EXPLAINED, FURTHER, INPUTS, RULES
 
 NAMES = sorted(COMMAND.commands)
 
@@ -58,7 +58,7 @@ def words(text: str) -> set[str]:
 def test_options_stand_under_their_heads(run: Callable[..., Ran]) -> None:
     shown = run("compile", "--help").out
     heads = re.findall(r"╭─ (.+?) ─", shown)
-    assert heads == ["Arguments", "Options", *HEADS[:-1]], "nothing is drawn"
+    assert heads == ["Arguments", "Options", EXPLAINED, RULES, INPUTS, FURTHER], "nothing is drawn"
     assert re.search(r"─ Rules ─[^╰]*--preset [^╰]*--set [^╰]*╰", shown)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 from rich.cells import cell_len
@@ -53,6 +54,14 @@ def test_columns_that_do_not_fit_follow_with_the_same_names(shows: Show) -> None
     assert [head for table in tables for head in re.findall(r"metric\d", table)] == heads
     assert all("│ dtd" in table and "│ random" in table for table in tables)
     assert len("\n".join(shows(["preset", *heads], [["dtd", *["0.123 ± 0.0045"] * 8]], False)).split("┏")) == 2
+
+
+def test_names_that_are_to_be_typed_stay_whole(shows: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = [f"metric{i}" for i in range(4)]
+    rows = [["lrp-alpha2beta1-and-more", *["0.123 ± 0.004"] * 4]]
+    assert "…" in "\n".join(shows(["preset", *heads], rows))
+    monkeypatch.setattr(screen, "print_table", partial(screen.print_table, shorten=False))
+    assert "…" not in "\n".join(shows(["preset", *heads], rows))
 
 
 def test_lines_break_between_words_at_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
