@@ -25,10 +25,12 @@ __all__ = [
     "audit",
     "bench",
     "compile",
+    "draw",
     "evaluate",
     "explain",
     "fit",
     "inspect",
+    "load_images",
     "save",
     "tune",
     "verify",
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from onnxdtd.study.evaluate import Settings, evaluate
     from onnxdtd.study.explain import explain
     from onnxdtd.study.fit import fit
+    from onnxdtd.study.notebook import draw, load_images
     from onnxdtd.study.tune import tune
     from onnxdtd.study.verify import verify
 
@@ -58,10 +61,12 @@ _HOMES = {
     "audit": "study.audit.audit",
     "bench": "study.bench",
     "compile": "compiler.compile",
+    "draw": "study.notebook",
     "evaluate": "study.evaluate",
     "explain": "study.explain",
     "fit": "study.fit",
     "inspect": "compiler.inspect",
+    "load_images": "study.notebook",
     "save": "compiler.compile",
     "tune": "study.tune",
     "verify": "study.verify",

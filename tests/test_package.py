@@ -38,6 +38,8 @@ EXPORTED = {
     "audit": "onnxdtd.study.audit.audit",
     "bench": "onnxdtd.study.bench",
     "compile": "onnxdtd.compiler.compile",
+    "draw": "onnxdtd.study.notebook",
+    "load_images": "onnxdtd.study.notebook",
     "evaluate": "onnxdtd.study.evaluate",
     "explain": "onnxdtd.study.explain",
     "fit": "onnxdtd.study.fit",

@@ -34,10 +34,24 @@ def draw(
     concepts: Sequence[np.ndarray] = (),
     look: Look = USUAL,
 ) -> None:
-    """Write a PNG of one sample and its relevance, both of one ``form``, as that suggests (see ``arrangement``). Heatmaps of
-    ``concepts`` go beside that of a picture, and below that of anything else, each with a colour scale of its own.
+    """Write a PNG; arguments as those of ``drawn``. Raises ``OnnxdtdError`` where it cannot be written."""
+    figure = drawn(x, relevance, caption, form, concepts, look)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
+        file = io.BytesIO()
+        FigureCanvasAgg(figure).print_png(file)  # not figure.savefig, which draws everything twice
+    atomic.write(path, file.getvalue(), OnnxdtdError)  # no fault of the sample: the next would fail as well
 
-    Raises ``OnnxdtdError`` where it cannot be written.
+
+def drawn(
+    x: np.ndarray,
+    relevance: np.ndarray,
+    caption: Caption,
+    form: Form,
+    concepts: Sequence[np.ndarray] = (),
+    look: Look = USUAL,
+) -> Figure:
+    """One sample and its relevance, both of one ``form``, drawn as that suggests (see ``arrangement``). Heatmaps of
+    ``concepts`` go beside that of a picture, and below that of anything else, each with a colour scale of its own.
     """
     laid_out = arranged(x.shape, form)
     kind = KINDS[laid_out.kind]
@@ -53,10 +67,7 @@ def draw(
         _below(figure, scene, kind)
     below = [wrapped(text, size[0] * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
     fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
-        file = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(file)  # not figure.savefig, which draws everything twice
-    atomic.write(path, file.getvalue(), OnnxdtdError)  # no fault of the sample: the next would fail as well
+    return figure
 
 
 def fit(figure: Figure, text: Text) -> None:

@@ -221,6 +221,11 @@ class Feeding:
                 found[name] = rows
         return found
 
+    def sample(self, values: Mapping[str, np.ndarray], row: int, name: str) -> Sample:
+        """One of the samples that are fed, by input, as it is shown."""
+        taken = {own: self.layouts[own].take(array)[row] for own, array in values.items()}
+        return Sample(name, _joined([taken.pop(known) for known in self._shown]), others=taken)
+
     def feeds(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The values of a sample by input, as the model takes them."""
         return {name: self.layouts[name].feed(value) for name, value in values.items()}
