@@ -219,7 +219,8 @@ def test_another_runtime_gives_the_same(network):
     made = network()
     proto, x = compiled(made.model(), "dtd", low=LOW, high=HIGH), samples(made, 1)
     names = [output.name for output in proto.graph.output]
-    reference = dict(zip(names, ReferenceEvaluator(proto).run(None, x), strict=True))
+    with np.errstate(over="ignore"):  # what a HardSigmoid cuts off at 1
+        reference = dict(zip(names, ReferenceEvaluator(proto).run(None, x), strict=True))
     for name, value in Session(proto)(**x).items():
         assert_near(reference[name], value, 1e-4)
 
