@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import wave
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from onnxdtd.data.arrangement import Sizes
 from onnxdtd.data.forms import MODES, Form
 from onnxdtd.data.look import Look
 from onnxdtd.data.pixels import brought, pictures
+from onnxdtd.data.sheets import Sheet
+from onnxdtd.data.tables import NO_ROLES, Roles
 from onnxdtd.errors import RequestError, counted
 
 SOUNDS = (".wav",)
@@ -21,6 +24,8 @@ CLIPS = ("frames", "slices")
 NO_PICTURES = (".npy", ".npz", ".csv", ".tsv", ".parquet", ".json", ".txt", ".jsonl")
 RATES = ("rate", "fs", "sfreq", "sampling_rate", "sample_rate")  # what archives call steps a second
 EVEN = 0.01  # how far apart the times may be that frames are shown, by their own length
+CLOCKS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9}
+TIMES = ("t", "time", "times", "timestamp", "date", "datetime")  # what columns of times are called
 NAMES = ("channels", "channel_names", "ch_names")
 
 
@@ -76,6 +81,72 @@ def archived(archive: Any) -> Track:
     return Track(rate, next((tuple(value.tolist()) for value in names if value.ndim == 1 and value.dtype.kind == "U"), ()))
 
 
+def takes_signals(form: Form) -> bool:
+    """Are samples of this ``form`` channels along time?"""
+    return Sizes.of(form).arrangement.kind == "traces"
+
+
+class Stepped(NamedTuple):
+    """A table as one sample, with what it tells of it, and its class, where it has one."""
+
+    x: np.ndarray
+    track: Track
+    label: int | str | None = None
+
+
+def stepped(found: Sheet, form: Form, roles: Roles = NO_ROLES) -> Stepped | None:
+    """A table whose rows are steps as one sample, its columns the channels, but for one of times and those with ``roles``. None
+    where its rows are samples. Raises ``RequestError`` where it is neither.
+    """
+    channels, steps = Sizes.of(form).sizes
+    if channels is None:
+        return None
+    asked = {option: found.place(name, f"{option} ") for option, name in (("--id", roles.id), ("--label", roles.label)) if name}
+    own = [place for place in range(len(found.columns)) if place not in asked.values()]
+    several = channels * steps if steps is not None else 2 if channels == 1 else None
+    if several is not None and len(own) >= several:
+        return None
+    clock = next((place for place in own if len(own) == channels + 1 and _unit(found, place) is not None), None)
+    own = [place for place in own if place != clock]
+    if len(own) != channels:
+        if several is None or len(own) < 2:
+            return None
+        wants = f"{counted(steps, 'row') if steps else 'rows'} of {counted(channels, 'column')}"
+        rest = f", or rows of {several} for one a sample" if steps else ""
+        raise RequestError(
+            f"{found.path}: has {counted(len(found), 'row')} of {counted(len(own), 'column')}, but the model takes "
+            f"{form.shape}: {wants}, a row a step{rest}"
+        )
+    values = np.stack([found.numbers(place, False) for place in own])
+    rate, told = (None, "") if clock is None else _rate(found, clock)
+    columns = "only column is the channel" if channels == 1 else f"{channels} columns are channels"
+    words = f"read as one sample: its {counted(len(found), 'row')} are steps, its {columns}{told}"
+    names = tuple(found.names[place] for place in own) if found.names else ()
+    labels = {*found.labels(asked["--label"])} if "--label" in asked else set()
+    return Stepped(fitted(found.path, values, form), Track(rate, names, words), labels.pop() if len(labels) == 1 else None)
+
+
+def _unit(found: Sheet, column: int) -> float | None:
+    """How many seconds the unit is that a column of times has, 0 where that is not said; None of other columns."""
+    words = re.findall(r"[a-zµ]+", found.names[column].lower()) if found.names else []
+    if not words or words[0] not in (*TIMES, *CLOCKS):
+        return None
+    return CLOCKS.get(words[-1], 0.0)
+
+
+def _rate(found: Sheet, column: int) -> tuple[float | None, str]:
+    """Steps a second by a column of times, where it says them in a known unit and they are even, and what to say of it."""
+    told = f"; the column {found.names[column]!r} is left out"
+    try:
+        lengths = np.diff(found.numbers(column, False)) * (_unit(found, column) or 0.0)
+    except RequestError:  # dates, for instance
+        return None, told
+    mean = float(lengths.mean()) if lengths.size else 0.0
+    if not mean > 0 or np.ptp(lengths) > EVEN * mean:
+        return None, told
+    return float(f"{1 / mean:.6g}"), f"{told}, it says {1 / mean:.6g} steps a second"
+
+
 def check(look: Look, form: Form) -> None:
     """Raises ``RequestError`` where time, or names of channels, are asked for of what has none, or as many as it has not."""
     sizes = Sizes.of(form)
@@ -93,7 +164,7 @@ def check(look: Look, form: Form) -> None:
 def fitted(path: Path, values: np.ndarray, form: Form, more: str = "") -> np.ndarray:
     """[channels, steps] as a sample of the ``form``. Raises ``RequestError`` where there are others than the model takes."""
     sizes, (count, length) = Sizes.of(form), values.shape
-    if sizes.arrangement.kind != "traces":
+    if not takes_signals(form):
         raise RequestError(
             f"{path}: is a signal, but the model takes samples of {list(form.shape)}, none by its first layer; make of it "
             " what the model takes, a spectrogram perhaps, and give that as .npy"

@@ -107,6 +107,9 @@ class Feeding:
             yield from self._passages(texts(file))
             return
         try:
+            if (one := self._intakes.steps(file, self.forms)) is not None:
+                yield Sample(file.stem, one.x, track=one.track, label=one.label)
+                return
             table, told = self._intakes.rows(file), self._track(file)
             features = self._features({} if table is None else table.names)
             labels = repeat(None) if table is None or table.labels is None else iter(table.labels)
@@ -162,6 +165,9 @@ class Feeding:
         """Each sample in a file, its name and its values by input; several, or strings, come from a table that has columns for
         each, an ``.npz`` that has an array for each, or a ``.json`` that has a list for each. Raises ``RequestError``.
         """
+        if (one := self._intakes.steps(file, self.forms)) is not None:
+            yield file.stem, {self.inputs[0]: one.x}
+            return
         yield from self._read(file, self._intakes.rows(file))
 
     def _read(self, file: Path, table: Filled | None) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

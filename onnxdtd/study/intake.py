@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxdtd.data.forms import Form
 from onnxdtd.data.read import Layout
+from onnxdtd.data.recordings import Stepped, stepped, takes_signals
 from onnxdtd.data.sheets import PARQUET, is_table, sheet
 from onnxdtd.data.tables import Filled, Intake, Roles, rows
 from onnxdtd.runtime.explainer import Explainer
@@ -50,6 +52,13 @@ class Intakes:
         if self.takes_texts and len(found.columns) > 1 and not self._intakes[0].is_in(found):
             return None
         return rows(found, self._intakes, self._roles, self._labels)
+
+    def steps(self, file: Path, forms: Mapping[str, Form]) -> Stepped | None:
+        """A table whose rows are steps of one sample, where the only input takes signals. Raises ``RequestError``."""
+        if len(self._intakes) > 1 or self._strings or not is_table(file):
+            return None
+        form = forms[self._intakes[0].name]
+        return stepped(sheet(file), form, self._roles) if takes_signals(form) else None
 
     @property
     def takes_texts(self) -> bool:

@@ -17,7 +17,9 @@ from onnxdtd.data import images
 from onnxdtd.data.forms import Form
 from onnxdtd.data.look import Caption, Look
 from onnxdtd.data.read import samples
-from onnxdtd.data.recordings import Track, archived, check, track
+from onnxdtd.data.recordings import Stepped, Track, archived, check, stepped, track
+from onnxdtd.data.sheets import sheet
+from onnxdtd.data.tables import Roles
 from onnxdtd.errors import RequestError
 
 SOUND = np.array([[0, 16384, -32768, 32767], [0, 0, 8192, -8192]], np.int16)
@@ -160,6 +162,110 @@ def test_what_archives_tell(tmp_path: Path) -> None:
         np.savez(path, x=np.zeros(3), **arrays)
         with np.load(path) as archive:
             assert archived(archive) == expected
+
+
+def read(folder: Path, lines: str, form: Form, roles: Roles | None = None) -> Stepped | None:
+    (folder / "steps.csv").write_text(lines)
+    return stepped(sheet(folder / "steps.csv"), form, roles or Roles())
+
+
+STEPS = "a,b\n1,5\n2,6\n3,7\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        (signals([2, 3], [2], 1), [[1, 2, 3], [5, 6, 7]]),
+        (signals([3, 2], [1], 2), [[1, 5], [2, 6], [3, 7]]),
+        (signals([2, "t"], [2], 1), [[1, 2, 3], [5, 6, 7]]),
+        (signals([1, 2, "t"], [3], 1), [[[1, 2, 3], [5, 6, 7]]]),
+        (Form.of("x", ["n", 6], 0, slid=[2], folded=[None, 2, 3]), [1, 2, 3, 5, 6, 7]),
+    ],
+    ids=lambda value: str(value.shape) if isinstance(value, Form) else "",
+)
+def test_rows_are_steps_and_columns_channels(form: Form, expected: list[Any], tmp_path: Path) -> None:
+    found = read(tmp_path, STEPS, form)
+    assert found is not None
+    assert found.x.tolist() == expected
+    assert found.track.channels == ("a", "b")
+    assert found.track.remark == "read as one sample: its 3 rows are steps, its 2 columns are channels"
+
+
+def test_a_column_of_numbers_is_one_channel(tmp_path: Path) -> None:
+    found = read(tmp_path, "1\n2\n3\n", signals([1, "t"], [2], 1))
+    assert found is not None
+    assert found.x.tolist() == [[1, 2, 3]]
+    assert found.track.channels == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "form"),
+    [
+        ("1,2,3,4,5,6\n1,2,3,4,5,6\n", signals([2, 3], [2], 1)),
+        ("1,2,3,4,5,6,label\n1,2,3,4,5,6,9\n", signals([2, 3], [2], 1)),
+        ("1,2,3\n1,2,3\n", signals([1, 3], [2], 1)),
+        ("1,2,3\n1,2,3\n", signals([1, "t"], [2], 1)),
+        ("1,2\n1,2\n", signals(["c", "t"], [2], 1)),
+    ],
+)
+def test_rows_that_are_samples(lines: str, form: Form, tmp_path: Path) -> None:
+    assert read(tmp_path, lines, form) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "rate", "remark"),
+    [
+        ("time (s)", [0, 0.5, 1], 2.0, "; the column 'time (s)' is left out, it says 2 steps a second"),
+        ("t_ms", [0, 2, 4], 500.0, "; the column 't_ms' is left out, it says 500 steps a second"),
+        ("Seconds", [0, 0.1, 0.2], 10.0, "; the column 'Seconds' is left out, it says 10 steps a second"),
+        ("time", [0, 1, 2], None, "; the column 'time' is left out"),
+        ("time [s]", [0, 1, 3], None, "; the column 'time [s]' is left out"),
+        ("timestamp", ["2020-01-01", "2020-01-02", "2020-01-03"], None, "; the column 'timestamp' is left out"),
+    ],
+)
+def test_a_column_of_times_is_no_channel(name: str, times: list[Any], rate: float | None, remark: str, tmp_path: Path) -> None:
+    lines = [f"{name},a,b", *(f"{when},{i},{i}" for i, when in enumerate(times))]
+    found = read(tmp_path, "\n".join(lines), signals([2, 3], [2], 1))
+    assert found is not None
+    assert found.x.tolist() == [[0, 1, 2]] * 2
+    assert (found.track.rate, found.track.channels) == (rate, ("a", "b"))
+    assert found.track.remark.endswith(f"channels{remark}")
+
+
+def test_the_class_of_a_sample_in_a_column(tmp_path: Path) -> None:
+    for classes, label in (([4, 4, 4], 4), ([4, 5, 4], None)):
+        lines = ["a,y,b", *(f"{i},{c},{i}" for i, c in enumerate(classes))]
+        found = read(tmp_path, "\n".join(lines), signals([2, 3], [2], 1), Roles(label="y"))
+        assert found is not None
+        assert (found.label, found.x.tolist()) == (label, [[0, 1, 2]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (
+            signals([3, 4], [2], 1),
+            "has 3 rows of 2 columns, .* 4 rows of 3 columns, a row a step, or rows of 12 for",
+        ),
+        (signals([2, 4], [2], 1), "has 3 steps, but the model takes 4: fill it up"),
+        (signals([2, 2], [2], 1), "has 3 steps, but the model takes 2: cut 2 of them out"),
+    ],
+)
+def test_tables_that_do_not_fit(form: Form, message: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=f"steps.csv: {message}"):
+        read(tmp_path, STEPS, form)
+
+
+def test_a_table_of_steps_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as the array, on the command line too."""
+    monkeypatch.chdir(tmp_path)
+    nodes = [node("Conv", "x k", "c"), node("GlobalAveragePool", "c", "p"), node("Flatten", "p", "f")]
+    onnx.save(model(nodes, {"x": ["n", 2, 3]}, ["f"], {"k": np.ones((3, 2, 2), np.float32)}), "net.onnx")
+    Path("steps.csv").write_text(STEPS)
+    np.save("steps.npy", np.array([[1, 2, 3], [5, 6, 7.0]]))
+    table, array = (onnxdtd.explain("net.onnx", [name], out="o", pictures=False).results for name in ("steps.csv", "steps.npy"))
+    assert [result.relevance_sum for result in table] == [result.relevance_sum for result in array]
+    assert "read" in {flag.code for flag in table[0].flags}
 
 
 @pytest.mark.parametrize(
