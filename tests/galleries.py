@@ -12,6 +12,7 @@ from onnxdtd.study.explain import Asked, Explained, Explaining, ran
 from onnxdtd.study.gallery import View
 from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.saved import Wanted
+from onnxdtd.study.ways import Ways
 
 
 def filled(
@@ -25,7 +26,9 @@ def filled(
     """Every sample of every file explained, drawn, and written down."""
     wanted = None if save is None else Wanted.to(save)
     pictures = options.pop("pictures", True)
-    asked = Asked(Path("net.onnx"), Request(), None, None, False, None, None, tuple(files), out, pictures, save is not None)
+    asked = Asked(
+        Path("net.onnx"), Ways.of(Request()), None, None, False, None, None, tuple(files), out, pictures, save is not None
+    )
     study = Explaining(asked)
     study.views, study.provenance = [View(presenter, target)], {"version": "here"}
     return ran(study, wanted, **options)

@@ -34,6 +34,7 @@ from onnxdtd.cli.options import (
     app,
     command,
     misuse,
+    offer,
     option,
     selects,
     spelled,
@@ -47,7 +48,7 @@ from onnxdtd.contract import KEPT
 from onnxdtd.data.look import Look
 from onnxdtd.errors import OnnxdtdError, Problem, Unsupported, counted
 from onnxdtd.labels import labels_of
-from onnxdtd.request import FURTHER, Request
+from onnxdtd.request import EXPLAINED, FURTHER, Request
 from onnxdtd.study.provenance import typed
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def inspect_command(
     EXPLAIN,
     "explain models/digits_cnn.onnx models/digits_samples.npz -o digits",
 )
-@selects()
+@selects("preset", "target")
 def explain_command(
     model: Model,
     inputs: Annotated[
@@ -176,7 +177,14 @@ def explain_command(
             FURTHER,
         ),
     ] = None,
-    top: Annotated[int, option("--top", "How many channels --concepts shows.", "K", FURTHER)] = 5,
+    presets: Annotated[
+        list[str], offer("preset", "Given several times, each input is explained under all of them, in one picture.")
+    ] = [],
+    targets: Annotated[list[str], offer("target", "Several times: several classes.")] = [],
+    top: Annotated[
+        int | None,
+        option("--top", "The K classes with the highest scores; with --concepts, its K strongest channels.", "K", EXPLAINED),
+    ] = None,
     tokenizer: Annotated[
         Path | None,
         option(
@@ -206,6 +214,8 @@ def explain_command(
             out_path,
             save=save_path,
             pictures=pictures,
+            presets=presets,
+            targets=targets,
             concepts=concepts,
             top=top,
             tokenizer=tokenizer,
@@ -236,7 +246,9 @@ def explain_command(
     what = counted(explained.count, "heatmap" if pictures else "explanation")
     more_files = [page] * (page is not None) + [WORDS] * bool(explained.words)
     written = "".join(f", {name}" for name in more_files)
-    out.print(f"{what} (preset {results[0].preset}){written} and {RESULTS} are in {out_path}{more}")
+    presets = list(dict.fromkeys(r.preset for r in results))
+    under = f"{'preset' if len(presets) == 1 else 'presets'} {', '.join(presets)}"
+    out.print(f"{what} ({under}){written} and {RESULTS} are in {out_path}{more}")
     if save_path:
         out.print(f"their relevance is in {save_path}")
 
@@ -279,6 +291,7 @@ def _print_results(results: Sequence[Result], score: str, brief: Callable[[str],
     said = "the class that is predicted" if explained == predicted else explained[0] if len(set(explained)) == 1 else ""
     columns = {
         "input": [r.name for r in results],
+        "preset": [r.preset for r in results] if len({r.preset for r in results}) > 1 else [],
         "predicted": predicted,
         "score": [_number(r.score) for r in results],
         "explained": [] if explained == predicted or (said and len(results) > 1) else explained,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand
 
 from onnxdtd.data.look import Look, named
 from onnxdtd.errors import RequestError, suggestion
@@ -40,10 +41,23 @@ REPLACED, TEXTS, TABLES, RUNNING = "How regions are replaced", "Texts", "Tables"
 OPTIONS = (None, EXPLAINED, RULES, DRAWN, INPUTS, REPLACED, TABLES, TEXTS, FURTHER, RUNNING)
 
 
+class Once(TyperCommand):
+    """A command that refuses an option given twice where it takes one: the last would win, and nobody would hear of it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer does."""
+        words = [word.partition("=")[0] for word in args if word.startswith("-")]
+        for parameter in self.get_params(ctx):
+            single = parameter.param_type_name == "option" and not (parameter.multiple or getattr(parameter, "is_flag", False))
+            if single and sum(word in parameter.opts for word in words) > 1:
+                raise RequestError(f"{parameter.opts[0]} is given twice, and `{ctx.command_path}` takes one")
+        return super().parse_args(ctx, args)
+
+
 def command(name: str, head: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command of the application; its help ends with examples that work in a checkout."""
     lines = ["Example:" if len(examples) == 1 else "Examples:", *(f"onnxdtd {example}" for example in examples)]
-    enter = app.command(name, rich_help_panel=head, epilog=escape("\n".join(lines)))
+    enter = app.command(name, cls=Once, rich_help_panel=head, epilog=escape("\n".join(lines)))
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         for hint in get_type_hints(function, include_extras=True).values():
@@ -85,6 +99,13 @@ def completion(known: Callable[[], list[str]]) -> Callable[[str], list[str]]:
 AsJson = Annotated[bool, option("--json", "Print JSON.")]
 Label = Annotated[str | None, option("--label", "The column of the true classes, which is no feature.", "COLUMN", TABLES)]
 Id = Annotated[str | None, option("--id", "The column of the names of the samples.", "COLUMN", TABLES)]
+
+
+def offer(name: str, more: str) -> Any:
+    """The option of the field ``name`` of a request, which a command takes several times: ``more`` says what for."""
+    (spelled,) = (entry.metadata["option"] for entry in fields(Request) if entry.name == name)
+    return option(spelled.flag, f"{spelled.help} {more}", spelled.metavar, spelled.head)
+
 
 Bound = float | list[float]
 

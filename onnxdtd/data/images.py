@@ -22,7 +22,7 @@ from onnxdtd.data.forms import Form
 from onnxdtd.data.look import USUAL, Caption, Look, Scene
 from onnxdtd.errors import OnnxdtdError
 
-DPI = 110
+DPI, LINE = 110, 0.2  # dots an inch, inches a line
 
 
 def draw(
@@ -55,17 +55,20 @@ def drawn(
     """
     laid_out = arranged(x.shape, form)
     kind = KINDS[laid_out.kind]
-    titles = ("relevance", *caption.concepts)
-    shares = {title: laid_out.of(values) for title, values in zip(titles, (relevance, *concepts), strict=True)}
+    shares: dict[str, np.ndarray] = {}
+    for title, values in zip((caption.heading, *caption.concepts), (relevance, *concepts), strict=True):
+        shares[title + " " * sum(known.strip() == title for known in shares)] = laid_out.of(values)
     scene = Scene(laid_out.of(form.shown(x) if kind.picture else x), shares, caption.features, look)
-    size = kind.size_of(scene)
+    width, height = kind.size_of(scene)
+    below = [wrapped(text, width * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
+    lines = 1 + "\n".join(below).count("\n")
+    size = width, height + LINE * max(0, lines - 2)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     fit(figure, figure.suptitle(wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
     if len(shares) == 1 or kind.together:
         kind.draw(figure, scene)
     else:
         _below(figure, scene, kind)
-    below = [wrapped(text, size[0] * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
     fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
     return figure
 

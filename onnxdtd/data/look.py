@@ -142,6 +142,7 @@ class Caption:
     notes: tuple[str, ...] = ()
     features: Described | None = None  # what the entries of a vector are
     concepts: tuple[str, ...] = ()  # what further heatmaps are called
+    heading: str = "relevance"  # ... and the first
 
 
 @dataclass(frozen=True)

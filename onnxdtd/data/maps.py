@@ -26,6 +26,7 @@ STEEPEST = 8.0  # times as long as wide is how a picture is shown at most
 SEEN = 32  # pixels: what is in a smaller picture is not seen any better under its relevance
 LIGHT = np.array([0.299, 0.587, 0.114])  # of red, green and blue
 DIM, BRIGHT = 0.2, 0.95  # how grey a picture is under its relevance
+LETTERS = 13  # of a title, in an inch
 BAR, NUMBERS, SHORTEST = 0.08, 0.2, 1.4  # inches: of a colour bar, of numbers under a picture, of a bar at least
 MOST_NAMES = 16  # of rows
 
@@ -105,7 +106,8 @@ def image(figure: FigureBase, scene: Scene) -> None:
         _number(axes, numbered)
         if numbered:
             _name(axes, scene)
-        axes.set_title(textwrap.fill(panel.title, int(wide * 13), replace_whitespace=False), fontsize=9, parse_math=False)
+        lines = [textwrap.fill(line, int(wide * LETTERS), max_lines=3, placeholder=" ...") for line in panel.title.split("\n")]
+        axes.set_title("\n".join(lines), fontsize=9, parse_math=False)
         if panel.bar and panel.scale is not None:
             share = max(1.0, SHORTEST / drawn)
             below = axes.inset_axes((0.5 - share / 2, -(BAR + 0.06 + NUMBERS * (numbered + timed)) / high, share, BAR / high))

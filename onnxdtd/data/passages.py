@@ -28,7 +28,8 @@ from onnxdtd.data.scale import NOTHING, Scale
 from onnxdtd.errors import OnnxdtdError
 
 WIDTH, MARGIN, LINE = 900, 24, 30  # pixels
-MOST_LINES = 60  # of a picture; a page has all
+ABOVE, BELOW = 70, 60  # ... over all of it, and under a text for its scale
+MOST_LINES, FEWEST_LINES = 60, 6  # of a picture, and of each of many texts in one; a page has all
 MOST_CUT = 200  # letters of what the model did not get
 LETTERS, SMALL = 12, 8  # points
 FONTS = (
@@ -45,33 +46,43 @@ GREY = "0.55"
 Spot = tuple[str, int, float, float]  # a word, its line, from where to where it goes
 
 
-def draw_text(path: Path, found: Sequence[Stretch], caption: Caption) -> None:
-    """Write a PNG of a text in colours; of a very long one the beginning. Raises ``OnnxdtdError``."""
-    pen = _Pen()
-    placed, lines = pen.lay(found)
-    left = len(found) - len(placed)
+def draw_text(path: Path, blocks: Sequence[Sequence[Stretch]], caption: Caption) -> None:
+    """Write a PNG of a text in colours, once an explanation; of a very long one the beginning. Raises ``OnnxdtdError``."""
+    pen, several = _Pen(), len(blocks) > 1
+    laid = [pen.lay(found, max(MOST_LINES // len(blocks), FEWEST_LINES)) for found in blocks]
     notes = [*(f"note: {note}" for note in caption.notes)]
-    if left:
+    if any(len(placed) < len(found) for found, (placed, _) in zip(blocks, laid, strict=True)):
         notes.append("note: this is the beginning of the text; all of it is in results.json")
     below = "\n".join(wrapped(text, 110) for text in (caption.subtitle, *notes))
-    height = 70 + lines * LINE + 60 + 18 * (below.count("\n") + 2)
+    sizes = [several * LINE + lines * LINE + BELOW for _, lines in laid]
+    height = ABOVE + sum(sizes) + 18 * (below.count("\n") + 2)
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
-    fit(
-        figure, figure.suptitle(wrapped(caption.title, 80), y=1 - 24 / height, fontsize=12, fontweight="bold", parse_math=False)
-    )
-    values = np.array([s.relevance if s.kind == TOKEN else 0.0 for s in found] or [0.0])
-    scale = Scale.of(values, sum(abs(s.relevance) for s in found))
-    for place, tint in zip(placed, tints(found), strict=False):
-        pen.draw(figure, place, tint, height - 70)
-    axes = figure.add_axes((0.3, (18 * (below.count("\n") + 2) + 34) / height, 0.4, 10 / height))
-    if scale.bar(figure, cax=axes, orientation="horizontal") is None:
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, NOTHING.replace("\n", " "), ha="center", va="center", fontsize=9)
+    title = wrapped(caption.title, 80)
+    fit(figure, figure.suptitle(title, y=1 - 24 / height, fontsize=12, fontweight="bold", parse_math=False))
+    top = float(height - ABOVE)
+    for found, (placed, _), size, heading in zip(blocks, laid, sizes, (caption.heading, *caption.concepts), strict=False):
+        if several:
+            words = heading.replace("\n", "   ")
+            figure.text(MARGIN / WIDTH, (top - 4) / height, words, fontsize=10, va="top", parse_math=False)
+        for place, tint in zip(placed, tints(found), strict=False):
+            pen.draw(figure, place, tint, top - several * LINE)
+        top -= size
+        _bar(figure, found, (top + 34) / height, 10 / height)
     fit(figure, figure.text(0.5, 8 / height, below, fontsize=8.5, ha="center", va="bottom", parse_math=False))
     file = io.BytesIO()
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
         FigureCanvasAgg(figure).print_png(file)
     atomic.write(path, file.getvalue(), OnnxdtdError)
+
+
+def _bar(figure: Figure, found: Sequence[Stretch], bottom: float, height: float) -> None:
+    """The scale of a text, or that it has no relevance."""
+    axes = figure.add_axes((0.3, bottom, 0.4, height))
+    values = np.array([s.relevance if s.kind == TOKEN else 0.0 for s in found] or [0.0])
+    scale = Scale.of(values, sum(abs(s.relevance) for s in found))
+    if scale.bar(figure, cax=axes, orientation="horizontal") is None:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, NOTHING.replace("\n", " "), ha="center", va="center", fontsize=9)
 
 
 @dataclass(frozen=True)
@@ -95,8 +106,8 @@ class _Pen:
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             return self._renderer.get_text_width_height_descent(text, self._fonts[size], ismath=False)[0]
 
-    def lay(self, found: Sequence[Stretch]) -> tuple[list[Placed], int]:
-        """Where stretches stand, as many as there is room for, and on how many lines; a right-to-left text from the right."""
+    def lay(self, found: Sequence[Stretch], most: int = MOST_LINES) -> tuple[list[Placed], int]:
+        """Where stretches stand, as many as ``most`` lines take, and on how many; a right-to-left text from the right."""
         x, line, wide = 0.0, 0, WIDTH - 2 * MARGIN
         placed: list[Placed] = []
         backwards = bool(_direction("".join(s.text for s in found if s.kind == TOKEN)))
@@ -110,8 +121,8 @@ class _Pen:
                     width = self._width(_shown(word), size) if word.strip() else self._width("n", size) * 0.6 * len(word)
                     if x and x + width > wide:
                         x, line = 0.0, line + 1
-                    if line >= MOST_LINES:
-                        return _turned(placed, backwards, wide), MOST_LINES
+                    if line >= most:
+                        return _turned(placed, backwards, wide), most
                     if word.strip() or x:
                         pieces.append((word, line, x, x + width))
                         x += width

@@ -26,10 +26,18 @@ def write(path: Path, explained: Explained) -> None:
     """Write the page, all or nothing. Raises ``RequestError`` where the file cannot be written."""
     results = [result for result in explained.results if result.reading is not None]
     more = f", the first {len(results)} of them below" if explained.count > len(explained.results) else ""
-    lead = f"{counted(explained.count, 'text')}{more}, preset {explained.metadata['preset']}"
+    presets = list(dict.fromkeys(result.preset for result in results))
+    alone = len({result.name for result in results}) == len(results)
+    what = counted(explained.count, "text" if alone else "explanation")
+    lead = f"{what}{more}, {'preset' if len(presets) == 1 else 'presets'} {', '.join(presets)}"
     summary = [("", explained.remarks)] if explained.remarks else []
     page = Page(
-        "What was relevant in texts", lead, summary, _lists(explained.words), [], [marked(result) for result in results]
+        "What was relevant in texts",
+        lead,
+        summary,
+        _lists(explained.words),
+        [],
+        [marked(result, len(presets) > 1) for result in results],
     )
     atomic.write(path, rendered(page, __version__).encode("utf-8", "replace"))
 
@@ -48,12 +56,13 @@ def _lists(words: Sequence[Word]) -> list[Section]:
     return [Section("Words of all texts", [text], tables=tables, folded=True)] if tables else []
 
 
-def marked(result: Result) -> Marked:
-    """One text, in pieces."""
+def marked(result: Result, several: bool = False) -> Marked:
+    """One text, in pieces; ``several``: there are those of other presets."""
     assert result.reading is not None
     score = "" if result.score is None else f" ({result.score:.3g})"
     head = f"{result.predicted_label or 'no prediction'}{score}"
     head += "" if result.target == result.predicted else f", explained: {result.target_label}"
+    head += f", under {result.preset}" if several else ""
     sums = f"Σ relevance = {result.relevance_sum:.4g}" + ("" if result.logit is None else f", score = {result.logit:.4g}")
     further = [f"{name} got {value:.4g}" for name, value in result.reading.others.items()]
     sides = {"for": result.reading.pro, "against": result.reading.contra}

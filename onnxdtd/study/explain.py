@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from onnxdtd import atomic
-from onnxdtd.cells import PLACES, SAMPLES
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.contract import SCORE, Metadata
 from onnxdtd.data.look import USUAL, Look
@@ -33,8 +32,8 @@ from onnxdtd.errors import RequestError
 from onnxdtd.graph import files
 from onnxdtd.labels import Index
 from onnxdtd.method.toml import Library
-from onnxdtd.request import AT_RUN_TIME, NO_CLASSES, Request
-from onnxdtd.runtime.explainer import Explainer, fixed_target, told
+from onnxdtd.request import Request
+from onnxdtd.runtime.explainer import Explainer, told
 from onnxdtd.study import jobs
 from onnxdtd.study.concepts import TOP, check
 from onnxdtd.study.feeding import Feeding
@@ -49,6 +48,7 @@ from onnxdtd.study.results import UNFINISHED, Flag, Folder, Result
 from onnxdtd.study.saved import Wanted
 from onnxdtd.study.settled import settled
 from onnxdtd.study.subject import asked as asked_json
+from onnxdtd.study.ways import Ways, target_of
 from onnxdtd.study.wordlist import WORDS, Word, Wordlist, written
 
 MOST_RESULTS = 1000  # that are kept in memory
@@ -85,8 +85,10 @@ def explain(
     *,
     save: PathLike | None = None,
     pictures: bool = True,
+    presets: Sequence[PathLike] = (),
+    targets: Sequence[int | str] = (),
     concepts: str | None = None,
-    top: int = TOP,
+    top: int | None = None,
     tokenizer: PathLike | None = None,
     words: bool = False,
     label: str | None = None,
@@ -111,8 +113,10 @@ def explain(
         save: where the relevance itself goes, with samples, classes and logits: an ``.npz``; a ``.csv`` or ``.parquet`` with a
             row an explanation and a column an entry; a ``.zarr``; or a folder of shards, a name without an ending.
         pictures: draw a heatmap of each.
+        presets: several, in place of that of ``request``: each sample is explained under each, in one picture.
+        targets: several classes, likewise.
         concepts: an inner tensor of which the strongest channels are shown, and the heatmap of what passes each of them alone.
-        top: how many.
+        top: how many of them; without ``concepts``: how many classes are explained, from the highest score on.
         tokenizer: the ``tokenizer.json`` of a model that takes ids of tokens, or its folder.
         words: sum the relevance of the pieces of a word.
         label: the column of a table that has the true classes, and is no feature.
@@ -136,8 +140,8 @@ def explain(
         raise RequestError("standard input is read by one process; leave out --workers and --engine, or give a file")
     asked = Asked(
         Path(model),
-        request or Request(),
-        None if concepts is None else (concepts, top),
+        Ways.of(request or Request(), presets, targets, top if concepts is None else None),
+        None if concepts is None else (concepts, TOP if top is None else top),
         None if tokenizer is None else Path(tokenizer),
         words,
         provider,
@@ -188,7 +192,7 @@ class Asked:
     """
 
     model: Path
-    request: Request
+    ways: Ways
     concepts: tuple[str, int] | None
     tokenizer: Path | None
     words: bool
@@ -226,11 +230,13 @@ class Explaining:
             folder=asked.model.parent,
             threads=asked.threads,
         )
-        reading = {"tokenizer": asked.tokenizer, "words": asked.words, "roles": asked.roles, "say": self._say}
-        presenter, target = _presenter(asked.model, asked.request, running, self._say, asked.concepts, reading)
-        for note in () if asked.tokenizer is None else presenter.feeding.tokens.notes():
+        say = _once(self._say)
+        reading = {"tokenizer": asked.tokenizer, "words": asked.words, "roles": asked.roles, "say": say}
+        made = lambda request: _presenter(asked.model, request, running, say, asked.concepts, reading)
+        views = list(asked.ways.views(told(files.read(asked.model).proto) or None, made, say))
+        for note in () if asked.tokenizer is None else views[0].presenter.feeding.tokens.notes():
             self._say(note)
-        return [View(presenter, target)]
+        return views
 
     @property
     def feeding(self) -> Feeding:
@@ -287,9 +293,18 @@ class Explaining:
     def identity(self) -> Any:
         """All that is asked, and what is in the files; what comes from standard input is not looked at, and never the same."""
         rest = {name: value for name, value in self.provenance.items() if name != "run"}
-        how = [str(getattr(self.asked, known.name)) for known in fields(Asked) if known.name != "request"]
+        how = [str(getattr(self.asked, known.name)) for known in fields(Asked) if known.name != "ways"]
+        ways = self.asked.ways
+        how += [str(ways.targets), str(ways.top)]
         once = secrets.token_hex() if STDIN in self.asked.files else None
-        return ["explanation", rest, asked_json(self.asked.request, []), how, self.size, once]
+        return [
+            "explanation",
+            rest,
+            asked_json(ways.request, [preset for preset in ways.presets if preset is not None]),
+            how,
+            self.size,
+            once,
+        ]
 
     def prepare(self) -> Gallery:
         """What does units, here or in a process of its own."""
@@ -339,16 +354,17 @@ class Stream:
         """Write the numbers and the words of all texts. Raises ``RequestError`` where there are none."""
         if not self._filled:
             raise RequestError("none of the inputs could be explained")
-        notes, wordlist, first = Notes(), Wordlist(), list[Result]()
+        views = [view.presenter.explainer.metadata["preset"] for view in self._study.views]
+        notes, wordlist, first = {preset: Notes() for preset in views}, Wordlist(), list[Result]()
         anew: dict[int, list[Result]] = {number: [] for number, _ in self._back}  # what is drawn once more
 
         def stream() -> Iterator[Result]:
             for unit in self._book.results():
                 for number, result, alone, words in self._results(unit):
-                    notes.add(result, alone)
+                    notes[result.preset].add(result, alone)
                     if len(first) < MOST_RESULTS:
                         first.append(result)
-                    if words is not None:
+                    if words is not None and result.preset == views[0]:
                         wordlist.add(words["label"], words["words"])
                     if number in anew:
                         anew[number].append(result)
@@ -361,8 +377,13 @@ class Stream:
         words = wordlist.words() if wordlist.texts > 1 else []
         if words:
             atomic.write(folder.path / WORDS, written(words))
-        remarks = [*notes.summary(), *notes.remarks(rivals, metadata.get("reference"))]
-        return Explained(notes.count, first, remarks, metadata, words, self._study.provenance)
+        remarks = [
+            f"{preset}: {text}" if len(notes) > 1 else text
+            for preset, said in notes.items()
+            for text in (*said.summary(), *said.remarks(rivals, metadata.get("reference")))
+        ]
+        count = sum(said.count for said in notes.values())
+        return Explained(count, first, remarks, metadata, words, self._study.provenance)
 
     def _draw(self, anew: Mapping[int, Sequence[Result]]) -> None:
         """The pictures of samples of which there is more to say now."""
@@ -405,6 +426,18 @@ def _unfinished(folder: Path) -> Iterator[Path]:
             folder.rmdir()
 
 
+def _once(say: Say) -> Say:
+    """Tells nothing twice, as several presets have the same to say of a model."""
+    heard = set[str]()
+
+    def tell(note: str) -> None:
+        if note not in heard:
+            heard.add(note)
+            say(note)
+
+    return tell
+
+
 def _presenter(
     model: Path,
     request: Request,
@@ -421,7 +454,7 @@ def _presenter(
         metadata = settled(have, request, next(iter(have["relevance"])))
         explainer = running(str(model))
         explainer.metadata = metadata
-        return Presenter(explainer, request.labels, concepts=concepts, **texts), _target(explainer, request, say)
+        return Presenter(explainer, request.labels, concepts=concepts, **texts), target_of(explainer, request, say)
     if concepts is not None:
         if request.preset is not None:
             check(request.preset, Library().preset(request.preset).method.conserves)
@@ -432,35 +465,3 @@ def _presenter(
         say(note)
     ledgered = lambda: running(build(prepare(model, replace(request, ledger=True))))
     return Presenter(running(compiled), request.labels, ledgered, concepts, **texts), None
-
-
-def _target(explainer: Explainer, request: Request, say: Say) -> Index | None:
-    """The class to ask a compiled model for at run time; None for the arg-max."""
-    labels = explainer.labels.named(request.labels)
-    for note in labels.replaced():
-        say(note)
-    fixed = explainer.metadata["target"]
-    if request.target is None or request.target in NO_CLASSES:
-        open_ = fixed == SCORE if request.target == SCORE else request.target != "argmax" or fixed in ("argmax", *AT_RUN_TIME)
-        if not open_:
-            raise RequestError(fixed_target(fixed, explainer.labels))
-        return None
-    if not isinstance(request.target, int | str):
-        if request.target != _entry(explainer.metadata):
-            raise RequestError(fixed_target(fixed, explainer.labels))
-        return None
-    if understood := labels.understood(request.target):
-        say(understood)
-    index = labels.index(request.target)
-    if explainer.metadata["target_input"] is None and index != fixed:
-        raise RequestError(fixed_target(fixed, explainer.labels))
-    return index
-
-
-def _entry(metadata: Metadata) -> tuple[Any, ...]:
-    """The index of the entry that a file explains, along all axes of the scores but that of the samples."""
-    fixed, position = metadata["target"], iter(metadata.get("position", ()))
-    if isinstance(fixed, list):
-        return tuple(fixed)
-    own = [name for name in metadata.get("axes", ()) if name != SAMPLES]
-    return tuple(next(position, 0) if name in PLACES else 0 if metadata["squashed"] else fixed for name in own)

@@ -15,6 +15,7 @@ from onnxdtd.data.readings import stretches
 from onnxdtd.data.recordings import UNTOLD, check
 from onnxdtd.errors import RequestError
 from onnxdtd.labels import Index
+from onnxdtd.study import beside
 from onnxdtd.study.inputs import Inputs, Reader
 from onnxdtd.study.notes import Alike
 from onnxdtd.study.parts import Parts, columns
@@ -34,10 +35,23 @@ def per_unit(samples: int, entries: int) -> int:
 
 
 class View(NamedTuple):
-    """One way to explain a sample: a compiled model, and the class to ask it for, None for what it explains by itself."""
+    """One way to explain a sample: a compiled model, and the class to ask it for, None for what it explains by itself; or how
+    many classes have a higher score (``rank``).
+    """
 
     presenter: Presenter
     target: Index | None = None
+    rank: int | None = None
+
+    def explain(self, sample: Sample, first: Presented | None) -> Presented:
+        """A sample, which was explained in another way ``first``. Raises ``RequestError``."""
+        if not self.rank or first is None:
+            return self.presenter.explain(sample, self.target)
+        if first.scores is None:
+            raise RequestError(f"{sample.name}: the model gives no scores of classes, which --top needs; give --target")
+        if self.rank >= first.scores.size:
+            raise RequestError(f"--top {self.rank + 1}: the model has {first.scores.size} classes")
+        return self.presenter.explain(sample, Index(np.argsort(-first.scores, kind="stable")[self.rank]))
 
 
 @dataclass
@@ -144,7 +158,9 @@ class Gallery:
     def explained(self, number: int, sample: Sample) -> Exhibit:
         """A sample in all ways. Raises ``RequestError``."""
         picture = "" if self._folder is None else f"{sample.name}.png"
-        made = [view.presenter.explain(sample, view.target) for view in self.views]
+        made: list[Presented] = []
+        for view in self.views:
+            made.append(view.explain(sample, made[0] if made else None))
         return Exhibit(number, sample, [one._replace(result=replace(one.result, picture=picture)) for one in made])
 
     def one(self, number: int) -> Exhibit:
@@ -203,12 +219,17 @@ class Gallery:
         """One picture of a sample, with all of its explanations."""
         if self._folder is None:
             return
-        ((presenter, _), *_), (made, *_) = self.views, one.made
-        caption, path = presenter.caption(made.result, one.sample.others, made.described), self._folder / made.result.picture
-        if made.result.reading is not None and not made.concepts:
+        presenter, results = self.views[0].presenter, [made.result for made in one.made]
+        captions = [
+            view.presenter.caption(made.result, one.sample.others, made.described)
+            for view, made in zip(self.views, one.made, strict=True)
+        ]
+        caption, path = beside.caption(results, captions, presenter.labels.brief), self._folder / results[0].picture
+        read = [stretches(result.reading) for result in results if result.reading is not None and not result.concepts]
+        if read:
             from onnxdtd.data import passages
 
-            passages.draw_text(path, stretches(made.result.reading), caption)
+            passages.draw_text(path, read, caption)
             return
         from onnxdtd.data import images
 
@@ -216,7 +237,8 @@ class Gallery:
         if None not in (self._look.rate, track.rate) and self._look.rate != track.rate:
             told = f"the file has {track.rate:g} steps a second; time is drawn by --rate {self._look.rate:g}"
             caption = replace(caption, notes=(*caption.notes, told))
-        images.draw(path, made.shown, made.relevance, caption, presenter.feeding.form, made.concepts, self._look.at(track))
+        first, *more = [heatmap for made in one.made for heatmap in (made.relevance, *made.concepts)]
+        images.draw(path, one.made[0].shown, first, caption, presenter.feeding.form, more, self._look.at(track))
 
     def _kept(self, one: Exhibit) -> Iterator[dict[str, np.ndarray]]:
         """The arrays of each explanation, with a row of columns."""

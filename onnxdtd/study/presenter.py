@@ -39,7 +39,8 @@ def called(metadata: Metadata) -> str:
 
 class Presented(NamedTuple):
     """What there is to say of a sample: numbers; its relevance without the batch axis; what that is the relevance of, the
-    sample or an inner tensor; the relevance of its concepts, where they were asked for; its features, where they are known.
+    sample or an inner tensor; the relevance of its concepts, where they were asked for; its features, where they are known; the
+    scores of all classes, likewise.
     """
 
     result: Result
@@ -47,6 +48,7 @@ class Presented(NamedTuple):
     shown: np.ndarray
     concepts: Sequence[np.ndarray]
     described: Described | None = None
+    scores: np.ndarray | None = None
 
 
 class Presenter:
@@ -122,7 +124,8 @@ class Presenter:
             flags.append(
                 Flag("cut", f"{counted(read.cut, 'token')} at the end of the text are left out: the model takes no more")
             )
-        return Presented(replace(result, flags=flags, reading=read), relevance, shown, heatmaps, described)
+        scores = None if explanation.scores is None else explanation.scores[0]
+        return Presented(replace(result, flags=flags, reading=read), relevance, shown, heatmaps, described, scores)
 
     def _further(self, explanation: Explanation) -> dict[str, float]:
         """Σ R of what has relevance and is not shown: further inputs, and what is apart, which lies as its ids do."""

@@ -399,6 +399,8 @@ BAD = [
             "broken.npz": "not a readable numpy file",
         }.items()
     ),
+    Bad("compile {y}/net.onnx --preset dtd --preset lrp-0", "--preset is given twice", "`onnxdtd compile` takes one"),
+    Bad("bench {y}/net.onnx --target=1 --target 2", "--target is given twice", "`onnxdtd bench` takes one"),
     Bad("explain {y}/several_inputs.onnx {y}/four.npy -o {y}/sub/out", "several inputs", "x, x2"),
     Bad(f"explain {GOOD} {{y}}/x.npy --labels {{y}}/missing.txt -o {{y}}/sub/out", "missing.txt", "labels"),
     Bad(f"explain {GOOD} {{y}}/x.npy --labels {{y}}/void -o {{y}}/sub/out", "void", "labels"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,17 @@ def words(text: str, relevance: float = 1.0) -> list[Stretch]:
     return [Stretch(word, TOKEN if word.strip() else PLAIN, relevance) for word in re.findall(r"\S+|\s+", text)]
 
 
-def test_a_text_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures: list[Any] = []
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is painted."""
+    found: list[Any] = []
     paint = FigureCanvasAgg.print_png
-    monkeypatch.setattr(FigureCanvasAgg, "print_png", lambda self, *args: (figures.append(self.figure), paint(self, *args))[1])
-    draw_text(tmp_path / "a.png", TEXT, CAPTION)
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", lambda self, *args: (found.append(self.figure), paint(self, *args))[1])
+    return found
+
+
+def test_a_text_is_drawn(tmp_path: Path, figures: list[Any]) -> None:
+    draw_text(tmp_path / "a.png", [TEXT], CAPTION)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width == WIDTH
     (figure,) = figures
@@ -66,7 +73,7 @@ def test_of_a_very_long_text_the_beginning_is_drawn(tmp_path: Path) -> None:
     placed, lines = _Pen().lay(words("free mobile\n" * 200))
     assert lines == MOST_LINES
     assert len(placed) < 400
-    draw_text(tmp_path / "a.png", words("free\n" * 100), CAPTION)
+    draw_text(tmp_path / "a.png", [words("free\n" * 100)], CAPTION)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.height < 2200
 
@@ -82,5 +89,19 @@ def test_a_text_that_is_read_from_the_right() -> None:
 
 
 def test_a_text_without_relevance_is_drawn(tmp_path: Path) -> None:
-    draw_text(tmp_path / "a.png", words("free", 0.0), CAPTION)
+    draw_text(tmp_path / "a.png", [words("free", 0.0)], CAPTION)
     assert np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).min() < 255
+
+
+def test_a_text_is_drawn_once_for_each_explanation(tmp_path: Path, figures: list[Any]) -> None:
+    """With what it is above each, and a scale each; of a long one fewer lines."""
+    caption = replace(CAPTION, heading="dtd\nΣ 3 of 4", concepts=("lrp-0\nΣ 2", "lrp-z\nΣ 1"))
+    draw_text(tmp_path / "a.png", [TEXT] * 3, caption)
+    figure = figures[-1]
+    heads = [text for text in figure.texts if text.get_text() in ("dtd   Σ 3 of 4", "lrp-0   Σ 2", "lrp-z   Σ 1")]
+    heights = [text.get_position()[1] for text in heads]
+    assert len(heads) == 3
+    assert heights == sorted(heights, reverse=True)
+    assert len(figure.axes) == 3
+    draw_text(tmp_path / "a.png", [words("free\n" * 100)] * 3, caption)
+    assert 3 * 20 <= sum(text.get_text() == "free" for text in figures[-1].texts) < 3 * 22
