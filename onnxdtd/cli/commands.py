@@ -394,7 +394,7 @@ def main() -> None:
     except USAGE as error:
         err.print(f"onnxdtd: {misuse(error)}")
     except OnnxdtdError as error:
-        err.print(f"onnxdtd: {error}")
+        err.print(f"onnxdtd: {'; '.join([str(error), *getattr(error, '__notes__', ())])}")
     except Exception as error:
         if os.environ.get("ONNXDTD_TRACEBACK"):
             raise

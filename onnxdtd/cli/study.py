@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,10 +75,44 @@ def measuring(doing: str = "measuring", kept: Path | None = None) -> Iterator[Ti
         with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
             task = progress.add_task(doing)
             yield lambda done, units: progress.update(task, completed=done, total=units)
-    except KeyboardInterrupt:
-        where = "" if kept is None or not kept.exists() else f"; until then, what is done is in {kept}"
+    except KeyboardInterrupt as error:
+        known = [f"what is done is in {kept}"] if kept is not None and kept.exists() else getattr(error, "__notes__", [])
+        where = f"; until then, {known[0]}" if known else ""
         err.print(f"onnxdtd: interrupted; the same command goes on from here{where}")
         raise typer.Exit(130) from None
+
+
+class Expected:
+    """Says on standard error how many units of work there are, and about how long they take, before they are begun."""
+
+    def __init__(self, tick: Tick, workers: int | None):
+        self._tick, self._workers = tick, workers or os.cpu_count() or 1
+        self._each: float | None = None
+
+    def time(self, seconds: float) -> None:
+        """How long one takes."""
+        self._each = seconds
+
+    def __call__(self, done: int, units: int) -> None:
+        """How many of how many are done."""
+        if self._each is not None:
+            at_once = min(self._workers, max(units - done, 1))
+            left = f"{units - done} of {units}" if done else f"{units}"
+            lasting = duration(self._each * (units - done) / at_once)
+            err.print(f"onnxdtd: {left} units of work, {at_once} at a time: about {lasting}, by the time that the first takes")
+            self._each = None
+        self._tick(done, units)
+
+
+def duration(seconds: float) -> str:
+    """About how long.
+
+    >>> duration(0.2), duration(42), duration(200), duration(9000)
+    ('a second', '42 seconds', '3 minutes', '2.5 hours')
+    """
+    if seconds < 90:
+        return "a second" if seconds < 1.5 else f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def writable(path: Path | None) -> None:
@@ -212,8 +247,11 @@ def audit_command(
     data: Data,
     request: Request,
     presets: Presets = [],
-    samples: Annotated[int, option("--samples", "Only the first N.", "N")] = 20,
-    neurons: Annotated[int, option("--neurons", "How many of each layer to find root points of.", "N")] = 16,
+    samples: Annotated[int | None, option("--samples", "Only the first N. Default: 20, quick: 8.", "N")] = None,
+    neurons: Annotated[
+        int | None, option("--neurons", "How many of each layer to find root points of. Default: 16, quick: 4.", "N")
+    ] = None,
+    quick: Annotated[bool, option("--quick", "Take less of everything, and leave out what takes longest.")] = False,
     seed: Seed = 0,
     tokenizer: Tokenizer = None,
     words: Words = False,
@@ -229,8 +267,9 @@ def audit_command(
 
     writable(report)
     with measuring() as tick:
-        how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": tick}
-        how |= {"tokenizer": tokenizer, "words": words}
+        expected = Expected(tick, workers)
+        how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": expected}
+        how |= {"tokenizer": tokenizer, "words": words, "quick": quick, "timed": expected.time}
         result = audit(model, data, request, presets=presets, samples=samples, neurons=neurons, seed=seed, **how)
     _tell(result, _print_audit, report, as_json)
 
@@ -245,6 +284,8 @@ def _print_audit(result: dict[str, Any]) -> None:
     out.print(f"{result['model']}: {many}{right}; {explained(result['classes'])}")
     for sentence in copies(result["copies"], result["settings"]["samples"]):
         out.print(sentence)
+    for sentence in result.get("shortened", ()):
+        out.print(f"quick: {sentence}")
     for preset in result["presets"]:
         out.print(preset["preset"], style="bold")
         for sentence in preset["verdict"]:

@@ -48,6 +48,7 @@ def audit_page(result: Json) -> Page:
     of = explained(result.get("classes"))
     known = f"{right if result.get('labelled') else ''}{of[0].upper()}{of[1:]}."
     summary = [(headline.removesuffix("."), [why, known, *copies(result["copies"], settings["samples"])])]
+    summary += [("This audit was a quick one", list(result["shortened"]))] if result.get("shortened") else []
     summary += [(str(preset["preset"]), [str(sentence) for sentence in preset["verdict"]]) for preset in presets]
     parts = [_glance(result), _preconditions(result), _roots(result), _similarity(result), _randomised(result)]
     parts += [_convergence(result), skipped(result), rules([result]), settings_section(result, [result]), sources(result)]

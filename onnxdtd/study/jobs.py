@@ -169,6 +169,10 @@ def done(
             tick(len(ready), units)
         yield book
         finished = True
+    except BaseException as error:
+        if ready:
+            error.add_note(f"what is done is in {path}")
+        raise
     finally:
         book.close()
         if finished or not ready:

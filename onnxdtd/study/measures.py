@@ -39,6 +39,7 @@ SETTINGS = {
     "score": "score",
     "target": "explained class",
     "seed": "seed",
+    "quick": "quick",
     "low": "lower bound of the input",
     "high": "upper bound of the input",
     "preprocessing": "preprocessing of pictures",

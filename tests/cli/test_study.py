@@ -161,7 +161,7 @@ def test_an_interrupted_run_goes_on() -> None:
     _, message = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in message
-    assert "the same command goes on from here" in message
+    assert "the same command goes on from here; until then, what is done is in journal" in message
     with closing(sqlite3.connect("journal")) as journal:
         ((done,),) = journal.execute("SELECT count(*) FROM results")
     assert 1 <= done < 100

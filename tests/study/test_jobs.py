@@ -222,3 +222,16 @@ def test_an_interrupt_waits_whichever_thread_gets_it() -> None:
         signal.signal(signal.SIGINT, before)
         other.join()
     assert reached == ["all are started"]
+
+
+def test_whoever_is_cut_short_hears_where_the_journal_is(tmp_path: Path) -> None:
+    """With the error, if there is anything in it; one that has nothing in it is gone."""
+    journal = tmp_path / "journal"
+    with pytest.raises(RequestError) as ended:
+        list(run(Squares(tmp_path / "log", fails=3), 1, "processes", journal))
+    assert ended.value.__notes__ == [f"what is done is in {journal}"]
+    assert journal.exists()
+    with pytest.raises(RequestError) as ended:
+        list(run(Squares(tmp_path / "other", fails=0), 1, "processes", tmp_path / "new"))
+    assert not hasattr(ended.value, "__notes__")
+    assert not (tmp_path / "new").exists()

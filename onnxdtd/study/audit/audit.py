@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ from onnxdtd.study.audit.measurement import Task
 from onnxdtd.study.audit.measurements import MEASUREMENTS
 from onnxdtd.study.audit.order import AREAS
 from onnxdtd.study.audit.preconditions import deep_taylor
+from onnxdtd.study.audit.quick import LAYERS, NEURONS, SAMPLES, left_out
 from onnxdtd.study.audit.randomise import Weights, layers, spread, upper
 from onnxdtd.study.audit.similarity import ALONE, FEWEST, mean
 from onnxdtd.study.audit.stability import NUDGE
@@ -46,7 +48,6 @@ from onnxdtd.study.tally import Pairs, summed
 # Why nothing is measured of presets with relevance models.
 REFITTED = "its relevance models were fitted to the weights as they are, and would have to be fitted anew"
 GIVEN_ANEW = "its relevance models give relevance of their own, whatever arrives"
-MOST_LAYERS = 12  # whose weights are drawn anew one after the other
 
 
 def audit(
@@ -55,15 +56,17 @@ def audit(
     request: Request | None = None,
     *,
     presets: Sequence[str] = (),
-    samples: int = 20,
-    neurons: int = 16,
+    samples: int | None = None,
+    neurons: int | None = None,
     seed: int = 0,
+    quick: bool = False,
     workers: int | None = 1,
     engine: str = "processes",
     tokenizer: Path | str | None = None,
     words: bool = False,
     journal: Path | None = None,
     tick: Tick = untold,
+    timed: Callable[[float], object] | None = None,
 ) -> dict[str, Any]:
     """Find out what explanations depend on, and what they do not, and say it in words.
 
@@ -72,15 +75,17 @@ def audit(
         data: an ``.npz`` with samples and labels, or a folder of pictures with a ``labels.csv``; a file of texts.
         request: the options of ``onnxdtd.compile`` for all presets; its own preset and target do not count.
         presets: names of presets, or TOML files with one; by default ``PRESETS``.
-        samples: only the first so many.
-        neurons: how many of each layer root points are looked for.
+        samples: only the first so many, by default 20, or 8 in a ``quick`` audit.
+        neurons: how many of each layer root points are looked for, by default 16, or 4.
         seed: of everything that is drawn at random.
+        quick: take less of everything, and leave out what takes longest; ``shortened`` says what.
         workers: how many processes, None for one a core. More than one start anew whatever script calls this.
         engine: ``"processes"`` of this machine, or ``"ray"``.
         tokenizer: the ``tokenizer.json`` of a model that takes ids of tokens, for texts.
         words: replace words of a text, not pieces of them.
         journal: notes what is done; a run that was cut short goes on from it. By default a hidden file in this folder.
         tick: told how many of how many units are done.
+        timed: told, before all else, how many seconds the first unit takes one process.
 
     Returns:
         What ``onnxdtd audit --json`` prints; ``onnxdtd.report.report`` makes a page of it.
@@ -89,21 +94,34 @@ def audit(
         OnnxdtdError: model, presets and data do not fit each other, or no sample could be measured.
     """
     for name, value, least in (("samples", samples, 1), ("neurons", neurons, 1), ("seed", seed, 0)):
-        if value < least:
+        if value is not None and value < least:
             raise RequestError(f"--{name} {value}: give at least {least}")
     model, data, chosen = Path(model), Path(data), tuple(dict.fromkeys(presets)) or PRESETS
     spoken = spoken_by(tokenizer, words)
     subject = Subject(model, replace(request or Request(), preset=chosen[0]), data, spoken=spoken)
-    items, left_out, right = measurable(subject, model.parent, samples)
-    study = Audit(model, subject.planned.request, chosen, *together(subject, items, words, *neutral(subject)), neurons, seed)
+    items, skipped, right = measurable(subject, model.parent, SAMPLES[quick] if samples is None else samples)
+    count = NEURONS[quick] if neurons is None else neurons
+    samples_of = together(subject, items, words, *neutral(subject))
+    study = Audit(model, subject.planned.request, chosen, *samples_of, count, seed, quick)
+    if timed is not None:
+        timed(_seconds(study))
     result = study.assemble(run(study, workers, engine, journal, tick))
     result["settings"]["data"] = data.name
+    if quick:
+        result["shortened"] = [*left_out(len(study.facts.layers), samples is None and neurons is None)]
     pictures = [{"name": item.name, **shown} for item, shown in zip(items, result.pop("pictures"), strict=False)]
     remarks = {item.name: item.remark for item in items if item.passage is not None and item.remark}
-    skipped = [{"name": name, "reason": reason} for name, reason in (left_out | remarks).items()]
+    listed = [{"name": name, "reason": reason} for name, reason in (skipped | remarks).items()]
     provenance = subject.provenance("onnxdtd.audit", [model], chosen, len(items))
     result = {"provenance": provenance, **result}
-    return result | {"labelled": len(right), "right": sum(right), "skipped": skipped, "pictures": {"samples": pictures}}
+    return result | {"labelled": len(right), "right": sum(right), "skipped": listed, "pictures": {"samples": pictures}}
+
+
+def _seconds(study: Audit) -> float:
+    """How long the first unit takes, opening the model included."""
+    start = time.perf_counter()
+    study.prepare()(0)
+    return time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -126,7 +144,7 @@ class Audit:
     """An audit of a model: ``presets`` under the options of ``request``, whose own preset and target do not count.
 
     ``xs`` are the samples [n, ...] in the units of the model, of ``texts`` an array each; ``neurons`` is how many of each layer
-    root points are looked for.
+    root points are looked for. A ``quick`` one takes fewer layers and leaves out measurements.
     """
 
     model: Path
@@ -136,6 +154,7 @@ class Audit:
     texts: Texts | None = None
     neurons: int = 32
     seed: int = 0
+    quick: bool = False
 
     def units(self) -> int:
         """How many measurements there are. Raises ``OnnxdtdError`` where a preset does not fit the model."""
@@ -144,7 +163,7 @@ class Audit:
     def identity(self) -> Any:
         """All that the results depend on."""
         files = [self.facts.sha256, weight_digests(self.model), digest(self.xs, self.texts), list(self.xs.shape)]
-        return ["audit", onnxdtd.__version__, files, *asked(self.request, self.presets), self.neurons, self.seed]
+        return ["audit", onnxdtd.__version__, files, *asked(self.request, self.presets), self.neurons, self.seed, self.quick]
 
     def prepare(self) -> Work:
         """What measures, given the number of a unit."""
@@ -201,12 +220,12 @@ class Audit:
     @cached_property
     def tasks(self) -> list[Task]:
         """All units of work, in the order of their numbers."""
-        places = spread(self.facts.layers, MOST_LAYERS)
+        places = spread(self.facts.layers, LAYERS[self.quick])
         tasks = []
         for preset in self.presets:
             for name, one in MEASUREMENTS.items():
-                left_out = one.of_the_network and preset in self.facts.fitted
-                if not left_out and (Library().preset(preset).method.divides or not one.for_rules):
+                unfit = (one.of_the_network and preset in self.facts.fitted) or (one.thorough and self.quick)
+                if not unfit and (Library().preset(preset).method.divides or not one.for_rules):
                     tasks += [Task(preset, name, place) for place in (places if one.layered else [None])]
         return tasks
 
@@ -242,6 +261,7 @@ class Audit:
         settings = {"samples": len(self.xs), "neurons": self.neurons, "seed": self.seed, "low": low, "high": high}
         settings |= {"noise": NUDGE} if self.texts is None else {"regions": "words" if self.texts.words else "tokens"}
         settings |= {"preprocessing": self.request.preprocessing} if self.request.preprocessing else {}
+        settings |= {"quick": "yes"} if self.quick else {}
         return {
             "kind": "audit",
             "version": onnxdtd.__version__,

@@ -266,4 +266,12 @@ ROWS = {
         of=gap,
     ),
 }
-MEASUREMENT = Measurement("convergence", measure, say, ROWS, of_the_network=True, empty=list)
+MEASUREMENT = Measurement(
+    "convergence",
+    measure,
+    say,
+    ROWS,
+    of_the_network=True,
+    thorough="whether relevance becomes the same pattern on the way down",
+    empty=list,
+)

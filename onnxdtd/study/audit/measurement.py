@@ -59,7 +59,8 @@ class Measurement:
     ``say`` puts the numbers of an entry into sentences; those of heatmaps that show nothing go unsaid, unless they are said
     ``always``. ``glance`` are its rows of the table of presets. A measurement ``for_rules`` is one of rules that
     divide, and one ``of_the_network`` none of presets with relevance models, which are fitted to it: their entry is ``empty``
-    there. A ``layered`` one is a list, an element for each layer.
+    there. A ``layered`` one is a list, an element for each layer. A ``thorough`` one is left out of quick audits, which say so
+    in these words.
     """
 
     name: str
@@ -70,4 +71,5 @@ class Measurement:
     for_rules: bool = False
     of_the_network: bool = False
     layered: bool = False
+    thorough: str = ""
     empty: Callable[[], Any] = lambda: None

@@ -295,4 +295,12 @@ CASCADING = Measurement(
     layered=True,
     empty=list,
 )
-INDEPENDENT_OF = Measurement("independent", independent, say_independent, of_the_network=True, layered=True, empty=list)
+INDEPENDENT_OF = Measurement(
+    "independent",
+    independent,
+    say_independent,
+    of_the_network=True,
+    layered=True,
+    thorough="what is left of a heatmap when the weights of one layer alone are drawn anew",
+    empty=list,
+)

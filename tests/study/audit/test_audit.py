@@ -20,13 +20,14 @@ import onnxdtd
 from onnxdtd.data.forms import Form
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.request import Request
-from onnxdtd.study.audit.audit import MOST_LAYERS, Audit, chance, measurable
+from onnxdtd.study.audit.audit import Audit, chance, measurable
 from onnxdtd.study.audit.auditor import Auditor
 from onnxdtd.study.audit.classes import OTHERS, other_classes
 from onnxdtd.study.audit.inputs import partners, standardised
 from onnxdtd.study.audit.measurement import Finding, Task
 from onnxdtd.study.audit.measurements import MEASUREMENTS
 from onnxdtd.study.audit.order import neutral
+from onnxdtd.study.audit.quick import LAYERS
 from onnxdtd.study.audit.randomise import redrawn
 from onnxdtd.study.audit.similarity import alike, kept
 from onnxdtd.study.audit.stability import NUDGE, nudged
@@ -306,12 +307,12 @@ def test_no_weights_to_draw(tmp_path: Path) -> None:
 
 def test_deep_models_are_sampled(tmp_path: Path) -> None:
     """The last row of the cascade has every weight drawn anew, also of layers that are passed over."""
-    depth = MOST_LAYERS + 8
+    depth = LAYERS[0] + 8
     nodes = [node("MatMul", f"{f'a{i - 1}' if i else 'x'} w{i}", f"a{i}") for i in range(depth)]
     proto = model(nodes, {"x": ["n", 6]}, [f"a{depth - 1}"], {f"w{i}": eighths(RNG, 6, 6) for i in range(depth)})
     work = job(tmp_path, proto, "gradient")
     places = [task.layer for task in work.tasks if task.measure == "cascading"]
-    assert len(places) == MOST_LAYERS
+    assert len(places) == LAYERS[0]
     assert (places[0], places[-1]) == (0, depth - 1)
     measure, bottom = work.prepare(), work.facts.layers[-1]
     last = {task.measure: n for n, task in enumerate(work.tasks) if task.layer == depth - 1}
