@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -149,6 +149,7 @@ def inspect_command(
     "explain",
     EXPLAIN,
     "explain models/digits_cnn.onnx models/digits_samples.npz -o digits",
+    "explain models/tumours.onnx models/tumours_samples.csv \\\n  --label diagnosis -o tumours",
 )
 @selects("preset", "target")
 def explain_command(
@@ -323,6 +324,7 @@ def verify_command(
     preset: Annotated[Path | None, option("--preset", "Where the preset's TOML file lies now, if it has one.", "FILE")] = None,
     fitted: Annotated[Path | None, option("--fitted", "Where the relevance models lie now, if it has any.", "FILE")] = None,
     page: PageFile = None,
+    every: Annotated[bool, option("--all", "List every layer, not only those that keep most of the relevance.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check that a compiled model is what it says: predictor, relevance pass, balance. Exit status 1 if it is not."""
@@ -331,26 +333,46 @@ def verify_command(
     if as_json:
         print(json.dumps(report.as_data(), indent=1, ensure_ascii=False))
     else:
-        _print_report(compiled, report)
+        _print_report(compiled, report, every)
     filed(page, report.as_data(), as_json)
     if not report.passed:
         raise typer.Exit(1)
 
 
-def _print_report(compiled: Path, report: Report) -> None:
-    """The balance of every layer, then what was checked."""
+def _print_report(compiled: Path, report: Report, every: bool) -> None:
+    """The balance of every layer, or where these are many of those that keep most, then what was checked."""
     if report.steps:
-        amounts = ("in", "out", *KEPT, "negative")
-        shown = [name for name in amounts if any(row[name] for row in report.steps)]
-        rows = [
-            [row["step"], row["rule"], *(_percent(row[name]) for name in shown), f"{row['positive_biases']:.0f}"]
-            for row in report.steps
-        ]
-        print_table(("step", "rule", *shown, "biases > 0"), rows)
-        out.print("relevance as shares of the logit; biases > 0: in how many neurons")
+        _print_balance(report.steps, every)
     words = {True: "passed", False: "FAILED", None: ""}
     print_table(("check", "result", "finding"), [(c.name, words[c.passed], c.finding) for c in report.checks])
     out.print(f"{compiled} {report.verdict}")
+
+
+def _print_balance(steps: Sequence[dict[str, Any]], every: bool) -> None:
+    """What each takes in and hands on, in one column if that is the same everywhere."""
+    least = sorted((abs(row["in"] - row["out"]) for row in steps), reverse=True)[:SHOWN][-1]
+    few = every or len(steps) <= SHOWN
+    chosen = [row for row in steps if few or (abs(row["in"] - row["out"]) >= least and _keeps(row))]
+    if chosen:
+        alike = not any(map(_keeps, chosen))
+        amounts = {"in": "in = out" if alike else "in"} | {name: name for name in ("out", *KEPT, "negative")}
+        if alike:
+            del amounts["out"]
+        shown = [name for name in amounts if any(row[name] for row in chosen)]
+        rows = [
+            [row["step"], row["rule"], *(_percent(row[name]) for name in shown), f"{row['positive_biases']:.0f}"]
+            for row in chosen
+        ]
+        print_table(("step", "rule", *(amounts[name] for name in shown), "biases > 0"), rows)
+        out.print("relevance as shares of the logit; biases > 0: in how many neurons")
+    if not few:
+        rest = counted(len(steps) - len(chosen), "layer")
+        out.print(f"{rest} {'keep less or nothing' if chosen else 'hand on all that they take in'}; --all lists each")
+
+
+def _keeps(row: dict[str, Any]) -> bool:
+    """Does it hand on less, or more, than it takes in, in what is shown?"""
+    return _percent(row["in"]) != _percent(row["out"])
 
 
 def _percent(share: float) -> str:

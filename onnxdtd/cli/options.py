@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 from rich.markup import escape
@@ -60,8 +60,9 @@ def command(name: str, head: str, *examples: str) -> Callable[[Callable[..., Non
     enter = app.command(name, cls=Once, rich_help_panel=head, epilog=escape("\n".join(lines)))
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        for hint in get_type_hints(function, include_extras=True).values():
-            if get_origin(hint) is Annotated and get_args(hint)[0] is bool:
+        function.__annotations__ = hints = get_type_hints(function, include_extras=True)
+        for hint in hints.values():
+            if get_args(hint)[:1] == (bool,):
                 get_args(hint)[1].metavar = ""  # which help would say is <bool>
         return enter(function)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,6 +21,7 @@ from terminal import Ran, ran
 
 from onnxdtd import Explainer, __version__
 from onnxdtd.cli import commands as cli
+from onnxdtd.contract import KEPT
 
 BUNDLED = ("digits_mlp", "digits_cnn", "digits_resnet", "digits_sklearn", "two_digits")
 
@@ -408,3 +410,35 @@ def test_without_a_command_the_help_is_shown(monkeypatch: pytest.MonkeyPatch, ca
         cli.main()
     assert ended.value.code == 2
     assert "─ Explain ─" in "".join(capsys.readouterr())
+
+
+def balance(count: int, kept: float = 0.0) -> list[dict[str, Any]]:
+    """A ledger of layers, of which the middle one keeps something."""
+    rows = [
+        {"step": f"conv{i}", "rule": "z+", "in": 1.0, "out": 1.0, "negative": 0.0, "positive_biases": 0.0} for i in range(count)
+    ]
+    rows[count // 2]["out"] -= kept
+    return [{**dict.fromkeys(KEPT, 0.0), "dead": row["in"] - row["out"], **row} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("rows", "every", "expected"),
+    [
+        (balance(3), False, ["in = out", "conv0", "conv2"]),
+        (balance(3, 0.25), False, ["│ conv1 │ z+   │ 100.00% │ 75.00%  │ 25.00% │", "conv2"]),
+        (balance(60), False, ["60 layers hand on all that they take in; --all lists each"]),
+        (
+            balance(60, 0.25),
+            False,
+            ["│ conv30 │ z+   │ 100.00% │ 75.00% │ 25.00% │", "59 layers keep less or nothing; --all lists each"],
+        ),
+        (balance(60, 0.25), True, ["conv0", "conv59"]),
+    ],
+)
+def test_verify_shows_the_layers_that_keep_relevance(
+    rows: list[dict[str, Any]], every: bool, expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli._print_balance(rows, every)
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in expected), shown
+    assert (len(rows) > 20 and not every) == ("conv59" not in shown and "conv2 " not in shown)

@@ -21,10 +21,10 @@ NAMES = sorted(COMMAND.commands)
 
 def examples(name: str) -> list[list[str]]:
     """The examples of a command, as words behind ``onnxdtd``."""
-    lines = COMMAND.commands[name].epilog.splitlines()
-    assert lines[0] == ("Example:" if len(lines) == 2 else "Examples:")
-    assert all(cell_len(line) < 79 for line in lines)
-    words = [shlex.split(line) for line in lines[1:]]
+    head, *lines = COMMAND.commands[name].epilog.replace("\\\n", "").splitlines()
+    assert head == ("Example:" if len(lines) == 1 else "Examples:")
+    assert all(cell_len(line) < 79 for line in COMMAND.commands[name].epilog.splitlines())
+    words = [shlex.split(line) for line in lines]
     assert {line[0] for line in words} == {"onnxdtd"}
     return [line[1:] for line in words]
 
