@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from onnxdtd.compiler.prepared import Prepared
     from onnxdtd.study.checks import Report
     from onnxdtd.study.explain import Explained
+    from onnxdtd.study.ranking import Ranking
     from onnxdtd.study.results import Result
 
 ORDER = ("explain", "compile", "inspect", "rules", "evaluate", "audit", "verify", "bench", "tune", "fit")  # in help
@@ -204,6 +205,7 @@ def explain_command(
     as_json: AsJson = False,
 ) -> None:
     """Explain inputs: a heatmap each, and their numbers in results.json. Compiles MODEL first if need be."""
+    from onnxdtd.study.ranking import FEATURES, SUMMARY
     from onnxdtd.study.results import RESULTS, UNFINISHED
     from onnxdtd.study.wordlist import WORDS
 
@@ -240,12 +242,15 @@ def explain_command(
     score = "lead" if explained.metadata["contrast"] else "logit" if number is None else f"less {number:g}"
     _print_results(results, score, labels_of(explained.metadata).brief)
     print_texts(results)
-    _print_terms(results)
+    ranked = _print_ranking(explained.ranking)
+    if not ranked:
+        _print_terms(results)
     for remark in explained.remarks:
         out.print(f"note: {remark}")
     more = f" (the first {SHOWN} of {explained.count} shown)" if explained.count > SHOWN else ""
     what = counted(explained.count, "heatmap" if pictures else "explanation")
     more_files = [page] * (page is not None) + [WORDS] * bool(explained.words)
+    more_files += ([SUMMARY] * pictures + [FEATURES]) * ranked
     written = "".join(f", {name}" for name in more_files)
     presets = list(dict.fromkeys(r.preset for r in results))
     under = f"{'preset' if len(presets) == 1 else 'presets'} {', '.join(presets)}"
@@ -271,6 +276,27 @@ def _page(folder: Path, explained: Explained) -> str | None:
         return None
     write(folder / PAGE, explained)
     return PAGE
+
+
+def _print_ranking(ranking: Ranking) -> bool:
+    """What matters in many rows of a table, and in which direction, by class; tells whether there is anything to say."""
+    from onnxdtd.study.ranking import SHOWN_CLASSES, SHOWN_FEATURES
+
+    for preset in ranking.presets():
+        shares = ranking.shares(preset)
+        ranked = [row for row in ranking.ranked() if row.preset == preset]
+        counts = {row.explained: row.rows for row in ranked}
+        classes = sorted(counts, key=lambda name: -counts[name])[:SHOWN_CLASSES]
+        known = {(row.feature, row.explained): row for row in ranked}
+        names = [ranking.names[i] for i in sorted(range(len(shares)), key=lambda i: -shares[i])[:SHOWN_FEATURES]]
+        share = dict(zip(ranking.names, shares, strict=True))
+        heads = ("feature", "share", *(f"{name or 'output'} ({counts[name]})" for name in classes))
+        print_table(heads, [[name, f"{share[name]:.0%}", *(known[name, of].said for of in classes)] for name in names])
+        out.print(
+            f"{preset}: share of Σ |relevance|; mean relevance of the rows explained for a class, and ↑ where it grows with "
+            "the value, ↓ where it falls, with the correlation, or the words with most and least"
+        )
+    return bool(ranking.names)
 
 
 def _print_terms(results: Sequence[Result]) -> None:

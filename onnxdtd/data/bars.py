@@ -60,16 +60,20 @@ def _bars(scene: Scene) -> Iterator[Bar]:
     order = np.argsort(-np.abs(sums), kind="stable")
     count = min(scene.look.features, max(int(np.count_nonzero(sums)), 1))
     for i in order[:count].tolist():
-        yield Bar(_short(sample.said(i)), sums[i], tints[i])
+        yield Bar(shortened(sample.said(i)), sums[i], tints[i])
         below = sample.features.below(i) if scene.look.terms else []
         for entry in below if len(below) > 1 else []:
             if relevance[entry]:
                 category = sample.features.entries[entry].category.removeprefix("=")
-                yield Bar(f"{_short(category or 'missing')}  ", float(relevance[entry]), tints[i], below=True)
+                yield Bar(f"{shortened(category or 'missing')}  ", float(relevance[entry]), tints[i], below=True)
     if sums[order[count:]].any():
         yield Bar(f"the other {sums.size - count}", sums[order[count:]].sum(), REST)
 
 
-def _short(name: str) -> str:
-    """A name that leaves room for bars."""
-    return name if len(name) <= LONG else f"{name[: LONG // 2 - 2]} ... {name[-(LONG // 2 - 3) :]}"
+def shortened(name: str, most: int = LONG) -> str:
+    """A name that leaves room for bars.
+
+    >>> shortened("worst fractal dimension", 16)
+    'worst  ... nsion'
+    """
+    return name if len(name) <= most else f"{name[: most // 2 - 2]} ... {name[-(most // 2 - 3) :]}"

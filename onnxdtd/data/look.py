@@ -146,6 +146,15 @@ class Caption:
 
 
 @dataclass(frozen=True)
+class Swarm:
+    """The rows of one class: ``values`` [rows, features], NaN where they are no numbers, and ``relevance`` alike."""
+
+    title: str
+    values: np.ndarray
+    relevance: np.ndarray
+
+
+@dataclass(frozen=True)
 class Scene:
     """One sample ``x`` with its heatmaps by title, both arranged as its kind is drawn: ``features`` are what the entries of a
     vector are.

@@ -44,6 +44,8 @@ from onnxdtd.study.notes import Notes
 from onnxdtd.study.parts import Parts
 from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.provenance import modelled, provenance, taken
+from onnxdtd.study.ranking import FEATURES, SUMMARY, Ranking, pictured
+from onnxdtd.study.ranking import written as written_features
 from onnxdtd.study.results import UNFINISHED, Flag, Folder, Result
 from onnxdtd.study.saved import Wanted
 from onnxdtd.study.settled import settled
@@ -65,8 +67,8 @@ def unheard(text: str) -> None:
 @dataclass(frozen=True)
 class Explained:
     """What a run gave: how many results, the first ``MOST_RESULTS`` of them (``results.json`` has all), what to know of all of
-    them, what the compiled model says of itself, the words of all texts, or terms, with their relevance, and where all that
-    comes from.
+    them, what the compiled model says of itself, the words of all texts, or terms, with their relevance, where all that comes
+    from, and the features of tables.
     """
 
     count: int
@@ -75,6 +77,7 @@ class Explained:
     metadata: Metadata
     words: list[Word] = field(default_factory=list)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    ranking: Ranking = field(default_factory=Ranking)
 
 
 def explain(
@@ -334,8 +337,10 @@ class Stream:
         self.skipped: list[str] = []
         self._filled: list[int] = []  # units with samples
         self._back: dict[tuple[int, int], str] = {}  # flags that first ones of their class get later, by their place
+        self._ranking = Ranking()
         for number, unit in enumerate(book.results()):
             self.skipped += unit["skipped"]
+            self._ranking.add(unit["features"])
             self._filled += [number] * bool(unit["numbers"])
             for sample, which, text in unit["back"]:
                 self._back.setdefault((sample, which), text)
@@ -370,7 +375,11 @@ class Stream:
                         anew[number].append(result)
                     yield result
 
-        folder.finish(self._study.provenance, stream())
+        ranked = self._ranking.ranked()
+        folder.finish(self._study.provenance, stream(), ranked)
+        if ranked:
+            atomic.write(folder.path / FEATURES, written_features(ranked))
+            self._summarise(folder.path)
         self._draw(anew)
         metadata = self._study.views[0].presenter.explainer.metadata
         rivals = metadata.get("classes") != 1 and not metadata["contrast"] and metadata["target"] != SCORE
@@ -383,7 +392,18 @@ class Stream:
             for text in (*said.summary(), *said.remarks(rivals, metadata.get("reference")))
         ]
         count = sum(said.count for said in notes.values())
-        return Explained(count, first, remarks, metadata, words, self._study.provenance)
+        return Explained(count, first, remarks, metadata, words, self._study.provenance, self._ranking)
+
+    def _summarise(self, folder: Path) -> None:
+        """Draw the features of all rows, a picture a preset."""
+        if not self._study.asked.pictures:
+            return
+        from onnxdtd.data import swarm
+
+        presets = self._ranking.presets()
+        for preset in presets:
+            name = SUMMARY if len(presets) == 1 else f"{Path(SUMMARY).stem}_{Path(preset).stem}.png"
+            swarm.draw(folder / name, *pictured(self._ranking, preset, self._study.asked.look.features))
 
     def _draw(self, anew: Mapping[int, Sequence[Result]]) -> None:
         """The pictures of samples of which there is more to say now."""

@@ -20,6 +20,7 @@ from onnxdtd.study.inputs import Inputs, Reader
 from onnxdtd.study.notes import Alike
 from onnxdtd.study.parts import Parts, columns
 from onnxdtd.study.presenter import Presented, Presenter
+from onnxdtd.study.ranking import of_unit
 from onnxdtd.study.results import Flag
 
 MANY_CLASSES = 32  # of so many the first heatmap is kept, to compare others with
@@ -153,7 +154,14 @@ class Gallery:
             [{**made.result.as_data(), "alone": (one.number, i) in alone} for i, made in enumerate(one.made)] for one in found
         ]
         words = [self._words(view, made) for one in found for view, made in zip(self.views, one.made, strict=True)]
-        return {"numbers": [one.number for one in found], "results": results, "words": words, "skipped": skipped, "back": back}
+        return {
+            "numbers": [one.number for one in found],
+            "results": results,
+            "words": words,
+            "skipped": skipped,
+            "back": back,
+            "features": of_unit(found, len(self._inputs)),
+        }
 
     def explained(self, number: int, sample: Sample) -> Exhibit:
         """A sample in all ways. Raises ``RequestError``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from onnxdtd.data.features import Described
 from onnxdtd.data.readings import Portion, Reading
 from onnxdtd.errors import RequestError
 from onnxdtd.study.concepts import Concept
+from onnxdtd.study.ranking import Ranked
 
 RESULTS, UNFINISHED = "results.json", "unfinished"
 
@@ -99,6 +100,7 @@ class Result:
         return cls(**found)
 
 
+FIRST_FEATURE = ',\n "features": ['
 LISTED = {"flags": Flag, "concepts": Concept, "pro": Named, "contra": Named}
 FIRST = (
     "name",
@@ -137,14 +139,17 @@ class Folder:
             raise RequestError(f"{path}: cannot write there ({error.strerror})") from None
         atomic.ready(path / RESULTS)
 
-    def finish(self, provenance: Mapping[str, Any], results: Iterable[Result]) -> Path:
-        """Write the numbers, one result after the other, all or nothing."""
+    def finish(self, provenance: Mapping[str, Any], results: Iterable[Result], features: Sequence[Ranked] = ()) -> Path:
+        """Write the numbers, one result after the other, and what all of them say of ``features``; all or nothing."""
         path = self.path / RESULTS
         with atomic.streamed(path) as file:
             file.write(f'{{\n "provenance": {_indented(provenance)},\n "samples": ['.encode())
             for i, result in enumerate(results):
                 file.write(f"{',' * (i > 0)}\n  {_indented(result.as_data())}".encode())
-            file.write(b"\n ]\n}\n")
+            file.write(b"\n ]")
+            for i, row in enumerate(features):
+                file.write(f"{',' if i else FIRST_FEATURE}\n  {_indented(asdict(row))}".encode())
+            file.write(b"\n ]\n}\n" if features else b"\n}\n")
         return path
 
 
