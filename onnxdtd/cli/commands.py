@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,6 +106,8 @@ def compile_command(
 
 def _headline(job: Prepared) -> list[str]:
     """What was compiled, in a few phrases."""
+    from onnxdtd.compiler.inspect import seen
+
     layers = sum(step.rule is not None for step in job.plan.steps)
     words = [f"preset {job.request.preset}", counted(layers, "layer"), f"explains {job.plan.logits.name!r}"]
     if job.request.reference is not None:
@@ -113,7 +116,7 @@ def _headline(job: Prepared) -> list[str]:
         words.append(f"against the {job.request.contrast}")
     if job.plan.stepped_back:
         words.append("before " + " and ".join(dict.fromkeys(node.op for node in job.plan.stepped_back)))
-    return words + job.changes
+    return [*words, *(over for over in map(partial(seen, job), job.plan.inputs) if over.endswith("steps")), *job.changes]
 
 
 @command("inspect", EXPLAIN, "inspect models/digits_cnn.onnx --low 0 --high 1")

@@ -28,6 +28,8 @@ def print_plan(model: Path, found: dict[str, Any], every: bool) -> None:
     if len(groups) < len(steps):
         out.print(f"{counted(len(steps), 'node')} in {counted(len(groups), 'group')}; --all lists each")
     _print_cost(found, any(row["open"] for row in steps))
+    for entry in found["inputs"]:
+        out.print(f"explained: {entry['name']} [{', '.join(entry['shape'])}]" + (f", {entry['seen']}" if entry["seen"] else ""))
     along = [f" ({', '.join(offer['axes'])})" if offer["axes"] else "" for offer in found["outputs"]]
     offers = [
         f"{offer['scores']}{axes}, also with {' or '.join(offer['ways'])}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.cost import cost
 from onnxdtd.compiler.masks import channels
@@ -13,8 +14,10 @@ from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.raster import Raster, Undecided, shape_text
 from onnxdtd.compiler.steps import Step
 from onnxdtd.contract import SCORE
+from onnxdtd.data.arrangement import Sizes
 from onnxdtd.errors import RequestError
 from onnxdtd.graph.files import ModelLike
+from onnxdtd.graph.tensors import Tensor
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
 
@@ -28,10 +31,11 @@ def inspect(model: ModelLike, request: Request | None = None, provider: str | No
         provider: ``"cuda"`` or ``"cpu"``, to also say which nodes have no kernel there.
 
     Returns:
-        What ``onnxdtd inspect --json`` prints, apart from the name of the model: ``inputs``, ``outputs`` that can be explained
-        (what lies along the axes of their scores, and the ``ways`` to choose among these), ``output``, ``logits``, the nodes
-        ``stepped_back`` over, ``labels``, ``changes``, ``notes``, ``preset``, its title and source, the ``rules`` as
-        ``equations`` tells them, ``multiply_adds`` for one sample, and ``steps``.
+        What ``onnxdtd inspect --json`` prints, apart from the name of the model: ``inputs`` and how they are ``seen`` (as
+        channels and steps, say), ``outputs`` that can be explained (what lies along the axes of their scores, and the ``ways``
+        to choose among these), ``output``, ``logits``, the nodes ``stepped_back`` over, ``labels``, ``changes``, ``notes``,
+        ``preset``, its title and source, the ``rules`` as ``equations`` tells them, ``multiply_adds`` for one sample, and
+        ``steps``.
         Of each step ``gives`` says what ``keep`` and ``mask`` may name, by tensor how many channels it has (None: no mask).
         Of steps that are ``open``, whose sizes are known at run time only, they are counted as if these were 1; what no
         relevance passes is not counted.
@@ -60,7 +64,7 @@ def laid_open(job: Prepared, notes: list[str], provider: str | None = None) -> d
     preset = Library().preset(str(job.request.preset))
     steps = [_row(job, step) for step in job.plan.steps]
     return {
-        "inputs": [{"name": t.name, "shape": [str(d) for d in t.shape or []]} for t in job.plan.inputs],
+        "inputs": [{"name": t.name, "shape": [str(d) for d in t.shape or []], "seen": seen(job, t)} for t in job.plan.inputs],
         "outputs": [
             {"output": name, "scores": _scores(job, name, raster), "axes": raster.axes, "ways": raster.ways()}
             for name, raster in job.plan.offered
@@ -88,6 +92,14 @@ def equations(job: Prepared) -> dict[str, dict[str, Any]]:
             told = {"equation": rule.equation, "domain": rule.domain, "source": rule.source, "layers": 0}
             found.setdefault(rule.reference, told)["layers"] += 1
     return found
+
+
+def seen(job: Prepared, tensor: Tensor) -> str:
+    """How a sample of what is explained is seen: as channels and steps, say. Nothing where its shape is not declared."""
+    if not tensor.shape:
+        return ""
+    plain = replace(job.request, low=None, high=None, preprocessing=None)  # some inputs have no colours
+    return Sizes.of(form_of(tensor, plain, job.plan.samples.axes.get(tensor.name), job.ids)).words()
 
 
 def _scores(job: Prepared, output: str, raster: Raster) -> str:

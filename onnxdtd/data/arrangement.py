@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxdtd.data.forms import MODES, SMALLEST_PICTURE, Form, colour_axis, is_signal
+from onnxdtd.errors import counted
 
 OPEN = 2**20  # entries along an axis whose size is open, for all that is known
 BYTES = range(256, 261)  # rows of a table that bytes look up: one each, and some for padding and the like
@@ -92,6 +93,26 @@ class Sizes:
         known = [[size for axis in group if isinstance(size := declared[axis], int)] for group in found.axes]
         whole = [len(sizes) == len(group) for sizes, group in zip(known, found.axes, strict=True)]
         return cls(found, tuple(math.prod(sizes) if all_ else None for sizes, all_ in zip(known, whole, strict=True)))
+
+    def words(self) -> str:
+        """How a sample is seen.
+
+        >>> Sizes.of(Form.of("x", ["n", 12, "t"], 0, 1, slid=[2])).words(), Sizes.of(Form.of("x", ["n", 8, 8, 3], 0, 3)).words()
+        ('12 channels x steps', '8 x 8 pixels, 3 channels')
+        >>> Sizes.of(Form.of("x", ["n", 3, 5, 8, 9], 0, 1)).words(), Sizes.of(Form.of("x", ["n", 1, 5, 8, 9], 0, 1)).words()
+        ('5 frames of 8 x 9 pixels, 3 channels', 'a volume of 5 x 8 x 9')
+        """
+        kind, several = self.arrangement.kind, lambda size, word: f"{word}s" if size is None else counted(size, word)
+        if kind == "traces":
+            return " x ".join(map(several, self.sizes, ("channel", "step")))
+        if kind in ("image", "frames", "slices"):
+            *space, colours = self.sizes
+            by = " x ".join("?" if size is None else str(size) for size in (space if kind == "slices" else space[-2:]))
+            if kind == "slices":
+                return f"a volume of {by}"
+            frames = f"{several(space[0], 'frame')} of " if kind == "frames" else ""
+            return f"{frames}{by} pixels" + (f", {several(colours, 'channel')}" if colours != 1 else "")
+        return several(self.sizes[0], "feature") if kind == "bars" else kind
 
     def sample(self, values: np.ndarray, form: Form) -> np.ndarray:
         """The sample that ``values`` with these axes are."""

@@ -22,6 +22,7 @@ import numpy as np
 from onnxdtd import bounded
 from onnxdtd.data.forms import Form
 from onnxdtd.data.read import files, opened, samples, scaled, stacked
+from onnxdtd.data.recordings import archived, track
 from onnxdtd.data.texts import LABEL_NAMES, Text, texts
 from onnxdtd.data.tokens import Passage, Tokens
 from onnxdtd.errors import RequestError
@@ -99,6 +100,17 @@ class Dataset:
             ):  # a picture that cannot be read is skipped when it is its turn
                 whole.update(hashlib.file_digest(file, "sha256").digest())
         return whole.hexdigest()
+
+    @cached_property
+    def rate(self) -> float | None:
+        """Steps of signals, or frames of clips, a second, where the first file says so."""
+        path = self.pictures[0] if self.arrays is None else self.sources[0]
+        with suppress(RequestError):
+            if path.suffix.lower() != ".npz":
+                return track(path, self.form).rate
+            with opened(path) as archive:
+                return archived(archive).rate
+        return None
 
     def name(self, i: int) -> str:
         """What a sample is called: its file, or the archive and its number."""
@@ -226,7 +238,7 @@ def _truth_arrays(path: Path, count: int) -> dict[str, np.ndarray]:
 def _folder(path: Path, form: Form) -> Dataset:
     found = [file for file in files([path]) if file.suffix.lower() not in (".npy", ".npz")]
     if not found:
-        raise RequestError(f"{path}: has no pictures; give an .npz as the file itself")
+        raise RequestError(f"{path}: has no pictures or sounds; give an .npz as the file itself")
     listed = next((path / name for name in LABEL_FILES if (path / name).exists()), None)
     truths, bad = ({}, {}) if listed is None else _labels(listed)
     names = {file.name for file in found}

@@ -30,7 +30,7 @@ from onnxdtd.runtime.explainer import Explainer
 from onnxdtd.study import metrics
 from onnxdtd.study.jobs import Tick, run, untold
 from onnxdtd.study.metrics import METRICS, Heatmap
-from onnxdtd.study.perturb import FILLS, default_patch, filler, finite, perturbation, regions, replacement
+from onnxdtd.study.perturb import FILLS, called, default_patch, filler, finite, perturbation, regions, replacement
 from onnxdtd.study.predictor import Scores
 from onnxdtd.study.provenance import weight_digests
 from onnxdtd.study.subject import PRESETS, Subject, asked, feeds, spoken_by
@@ -224,6 +224,8 @@ class Evaluation:
         number = replacement(self.settings.fill, form, self.first.tokens)
         if number is not None:
             chosen["fill"] = f"the id {number}" if self.first.tokens is None else self.first.tokens.called(number)
+        if self.first.tokens is None and (areas := called(form, self.first.sizes(), chosen["patch"], self.first.rate)):
+            chosen["regions"] = areas
         if self.first.tokens is not None:
             chosen |= {
                 "patch": None,

@@ -31,7 +31,7 @@ SETTINGS = {
     "samples": "samples",
     "neurons": "neurons tested in each layer",
     "noise": "noise on the input, as a share of the data's spread",
-    "patch": "side of a region, in pixels",
+    "patch": "side of a region, in pixels or steps",
     "regions": "regions",
     "steps": "steps of the perturbation",
     "share": "share of the input replaced in the last step",

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from onnxdtd.data.forms import Form
+from onnxdtd.data.steps import seconds
 from onnxdtd.data.tokens import NEUTRAL, Tokens
-from onnxdtd.errors import RequestError
+from onnxdtd.errors import RequestError, counted
 from onnxdtd.study.predictor import Scores
 
 FILLS = ("zero", "mean", "blur", "noise", "low", "high")
@@ -38,6 +39,15 @@ def regions(form: Form, shape: Sequence[int], patch: int) -> np.ndarray:
         place = np.arange(seen[axis]) // patch
         numbers = numbers * (place[-1] + 1) + place.reshape([-1 if a == axis else 1 for a in range(len(seen))])
     return np.broadcast_to(numbers, seen).reshape(shape)
+
+
+def called(form: Form, shape: Sequence[int], patch: int, rate: float | None = None) -> str | None:
+    """What regions of signals, of ``rate`` steps a second, and of clips are called; None of others, whose side says it all."""
+    sides = len(form.neighbours(shape))
+    if sides == 1:
+        time = "" if rate is None else f" ({seconds(patch / rate)})"
+        return f"stretches of {counted(patch, 'step')}{time} of all channels"
+    return f"cubes with a side of {patch}" if sides == 3 else None
 
 
 def ranking(relevance: np.ndarray, places: np.ndarray, ties: np.ndarray) -> np.ndarray:

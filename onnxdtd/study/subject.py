@@ -137,6 +137,11 @@ class Subject:
             raise RequestError(f"none of the samples can be read ({'; '.join(list(skipped.values())[:3])})")
         return found, skipped
 
+    @property
+    def rate(self) -> float | None:
+        """Steps of signals a second, where the data say so."""
+        return self.data.rate if isinstance(self.data, Dataset) else None
+
     def sizes(self) -> list[int]:
         """The shape of a sample, from the first one where the model leaves it open."""
         declared = [size for size in self.layout.shape if isinstance(size, int)]

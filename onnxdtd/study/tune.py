@@ -32,7 +32,7 @@ from onnxdtd.study.evaluate import Settings
 from onnxdtd.study.grid import Candidate, grid
 from onnxdtd.study.jobs import Tick, run, untold
 from onnxdtd.study.metrics import abpc, aopc, missing
-from onnxdtd.study.perturb import default_patch, filler, perturbation, regions, replacement
+from onnxdtd.study.perturb import called, default_patch, filler, perturbation, regions, replacement
 from onnxdtd.study.provenance import weight_digests
 from onnxdtd.study.subject import PRESETS, Subject, asked, spoken_by
 from onnxdtd.study.tally import paired, side, summed
@@ -110,6 +110,8 @@ def tune(
         study = _in_time(study, minutes, workers)
     result = study.assemble(run(study, workers, engine, journal, tick))
     result["skipped"] = [{"name": name, "reason": reason} for name, reason in left_out.items()]
+    if subject.tokens is None and (areas := called(subject.form, xs[0].shape, int(settled.patch or 1), subject.rate)):
+        result["settings"]["regions"] = areas
     result["settings"] |= {"data": Path(data).name, "names": [item.name for item in items[: len(study.xs)]]}
     result["toml"] = written(result, next(c for c in candidates if c.title == result["chosen"]))
     if path is not None:

@@ -40,7 +40,9 @@ def test_electrodes_are_drawn_as_traces(electrodes):
         node("Flatten", "p", "f"),
         node("MatMul", "f w", "y"),
     ]
-    proto = onnxdtd.compile(model(nodes, {"x": ["n", 1, electrodes, 30]}, ["y"], weights))
+    source = model(nodes, {"x": ["n", 1, electrodes, 30]}, ["y"], weights)
+    assert onnxdtd.inspect(source)["inputs"][0]["seen"] == f"{electrodes} channels x 30 steps"
+    proto = onnxdtd.compile(source)
     facts = read_metadata(proto)
     assert facts["slides"] == {"x": [3]}
     shape = (1, electrodes, 30)
@@ -141,13 +143,14 @@ def test_explain(study: tuple[int, Array, Array, Array]) -> None:
 
 
 def test_evaluate_and_audit(study: tuple[int, Array, Array, Array]) -> None:
-    _, low, high, _ = study
+    _, low, high, x = study
     bounds = ("--low", listed(low), "--high", listed(high), "--data", "data.npz", "--json", "--workers", "1")
     few = ("--preset", "dtd", "--preset", "sensitivity")
     for fill in ("low", "noise"):
         found = json.loads(command("evaluate", "net.onnx", *bounds, *few, "--steps", "3", "--fill", fill))
         assert found["models"][0]["samples"] == 6
         assert found["settings"]["low"] == low.tolist()
+        assert (found["settings"].get("regions") == "stretches of 1 step of all channels") is (x.ndim == 3)
     found = json.loads(
         command("audit", "net.onnx", *bounds, *few[:2], "--samples", "3", "--neurons", "2", "--report", "page.html")
     )

@@ -8,7 +8,7 @@ from nets import form
 
 from onnxdtd.data.forms import Form
 from onnxdtd.errors import RequestError
-from onnxdtd.study.perturb import default_patch, filler, perturbed, ranking, regions
+from onnxdtd.study.perturb import called, default_patch, filler, perturbed, ranking, regions
 
 RNG = np.random.default_rng(4)
 
@@ -44,6 +44,14 @@ def test_regions_of_clips_are_cubes() -> None:
 )
 def test_default_patch(shape: tuple[int, ...], patch: int) -> None:
     assert default_patch(form(shape), shape) == patch
+
+
+def test_regions_have_the_units_of_the_data() -> None:
+    signal = Form.of("x", ["n", 12, "t"], 0, 1, slid=[2])
+    assert called(signal, (12, 500), 25) == "stretches of 25 steps of all channels"
+    assert called(signal, (12, 500), 25, 500.0) == "stretches of 25 steps (50 ms) of all channels"
+    assert called(Form.of("x", ["n", 3, 4, 6, 8], 0, 1), (3, 4, 6, 8), 2) == "cubes with a side of 2"
+    assert called(form((3, 8, 8)), (3, 8, 8), 2) is called(form((4,)), (4,), 1) is None
 
 
 def test_ranking_sums_each_region_and_leaves_ties_in_the_order_given() -> None:

@@ -39,7 +39,7 @@ from onnxdtd.study.audit.similarity import ALONE, FEWEST, mean
 from onnxdtd.study.audit.stability import NUDGE
 from onnxdtd.study.audit.verdict import verdict
 from onnxdtd.study.jobs import Tick, Work, run, untold
-from onnxdtd.study.perturb import replacement
+from onnxdtd.study.perturb import called, default_patch, replacement
 from onnxdtd.study.predictor import Scores
 from onnxdtd.study.provenance import weight_digests
 from onnxdtd.study.subject import PRESETS, Subject, asked, spoken_by
@@ -109,6 +109,10 @@ def audit(
     result["settings"]["data"] = data.name
     if quick:
         result["shortened"] = [*left_out(len(study.facts.layers), samples is None and neurons is None)]
+    if subject.tokens is None:
+        side = default_patch(subject.form, study.xs[0].shape)
+        areas = called(subject.form, study.xs[0].shape, side, subject.rate)
+        result["settings"] |= {"regions": areas} if areas else {}
     pictures = [{"name": item.name, **shown} for item, shown in zip(items, result.pop("pictures"), strict=False)]
     remarks = {item.name: item.remark for item in items if item.passage is not None and item.remark}
     listed = [{"name": name, "reason": reason} for name, reason in (skipped | remarks).items()]
