@@ -57,15 +57,16 @@ class Part:
         """What the page shows."""
         results = json.loads((root / self.folder / "results.json").read_text(encoding="utf-8"))
         samples = results["samples"]
-        shown = samples[:: max(len(samples) // FEW, 1)][:FEW]
-        first = [(f"{self.folder}/{name}", name) for name in self.more if name.endswith(".png")]
+        shown = samples if len(samples) < FEW else [samples[i * len(samples) // FEW] for i in range(FEW)]
+        more = [name for name in (*self.more, "results.json") if (root / self.folder / name).exists()]
+        first = [(f"{self.folder}/{name}", name) for name in more if name.endswith(".png")]
         return {
             "title": self.title,
             "text": self.text,
             "command": results["provenance"]["run"]["command"],
             "pictures": first + [(f"{self.folder}/{sample['picture']}", sample["name"]) for sample in shown],
             "count": len(samples),
-            "links": [f"{self.folder}/{name}" for name in (*self.more, "results.json") if (root / self.folder / name).exists()],
+            "links": [f"{self.folder}/{name}" for name in more],
         }
 
 

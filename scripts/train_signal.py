@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from train_models import MODELS, SEED, Card, export_dynamo, tables
 
 CLASSES = ["badminton", "running", "standing", "walking"]
-CHANNELS = ["accelerometer x", "accelerometer y", "accelerometer z", "gyroscope x", "gyroscope y", "gyroscope z"]
+CHANNELS = ["acceleration x", "acceleration y", "acceleration z", "rotation x", "rotation y", "rotation z"]
+RATE = 10  # measurements a second
 SAMPLES = 2  # of each class in the file
 EPOCHS, BATCH = 150, 20
 PACKAGES = ("torch", "pyts", "onnx", "onnxscript", "numpy")
@@ -87,7 +88,8 @@ def make(folder: Path) -> None:
     path = folder / "motions.onnx"
     write_model(fit(x, label), path, tested[:2])
     first = np.concatenate([np.flatnonzero(true == i)[:SAMPLES] for i in range(len(CLASSES))])
-    np.savez_compressed(folder / "motions_samples.npz", motion=tested[first], label=true[first])
+    samples = {"motion": tested[first], "label": true[first], "channels": np.array(CHANNELS), "rate": np.array(RATE)}
+    np.savez_compressed(folder / "motions_samples.npz", **samples)
     accuracy = measure(path, tested, true)
     print(f"{path.name:20} {accuracy:7.2%}")
     what = "convolutional network over time: what does the wearer of a watch do?"

@@ -47,7 +47,9 @@ def sampled(folder: Path, count: int) -> None:
     """Write the first ``count`` samples of each file."""
     for path in (ROOT / "models").glob("*_samples.npz"):
         with np.load(path) as arrays:
-            np.savez(folder / "models" / path.name, **{name: array[:count] for name, array in arrays.items()})
+            every = len(arrays["label"])
+            few = {name: array[:count] if array.shape[:1] == (every,) else array for name, array in arrays.items()}
+            np.savez(folder / "models" / path.name, **few)
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
