@@ -15,6 +15,7 @@ from onnxdtd.compiler.pieced import pieced
 from onnxdtd.compiler.rectified import rectified
 from onnxdtd.compiler.residual import residual
 from onnxdtd.compiler.shortcuts import Shortcut, Situation
+from onnxdtd.compiler.sized import sized
 from onnxdtd.compiler.steps import Step, problem
 from onnxdtd.compiler.trimmed import trimmed
 from onnxdtd.errors import Problem, Unsupported
@@ -24,7 +25,7 @@ from onnxdtd.method.terms import Context
 from onnxdtd.operators.layer import NotLinear
 
 # Each looks for what those before have done.
-SHORTCUTS: tuple[Shortcut, ...] = (alive, rectified, residual, chained, pieced, trimmed, centred, commuted)
+SHORTCUTS: tuple[Shortcut, ...] = (alive, rectified, residual, chained, pieced, trimmed, centred, commuted, sized)
 
 
 def taken(steps: Sequence[Step], start: Start, situation: Situation, shortcuts: Sequence[Shortcut]) -> list[Step]:

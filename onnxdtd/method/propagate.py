@@ -172,6 +172,8 @@ def products(layer: Layer, rule: Rule, nonnegative: Callable[[Tensor], bool]) ->
 
 def denominator(e: Emit, layer: Layer, branch: Branch, terms: Live, gamma: float) -> Value:
     """z = Σ± A(w_t) x_t + bias, taken from the predictor's own output where it is the same."""
+    if layer.denominator is not None:
+        return layer.denominator(e, layer)
     bias = bias_term(e, layer, branch, gamma)
     if is_output(layer, branch, [term for _, term, _, _ in terms]):
         y = e.cast(layer.y, wide(layer.y.dtype))

@@ -54,6 +54,8 @@ class Layer:
     (axis 1), by a vector: what a BatchNormalization behind it amounts to. None where that has no such form.
 
     ``whole``: s -> Σ_slots A(w)ᵀ s of slots that all have one x, where that is cheaper than each on its own.
+
+    ``denominator``: that of its rule, where there is a cheaper way to it than by its terms.
     """
 
     family: str
@@ -64,6 +66,7 @@ class Layer:
     exact: bool = True
     per_channel: Callable[[Value, Tensor], Tensor] | None = None
     whole: Callable[[Tensor], Tensor] | None = None
+    denominator: Callable[[Emit, Layer], Tensor] | None = None
 
     @property
     def mixes(self) -> bool:

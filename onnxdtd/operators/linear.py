@@ -209,7 +209,8 @@ def columns_of(e: Emit, node: Node, layer: Layer, cut: Cut) -> Layer:
     assert build is not None
     made = build(e, replace(node, inputs=inputs, outputs=[own(layer.y, -1)]), lambda t: t is inputs[0])
     alike = layer.b is None or (dims(layer.b) or [1])[-1] == 1
-    return replace(made, b=layer.b if layer.b is None or alike else own(layer.b, -1), exact=layer.exact)
+    bias = layer.b if layer.b is None or alike else own(layer.b, -1)
+    return replace(made, b=bias, exact=layer.exact, denominator=layer.denominator)
 
 
 def _transpose(e: Emit, w: Value, rank: int) -> Tensor:

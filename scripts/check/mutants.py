@@ -1099,6 +1099,22 @@ FAULTS = [
         "method/propagate::test_weights_known_to_be_positive_cost_half_the_products",
     ),
     Fault(
+        "a bias twice in a denominator by sizes",
+        "compiler/sized",
+        "denominator",
+        'e("Neg", finite(e, layer.b))',
+        "finite(e, layer.b)",
+        "compiler/sized::test_the_relevance_is_that_of_all_terms",
+    ),
+    Fault(
+        "a denominator by sizes where rules follow",
+        "compiler/sized",
+        "_by_sizes",
+        "not rule.is_z_plus",
+        "not rule.alone.is_z_plus",
+        "compiler/sized::test_where_it_declines",
+    ),
+    Fault(
         "the mean of a derivative left in",
         "operators/norms",
         "_centred",
