@@ -118,7 +118,7 @@ KINDS = {  # by the names that ``arrangement`` gives
     "traces": Kind(traces.size, traces.traces),
     "frames": Kind(clips.size, clips.frames, picture=True),
     "slices": Kind(clips.size_of_slices, clips.slices, picture=True),
-    "bars": Kind(bars.size, bars.bars),
+    "bars": Kind(bars.size, bars.bars, together=True),
     "ids": Kind(partial(ids.size, ids.WIDTH_OF_IDS), ids.ids(ids.WIDTH_OF_IDS, ids.FEW_IDS, str)),
     "bytes": Kind(partial(ids.size, ids.WIDTH_OF_BYTES), ids.ids(ids.WIDTH_OF_BYTES, ids.FEW_BYTES, ids.letter)),
 }

@@ -121,9 +121,9 @@ def nothing(axes: Axes) -> None:
     axes.text(0.5, 0.5, NOTHING, transform=axes.transAxes, ha="center", va="center", fontsize=9, color="0.3")
 
 
-def symmetric(axes: Axes, shares: np.ndarray, vertical: bool) -> None:
-    """Zero is in the middle of an axis."""
+def symmetric(axes: Axes, shares: np.ndarray, vertical: bool, end: float | None = None) -> None:
+    """Zero is in the middle of an axis, which reaches as far as ``shares`` do, or to an ``end``."""
     if not shares.any():
         nothing(axes)
-    limit = 1.05 * (float(np.abs(shares).max()) or 1.0)
+    limit = 1.05 * ((float(np.abs(shares).max()) if end is None else end) or 1.0)
     (axes.set_ylim if vertical else axes.set_xlim)(-limit, limit)

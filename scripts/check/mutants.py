@@ -68,6 +68,30 @@ class Outcome:
 
 FAULTS = [
     Fault(
+        "smoothing loses relevance at the edges",
+        "data/smooth",
+        "smoothed",
+        "'symmetric'",
+        "'constant'",
+        "data/smooth::test_a_gaussian_mirrored_at_the_edges",
+    ),
+    Fault(
+        "a scale for all forgets that relevance differs in size",
+        "data/scale",
+        "shared",
+        "max(shares) * s.total",
+        "max(shares)",
+        "data/scale::test_a_shared_scale_has_one_end_for_all",
+    ),
+    Fault(
+        "the lowest classes for the highest",
+        "study/gallery",
+        "View.explain",
+        "-first.scores",
+        "first.scores",
+        "study/ways::test_explanations_are_those_of_each_alone",
+    ),
+    Fault(
         "what becomes of a copy at another point is forgotten",
         "graph/emit",
         "Emit.again",

@@ -214,18 +214,31 @@ def test_heatmaps_of_concepts_beside_that_of_a_picture(studio: Studio) -> None:
         assert axes.images[0].get_clim()[1] == colour_limit(values.sum(axis=0)), "a scale of its own"
 
 
-@pytest.mark.parametrize(("shape", "parts"), [((5,), 1), ((1, 30), 2)], ids=str)
 @pytest.mark.usefixtures("unrendered")
-def test_heatmaps_of_concepts_below_that_of_anything_else(shape: tuple[int, ...], parts: int, studio: Studio) -> None:
-    maps = [random(shape, seed) for seed in range(3)]
-    draw(studio.path, random(shape), maps[0], Caption("a", "b", concepts=("c", "d")), form(shape), maps[1:])
+def test_heatmaps_of_concepts_below_that_of_a_signal(studio: Studio) -> None:
+    maps = [random((1, 30), seed) for seed in range(3)]
+    draw(studio.path, random((1, 30)), maps[0], Caption("a", "b", concepts=("c", "d")), form((1, 30)), maps[1:])
     figure = studio.figures[-1]
     assert [part.get_suptitle() for part in figure.subfigs] == ["relevance", "c", "d"]
-    assert [len(part.axes) for part in figure.subfigs] == [parts] * 3
-    drawn = [part.axes[-1] for part in figure.subfigs]
-    bars = [[bar.get_width() for bar in axes.patches] if len(shape) == 1 else heights(axes) for axes in drawn]
-    for found, values in zip(bars, maps, strict=True):
-        np.testing.assert_allclose(sorted(found), np.sort(values.ravel()))
+    assert [len(part.axes) for part in figure.subfigs] == [2] * 3
+    for part, values in zip(figure.subfigs, maps, strict=True):
+        np.testing.assert_allclose(sorted(heights(part.axes[-1])), np.sort(values.ravel()))
+
+
+@pytest.mark.parametrize("scale", ["own", "shared"])
+@pytest.mark.usefixtures("unrendered")
+def test_bars_of_several_heatmaps_side_by_side(scale: str, studio: Studio) -> None:
+    """The same features in the same order, each on an axis of its own, or one as shares of Σ |relevance|."""
+    maps = [np.array([1.0, 0, -2, 0]), np.array([0, 0, -30.0, 10])]
+    figure = studio.draw(np.arange(4.0), maps[0], Caption("a", "b", concepts=("d",), heading="c"), None, maps[1:], scale=scale)
+    assert [axes.get_title() for axes in figure.axes] == ["c", "d"]
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [-2, 1, 0]
+    assert [bar.get_width() for bar in figure.axes[1].patches] == [-30, 0, 10]
+    names = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert names == ["feature 2 = 2", "feature 0 = 0", "feature 3 = 3"]
+    ends = [axes.get_xlim()[1] / 1.05 for axes in figure.axes]
+    np.testing.assert_allclose(ends, [2, 30] if scale == "own" else [0.75 * 3, 30])
+    assert figure.axes[0].get_ylim()[0] > figure.axes[0].get_ylim()[1], "the largest above"
 
 
 # ---------------------------------------------------------------------------------------------------------------- the look
