@@ -184,12 +184,18 @@ def _class(label: str, logit: float | None) -> str:
 
 
 def signs(result: Json) -> str:
+    """What to know of the colours of the pictures."""
+    return below([z for one in _pictured(result) for z in (one.get("logits") or {}).values()])
+
+
+def below(logits: Iterable[float | None]) -> str:
     """What to know of colours where an explained logit is negative; nothing where none is."""
-    logits = [z for one in _pictured(result) for z in (one.get("logits") or {}).values() if z is not None]
-    below = sum(z < 0 for z in logits)
-    if not below:
+    known = [z for z in logits if z is not None]
+    count = sum(z < 0 for z in known)
+    if not count:
         return ""
-    many = "The explained logit is" if len(logits) == 1 else f"{below} of {len(logits)} explained logits are"
+    are = "logit is" if count == 1 else "logits are"
+    many = "The explained logit is" if len(known) == 1 else f"{count} of {len(known)} explained {are}"
     return (
         f"{many} negative, and relevance adds up to that: such heatmaps have more blue than red. Under a preset that gives one "
         "sign alone, as dtd does, all of it is blue. Blue is then where the score comes from, not evidence against the class."

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from onnxdtd import __version__, atomic
 from onnxdtd.data.readings import Portion, stretches
-from onnxdtd.report.page import Cell, Marked, Page, Section, Table, pieces
+from onnxdtd.report.page import Cell, Marked, Page, Section, Table, below, pieces
 from onnxdtd.report.report import rendered
+from onnxdtd.report.sources import sources
 from onnxdtd.study.wordlist import COLUMNS, WORDS, Word
 from onnxdtd.study.words import counted
 
@@ -31,13 +32,15 @@ def write(path: Path, explained: Explained) -> None:
     what = counted(explained.count, "text" if alone else "explanation")
     lead = f"{what}{more}, {'preset' if len(presets) == 1 else 'presets'} {', '.join(presets)}"
     summary = [("", explained.remarks)] if explained.remarks else []
+    origin = sources({"provenance": explained.provenance} if explained.provenance else {})
     page = Page(
         "What was relevant in texts",
         lead,
         summary,
-        _lists(explained.words),
+        [*_lists(explained.words), *([origin] if origin else [])],
         [],
         [marked(result, len(presets) > 1) for result in results],
+        below([result.logit for result in results]),
     )
     atomic.write(path, rendered(page, __version__).encode("utf-8", "replace"))
 

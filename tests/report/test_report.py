@@ -366,7 +366,7 @@ def test_pictures_can_be_enlarged_without_scripts(page: tuple[dict[str, Any], st
     reader = Reader(page[1])
     assert len(reader.having("input")) == len(reader.having("img")) > 0
     assert all(box["type"] == "checkbox" and box["aria-label"] for box in reader.having("input"))
-    assert ".maps img { display: block; width: 10rem;" in page[1]
+    assert ".maps img { display: block; width: 100%; min-width: 10rem;" in page[1]
     assert re.search(r"\.maps :checked \+ img \{ width: min\(100%, 40rem\)", page[1])
 
 
@@ -378,7 +378,7 @@ def test_signs_are_explained_where_a_logit_is_negative(kind: str) -> None:
     for shown, logit in zip(result["pictures"]["samples"], (2.5, -1.25, 3.0), strict=True):
         shown["logits"] = {"digits_cnn.onnx": logit}
     text = Reader(report(result)).text
-    assert "1 of 3 explained logits are negative, and relevance adds up to that" in text
+    assert "1 of 3 explained logit is negative, and relevance adds up to that" in text
     assert "digit_001 1, logit -1.25 (negative)" in text
     assert "digit_002 2, logit 3.00 input" in text
 
@@ -583,7 +583,8 @@ def rows(text: str) -> list[list[str]]:
 
 def summary(result: dict[str, Any]) -> str:
     text = report(result)
-    return Reader(text[text.index('<div class="summary">') : text.index("<nav")]).text
+    nav = text[text.index("<nav") : text.index("</nav>") + len("</nav>")]
+    return Reader(text[text.index('<div class="summary">') : text.index("<h2>")].replace(nav, "").rsplit("<section", 1)[0]).text
 
 
 def with_metric(key: str, *means: tuple[float, float | None]) -> dict[str, Any]:

@@ -26,7 +26,11 @@ def page(text: str, folder: Path) -> str:
     flags = [Flag("cut", "<note>")]
     result = Result("<name>", "a.png", 1, "<spam>", 0.9, 0, "ham", 2.0, 1.5, -0.5, 7.0, "attnlrp", flags=flags)
     results = [Result(**{**result.__dict__, "reading": read}), result]
-    explained: Any = SimpleNamespace(count=2, results=results, metadata={"preset": "attnlrp"}, remarks=[], words=[])
+    told = {"run": {"date": "2026-11-27T00:17:44+00:00", "command": EVIL}, "data": {"files": 1, "sha256": "4d", "samples": 2}}
+    told |= {"models": [{"name": "<m>.onnx", "source_sha256": "1a"}], "presets": ["attnlrp"], "explained": {}, "bounds": None}
+    told |= {"version": "0.3.0", "runtime": {"onnxruntime": "1.31.0", "provider": "CPUExecutionProvider"}}
+    known = {"metadata": {"preset": "attnlrp"}, "provenance": told}
+    explained: Any = SimpleNamespace(count=2, results=results, remarks=[], words=[], **known)
     write(folder / PAGE, explained)
     return (folder / PAGE).read_text(encoding="utf-8")
 
@@ -69,4 +73,7 @@ def test_a_word_says_its_relevance_and_its_share(tmp_path: Path) -> None:
     assert re.search(r'<mark title="-0.5 \(5.9%\)" style="background:#4[89]7[23]e[ef];color:#000">call</mark>', written)
     assert '<small dir="ltr" title="+7 (82.4%)">[CLS] +7</small>' in written
     assert "explained: ham" in written
+    assert "<td>2 samples of 1 file</td>" in written
+    assert "&lt;m&gt;.onnx" in written
+    assert "negative" not in written
     assert "note: &lt;note&gt;" in written
