@@ -122,10 +122,19 @@ class Presenter:
         read = self._read(sample.passage, relevance, further)
         if read is not None and read.cut:
             flags.append(
-                Flag("cut", f"{counted(read.cut, 'token')} at the end of the text are left out: the model takes no more")
+                Flag(
+                    "cut", f"{counted(read.cut, 'token')} at the end of the text are left out: {self._limit(read.cut, sample)}"
+                )
             )
         scores = None if explanation.scores is None else explanation.scores[0]
         return Presented(replace(result, flags=flags, reading=read), relevance, shown, heatmaps, described, scores)
+
+    def _limit(self, cut: int, sample: Sample) -> str:
+        """Why so many tokens of a text are left out."""
+        said, count = self.explainer.metadata, 0 if sample.passage is None else len(sample.passage.tokens)
+        if said.get("lengths") and count == said["most_steps"]:
+            return f"the file was compiled for {count} steps; --most-steps {count + cut} takes all"
+        return "the model takes no more"
 
     def _further(self, explanation: Explanation) -> dict[str, float]:
         """Σ R of what has relevance and is not shown: further inputs, and what is apart, which lies as its ids do."""

@@ -20,6 +20,7 @@ from onnxdtd.study.bench import bench
 from onnxdtd.study.draws import Draws
 from onnxdtd.study.evaluate import evaluate
 from onnxdtd.study.explain import explain
+from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.verify import verify
 
 CPU = ["CPUExecutionProvider"]
@@ -55,7 +56,29 @@ def saved(proto: ModelProto, folder: Path, name: str = "net.onnx") -> Path:
     return folder / name
 
 
+STEPS = "t = Transpose<perm=[1, 0, 2]>(g) s = RNN<hidden_size=4>(t, K, L) q = Squeeze(s, one) e = Transpose<perm=[1, 0, 2]>(q)"
+RECURRENT = {"B": eighths(RNG, 256, WIDTH), "K": eighths(RNG, 1, 4, WIDTH), "L": eighths(RNG, 1, 4, 4), "one": [1]}
+
+
 # ------------------------------------------------------------------------------------------------------------ random inputs
+
+
+@pytest.mark.parametrize(("way", "most", "drawn"), [("g = Identity(x)", 40, 32), ("g = Slice(x, nil, far, one, two)", 5, 8)])
+def test_sequences_are_as_long_as_the_file_takes(way: str, most: int, drawn: int) -> None:
+    """The layer reads them, or every second step; the predictor takes any."""
+    proto = net("float[n, l, 4] x", f"{way} {STEPS}", nil=[0], far=[2**31], two=[2], **RECURRENT)
+    explainer = Explainer(onnxdtd.compile(proto, "lrp-epsilon", most_steps=most), CPU)
+    assert Draws(explainer, lambda feeds: None)(np.random.default_rng(0))["x"].shape == (1, drawn, 4)
+
+
+def test_texts_are_cut_to_the_steps_of_the_file(tmp_path: Path) -> None:
+    """Which is said, with the way out."""
+    proto = net("uint8[n, l] ids", f"i = Cast<to=7>(ids) g = Gather(B, i) {STEPS}", **RECURRENT)
+    presenter = Presenter(Explainer(onnxdtd.compile(proto, "lrp-epsilon", most_steps=5), CPU))
+    (tmp_path / "t.txt").write_text("of bytes")
+    ((sample,),) = [list(presenter.feeding.read(tmp_path / "t.txt"))]
+    told = "3 tokens at the end of the text are left out: the file was compiled for 5 steps; --most-steps 8 takes all"
+    assert told in [flag.text for flag in presenter.explain(sample).result.flags]
 
 
 def test_ids_are_drawn_from_the_table_and_masks_are_ones() -> None:
