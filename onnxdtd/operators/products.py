@@ -14,7 +14,7 @@ multiplied by the middle of both b, and b by that of both a (Shapley): Δ(a b) =
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import is_
@@ -50,7 +50,7 @@ def gates(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
 
 def scales(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
     """Those of denominators, of scales and of f(x) in what is, entry by entry, a function of one x alone; gates are none."""
-    one = is_elementwise(of(node)) and len({name for t in node.inputs for name in _origins(t, active, producer)}) == 1
+    one = is_elementwise(of(node)) and _have_one_origin(node.inputs, active, producer)
     return _constants(node, active, producer, lambda rank: rank == STATISTIC or one)
 
 
@@ -81,8 +81,7 @@ def is_activation(tensor: Tensor, active: Active, producer: Mapping[str, Node]) 
         met.add(tensor.name)
         entry, sources = of(node), [t for t in node.inputs if active(t) and t.dtype != np.bool_]
         if len(sources) == 2:
-            names = {name for t in sources for name in _origins(t, active, producer)}
-            return entry.kind == PRODUCT and is_elementwise(entry) and len(names) == 1
+            return entry.kind == PRODUCT and is_elementwise(entry) and _have_one_origin(sources, active, producer)
         if entry.kind == POINTWISE and entry.hands_on != AS_THEY_ARE:
             return True
         if len(sources) != 1 or not (entry.on_the_way or entry.hands_on == AS_THEY_ARE):
@@ -91,10 +90,21 @@ def is_activation(tensor: Tensor, active: Active, producer: Mapping[str, Node]) 
     return False
 
 
-def _origins(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> set[str]:
+def _have_one_origin(tensors: Sequence[Tensor], active: Active, producer: Mapping[str, Node]) -> bool:
+    """Are they functions of one and the same tensor, entry by entry?"""
+    return _are_one(name for t in tensors for name in _origins(t, active, producer))
+
+
+def _are_one(names: Iterator[str]) -> bool:
+    """Is there one name, and no other? The first other one decides: the state of a recurrent layer comes of all of its past."""
+    first = next(names, None)
+    return first is not None and all(name == first for name in names)
+
+
+def _origins(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> Iterator[str]:
     """What it is a function of, entry by entry."""
     found = ends(tensor, lambda t: False, lambda node: is_elementwise(of(node)), active, producer)
-    return {t.name for t in found if active(t)}
+    return (t.name for t in found if active(t))
 
 
 def function_of_other(node: Node, active: Active, producer: Mapping[str, Node]) -> set[int]:
@@ -109,7 +119,8 @@ def function_of_other(node: Node, active: Active, producer: Mapping[str, Node]) 
 def is_function(tensor: Tensor, x: Tensor, active: Active, producer: Mapping[str, Node]) -> bool:
     """Is it computed entry by entry from ``x`` and constants alone?"""
     step = lambda node: is_elementwise(of(node))
-    return {t.name for t in ends(tensor, lambda t: t.name == x.name, step, active, producer)} == {x.name}
+    names = (t.name for t in ends(tensor, lambda t: t.name == x.name, step, active, producer))
+    return next(names, None) == x.name and all(name == x.name for name in names)
 
 
 def ends(
@@ -148,9 +159,13 @@ def is_statistic(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -
         even = entry.even is not None and entry.even(node)
         return not even and (entry.moves or entry.summed is not None or is_elementwise(entry))
 
-    found = list(ends(tensor, lambda t: False, step, active, producer))
-    makers = [producer.get(t.name) for t in found]
-    return reduced and bool(makers) and all(n is not None and (even := of(n).even) is not None and even(n) for n in makers)
+    found = False
+    for end in ends(tensor, lambda t: False, step, active, producer):  # the first that can decides: a state has all of the past
+        node = producer.get(end.name)
+        if node is None or (even := of(node).even) is None or not even(node):
+            return False
+        found = True
+    return reduced and found
 
 
 def gate_rank(tensor: Tensor, active: Active, producer: Mapping[str, Node]) -> int:
