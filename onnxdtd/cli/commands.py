@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from onnxdtd.study.results import Result
 
 ORDER = ("explain", "compile", "inspect", "rules", "evaluate", "audit", "verify", "bench", "tune", "fit")  # in help
-SHOWN = 20  # samples in a table
+SHOWN, TOLD = 20, 5  # samples in a table, and in sentences of their own
 
 
 def _version(wanted: bool) -> None:
@@ -303,8 +303,11 @@ def _print_ranking(ranking: Ranking) -> bool:
 
 
 def _print_terms(results: Sequence[Result]) -> None:
-    """What speaks most for the class of each sample, and against it, where that has names, and its strongest channels."""
-    for result in results:
+    """What speaks most for the class of the first samples, and against it, where that has names, and their channels."""
+    from onnxdtd.study.results import RESULTS
+
+    shown = results[:TOLD]
+    for result in shown:
         sides = {"for": result.pro, "against": result.contra}
         told = [
             f"{side} {', '.join(f'“{t.name}” {t.relevance:+.2g}' for t in terms)}" for side, terms in sides.items() if terms
@@ -313,6 +316,8 @@ def _print_terms(results: Sequence[Result]) -> None:
             told.append(f"channels {channels}")
         if told:
             out.print(f"{result.name}: {'; '.join(told)}")
+    if len(results) > len(shown) and any(result.pro or result.contra or result.concepts for result in results):
+        out.print(f"{RESULTS} says so of the others as well")
 
 
 def _print_results(results: Sequence[Result], score: str, brief: Callable[[str], str]) -> None:

@@ -12,14 +12,32 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 from rich.markup import escape
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from onnxdtd.data.look import Look, named
 from onnxdtd.errors import RequestError, suggestion
 from onnxdtd.labels import read
 from onnxdtd.request import CONTRASTS, DRAWN, EXPLAINED, FURTHER, INPUTS, PICTURES, RULES, Request
 
+
+def _bare(parameters: list[Any]) -> list[Any]:
+    """Parameters, of which help says nothing where it would say that a flag takes a <bool>."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
+
+
+class Application(TyperGroup):
+    """All commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """As typer has them."""
+        return _bare(super().get_params(ctx))
+
+
 app = typer.Typer(
+    cls=Application,
     epilog="""`onnxdtd COMMAND --help` says more. Several numbers are written with commas: --range 0,1.
 `onnxdtd --install-completion` lets the shell complete commands, options and presets.""",
     pretty_exceptions_enable=False,
@@ -44,6 +62,10 @@ OPTIONS = (None, EXPLAINED, RULES, DRAWN, INPUTS, REPLACED, TABLES, TEXTS, FURTH
 class Once(TyperCommand):
     """A command that refuses an option given twice where it takes one: the last would win, and nobody would hear of it."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """As typer has them."""
+        return _bare(super().get_params(ctx))
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As typer does."""
         words = [word.partition("=")[0] for word in args if word.startswith("-")]
@@ -57,16 +79,7 @@ class Once(TyperCommand):
 def command(name: str, head: str, *examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command of the application; its help ends with examples that work in a checkout."""
     lines = ["Example:" if len(examples) == 1 else "Examples:", *(f"onnxdtd {example}" for example in examples)]
-    enter = app.command(name, cls=Once, rich_help_panel=head, epilog=escape("\n".join(lines)))
-
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        function.__annotations__ = hints = get_type_hints(function, include_extras=True)
-        for hint in hints.values():
-            if get_args(hint)[:1] == (bool,):
-                get_args(hint)[1].metavar = ""  # which help would say is <bool>
-        return enter(function)
-
-    return decorate
+    return app.command(name, cls=Once, rich_help_panel=head, epilog=escape("\n".join(lines)))
 
 
 def option(flags: str, text: str, metavar: str | None = None, head: str | None = None) -> Any:

@@ -18,6 +18,10 @@ from onnxdtd.errors import RequestError, instead
 DEFAULTS: dict[str, Any] = dict.fromkeys(("range", "mean", "std", "colours", "resize", "crop")) | {"colours": "rgb"}
 NUMBERS = ("range", "mean", "std")  # which give the bounds of the input
 SQUASHED = "none"  # --crop none: all of the picture, whatever becomes of its proportions
+UNSCALED = (  # what is said where nothing says what pixels become
+    "to turn pixels into inputs the model needs --range (with --mean and --std) or --low and --high, as in its training; "
+    "torchvision's take --range 0,1 --mean .485,.456,.406 --std .229,.224,.225"
+)
 MARGIN = (256, 224)  # of torchvision: resized to one, cut to the other
 
 MOST_PIXELS = 100_000_000  # of a picture once it is resized

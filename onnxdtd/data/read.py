@@ -18,7 +18,7 @@ from onnxdtd.data.channels import spread
 from onnxdtd.data.features import Described, Features
 from onnxdtd.data.forms import MODES, Form, Shape
 from onnxdtd.data.pixels import brought, picture
-from onnxdtd.data.preprocessing import Placing, Size
+from onnxdtd.data.preprocessing import UNSCALED, Placing, Size
 from onnxdtd.data.recordings import UNTOLD, Track, is_clip, is_sound, moving, sound
 from onnxdtd.data.texts import STDIN
 from onnxdtd.data.tokens import Passage
@@ -252,9 +252,7 @@ def batched(array: np.ndarray, form: Form) -> np.ndarray | None:
 def _picture(path: Path, form: Form) -> Sample:
     """A picture, brought to the model's size as ``onnxdtd.preprocessing.place`` says."""
     if form.low is None:
-        raise RequestError(
-            f"{path}: to turn pixels into inputs the model needs --range (with --mean and --std) or --low and --high"
-        )
+        raise RequestError(f"{path}: {UNSCALED}")
     mode = MODES.get(form.channels or 3)
     if len(form.space) != 2 or mode is None:
         raise RequestError(

@@ -15,6 +15,7 @@ from onnxdtd.data.arrangement import Sizes
 from onnxdtd.data.forms import MODES, Form
 from onnxdtd.data.look import Look
 from onnxdtd.data.pixels import brought, pictures
+from onnxdtd.data.preprocessing import UNSCALED
 from onnxdtd.data.sheets import Sheet
 from onnxdtd.data.tables import NO_ROLES, Roles
 from onnxdtd.errors import RequestError, counted
@@ -225,9 +226,7 @@ def _mixed(values: np.ndarray, form: Form) -> tuple[np.ndarray, str]:
 def moving(path: Path, form: Form) -> np.ndarray:
     """The pictures in a file, an animated GIF perhaps, as a clip. Raises ``RequestError`` where they do not fit."""
     if form.low is None:
-        raise RequestError(
-            f"{path}: to turn pixels into inputs the model needs --range (with --mean and --std) or --low and --high"
-        )
+        raise RequestError(f"{path}: {UNSCALED}")
     sizes = Sizes.of(form)
     frames, _ = pictures(path, MODES[sizes.sizes[3] or 1])
     kept = [frames[i] for i in _kept(path, len(frames), form)]

@@ -292,3 +292,12 @@ def test_explain_reads_external_weights_wherever_it_is_called(
     want = explained(run, tmp_path, CNN, "few.npy", *BOUNDS)
     close(explained(run, tmp_path, home / "net.onnx", "few.npy", *BOUNDS), want)
     assert snapshot(home) == before
+
+
+def test_sentences_are_about_the_first_samples_and_the_file_about_all(run: Callable[..., Ran], tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", digits()[:7])
+    done = run("explain", CNN, tmp_path / "x.npy", *BOUNDS, "--concepts", "relu", "--no-pictures", "-o", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert done.out.count(": channels ") == 5
+    assert "results.json says so of the others as well" in done.out
+    assert len([s for s in json.loads((tmp_path / "out/results.json").read_text())["samples"] if s["concepts"]]) == 7
