@@ -2,27 +2,82 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
-from matplotlib.text import Text
 
 from onnxdtd import atomic
 from onnxdtd.data import bars, clips, ids, maps, traces
+from onnxdtd.data.again import Again, Template, Templates, figure_of, fit, png
 from onnxdtd.data.arrangement import arranged
 from onnxdtd.data.forms import Form
 from onnxdtd.data.look import USUAL, Caption, Look, Scene
 from onnxdtd.errors import OnnxdtdError
 
-DPI, LINE = 110, 0.2  # dots an inch, inches a line
+LINE = 0.2  # inches a line
+TEMPLATES = Templates()
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What is drawn of a sample, and as what: in a figure of this ``size`` in inches, with words above and ``below``."""
+
+    kind: Kind
+    scene: Scene
+    size: tuple[float, float]
+    title: str
+    below: str
+
+    @classmethod
+    def of(
+        cls,
+        x: np.ndarray,
+        relevance: np.ndarray,
+        caption: Caption,
+        form: Form,
+        concepts: Sequence[np.ndarray] = (),
+        look: Look = USUAL,
+    ) -> Composition:
+        """Arguments as those of ``drawn``."""
+        laid_out = arranged(x.shape, form)
+        kind = KINDS[laid_out.kind]
+        shares: dict[str, np.ndarray] = {}
+        for title, values in zip((caption.heading, *caption.concepts), (relevance, *concepts), strict=True):
+            shares[title + " " * sum(known.strip() == title for known in shares)] = laid_out.of(values)
+        scene = Scene(laid_out.of(form.shown(x) if kind.picture else x), shares, caption.features, look)
+        width, height = kind.size_of(scene)
+        notes = (caption.subtitle, *(f"note: {note}" for note in caption.notes))
+        below = "\n".join(wrapped(text, width * 13) for text in notes)
+        size = width, height + LINE * max(0, below.count("\n") - 1)
+        return cls(kind, scene, size, wrapped(caption.title, width * 8.5), below)
+
+    def figure(self) -> Figure:
+        """A figure of its own."""
+        figure, *words = figure_of(self.size, self.title, self.below)
+        for text in words:
+            fit(figure, text)
+        if len(self.scene.maps) == 1 or self.kind.together:
+            self.kind.draw(figure, self.scene)
+        else:
+            _below(figure, self.scene, self.kind)
+        return figure
+
+    def png(self) -> bytes:
+        """The picture, on a figure that others use as well where the kind has such."""
+        stays = None if self.kind.stays is None else self.kind.stays(self.scene)
+        if stays is None:
+            figure = self.figure()
+            figure.canvas.draw()
+            return png(figure.canvas)
+        lines = self.title.count("\n") + 1, self.below.count("\n") + 1
+        make = lambda: Template(self.size, lines, self.kind.draw, self.scene)
+        return TEMPLATES.of((self.kind.draw, stays, self.size, lines), make).png(self.scene, self.title, self.below)
 
 
 def draw(
@@ -35,11 +90,9 @@ def draw(
     look: Look = USUAL,
 ) -> None:
     """Write a PNG; arguments as those of ``drawn``. Raises ``OnnxdtdError`` where it cannot be written."""
-    figure = drawn(x, relevance, caption, form, concepts, look)
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters that the font does not have become boxes
-        file = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(file)  # not figure.savefig, which draws everything twice
-    atomic.write(path, file.getvalue(), OnnxdtdError)  # no fault of the sample: the next would fail as well
+        data = Composition.of(x, relevance, caption, form, concepts, look).png()
+    atomic.write(path, data, OnnxdtdError)  # no fault of the sample: the next would fail as well
 
 
 def drawn(
@@ -53,32 +106,7 @@ def drawn(
     """One sample and its relevance, both of one ``form``, drawn as that suggests (see ``arrangement``). Heatmaps of
     ``concepts`` go beside that of a picture, and below that of anything else, each with a colour scale of its own.
     """
-    laid_out = arranged(x.shape, form)
-    kind = KINDS[laid_out.kind]
-    shares: dict[str, np.ndarray] = {}
-    for title, values in zip((caption.heading, *caption.concepts), (relevance, *concepts), strict=True):
-        shares[title + " " * sum(known.strip() == title for known in shares)] = laid_out.of(values)
-    scene = Scene(laid_out.of(form.shown(x) if kind.picture else x), shares, caption.features, look)
-    width, height = kind.size_of(scene)
-    below = [wrapped(text, width * 13) for text in (caption.subtitle, *(f"note: {note}" for note in caption.notes))]
-    lines = 1 + "\n".join(below).count("\n")
-    size = width, height + LINE * max(0, lines - 2)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    fit(figure, figure.suptitle(wrapped(caption.title, size[0] * 8.5), fontsize=12, fontweight="bold", parse_math=False))
-    if len(shares) == 1 or kind.together:
-        kind.draw(figure, scene)
-    else:
-        _below(figure, scene, kind)
-    fit(figure, figure.supxlabel("\n".join(below), fontsize=9, parse_math=False))
-    return figure
-
-
-def fit(figure: Figure, text: Text) -> None:
-    """Make the letters smaller until the longest line fits: half as large, they need not be half as wide."""
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    with warnings.catch_warnings(action="ignore", category=UserWarning):
-        while (width := text.get_window_extent(renderer).width) > 0.98 * figure.bbox.width:
-            text.set_fontsize(float(text.get_fontsize()) * 0.97 * figure.bbox.width / width)
+    return Composition.of(x, relevance, caption, form, concepts, look).figure()
 
 
 def wrapped(text: str, width: float) -> str:
@@ -99,13 +127,15 @@ def _below(figure: Figure, scene: Scene, kind: Kind) -> None:
 class Kind:
     """How samples of a kind are drawn: ``size`` of the figure in inches; ``draw`` takes a figure, or a part of one.
     ``together``: it draws several heatmaps as well, which stand one below the other otherwise. A ``picture`` is shown as it was
-    before preprocessing.
+    before preprocessing. Of those that have ``stays`` a figure is used again, for scenes of which that gives the same: what
+    they must have in common, None where it is not worth it. ``draw`` gives a function then that shows another scene.
     """
 
     size: Callable[[Scene], tuple[float, float]]
-    draw: Callable[[FigureBase, Scene], None]
+    draw: Callable[[FigureBase, Scene], Again | None]
     picture: bool = False
     together: bool = False
+    stays: Callable[[Scene], Hashable | None] | None = None
 
     def size_of(self, scene: Scene) -> tuple[float, float]:
         """The size of a figure with all of its heatmaps."""
@@ -114,7 +144,7 @@ class Kind:
 
 
 KINDS = {  # by the names that ``arrangement`` gives
-    "image": Kind(maps.size, maps.image, picture=True, together=True),
+    "image": Kind(maps.size, maps.image, picture=True, together=True, stays=maps.stays),
     "traces": Kind(traces.size, traces.traces),
     "frames": Kind(clips.size, clips.frames, picture=True),
     "slices": Kind(clips.size_of_slices, clips.slices, picture=True),

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import FigureBase
+from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from onnxdtd.data.again import Again
 from onnxdtd.data.look import Look, Scene
-from onnxdtd.data.scale import COLOURS, Scale, nothing, shared, shown
+from onnxdtd.data.scale import COLOURS, Scale, nothing, shared
 from onnxdtd.data.smooth import lattice, smoothed
 from onnxdtd.data.steps import Clock
 
@@ -92,44 +97,87 @@ def size(scene: Scene) -> tuple[float, float]:
     return round(max(columns * (wide + GAP) + 0.3, 4.6), 1), round(rows * (high + 0.95) + 1.0, 1)
 
 
-def image(figure: FigureBase, scene: Scene) -> None:
+def image(figure: FigureBase, scene: Scene) -> Again:
     """[H, W, C], x from 0 to 1: the picture and its heatmaps; where there are no colours, rows and columns are numbered."""
     panels = list(_panels(scene))
     rows, columns, wide, high = _grid(scene, len(panels))
     aspect: Literal["auto", "equal"] = "auto" if max(scene.x.shape[:2]) > STEEPEST * min(scene.x.shape[:2]) else "equal"
     drawn = wide if aspect == "auto" else min(wide, high * scene.x.shape[1] / scene.x.shape[0])
+    shown, bars, titles = list[AxesImage](), list[Colorbar | None](), list[Text]()
     grid = figure.subplots(rows, columns, squeeze=False)
     numbered = scene.x.shape[-1] == 1 and len(panels) <= FEW
     timed = numbered and scene.look.rate is not None
     for axes, panel in zip(grid.flat, panels, strict=False):
-        _show(axes, scene.x, panel, aspect)
+        shown.append(_show(axes, scene.x, panel, aspect))
+        bars.append(None)
         _number(axes, numbered)
         if numbered:
             _name(axes, scene)
-        lines = [textwrap.fill(line, int(wide * LETTERS), max_lines=3, placeholder=" ...") for line in panel.title.split("\n")]
-        axes.set_title("\n".join(lines), fontsize=9, parse_math=False)
+        titles.append(axes.set_title(_headed(panel, wide), fontsize=9, parse_math=False))
         if panel.bar and panel.scale is not None:
             share = max(1.0, SHORTEST / drawn)
             below = axes.inset_axes((0.5 - share / 2, -(BAR + 0.06 + NUMBERS * (numbered + timed)) / high, share, BAR / high))
-            if panel.scale.bar(figure, cax=below, orientation="horizontal") is None:
+            bars[-1] = panel.scale.bar(figure, cax=below, orientation="horizontal")
+            if bars[-1] is None:
                 below.remove()
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
     whole = next((panel.scale for panel in panels if panel.scale is not None), None)
     if whole is not None and not any(panel.bar for panel in panels):
-        whole.bar(figure, ax=list(grid.flat), location="bottom", shrink=0.5, aspect=50, pad=0.02)
+        bars[-1] = whole.bar(figure, ax=list(grid.flat), location="bottom", shrink=0.5, aspect=50, pad=0.02)
+
+    labels = {bar: bar.ax.get_xticklabels() for bar in bars if bar is not None}
+
+    def again(scene: Scene) -> list[Artist]:
+        """What is inside of the frames, then the frames, and the numbers of colour bars."""
+        artists: list[Artist] = []
+        for image, title, bar, panel in zip(shown, titles, bars, _panels(scene), strict=True):
+            image.set_data(_inside(scene.x, panel))
+            if panel.scale is not None:
+                image.set_clim(-panel.scale.limit, panel.scale.limit)
+            title.set_text(_headed(panel, wide))
+            artists += [image, *image.axes.spines.values(), title]
+            if bar is not None and panel.scale is not None:
+                for label, text in zip(labels[bar], panel.scale.labels, strict=True):
+                    label.set_text(text)
+                artists += labels[bar]
+        return artists
+
+    return again
 
 
-def _show(axes: Axes, x: np.ndarray, panel: Panel, aspect: Literal["auto", "equal"]) -> None:
+def stays(scene: Scene) -> Hashable | None:
+    """What scenes have in common of which one can be drawn where another was; None where there is no relevance: it says so."""
+    panels = list(_panels(scene))
+    if not all(panel.heatmap is None or panel.heatmap.any() for panel in panels):
+        return None
+    *_, wide, _ = _grid(scene, len(panels))
+    scales = [panel.scale and (panel.scale.signs, panel.scale.cut) for panel in panels]
+    return scene.x.shape, scene.look, tuple(_headed(panel, wide).count("\n") for panel in panels), tuple(scales)
+
+
+def _headed(panel: Panel, wide: float) -> str:
+    """The title of a panel that is so many inches wide."""
+    lines = [textwrap.fill(line, int(wide * LETTERS), max_lines=3, placeholder=" ...") for line in panel.title.split("\n")]
+    return "\n".join(lines)
+
+
+def _show(axes: Axes, x: np.ndarray, panel: Panel, aspect: Literal["auto", "equal"]) -> AxesImage:
     """One panel."""
+    if panel.heatmap is not None and not np.nan_to_num(panel.heatmap).any():
+        nothing(axes)
+    inside = _inside(x, panel)
     if panel.heatmap is None or panel.scale is None:
-        axes.imshow(pixels(x), cmap="gray", vmin=0, vmax=1, aspect=aspect)
-    elif not panel.over:
-        shown(axes, panel.heatmap, panel.scale.limit, aspect)
-    else:
-        axes.imshow(overlaid(x, panel.heatmap / panel.scale.limit), aspect=aspect, interpolation="nearest")
-        if not panel.heatmap.any():
-            nothing(axes)
+        return axes.imshow(inside, cmap="gray", vmin=0, vmax=1, aspect=aspect)
+    limit = panel.scale.limit
+    return axes.imshow(inside, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="nearest", aspect=aspect)
+
+
+def _inside(x: np.ndarray, panel: Panel) -> np.ndarray:
+    """What a panel shows."""
+    if panel.heatmap is None or panel.scale is None:
+        return pixels(x)
+    return overlaid(x, panel.heatmap / panel.scale.limit) if panel.over else panel.heatmap
 
 
 def overlaid(x: np.ndarray, shares: np.ndarray) -> np.ndarray:

@@ -21,7 +21,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import IdentityTransform
 
 from onnxdtd import atomic
-from onnxdtd.data.images import DPI, fit, wrapped
+from onnxdtd.data.again import DPI, fit
+from onnxdtd.data.images import wrapped
 from onnxdtd.data.look import Caption
 from onnxdtd.data.readings import CUT, PLAIN, SPECIAL, TOKEN, Stretch, is_dark, tints
 from onnxdtd.data.scale import NOTHING, Scale

@@ -78,6 +78,12 @@ class Scale:
         whole = float(np.abs(values).sum(dtype=np.float64)) if total is None else total
         return cls(limit, whole, (-int(low < 0), int(high > 0)), max(high, -low) > limit * 1.0001)
 
+    @property
+    def labels(self) -> list[str]:
+        """The numbers at a colour bar: at its ends and in the middle."""
+        low, high = self.signs
+        return [percent(share * 100 * self.limit / self.total) for share in np.linspace(low, high, 3)]
+
     def bar(self, figure: FigureBase, label: str = "", **place: Any) -> Colorbar | None:
         """The colour bar at a ``place``, in per cent of Σ |relevance|, of the signs that there are; none without relevance."""
         low, high = self.signs
@@ -88,8 +94,7 @@ class Scale:
         extend = {(-1, 1): "both", (0, 1): "max", (-1, 0): "min"}[low, high] if self.cut else "neither"
         mappable = ScalarMappable(Normalize(low * end, high * end), used)
         bar = figure.colorbar(mappable, extend=extend, **place)
-        ticks = np.linspace(low, high, 3) * end
-        bar.set_ticks(list(ticks), labels=list(map(percent, ticks)))
+        bar.set_ticks(list(np.linspace(low, high, 3) * end), labels=self.labels)
         if place.get("orientation") == "horizontal":  # words at its ends stay between them
             first, *_, last = bar.ax.get_xticklabels()
             first.set_horizontalalignment("left")

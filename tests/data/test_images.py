@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from pairs import in_turn
 from PIL import Image
 from sketches import heights
 
-from onnxdtd.data import images
+from onnxdtd.data import again, images
 from onnxdtd.data.arrangement import arrangement
 from onnxdtd.data.forms import Form, colour_axis
 from onnxdtd.data.images import draw
@@ -72,7 +73,8 @@ def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
             super().__init__(*args, **options)
             made.figures.append(self)
 
-    monkeypatch.setattr(images, "Figure", Kept)
+    monkeypatch.setattr(again, "Figure", Kept)
+    monkeypatch.setattr(images, "TEMPLATES", again.Templates())
     return made
 
 
@@ -81,10 +83,12 @@ def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are laid out but not painted, for tests that look at what is in them: that takes half of the time."""
 
     class Laid(FigureCanvasAgg):
-        def print_png(self, file: IO[bytes], *args: object, **options: object) -> None:
-            FigureCanvasAgg(self.figure).figure.draw_without_rendering()
+        def draw(self) -> None:
+            self.figure.draw_without_rendering()
 
-    monkeypatch.setattr(images, "FigureCanvasAgg", Laid)
+    monkeypatch.setitem(images.KINDS, "image", replace(images.KINDS["image"], stays=None))
+    monkeypatch.setattr(again, "FigureCanvasAgg", Laid)
+    monkeypatch.setattr(images, "png", lambda canvas: b"")
 
 
 @pytest.mark.parametrize("shape", SOME, ids=str)

@@ -23,6 +23,7 @@ from onnxdtd.study.explain import Asked, Explaining, ran
 from onnxdtd.study.gallery import per_unit
 from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.saved import Wanted
+from onnxdtd.study.ways import Ways
 
 COUNT = 40  # samples, three units
 
@@ -38,7 +39,8 @@ def net(tmp_path: Path) -> Path:
 
 def asked(net: Path, out: str = "out", **changed: Any) -> Asked:
     files = (net.parent / "x.npy",)
-    usual = Asked(net, Request(preset="lrp-epsilon"), None, None, False, None, 1, files, net.parent / out, False, True)
+    ways = Ways.of(changed.pop("request", Request(preset="lrp-epsilon")))
+    usual = Asked(net, ways, None, None, False, None, 1, files, net.parent / out, False, True)
     return replace(usual, **changed)
 
 
