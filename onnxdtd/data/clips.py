@@ -8,10 +8,10 @@ from matplotlib.figure import FigureBase
 
 from onnxdtd.data.look import Scene
 from onnxdtd.data.maps import overlaid, pixels, said
-from onnxdtd.data.scale import OF_ALL, Scale, colours, percent, shown, stretches, symmetric
+from onnxdtd.data.scale import OF_ALL, Scale, colours, percent, shown, stretches
 from onnxdtd.data.smooth import smoothed
 from onnxdtd.data.steps import Clock
-from onnxdtd.data.traces import bars
+from onnxdtd.data.traces import bars, upright
 
 FRAMES = 16  # of a long clip; the relevance of the frames between two is added up
 ACROSS = 8  # frames in a row
@@ -79,9 +79,7 @@ def _bars(axes: Axes, sums: np.ndarray, clock: Clock) -> None:
     middles = clock.at(np.arange(len(sums), dtype=np.float64))
     axes.add_collection(bars(np.stack([middles - 0.45 * width, middles + 0.45 * width]), sums, colours(sums)))
     axes.axhline(0, color="0.4", linewidth=0.8)
-    symmetric(axes, sums, vertical=True)
-    largest = float(np.abs(sums).max())
-    axes.set_yticks([-largest, 0, largest], [f"{-largest:.2g}", "0", f"{largest:.2g}"] if largest else ["", "0", ""])
+    upright(axes, sums)
     axes.tick_params(labelsize=7)
     axes.set_xlim(-0.5 * width, clock.at(len(sums) - 0.5))
     axes.set_xlabel(clock.label if clock.rate else "frame", fontsize=8)

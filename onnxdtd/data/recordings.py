@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import wave
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,11 +164,11 @@ def check(look: Look, form: Form) -> None:
 
 def fitted(path: Path, values: np.ndarray, form: Form, more: str = "") -> np.ndarray:
     """[channels, steps] as a sample of the ``form``. Raises ``RequestError`` where there are others than the model takes."""
-    sizes, (count, length) = Sizes.of(form), values.shape
-    if not takes_signals(form):
+    sizes, (count, length) = _heard_as(form), values.shape
+    if sizes.arrangement.kind != "traces":
         raise RequestError(
             f"{path}: is a signal, but the model takes samples of {list(form.shape)}, none by its first layer; make of it "
-            " what the model takes, a spectrogram perhaps, and give that as .npy"
+            "what the model takes, a spectrogram perhaps, and give that as .npy"
         )
     channels, steps = sizes.sizes
     if channels not in (None, count):
@@ -213,9 +213,17 @@ def pcm(raw: bytes, width: int) -> np.ndarray:
     return np.asarray(wide.view("<i4")[:, 0] / 2.0**31)
 
 
+def _heard_as(form: Form) -> Sizes:
+    """How samples of this ``form`` lie as a sound: a row of numbers, whatever the first layer does with it, is one channel."""
+    sizes = Sizes.of(form)
+    if sizes.arrangement.kind != "bars" or len(form.shape) > 1:
+        return sizes
+    return Sizes(replace(sizes.arrangement, kind="traces", axes=((), *sizes.arrangement.axes)), (1, *sizes.sizes))
+
+
 def _mixed(values: np.ndarray, form: Form) -> tuple[np.ndarray, str]:
     """Sounds with as many channels as the model takes, where it is known how, and how."""
-    wanted, count = Sizes.of(form).sizes[0], len(values)
+    wanted, count = _heard_as(form).sizes[0], len(values)
     if wanted == 1 and count > 1:
         return values.mean(axis=0, keepdims=True), f"the mean of the {count} channels of the file: the model takes one"
     if wanted == 2 and count == 1:

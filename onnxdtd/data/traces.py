@@ -132,9 +132,7 @@ class Drawn:
         axes.set_xlim(self.ends[0], self.ends[-1])
         axes.set_xlabel(self.clock.label, fontsize=8)
         axes.set_ylabel("Σ of channels" if several else self.words, fontsize=8)
-        symmetric(axes, sums, vertical=True)
-        largest = float(np.abs(sums).max())
-        axes.set_yticks([-largest, 0, largest], [f"{-largest:.2g}", "0", f"{largest:.2g}"] if largest else ["", "0", ""])
+        upright(axes, sums)
 
     def _edges(self) -> np.ndarray:
         return np.arange(len(self.shares) + 1) - 0.5
@@ -169,6 +167,15 @@ def bars(ends: np.ndarray, values: np.ndarray, colour: str | np.ndarray) -> Poly
     zero = np.zeros(len(values))
     corners = [(ends[0], zero), (ends[0], values), (ends[1], values), (ends[1], zero)]
     return PolyCollection(list(np.moveaxis(np.array(corners), -1, 0)), facecolors=colour)
+
+
+def upright(axes: Axes, sums: np.ndarray) -> None:
+    """An axis from the lowest to the highest relevance, both of one size; of one sign that half alone."""
+    symmetric(axes, sums, vertical=True)
+    largest, signs = float(np.abs(sums).max()), [sign for sign in (-1, 1) if (sign * sums > 0).any()]
+    axes.set_yticks([0, *(sign * largest for sign in signs)], ["0", *(f"{sign * largest:.2g}" for sign in signs)])
+    if len(signs) == 1:
+        axes.set_ylim(*sorted((0, signs[0] * 1.05 * largest)))
 
 
 def _sums(axes: Axes, sums: np.ndarray) -> None:

@@ -66,6 +66,7 @@ def animated(tmp_path: Path) -> Path:
         (signals([1, 2, 4], [3], 1), SOUND[None] / 2**15),
         (signals([1, 4], [2], 1), SOUND.mean(axis=0, keepdims=True) / 2**15),
         (signals([4], [1]), SOUND.mean(axis=0) / 2**15),
+        (Form.of("x", ["n", 4], 0), SOUND.mean(axis=0) / 2**15),
         (Form.of("x", ["n", 8], 0, slid=[2], folded=[None, 2, 4]), SOUND.ravel() / 2**15),
     ],
     ids=lambda value: str(value.shape) if isinstance(value, Form) else "",

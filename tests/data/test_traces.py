@@ -136,6 +136,14 @@ def test_more_channels_than_can_be_told_apart_are_maps() -> None:
     assert size(Scene(x, {"": x}))[1] < 10
 
 
+@pytest.mark.parametrize(("sign", "low", "high"), [(1, 0, 1.05), (-1, -1.05, 0), (0, -1.05, 1.05)])
+def test_of_one_sign_only_that_half_is_shown(sign: int, low: float, high: float) -> None:
+    relevance = np.array([[1.0, 0.5, 0, 0.25]]) * (sign or [1, -1, 1, 1])
+    below = drawn(random(1, 4), relevance)[1]
+    assert below.get_ylim() == pytest.approx((low, high))
+    assert "0" in ticks(below)
+
+
 def test_no_relevance_is_said() -> None:
     for count in (1, 3, MANY_TRACES + 1):
         axes = drawn(random(count, 50), np.zeros((count, 50)))
