@@ -103,7 +103,7 @@ class Look:
         Option(
             "--rate",
             "Steps of a signal, or frames of a clip, a second: they are drawn along time. Default: what the file says, a "
-            ".wav, an animated GIF or an .npz with a `rate`.",
+            ".wav, an animated GIF or an .npz with a rate.",
             "HZ",
             DRAWN,
         ),
@@ -114,7 +114,7 @@ class Look:
         Option(
             "--channels",
             "Names of the channels of signals: a,b,c, or a file with one a line. Default: what the file says, the first line "
-            "of a table or `channels` of an .npz.",
+            "of a table or channels of an .npz.",
             "NAMES|FILE",
             DRAWN,
         ),
