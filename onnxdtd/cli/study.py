@@ -6,14 +6,15 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from onnxdtd import atomic
-from onnxdtd.cli.options import CHECK, CHOOSE, REPLACED, RUNNING, TEXTS, AsJson, Model, command, option, selects
-from onnxdtd.cli.screen import err, indented, out, print_table
+from onnxdtd.cli.options import CHECK, CHOOSE, REPLACED, RUNNING, TEXTS, AsJson, Id, Label, Model, command, option, selects
+from onnxdtd.cli.screen import err, indented, out, print_table, say
 from onnxdtd.errors import OnnxdtdError, RequestError, counted
 from onnxdtd.request import Request
 
@@ -21,17 +22,18 @@ if TYPE_CHECKING:
     from onnxdtd.study.jobs import Tick
 
 Models = Annotated[list[Path], typer.Argument(help="Exported classifiers, .onnx.", metavar="MODEL...")]
-Data = Annotated[Path, option("--data", "An .npz with samples, labels, boxes; or pictures with a labels.csv.", "PATH")]
+Data = Annotated[Path, option("--data", "A table, an .npz with samples, labels, boxes, or pictures with a labels.csv.", "PATH")]
 Presets = Annotated[list[str], option("--preset", "A preset or a TOML file with one; several times for several.", "NAME|FILE")]
 Seed = Annotated[int, option("--seed", "Of everything that is drawn at random.", "N", RUNNING)]
 Report = Annotated[Path | None, option("--report", "Also write a page to read, one file without a network.", "OUT.html")]
 Workers = Annotated[int | None, option("--workers", "Processes, of one thread each. Default: one a core.", "N", RUNNING)]
 Engine = Annotated[Literal["processes", "ray"], option("--engine", "On this machine, or on a Ray cluster.", None, RUNNING)]
 Fill = Annotated[
-    str,
+    str | None,
     option(
         "--fill",
-        "What takes the place of a region: zero, mean, blur, noise, low or high; of ids mask, pad, unk or a number.",
+        "What takes the place of a region: zero, mean, median, blur, noise, low or high; of ids mask, pad, unk or a number. "
+        "Default: zero, of the features of a table the mean.",
         "WAY",
         REPLACED,
     ),
@@ -152,7 +154,8 @@ def _is_page(path: Path) -> bool:
 
 
 def skipped(result: dict[str, Any]) -> None:
-    """Name what was left out, on standard error."""
+    """Say what columns were taken for what, and name what was left out, on standard error."""
+    say(result.get("notes", ()))
     for entry in result["skipped"][:20]:
         err.print(f"onnxdtd: skipped {entry['name']}: {entry['reason']}")
     if len(result["skipped"]) > 20:
@@ -180,7 +183,7 @@ def evaluate_command(
     score: Annotated[
         Literal["logit", "probability"], option("--score", "What the perturbation curves show.", None, REPLACED)
     ] = "logit",
-    fill: Fill = "zero",
+    fill: Fill = None,
     patch: Patch = None,
     steps: Steps = 20,
     share: Annotated[float, option("--share", "Of the regions, replaced in the end.", "0..1", REPLACED)] = 1.0,
@@ -188,6 +191,8 @@ def evaluate_command(
     seed: Seed = 0,
     tokenizer: Tokenizer = None,
     words: Words = False,
+    label: Label = None,
+    sample_id: Id = None,
     report: Report = None,
     workers: Workers = None,
     engine: Engine = "processes",
@@ -200,7 +205,7 @@ def evaluate_command(
 
     writable(report)
     spoken = (None if tokenizer is None else str(tokenizer), words)
-    settings = Settings(patch, steps, share, fill, score, target, samples, seed, *spoken)
+    settings = Settings(patch, steps, share, fill, score, target, samples, seed, *spoken, label, sample_id)
     with measuring() as tick:
         how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": tick}
         result = evaluate(models, data, request, presets=presets, settings=settings, **how)
@@ -255,6 +260,8 @@ def audit_command(
     seed: Seed = 0,
     tokenizer: Tokenizer = None,
     words: Words = False,
+    label: Label = None,
+    sample_id: Id = None,
     report: Report = None,
     workers: Workers = None,
     engine: Engine = "processes",
@@ -269,7 +276,14 @@ def audit_command(
     with measuring() as tick:
         expected = Expected(tick, workers)
         how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": expected}
-        how |= {"tokenizer": tokenizer, "words": words, "quick": quick, "timed": expected.time}
+        how |= {
+            "tokenizer": tokenizer,
+            "words": words,
+            "label": label,
+            "sample_id": sample_id,
+            "quick": quick,
+            "timed": expected.time,
+        }
         result = audit(model, data, request, presets=presets, samples=samples, neurons=neurons, seed=seed, **how)
     _tell(result, _print_audit, report, as_json)
 
@@ -303,7 +317,7 @@ def tune_command(
     presets: Annotated[
         list[str], option("--against", "A preset to compare with; several times for several.", "NAME|FILE")
     ] = [],
-    fill: Fill = "zero",
+    fill: Fill = None,
     patch: Patch = None,
     steps: Steps = 20,
     samples: Annotated[int, option("--samples", "Only the first N, half of them to report on.", "N")] = 40,
@@ -311,6 +325,8 @@ def tune_command(
     seed: Seed = 0,
     tokenizer: Tokenizer = None,
     words: Words = False,
+    label: Label = None,
+    sample_id: Id = None,
     workers: Workers = None,
     engine: Engine = "processes",
     journal: JournalFile = None,
@@ -323,6 +339,7 @@ def tune_command(
 
     spoken = None if tokenizer is None else str(tokenizer)
     settings = Settings(patch, steps, fill=fill, samples=samples, seed=seed, tokenizer=spoken, words=words)
+    settings = replace(settings, label=label, sample_id=sample_id)
     with measuring() as tick:
         how: dict[str, Any] = {"workers": workers, "engine": engine, "journal": journal, "tick": tick}
         result = tune(model, data, request, out_path, presets=presets, settings=settings, minutes=minutes, **how)

@@ -1,4 +1,4 @@
-"""Labelled samples to measure explanations on: an ``.npz``, or a folder of pictures with a file of labels.
+"""Labelled samples to measure explanations on: a table, an ``.npz``, or a folder of pictures with a file of labels.
 
 One bad sample costs no other: it is named, with the reason, when it is its turn. What makes the whole data set unusable is an
 error at once.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +24,8 @@ from onnxdtd import bounded
 from onnxdtd.data.forms import Form
 from onnxdtd.data.read import files, opened, samples, scaled, stacked
 from onnxdtd.data.recordings import archived, track
+from onnxdtd.data.sheets import sheet
+from onnxdtd.data.tables import Filled, Intake, Roles, rows
 from onnxdtd.data.texts import LABEL_NAMES, Text, texts
 from onnxdtd.data.tokens import Passage, Tokens
 from onnxdtd.errors import RequestError
@@ -197,6 +200,54 @@ class Passages:
         return Item(passage.name, x, None, passage.label, None, remark, values, places.reshape(x.shape), passage)
 
 
+@dataclass(frozen=True)
+class Records:
+    """The rows of a table in a file, as samples of one ``form``; some values may be missing where the model takes that."""
+
+    form: Form
+    path: Path
+    filled: Filled
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> list[Path]:
+        """Where they are read from."""
+        return [self.path]
+
+    @property
+    def values(self) -> np.ndarray:
+        """[rows, columns], as ``Filled`` has them."""
+        (values,) = self.filled.values.values()
+        return values
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.values)
+
+    def digest(self) -> str:
+        """The SHA-256 of what the model takes, of the labels, and of the names of the samples."""
+        whole = hashlib.sha256(repr([*self.filled.called, self.filled.labels]).encode("utf-8", "replace"))
+        whole.update(np.ascontiguousarray(self.values).tobytes())
+        return whole.hexdigest()
+
+    def name(self, i: int) -> str:
+        """What a sample is called."""
+        return self.filled.called[i]
+
+    def __getitem__(self, i: int) -> Item:
+        """One row."""
+        sizes = [size if isinstance(size, int) else -1 for size in self.form.shape]
+        label = None if self.filled.labels is None else self.filled.labels[i]
+        return Item(self.name(i), self.values[i].reshape(sizes), self.form.channel, label)
+
+
+def records(path: Path, form: Form, roles: Roles, missing: bool, own_labels: Sequence[str] = ()) -> Records:
+    """The samples in a table. Raises ``RequestError`` where they are not those of the ``form``."""
+    sizes = [size for size in form.shape if isinstance(size, int)]
+    width = math.prod(sizes) if len(sizes) == len(form.shape) else None
+    return Records(form, path, rows(sheet(path), [Intake(form.name, width, None, missing)], roles, own_labels))
+
+
 def dataset(path: Path, form: Form) -> Dataset:
     """The samples under ``path`` as the ``form`` of an input asks.
 
@@ -210,7 +261,7 @@ def dataset(path: Path, form: Form) -> Dataset:
     if path.is_dir():
         return _folder(path, form)
     if path.suffix.lower() not in (".npz", ".npy"):
-        raise RequestError(f"{path}: give an .npz with samples and labels, or a folder of pictures with a labels.csv")
+        raise RequestError(f"{path}: give a table, an .npz with samples and labels, or a folder of pictures with a labels.csv")
     arrays = {"x": stacked(path, form)}
     if path.suffix.lower() == ".npz":
         arrays |= _truth_arrays(path, len(arrays["x"]))

@@ -51,7 +51,7 @@ def _drawn(x: np.ndarray, relevance: np.ndarray, form: Form) -> tuple[bytes, byt
         if kind != "image":
             picture, heatmap = _sheet(picture[:: -(-len(picture) // FRAMES)]), _sheet(stretches(heatmap, FRAMES, axis=0))
         return _png(_resized(picture)), _png(colours(_resized(heatmap))[..., :3])
-    values = laid_out.of(x)
+    values = np.nan_to_num(laid_out.of(x))  # a missing value has no bar
     if kind == "traces" and len(values) > 1:
         strips = colours(stretches(shares, SMALL))[..., :3]
         if len(values) > FEW_TRACES:

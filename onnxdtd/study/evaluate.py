@@ -21,6 +21,7 @@ from onnxdtd.compiler.bounds import domain
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.data.channels import ends
 from onnxdtd.data.labelled import Item
+from onnxdtd.data.tables import Roles
 from onnxdtd.data.thumbnails import shown
 from onnxdtd.data.tokens import NEUTRAL
 from onnxdtd.errors import RequestError
@@ -34,28 +35,32 @@ from onnxdtd.study.perturb import FILLS, called, default_patch, filler, finite, 
 from onnxdtd.study.predictor import Scores
 from onnxdtd.study.provenance import weight_digests
 from onnxdtd.study.subject import PRESETS, Subject, asked, feeds, spoken_by
-from onnxdtd.study.tally import Mean, Tally
+from onnxdtd.study.tally import Tally
 
 CHUNK = 8  # samples in a unit
 PICTURES = 8  # samples in the report
+OPTIONAL = ("patch", "tokenizer", "words", "label", "sample_id")  # settings that are told where they say something
 
 
 @dataclass(frozen=True)
 class Settings:
     """What is measured. Regions of ``patch`` pixels (None: as the input suggests) are replaced in ``steps`` steps, until
-    ``share`` of them is gone. Of texts, which a ``tokenizer`` makes ids of, regions are tokens or ``words``.
+    ``share`` of them is gone; without a ``fill`` by 0, or of tables by means. Of texts, which a ``tokenizer`` makes ids of,
+    regions are tokens or ``words``. ``label`` and ``sample_id`` are columns of a table.
     """
 
     patch: int | None = None
     steps: int = 20
     share: float = 1.0
-    fill: str = "zero"
+    fill: str | None = None
     score: str = "logit"
     target: str = "predicted"
     samples: int | None = None
     seed: int = 0
     tokenizer: str | None = None
     words: bool = False
+    label: str | None = None
+    sample_id: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -65,7 +70,7 @@ class Settings:
                 raise RequestError(f"--{name} {value}: give at least 1")
         if self.seed < 0:
             raise RequestError(f"--seed {self.seed}: give at least 0")
-        if self.fill not in (*FILLS, *NEUTRAL) and not self.fill.isdecimal():
+        if self.fill is not None and self.fill not in (*FILLS, *NEUTRAL) and not self.fill.isdecimal():
             raise RequestError(f"--fill {self.fill}: give {', '.join(FILLS)}; of ids {', '.join(NEUTRAL)} or a number")
         if self.words and self.tokenizer is None:
             raise RequestError("--words is for texts, with --tokenizer")
@@ -94,7 +99,7 @@ def evaluate(
 
     Args:
         models: files of classifiers.
-        data: an ``.npz`` with samples, labels and boxes, or a folder of pictures with a ``labels.csv``.
+        data: a table, an ``.npz`` with samples, labels and boxes, or a folder of pictures with a ``labels.csv``.
         request: the options of ``onnxdtd.compile`` for all presets; its own preset and target do not count.
         presets: names of presets, or TOML files with one; by default ``PRESETS``.
         settings: what is measured.
@@ -137,10 +142,15 @@ class Evaluation:
     def subject(self, number: int) -> Subject:
         """One of the models with the data."""
         request, tokenizer = replace(self.request, preset=self.presets[0]), self.settings.tokenizer
-        spoken = spoken_by(tokenizer, self.settings.words)
-        made = Subject(self.models[number], request, self.data, spoken=spoken)
+        spoken, roles = spoken_by(tokenizer, self.settings.words), Roles(self.settings.label, self.settings.sample_id)
+        made = Subject(self.models[number], request, self.data, spoken=spoken, roles=roles, missing=True)
         self.settings.check(made)
         return made
+
+    @property
+    def fill(self) -> str:
+        """What takes the place of regions."""
+        return self.first.fill(self.settings.fill)
 
     @cached_property
     def count(self) -> int:
@@ -200,7 +210,7 @@ class Evaluation:
                     shown["logits"][names[number]] = row["logit"]
                     key = preset if len(self.models) == 1 else f"{Path(names[number]).stem}: {preset}"
                     shown["heatmaps"][key] = heatmap
-        remarks = far_from_zero(self.first) if self.settings.fill == "zero" and self.first.tokens is None else []
+        remarks = far_from_zero(self.first) if self.fill == "zero" and self.first.tokens is None else []
         models = [
             {"model": name, "sha256": digest, "remarks": remarks, **tally.as_data()}
             for name, digest, tally in zip(names, self.digests(), tallies, strict=True)
@@ -213,6 +223,7 @@ class Evaluation:
             "version": onnxdtd.__version__,
             "settings": self.description(),
             "models": models,
+            "notes": list(self.first.notes),
             "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
             "pictures": {"samples": list(pictures.values())},
         }
@@ -221,7 +232,8 @@ class Evaluation:
         """The settings as JSON."""
         form = self.first.form
         chosen = {**asdict(self.settings), "patch": self.patch(self.first), "samples": self.count}
-        number = replacement(self.settings.fill, form, self.first.tokens)
+        chosen |= regions_of(self.first, self.fill)
+        number = replacement(self.fill, form, self.first.tokens)
         if number is not None:
             chosen["fill"] = f"the id {number}" if self.first.tokens is None else self.first.tokens.called(number)
         if self.first.tokens is None and (areas := called(form, self.first.sizes(), chosen["patch"], self.first.rate)):
@@ -236,7 +248,7 @@ class Evaluation:
         low, high = ends(domain(self.first.planned.request), form.name)
         given = {"low": low, "high": high, "preprocessing": form.preprocessing, "output": self.request.output}
         known = {name: value for name, value in given.items() if value is not None}
-        chosen = {name: value for name, value in chosen.items() if name not in ("patch", "tokenizer", "words") or value}
+        chosen = {name: value for name, value in chosen.items() if name not in OPTIONAL or value}
         rules = {"settings": list(self.request.settings)} if self.request.settings else {}
         return {"data": self.data.name, "presets": list(self.presets), **chosen, **known, **rules}
 
@@ -277,10 +289,9 @@ class Sessions:
         model, request = study.models[number], self.subject.planned.request
         self._patch = study.patch(self.subject)
         self._scores = Scores(self.subject.planned, model.parent, threads=1)
-        form = self.subject.form
-        table = study.settings.fill == "mean" and not form.neighbours(self.subject.sizes()) and form.ids is None
-        self._mean = feature_means(self.subject) if table else None
-        self._number = replacement(study.settings.fill, form, self.subject.tokens)
+        self._kind = study.fill
+        self._typical = self.subject.typical(self._kind)
+        self._number = replacement(self._kind, self.subject.form, self.subject.tokens)
         self._refuse(np.zeros(self.subject.sizes()))
         self._explainers = {}
         for preset in study.presets:
@@ -331,10 +342,10 @@ class Sessions:
         return row
 
     def _fill(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """What takes the place of the entries of a sample: features have a mean over the samples, no neighbours to blur."""
+        """What takes the place of the entries of a sample: features have what is typical of them, no neighbours to blur."""
         if self._number is not None:
             return np.full_like(x, self._number)
-        return filler(self._settings.fill, x, self._patch, self.subject.form, rng) if self._mean is None else self._mean
+        return filler(self._kind, x, self._patch, self.subject.form, rng) if self._typical is None else self._typical
 
     def _target(self, truth: Index | None, predicted: int, classes: int) -> Index:
         if self._settings.target == "predicted":
@@ -357,14 +368,11 @@ def readable(subject: Subject) -> Iterator[np.ndarray]:
             yield subject.data[i].x
 
 
-def feature_means(subject: Subject) -> np.ndarray:
-    """Of all samples. Raises ``RequestError`` where there is none."""
-    whole = Mean()
-    for x in readable(subject):
-        whole.add(x)
-    if not whole.n:
-        raise RequestError("none of the samples can be read")
-    return whole.mean
+def regions_of(subject: Subject, fill: str) -> dict[str, Any]:
+    """What a description says of regions and of what takes their place, where these are features."""
+    if subject.typical(fill) is None:
+        return {"fill": fill}
+    return {"patch": None, "regions": "features", "fill": f"their {fill} over the data"}
 
 
 def far_from_zero(subject: Subject) -> list[str]:

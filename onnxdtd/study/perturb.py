@@ -14,7 +14,7 @@ from onnxdtd.data.tokens import NEUTRAL, Tokens
 from onnxdtd.errors import RequestError, counted
 from onnxdtd.study.predictor import Scores
 
-FILLS = ("zero", "mean", "blur", "noise", "low", "high")
+FILLS = ("zero", "mean", "median", "blur", "noise", "low", "high")
 ACROSS = 14  # regions along the shorter side of a picture, unless asked for otherwise
 
 
@@ -60,23 +60,25 @@ def ranking(relevance: np.ndarray, places: np.ndarray, ties: np.ndarray) -> np.n
 
 
 def filler(kind: str, x: np.ndarray, patch: int, form: Form, rng: np.random.Generator) -> np.ndarray:
-    """What takes the place of a sample's entries, of its shape: 0, each channel's mean, the sample itself out of focus, uniform
-    noise, or a bound of the input domain.
+    """What takes the place of a sample's entries, of its shape: 0, each channel's mean or median, the sample itself out of
+    focus, uniform noise, or a bound of the input domain.
     """
     axes, seen = form.neighbours(x.shape), x.reshape(form.laid_out(x.shape))
     if kind in ("low", "high") and form.low is None:
         raise RequestError(f"--fill {kind} needs the bounds of the input: --low and --high, or --range")
-    if kind in ("mean", "blur") and not axes:
+    if kind in ("mean", "median", "blur") and not axes:
         if form.ids is not None:
             raise RequestError(f"--fill {kind}: ids have none; use zero, which is mostly that of padding, or noise, ids by lot")
         raise RequestError(
-            f"--fill {kind} is for pictures and signals; use zero, mean or noise"
+            f"--fill {kind} is for pictures and signals; use zero, mean, median or noise"
             + (", low or high" if form.low is not None else "")
         )
     if kind == "zero":
         return np.zeros_like(x)
     if kind == "mean":
         return np.broadcast_to(seen.mean(axis=tuple(axes), keepdims=True), seen.shape).reshape(x.shape)
+    if kind == "median":
+        return np.broadcast_to(np.median(seen, axis=tuple(axes), keepdims=True), seen.shape).reshape(x.shape)
     if kind == "blur":
         widths = [float(patch) if axis in axes else 0.0 for axis in range(seen.ndim)]
         return gaussian_filter(seen, widths, mode="nearest").reshape(x.shape)

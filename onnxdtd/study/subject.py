@@ -14,8 +14,10 @@ from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.fitted import read
 from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.record import metadata
-from onnxdtd.data.labelled import Dataset, Item, Passages, dataset
+from onnxdtd.data.labelled import Dataset, Item, Passages, Records, dataset, records
 from onnxdtd.data.read import Layout
+from onnxdtd.data.sheets import is_table
+from onnxdtd.data.tables import NO_ROLES, Roles
 from onnxdtd.data.texts import SUFFIXES as TEXTS
 from onnxdtd.data.tokens import Taken, Tokens
 from onnxdtd.errors import RequestError
@@ -27,6 +29,7 @@ from onnxdtd.runtime.explainer import default_providers
 from onnxdtd.study.predictor import Scores
 from onnxdtd.study.provenance import modelled, provenance, taken
 
+TYPICAL: dict[str, Callable[..., np.ndarray]] = {"mean": np.nanmean, "median": np.nanmedian}
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")  # that are measured
 
 
@@ -46,8 +49,8 @@ def spoken_by(tokenizer: Path | str | None, words: bool) -> Spoken:
 
 
 class Subject:
-    """What is measured; ``plan`` plans how it is explained. Raises ``OnnxdtdError`` where model and data cannot be brought
-    together.
+    """What is measured; ``plan`` plans how it is explained. ``roles`` are columns of a table that are no features, of which
+    values may be ``missing`` if the model takes that. Raises ``OnnxdtdError`` where model and data cannot be brought together.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class Subject:
         data: Path,
         plan: Callable[[Path, Request], Planned] = prepare,
         spoken: Spoken | None = None,
+        roles: Roles = NO_ROLES,
+        missing: bool = False,
     ):
         self.planned = plan(model, request)
         inner = [t for t in self.planned.plan.inputs if t.producer is not None]
@@ -67,7 +72,7 @@ class Subject:
                 "when inputs change; make what comes behind it a model of its own, with onnx.utils.extract_model, declare the "
                 f"shape of its input, [{sizes}], and measure that"
             )
-        if spoken is not None and spoken.tokenizer is None and data.suffix.lower() not in TEXTS:
+        if spoken is not None and spoken.tokenizer is None and (data.suffix.lower() not in TEXTS or not self.planned.ids):
             spoken = None
         self.tokens = None if spoken is None else self._tokens(spoken.tokenizer)
         if self.tokens is not None and [t.name for t in self.planned.plan.inputs] != [self.tokens.ids]:
@@ -85,11 +90,14 @@ class Subject:
         axis = self.planned.plan.samples.axes[inputs[0].name]
         self.layout = Layout.of(list(inputs[0].shape), axis)
         self.form = form_of(inputs[0], self.planned.request, axis, self.planned.ids)
-        self.data: Dataset | Passages
-        if spoken is None or self.tokens is None:
-            self.data = dataset(data, self.form)
-        else:
+        self.data: Dataset | Passages | Records
+        if spoken is not None and self.tokens is not None:
             self.data = Passages(data, self.tokens, spoken.words)
+        elif is_table(data):
+            own = [name for name in (self.planned.said.label_output,) if name]
+            self.data = records(data, self.form, roles, missing and inputs[0].name in self.planned.imputed, own)
+        else:
+            self.data = dataset(data, self.form)
 
     def _tokens(self, tokenizer: Path | None) -> Tokens:
         """What makes ids of texts. Raises ``OnnxdtdError`` where nothing can."""
@@ -112,6 +120,30 @@ class Subject:
             taken(self.data.sources, samples, tokenizer),
             rules={preset: {} for preset in presets},
         ).as_data()
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Which columns of a table were taken for what."""
+        return self.data.filled.notes if isinstance(self.data, Records) else ()
+
+    def fill(self, given: str | None) -> str:
+        """What takes the place of a region where nothing was ``given``: the mean in tables, else 0."""
+        return given or ("mean" if isinstance(self.data, Records) and self._has_features else "zero")
+
+    def typical(self, fill: str) -> np.ndarray | None:
+        """The mean or the median of each feature over all samples, where that is asked for and there are features, which have
+        no neighbours. Raises ``RequestError`` where no sample can be read.
+        """
+        if fill not in TYPICAL or not self._has_features:
+            return None
+        if isinstance(self.data, Records):
+            found = TYPICAL[fill](self.data.values, axis=0)
+            return np.asarray(np.nan_to_num(found)).reshape(self.sizes())
+        return TYPICAL[fill]([item.x for item in self.items(len(self.data))[0]], axis=0)
+
+    @property
+    def _has_features(self) -> bool:
+        return self.form.ids is None and not self.form.neighbours(self.sizes())
 
     def logits(self, scores: Scores, item: Item) -> np.ndarray:
         """Those of a sample, [1, classes]. Raises ``RequestError`` for a text that the model does not take."""

@@ -21,6 +21,7 @@ import numpy as np
 import onnxdtd
 from onnxdtd import atomic
 from onnxdtd.data.labelled import Item
+from onnxdtd.data.tables import Roles
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
@@ -28,13 +29,13 @@ from onnxdtd.study.audit import stability
 from onnxdtd.study.audit.audit import Audit, digest, measurable, together
 from onnxdtd.study.audit.auditor import Auditor, Texts
 from onnxdtd.study.audit.measurement import Task
-from onnxdtd.study.evaluate import Settings
+from onnxdtd.study.evaluate import OPTIONAL, Settings
 from onnxdtd.study.grid import Candidate, grid
 from onnxdtd.study.jobs import Tick, run, untold
 from onnxdtd.study.metrics import abpc, aopc, missing
 from onnxdtd.study.perturb import called, default_patch, filler, perturbation, regions, replacement
 from onnxdtd.study.provenance import weight_digests
-from onnxdtd.study.subject import PRESETS, Subject, asked, spoken_by
+from onnxdtd.study.subject import PRESETS, TYPICAL, Subject, asked, spoken_by
 from onnxdtd.study.tally import paired, side, summed
 from onnxdtd.study.words import conjoined, mean_text
 
@@ -96,12 +97,14 @@ def tune(
         raise RequestError("what is explained is the predicted class: samples need no labels to tune on")
     against = tuple(dict.fromkeys(presets)) or BASELINES
     spoken = spoken_by(chosen.tokenizer, chosen.words)
-    subject = Subject(model, replace(request or Request(), preset=ANY), Path(data), spoken=spoken)
+    roles = Roles(chosen.label, chosen.sample_id)
+    subject = Subject(model, replace(request or Request(), preset=ANY), Path(data), spoken=spoken, roles=roles)
     chosen.check(subject)
+    chosen = replace(chosen, fill=subject.fill(chosen.fill))
     items, left_out, _ = measurable(subject, model.parent, chosen.samples or SAMPLES)
     items = _distinct(items, left_out, chosen.seed)
-    fill = replacement(chosen.fill, subject.form, subject.tokens)  # or it is refused before hours are spent
-    filled = chosen.fill if fill is None or subject.tokens is None else subject.tokens.called(fill)
+    fill = replacement(str(chosen.fill), subject.form, subject.tokens)  # or it is refused before hours are spent
+    filled = str(chosen.fill) if fill is None or subject.tokens is None else subject.tokens.called(fill)
     xs, told = together(subject, items, chosen.words, fill, filled)
     candidates = grid(subject.planned.plan, subject.form, subject.sizes())
     settled = replace(chosen, patch=chosen.patch or default_patch(subject.form, xs[0].shape))
@@ -112,6 +115,9 @@ def tune(
     result["skipped"] = [{"name": name, "reason": reason} for name, reason in left_out.items()]
     if subject.tokens is None and (areas := called(subject.form, xs[0].shape, int(settled.patch or 1), subject.rate)):
         result["settings"]["regions"] = areas
+    if subject.typical(str(chosen.fill)) is not None:
+        result["settings"] |= {"regions": "features", "fill": f"their {chosen.fill} over the samples"}
+    result["notes"] = list(subject.notes)
     result["settings"] |= {"data": Path(data).name, "names": [item.name for item in items[: len(study.xs)]]}
     result["toml"] = written(result, next(c for c in candidates if c.title == result["chosen"]))
     if path is not None:
@@ -223,7 +229,7 @@ class Tuning:
 
     def description(self) -> dict[str, Any]:
         """The settings as JSON."""
-        chosen = {name: value for name, value in asdict(self.settings).items() if name not in ("tokenizer", "words")}
+        chosen = {name: value for name, value in asdict(self.settings).items() if name not in OPTIONAL or name == "patch"}
         chosen |= {"samples": len(self.xs), "noise": stability.NUDGE}
         if self.texts is not None:
             chosen |= {"patch": None, "regions": "words" if self.texts.words else "tokens", "fill": self.texts.filled}
@@ -274,14 +280,15 @@ class Tuner:
         settings, form, x, scores = self._study.settings, self._auditor.form, self._study.xs[i], self._auditor.scores
         item = None if self._study.texts is None else self._study.texts.items[i]
         rng = np.random.default_rng([settings.seed, i])
-        table = settings.fill == "mean" and not form.neighbours(x.shape) and form.ids is None
-        number = replacement(settings.fill, form) if self._study.texts is None else self._study.texts.fill
+        kind = str(settings.fill)
+        table = kind in TYPICAL and not form.neighbours(x.shape) and form.ids is None
+        number = replacement(kind, form) if self._study.texts is None else self._study.texts.fill
         if number is not None:
             fill = np.full_like(x, number)
         elif table:
-            fill = self._study.xs.mean(axis=0)
+            fill = TYPICAL[kind](self._study.xs, axis=0)
         else:
-            fill = filler(settings.fill, x, int(settings.patch or 1), form, rng)
+            fill = filler(kind, x, int(settings.patch or 1), form, rng)
         places = regions(form, x.shape, int(settings.patch or 1))
         if item is not None and item.places is not None:
             places, scores = item.places, scores.beside(item.others)

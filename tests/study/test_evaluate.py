@@ -70,6 +70,57 @@ def test_curves_of_a_linear_model(tmp_path: Path) -> None:
     assert preset["metrics"]["positivity"]["mean"] == pytest.approx(positive.mean(), abs=1e-6)
 
 
+def sheet(folder: Path) -> Path:
+    """A table of the samples, with a column of names, and the classes, next to last."""
+    classes = (X @ WEIGHTS).argmax(1)
+    rows = [f"s{i},{','.join(map(str, row[:5]))},{classes[i]},{row[5]}" for i, row in enumerate(X)]
+    (folder / "some.csv").write_text("\n".join(["who,a,b,c,d,e,kind,f", *rows]))
+    return folder / "some.csv"
+
+
+@pytest.mark.parametrize("fill", [None, "mean", "median", "zero"])
+def test_a_table_is_measured_as_an_array_is(fill: str | None, tmp_path: Path) -> None:
+    """Without a word on it, features become their mean. In the end all are what is typical of the data."""
+    settings = Settings(steps=6, fill=fill, label="kind", sample_id="who")
+    result = evaluated(Evaluation([linear(tmp_path)], ["lrp-0"], sheet(tmp_path), Request(), settings), tmp_path)
+    typical = {"median": np.median(X, axis=0), "zero": np.zeros(6)}.get(str(fill), X.mean(0))
+    chosen = (X @ WEIGHTS).argmax(1)
+    curve = result["models"][0]["presets"][0]["curves"]["morf"]
+    assert curve[-1] == pytest.approx((typical @ WEIGHTS)[chosen].mean(), abs=1e-6)
+    assert result["models"][0]["accuracy"] == 1
+    same = of_linear(tmp_path, Settings(steps=6, fill=fill or "mean"))["models"][0]["presets"][0]["curves"]
+    assert curve == same["morf"]
+    assert result["settings"]["fill"] == ("zero" if fill == "zero" else f"their {fill or 'mean'} over the data")
+    assert (result["settings"]["label"], result["settings"]["sample_id"]) == ("kind", "who")
+    assert [sample["name"] for sample in result["pictures"]["samples"]][:2] == ["s0", "s1"]
+
+
+def test_of_a_table_what_is_missing_is_measured_where_the_model_takes_it(tmp_path: Path) -> None:
+    """An Imputer in front: a missing value is none of the mean, and becomes it as others do."""
+    imputer = onnx.helper.make_node(
+        "Imputer", ["x"], ["i"], domain="ai.onnx.ml", imputed_value_floats=[0.5] * 6, replaced_value_float=float("nan")
+    )
+    info = onnx.helper.make_tensor_value_info
+    floats = [info(name, onnx.TensorProto.FLOAT, ["n", size]) for name, size in (("x", 6), ("y", 3))]
+    weights = [onnx.numpy_helper.from_array(WEIGHTS, "w")]
+    graph = onnx.helper.make_graph([imputer, node("MatMul", "i w", "y")], "g", floats[:1], floats[1:], weights)
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("ai.onnx.ml", 3)]
+    proto = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    onnx.save(proto, tmp_path / "net.onnx")
+    x = X.copy()
+    x[0, 2] = np.nan
+    rows = [",".join("" if np.isnan(v) else str(v) for v in row) for row in x]
+    (tmp_path / "some.csv").write_text("\n".join(["a,b,c,d,e,f", *rows]))
+    job = Evaluation([tmp_path / "net.onnx"], ["lrp-0"], tmp_path / "some.csv", Request(), Settings(steps=6))
+    result = evaluated(job, tmp_path)
+    assert result["models"][0]["samples"] == 9
+    seen = np.where(np.isnan(x), 0.5, x)
+    last = (np.nanmean(x, axis=0) @ WEIGHTS)[(seen @ WEIGHTS).argmax(1)].mean()
+    assert result["models"][0]["presets"][0]["curves"]["morf"][-1] == pytest.approx(last, abs=1e-6)
+    with pytest.raises(RequestError, match="line 2, column 'c': has no value, and the model takes no missing ones"):
+        evaluated(Evaluation([linear(tmp_path)], ["lrp-0"], tmp_path / "some.csv", Request(), Settings()), tmp_path)
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_fixed_batch_makes_no_difference(batch: int, tmp_path: Path) -> None:
     settings = Settings(steps=3)
@@ -441,7 +492,7 @@ def test_the_most_relevant_tokens_go_first(words: bool, tmp_path: Path) -> None:
         ({"fill": "mask"}, "has no mask token to put in place of others; give the number of one, --fill ID"),
         ({"fill": "15"}, "--fill 15: the model looks up one of 15, from 0 on"),
         ({"fill": "mean"}, "--fill mean: ids have none"),
-        ({"fill": "grey"}, "--fill grey: give zero, mean, blur, noise, low, high; of ids mask, pad, unk or a number"),
+        ({"fill": "grey"}, "--fill grey: give zero, mean, median, blur, noise, low, high; of ids mask, pad, unk or a number"),
         ({"patch": 2}, "--patch is for pictures and signals; the regions of a text are its tokens, or --words"),
     ],
 )

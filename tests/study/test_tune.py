@@ -158,6 +158,18 @@ def test_what_may_be_concluded() -> None:
     ]
 
 
+def test_a_table_is_tuned_on_with_the_mean_of_each_feature(case: tuple[Path, Path]) -> None:
+    """As an array of the same numbers, of which that is asked for."""
+    lines = [",".join(map(repr, row)) for row in samples(case[1]).tolist()]
+    Path("data.csv").write_text("\n".join(["a,b,c,d,e,f", *lines]))
+    table = onnxdtd.tune(case[0], "data.csv", **HOW)
+    array = onnxdtd.tune(*case, settings=replace(HOW["settings"], fill="mean"), presets=HOW["presets"])
+    assert table["settings"]["fill"] == "their mean over the samples"
+    assert table["selection"] == array["selection"]
+    median = onnxdtd.tune(case[0], "data.csv", settings=replace(HOW["settings"], fill="median"), presets=HOW["presets"])
+    assert median["selection"] != table["selection"]
+
+
 def test_texts_are_tuned_on_as_an_audit_measures_them(tmp_path: Path) -> None:
     """Tokens become the one that says nothing; padding, noise and the side of a region play no part."""
     made = pytest.importorskip("tokenizers_made")

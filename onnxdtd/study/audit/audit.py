@@ -22,6 +22,7 @@ from onnxdtd.compiler.compile import planned, prepare
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.score import classes
 from onnxdtd.data.labelled import Item
+from onnxdtd.data.tables import Roles
 from onnxdtd.errors import RequestError
 from onnxdtd.graph import shapes
 from onnxdtd.method.toml import Library
@@ -64,6 +65,8 @@ def audit(
     engine: str = "processes",
     tokenizer: Path | str | None = None,
     words: bool = False,
+    label: str | None = None,
+    sample_id: str | None = None,
     journal: Path | None = None,
     tick: Tick = untold,
     timed: Callable[[float], object] | None = None,
@@ -72,7 +75,7 @@ def audit(
 
     Args:
         model: the file of a classifier.
-        data: an ``.npz`` with samples and labels, or a folder of pictures with a ``labels.csv``; a file of texts.
+        data: a table, an ``.npz`` with samples and labels, or a folder of pictures with a ``labels.csv``; a file of texts.
         request: the options of ``onnxdtd.compile`` for all presets; its own preset and target do not count.
         presets: names of presets, or TOML files with one; by default ``PRESETS``.
         samples: only the first so many, by default 20, or 8 in a ``quick`` audit.
@@ -83,6 +86,8 @@ def audit(
         engine: ``"processes"`` of this machine, or ``"ray"``.
         tokenizer: the ``tokenizer.json`` of a model that takes ids of tokens, for texts.
         words: replace words of a text, not pieces of them.
+        label: the column of a table that has the true classes.
+        sample_id: the column of a table that names the samples.
         journal: notes what is done; a run that was cut short goes on from it. By default a hidden file in this folder.
         tick: told how many of how many units are done.
         timed: told, before all else, how many seconds the first unit takes one process.
@@ -98,7 +103,8 @@ def audit(
             raise RequestError(f"--{name} {value}: give at least {least}")
     model, data, chosen = Path(model), Path(data), tuple(dict.fromkeys(presets)) or PRESETS
     spoken = spoken_by(tokenizer, words)
-    subject = Subject(model, replace(request or Request(), preset=chosen[0]), data, spoken=spoken)
+    roles = Roles(label, sample_id)
+    subject = Subject(model, replace(request or Request(), preset=chosen[0]), data, spoken=spoken, roles=roles)
     items, skipped, right = measurable(subject, model.parent, SAMPLES[quick] if samples is None else samples)
     count = NEURONS[quick] if neurons is None else neurons
     samples_of = together(subject, items, words, *neutral(subject))
@@ -107,6 +113,7 @@ def audit(
         timed(_seconds(study))
     result = study.assemble(run(study, workers, engine, journal, tick))
     result["settings"]["data"] = data.name
+    result["notes"] = list(subject.notes)
     if quick:
         result["shortened"] = [*left_out(len(study.facts.layers), samples is None and neurons is None)]
     if subject.tokens is None:
