@@ -487,8 +487,8 @@ FAULTS = [
         "share of a term without its sign",
         "method/propagate",
         "shared",
-        "division.factor * branch.scale * term.sign",
-        "division.factor * branch.scale",
+        "branch.scale * term.sign",
+        "branch.scale",
         "method/propagate::test_a_rule_of_a_file_that_means_the_same_gives_the_same",
     ),
     Fault(
@@ -499,7 +499,14 @@ FAULTS = [
         "reversed(range(len(weights)))",
         "method/propagate",
     ),
-    Fault("sign of a dense layer's division lost", "method/propagate", "divided", "e.mul(s, factor)", "s", "method/propagate"),
+    Fault(
+        "what a bias keeps of R is forgotten",
+        "method/propagate",
+        "divided",
+        "replace(division, kept=kept)",
+        "division",
+        "compiler/ledger",
+    ),
     Fault(
         "axes of size 0 taken for copies",
         "operators/linear",
@@ -1077,9 +1084,9 @@ FAULTS = [
     Fault(
         "f(x)/x of a Gelu is 1/4 at 0",
         "operators/pointwise",
-        "below_the_curve",
-        'e("Add", e("Mul", t, 0.5), 0.5)',
-        'e("Add", e("Mul", t, 0.5), 0.25)',
+        "raised",
+        'e("HardSigmoid", t, alpha=0.5, beta=0.5)',
+        'e("HardSigmoid", t, alpha=0.5, beta=0.25)',
         "operators/attention",
     ),
     Fault(
