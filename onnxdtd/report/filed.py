@@ -12,7 +12,7 @@ from onnxdtd.report.sources import sources, which_score
 from onnxdtd.study.words import conjoined, counted
 
 Steps = Sequence[tuple[str, str, str]]  # node, operators, and rule or what else happens there
-RESULTS = {True: ("passed", "passed"), False: ("FAILED", "failed"), None: ("remark", "")}
+RESULTS = {True: ("passed", "passed"), False: ("FAILED", "failed"), None: ("remark", "count")}
 NAMED = 2  # nodes of a group that are named
 QUESTIONS = {  # what a check asks, by its name
     "source": "Is the file that was given the one it was compiled from?",
@@ -88,7 +88,7 @@ def _refused(title: str, result: Json) -> Page:
         "and no relevance is made up for them."
     ]
     sections = [Section("What stands in the way", tables=[table]), _model(result["file"], result)]
-    return Page(title, "refused", [("This model is refused", said)], sections, [], paper=True)
+    return Page(title, "refused", [("This model is refused", said)], sections, [], paper=True, bad=True)
 
 
 def _notes(result: Json) -> Section | None:
@@ -134,7 +134,8 @@ def verification_page(result: Json) -> Page:
     verdict = result["verdict"]
     heading = f"Passed: it {verdict}" if result["passed"] else verdict
     sections = [part for part in parts if part is not None]
-    return Page(f"Verification of {result['file']['name']}", lead, [(heading, said)], sections, [], paper=True)
+    title = f"Verification of {result['file']['name']}"
+    return Page(title, lead, [(heading, said)], sections, [], paper=True, bad=not result["passed"])
 
 
 def _checks(checks: Sequence[Json]) -> Section:

@@ -106,7 +106,8 @@ class Marked:
 @dataclass(frozen=True)
 class Page:
     """Everything that the template lays out: title, a line below it, summaries as (heading, sentences), pictures, sections,
-    explained texts. ``remark`` is said of the colours of heatmaps. What is filed is always dark on ``paper``.
+    explained texts. ``remark`` is said of the colours of heatmaps. What is filed is always dark on ``paper``; ``bad``: it
+    is bad news.
     """
 
     title: str
@@ -117,6 +118,7 @@ class Page:
     texts: Sequence[Marked] = ()
     remark: str = ""
     paper: bool = False
+    bad: bool = False
 
     @property
     def contents(self) -> list[tuple[str, str]]:

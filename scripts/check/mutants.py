@@ -68,6 +68,30 @@ class Outcome:
 
 FAULTS = [
     Fault(
+        "signs are explained where logits are positive",
+        "report/page",
+        "below",
+        "z < 0",
+        "z > 0",
+        "report/report::test_signs_are_explained_where_a_logit_is_negative",
+    ),
+    Fault(
+        "what is kept is stacked the other way round",
+        "report/charts",
+        "stacks",
+        "value > 0",
+        "value < 0",
+        "report/charts::test_stacks_reach_as_far_as_their_sums",
+    ),
+    Fault(
+        "of data only the beginning of each piece counts",
+        "study/provenance",
+        "digest",
+        "file.read(PIECE)",
+        "file.read(PIECE)[:1]",
+        "study/provenance::test_files_have_one_digest_in_their_order",
+    ),
+    Fault(
         "smoothing loses relevance at the edges",
         "data/smooth",
         "smoothed",

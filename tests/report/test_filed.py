@@ -98,6 +98,7 @@ def test_a_verification_is_filed(verified: Path, tmp_path: Path, run: Callable[.
     assert done.code == 0
     found, text = run(*line, "--json").json, page.read_text(encoding="utf-8")
     assert alone(text)
+    assert ".lead + .summary section { border-left-color: var(--accent); }" in text
     assert text.index("Passed: it is what it says it is") < text.index("<nav")
     shown = rows(text)
     words = {True: "passed", False: "FAILED", None: "remark"}
@@ -128,6 +129,7 @@ def test_what_fails_is_said_first(verified: Path, tmp_path: Path, run: Callable[
     assert done.code == 1
     top = page.read_text(encoding="utf-8").partition("<nav")[0]
     assert "FAILED: " in top
+    assert ".lead + .summary section { border-left-color: var(--contra); }" in top
     assert "digest: nodes and weights of the predictor are not those recorded." in top
     assert '<td class="failed">FAILED</td>' in page.read_text(encoding="utf-8")
 
