@@ -34,7 +34,7 @@ from onnxdtd.data.forms import PICTURE
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.graph import files, normal, shapes
 from onnxdtd.graph.emit import Emit
-from onnxdtd.graph.recurrent import OPEN_STEPS, is_gated, open_sequences
+from onnxdtd.graph.recurrent import MOST_STEPS, OPEN_STEPS, is_gated, open_sequences
 from onnxdtd.graph.spelled import views
 from onnxdtd.graph.tensors import Node, Tensor, type_name
 from onnxdtd.labels import Labels
@@ -115,6 +115,10 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
             f"recurrent layers take {steps} steps at most, and no less time for fewer; --most-steps N sets that"
         )
         request = replace(request, most_steps=steps)
+    if (request.most_steps or 0) > MOST_STEPS:
+        chosen.notes.append(
+            "steps are written one by one: ONNX Runtime takes 10 s to load 512, and four times that for twice as many"
+        )
     if request.baseline is not None and chosen.baseline is None:
         chosen.notes.append(f"--baseline: the preset {chosen.preset} compares with no other input")
     request = replace(request, preset=request.preset or chosen.preset)

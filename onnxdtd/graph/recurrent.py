@@ -3,6 +3,8 @@
 The candidate of a step is one layer of its input and of the state before it, so that a rule has one denominator for both. What
 gates take from the input is computed for all steps at once. Where a sequence has ended, the state stays and the output is 0.
 So a number of steps that is open is written as one that is not, the last of which may be behind the end of all sequences.
+A Scan would load at once, not in 10 s for 512 steps and in 40 s for 1024, and run no faster (3.7 µs a step of 12 operators,
+where these take 4.4). But nothing that is added has control flow, so that it runs wherever single operators do.
 """
 
 from __future__ import annotations

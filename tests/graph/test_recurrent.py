@@ -18,9 +18,9 @@ from onnx.reference import ReferenceEvaluator
 from recurrence import Array, Layer, Run
 
 import onnxdtd
-from onnxdtd.compiler.compile import prepare
+from onnxdtd.compiler.compile import planned, prepare
 from onnxdtd.graph import emit, kernels, recurrent, shapes
-from onnxdtd.graph.recurrent import GATES, MOST_STEPS, SIGNALS
+from onnxdtd.graph.recurrent import GATES, MOST_STEPS, OPEN_STEPS, SIGNALS
 from onnxdtd.request import Request
 
 STEPS, BATCH, INPUTS, SIZE, CLASSES = 4, 3, 2, 3, 2
@@ -414,6 +414,18 @@ def test_more_steps_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
             onnxdtd.compile(case.source(), "lrp-epsilon", most_steps=most)
     asked = onnxdtd.compile(case.source(), "lrp-epsilon", target=1, most_steps=STEPS)
     np.testing.assert_array_equal(Session(asked)(x=case.x)["relevance"], usual)
+
+
+@pytest.mark.parametrize("most", [None, 2, 4])
+def test_what_an_open_length_costs_is_said(most: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxdtd.compiler.compile.MOST_STEPS", 3)
+    source = net(Case("RNN"), "t", "state")
+    notes = planned(source, Request(most_steps=most)).plan.notes
+    assert (
+        f"recurrent layers take {most or OPEN_STEPS} steps at most, and no less time for fewer; --most-steps N sets that"
+        in notes
+    )
+    assert any("ONNX Runtime takes 10 s to load 512" in note for note in notes) == ((most or OPEN_STEPS) > 3)
 
 
 def test_lengths_that_an_exporter_has_seen() -> None:
