@@ -1,4 +1,4 @@
-"""Every command and every piece of code in the README runs, in the order in which a reader would."""
+"""Every command and every piece of code in the README and in the guide runs, in the order in which a reader would."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from onnxdtd.request import Request
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "onnxdtd" / "GUIDE.md").read_text(encoding="utf-8")
 TEST_COMMAND = "./scripts/test"
 FEW = 2  # samples of each file; a heatmap takes a quarter of a second
 TUNED = 8  # to tune on, which takes more
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+    return re.findall(rf"^```{language}\n(.*?)^```", README + GUIDE, re.M | re.S)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_shell_and_python(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run([sys.executable, "-W", "error", "-c", code], clone)
 
 
-def test_demo_prints_the_table_in_the_readme(clone: Path) -> None:
+def test_consistency_is_as_the_guide_says(clone: Path) -> None:
     """Under the two-digit network dtd is consistent on all inputs, z and αβ on none."""
     printed = run([sys.executable, "scripts/check/consistency.py"], clone).stdout
     found = {}
@@ -94,7 +95,7 @@ def test_demo_prints_the_table_in_the_readme(clone: Path) -> None:
         if len(cells) == 6 and cells[1].endswith("%"):
             found[cells[0]] = tuple(f"{float(cell[:-1]):g}" for cell in cells[1:4])
     written = {}
-    for names, *cells in re.findall(r"^\| (`[^|]+`) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", README, re.M):
+    for names, *cells in re.findall(r"^\| (`[^|]+`) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", GUIDE, re.M):
         written |= dict.fromkeys(re.findall(r"`([^`]+)`", names), tuple(cells))
     assert found == written
     assert len(found) == len(written) == 6
@@ -122,6 +123,13 @@ def test_the_preset_of_ones_own_fits_every_model_that_the_default_fits(folder: P
             onnxdtd.compile(model, mine, **given)
 
 
+def test_the_readme_is_for_a_newcomer() -> None:
+    """Short, with a picture of a photograph and one of a report, and every number has a page that it comes from."""
+    assert len(README.encode()) <= 14 * 1024
+    assert re.findall(r"!\[.*?\]\((.*?)\)", README) == ["scripts/results/photo.png", "scripts/results/report.png"]
+    assert README.count("# ") >= 10
+
+
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert TEST_COMMAND in lines
@@ -130,7 +138,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 def test_table_of_presets_is_complete() -> None:
     from onnxdtd.method.toml import Library
 
-    section = README.split("## Choosing a rule")[1].split("## ")[0]
+    section = GUIDE.split("## Choosing a rule")[1].split("## ")[0]
     named = set(re.findall(r"`([a-z0-9-]+)`", section.split("On `two_digits")[0]))
     listed = named | {f"{name}-flat" for name in named if f"| `{name}`, `-flat`" in section}
     assert listed - {"-flat"} == set(Library().presets)
