@@ -161,7 +161,7 @@ def explain_command(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Image files, folders, .npy, .npz, .csv (a row each) or .json (a list each); texts, or - for standard input.",
+            help="Images, .wav, folders, .npy, .npz, .csv (a row each) or .json (a list each); texts, or - for standard input.",
             metavar="INPUT...",
         ),
     ],

@@ -11,6 +11,7 @@ import numpy as np
 from onnxdtd.data.forms import MODES, SMALLEST_PICTURE, Form, colour_axis, is_signal
 from onnxdtd.errors import counted
 
+COLOURS = 3
 OPEN = 2**20  # entries along an axis whose size is open, for all that is known
 BYTES = range(256, 261)  # rows of a table that bytes look up: one each, and some for padding and the like
 
@@ -87,9 +88,11 @@ class Sizes:
 
     @classmethod
     def of(cls, form: Form) -> Sizes:
-        """Those of samples of a ``form``; what is open is taken for long."""
+        """Those of samples of a ``form``; what is open is taken for long, but the channels of pictures for colours."""
         declared = [*(form.folded or form.shape)]
-        found = arranged([size if isinstance(size, int) else OPEN for size in declared], form)
+        colours = form.channel if len(form.slides) > 1 and not form.folded else None
+        likely = [size if isinstance(size, int) else COLOURS if i == colours else OPEN for i, size in enumerate(declared)]
+        found = arranged(likely, form)
         known = [[size for axis in group if isinstance(size := declared[axis], int)] for group in found.axes]
         whole = [len(sizes) == len(group) for sizes, group in zip(known, found.axes, strict=True)]
         return cls(found, tuple(math.prod(sizes) if all_ else None for sizes, all_ in zip(known, whole, strict=True)))

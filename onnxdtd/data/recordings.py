@@ -49,8 +49,10 @@ def is_sound(path: Path) -> bool:
 
 def is_clip(form: Form) -> bool:
     """Are samples of this ``form`` pictures one after the other?"""
-    sizes = Sizes.of(form)
-    return sizes.arrangement.kind in CLIPS and len(sizes.arrangement.axes[0]) == 1 and (sizes.sizes[3] or 1) in MODES
+    sizes, told = Sizes.of(form), bool(form.slides) or all(isinstance(size, int) for size in form.shape)
+    if not told or sizes.arrangement.kind not in CLIPS or (sizes.sizes[3] or 1) not in MODES:
+        return False
+    return len(sizes.arrangement.axes[0]) == 1 and sizes.arrangement.axes[0][0] != form.channel  # which would be bands
 
 
 def sound(path: Path, form: Form) -> np.ndarray:

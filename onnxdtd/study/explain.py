@@ -109,7 +109,8 @@ def explain(
 
     Args:
         model: the file of a classifier, which is compiled first, or of a compiled model.
-        inputs: image files, folders of them, ``.npy``, ``.npz``, tables (``.csv``, ``.tsv``, ``.parquet``: a row a sample) or
+        inputs: image files (of clips animated ones), sounds (``.wav``), folders of them, ``.npy``, ``.npz``, tables (``.csv``,
+            ``.tsv``, ``.parquet``: a row a sample, or of signals a row a step and a column a channel) or
             ``.json`` (a list a sample); of a model with a tokenizer, or of one that takes bytes, files of texts.
         request: the options of ``onnxdtd.compile``; of a compiled model, what it leaves open.
         out: the folder to write to.

@@ -17,7 +17,7 @@ from onnxdtd.data import images
 from onnxdtd.data.forms import Form
 from onnxdtd.data.look import Caption, Look
 from onnxdtd.data.read import samples
-from onnxdtd.data.recordings import Stepped, Track, archived, check, stepped, track
+from onnxdtd.data.recordings import Stepped, Track, archived, check, is_clip, stepped, track
 from onnxdtd.data.sheets import sheet
 from onnxdtd.data.tables import Roles
 from onnxdtd.errors import RequestError
@@ -150,6 +150,27 @@ def test_frames_are_resized_and_chosen(animated: Path) -> None:
 def test_a_picture_of_a_model_of_pictures_is_its_first_frame(animated: Path) -> None:
     (sample,) = samples(animated, Form.of("x", ["n", 1, 6, 8], 0, 1, (0, 1)))
     np.testing.assert_array_equal(sample.x[0], CLIP[0, ..., 0] / 255)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channel", "slid"),
+    [(["c", "h", "w"], 1, [2, 3]), (["h", "w", "c"], 3, [1, 2]), (["c", "h", "w"], None, [])],
+    ids=str,
+)
+def test_a_picture_is_no_clip_where_its_sizes_are_open(
+    shape: list[str], channel: int | None, slid: list[int], tmp_path: Path
+) -> None:
+    Image.fromarray(CLIP[0]).save(tmp_path / "picture.png")
+    form = Form.of("x", ["n", *shape], 0, channel, (0, 1), slid=slid)
+    assert not is_clip(form)
+    if channel is not None:
+        (sample,) = samples(tmp_path / "picture.png", form)
+        np.testing.assert_array_equal(np.moveaxis(sample.x, channel - 1, -1), CLIP[0] / 255)
+
+
+def test_bands_are_no_frames() -> None:
+    assert not is_clip(Form.of("x", ["n", 7, 6, 8], 0, 1, slid=[2, 3]))
+    assert is_clip(Form.of("x", ["n", 7, 3, 6, 8], 0, 2, slid=[3, 4]))
 
 
 def test_what_archives_tell(tmp_path: Path) -> None:
