@@ -322,13 +322,17 @@ def _print_terms(results: Sequence[Result]) -> None:
 
 def _print_results(results: Sequence[Result], score: str, brief: Callable[[str], str]) -> None:
     """A row for each sample; columns that say what others do, or one thing, or nothing, are left out and said below."""
+    from onnxdtd.study.words import probably
+
     predicted, explained = ([brief(label) for label in labels] for labels in zip(*map(_labels, results), strict=True))
     said = "the class that is predicted" if explained == predicted else explained[0] if len(set(explained)) == 1 else ""
+    likely = all(r.probability is not None for r in results)
     columns = {
         "input": [r.name for r in results],
         "preset": [r.preset for r in results] if len({r.preset for r in results}) > 1 else [],
         "predicted": predicted,
-        "score": [_number(r.score) for r in results],
+        "score": [] if likely else [_number(r.score) for r in results],
+        "probability": [probably(r.probability or 0.0) for r in results] if likely else [],
         "explained": [] if explained == predicted or (said and len(results) > 1) else explained,
         score: [_number(r.logit) for r in results],
         "Σ relevance": [_number(r.relevance_sum) for r in results],

@@ -25,8 +25,9 @@ from onnxdtd.study.concepts import Concepts
 from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.notes import of_absent, of_amount, of_lattice, of_rules, of_values
 from onnxdtd.study.results import Flag, Result, strongest
-from onnxdtd.study.words import counted
+from onnxdtd.study.words import counted, probably
 
+ROUNDING = 5e-3  # of a sum of probabilities, in half precision
 SUM = "Σ c z"  # what is explained where coefficients are fed
 SCORES = {None: "logit", False: "logit", "rest": "lead over the mean of the others"}
 
@@ -104,6 +105,7 @@ class Presenter:
         balance = None if ledger is None else {name: float(values[0]) for name, values in ledger.totals().items()}
         there = None if explanation.at_baseline is None else float(explanation.at_baseline[0])
         result = Result(sample.name, "", *words, *sums, preset, balance, concepts=concepts, at_baseline=there)
+        result = replace(result, probability=score if self._are_probabilities(explanation) else None)
         if ledger is None and not relevance.any() and self._ledgered is not None:
             ledger = self._ledgered(feed, target).ledger
         flags = of_amount(result, ledger, self.explainer.metadata["derivative"])
@@ -184,6 +186,13 @@ class Presenter:
             score = logit
         return predicted, score, chosen, None if metadata["derivative"] and explanation.at_baseline is None else logit
 
+    def _are_probabilities(self, explanation: Explanation) -> bool:
+        """Does the model give a probability of each class? They come behind its logits, and add up to 1."""
+        metadata, scores = self.explainer.metadata, explanation.scores
+        if scores is None or scores.shape[1] < 2 or metadata.get("score_output", metadata["output"]) == metadata["logits"]:
+            return False
+        return bool((scores[0] >= 0).all() and abs(float(scores[0].sum()) - 1) < ROUNDING)
+
     def _row(self, scores: np.ndarray) -> np.ndarray:
         """The first of several samples, of all of which one is the copy of the other."""
         several = scores.ndim > 1 or any((layout.batch or 1) > 1 for layout in self.feeding.layouts.values())
@@ -197,6 +206,8 @@ class Presenter:
     ) -> Caption:
         """What stands above and below a picture; ``others`` are inputs that are not explained, ``described`` its features."""
         score = "" if result.score is None else f" (score {result.score:.3g})"
+        if result.probability is not None:
+            score = f" ({probably(result.probability)})"
         title = f"{result.name}: {result.predicted_label or 'no prediction'}{score}"
         if result.target != result.predicted:
             title += f", explained: {result.target_label}"

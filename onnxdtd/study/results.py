@@ -64,6 +64,7 @@ class Result:
     pro: list[Named] = field(default_factory=list)  # the terms that speak most for the class, where they have names
     contra: list[Named] = field(default_factory=list)  # ... and against it
     at_baseline: float | None = None  # the same score of what the input was compared with
+    probability: float | None = None  # the score of the predicted class, where the model gives probabilities
     reading: Reading | None = None  # of a text, what was relevant in it
 
     @property
@@ -109,6 +110,7 @@ FIRST = (
     "predicted",
     "predicted_label",
     "score",
+    "probability",
     "target",
     "target_label",
     "logit",

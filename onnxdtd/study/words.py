@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,19 @@ def mean_text(found: Mapping[str, Any] | None) -> str:
     if found is None or found["mean"] is None:
         return "-"
     return number(found["mean"]) + (f" ± {number(found['error'], 2)}" if found.get("error") is not None else "")
+
+
+def probably(value: float) -> str:
+    """A probability in per cent, never rounded to a certainty.
+
+    >>> probably(0.97), probably(0.8854), probably(0.99937), probably(0.9999996), probably(0.00001), probably(1 / 3)
+    ('97 %', '88.5 %', '99.93 %', '> 99.99 %', '< 0.01 %', '33.3 %')
+    """
+    if value > 0.9999:
+        return "> 99.99 %"
+    if value < 0.0001:
+        return "< 0.01 %"
+    return f"{math.floor(value * 1e4) / 100:.4g} %" if value > 0.99 else f"{100 * value:.3g} %"
 
 
 def conjoined(words: Sequence[str]) -> str:

@@ -605,3 +605,18 @@ def test_what_a_compiled_model_has_settled_is_refused(net: Path, tmp_path: Path)
     for request, words in ((Request(target=2), "explains"), (Request(preset="gradient"), "--preset")):
         with pytest.raises(RequestError, match=words):
             onnxdtd.explain(path, [tmp_path / "x.npy"], request, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("ending", "row"), [("Softmax", True), ("Sigmoid", False), (None, False)])
+def test_probabilities_are_told_as_such(ending: str | None, row: bool, tmp_path: Path) -> None:
+    """What a Softmax gives adds up to 1; what a Sigmoid gives each class does not, and logits are none."""
+    nodes = [node("MatMul", "x w", "y" if ending is None else "z")]
+    nodes += [] if ending is None else [node(ending, "z", "y")]
+    proto = model(nodes, {"x": ["n", 2]}, ["y"], {"w": np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)})
+    made = Presenter(Explainer(onnxdtd.compile(proto, "lrp-0"), CPU))
+    result = made.explain(Sample("one", np.array([2.0, 0.0]))).result
+    want = 1 / (1 + np.exp(-2)) if row else None
+    assert result.probability == (want if want is None else pytest.approx(want, rel=1e-6))
+    assert result.as_data()["probability"] == result.probability
+    assert made.caption(result).title == ("one: class 0 (88.1 %)" if row else f"one: class 0 (score {result.score:.3g})")
+    assert "logit = 2" in made.caption(result).subtitle
