@@ -186,18 +186,20 @@ def forget_lengths(proto: onnx.ModelProto) -> bool:
         return False
     free = skeleton(proto)
     names = {size.dim_param for value in free.graph.input for size in value.type.tensor_type.shape.dim} - {""}
-    told = {value.name: value.type.tensor_type.shape.dim for value in free.graph.value_info}
+    told = {v.name: [size.dim_value for size in v.type.tensor_type.shape.dim] for v in free.graph.value_info}
     del free.graph.value_info[:]
-    inferred = onnx.shape_inference.infer_shapes(free, data_prop=True)
+    infer = partial(onnx.shape_inference.infer_shapes, data_prop=_holds_sizes(free))
+    inferred = infer(free)
     while tell(free, inferred):
-        inferred = onnx.shape_inference.infer_shapes(free, data_prop=True)
+        inferred = infer(free)
     found = {value.name: value.type.tensor_type.shape.dim for value in inferred.graph.value_info}
-    pairs = {name: list(zip(dims, found.get(name, ()), strict=False)) for name, dims in told.items()}
-    seen = {a.dim_value for each in pairs.values() for a, b in each if a.dim_value and b.dim_param in names}
-    wrong = {name for name, each in pairs.items() if any(a.dim_value in seen and not b.dim_value for a, b in each)}
-    kept = [ValueInfoProto.FromString(v.SerializeToString()) for v in proto.graph.value_info if v.name not in wrong]
-    del proto.graph.value_info[:]
-    proto.graph.value_info.extend(kept)
+    pairs = {name: list(zip(sizes, found.get(name, ()), strict=False)) for name, sizes in told.items()}
+    seen = {size for each in pairs.values() for size, other in each if size and other.dim_param in names}
+    wrong = {name for name, each in pairs.items() if any(size in seen and not other.dim_value for size, other in each)}
+    if wrong:
+        kept = [ValueInfoProto.FromString(v.SerializeToString()) for v in proto.graph.value_info if v.name not in wrong]
+        del proto.graph.value_info[:]
+        proto.graph.value_info.extend(kept)
     return bool(wrong)
 
 
