@@ -59,7 +59,7 @@ def paste(canvas: Any, image: AxesImage) -> None:
     left, right, top, bottom = (round(float(end)) for end in (box.x0, box.x1, height - box.y1, height - box.y0))
     colours = image.to_rgba(np.asarray(image.get_array()), bytes=True)
     few = max(bottom - top, right - left) < MANY * max(colours.shape[:2])
-    way = Image.Resampling.HAMMING if few and image.get_interpolation() != "nearest" else Image.Resampling.NEAREST
+    way = Image.Resampling.BILINEAR if few and image.get_interpolation() != "nearest" else Image.Resampling.NEAREST
     pixels[top:bottom, left:right] = np.asarray(Image.fromarray(colours).resize((right - left, bottom - top), way))
 
 

@@ -135,8 +135,10 @@ def image(figure: FigureBase, scene: Scene) -> Again:
             image.set_data(_inside(scene.x, panel))
             if panel.scale is not None:
                 image.set_clim(-panel.scale.limit, panel.scale.limit)
-            title.set_text(_headed(panel, wide))
-            artists += [image, *image.axes.spines.values(), title]
+            artists += [image, *image.axes.spines.values()]
+            if len(scene.maps) > 1:
+                title.set_text(_headed(panel, wide))
+                artists.append(title)
             if bar is not None and panel.scale is not None:
                 for label, text in zip(labels[bar], panel.scale.labels, strict=True):
                     label.set_text(text)
@@ -153,7 +155,9 @@ def stays(scene: Scene) -> Hashable | None:
         return None
     *_, wide, _ = _grid(scene, len(panels))
     scales = [panel.scale and (panel.scale.signs, panel.scale.cut) for panel in panels]
-    return scene.x.shape, scene.look, tuple(_headed(panel, wide).count("\n") for panel in panels), tuple(scales)
+    titles = [_headed(panel, wide) for panel in panels]
+    heads = titles if len(scene.maps) == 1 else [title.count("\n") for title in titles]  # of several each has numbers
+    return scene.x.shape, scene.look, tuple(heads), tuple(scales)
 
 
 def _headed(panel: Panel, wide: float) -> str:

@@ -68,6 +68,38 @@ class Outcome:
 
 FAULTS = [
     Fault(
+        "a unit is compared with itself alone",
+        "study/gallery",
+        "Gallery.__call__",
+        "self._references() if unit else None",
+        "None",
+        "study/gallery::test_a_heatmap_of_a_later_unit_is_compared_with_those_of_the_first",
+    ),
+    Fault(
+        "what is missing has the wrong sign",
+        "study/results",
+        "Result.missing",
+        "self.whole - self.relevance_sum",
+        "self.relevance_sum - self.whole",
+        "study/gallery::test_the_head_of_the_results_says_where_they_come_from",
+    ),
+    Fault(
+        "pieces of other sizes are put into one array",
+        "study/saved",
+        "shapes",
+        "known.shape[1:] != array.shape[1:]",
+        "False",
+        "study/saved::test_what_differs_in_size_has_an_array_each",
+    ),
+    Fault(
+        "the picture before shows through",
+        "data/again",
+        "Template.png",
+        "self._canvas.restore_region(self._rest)",
+        "0",
+        "data/again::test_a_picture_does_not_depend_on_those_before_it",
+    ),
+    Fault(
         "signs are explained where logits are positive",
         "report/page",
         "below",

@@ -92,3 +92,16 @@ def test_a_heatmap_of_zeros_says_so_whatever_was_drawn_before(tmp_path: Path, mo
         images.draw(tmp_path / "x.png", x, x, Caption("t", "b"), form)
         pictures.append((tmp_path / "x.png").read_bytes())
     assert pictures[0] == pictures[1]
+
+
+def test_the_words_above_several_heatmaps_are_those_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    form, path, pictures = Form("x", [1, 8, 8]), tmp_path / "x.png", []
+    rng = np.random.default_rng(7)
+    x, first, second = rng.random((3, 1, 8, 8))
+    for before in (("dtd\nΣ 1", "lrp\nΣ 22"), None):
+        monkeypatch.setattr(images, "TEMPLATES", Templates())
+        for heading, concept in filter(None, (before, ("dtd\nΣ 3", "lrp\nΣ 4"))):
+            images.draw(path, x, first, Caption("t", "b", heading=heading, concepts=(concept,)), form, [second])
+        pictures.append(path.read_bytes())
+        assert len(images.TEMPLATES._known) == 1
+    assert pictures[0] == pictures[1]
