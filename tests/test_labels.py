@@ -181,3 +181,9 @@ def test_files_without_labels(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["cat", "(1", "[" * 100_000, "{1: 2", "[1, [2]", '{"x": nan'])
 def test_other_text_is_no_list(text: str) -> None:
     assert parsed(text) is None
+
+
+def test_of_two_classes_of_one_name_the_whole_label_is_shown() -> None:
+    labels = Labels(names=["tabby, tabby cat", "crane, bird", "crane, machine"], where="row 3")
+    assert [labels.brief(labels[i]) for i in range(3)] == ["tabby at row 3", "crane, bird at row 3", "crane, machine at row 3"]
+    assert Labels(count=2).brief("class 1") == "class 1"

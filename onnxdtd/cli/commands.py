@@ -60,6 +60,10 @@ if TYPE_CHECKING:
     from onnxdtd.study.results import Result
 
 ORDER = ("explain", "compile", "inspect", "rules", "evaluate", "audit", "verify", "bench", "tune", "fit")  # in help
+Provider = Annotated[
+    str | None,
+    option("--provider", "Where to run: cuda, cpu, or an ONNX Runtime provider by its name.", "cuda|cpu|NAME", RUNNING),
+]
 SHOWN, TOLD = 20, 5  # samples in a table, and in sentences of their own
 
 
@@ -199,7 +203,7 @@ def explain_command(
     words: Annotated[bool, option("--words", "Sum the relevance of the pieces of a word.", None, TEXTS)] = False,
     label: Label = None,
     sample_id: Id = None,
-    provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME", RUNNING)] = None,
+    provider: Provider = None,
     workers: Annotated[
         int | None,
         option("--workers", "Processes, of one thread each. Default: this one, a thread a core.", "N", RUNNING),
@@ -424,7 +428,7 @@ def bench_command(
     model: Model,
     request: Request,
     batches: Annotated[list[str], option("--batch", "Samples in a run; several numbers for several runs.", "N,N")] = ["1,8"],
-    provider: Annotated[str | None, option("--provider", "The ONNX Runtime provider to run on.", "NAME", RUNNING)] = None,
+    provider: Provider = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure what prediction and explanation cost on this machine, on random inputs."""

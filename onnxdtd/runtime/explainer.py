@@ -28,6 +28,7 @@ NO_LOCALE = (
     "options={TfidfVectorizer: {'locale': 'C.UTF-8'}})"
 )
 CUDA = "CUDAExecutionProvider"
+SHORT = {"cuda": CUDA, "cpu": "CPUExecutionProvider"}
 ONLY_ERRORS, FATAL = 3, 4  # ONNX Runtime warns about every optional input; ``target`` is one, and meant to be
 
 # Bytes. ONNX Runtime copies dense weights into another form, which makes a ViT-B/16 (345 MB) a fifth faster and takes as much
@@ -420,7 +421,8 @@ def session(
         options.add_session_config_entry("session.disable_prepacking", "1")
     if folder is not None and not isinstance(model, str | os.PathLike):
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.fspath(folder))
-    chosen = [(given, EXACT) if given == CUDA else given for given in providers or default_providers()]
+    asked = [SHORT.get(given, given) if isinstance(given, str) else given for given in providers or default_providers()]
+    chosen = [(given, EXACT) if given == CUDA else given for given in asked]
     names = [given if isinstance(given, str) else given[0] for given in chosen]
     unknown = [name for name in names if name not in ort.get_available_providers()]
     if unknown:

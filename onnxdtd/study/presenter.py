@@ -208,9 +208,9 @@ class Presenter:
         score = "" if result.score is None else f" (score {result.score:.3g})"
         if result.probability is not None:
             score = f" ({probably(result.probability)})"
-        title = f"{result.name}: {result.predicted_label or 'no prediction'}{score}"
+        title = f"{result.name}: {self.labels.brief(result.predicted_label) or 'no prediction'}{score}"
         if result.target != result.predicted:
-            title += f", explained: {result.target_label}"
+            title += f", explained: {self.labels.brief(result.target_label)}"
         subtitle = f"{result.preset}   Σ relevance = {result.relevance_sum:.4g}"
         if result.logit is not None:
             what = called(self.explainer.metadata)

@@ -1567,6 +1567,30 @@ FAULTS = [
         "max((given[i] for i in classes), default=None)",
         "compiler/raster::test_a_cell_speaks_for_itself_and_a_position_for_or_against",
     ),
+    Fault(
+        "numbers broken in two at a terminal",
+        "cli/screen",
+        "_least",
+        "[cell] if NUMBER.fullmatch(cell) else cell.split() or ['']",
+        "cell.split() or ['']",
+        "cli/screen::test_a_name_is_shortened_in_the_middle_and_a_number_never",
+    ),
+    Fault(
+        "two classes of one name shown alike",
+        "labels",
+        "Labels.brief",
+        "name in known and [first_synonym(other) for other in known].count(short) == 1",
+        "name in known",
+        "labels::test_of_two_classes_of_one_name_the_whole_label_is_shown",
+    ),
+    Fault(
+        "layers of another rule shown as one",
+        "compiler/groups",
+        "_by",
+        "(named(row), row['op'], row['kind'], row['rule'], row['first'], signs)",
+        "(named(row), row['op'], row['kind'], row['first'], signs)",
+        "compiler/groups::test_what_differs_in_rule_sign_or_place_is_not_one_row",
+    ),
 ]
 
 

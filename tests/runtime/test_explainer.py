@@ -285,6 +285,10 @@ def test_an_unknown_provider() -> None:
         Explainer(compiled(), ["Abacus"])
 
 
+def test_providers_have_short_names() -> None:
+    assert Explainer(compiled(), ["cpu"]).session.get_providers() == ["CPUExecutionProvider"]
+
+
 @pytest.mark.skipif("CUDAExecutionProvider" not in ort.get_available_providers(), reason="this ONNX Runtime has no CUDA")
 def test_a_provider_that_was_asked_for_is_used_or_refused() -> None:
     """ONNX Runtime itself falls back to the CPU with no more than a line on stderr."""
