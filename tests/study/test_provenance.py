@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import pytest
-from commands import MODELS, Ran, linear
+from commands import MODELS, Ran, digits, linear, predict
 from onnx.external_data_helper import convert_model_to_external_data
 from terminal import run as run
 
@@ -94,6 +94,22 @@ def test_what_a_compiled_model_says_is_told() -> None:
     assert told["data"] is None
     several = provenance("here", [], metadata, "cpu", rules={"dtd": {"a": "z+"}, "gradient": {}})
     assert (several.presets, several.rules) == (["dtd", "gradient"], {"dtd": {"a": "z+"}})
+
+
+@pytest.mark.parametrize("command", ["evaluate", "audit"])
+def test_pictures_come_with_the_explained_logit(
+    command: str, run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the predicted class, which the page needs to explain signs."""
+    monkeypatch.chdir(tmp_path)
+    model, line = linear(64, 10, "f = Flatten(x) y = MatMul(f, w)"), ["--preset", "gradient", "--samples", 3, "--workers", 1]
+    model.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 1, 8, 8]))
+    onnx.save(model, "m.onnx")
+    found = run(command, "m.onnx", "--data", MODELS / "digits_samples.npz", *line, "--json").json
+    logits = [shown["logits"] for shown in found["pictures"]["samples"]]
+    (scores,) = predict(model, digits()[:3])
+    assert [list(one) for one in logits] == [["m.onnx"]] * 3
+    assert [one["m.onnx"] for one in logits] == pytest.approx(scores.max(axis=1).tolist(), rel=1e-5)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "audit"])
