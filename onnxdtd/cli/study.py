@@ -101,7 +101,7 @@ class Expected:
             at_once = min(self._workers, max(units - done, 1))
             left = f"{units - done} of {units}" if done else f"{units}"
             lasting = duration(self._each * (units - done) / at_once)
-            err.print(f"onnxdtd: {left} units of work, {at_once} at a time: about {lasting}, by the time that the first takes")
+            err.print(f"onnxdtd: {left} units of work, {at_once} at a time: about {lasting}, by the time that two of them take")
             self._each = None
         self._tick(done, units)
 

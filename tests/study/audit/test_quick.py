@@ -68,6 +68,6 @@ def test_the_estimate_counts_what_is_left(capsys: pytest.CaptureFixture[str]) ->
     expected.time(10.0)
     expected(20, 100)
     expected(21, 100)
-    said = "onnxdtd: 80 of 100 units of work, 4 at a time: about 3 minutes, by the time that the first takes"
+    said = "onnxdtd: 80 of 100 units of work, 4 at a time: about 3 minutes, by the time that two of them take"
     assert " ".join(capsys.readouterr().err.split()) == said
     assert ticks == [(0, 9), (20, 100), (21, 100)]
