@@ -47,7 +47,7 @@ def ids(widest: int, most: int, word: Callable[[int], str]) -> Callable[[FigureB
             range(0, rows, -(-rows // 24)), [str(row * width) for row in range(0, rows, -(-rows // 24))], fontsize=7
         )
         axes.set(xticks=[], ylabel="position")
-        scale.bar(figure, "relevance", ax=axes, shrink=0.8)
+        scale.bar(figure, "relevance,", ax=axes, shrink=0.8)
 
     return draw
 

@@ -90,7 +90,12 @@ class Look:
     scale: str = offered(
         "own",
         _one_of("--scale", SCALES),
-        Option("--scale", "A colour scale for each heatmap of a picture, or one for all of them.", "own|shared", DRAWN),
+        Option(
+            "--scale",
+            "Pictures and tables: a scale for each of several heatmaps, or one for all, as shares of Σ |relevance|.",
+            "own|shared",
+            DRAWN,
+        ),
     )
     features: int = offered(
         15, _count, Option("--features", "How many features have a bar of their own; the others share one.", "K", DRAWN)

@@ -103,7 +103,8 @@ def of_lattice(values: np.ndarray) -> list[Flag]:
         return []
     where = f"one of every {found.stride} x {found.stride} pixels"
     if found.alone:
-        return [Flag("lattice", f"strides leave a lattice: {found.held:.0%} of Σ |relevance| is on {where}")]
+        told = f"strides leave a lattice: {found.held:.0%} of Σ |relevance| is on {where}; --smooth 0 draws it as it is"
+        return [Flag("lattice", told)]
     advice = f"--smooth {found.sigma:g} evens that out"
     return [Flag("lattice", f"strides show: {where} has {min(found.times, 999):.0f} times as much as another; {advice}")]
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from onnxdtd.study.notes import SHOWN, Flag, Notes
+import numpy as np
+
+from onnxdtd.study.notes import SHOWN, Flag, Notes, of_lattice
 from onnxdtd.study.results import Result
 
 RESULT = Result("cat_001", "cat_001.png", 3, "cat", 0.912, 3, "cat", 7.5, 7.25, -0.5, 2.0, "dtd")
@@ -18,6 +20,20 @@ def _remarks(results: Sequence[Result], **known: Any) -> list[str]:
 
 def _summary(results: Sequence[Result]) -> list[str]:
     return Notes(results).summary()
+
+
+def test_a_lattice_is_said_with_a_way_to_look_at_it() -> None:
+    """What is smoothed anyway, and what may be; nothing of a heatmap without one."""
+    every = np.zeros((60, 60))
+    every[::2, 1::2] = 1
+    (flag,) = of_lattice(every)
+    assert (flag.code, "100% of Σ |relevance| is on one of every 2 x 2 pixels; --smooth 0 draws" in flag.text) == (
+        "lattice",
+        True,
+    )
+    (flag,) = of_lattice(1 + 9 * every)
+    assert flag.text == "strides show: one of every 2 x 2 pixels has 10 times as much as another; --smooth 1 evens that out"
+    assert of_lattice(np.ones((60, 60))) == []
 
 
 def test_remarks() -> None:
