@@ -42,6 +42,12 @@ def fit(figure: Figure, text: Text) -> None:
             text.set_fontsize(float(text.get_fontsize()) * 0.97 * figure.bbox.width / width)
 
 
+def settle(figure: Figure) -> None:
+    """Lay a figure out, as it will be once more when it is drawn: words around a narrow picture get their room only then."""
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        figure.draw_without_rendering()
+
+
 def png(canvas: Any) -> bytes:
     """What is on a canvas."""
     file = io.BytesIO()
@@ -78,6 +84,7 @@ class Template:
         self._again = again
         self._canvas = cast(FigureCanvasAgg, self._figure.canvas)
         moving = [*self._again(scene), *self._words]
+        settle(self._figure)
         self._canvas.draw()
         self._figure.set_layout_engine("none")
         for artist in moving:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure, FigureBase
 
 from onnxdtd import atomic
 from onnxdtd.data import bars, clips, ids, maps, traces
-from onnxdtd.data.again import Again, Template, Templates, figure_of, fit, png
+from onnxdtd.data.again import Again, Template, Templates, figure_of, fit, png, settle
 from onnxdtd.data.arrangement import arranged
 from onnxdtd.data.forms import Form
 from onnxdtd.data.look import USUAL, Caption, Look, Scene
@@ -66,6 +66,8 @@ class Composition:
             self.kind.draw(figure, self.scene)
         else:
             _below(figure, self.scene, self.kind)
+        if self.kind.stays is not None:
+            settle(figure)
         return figure
 
     def png(self) -> bytes:
