@@ -43,7 +43,7 @@ def fit(figure: Figure, text: Text) -> None:
 
 
 def settle(figure: Figure) -> None:
-    """Lay a figure out, as it will be once more when it is drawn: words around a narrow picture get their room only then."""
+    """Lay a figure out before it is drawn, which does so once more: words around a narrow picture get their room only then."""
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         figure.draw_without_rendering()
 

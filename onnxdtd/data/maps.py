@@ -88,7 +88,7 @@ def _grid(scene: Scene, count: int) -> tuple[int, int, float, float]:
     wide = min(side * math.sqrt(ratio), 2.2 * side, 2 * side * ratio)
     most = 1 if count <= FEW and ratio > WIDE else int(WIDEST / (max(wide, NARROWEST) + GAP))
     rows = -(-count // most)
-    return rows, -(-count // rows), max(wide, NARROWEST), wide / ratio
+    return rows, -(-count // rows), max(wide, NARROWEST), (wide + GAP * (wide >= NARROWEST)) / ratio
 
 
 def size(scene: Scene) -> tuple[float, float]:
