@@ -51,7 +51,7 @@ def _print_groups(groups: Sequence[Group], whole: int) -> None:
     columns = {
         "node": [group.name for group in groups],
         "×": [str(group.count) if group.count > 1 else "" for group in groups],
-        "operators": [group.op for group in groups],
+        "operators": [group.op.replace("+", " + ") for group in groups],
         "rule": [_treated(group, named) for group in groups],
         "input": [" ".join(group.input) for group in groups],
         "cost": ["" if least else _share(group.explanation, whole) for group in groups],

@@ -62,21 +62,26 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], shorten: 
             *(Column(columns[i], width=width) for i, width in zip(chosen, widths, strict=True)),
             width=sum(widths) + FRAME * len(widths) + 1,
         )
-        for row in rows:
-            name = " ".join(shortened(word, widths[0]) for word in row[0].split(" "))
+        for name, row in zip(_names([row[0] for row in rows], widths[0]), rows, strict=True):
             table.add_row(Text(name), *(Text(row[i]) for i in chosen[1:]))
         out.print(table)
 
 
-def shortened(name: str, width: int) -> str:
-    """A name without its middle, more of its end than of its start.
+def _names(names: Sequence[str], width: int) -> list[str]:
+    """Names that fit, cut where most of them stay different, if possible so that twice as much is left of their ends."""
+    heads = sorted(range(1, max(2, width - 1)), key=lambda head: abs(head - (width - 1) // 3))
+    cut = lambda head: [" ".join(shortened(word, width, head) for word in name.split(" ")) for name in names]
+    return max(map(cut, heads), key=lambda found: len(set(found)))
 
-    >>> shortened("/features/features.0/conv/conv.0/Conv", 20), shortened("conv1", 20)
+
+def shortened(name: str, width: int, head: int) -> str:
+    """A name without its middle, with so much of its start.
+
+    >>> shortened("/features/features.0/conv/conv.0/Conv", 20, 6), shortened("conv1", 20, 6)
     ('/featu…v/conv.0/Conv', 'conv1')
     """
     if cell_len(name) <= width:
         return name
-    head = (width - 1) // 3
     start, end = Text(name[:width]), name[-width:]
     start.truncate(head)
     while cell_len(end) > width - 1 - head:

@@ -39,6 +39,14 @@ def test_a_name_is_shortened_in_the_middle_and_a_number_never(shows: Show) -> No
     assert NAME in "\n".join(shows(["node", *"abcd"], [row], False)), "whole behind a pipe"
 
 
+def test_shortened_names_stay_different_where_they_can(shows: Show) -> None:
+    wide = ["Conv+BatchNormalization+Relu+Other", "[batch,16,8,8]>=0", "17.7%"]
+    names = [f"/0/0.{i}/body/body.0/body.0.0/Conv" for i in range(4)]
+    lines = shows(["node", "operators", "input", "cost"], [[name, *wide] for name in names])
+    shown = [line.split("│")[1].strip() for line in lines if "…" in line]
+    assert len(set(shown)) == 4, shown
+
+
 def test_sentences_break_between_words_and_short_columns_stay(shows: Show) -> None:
     sentence = "what is not linear hands on relevance in proportion to what it took in, whatever that was before"
     lines = shows(["preset", "what it does", "source"], [["epsilon-alpha2beta1-flat", sentence, "Bach et al. 2015"]])
