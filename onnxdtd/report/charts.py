@@ -100,15 +100,18 @@ def stacks(caption: str, series: Sequence[tuple[int, Sequence[float]]], x: str, 
     """A bar for each place, 1, 2, ..., of what ``series``, by their styles, have there: up where above 0, else down."""
     with matplotlib.rc_context(OPTIONS):
         axes = _axes(x, y)
-        edges = np.arange(len(series[0][1]) + 1) + 0.5
+        axes.use_sticky_edges = False  # or the longest bar hides the end of the scale
+        count = len(series[0][1])
+        edges = np.repeat(np.arange(1, count + 1), 2) + np.tile([-0.4, 0.4], count)  # between bars is nothing
         ends = {sign: np.zeros(len(edges) - 1) for sign in (True, False)}
         for kind, values in series:
             for sign, end in ends.items():
-                part = np.array([value if (value > 0) == sign else 0.0 for value in values])
+                part = np.zeros(len(edges) - 1)
+                part[::2] = [value if (value > 0) == sign else 0.0 for value in values]
                 if part.any():
                     axes.stairs(end + part, edges, baseline=end, fill=True, color=LINES[kind][0], linewidth=0, clip_on=False)
                 ends[sign] = end + part
-        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xlim(0.5, count + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return _drawn(axes, f"{caption}: {y} over {x}", caption)
 
