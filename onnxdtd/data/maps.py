@@ -76,7 +76,14 @@ def _panels(scene: Scene) -> Iterator[Panel]:
     if style == "beside":
         yield Panel("input")
     for (title, values), scale in zip(seen.items(), shared(scales) if one else scales, strict=True):
-        yield Panel(f"{title}{said(widths[title])}", values, scale, over=style == "overlay", bar=not one)
+        note = said(widths[title])
+        yield Panel(
+            title + ("\n" + note.strip() if note and "\n" in title else note),
+            values,
+            scale,
+            over=style == "overlay",
+            bar=not one,
+        )
         if style == "beside" and alone and min(scene.x.shape[:2]) >= SEEN:
             yield Panel(f"{title} on the input", values, scale, over=True)
 
