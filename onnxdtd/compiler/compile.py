@@ -41,6 +41,7 @@ from onnxdtd.labels import Labels
 from onnxdtd.method.preset import Preset
 from onnxdtd.method.toml import DEFAULTS, Library
 from onnxdtd.operators import fits
+from onnxdtd.operators.layer import is_float
 from onnxdtd.operators.table import CONSTANT, has_rule, of
 from onnxdtd.request import NO_CLASSES, Request, takes_options
 
@@ -193,10 +194,12 @@ def _left_out(
         yield f"not explained: {', '.join(words)}; what they contribute counts as a constant{way}"
     for tensor in computed(needed, chosen.ends):
         yield f"{tensor.name!r} is looked up by numbers computed from several ids and counts as a constant; --from explains it"
-    texts, fed = [t.name for t in inputs if t.dtype == object], {t.name for t in inputs}
+    fed = {t.name: t for t in inputs}
+    turned = [name for name in fed if name not in explained]
     made = [repr(name) for name in explained if name not in fed]
-    if made and texts and not words:
-        yield f"the numbers that the strings of {', '.join(texts)} are turned into are explained: {', '.join(made)}"
+    if made and turned and not words and any(t.dtype == object or not is_float(t.dtype) for t in inputs):
+        what = "strings of" if all(fed[name].dtype == object for name in turned) else "columns"
+        yield f"the numbers that the {what} {', '.join(turned)} are turned into are explained: {', '.join(made)}"
     for end in chosen.ends:
         if isinstance(end, Laid):
             yield f"the relevance of {end.explained.name!r} is that of {end.tensor.name!r}, the last map, laid over it"

@@ -190,7 +190,7 @@ def groups_of(
         chosen = [end for t in fed if t.name in request.explain for end in (*whole(t), *looked[t.name])]
         return [[*chosen, *(End(t, t) for t in (_named(name, depending) for name in request.from_))]]
     numbers = [t for t in fed if is_number(t)]
-    turned = [End(t, t) for t in _turned(fed, depending)]
+    turned = [End(t, t) for t in _turned(fed, depending, _whole_columns(fed, looked))]
     found = [
         [*(end for t in numbers if is_float(t.dtype) for end in (*whole(t), *looked[t.name])), *turned],
         [end for t in numbers if is_byte(t.dtype) for end in whole(t)],
@@ -200,9 +200,19 @@ def groups_of(
     return [group for group in found if group]
 
 
-def _turned(fed: Sequence[Tensor], depending: Mapping[str, Tensor]) -> list[Tensor]:
-    """The numbers that strings are turned into: the first on their way of which more is read than whether there are any."""
-    behind = {t.name for t in fed if t.dtype == object}
+def _whole_columns(fed: Sequence[Tensor], looked: Mapping[str, Sequence[End]]) -> list[str]:
+    """The columns of a table that are whole numbers and look nothing up. A table has a column an input, some of other types."""
+    columns = all((dims(t) or [])[1:] == [1] for t in fed)
+    others = any(is_float(t.dtype) or t.dtype == object for t in fed)
+    whole = [t.name for t in fed if is_number(t) and not is_float(t.dtype) and not looked[t.name]]
+    return whole if columns and others else []
+
+
+def _turned(fed: Sequence[Tensor], depending: Mapping[str, Tensor], whole: Sequence[str]) -> list[Tensor]:
+    """The numbers that strings, and ``whole`` numbers, are turned into: the first on their way of which more is read than
+    whether there are any.
+    """
+    behind = {*whole, *(t.name for t in fed if t.dtype == object)}
     found: list[Tensor] = []
     for tensor in depending.values():
         giver = tensor.producer

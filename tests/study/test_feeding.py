@@ -91,7 +91,12 @@ def test_columns_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_bars_are_drawn(tmp_path: Path) -> None:
     filled(job(), tmp_path / "out", [archive(tmp_path)])
-    assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["some_000.png", "some_001.png", "some_002.png"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == [
+        "some_000.png",
+        "some_001.png",
+        "some_002.png",
+        "summary.png",
+    ]
 
 
 def test_bounds_are_those_of_each_input(tmp_path: Path) -> None:
@@ -305,3 +310,33 @@ def test_terms_that_are_not_there(tmp_path: Path) -> None:
     (flag,) = [flag for flag in result.flags if flag.code == "absent"]
     share = 1 - 3 / np.abs(W[:3, 1]).sum()
     assert flag.text == f"{share:.0%} of Σ |relevance| is that of terms, or categories, that are not in it"
+
+
+def test_columns_of_whole_numbers_are_explained_too(tmp_path: Path) -> None:
+    """As numbers, or by their categories; the file's own names, and what the column has, stand on the bars."""
+    coded = helper.make_node("OneHotEncoder", ["n_rooms"], ["rooms"], domain="ai.onnx.ml", cats_int64s=[1, 2])
+    nodes = [
+        coded,
+        node("Flatten", "rooms", "r"),
+        helper.make_node("Cast", ["age"], ["years"], to=TensorProto.FLOAT),
+        node("Concat", "years size r", "f", axis=1),
+        node("MatMul", "f w", "y"),
+    ]
+    info = helper.make_tensor_value_info
+    kinds = {"age": TensorProto.INT64, "size": TensorProto.FLOAT, "n_rooms": TensorProto.INT64}
+    inputs = [info(name, kind, ["n", 1]) for name, kind in kinds.items()]
+    graph = helper.make_graph(
+        nodes, "g", inputs, [info("y", TensorProto.FLOAT, ["n", 2])], [numpy_helper.from_array(W[:4], "w")]
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    (tmp_path / "a.csv").write_text("n rooms,size,age\n2,0.5,38\n1,2,4\n")
+    made = job(proto)
+    for sample, row in zip(made.feeding.read(tmp_path / "a.csv"), ([38, 0.5, 0, 1], [4, 2, 1, 0]), strict=True):
+        found = made.explain(sample)
+        assert found.described is not None
+        want = row * W[:4, (np.array(row) @ W[:4]).argmax()]
+        sums = dict(zip(found.described.features.names, found.described.features.sums(found.relevance), strict=True))
+        assert sums == pytest.approx({"size": want[1], "age": want[0], "n rooms": want[2:].sum()}, rel=1e-6)
+        said = {found.described.said(i) for i in range(3)}
+        assert said == {f"age = {row[0]}", f"size = {row[1]}", f"n rooms = {1 + row[3]}"}
