@@ -1096,7 +1096,14 @@ FAULTS = [
         "found[grams.index(gram)] = gram",
         "operators/columns::test_terms_by_their_place",
     ),
-    Fault("empty cells are zeros", "data/read", "numbers", "'nan'", "'0'", "study/feeding::test_columns_of_a_table"),
+    Fault(
+        "empty cells are zeros",
+        "data/sheets",
+        "Sheet._number",
+        "return np.nan",
+        "return 0.0",
+        "data/sheets::test_missing_values_and_truth_values",
+    ),
     Fault(
         "softmax over another axis",
         "operators/written",
