@@ -13,7 +13,8 @@ from onnx import helper
 from typer.testing import CliRunner
 
 import onnxdtd
-from onnxdtd.cli.commands import SHOWN, app
+from onnxdtd.cli.commands import app
+from onnxdtd.cli.plan import INNER
 from onnxdtd.errors import Unsupported
 from onnxdtd.request import Request
 
@@ -50,9 +51,10 @@ def test_few_of_many_tensors_inside_of_a_node_are_named(tmp_path: Path) -> None:
     weights = {"w": np.ones((1, 3, 2), np.float32), "r": np.ones((1, 3, 3), np.float32), "zero": np.asarray([0])}
     nodes = [node("RNN", "x w r", "_ last", hidden_size=3), node("Squeeze", "last zero", "y")]
     onnx.save(model(nodes, {"x": [40, "n", 2]}, ["y"], weights), tmp_path / "long.onnx")
-    printed = CliRunner().invoke(app, ["inspect", str(tmp_path / "long.onnx")]).stdout
+    few, printed = (CliRunner().invoke(app, ["inspect", str(tmp_path / "long.onnx"), *more]).stdout for more in ([], ["--all"]))
+    assert ": 205 tensors, the last " in next(line for line in few.splitlines() if line.startswith("can be kept"))
     kept = next(line for line in printed.splitlines() if line.startswith("can be kept"))
-    assert kept.count("dtd/") == SHOWN + 1
+    assert kept.count("dtd/") == INNER + 1
     assert "last" in kept
     assert " more inside of nodes, dtd/" in kept
 
