@@ -98,7 +98,7 @@ def mixed(*picks: Any) -> ModelProto:
     flat = [node("Reshape", f"h{i} two", f"f{i}") for i in range(2)]
     nodes = [*picks, *categories, *flat, node("Concat", "f0 f1 x", "c", axis=1), node("MatMul", "c M", "y")]
     inputs = {"x": (TensorProto.FLOAT, ["n", 1]), "words": (TensorProto.STRING, ["n", 2])}
-    return made(nodes, inputs, M=np.eye(5, 3, dtype=np.float32), two=[-1, 2], one=[1], zero=[0])
+    return made(nodes, inputs, M=np.eye(5, 3, dtype=np.float32), two=[-1, 2], one=[1], zero=[0], fill=["a"])
 
 
 PICKED = {
@@ -106,6 +106,16 @@ PICKED = {
         node("ArrayFeatureExtractor", f"words {at}", x, domain=ML) for at, x in (("one", "x0"), ("zero", "x1"))
     ],
     "Gather": [node("Gather", f"words {at}", x, axis=1) for at, x in (("one", "x0"), ("zero", "x1"))],
+    "SimpleImputer": [  # of strings, as skl2onnx writes it
+        made
+        for at, x in (("one", "x0"), ("zero", "x1"))
+        for made in (
+            node("ArrayFeatureExtractor", f"words {at}", f"{x}p", domain=ML),
+            node("LabelEncoder", f"{x}p", f"{x}l", domain=ML, keys_strings=[""], values_int64s=[1], default_int64=0),
+            node("Cast", f"{x}l", f"{x}b", to=TensorProto.BOOL),
+            node("Where", f"{x}b fill {x}p", x),
+        )
+    ],
 }
 
 
