@@ -22,6 +22,7 @@ MOST = 2**30  # bytes of a file
 MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "<na>", "null", "none"))  # what a cell without a value has, in lower case
 TRUE_OR_FALSE = {"true": 1.0, "false": 0.0}
 DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}([,' \xa0\u202f]\d{3})+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class Sheet:
             return float(word)
         except ValueError:
             way = "; write a point, not a comma, in numbers" if DECIMAL_COMMA.fullmatch(word) else ""
+            if THOUSANDS.fullmatch(word):
+                way = "; write numbers without what separates their thousands, and with a point where they have decimals"
             raise RequestError(f"{self.at(row, column)}: {cell!r:.60} is no number{way}") from None
 
     def has_number(self, column: int) -> bool:

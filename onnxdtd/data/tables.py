@@ -103,7 +103,7 @@ def rows(found: Sheet, intakes: Sequence[Intake], roles: Roles, own_labels: Sequ
         left = listed([found.names[place] for place in rest])
         notes.append(f"{found.path.name}: left out, since the model takes no such input: {left}")
     if not by_name:
-        _check_count(found, rest, width)
+        _check_count(found, rest, width, [option for option in ("--label", "--id") if places[option] is None])
         taken = {intakes[0].name: rest}
     return Filled(
         {intake.name: intake.values(found, taken[intake.name]) for intake in intakes},
@@ -124,8 +124,8 @@ def _check_roles(found: Sheet, given: Mapping[str, int | None], used: Sequence[i
         raise RequestError(f"--label and --id: both are the {found.called(places[0])} of {found.path}")
 
 
-def _check_count(found: Sheet, rest: Sequence[int], width: int | None) -> None:
-    """Raises ``RequestError`` where there are not as many columns as the model takes numbers."""
+def _check_count(found: Sheet, rest: Sequence[int], width: int | None, free: Sequence[str]) -> None:
+    """Raises ``RequestError`` where there are not as many columns as the model takes; ``free`` options may name some."""
     if width is None or width == len(rest):
         return
     has = f"{found.path}: has {len(rest)} column{'s' * (len(rest) != 1)} of features, but the model takes {width}"
@@ -133,6 +133,14 @@ def _check_count(found: Sheet, rest: Sequence[int], width: int | None) -> None:
         raise RequestError(has)
     if not found.names:
         raise RequestError(f"{has}; names in its first line would tell which, with --label NAME and --id NAME")
-    words = [found.names[place] for place in rest if not found.has_number(place)]
-    way = f"; say which are none, for example --label {words[0]}, or --id" if words else "; say which are none, --label or --id"
-    raise RequestError(f"{has}{way}, or take them out; it has {listed([found.names[place] for place in rest])}")
+    surplus, listing = len(rest) - width, listed([found.names[place] for place in rest])
+    if surplus > len(free):
+        raise RequestError(f"{has}: take out {surplus} of {listing}, and leave the others in the order that the model takes")
+    words = [place for place in rest if not found.has_number(place)]
+    way = f"for example {_role(found, words[0], free)} {found.names[words[0]]}" if words else f"by {' or '.join(free)}"
+    raise RequestError(f"{has}; say which are none, {way}, or take them out; it has {listing}")
+
+
+def _role(found: Sheet, column: int, free: Sequence[str]) -> str:
+    """Which of ``free`` options a column of words is for by its looks: no two samples have one name."""
+    return "--id" if "--id" in free and len({*found.columns[column]}) == len(found) > 1 else free[0]

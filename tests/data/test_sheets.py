@@ -71,6 +71,11 @@ def test_missing_values_and_truth_values(tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n3,x\n", r"a\.csv: line 3, column 'b': 'x' is no number$"),
         ('a,b\n1,"2,5"\n', "line 2, column 'b': '2,5' is no number; write a point, not a comma, in numbers"),
+        (
+            'a,b\n1,"3,750"\n',
+            "'3,750' is no number; write numbers without what separates their thousands, and with a point where",
+        ),
+        ("a;b\n1;-1'234'567.5\n", "is no number; write numbers without what separates their thousands"),
         ("a;b\n1,5;2,5\n", "line 2, column 'b': '2,5' is no number; write a point, not a comma"),
         ("a,b\n1,2\n3,\n5,\n", "line 3, column 'b': has no value, and 1 more in this column, and the model takes no missing"),
         ("a,b\n1,inf\n", "line 2, column 'b': is infinite"),

@@ -58,8 +58,13 @@ def test_labels_and_names_of_samples(tmp_path: Path) -> None:
     ("text", "intakes", "roles", "words"),
     [
         ("a,b,kind\n1,2,cat\n", ROW, NO_ROLES, "has 3 columns of features, but the model takes 2; say which are none, for "
-         "example --label kind, or --id, or take them out; it has a, b, kind"),
-        ("a,b,c\n1,2,3\n", ROW, NO_ROLES, "say which are none, --label or --id, or take them out; it has a, b, c"),
+         "example --label kind, or take them out; it has a, b, kind"),
+        ("a,b,kind\n1,2,r1\n3,4,r2\n", ROW, NO_ROLES, "say which are none, for example --id kind, or take them out; it has"),
+        ("a,b,c,r\n1,2,cat,r1\n3,4,cat,r2\n", ROW, Roles(label="c"), "say which are none, for example --id r, or take"),
+        ("a,b,c\n1,2,3\n", ROW, NO_ROLES, "say which are none, by --label or --id, or take them out; it has a, b, c"),
+        ("a,b,c,d\n1,2,3,4\n", ROW, Roles(id="c"), "say which are none, by --label, or take them out; it has a, b, d"),
+        ("a,b,c,d,e,f\n1,2,3,4,5,6\n", ROW, Roles(id="c"), "has 5 columns of features, but the model takes 2: take out 3 of "
+         "a, b, d, e, f, and leave the others in the order that the model takes"),
         ("a\n1\n", ROW, NO_ROLES, "has 1 column of features, but the model takes 2"),
         ("1,2,3\n", ROW, NO_ROLES, "names in its first line would tell which"),
         ("a,b\n1,2\n", ROW, Roles("kind"), "--label kind: .* has no column 'kind'; it has a, b"),
