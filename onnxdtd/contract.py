@@ -13,6 +13,9 @@ PREFIX = "onnxdtd."  # of the keys of our entries in ``metadata_props``
 PARTS = ("node", "initializer", "input", "output", "value_info")  # of a graph, to which the compiler appends
 
 TARGET = "target"  # the input with the class to explain, int64 [batch], -1 for the arg-max; a model may have the name already
+ASK = (
+    "explain"  # the input that says whether to explain, bool, of files that do so on demand; a model may have the name already
+)
 SCORE = "score"  # the input with the coefficients of a score, of the shape of the scores; and the target that asks for it
 RELEVANCE = "relevance"  # the output with that of the only explained input
 MASK = "mask"  # in front of the name of an inner tensor, the input with what may pass of its relevance, [batch, channels]
@@ -79,6 +82,7 @@ class Metadata(TypedDict):
     imputed: Sequence[str]  # the inputs that may have NaN
     strings: Mapping[str, Sequence[str]]  # the words that the model knows, by input of strings
     target: str | int | Sequence[int]  # "argmax", "input", "score", the index of a class, or that of an entry of the output
+    ask_input: NotRequired[str]  # what the input ``ASK`` is called
     target_input: str | None  # what the input ``TARGET`` is called, or that with coefficients
     axes: NotRequired[
         Sequence[str]

@@ -21,6 +21,7 @@ from onnxdtd.errors import RequestError, suggestion
 from onnxdtd.labels import Index
 
 CONTRASTS = ("runner-up", "rest")  # what a score can be compared with
+DEMANDS = ("required", "optional")  # how a file is told whether to explain
 BASELINES = ("zero", "mean", "blur", "input")  # what can be compared with, besides numbers and files
 AT_RUN_TIME = ("input", "optional")  # targets that are an input of the compiled model
 NO_CLASSES = ("argmax", *AT_RUN_TIME, SCORE)  # targets that leave the class to the run time
@@ -119,6 +120,14 @@ def _contrast(value: Any) -> str | None:
     if value not in CONTRASTS:
         raise RequestError(f"contrast {value!r}: give one of {', '.join(CONTRASTS)}")
     return value
+
+
+def _on_demand(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return DEMANDS[0] if value else None
+    if value not in DEMANDS:
+        raise RequestError(f"on_demand {value!r}: give one of {', '.join(DEMANDS)}")
+    return str(value)
 
 
 def _number(value: Any) -> float:
@@ -331,6 +340,19 @@ class Request:
         ),
         "inner tensors that relevance is given to instead of inputs: a spectrogram, a layer. What they are computed from is "
         "not looked at; their values become outputs ``explained/<tensor>``.",
+    )
+    on_demand: str | None = offered(
+        None,
+        _or_none(_on_demand),
+        Option(
+            "--on-demand",
+            "Explain only where a further input, explain, says so: else the model costs little more than its source. "
+            "The input is required, or optional and then false.",
+            "[required|optional]",
+        ),
+        'compute relevance only where a further input ``explain``, bool, is true (True or ``"required"``), or one that may be '
+        'left out and is false then (``"optional"``, which only some of the runtimes understand). Else all that is added has '
+        "a first axis of the size 0, and the prediction costs little more than that of the source.",
     )
     apart: bool = offered(
         False,

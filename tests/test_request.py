@@ -43,6 +43,7 @@ FULL = Request(
     ledger=True,
     most_steps=64,
     apart=True,
+    on_demand="optional",
     explain=["x"],
     from_=["h"],
     fitted="models.npz",

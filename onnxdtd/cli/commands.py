@@ -159,7 +159,7 @@ def inspect_command(
     "explain models/digits_cnn.onnx models/digits_samples.npz -o digits",
     "explain models/tumours.onnx models/tumours_samples.csv \\\n  --label diagnosis -o tumours",
 )
-@selects("preset", "target")
+@selects("preset", "target", "on_demand")
 def explain_command(
     model: Model,
     inputs: Annotated[

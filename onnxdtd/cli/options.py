@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from onnxdtd.data.look import Look, named
 from onnxdtd.errors import RequestError, suggestion
 from onnxdtd.labels import read
-from onnxdtd.request import CONTRASTS, DRAWN, EXPLAINED, FURTHER, INPUTS, PICTURES, RULES, Request
+from onnxdtd.request import CONTRASTS, DEMANDS, DRAWN, EXPLAINED, FURTHER, INPUTS, PICTURES, RULES, Request
 
 
 def _bare(parameters: list[Any]) -> list[Any]:
@@ -260,15 +260,18 @@ OFFERED: dict[Any, tuple[Mapping[str, inspect.Parameter], Callable[..., Any]]] =
 }
 
 
+ALONE = {"--contrast": CONTRASTS, "--on-demand": DEMANDS}  # what may stand alone, and means the first then
+
+
 def spelled(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the value of a --contrast that stands alone, which click insists on, and with a comma between the two
-    numbers of a --range.
+    """The arguments with the value of a --contrast or --on-demand that stands alone, which click insists on, and with a comma
+    between the two numbers of a --range.
     """
     left, made = list(arguments), []
     while left:
         word = left.pop(0)
-        if word == "--contrast" and left[:1] not in ([name] for name in CONTRASTS):
-            word = f"--contrast={CONTRASTS[0]}"
+        if (choices := ALONE.get(word)) and left[:1] not in ([name] for name in choices):
+            word = f"{word}={choices[0]}"
         if word == "--range" and len(left) > 1 and all(map(NUMBER.fullmatch, left[:2])):
             left[:2] = [",".join(left[:2])]
         made.append(word)

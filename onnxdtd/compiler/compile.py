@@ -24,6 +24,7 @@ from onnxdtd.compiler.facts import before, reads
 from onnxdtd.compiler.imputed import imputed
 from onnxdtd.compiler.logits import NoScores, bfloat16
 from onnxdtd.compiler.maps import Laid, last_map
+from onnxdtd.compiler.ondemand import on_demand
 from onnxdtd.compiler.plan import Plan, plan
 from onnxdtd.compiler.prepared import Planned, Prepared
 from onnxdtd.compiler.record import predictor
@@ -58,7 +59,8 @@ def prepare(model: files.ModelLike, request: Request) -> Prepared:
 
 def _prepared(model: files.ModelLike, request: Request) -> Prepared:
     plan = planned(model, request)
-    return Prepared(**vars(plan), addition=addition(plan))
+    flat, kind = addition(plan), plan.request.on_demand
+    return Prepared(**vars(plan), addition=flat if kind is None else on_demand(flat, kind, plan.emit.unique))
 
 
 def planned(model: files.ModelLike, request: Request) -> Planned:

@@ -156,11 +156,12 @@ class Explainer:
         # The input with coefficients, if the score is a sum that is fed; one with the class to explain is none of the inputs.
         self.weights = said["target_input"] if said.get("target") == SCORE else None
         chooses = None if self.weights else said.get("target_input")
+        self.asks = said.get("ask_input")  # the input that says whether to explain
         nodes = {node.name: node for node in self.session.get_inputs()}
         self.masks = {
             name: str(entry.get("input")) for name, entry in said.get("masks", {}).items()
         }  # inputs, by the masked tensor
-        self.inputs = {name: node for name, node in nodes.items() if name not in {chooses, *self.masks.values()}}
+        self.inputs = {name: node for name, node in nodes.items() if name not in {chooses, self.asks, *self.masks.values()}}
         self.labels = labels_of(said)
         before = {name: 0 if len(node.shape) != 1 else None for name, node in self.inputs.items()}  # what older files mean
         # The axis of samples of each input, None where it has none: the input is one sample.
@@ -185,6 +186,7 @@ class Explainer:
         target: int | str | Sequence[int | str] | None = None,
         score: np.ndarray | None = None,
         masks: Mapping[str, np.ndarray] | None = None,
+        explain: bool = True,
     ) -> Explanation:
         """Predict and explain.
 
@@ -198,19 +200,17 @@ class Explainer:
             masks: for a file compiled with ``mask`` what may pass of the relevance of each channel, by tensor: [batch,
                 channels], or [channels] for all samples. Ones where none are given. What bypasses a tensor on skip connections
                 arrives whatever its mask: zeros show it.
+            explain: whether to explain. A file compiled ``on_demand`` costs little more than its source where not; any other
+                computes its relevance all the same. There is no relevance then, and no logit.
 
         Raises:
             RequestError: arrays that do not fit, NaN or infinite values, a target or a mask that the file does not take.
         """
-        feeds = self.fed(x, target, score, masks)
+        feeds = self.fed(x, target, score, masks, explain)
         names = [node.name for node in self.session.get_outputs()]
-        try:
-            values = dict(zip(names, self.session.run(names, feeds), strict=True))
-        except Exception as error:
-            steps = self.metadata.get("most_steps")
-            if steps is not None and at_most(steps) in str(error):
-                raise RequestError(too_long(steps, "what the input comes to in a recurrent layer has more", "N")) from None
-            raise RequestError(f"ONNX Runtime cannot run the model on this input: {_first_line(error)}") from None
+        if not explain:
+            return self._predicted(feeds, [name for name in names if name not in self._added()])
+        values = self._run(names, feeds)
         found = self.metadata["relevance"]
         shown = {name: values.pop(out) for name, out in self.metadata.get("values", {}).items()}
         explained = {*self.inputs, *shown, *self.metadata.get("apart", ())}
@@ -221,10 +221,31 @@ class Explainer:
             table = values.pop(LEDGER)
             columns = {name: table[..., i] for i, name in enumerate(entry["columns"])}
             ledger = Ledger(list(entry["steps"]), dict.fromkeys(KEPT, np.zeros(table.shape[:-1])) | columns)  # older have fewer
-        logit, there = (values.pop(self.metadata.get(name), None) for name in ("logit", "logit_at_baseline"))
+        logit, there = (values.pop(str(self.metadata.get(name)), None) for name in ("logit", "logit_at_baseline"))
         outputs = {name: value for name, value in values.items() if name not in found.values()}
         run = OneRun(self.metadata, self.labels, self.samples, self.count(feeds), self._asked(feeds))
         return Explanation(outputs, relevance, kept, ledger, logit, shown, there, run)
+
+    def _predicted(self, feeds: Mapping[str, np.ndarray], names: Sequence[str]) -> Explanation:
+        """What the predictor gives, and nothing besides."""
+        run = OneRun(self.metadata, self.labels, self.samples, self.count(feeds), self._asked(feeds))
+        return Explanation(self._run(names, feeds), {}, {}, run=run)
+
+    def _added(self) -> set[str]:
+        """The outputs that are not the predictor's."""
+        said = self.metadata
+        ours = [said.get("logit"), said.get("logit_at_baseline"), LEDGER if said.get("ledger") is not None else None]
+        return {name for name in (*said["relevance"].values(), *said.get("values", {}).values(), *ours) if name is not None}
+
+    def _run(self, names: Sequence[str], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs of these names."""
+        try:
+            return dict(zip(names, self.session.run(list(names), feeds), strict=True))
+        except Exception as error:
+            steps = self.metadata.get("most_steps")
+            if steps is not None and at_most(steps) in str(error):
+                raise RequestError(too_long(steps, "what the input comes to in a recurrent layer has more", "N")) from None
+            raise RequestError(f"ONNX Runtime cannot run the model on this input: {_first_line(error)}") from None
 
     def _asked(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """The classes that are asked for, where they are fed."""
@@ -240,6 +261,7 @@ class Explainer:
         target: int | str | Sequence[int | str] | None = None,
         score: np.ndarray | None = None,
         masks: Mapping[str, np.ndarray] | None = None,
+        explain: bool = True,
     ) -> dict[str, np.ndarray]:
         """All that the session takes; arguments and errors as those of a call."""
         if self.weights is not None and target is not None:
@@ -249,6 +271,8 @@ class Explainer:
         feeds = self.feeds(x, score)
         if target is not None or self.metadata.get("target") == "input":
             feeds |= self._target(-1 if target is None else target, feeds)
+        if self.asks is not None:
+            feeds[self.asks] = np.asarray(explain)
         return feeds | self._masks(masks or {}, self.count(feeds))
 
     def feeds(self, x: np.ndarray | Mapping[str, np.ndarray], score: np.ndarray | None = None) -> dict[str, np.ndarray]:

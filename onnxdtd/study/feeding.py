@@ -156,7 +156,7 @@ class Feeding:
         """Does the model take so many tokens of a text?"""
         try:
             passage = self.tokens(text, most)
-            tried(self._explainer.session, self._explainer.feeds(self.feeds(self.tokens.values(passage))))
+            tried(self._explainer.session, self._explainer.fed(self.feeds(self.tokens.values(passage))))
         except Exception:  # ONNX Runtime's own exceptions share no base class
             return False
         return True

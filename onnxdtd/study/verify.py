@@ -22,6 +22,7 @@ from onnx.external_data_helper import uses_external_data
 import onnxdtd
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.compiler.inspect import equations
+from onnxdtd.compiler.ondemand import MAYBE_NONE
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.record import predictor, told_request
 from onnxdtd.contract import PARTS, PREFIX, entries, read_metadata
@@ -354,11 +355,13 @@ def _misdeclared(have: onnx.ModelProto, job: Prepared, relevance: Mapping[str, s
     for name, output in relevance.items():
         if name not in tensors or tensors[name].dtype is None or output not in declared:  # nothing is said of one of them
             continue
-        shape, dtype = tensors[name].shape, np.dtype(tensors[name].dtype)
+        dtype, shape = np.dtype(tensors[name].dtype), None if (known := tensors[name].shape) is None else list(known)
+        if shape and job.request.on_demand is not None:
+            shape[0] = MAYBE_NONE
         found = declared[output].shape.dim if declared[output].HasField("shape") else None
         sizes = None if found is None else [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in found]
         kind = onnx.helper.tensor_dtype_to_np_dtype(declared[output].elem_type)
-        if sizes != (None if shape is None else list(shape)) or (kind != dtype if dtype.kind == "f" else kind.kind != "f"):
+        if sizes != shape or (kind != dtype if dtype.kind == "f" else kind.kind != "f"):
             wrong.append(f"that of {name!r} is declared {sizes} {kind}, and {name!r} is {shape} {dtype}")
     return wrong
 

@@ -1622,6 +1622,22 @@ FAULTS = [
         "(named(row), row['op'], row['kind'], row['first'], signs)",
         "compiler/groups::test_what_differs_in_rule_sign_or_place_is_not_one_row",
     ),
+    Fault(
+        "explained where nobody asks",
+        "compiler/ondemand",
+        "on_demand",
+        "helper.make_tensor(ask, TensorProto.BOOL, [], [False])",
+        "helper.make_tensor(ask, TensorProto.BOOL, [], [True])",
+        "compiler/ondemand::test_an_optional_input_is_false_where_it_is_left_out",
+    ),
+    Fault(
+        "what is not asked for has as many samples",
+        "compiler/ondemand",
+        "_open",
+        "copy.type.tensor_type.shape.dim[0].dim_param = MAYBE_NONE",
+        "copy.type.tensor_type.shape.dim[0].dim_value = 1",
+        "compiler/ondemand::test_what_is_not_asked_for_is_empty",
+    ),
 ]
 
 
