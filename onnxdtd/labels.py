@@ -41,6 +41,11 @@ class Labels:
     what: str = "class"
     where: str = ""
 
+    @property
+    def is_quantity(self) -> bool:
+        """Is there one score, which is no class by name?"""
+        return self.count == 1 and not (self.names or self.own)
+
     def named(self, names: Sequence[str] | None) -> Labels:
         """The same with other names. Raises ``RequestError`` where there are more or fewer than classes."""
         if names is None:
@@ -63,8 +68,7 @@ class Labels:
         """What to call a class: its name, its label, or its number."""
         known = self.names or self.own
         name = str(known[index]) if known and 0 <= index < len(known) else f"{self.what} {index}"
-        alone = self.count == 1 and not known
-        if alone:
+        if self.is_quantity:
             return self.where or "output"
         return f"{name} at {self.where}" if self.where else name
 

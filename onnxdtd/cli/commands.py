@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -48,9 +48,10 @@ from onnxdtd.cli.study import Report as PageFile
 from onnxdtd.contract import KEPT
 from onnxdtd.data.look import Look
 from onnxdtd.errors import OnnxdtdError, Problem, Unsupported, counted
-from onnxdtd.labels import labels_of
+from onnxdtd.labels import Labels, labels_of
 from onnxdtd.request import EXPLAINED, FURTHER, Request
 from onnxdtd.study.provenance import typed
+from onnxdtd.study.words import amount, probably
 
 if TYPE_CHECKING:
     from onnxdtd.compiler.prepared import Prepared
@@ -74,7 +75,7 @@ def _version(wanted: bool) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else amount(value)
 
 
 @app.callback()
@@ -245,9 +246,11 @@ def explain_command(
     if as_json:
         _copy(out_path / RESULTS)
         return
+    from onnxdtd.study.presenter import called
+
     number = explained.metadata.get("reference")
-    score = "lead" if explained.metadata["contrast"] else "logit" if number is None else f"less {number:g}"
-    _print_results(results, score, labels_of(explained.metadata).brief)
+    score = "lead" if explained.metadata["contrast"] else called(explained.metadata) if number is None else f"less {number:g}"
+    _print_results(results, score, labels_of(explained.metadata))
     print_texts(results)
     ranked = _print_ranking(explained.ranking)
     if not ranked:
@@ -313,9 +316,8 @@ def _print_terms(results: Sequence[Result]) -> None:
     shown = results[:TOLD]
     for result in shown:
         sides = {"for": result.pro, "against": result.contra}
-        told = [
-            f"{side} {', '.join(f'“{t.name}” {t.relevance:+.2g}' for t in terms)}" for side, terms in sides.items() if terms
-        ]
+        listed = lambda terms: ", ".join(f"“{term.name}” {amount(term.relevance, 2, '+')}" for term in terms)
+        told = [f"{side} {listed(terms)}" for side, terms in sides.items() if terms]
         if channels := ", ".join(f"{concept.channel} ({concept.share:.0%})" for concept in result.concepts):
             told.append(f"channels {channels}")
         if told:
@@ -324,29 +326,28 @@ def _print_terms(results: Sequence[Result]) -> None:
         out.print(f"{RESULTS} says so of the others as well")
 
 
-def _print_results(results: Sequence[Result], score: str, brief: Callable[[str], str]) -> None:
+def _print_results(results: Sequence[Result], score: str, names: Labels) -> None:
     """A row for each sample; columns that say what others do, or one thing, or nothing, are left out and said below."""
-    from onnxdtd.study.words import probably
-
-    predicted, explained = ([brief(label) for label in labels] for labels in zip(*map(_labels, results), strict=True))
+    own = "output" if names.is_quantity else "score"
+    predicted, explained = ([names.brief(label) for label in labels] for labels in zip(*map(_labels, results), strict=True))
     said = "the class that is predicted" if explained == predicted else explained[0] if len(set(explained)) == 1 else ""
     likely = all(r.probability is not None for r in results)
     columns = {
         "input": [r.name for r in results],
         "preset": [r.preset for r in results] if len({r.preset for r in results}) > 1 else [],
-        "predicted": predicted,
-        "score": [] if likely else [_number(r.score) for r in results],
+        "predicted": [] if names.is_quantity else predicted,
+        own: [] if likely else [_number(r.score) for r in results],
         "probability": [probably(r.probability or 0.0) for r in results] if likely else [],
         "explained": [] if explained == predicted or (said and len(results) > 1) else explained,
         score: [_number(r.logit) for r in results],
         "Σ relevance": [_number(r.relevance_sum) for r in results],
         "flags": [", ".join(flag.code for flag in r.flags) for r in results],
     }
-    if columns[score] == columns["score"]:
-        columns["score"] = []
+    if own != score and columns[score] == columns[own]:
+        columns[own] = []
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     print_table(list(shown), list(zip(*shown.values(), strict=True)))
-    if any(explained) and "explained" not in shown:
+    if any(explained) and "explained" not in shown and not names.is_quantity:
         out.print(f"explained: {said}")
 
 

@@ -72,7 +72,7 @@ class Baseline:
                 name = BASELINE if len({end.explained.name for end in self._ends}) == 1 else f"{BASELINE}/{tensor.name}"
                 self.inputs[tensor.name] = Tensor(self._e.unique(name), dtype=tensor.dtype, shape=tensor.shape)
             elif word != "zero" and (
-                looked or not (is_float(tensor.dtype) or is_byte(tensor.dtype)) or not self._space(tensor)
+                looked or not (is_float(tensor.dtype) or is_byte(tensor.dtype)) or self._is_single(tensor)
             ):
                 reason = "has no entries that are neighbours, as those of pictures are"
                 raise RequestError(f"--baseline {word}: {tensor.name!r} {reason}; give zero, a number or a file")
@@ -123,6 +123,10 @@ class Baseline:
     def _space(self, x: Tensor) -> list[int]:
         """The axes along which neighbours belong together: all but those of the samples and the channels."""
         return [i for i in range(len(dims(x) or ())) if i not in (self._axes.get(x.name), channel_axis(x))]
+
+    def _is_single(self, x: Tensor) -> bool:
+        """Has each channel of a sample one entry, as a column of a table?"""
+        return all((dims(x) or [])[axis] == 1 for axis in self._space(x))
 
     def _as(self, x: Tensor, made: Tensor) -> Tensor:
         """In the type of x; bytes are rounded."""

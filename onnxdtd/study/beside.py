@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from onnxdtd.data.look import Caption
 from onnxdtd.study.results import Result
+from onnxdtd.study.words import amount
 
 MOST_NOTES = 4
 MORE = "there is more to know of these heatmaps: results.json says what"
@@ -23,8 +24,8 @@ def headings(results: Sequence[Result], captions: Sequence[Caption], brief: Call
     """Above each heatmap its way, with Σ relevance and the logit; the heatmaps of its concepts follow."""
     found = []
     for way, result, caption in zip(ways(results, brief), results, captions, strict=True):
-        logit = "" if result.logit is None else f" of {result.logit:.3g}"
-        found.append(f"{way}\nΣ {result.relevance_sum:.3g}{logit}")
+        logit = "" if result.logit is None else f" of {amount(result.logit, 3)}"
+        found.append(f"{way}\nΣ {amount(result.relevance_sum, 3)}{logit}")
         found += [f"{way}\n{panel}" for panel in caption.concepts]
     return found
 
@@ -36,7 +37,7 @@ def caption(results: Sequence[Result], captions: Sequence[Caption], brief: Calla
     first = results[0]
     title = captions[0].title
     if len({result.target for result in results}) > 1:
-        score = "" if first.score is None else f" (score {first.score:.3g})"
+        score = "" if first.score is None else f" (score {amount(first.score, 3)})"
         title = f"{first.name}: {brief(first.predicted_label) or 'no prediction'}{score}"
     presets = list(dict.fromkeys(result.preset for result in results))
     subtitle = f"{presets[0]}   " * (len(presets) == 1) + "above each: Σ relevance"

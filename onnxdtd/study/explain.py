@@ -42,7 +42,7 @@ from onnxdtd.study.inputs import Inputs, Reader, found
 from onnxdtd.study.jobs import Journal, Tick, untold
 from onnxdtd.study.notes import Notes
 from onnxdtd.study.parts import Parts
-from onnxdtd.study.presenter import Presenter
+from onnxdtd.study.presenter import Presenter, called
 from onnxdtd.study.provenance import modelled, provenance, taken
 from onnxdtd.study.ranking import FEATURES, SUMMARY, Ranking, pictured
 from onnxdtd.study.ranking import written as written_features
@@ -390,7 +390,7 @@ class Stream:
         remarks = [
             f"{preset}: {text}" if len(notes) > 1 else text
             for preset, said in notes.items()
-            for text in (*said.summary(), *said.remarks(rivals, metadata.get("reference")))
+            for text in (*said.summary(), *said.remarks(rivals, metadata.get("reference"), called(metadata)))
         ]
         count = sum(said.count for said in notes.values())
         return Explained(count, first, remarks, metadata, words, self._study.provenance, self._ranking)

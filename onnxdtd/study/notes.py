@@ -45,9 +45,9 @@ NOTHING = {  # what a heatmap of zeros says that was made of a gradient, by what
 }
 
 
-def of_amount(result: Result, ledger: Ledger | None, made: str | None = None) -> list[Flag]:
+def of_amount(result: Result, ledger: Ledger | None, made: str | None = None, score: str = "logit") -> list[Flag]:
     """Whether relevance arrived at the input; ``ledger``, of this sample alone, tells where it stayed; ``made``: into what a
-    gradient was.
+    gradient was; ``score``: what the explained one is called.
     """
     where = "" if ledger is None else stayed(ledger)
     if result.relevance_min == 0 == result.relevance_max:
@@ -60,7 +60,9 @@ def of_amount(result: Result, ledger: Ledger | None, made: str | None = None) ->
         what = "what the score differs by from that at the baseline"
         return [Flag("lost", f"Σ relevance is {share:.3g} times {what}; read no amounts from this heatmap")]
     words = (
-        f"{share:.1%} of the logit arrived at the input" if 0 <= share < 1 else f"Σ relevance is {share:.3g} times the logit"
+        f"{share:.1%} of the {score} arrived at the input"
+        if 0 <= share < 1
+        else f"Σ relevance is {share:.3g} times the {score}"
     )
     return [Flag("lost", f"{words}{': ' if where else ''}{where}; read no amounts from this heatmap")]
 
@@ -207,11 +209,11 @@ class Notes:
                 lines.append(f"{told.count} of {self.count} inputs have the flag {code!r}; results.json says of each why")
         return lines
 
-    def remarks(self, rivals: bool = True, reference: float | None = None) -> list[str]:
+    def remarks(self, rivals: bool = True, reference: float | None = None, score: str = "logit") -> list[str]:
         """What holds for all heatmaps: logits below zero, relevance that did not arrive, one pattern for everybody.
 
         ``rivals``: is there a class to compare the explained one with, that it has not been compared with yet? ``reference``:
-        the number that a quantity was compared with.
+        the number that a quantity was compared with. ``score``: what the explained one is called.
         """
         logits, there, sums = np.array(self._terms).reshape(-1, 3).T
         plain = np.isnan(there)
@@ -221,8 +223,9 @@ class Notes:
         share, difference = float(np.median(shares)), float(np.median(np.abs(shares - 1)))
         found = list(_compared(logits[~plain], there[~plain], sums[~plain]))
         if below:
+            plural = "outputs" if score == "output" else "logits"
             found.append(
-                f"{below} of {known} explained logits are below zero: their relevance adds up to that negative number, "
+                f"{below} of {known} explained {plural} are below zero: their relevance adds up to that negative number, "
                 "so blue is evidence for the low score"
                 + (", not against the class; --contrast explains the lead over the runner-up" if rivals else "")
                 if reference is None
@@ -231,8 +234,8 @@ class Notes:
             )
         if share > 2 or share < -LOST:
             found.append(
-                f"Σ relevance is {share:.3g} times the logit (median): biases of the other sign outdo it, or the rule divides "
-                "by sums that nearly vanish; do not read amounts from these heatmaps"
+                f"Σ relevance is {share:.3g} times the {score} (median): biases of the other sign outdo it, or the rule "
+                "divides by sums that nearly vanish; do not read amounts from these heatmaps"
             )
         elif difference > 0.01:
             who = (
@@ -241,8 +244,8 @@ class Notes:
             )
             kept = _kept(self._balances) or "what keeps the rest differs from one to the other" if self._balanced else who
             found.append(
-                f"Σ relevance is not the logit (median difference {difference:.0%}): {kept}; compare heatmaps by shape, not by "
-                "size"
+                f"Σ relevance is not the {score} (median difference {difference:.0%}): {kept}; compare heatmaps by shape, "
+                "not by size"
             )
         if self._same and self._same + self._alone == self.count:
             found.append(

@@ -19,13 +19,13 @@ from onnxdtd.data.readings import Reading, reading, summed
 from onnxdtd.data.tables import NO_ROLES, Roles
 from onnxdtd.data.tokens import Passage
 from onnxdtd.errors import OnnxdtdError, RequestError
-from onnxdtd.labels import Index
+from onnxdtd.labels import Index, labels_of
 from onnxdtd.runtime.explainer import Explainer, Explanation
 from onnxdtd.study.concepts import Concepts
 from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.notes import of_absent, of_amount, of_lattice, of_rules, of_values
 from onnxdtd.study.results import Flag, Result, strongest
-from onnxdtd.study.words import counted, probably
+from onnxdtd.study.words import amount, counted, probably
 
 ROUNDING = 5e-3  # of a sum of probabilities, in half precision
 SUM = "Σ c z"  # what is explained where coefficients are fed
@@ -35,7 +35,11 @@ SCORES = {None: "logit", False: "logit", "rest": "lead over the mean of the othe
 def called(metadata: Metadata) -> str:
     """What the explained score is called."""
     reference = metadata.get("reference")
-    return SCORES.get(metadata["contrast"], "lead over the runner-up") if reference is None else f"output less {reference:g}"
+    if reference is not None:
+        return f"output less {reference:g}"
+    if labels_of(metadata).is_quantity and not metadata.get("stepped_back"):
+        return "output"
+    return SCORES.get(metadata["contrast"], "lead over the runner-up")
 
 
 class Presented(NamedTuple):
@@ -108,7 +112,7 @@ class Presenter:
         result = replace(result, probability=score if self._are_probabilities(explanation) else None)
         if ledger is None and not relevance.any() and self._ledgered is not None:
             ledger = self._ledgered(feed, target).ledger
-        flags = of_amount(result, ledger, self.explainer.metadata["derivative"])
+        flags = of_amount(result, ledger, self.explainer.metadata["derivative"], called(self.explainer.metadata))
         flags += of_rules(self.explainer.metadata)
         if (described := replace(sample, x=shown).described) is not None:
             pro, contra = strongest(described, relevance)
@@ -205,16 +209,18 @@ class Presenter:
         self, result: Result, others: Mapping[str, np.ndarray] | None = None, described: Described | None = None
     ) -> Caption:
         """What stands above and below a picture; ``others`` are inputs that are not explained, ``described`` its features."""
-        score = "" if result.score is None else f" (score {result.score:.3g})"
+        score = "" if result.score is None else f" (score {amount(result.score, 3)})"
+        if score and self.labels.is_quantity:
+            score = f" = {amount(result.score or 0.0)}"
         if result.probability is not None:
             score = f" ({probably(result.probability)})"
         title = f"{result.name}: {self.labels.brief(result.predicted_label) or 'no prediction'}{score}"
         if result.target != result.predicted:
             title += f", explained: {self.labels.brief(result.target_label)}"
-        subtitle = f"{result.preset}   Σ relevance = {result.relevance_sum:.4g}"
+        subtitle = f"{result.preset}   Σ relevance = {amount(result.relevance_sum)}"
         if result.logit is not None:
             what = called(self.explainer.metadata)
-            subtitle += f"   {what} = {result.logit:.4g}"
+            subtitle += f"   {what} = {amount(result.logit)}"
         word = "given" if self.feeding.inner else "not explained"
         told = frozenset() if described is None else described.features.inputs
         given = [f"{name} = {v.item()!s:.60}" for name, v in (others or {}).items() if v.size == 1 and name not in told]

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from onnxdtd.data.look import Swarm
+from onnxdtd.study.words import amount
 
 FEATURES, SUMMARY = "features.csv", "summary.png"
 MOST_FEATURES = 2000  # of which a summary is made
@@ -144,11 +145,12 @@ class Ranked:
     @property
     def said(self) -> str:
         """Mean and direction in a few letters."""
+        mean = amount(self.mean, 2, "+")
         if self.high is not None:
-            return f"{self.mean:+.2g} ↑{self.high} ↓{self.low}"
+            return f"{mean} ↑{self.high} ↓{self.low}"
         if self.correlation is None:
-            return f"{self.mean:+.2g}"
-        return f"{self.mean:+.2g} {'↓' if self.correlation < 0 else '↑'}{abs(self.correlation):.2f}"
+            return mean
+        return f"{mean} {'↓' if self.correlation < 0 else '↑'}{abs(self.correlation):.2f}"
 
 
 @dataclass

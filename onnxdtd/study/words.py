@@ -25,6 +25,16 @@ def number(value: float | None, digits: int = 3) -> str:
     return re.sub(r"e([-+])0?", lambda m: "e-" if m[1] == "-" else "e", f"{value:#.{digits}g}").removesuffix(".")
 
 
+def amount(value: float, digits: int = 4, sign: str = "") -> str:
+    """So many significant digits, and of a large number all before the point; ``sign`` as in a format.
+
+    >>> amount(0.123456), amount(17384.2), amount(212.4, 2, "+"), amount(99.96, 2), amount(-0.0031, 1), amount(3.2e9)
+    ('0.1235', '17384', '+212', '100', '-0.003', '3.2e+09')
+    """
+    before = len(f"{abs(value):.0f}")
+    return f"{value:{sign}.{max(digits, before) if before < 7 else digits}g}"
+
+
 def mean_text(found: Mapping[str, Any] | None) -> str:
     """A mean with its standard error, of which two digits say enough."""
     if found is None or found["mean"] is None:

@@ -164,8 +164,21 @@ def test_no_contrast_is_advised_where_there_is_none(run: Callable[..., Ran], tmp
     for classes, advised in ((1, False), (2, True)):
         onnx.save(linear(classes=classes), tmp_path / "m.onnx")
         done = run("explain", tmp_path / "m.onnx", tmp_path / "x.npy", "--target", 0, "-o", tmp_path / "out")
-        assert "explained logits are below zero" in done.out
+        assert f"explained {('outputs', 'logits')[advised]} are below zero" in done.out
         assert ("--contrast" in done.out) == advised
+
+
+def test_a_quantity_is_no_class(run: Callable[..., Ran], tmp_path: Path) -> None:
+    """Nothing is predicted, no logit explained, and its amounts have all digits before the point."""
+    onnx.save(linear(classes=1), tmp_path / "m.onnx")
+    (tmp_path / "x.csv").write_text("a,b,c,d\n1000,2000,30000,4\n90,2,20000,1\n")
+    asked = ("explain", tmp_path / "m.onnx", tmp_path / "x.csv", "--no-pictures", "-o", tmp_path / "out")
+    for options, head in (((), "output"), (("--reference", 20000), "less 20000")):
+        told = run(*asked, *options).out
+        assert f" {head} " in told
+        assert ("the output less 20000" in told) == bool(options)
+        for word in ("predicted", "logit", "class", "score", "e+0"):
+            assert word not in told.partition("lrp-epsilon:")[0], word
 
 
 @unseen

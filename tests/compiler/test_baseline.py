@@ -144,6 +144,17 @@ def test_ids():
         onnxdtd.compile(proto, "taylor", baseline="mean")
 
 
+def test_a_column_of_its_own_is_its_own_mean() -> None:
+    """A table with an input a column: what it would be compared with is itself."""
+    nodes = [node("Concat", "a b", "x", axis=1), node("MatMul", "x w", "y")]
+    proto = model(nodes, {"a": ["n", 1], "b": ["n", 1]}, ["y"], {"w": np.eye(2, 3, dtype=FLOAT)}, FLOAT)
+    for word in ("mean", "blur"):
+        with pytest.raises(
+            RequestError, match=f"--baseline {word}: 'a' has no entries that are neighbours.*give zero, a number"
+        ):
+            onnxdtd.compile(proto, "taylor", baseline=word)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -45,6 +45,8 @@ def test_remarks() -> None:
     (negative,) = _remarks([fine, replace(fine, logit=-1.0, relevance_sum=-1.0)])
     assert negative.startswith("1 of 2 explained logits are below zero")
     assert "--contrast" in negative
+    (quantity,) = _remarks([replace(fine, logit=-1.0, relevance_sum=-1.0)], rivals=False, score="output")
+    assert quantity.startswith("1 of 1 explained outputs are below zero")
     (alone,) = _remarks([fine, replace(fine, logit=-1.0, relevance_sum=-1.0)], rivals=False)
     assert "below zero" in alone
     assert "--contrast" not in alone

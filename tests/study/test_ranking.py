@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,6 +70,7 @@ def test_sums_of_units_are_those_of_the_whole(size: int) -> None:
     assert found["cat", "year"].said.endswith("↑1.00")
     assert "↓0.9" in found["cat", "size"].said
     assert found["dog", "hue"].said.endswith("↑red ↓blue")
+    assert replace(found["cat", "year"], mean=212.4, correlation=None).said == "+212", "without an exponent"
 
 
 def test_shares_over_all_classes() -> None:

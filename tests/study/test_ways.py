@@ -146,7 +146,7 @@ def test_the_words_of_one_explanation_are_its_own() -> None:
 def test_each_heatmap_says_what_the_others_have_not() -> None:
     made = [result("dtd", "cat"), result("dtd", "dog"), result("lrp-0", "cat", None), result("lrp-0", "dog")]
     told = beside.caption(made, [PLAIN] * 4, str.upper)
-    assert told.title == "x: cat (score 0.9)"
+    assert told.title == "x: CAT (score 0.9)"
     assert told.subtitle == "above each: Σ relevance, of the logit"
     assert (told.heading, told.concepts[0]) == ("dtd, CAT\nΣ 3 of 4", "dtd, CAT\nchannel 1: 50%")
     assert told.concepts[1::2] == ("dtd, DOG\nΣ 3 of 4", "lrp-0, CAT\nΣ 3", "lrp-0, DOG\nΣ 3 of 4")
