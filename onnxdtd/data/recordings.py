@@ -21,6 +21,7 @@ from onnxdtd.data.tables import NO_ROLES, Roles
 from onnxdtd.errors import RequestError, counted
 
 SOUNDS = (".wav",)
+LONGEST = 0x7FFF0000  # bytes: what is written while it is recorded says that it has more, or all that can be said
 CLIPS = ("frames", "slices")
 NO_PICTURES = (".npy", ".npz", ".csv", ".tsv", ".parquet", ".json", ".txt", ".jsonl")
 RATES = ("rate", "fs", "sfreq", "sampling_rate", "sample_rate")  # what archives call steps a second
@@ -57,15 +58,15 @@ def is_clip(form: Form) -> bool:
 
 def sound(path: Path, form: Form) -> np.ndarray:
     """A ``.wav`` file as a sample, numbers from -1 to 1. Raises ``RequestError`` where it cannot be read, or does not fit."""
-    values, rate = _heard(path)
+    values, rate, _ = _heard(path)
     return fitted(path, _mixed(values, form)[0], form, f"{values.shape[1] / rate:.4g} s at {rate} Hz")
 
 
 def track(path: Path, form: Form) -> Track:
     """What a file tells of its samples. Raises ``RequestError`` where it cannot be read."""
     if is_sound(path):
-        values, rate = _heard(path)
-        return Track(float(rate), (), _mixed(values, form)[1])
+        values, rate, cut = _heard(path)
+        return Track(float(rate), (), "; ".join(filter(None, (cut, _mixed(values, form)[1]))))
     if is_clip(form) and path.suffix.lower() not in NO_PICTURES:
         frames, seconds = pictures(path, "L")
         even = len(seconds) == len(frames) and max(seconds) - min(seconds) < EVEN * min(seconds)
@@ -185,12 +186,15 @@ def fitted(path: Path, values: np.ndarray, form: Form, more: str = "") -> np.nda
     return sizes.sample(values, form)
 
 
-def _heard(path: Path) -> tuple[np.ndarray, int]:
-    """The numbers in a ``.wav`` file, [channels, steps], and how many steps a second. Raises ``RequestError``."""
+def _heard(path: Path) -> tuple[np.ndarray, int, str]:
+    """The numbers in a ``.wav`` file, [channels, steps], how many steps a second, and what to know of a file that has less than
+    it says. Raises ``RequestError``.
+    """
     try:
         with bounded.opened(path) as file, wave.open(file) as sounding:
             width, count, rate = sounding.getsampwidth(), sounding.getnchannels(), sounding.getframerate()
-            raw = sounding.readframes(sounding.getnframes())
+            told = sounding.getnframes()
+            raw = sounding.readframes(told)
     except (wave.Error, EOFError, OSError) as error:
         reason = str(error) or "it ends too early"
         raise RequestError(
@@ -199,7 +203,9 @@ def _heard(path: Path) -> tuple[np.ndarray, int]:
     whole = len(raw) // (width * count)
     if not whole:
         raise RequestError(f"{path}: has no sound in it")
-    return pcm(raw[: whole * width * count], width).reshape(whole, count).T, rate
+    streamed = told * width * count > LONGEST
+    cut = "" if whole == told or streamed else f"its first {whole:,} of {told:,} steps: the file is cut short"
+    return pcm(raw[: whole * width * count], width).reshape(whole, count).T, rate, cut
 
 
 def pcm(raw: bytes, width: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
@@ -39,14 +40,14 @@ from onnxdtd.study.concepts import TOP, check
 from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.gallery import Gallery, View, is_same, per_unit
 from onnxdtd.study.inputs import Inputs, Reader, found
-from onnxdtd.study.jobs import Journal, Tick, untold
+from onnxdtd.study.jobs import Busy, Journal, Tick, untold
 from onnxdtd.study.notes import Notes
 from onnxdtd.study.parts import Parts
 from onnxdtd.study.presenter import Presenter, called
 from onnxdtd.study.provenance import modelled, provenance, taken
 from onnxdtd.study.ranking import FEATURES, SUMMARY, Ranking, pictured
 from onnxdtd.study.ranking import written as written_features
-from onnxdtd.study.results import UNFINISHED, Flag, Folder, Result
+from onnxdtd.study.results import RESULTS, UNFINISHED, Flag, Folder, Result
 from onnxdtd.study.saved import Wanted
 from onnxdtd.study.settled import settled
 from onnxdtd.study.subject import asked as asked_json
@@ -138,7 +139,8 @@ def explain(
         OnnxdtdError: model, request and inputs do not fit each other, or nothing could be explained.
     """
     given = files_of([Path(each) for each in inputs], SUFFIXES if tokenizer is None else TEXTS)
-    wanted = None if save is None else Wanted.to(Path(save))
+    besides = [Path(out, name) for name in ("", RESULTS, FEATURES, WORDS, UNFINISHED)]
+    wanted = None if save is None else Wanted.to(Path(save), [*given, *besides])
     here = workers is None and engine == "processes"
     if not here and STDIN in given:
         raise RequestError("standard input is read by one process; leave out --workers and --engine, or give a file")
@@ -183,9 +185,11 @@ def ran(
         run = Stream(study, book)
         for text in dict.fromkeys([*study.skipped, *run.skipped]):
             skip(text)
-        explained = run.finish(folder)
-        if wanted is not None:
+        explained = run.finish(folder) if run.has_any else None
+        if wanted is not None and explained is not None:
             wanted.finish(run.pieces, study.entries if wanted.saved.table else ())
+    if explained is None:
+        raise RequestError("none of the inputs could be explained")
     return explained
 
 
@@ -346,6 +350,11 @@ class Stream:
             for sample, which, text in unit["back"]:
                 self._back.setdefault((sample, which), text)
 
+    @property
+    def has_any(self) -> bool:
+        """Could any sample be explained?"""
+        return bool(self._filled)
+
     def _results(self, unit: Mapping[str, Any]) -> Iterator[tuple[int, Result, bool, Mapping[str, Any] | None]]:
         """The number of a sample, an explanation of it, whether that was the first of its class, and its words."""
         words = iter(unit["words"])
@@ -357,9 +366,7 @@ class Stream:
                 yield number, result, data["alone"], next(words)
 
     def finish(self, folder: Folder) -> Explained:
-        """Write the numbers and the words of all texts. Raises ``RequestError`` where there are none."""
-        if not self._filled:
-            raise RequestError("none of the inputs could be explained")
+        """Write the numbers and the words of all texts."""
         views = [view.presenter.explainer.metadata["preset"] for view in self._study.views]
         notes, wordlist, first = {preset: Notes() for preset in views}, Wordlist(), list[Result]()
         anew: dict[int, list[Result]] = {number: [] for number, _ in self._back}  # what is drawn once more
@@ -426,8 +433,9 @@ class Stream:
 
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[Path]:
-    """A folder for the journal and the arrays of a run. It stays where the run is cut short, which may go on then; what cannot
-    be asked for leaves nothing.
+    """A folder for the journal and the arrays of a run. It stays where the run is cut short once something is done, by a full
+    disk for instance, and may go on then; what cannot be asked for leaves nothing. Raises ``RequestError``, and leaves what is
+    there, where another run is at work.
     """
     try:
         folder.mkdir(exist_ok=True)
@@ -437,8 +445,11 @@ def _unfinished(folder: Path) -> Iterator[Path]:
     try:
         yield folder / JOURNAL
         keep = False
-    except RequestError:
-        keep = False
+    except Busy:
+        raise RequestError(f"{folder.parent}: another run is writing there; wait for it, or give another -o") from None
+    except RequestError as error:
+        keep = isinstance(error.__context__, OSError | sqlite3.Error) and hasattr(error, "__notes__")
+        error.__notes__ = error.__notes__ if keep else []  # they say where it is
         raise
     finally:
         for path in [] if keep else [*folder.glob(f"{JOURNAL}*"), *folder.glob("part-*.npz")]:

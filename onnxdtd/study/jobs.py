@@ -29,7 +29,6 @@ Tick = Callable[[int, int], object]  # told how many of how many units are done
 MARK = 0x6F647464  # of our journals among databases: "odtd"
 NO_JOURNAL = "is there already and is no journal, or a damaged one; give the name of a new file"
 WHY = {  # what SQLite says, in our words
-    sqlite3.SQLITE_BUSY: "another run is writing to it; wait, or give another --journal",
     sqlite3.SQLITE_NOTADB: NO_JOURNAL,
     sqlite3.SQLITE_CORRUPT: NO_JOURNAL,
 }
@@ -54,11 +53,15 @@ class Study(Protocol):
         """Open what a worker needs; what comes back turns the number of a unit into its result, which JSON can hold."""
 
 
+class Busy(RequestError):
+    """Another run is at work with a journal."""
+
+
 class Journal:
     """A database with the results of the units that are finished. It belongs to the study of one ``digest``, and forgets those
     of any other; as long as it is open no other run can use it.
 
-    Raises ``RequestError`` where the file is something else, which is left as it is, or cannot be used.
+    Raises ``RequestError`` where the file is something else, which is left as it is, or cannot be used, and ``Busy``.
     """
 
     def __init__(self, path: Path, digest: str):
@@ -102,7 +105,10 @@ class Journal:
         try:
             yield
         except sqlite3.Error as error:
-            why = WHY.get(error.sqlite_errorcode & 0xFF)  # without what kind of the error it is
+            code = error.sqlite_errorcode & 0xFF  # without what kind of the error it is
+            if code == sqlite3.SQLITE_BUSY:
+                raise Busy(f"{self._path}: another run is writing to it; wait, or give another --journal") from None
+            why = WHY.get(code)
             raise (self._refusal(error) if why is None else RequestError(f"{self._path}: {why}")) from None
 
     def done(self) -> set[int]:

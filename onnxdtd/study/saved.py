@@ -43,9 +43,10 @@ class Wanted:
     saved: Saved
 
     @classmethod
-    def to(cls, path: Path) -> Wanted:
-        """Raises ``RequestError`` for a name that no format belongs to, or where nothing can be written; ``OnnxdtdError`` where
-        a library is missing.
+    def to(cls, path: Path, taken: Iterable[Path] = ()) -> Wanted:
+        """Raises ``RequestError`` for a name that no format belongs to, where nothing can be written, or where it would take
+        the place of what is ``taken``, files and folders that are read or written besides, or of what others have put there;
+        ``OnnxdtdError`` where a library is missing.
         """
         suffix = path.suffix.lower()
         saved = FORMATS.get(suffix)
@@ -56,11 +57,14 @@ class Wanted:
             )
         if saved.library is not None and find_spec(saved.library) is None:
             raise OnnxdtdError(f"--save {path}: {suffix} needs {saved.library}: pip install 'onnxdtd[data]'")
-        if not (saved.folder and path.is_dir()):
-            atomic.ready(path)
-        elif not all(_is_ours(inside, suffix) for inside in path.iterdir()):
+        target = path.resolve()
+        if any(target in (each, *(each.parents if saved.folder else ())) for each in map(Path.resolve, taken)):
+            raise RequestError(f"--save {path}: this run reads it, or writes there besides; give another name")
+        if saved.folder and path.exists() and not (path.is_dir() and _is_ours(path, suffix)):
             what = "no Zarr store" if suffix else "no folder of shards"
             raise RequestError(f"--save {path}: is there already and {what}; give another name")
+        if not path.is_dir() or not saved.folder:
+            atomic.ready(path)
         return cls(path, saved)
 
     def check(self, sizes: Sequence[Any]) -> None:
@@ -86,8 +90,13 @@ class Wanted:
         self.saved.write(self.path, pieces, features)
 
 
-def _is_ours(path: Path, suffix: str) -> bool:
-    return path.match("part-*.npz") if not suffix else path.is_dir() or path.name == "zarr.json"
+def _is_ours(folder: Path, suffix: str) -> bool:
+    """Is there nothing in a folder but what such a run writes?"""
+    inside = list(folder.iterdir())
+    if not suffix:
+        return all(path.match("part-*.npz") for path in inside)
+    groups = (path for path in inside if path.name != "zarr.json")
+    return not inside or ((folder / "zarr.json").is_file() and all(any(group.rglob("zarr.json")) for group in groups))
 
 
 # ---- pieces ----------------------------------------------------------------------------------------------------------------

@@ -113,6 +113,15 @@ def test_sounds_that_do_not_fit(form: Form, message: str, stereo: Path) -> None:
         list(samples(stereo, form))
 
 
+def test_a_sound_that_is_cut_short_says_so(stereo: Path) -> None:
+    """But not one whose writer did not know how long it would be."""
+    form, whole = signals([2, "t"], [2], 1), stereo.read_bytes()
+    stereo.write_bytes(whole[:-5])
+    assert track(stereo, form).remark == "its first 2 of 4 steps: the file is cut short"
+    stereo.write_bytes(whole[:40] + b"\xff\xff\xff\xff" + whole[44:])
+    assert track(stereo, form).remark == ""
+
+
 def test_what_is_no_sound(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("no sound")
     wav(tmp_path / "empty.wav", b"", 1)

@@ -596,7 +596,8 @@ def test_what_there_is_to_know_is_told(net: Path, tmp_path: Path, undrawn: list[
     with pytest.raises(RequestError, match=r"bad\.npy"):
         onnxdtd.explain(net, files[:1], out=tmp_path / "out")
     with pytest.raises(RequestError, match="none of the inputs could be explained"):
-        onnxdtd.explain(net, [files[0], files[0]], out=tmp_path / "out")
+        onnxdtd.explain(net, [files[0], files[0]], out=tmp_path / "none")
+    assert not list((tmp_path / "none").iterdir())
 
 
 def test_what_a_compiled_model_has_settled_is_refused(net: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 import onnxdtd
+from onnxdtd import atomic
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.request import Request
 from onnxdtd.study import gallery as home
@@ -96,6 +97,37 @@ def test_a_run_that_was_cut_short_goes_on(net: Path, monkeypatch: pytest.MonkeyP
     assert [path.name for path in (net.parent / "cut").iterdir()] == ["results.json"]
 
 
+def test_a_second_run_in_a_folder_leaves_the_first_alone(net: Path) -> None:
+    """It is refused; the first has its journal and its arrays still."""
+    refused: list[str] = []
+
+    def again(done: int, whole: int) -> None:
+        if done == 20:
+            with pytest.raises(RequestError) as error:
+                ran(Explaining(asked(net)))
+            refused.append(str(error.value))
+
+    done = ran(Explaining(asked(net)), Wanted.to(net.parent / "r.npz"), tick=again)
+    assert refused == [f"{net.parent / 'out'}: another run is writing there; wait for it, or give another -o"]
+    assert done.count == COUNT
+
+
+def test_what_is_done_stays_where_a_run_cannot_be_written(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk, for instance: the message says where it is."""
+    wanted = Wanted.to(net.parent / "r.npz")
+
+    def full(path: Path, *rest: Any) -> None:
+        with atomic.streamed(path):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(RequestError, match="No space left") as ended:
+        ran(Explaining(asked(net)), replace(wanted, saved=replace(wanted.saved, write=full)))
+    assert ended.value.__notes__ == [f"what is done is in {net.parent / 'out/unfinished/journal'}"]
+    assert (net.parent / "out/unfinished/journal").exists()
+    monkeypatch.setattr(Presenter, "explain", None)
+    assert ran(Explaining(asked(net)), wanted).count == COUNT
+
+
 def test_a_run_goes_on_only_where_the_same_is_asked(net: Path) -> None:
     one = Explaining(asked(net)).identity()
     assert Explaining(asked(net)).identity() == one
@@ -117,8 +149,9 @@ def test_what_cannot_be_asked_for_leaves_nothing(net: Path) -> None:
     x = np.load(net.parent / "x.npy")
     x[30] = np.nan
     np.save(net.parent / "x.npy", x)
-    with pytest.raises(RequestError, match="x_030: the array for 'x' has values that are NaN"):
+    with pytest.raises(RequestError, match="x_030: the array for 'x' has values that are NaN") as ended:
         ran(Explaining(asked(net)), Wanted.to(net.parent / "r.npz"))
+    assert not ended.value.__notes__  # that say where something is
     assert list((net.parent / "out").iterdir()) == []
     heard: list[str] = []
     files = (net.parent / "x.npy", net.parent / "y.npy")

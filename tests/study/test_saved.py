@@ -173,6 +173,26 @@ def test_a_place_that_is_taken_and_a_library_that_is_missing(tmp_path: Path, mon
             Wanted.to(tmp_path / name)
 
 
+def test_what_is_read_or_written_besides_is_not_overwritten(tmp_path: Path) -> None:
+    """Nor is what others have put where folders go."""
+    for name in ("mine.zarr/photos", "stored.zarr/relevance/x", "stored.zarr/photos", "out"):
+        (tmp_path / name).mkdir(parents=True)
+    kept = [tmp_path / name for name in ("mine.zarr/photos/me.jpg", "stored.zarr/photos/me.jpg", "notes", "x.npz")]
+    for path in (*kept, tmp_path / "stored.zarr/zarr.json", tmp_path / "stored.zarr/relevance/x/zarr.json"):
+        path.write_text("mine")
+    for name, what in (("mine.zarr", "no Zarr store"), ("stored.zarr", "no Zarr store"), ("notes", "no folder of shards")):
+        with pytest.raises(RequestError, match=f"{name}: is there already and {what}"):
+            Wanted.to(tmp_path / name)
+    taken = [tmp_path / "x.npz", tmp_path / "out/results.json", tmp_path / "in/x.npy"]
+    for name in ("x.npz", "out/../x.npz", "out", "in"):
+        with pytest.raises(RequestError, match="this run reads it, or writes there besides; give another name"):
+            Wanted.to(tmp_path / name, taken)
+    kept[1].unlink()
+    kept[1].parent.rmdir()
+    assert Wanted.to(tmp_path / "stored.zarr", taken).saved.folder
+    assert [path.read_text() for path in kept if path != kept[1]] == ["mine"] * 3
+
+
 def test_nothing_is_left_of_what_cannot_be_written(tmp_path: Path) -> None:
     """All or nothing, of folders too."""
 
