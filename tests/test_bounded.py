@@ -23,7 +23,7 @@ from onnxdtd.data.forms import Form
 from onnxdtd.errors import OnnxdtdError
 from onnxdtd.method.toml import Library
 
-FORM = Form("x", [3, 4, 4], 0, 0.0, 1.0)
+FORM = Form("x", [3, 4, 4], 0, (1, 2), np.zeros(()), np.ones(()))
 
 
 def truths(path: Path) -> object:

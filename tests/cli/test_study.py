@@ -121,7 +121,8 @@ def test_skipped_samples_are_named_on_standard_error() -> None:
     ],
 )
 def test_refusals(arguments: list[str], words: str, run: Callable[..., Ran]) -> None:
-    done = run("evaluate", MODEL, "--workers", "1", "--steps", "2", *arguments)
+    usual = {"--workers": "1", "--steps": "2"}
+    done = run("evaluate", MODEL, *arguments, *(word for pair in usual.items() if pair[0] not in arguments for word in pair))
     assert done.code == 2
     assert words in done.err
     assert "Traceback" not in done.err

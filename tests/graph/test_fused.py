@@ -185,7 +185,7 @@ def opened(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model of operators of the standard"""
     bare = shapes.skeleton(proto)
     shapes._infer_shapes(bare)
-    while replaced(bare, has_rule, {}):
+    while replaced(bare, has_rule, {}, None):
         shapes._infer_shapes(bare)
     assert not any(node.domain for node in bare.graph.node)
     return bare

@@ -81,7 +81,7 @@ def test_a_compiled_file_with_mask_and_keep(tmp_path: Path) -> None:
     assert printed.exit_code == 0, printed.output
     relevance, _ = by_hand(X[0])
     first = int(np.abs(relevance).argmax())
-    assert f"{first}: {relevance[first] / np.abs(relevance).sum():.0%}" in " ".join(printed.stdout.split())
+    assert f"channels {first} ({relevance[first] / np.abs(relevance).sum():.0%})" in " ".join(printed.stdout.split())
     (result,) = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))["samples"]
     assert len(result["concepts"]) == 5, "there are no more"
 
