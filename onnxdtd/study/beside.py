@@ -37,8 +37,7 @@ def caption(results: Sequence[Result], captions: Sequence[Caption], brief: Calla
     first = results[0]
     title = captions[0].title
     if len({result.target for result in results}) > 1:
-        score = "" if first.score is None else f" (score {amount(first.score, 3)})"
-        title = f"{first.name}: {brief(first.predicted_label) or 'no prediction'}{score}"
+        title = f"{first.name}: {brief(first.predicted_label) or 'no prediction'}{first.standing}"
     presets = list(dict.fromkeys(result.preset for result in results))
     subtitle = f"{presets[0]}   " * (len(presets) == 1) + "above each: Σ relevance"
     subtitle += ", of the logit" * any(result.logit is not None for result in results)

@@ -25,7 +25,7 @@ from onnxdtd.study.concepts import Concepts
 from onnxdtd.study.feeding import Feeding
 from onnxdtd.study.notes import of_absent, of_amount, of_lattice, of_rules, of_values
 from onnxdtd.study.results import Flag, Result, strongest
-from onnxdtd.study.words import amount, counted, probably
+from onnxdtd.study.words import amount, counted
 
 ROUNDING = 5e-3  # of a sum of probabilities, in half precision
 SUM = "Σ c z"  # what is explained where coefficients are fed
@@ -209,11 +209,8 @@ class Presenter:
         self, result: Result, others: Mapping[str, np.ndarray] | None = None, described: Described | None = None
     ) -> Caption:
         """What stands above and below a picture; ``others`` are inputs that are not explained, ``described`` its features."""
-        score = "" if result.score is None else f" (score {amount(result.score, 3)})"
-        if score and self.labels.is_quantity:
-            score = f" = {amount(result.score or 0.0)}"
-        if result.probability is not None:
-            score = f" ({probably(result.probability)})"
+        quantity = self.labels.is_quantity and result.score is not None
+        score = f" = {amount(result.score or 0.0)}" if quantity else result.standing
         title = f"{result.name}: {self.labels.brief(result.predicted_label) or 'no prediction'}{score}"
         if result.target != result.predicted:
             title += f", explained: {self.labels.brief(result.target_label)}"

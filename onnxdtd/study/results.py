@@ -16,6 +16,7 @@ from onnxdtd.data.readings import Portion, Reading
 from onnxdtd.errors import RequestError
 from onnxdtd.study.concepts import Concept
 from onnxdtd.study.ranking import Ranked
+from onnxdtd.study.words import amount, probably
 
 RESULTS, UNFINISHED = "results.json", "unfinished"
 
@@ -66,6 +67,13 @@ class Result:
     at_baseline: float | None = None  # the same score of what the input was compared with
     probability: float | None = None  # the score of the predicted class, where the model gives probabilities
     reading: Reading | None = None  # of a text, what was relevant in it
+
+    @property
+    def standing(self) -> str:
+        """How sure the model is of what it predicts, in brackets; nothing where it does not tell."""
+        if self.probability is not None:
+            return f" ({probably(self.probability)})"
+        return "" if self.score is None else f" (score {amount(self.score, 3)})"
 
     @property
     def whole(self) -> float | None:

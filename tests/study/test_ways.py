@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,8 @@ def test_each_heatmap_says_what_the_others_have_not() -> None:
     assert told.subtitle == "above each: Σ relevance, of the logit"
     assert (told.heading, told.concepts[0]) == ("dtd, CAT\nΣ 3 of 4", "dtd, CAT\nchannel 1: 50%")
     assert told.concepts[1::2] == ("dtd, DOG\nΣ 3 of 4", "lrp-0, CAT\nΣ 3", "lrp-0, DOG\nΣ 3 of 4")
+    sure = [replace(each, probability=0.9966) for each in made]
+    assert beside.caption(sure, [PLAIN] * 4).title == "x: cat (99.66 %)", "as that of one"
     one = beside.caption([result("dtd", "dog"), result("lrp-0", "dog")], [PLAIN] * 2)
     assert one.title == PLAIN.title, "there is one class, which the title names"
     assert one.heading.startswith("dtd\n")
