@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from nets import form
 from PIL import Image
 
-from onnxdtd.data.labelled import dataset
-from onnxdtd.data.preprocessing import place
+from onnxdtd.data.forms import Form
+from onnxdtd.data.labelled import dataset, records
+from onnxdtd.data.preprocessing import checked, place
+from onnxdtd.data.tables import NO_ROLES
 from onnxdtd.errors import RequestError
 
 SHAPE = (3, 8, 8)
@@ -254,3 +257,13 @@ def test_pictures_of_one_name_are_told_apart_and_links_to_nothing_skipped(tmp_pa
     data = dataset(folder, FORM)
     assert [data[i].name for i in range(len(data))] == ["p0.jpg", "p0.png", "p1.png", "p2.png"]
     assert data.skipped == {"p9.png": "cannot be read (No such file or directory)"}
+
+
+def test_numbers_of_a_table_are_no_pixels(tmp_path: Path) -> None:
+    """What --mean and --std do to pictures is not done to them, which is said."""
+    (tmp_path / "t.csv").write_text("a,b\n300,2\n")
+    form = Form.of("x", ["n", 2], 0)
+    assert records(tmp_path / "t.csv", form, NO_ROLES, False).filled.notes == []
+    found = records(tmp_path / "t.csv", replace(form, preprocessing=checked({"mean": [3, 2]})), NO_ROLES, False)
+    assert found.values.tolist() == [[300, 2]]
+    assert "t.csv: its numbers are taken as they are" in found.filled.notes[0]
