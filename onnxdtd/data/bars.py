@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 
 from onnxdtd.data.features import Described, unnamed
-from onnxdtd.data.look import Scene
+from onnxdtd.data.look import Scene, shortened
 from onnxdtd.data.scale import colours, symmetric
 
 MANY = 20  # bars whose names have to be small
@@ -85,20 +85,11 @@ def _bars(scene: Scene, heatmap: np.ndarray) -> Iterator[Bar]:
     order = np.argsort(-sizes, kind="stable")
     count = min(scene.look.features, max(int(np.count_nonzero(sizes)), 1))
     for i in order[:count].tolist():
-        yield Bar(shortened(sample.said(i)), sums[i], tints[i])
+        yield Bar(shortened(sample.said(i), LONG), sums[i], tints[i])
         below = sample.features.below(i) if scene.look.terms else []
         for entry in below if len(below) > 1 else []:
             if any(values.ravel()[entry] for values in scene.maps.values()):
                 category = sample.features.entries[entry].category.removeprefix("=")
-                yield Bar(f"{shortened(category or 'missing')}  ", float(relevance[entry]), tints[i], below=True)
+                yield Bar(f"{shortened(category or 'missing', LONG)}  ", float(relevance[entry]), tints[i], below=True)
     if any(values[order[count:]].any() for values in every):
         yield Bar(f"the other {sums.size - count}", sums[order[count:]].sum(), REST)
-
-
-def shortened(name: str, most: int = LONG) -> str:
-    """A name that leaves room for bars.
-
-    >>> shortened("worst fractal dimension", 16)
-    'worst  ... nsion'
-    """
-    return name if len(name) <= most else f"{name[: most // 2 - 2]} ... {name[-(most // 2 - 3) :]}"

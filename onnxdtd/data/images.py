@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from onnxdtd.data import bars, clips, ids, maps, traces
 from onnxdtd.data.again import Again, Template, Templates, figure_of, fit, png, settle
 from onnxdtd.data.arrangement import arranged
 from onnxdtd.data.forms import Form
-from onnxdtd.data.look import USUAL, Caption, Look, Scene
+from onnxdtd.data.look import USUAL, Caption, Look, Scene, wrapped
 from onnxdtd.errors import OnnxdtdError
 
 LINE = 0.2  # inches a line
@@ -52,7 +51,8 @@ class Composition:
             shares[title + " " * sum(known.strip() == title for known in shares)] = laid_out.of(values)
         scene = Scene(laid_out.of(form.shown(x) if kind.picture else x), shares, caption.features, look)
         width, height = kind.size_of(scene)
-        notes = (caption.subtitle, *(f"note: {note}" for note in caption.notes))
+        told = "" if kind.told is None else kind.told(scene)
+        notes = (f"{caption.subtitle}{'   ' * bool(told)}{told}", *(f"note: {note}" for note in caption.notes))
         below = "\n".join(wrapped(text, width * 13) for text in notes)
         size = width, height + LINE * max(0, below.count("\n") - 1)
         return cls(kind, scene, size, wrapped(caption.title, width * 8.5), below)
@@ -111,11 +111,6 @@ def drawn(
     return Composition.of(x, relevance, caption, form, concepts, look).figure()
 
 
-def wrapped(text: str, width: float) -> str:
-    """``text`` in lines of at most ``width`` characters, at most three of them."""
-    return textwrap.fill(text, int(width), max_lines=3, placeholder=" ...")
-
-
 def _below(figure: Figure, scene: Scene, kind: Kind) -> None:
     """A sample with one heatmap below the other."""
     for part, (title, values) in zip(
@@ -131,12 +126,14 @@ class Kind:
     ``together``: it draws several heatmaps as well, which stand one below the other otherwise. A ``picture`` is shown as it was
     before preprocessing. Of those that have ``stays`` a figure is used again, for scenes of which that gives the same: what
     they must have in common, None where it is not worth it. ``draw`` gives a function then that shows another scene.
+    ``told`` says what was done to all of them.
     """
 
     size: Callable[[Scene], tuple[float, float]]
     draw: Callable[[FigureBase, Scene], Again | None]
     picture: bool = False
     together: bool = False
+    told: Callable[[Scene], str] | None = None
     stays: Callable[[Scene], Hashable | None] | None = None
 
     def size_of(self, scene: Scene) -> tuple[float, float]:
@@ -146,7 +143,7 @@ class Kind:
 
 
 KINDS = {  # by the names that ``arrangement`` gives
-    "image": Kind(maps.size, maps.image, picture=True, together=True, stays=maps.stays),
+    "image": Kind(maps.size, maps.image, picture=True, together=True, told=maps.smoothing, stays=maps.stays),
     "traces": Kind(traces.size, traces.traces),
     "frames": Kind(clips.size, clips.frames, picture=True),
     "slices": Kind(clips.size_of_slices, clips.slices, picture=True),

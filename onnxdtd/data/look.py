@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 STYLES = ("beside", "overlay", "map")
 SCALES = ("own", "shared")
+LINES = 3  # of a title or a note, at most
 
 
 def _one_of(option: str, choices: Sequence[str]) -> Callable[[Any], str]:
@@ -136,6 +138,23 @@ class Look:
 
 
 USUAL = Look()
+
+
+def shortened(name: str, most: int) -> str:
+    """A name without its middle: what tells names apart is often at their end.
+
+    >>> shortened("accelerometer_left_x", 14), shortened("gyroscope", 14)
+    ('accele…_left_x', 'gyroscope')
+    """
+    return name if len(name) <= most else f"{name[: (most - 1) // 2]}…{name[len(name) - most // 2 :]}"
+
+
+def wrapped(text: str, width: float) -> str:
+    """``text`` in lines of at most ``width`` characters, at most three of them: of a longer one the middle is left out."""
+    lines, most = textwrap.wrap(text, int(width)), min(len(text), LINES * int(width))
+    while len(lines) > LINES:
+        lines, most = textwrap.wrap(shortened(text, most), int(width)), most - 1
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)

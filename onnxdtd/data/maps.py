@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +17,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from onnxdtd.data.again import Again
-from onnxdtd.data.look import Look, Scene
+from onnxdtd.data.look import Look, Scene, wrapped
 from onnxdtd.data.scale import COLOURS, Scale, nothing, shared
 from onnxdtd.data.smooth import lattice, smoothed
 from onnxdtd.data.steps import Clock
@@ -54,6 +53,14 @@ def said(sigma: float) -> str:
     return f" smoothed by {sigma:g} pixel{'s' * (sigma != 1)}" if sigma else ""
 
 
+def smoothing(scene: Scene) -> str:
+    """How far each of the heatmaps of a picture is smoothed, where any is."""
+    widths = {title: width_of(values.sum(axis=-1), scene.look) for title, values in scene.maps.items()}
+    if len(set(widths.values())) == 1:
+        return said(next(iter(widths.values()))).strip()
+    return "; ".join(title.split("\n")[0].strip() + said(sigma) for title, sigma in widths.items() if sigma)
+
+
 @dataclass(frozen=True)
 class Panel:
     """One of the pictures beside each other: the input, a heatmap, or (``over``) a heatmap on the input."""
@@ -76,14 +83,7 @@ def _panels(scene: Scene) -> Iterator[Panel]:
     if style == "beside":
         yield Panel("input")
     for (title, values), scale in zip(seen.items(), shared(scales) if one else scales, strict=True):
-        note = said(widths[title])
-        yield Panel(
-            title + ("\n" + note.strip() if note and "\n" in title else note),
-            values,
-            scale,
-            over=style == "overlay",
-            bar=not one,
-        )
+        yield Panel(title, values, scale, over=style == "overlay", bar=not one)
         if style == "beside" and alone and min(scene.x.shape[:2]) >= SEEN:
             yield Panel(f"{title} on the input", values, scale, over=True)
 
@@ -169,8 +169,7 @@ def stays(scene: Scene) -> Hashable | None:
 
 def _headed(panel: Panel, wide: float) -> str:
     """The title of a panel that is so many inches wide."""
-    lines = [textwrap.fill(line, int(wide * LETTERS), max_lines=3, placeholder=" ...") for line in panel.title.split("\n")]
-    return "\n".join(lines)
+    return "\n".join(wrapped(line, wide * LETTERS) for line in panel.title.split("\n"))
 
 
 def _show(axes: Axes, x: np.ndarray, panel: Panel, aspect: Literal["auto", "equal"]) -> AxesImage:

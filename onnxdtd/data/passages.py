@@ -22,8 +22,7 @@ from matplotlib.transforms import IdentityTransform
 
 from onnxdtd import atomic
 from onnxdtd.data.again import DPI, fit
-from onnxdtd.data.images import wrapped
-from onnxdtd.data.look import Caption
+from onnxdtd.data.look import Caption, wrapped
 from onnxdtd.data.readings import CUT, PLAIN, SPECIAL, TOKEN, Stretch, is_dark, tints
 from onnxdtd.data.scale import NOTHING, Scale
 from onnxdtd.errors import OnnxdtdError

@@ -15,8 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from onnxdtd import atomic
-from onnxdtd.data.bars import shortened
-from onnxdtd.data.look import Swarm
+from onnxdtd.data.look import Swarm, shortened
 from onnxdtd.data.scale import symmetric
 from onnxdtd.errors import OnnxdtdError
 

@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import FigureBase
 
-from onnxdtd.data.look import Scene
+from onnxdtd.data.look import Scene, shortened
 from onnxdtd.data.scale import COLOURS, Scale, colours, nothing, stretches, symmetric
 from onnxdtd.data.steps import Clock
 
 FEW_TRACES, MANY_TRACES = 16, 64  # so many have all of their names; more cannot be told apart as lines
 STRETCHES = 400  # of a long signal; the relevance of the steps in one is added up
 POINTS = 1600  # of a line; of more steps it is what lies between the lowest and the highest of each stretch
-LETTERS, MOST_NAMES = 14, 32  # of a name, and names at an axis
+LETTERS, MOST_NAMES = 20, 32  # of a name, and names at an axis
 TONE = 0.75  # of colours behind lines, which are black
 
 
@@ -152,7 +152,7 @@ class Drawn:
         """What channels are called, or their numbers, as many as there is room for."""
         count, every = len(ranges), 1 if len(ranges) <= MANY_TRACES else -(-len(ranges) // MOST_NAMES)
         names = self.scene.names or [str(i) for i in range(count)]
-        short = [name if len(name) <= LETTERS else name[: LETTERS - 1] + "…" for name in names]
+        short = [shortened(name, LETTERS) for name in names]
         told = [name + range_ for name, range_ in zip(short, ranges, strict=True)]
         axes.set_yticks(range(0, count, every), told[::every], parse_math=False)
         axes.tick_params("y", labelsize=7 if count <= FEW_TRACES else 6)

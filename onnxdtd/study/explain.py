@@ -239,7 +239,13 @@ class Explaining:
             threads=asked.threads,
         )
         say = _once(self._say)
-        reading = {"tokenizer": asked.tokenizer, "words": asked.words, "roles": asked.roles, "say": say}
+        reading = {
+            "tokenizer": asked.tokenizer,
+            "words": asked.words,
+            "roles": asked.roles,
+            "smooth": asked.look.smooth,
+            "say": say,
+        }
         made = lambda request: _presenter(asked.model, request, running, say, asked.concepts, reading)
         views = list(asked.ways.views(told(files.read(asked.model).proto) or None, made, say))
         for note in () if asked.tokenizer is None else views[0].presenter.feeding.tokens.notes():
@@ -368,7 +374,10 @@ class Stream:
     def finish(self, folder: Folder) -> Explained:
         """Write the numbers and the words of all texts."""
         views = [view.presenter.explainer.metadata["preset"] for view in self._study.views]
-        notes, wordlist, first = {preset: Notes() for preset in views}, Wordlist(), list[Result]()
+        brief = self._study.views[0].presenter.labels.brief
+        of_classes = lambda result: f"{result.name} ({brief(result.target_label)})"
+        notes = {preset: Notes(called=of_classes) if views.count(preset) > 1 else Notes() for preset in views}
+        wordlist, first = Wordlist(), list[Result]()
         anew: dict[int, list[Result]] = {number: [] for number, _ in self._back}  # what is drawn once more
 
         def stream() -> Iterator[Result]:

@@ -69,7 +69,7 @@ def draw(
     """
     from onnxdtd.data.images import drawn
 
-    presenter = Presenter(explainer)
+    presenter = Presenter(explainer, smooth=look.smooth)
     feeds = explainer.own(explainer.feeds(x))
     count = explainer.count(feeds)
     if not 0 <= sample < count:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,11 +60,16 @@ def of_amount(result: Result, ledger: Ledger | None, made: str | None = None, sc
         what = "what the score differs by from that at the baseline"
         return [Flag("lost", f"Σ relevance is {share:.3g} times {what}; read no amounts from this heatmap")]
     words = (
-        f"{share:.1%} of the {score} arrived at the input"
+        f"{_little(share)} of the {score} arrived at the input"
         if 0 <= share < 1
         else f"Σ relevance is {share:.3g} times the {score}"
     )
     return [Flag("lost", f"{words}{': ' if where else ''}{where}; read no amounts from this heatmap")]
+
+
+def _little(share: float) -> str:
+    """A share that may be small, but is not nothing."""
+    return f"{share:.1%}" if share >= 1e-3 else f"{100 * share:.1g}%"
 
 
 def stayed(ledger: Ledger) -> str:
@@ -98,17 +103,18 @@ def of_absent(x: np.ndarray, relevance: np.ndarray) -> list[Flag]:
     return [Flag("absent", f"{share:.0%} of Σ |relevance| is that of terms, or categories, that are not in it")]
 
 
-def of_lattice(values: np.ndarray) -> list[Flag]:
-    """Whether strides leave a lattice in a heatmap [H, W]."""
+def of_lattice(values: np.ndarray, smooth: float | None = None) -> list[Flag]:
+    """Whether strides leave a lattice in a heatmap [H, W], which is drawn smoothed by so many pixels."""
     found = lattice(values)
     if found is None:
         return []
     where = f"one of every {found.stride} x {found.stride} pixels"
     if found.alone:
-        told = f"strides leave a lattice: {found.held:.0%} of Σ |relevance| is on {where}; --smooth 0 draws it as it is"
-        return [Flag("lattice", told)]
-    advice = f"--smooth {found.sigma:g} evens that out"
-    return [Flag("lattice", f"strides show: {where} has {min(found.times, 999):.0f} times as much as another; {advice}")]
+        advice = "; --smooth 0 draws it as it is" if smooth is None else ""
+        return [Flag("lattice", f"strides leave a lattice: {found.held:.0%} of Σ |relevance| is on {where}{advice}")]
+    even = smooth is not None and smooth >= found.sigma
+    start, advice = ("strides left traces", "") if even else ("strides show", f"; --smooth {found.sigma:g} evens that out")
+    return [Flag("lattice", f"{start}: {where} has {min(found.times, 999):.0f} times as much as another{advice}")]
 
 
 def of_values(x: np.ndarray, form: Form) -> list[Flag]:
@@ -166,9 +172,12 @@ class Told:
 
 
 class Notes:
-    """What there is to say of all results of a run, of which one after the other is added; numbers are kept of them alone."""
+    """What there is to say of all results of a run, of which one after the other is added; numbers are kept of them alone,
+    and what a few of them are ``called``.
+    """
 
-    def __init__(self, results: Iterable[Result] = ()):
+    def __init__(self, results: Iterable[Result] = (), called: Callable[[Result], str] = lambda result: result.name):
+        self._called = called
         self.count, self._same, self._alone = 0, 0, 0
         self._flags: dict[str, Told] = {}
         self._terms = array("d")  # logit, score at the baseline or NaN, Σ relevance, of each that has a logit
@@ -187,7 +196,7 @@ class Notes:
             told.count += 1
             told.alike &= not told.first or told.first[0][1] == flag.text
             if len(told.first) < SHOWN:
-                told.first.append((result.name, flag.text))
+                told.first.append((self._called(result), flag.text))
         if result.logit is not None:
             self._terms.extend(
                 [result.logit, np.nan if result.at_baseline is None else result.at_baseline, result.relevance_sum]
@@ -202,11 +211,11 @@ class Notes:
         lines = []
         for code, told in self._flags.items():
             if told.count == self.count > 1 and told.alike:
-                lines.append(f"all inputs: {told.first[0][1]}")
+                lines.append(f"all heatmaps: {told.first[0][1]}")
                 continue
             lines += [f"{name}: {text}" for name, text in told.first]
             if told.count > SHOWN:
-                lines.append(f"{told.count} of {self.count} inputs have the flag {code!r}; results.json says of each why")
+                lines.append(f"{told.count} of {self.count} heatmaps have the flag {code!r}; results.json says of each why")
         return lines
 
     def remarks(self, rivals: bool = True, reference: float | None = None, score: str = "logit") -> list[str]:

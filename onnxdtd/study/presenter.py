@@ -61,7 +61,7 @@ class Presenter:
 
     ``ledgered`` makes the same model with a ledger, which is asked why a heatmap is all zero; ``concepts`` are an inner tensor
     and how many of its channels are shown. ``tokenizer`` is the file of one, for texts; ``words``: the pieces of a word are
-    summed. ``roles`` and ``say`` are those of ``Feeding``.
+    summed. ``roles`` and ``say`` are those of ``Feeding``; ``smooth`` is that of the look.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Presenter:
         tokenizer: Path | None = None,
         words: bool = False,
         roles: Roles = NO_ROLES,
+        smooth: float | None = None,
         say: Callable[[str], object] = bool,
     ):
         self.explainer = explainer
@@ -80,7 +81,7 @@ class Presenter:
         self._make_ledgered = ledgered
         self.feeding = Feeding(explainer, tokenizer, roles, say)
         self.feeding.check()
-        self._by_word = words
+        self._by_word, self._smooth = words, smooth
         self._concepts = None if concepts is None else Concepts(explainer, self.feeding, *concepts)
 
     def explain(self, sample: Sample, target: Index | None = None) -> Presented:
@@ -120,7 +121,7 @@ class Presenter:
             result = replace(result, pro=pro, contra=contra)
         laid_out = arranged(shown.shape, self.feeding.form)
         if laid_out.kind == "image":
-            flags += of_lattice(laid_out.of(relevance).sum(axis=-1))
+            flags += of_lattice(laid_out.of(relevance).sum(axis=-1), self._smooth)
         for name, x in self.feeding.split(shown).items():
             flags += of_values(x, self.feeding.forms[name])
         if sample.track.remark:

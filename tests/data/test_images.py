@@ -279,7 +279,7 @@ def test_relevance_on_a_picture_in_grey() -> None:
     assert (found <= 1).all()
 
 
-LATTICE = {None: "relevance smoothed by 1 pixel", 0.0: "relevance", 3.0: "relevance smoothed by 3 pixels"}
+LATTICE = {None: "b   smoothed by 1 pixel", 0.0: "b", 3.0: "b   smoothed by 3 pixels"}
 
 
 @pytest.mark.parametrize("asked", LATTICE)
@@ -287,8 +287,10 @@ LATTICE = {None: "relevance smoothed by 1 pixel", 0.0: "relevance", 3.0: "releva
 def test_a_lattice_is_smoothed_for_the_eye_and_said_to_be(asked: float | None, studio: Studio) -> None:
     relevance = np.zeros((1, 40, 40))
     relevance[0, ::2, 1::2] = random((20, 20)) + 3
-    axes = studio.draw(random((1, 40, 40)), relevance, smooth=asked).axes[1]
-    assert axes.get_title() == LATTICE[asked]
+    figure = studio.draw(random((1, 40, 40)), relevance, Caption("a", "b"), smooth=asked)
+    axes = figure.axes[1]
+    assert axes.get_title() == "relevance"
+    assert figure.get_supxlabel() == LATTICE[asked]
     np.testing.assert_array_equal(axes.images[0].get_array(), smoothed(relevance[0], 1.0 if asked is None else asked))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.study.notes import SHOWN, Flag, Notes, of_lattice
+from onnxdtd.study.notes import SHOWN, Flag, Notes, of_amount, of_lattice
 from onnxdtd.study.results import Result
 
 RESULT = Result("cat_001", "cat_001.png", 3, "cat", 0.912, 3, "cat", 7.5, 7.25, -0.5, 2.0, "dtd")
@@ -86,7 +86,7 @@ def test_what_the_score_is_the_sum_of() -> None:
 
 def test_what_holds_for_all_inputs_is_said_once() -> None:
     flagged = [replace(RESULT, name=f"s: {i}", flags=[Flag("weights", "by weights alone")]) for i in range(3)]
-    assert _summary(flagged) == ["all inputs: by weights alone"]
+    assert _summary(flagged) == ["all heatmaps: by weights alone"]
     assert _summary(flagged[:1]) == ["s: 0: by weights alone"]
     assert _summary([*flagged, RESULT])[0] == "s: 0: by weights alone"
 
@@ -97,6 +97,28 @@ def test_the_flags_of_many_samples_are_counted() -> None:
     assert _summary([RESULT, *flagged[:SHOWN]]) == [f"s{i}: 1% arrived" for i in range(SHOWN)]
     lines = _summary([RESULT, *flagged, replace(RESULT, name="z", flags=[Flag("zero", "nothing"), Flag("lost", "x")])])
     assert lines[SHOWN:] == [
-        f"{SHOWN + 3} of {SHOWN + 4} inputs have the flag 'lost'; results.json says of each why",
+        f"{SHOWN + 3} of {SHOWN + 4} heatmaps have the flag 'lost'; results.json says of each why",
         "z: nothing",
     ]
+
+
+def test_a_small_share_is_not_told_as_nothing() -> None:
+    told = [of_amount(replace(RESULT, logit=10.0, relevance_sum=share), None)[0].text for share in (3.0, 0.002, 0.0)]
+    assert [text.split(" of the logit")[0] for text in told] == ["30.0%", "0.02%", "0%"]
+
+
+def test_explanations_of_one_input_are_told_apart() -> None:
+    notes = Notes(
+        [replace(RESULT, flags=[Flag("lost", "x")])], called=lambda result: f"{result.name} (a {result.target_label})"
+    )
+    assert notes.summary() == ["cat_001 (a cat): x"]
+
+
+def test_what_is_done_is_not_advised() -> None:
+    """Traces of strides in a heatmap are told in any case, as the numbers have them."""
+    every = np.zeros((60, 60))
+    every[::2, 1::2] = 1
+    said = lambda values, smooth: of_lattice(values, smooth)[0].text
+    assert said(1 + 9 * every, 0.5).endswith("; --smooth 1 evens that out")
+    assert said(1 + 9 * every, 1.0) == "strides left traces: one of every 2 x 2 pixels has 10 times as much as another"
+    assert said(every, 0.0) == "strides leave a lattice: 100% of Σ |relevance| is on one of every 2 x 2 pixels"
