@@ -19,6 +19,7 @@ BACKGROUND = ("background", "__background__", "dummy", "none")
 INTEGER = re.compile(r"[+-]?[0-9]{1,99}")  # of thousands of digits Python makes none
 WORDNET = re.compile(r"n\d{8}\s+")  # what stands before a name in the lists of ImageNet
 FEW = 12  # labels that a message lists
+SEVERAL = 5  # ... of those with the word that was asked for
 MOST = 1_000_000
 LARGEST = 2**63  # and no int64
 
@@ -138,7 +139,10 @@ class Labels:
     def _instead(self, target: int | str) -> str:
         """What there is, and what is called nearly so."""
         words = [str(label) for label in self.names or self.own or ()]
-        if close := suggestion(str(target), [*words, *map(first_synonym, words)], 0.6):
+        word, short = str(target).strip().casefold(), [first_synonym(name) for name in words]
+        if having := sorted((name for name in short if word in re.findall(r"\w+", name.casefold())), key=len)[:SEVERAL]:
+            return f"; did you mean {', '.join(map(repr, having))}?"
+        if close := suggestion(str(target), [*words, *short], 0.6):
             return close
         plural = "cells" if self.what == "cell" else "classes"
         classes = "" if self.count is None else f", which has {plural} 0 to {self.count - 1}"
@@ -253,6 +257,11 @@ def _off_by_one(names: Sequence[str], count: int) -> str:
 
 
 def listed(values: Sequence[Any]) -> str:
-    """The first of some values, and how many more there are."""
+    """The first of some values, and how many more there are.
+
+    >>> listed([1, 2]), listed(["tench, Tinca tinca", "goldfish"])
+    ('1, 2', 'tench, Tinca tinca; goldfish')
+    """
+    first = [str(value) for value in values[:FEW]]
     more = f" and {len(values) - FEW} more" if len(values) > FEW else ""
-    return ", ".join(map(str, values[:FEW])) + more
+    return ("; " if any("," in value for value in first) else ", ").join(first) + more

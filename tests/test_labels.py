@@ -68,6 +68,7 @@ def test_labels_before_indices(labels: Labels, target: int | str, index: int) ->
         (NUMBERS, Index(7), "7 is no class"),
         (PLAIN, "dog", "it has no labels: give an index, or 'argmax', or names with --labels"),
         (IMAGENET, "taby", "did you mean 'tabby'"),
+        (PLAIN.named(["crate", "tiger cat, Felis", "Persian Cat"]), "cat", "did you mean 'tiger cat', 'Persian Cat'?"),
         (Labels(None, None, None), 2**63, "is no class"),
         (Labels(["a", "b", "a"], None, 3), "a", "the classes 0, 2 are called so; give the index of one"),
         (IMAGENET.named(["crane, bird", "crane, machine", *"abcd"]), "crane", "the classes 0, 1 are called so"),

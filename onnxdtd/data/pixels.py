@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 from onnxdtd import bounded
 from onnxdtd.data.preprocessing import Placing, place
@@ -31,7 +31,8 @@ def pictures(path: Path, mode: str, first: bool = False) -> tuple[list[Image.Ima
                 found.append(_upright(image, mode))
                 seconds.append(float(image.info.get("duration", 0)) / 1000)
     except Exception as error:  # Pillow raises a dozen kinds of them over damaged files
-        raise RequestError(f"{path}: not a readable picture ({error})") from None
+        reason = "it is none that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
+        raise RequestError(f"{path}: not a readable picture ({reason})") from None
     return found, [length for length in seconds if length > 0]
 
 

@@ -24,6 +24,8 @@ UNSCALED = (  # what is said where nothing says what pixels become
 )
 MARGIN = (256, 224)  # of torchvision: resized to one, cut to the other
 
+WITHOUT = (0.0, 1.0)  # what pixels become where nothing is said
+MOST_SPAN = 400  # standard deviations from the lowest pixel to the highest: 255 where pixels stay bytes, else a few
 MOST_PIXELS = 100_000_000  # of a picture once it is resized
 
 Size = tuple[int, int]  # height, width
@@ -44,6 +46,7 @@ def checked(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
         raise RequestError(f"range {found['range']}: give two numbers, what the pixels 0 and 255 become")
     if found["std"] is not None and not np.all(np.asarray(found["std"]) > 0):
         raise RequestError("std must be positive")
+    _check_units(found)
     if found["colours"] not in ("rgb", "bgr"):
         raise RequestError(f"colours {found['colours']!r}: give 'rgb' or 'bgr'")
     for key in ("resize", "crop"):
@@ -52,6 +55,21 @@ def checked(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if isinstance(found["crop"], int):
         found["crop"] = [found["crop"]] * 2
     return None if found == DEFAULTS else found
+
+
+def _check_units(found: Mapping[str, Any]) -> None:
+    """Raise ``RequestError`` where mean or std are in another unit than what pixels become: of 255, say, and that is 1."""
+    low, high = WITHOUT if found["range"] is None else found["range"]
+    mean, std = (np.asarray(default if found[key] is None else found[key]) for key, default in (("mean", low), ("std", high)))
+    span, where = high - low, f"the range {low:g} to {high:g}"
+    if (mean < low - span).any() or (mean > high + span).any():
+        raise RequestError(
+            f"mean {found['mean']} is far outside of {where}, of pixels before it is subtracted: give both alike"
+        )
+    if found["std"] is not None and (std < span / MOST_SPAN).any():
+        raise RequestError(
+            f"std {found['std']} is next to nothing of {where}, of pixels before they are divided: give both alike"
+        )
 
 
 def _numbers(key: str, value: Any) -> float | list[float]:
@@ -86,7 +104,7 @@ def byte_ends(preprocessing: Mapping[str, Any] | None) -> tuple[Any, Any]:
     """What the bytes 0 and 255 become, (range - mean) / std: a number or one a channel. None where that is not said."""
     if preprocessing is None or not gives_bounds(preprocessing):
         return None, None
-    span = (0.0, 1.0) if preprocessing["range"] is None else preprocessing["range"]
+    span = WITHOUT if preprocessing["range"] is None else preprocessing["range"]
     mean, std = (
         np.asarray(default if preprocessing[key] is None else preprocessing[key])
         for key, default in (("mean", 0.0), ("std", 1.0))

@@ -24,7 +24,7 @@ from onnxdtd.data.texts import STDIN
 from onnxdtd.data.tokens import Passage
 from onnxdtd.errors import OnnxdtdError, RequestError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".npy", ".npz", ".wav")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".npy", ".npz", ".wav")
 LISTS = (".csv", ".tsv", ".json")  # of numbers; a folder's are its labels
 SIDES = (224, 32, 8, 1)
 LARGE_BYTES, MOST_PACKED = 2**27, 300
@@ -93,7 +93,8 @@ def files(paths: Sequence[Path], suffixes: Sequence[str] = SUFFIXES) -> list[Pat
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes)
             if not inside:
                 what = "images, .wav, .npy or .npz" if suffixes is SUFFIXES else "/".join(suffixes)
-                raise RequestError(f"{path}: no {what} in this folder")
+                there = ", ".join(sorted({p.suffix.lower() or "no ending" for p in path.iterdir() if p.is_file()}))
+                raise RequestError(f"{path}: no {what} in this folder{f' (it has {there})' if there else ''}")
             found += inside
         elif not path.exists() and path != STDIN:
             raise RequestError(f"{path}: no such file")

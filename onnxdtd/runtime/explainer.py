@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxdtd.contract import KEPT, LEDGER, SCORE, Metadata, at_most, read_metadata
-from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, instead
+from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, counted, instead
 from onnxdtd.labels import Index, Labels, labels_of
 from onnxdtd.runtime.classes import Classes, OneRun
-from onnxdtd.runtime.frame import dataframe, described
+from onnxdtd.runtime.frame import dataframe, described, summed_up
 
 if TYPE_CHECKING:
     import pandas
@@ -72,7 +72,7 @@ class Ledger:
         return {"logit": logit, "relevance": logit - sum(kept.values()) - unaccounted, **kept, "unaccounted": unaccounted}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """What one run gives: the predictor's outputs by name, the relevance by input or inner tensor that is explained, the
     relevance of tensors kept; the ledger where the model was compiled with one; ``logit``, [batch], the explained score (files
@@ -87,7 +87,11 @@ class Explanation:
     logit: np.ndarray | None = None
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
     at_baseline: np.ndarray | None = None
-    run: OneRun | None = field(default=None, repr=False)  # how it came about
+    run: OneRun | None = None  # how it came about
+
+    def __repr__(self) -> str:
+        """What there is, without its numbers but for a few."""
+        return summed_up(self)
 
     @cached_property
     def _classes(self) -> Classes:
@@ -329,7 +333,10 @@ class Explainer:
             and all(not isinstance(want, int) or want == have for want, have in zip(node.shape, value.shape, strict=True))
         )
         if not fits:
-            raise RequestError(f"the input {name!r} is {node.shape}, the array given is {list(value.shape)}")
+            few, axis = node.shape, self.samples.get(name)
+            raise RequestError(
+                f"the input {name!r} is {few}, the array given is {list(value.shape)}{_at_once(few, axis, value.shape)}"
+            )
         try:
             dtype = numpy_type(node.type)
             if value.dtype.kind == "c" or (dtype.kind == "O" and not all(isinstance(text, str) for text in value.flat)):
@@ -523,3 +530,13 @@ def numpy_type(onnx_type: str) -> np.dtype:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
+
+
+def _at_once(sizes: Sequence[Any], axis: int | None, given: Sequence[int]) -> str:
+    """What to do where a model takes fewer samples at once than there are, or more."""
+    if axis is None or len(sizes) != len(given) or not isinstance(sizes[axis], int):
+        return ""
+    rest = zip(sizes, given, range(len(given)), strict=True)
+    if any(isinstance(want, int) and want != have for want, have, i in rest if i != axis):
+        return ""
+    return f": the model takes {counted(sizes[axis], 'sample')} at once; give so many, one call after the other"

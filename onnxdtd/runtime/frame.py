@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from onnxdtd.runtime.explainer import Explanation
 
 
+FEW = 4  # samples
+
+
 def dataframe(explanation: Explanation) -> pandas.DataFrame:
     """A row a sample. Raises ``OnnxdtdError`` where pandas is missing."""
     try:
@@ -41,6 +44,26 @@ def dataframe(explanation: Explanation) -> pandas.DataFrame:
         flat = rows.reshape(len(rows), -1)
         columns |= {f"relevance[{called}{feature}]": flat[:, i] for i, feature in enumerate(features)}
     return pandas.DataFrame(columns)
+
+
+def summed_up(explanation: Explanation) -> str:
+    """An explanation in a line: its arrays by their shapes, and what it says of the first samples."""
+    run, arrays = (
+        explanation.run,
+        {"outputs": explanation.outputs, "relevance": explanation.relevance, "kept": explanation.kept},
+    )
+    told = [
+        f"{what}: {', '.join(f'{name} {[*array.shape]}' for name, array in named.items())}"
+        for what, named in arrays.items()
+        if named
+    ]
+    for name in ("predicted", "target", "logit", "missing"):
+        values = getattr(explanation, name)
+        if values is not None and values.ndim:
+            index = run is not None and name in ("predicted", "target")
+            first = [run.labels[value] if index and run else f"{value:.4g}" for value in values[:FEW].tolist()]
+            told.append(f"{name}: {', '.join(first)}{', …' * (len(values) > FEW)}")
+    return f"Explanation({'; '.join(told)})"
 
 
 def described(metadata: Metadata, labels: Labels, inputs: Mapping[str, Any]) -> str:

@@ -183,13 +183,14 @@ def ran(
         jobs.done(study, workers, engine, journal, untold if here else ready) as book,
     ):
         run = Stream(study, book)
-        for text in dict.fromkeys([*study.skipped, *run.skipped]):
+        for text in dict.fromkeys([*study.skipped, *run.skipped] if run.has_any else ()):
             skip(text)
         explained = run.finish(folder) if run.has_any else None
         if wanted is not None and explained is not None:
             wanted.finish(run.pieces, study.entries if wanted.saved.table else ())
     if explained is None:
-        raise RequestError("none of the inputs could be explained")
+        why = list(dict.fromkeys([*study.skipped, *run.skipped]))
+        raise RequestError(f"none of the inputs could be explained; the first, {why[0]}" if why else "there are no inputs")
     return explained
 
 

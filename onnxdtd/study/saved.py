@@ -212,12 +212,12 @@ def _zarr(path: Path, pieces: Pieces, features: Sequence[str]) -> None:
 
 
 def table(group: Arrays, features: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """The columns of a table: relevance by the names of its entries, then ``COLUMNS``."""
+    """The columns of a table: ``COLUMNS``, then relevance by the names of its entries."""
+    yield from ((name, group[name]) for name in COLUMNS)
     relevance = [array for name, array in group.items() if name.startswith("relevance/")]
     flat = np.concatenate([array.reshape(len(array), -1) for array in relevance], axis=1)
     names = features or [",".join(map(str, place)) for place in np.ndindex(relevance[0].shape[1:])]
     yield from zip([f"relevance[{name}]" for name in _told_apart(names)], flat.T, strict=True)
-    yield from ((name, group[name]) for name in COLUMNS)
 
 
 def _told_apart(names: Sequence[str]) -> list[str]:

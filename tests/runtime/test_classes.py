@@ -11,7 +11,7 @@ from nets import eighths, model, node
 from onnx import ModelProto, TensorProto, helper
 
 import onnxdtd
-from onnxdtd import Explainer
+from onnxdtd import Explainer, RequestError
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 CPU = ["CPUExecutionProvider"]
@@ -116,6 +116,22 @@ def test_a_data_frame_has_a_row_a_sample() -> None:
     assert frame["predicted"].tolist() == [f"class {i}" for i in (found.predicted if found.predicted is not None else ())]
     np.testing.assert_array_equal(frame.filter(like="relevance").to_numpy(), found.relevance["x"])
     np.testing.assert_allclose(frame["logit"] - frame.filter(like="relevance").sum(axis=1), frame["missing"], atol=1e-5)
+
+
+def test_more_samples_than_a_model_takes_at_once() -> None:
+    proto = model([node("Gemm", "x w", "y")], {"x": [2, 4]}, ["y"], {"w": eighths(np.random.default_rng(3), 4, 3)})
+    with pytest.raises(RequestError, match=r"given is \[3, 4\]: the model takes 2 samples at once; give so many"):
+        explainer(proto)(np.ones((3, 4)))
+    with pytest.raises(RequestError, match=r"given is \[3, 5\]$"):
+        explainer(proto)(np.ones((3, 5)))
+
+
+def test_an_explanation_is_told_in_a_line() -> None:
+    """Six of ten numbers and more would fill a screen each."""
+    found = explainer(dense(biases=False), labels=("ox", "ox", "ox"))(np.ones((6, 4), np.float32))
+    shapes = "outputs: y [6, 3]; relevance: x [6, 4]; predicted: ox, ox, ox, ox, …; target: ox, ox, ox, ox, …; logit: "
+    assert repr(found).startswith(f"Explanation({shapes}")
+    assert repr(found).endswith(", …)")
 
 
 def test_a_notebook_shows_what_it_explains_and_how() -> None:

@@ -595,9 +595,10 @@ def test_what_there_is_to_know_is_told(net: Path, tmp_path: Path, undrawn: list[
     assert told["tick"] == [(1, 3), (2, 3), (3, 3)]
     with pytest.raises(RequestError, match=r"bad\.npy"):
         onnxdtd.explain(net, files[:1], out=tmp_path / "out")
-    with pytest.raises(RequestError, match="none of the inputs could be explained"):
-        onnxdtd.explain(net, [files[0], files[0]], out=tmp_path / "none")
+    with pytest.raises(RequestError, match=r"none of the inputs could be explained; the first, .*bad\.npy: not a"):
+        onnxdtd.explain(net, [files[0], files[0]], out=tmp_path / "none", skip=hear["skip"])
     assert not list((tmp_path / "none").iterdir())
+    assert len(told["skip"]) == 1
 
 
 def test_what_a_compiled_model_has_settled_is_refused(net: Path, tmp_path: Path) -> None:
