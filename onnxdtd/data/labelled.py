@@ -202,12 +202,15 @@ class Passages:
 
 @dataclass(frozen=True)
 class Records:
-    """The rows of a table in a file, as samples of one ``form``; some values may be missing where the model takes that."""
+    """The rows of a table in a file, as samples of one ``form``; some values may be missing where the model takes that.
+    Those of columns of ``strings`` are numbers of these.
+    """
 
     form: Form
     path: Path
     filled: Filled
     skipped: Mapping[str, str] = field(default_factory=dict)
+    strings: Sequence[Sequence[str] | None] = ()
 
     @property
     def sources(self) -> list[Path]:
@@ -226,7 +229,7 @@ class Records:
 
     def digest(self) -> str:
         """The SHA-256 of what the model takes, of the labels, and of the names of the samples."""
-        whole = hashlib.sha256(repr([*self.filled.called, self.filled.labels]).encode("utf-8", "replace"))
+        whole = hashlib.sha256(repr([*self.filled.called, self.filled.labels, *self.strings]).encode("utf-8", "replace"))
         whole.update(np.ascontiguousarray(self.values).tobytes())
         return whole.hexdigest()
 

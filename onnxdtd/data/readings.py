@@ -124,6 +124,15 @@ def stretches(read: Reading) -> list[Stretch]:
     return found + [stretch for part, text in enumerate(read.texts) if part not in last for stretch in _between(text, read.cut)]
 
 
+def listed(features: Sequence[str], relevance: Sequence[float]) -> Iterator[Stretch]:
+    """Features one after the other, as if they were the words of a text."""
+    total = sum(map(abs, relevance)) or 1.0
+    for i, (text, r) in enumerate(zip(features, relevance, strict=True)):
+        if i:
+            yield Stretch("   ", PLAIN)
+        yield Stretch(text, TOKEN, r, abs(r) / total)
+
+
 def _between(text: str, cut: int) -> Iterator[Stretch]:
     """What no token stands for."""
     if text:

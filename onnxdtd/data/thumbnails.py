@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +19,7 @@ from onnxdtd.data.forms import Form
 from onnxdtd.data.images import KINDS
 from onnxdtd.data.labelled import Item
 from onnxdtd.data.maps import pixels
-from onnxdtd.data.readings import reading
+from onnxdtd.data.readings import listed, reading
 from onnxdtd.data.readings import stretches as read_stretches
 from onnxdtd.data.scale import colours, stretches
 from onnxdtd.data.traces import FEW_TRACES, TONE, bars
@@ -27,8 +28,14 @@ SMALL = 320  # pixels on the longer side
 CHART = 200  # ... on the shorter one of a chart
 
 
-def shown(item: Item, relevance: np.ndarray, form: Form, words: bool = False) -> tuple[str | None, Any]:
-    """A sample and its relevance for a page: small pictures; of a text nothing and its stretches, of tokens or ``words``."""
+def shown(
+    item: Item, relevance: np.ndarray, form: Form, words: bool = False, features: Sequence[str] = ()
+) -> tuple[str | None, Any]:
+    """A sample and its relevance for a page: small pictures; of a text nothing and its stretches, of tokens or ``words``; of a
+    row with ``features`` nothing and these, as they are read.
+    """
+    if features:
+        return None, [asdict(stretch) for stretch in listed(features, relevance.tolist())]
     if item.passage is None:
         return thumbnail(item.x, relevance, form)
     return None, [asdict(stretch) for stretch in read_stretches(reading(item.passage, relevance.ravel(), words))]

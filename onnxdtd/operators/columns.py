@@ -51,9 +51,10 @@ def _kept(node: Node, given: Names) -> list[str] | None:
     """The same, where what comes of an entry is one entry; of strings that are cut there may be several. Several inputs may be
     of one column: a value, and whether it is missing.
     """
-    entry, held = of(node), list({tuple(names) for names in given if names is not None})
+    entry, held, y = of(node), list({tuple(names) for names in given if names is not None}), node.outputs[0]
     alike = is_elementwise(entry) or entry.hands_on in (AS_THEY_ARE, IN_ORDER)
-    return [*held[0]] if len(held) == 1 and (alike or (len(held[0]) == 1 and not is_float(node.outputs[0].dtype))) else None
+    one = not is_float(y.dtype) or known((dims(y) or [])[1:]) == [1]
+    return [*held[0]] if len(held) == 1 and (alike or (len(held[0]) == 1 and one)) else None
 
 
 def side_by_side(node: Node, given: Names) -> list[str] | None:

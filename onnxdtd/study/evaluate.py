@@ -34,7 +34,7 @@ from onnxdtd.study.metrics import METRICS, Heatmap
 from onnxdtd.study.perturb import FILLS, called, default_patch, filler, finite, perturbation, regions, replacement
 from onnxdtd.study.predictor import Scores
 from onnxdtd.study.provenance import weight_digests
-from onnxdtd.study.subject import PRESETS, Subject, asked, feeds, spoken_by
+from onnxdtd.study.subject import PRESETS, Subject, asked, feeds, fills, spoken_by
 from onnxdtd.study.tally import Tally
 
 CHUNK = 8  # samples in a unit
@@ -81,6 +81,8 @@ class Settings:
         """Raises ``RequestError`` where they do not fit a model with its data."""
         if subject.tokens is not None and self.patch is not None:
             raise RequestError("--patch is for pictures and signals; the regions of a text are its tokens, or --words")
+        if subject.columns is not None:
+            subject.columns.check(subject.fill(self.fill))
 
 
 def evaluate(
@@ -143,7 +145,7 @@ class Evaluation:
         """One of the models with the data."""
         request, tokenizer = replace(self.request, preset=self.presets[0]), self.settings.tokenizer
         spoken, roles = spoken_by(tokenizer, self.settings.words), Roles(self.settings.label, self.settings.sample_id)
-        made = Subject(self.models[number], request, self.data, spoken=spoken, roles=roles, missing=True)
+        made = Subject(self.models[number], request, self.data, spoken=spoken, roles=roles, tabular=True)
         self.settings.check(made)
         return made
 
@@ -288,7 +290,7 @@ class Sessions:
         self.subject, self._settings = study.first if number == 0 else study.subject(number), study.settings
         model, request = study.models[number], self.subject.planned.request
         self._patch = study.patch(self.subject)
-        self._scores = Scores(self.subject.planned, model.parent, threads=1)
+        self._scores = Scores(self.subject.planned, model.parent, threads=1, columns=self.subject.columns)
         self._kind = study.fill
         self._typical = self.subject.typical(self._kind)
         self._number = replacement(self._kind, self.subject.form, self.subject.tokens)
@@ -338,7 +340,10 @@ class Sessions:
             numbers = {key: metric.of(heatmap) for key, metric in METRICS.items()}
             row["presets"][name] = {"metrics": numbers, "morf": morf.tolist(), "lerf": lerf.tolist(), "empty": not r.any()}
         if i < PICTURES:
-            row["pictures"] = {name: shown(item, r, self.subject.form, self._settings.words) for name, r in relevance.items()}
+            told = () if self.subject.columns is None else self.subject.columns.said(item.x)
+            row["pictures"] = {
+                name: shown(item, r, self.subject.form, self._settings.words, told) for name, r in relevance.items()
+            }
         return row
 
     def _fill(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -357,6 +362,10 @@ class Sessions:
         return truth
 
     def _relevance(self, explainer: Explainer, item: Item, target: Index) -> np.ndarray:
+        columns = self.subject.columns
+        if columns is not None:
+            copies = np.repeat(item.x[None], columns.layout.batch or 1, axis=0)
+            return columns.relevance(explainer(columns.feeds(copies), target).relevance)[0]
         (r,) = explainer(feeds(self.subject.planned, item), target).relevance.values()
         return np.asarray(self.subject.layout.take(r)[0])
 
@@ -372,7 +381,7 @@ def regions_of(subject: Subject, fill: str) -> dict[str, Any]:
     """What a description says of regions and of what takes their place, where these are features."""
     if subject.typical(fill) is None:
         return {"fill": fill}
-    return {"patch": None, "regions": "features", "fill": f"their {fill} over the data"}
+    return {"patch": None, **fills(fill, subject.columns, "data")}
 
 
 def far_from_zero(subject: Subject) -> list[str]:

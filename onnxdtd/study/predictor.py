@@ -18,22 +18,23 @@ from onnxdtd.graph.machines import GIVES
 from onnxdtd.graph.slices import kind, sliced
 from onnxdtd.operators.table import LABELS_AND_SCORES, named
 from onnxdtd.runtime.explainer import numpy_type, session
+from onnxdtd.study.columns import Columns, OnlyInput
 
 BATCH = 64  # samples at once, where the model leaves it open
 
 
 class Scores:
-    """The logits of a planned classifier. It must have one input of known rank, or others be given that stay as they are."""
+    """The logits of a planned classifier. It must have one input of known rank, or others be given that stay as they are, or
+    take ``columns``.
+    """
 
-    def __init__(self, job: Planned, folder: Path, threads: int | None = None):
+    def __init__(self, job: Planned, folder: Path, threads: int | None = None, columns: Columns | None = None):
         self.binary = is_binary(job.plan)
         self.one_against_rest = _one_against_rest(job)
         self._job = job
-        (tensor,) = job.plan.inputs
-        self.dtype = np.dtype(tensor.dtype)
-        self.layout = Layout.of(list(tensor.shape or ()), job.plan.samples.axes[tensor.name])
+        self._taken = columns or OnlyInput(job)
         self._session = session(of_logits(job), folder=folder, threads=threads)
-        self._input, self._others = tensor.name, dict[str, np.ndarray]()
+        self._others = dict[str, np.ndarray]()
         self._types = {node.name: numpy_type(node.type) for node in self._session.get_inputs()}
 
     def beside(self, others: Mapping[str, np.ndarray]) -> Scores:
@@ -44,15 +45,12 @@ class Scores:
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """float64 [n, classes] of samples x [n, ...]; -z and z where z is the logit of a sigmoid."""
-        rows = in_batches(x, self.layout, self._run)
+        rows = in_batches(x, self._taken.layout, self._run)
         return np.concatenate([-rows, rows], axis=1) if self.binary else rows
 
     def _run(self, x: np.ndarray) -> np.ndarray:
-        fitting = self.layout.put(np.rint(x) if self.dtype.kind in "iu" else x)
-        with np.errstate(over="ignore"):  # the scores will tell
-            cast = fitting.astype(self.dtype)
         rest = {name: self._laid(name, value, len(x)) for name, value in self._others.items() if name in self._types}
-        (found,) = self._session.run(None, {self._input: cast, **rest})
+        (found,) = self._session.run(None, {**self._taken.feeds(x), **rest})
         return self._job.plan.raster.rows(found, self._job.request).astype(np.float64)
 
     def _laid(self, name: str, value: np.ndarray, count: int) -> np.ndarray:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.fitted import read
 from onnxdtd.compiler.prepared import Planned
@@ -17,7 +16,7 @@ from onnxdtd.compiler.record import metadata
 from onnxdtd.data.labelled import Dataset, Item, Passages, Records, dataset, records
 from onnxdtd.data.read import Layout
 from onnxdtd.data.sheets import is_table
-from onnxdtd.data.tables import NO_ROLES, Roles
+from onnxdtd.data.tables import NO_ROLES, Filled, Roles
 from onnxdtd.data.texts import SUFFIXES as TEXTS
 from onnxdtd.data.tokens import Taken, Tokens
 from onnxdtd.errors import RequestError
@@ -26,10 +25,10 @@ from onnxdtd.graph.tensors import type_name
 from onnxdtd.method.toml import definitions
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import default_providers
+from onnxdtd.study.columns import TYPICAL, Columns, OnlyInput, columns
 from onnxdtd.study.predictor import Scores
 from onnxdtd.study.provenance import modelled, provenance, taken
 
-TYPICAL: dict[str, Callable[..., np.ndarray]] = {"mean": np.nanmean, "median": np.nanmedian}
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")  # that are measured
 
 
@@ -49,8 +48,9 @@ def spoken_by(tokenizer: Path | str | None, words: bool) -> Spoken:
 
 
 class Subject:
-    """What is measured; ``plan`` plans how it is explained. ``roles`` are columns of a table that are no features, of which
-    values may be ``missing`` if the model takes that. Raises ``OnnxdtdError`` where model and data cannot be brought together.
+    """What is measured; ``plan`` plans how it is explained. ``roles`` are columns of a table that are no features. ``tabular``:
+    a sample may be a row with a column an input, and miss values if the model takes that. Raises ``OnnxdtdError`` where model
+    and data cannot be brought together.
     """
 
     def __init__(
@@ -61,9 +61,16 @@ class Subject:
         plan: Callable[[Path, Request], Planned] = prepare,
         spoken: Spoken | None = None,
         roles: Roles = NO_ROLES,
-        missing: bool = False,
+        tabular: bool = False,
     ):
         self.planned = plan(model, request)
+        self.columns: Columns | None = None
+        self.data: Dataset | Passages | Records
+        if tabular and not request.from_ and is_table(data) and (found := self._of_columns(data, roles)) is not None:
+            self.columns, filled = found
+            self.tokens, self.layout, self.form = None, self.columns.layout, self.columns.form
+            self.data = Records(self.form, data, filled, strings=self.columns.words)
+            return
         inner = [t for t in self.planned.plan.inputs if t.producer is not None]
         if inner:
             sizes = ", ".join("n" if size is None else str(size) for size in inner[0].shape or ())
@@ -87,17 +94,22 @@ class Subject:
         if others and self.tokens is None:
             way = "; of texts give the tokenizer, --tokenizer FILE" if self.planned.ids else ""
             raise RequestError(f"{model}: measured are models of one input, but this one also takes {', '.join(others)}{way}")
-        axis = self.planned.plan.samples.axes[inputs[0].name]
-        self.layout = Layout.of(list(inputs[0].shape), axis)
-        self.form = form_of(inputs[0], self.planned.request, axis, self.planned.ids)
-        self.data: Dataset | Passages | Records
+        taken = OnlyInput(self.planned)
+        self.layout, self.form = taken.layout, taken.form
         if spoken is not None and self.tokens is not None:
             self.data = Passages(data, self.tokens, spoken.words)
         elif is_table(data):
             own = [name for name in (self.planned.said.label_output,) if name]
-            self.data = records(data, self.form, roles, missing and inputs[0].name in self.planned.imputed, own)
+            self.data = records(data, self.form, roles, tabular and inputs[0].name in self.planned.imputed, own)
         else:
             self.data = dataset(data, self.form)
+
+    def _of_columns(self, data: Path, roles: Roles) -> tuple[Columns, Filled] | None:
+        """How a model with several inputs, or strings, takes the rows of a table, and these; None of any other."""
+        inputs = self.planned.plan.inputs
+        alone = len(inputs) == 1 and inputs[0].producer is None
+        whole = len(shapes.real_inputs(self.planned.source.proto)) == 1
+        return None if (alone and whole) or self.planned.ids else columns(self.planned, data, roles)
 
     def _tokens(self, tokenizer: Path | None) -> Tokens:
         """What makes ids of texts. Raises ``OnnxdtdError`` where nothing can."""
@@ -137,6 +149,8 @@ class Subject:
         if fill not in TYPICAL or not self._has_features:
             return None
         if isinstance(self.data, Records):
+            if self.columns is not None:
+                return self.columns.typical(fill, self.data.values)
             found = TYPICAL[fill](self.data.values, axis=0)
             return np.asarray(np.nan_to_num(found)).reshape(self.sizes())
         return TYPICAL[fill]([item.x for item in self.items(len(self.data))[0]], axis=0)
@@ -178,6 +192,11 @@ class Subject:
         """The shape of a sample, from the first one where the model leaves it open."""
         declared = [size for size in self.layout.shape if isinstance(size, int)]
         return declared if len(declared) == len(self.layout.shape) else list(self.items(1)[0][0].x.shape)
+
+
+def fills(fill: str, columns: Columns | None, over: str) -> dict[str, str]:
+    """What a description says of regions that are features, and of what takes their place ``over`` some of them."""
+    return {"regions": "features", "fill": f"their {fill} over the {over}" if columns is None else columns.becomes(fill, over)}
 
 
 def feeds(planned: Planned, item: Item) -> dict[str, np.ndarray]:

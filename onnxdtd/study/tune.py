@@ -29,13 +29,14 @@ from onnxdtd.study.audit import stability
 from onnxdtd.study.audit.audit import Audit, digest, measurable, together
 from onnxdtd.study.audit.auditor import Auditor, Texts
 from onnxdtd.study.audit.measurement import Task
+from onnxdtd.study.columns import TYPICAL, Columns
 from onnxdtd.study.evaluate import OPTIONAL, Settings
 from onnxdtd.study.grid import Candidate, grid
 from onnxdtd.study.jobs import Tick, run, untold
 from onnxdtd.study.metrics import abpc, aopc, missing
 from onnxdtd.study.perturb import called, default_patch, filler, perturbation, regions, replacement
 from onnxdtd.study.provenance import weight_digests
-from onnxdtd.study.subject import PRESETS, TYPICAL, Subject, asked, spoken_by
+from onnxdtd.study.subject import PRESETS, Subject, asked, fills, spoken_by
 from onnxdtd.study.tally import paired, side, summed
 from onnxdtd.study.words import conjoined, mean_text
 
@@ -98,7 +99,7 @@ def tune(
     against = tuple(dict.fromkeys(presets)) or BASELINES
     spoken = spoken_by(chosen.tokenizer, chosen.words)
     roles = Roles(chosen.label, chosen.sample_id)
-    subject = Subject(model, replace(request or Request(), preset=ANY), Path(data), spoken=spoken, roles=roles)
+    subject = Subject(model, replace(request or Request(), preset=ANY), Path(data), spoken=spoken, roles=roles, tabular=True)
     chosen.check(subject)
     chosen = replace(chosen, fill=subject.fill(chosen.fill))
     items, left_out, _ = measurable(subject, model.parent, chosen.samples or SAMPLES)
@@ -108,7 +109,7 @@ def tune(
     xs, told = together(subject, items, chosen.words, fill, filled)
     candidates = grid(subject.planned.plan, subject.form, subject.sizes())
     settled = replace(chosen, patch=chosen.patch or default_patch(subject.form, xs[0].shape))
-    study = Tuning(model, subject.planned.request, tuple(candidates), against, xs, told, settled)
+    study = Tuning(model, subject.planned.request, tuple(candidates), against, xs, told, settled, subject.columns)
     if minutes is not None:
         study = _in_time(study, minutes, workers)
     result = study.assemble(run(study, workers, engine, journal, tick))
@@ -116,7 +117,7 @@ def tune(
     if subject.tokens is None and (areas := called(subject.form, xs[0].shape, int(settled.patch or 1), subject.rate)):
         result["settings"]["regions"] = areas
     if subject.typical(str(chosen.fill)) is not None:
-        result["settings"] |= {"regions": "features", "fill": f"their {chosen.fill} over the samples"}
+        result["settings"] |= fills(str(chosen.fill), subject.columns, "samples")
     result["notes"] = list(subject.notes)
     result["settings"] |= {"data": Path(data).name, "names": [item.name for item in items[: len(study.xs)]]}
     result["toml"] = written(result, next(c for c in candidates if c.title == result["chosen"]))
@@ -173,6 +174,7 @@ class Tuning:
     xs: np.ndarray
     texts: Texts | None = None
     settings: Settings = field(default_factory=Settings)
+    columns: Columns | None = None
 
     def first(self, count: int) -> Tuning:
         """The same with the first so many samples."""
@@ -190,7 +192,7 @@ class Tuning:
 
     def identity(self) -> Any:
         """All that the results depend on."""
-        model, samples = hashlib.sha256(self.model.read_bytes()).hexdigest(), digest(self.xs, self.texts)
+        model, samples = hashlib.sha256(self.model.read_bytes()).hexdigest(), digest(self.xs, self.texts, self.columns)
         files = [model, weight_digests(self.model), samples, list(self.xs.shape)]
         candidates = [candidate.text for candidate in self.candidates]
         return ["tuning", onnxdtd.__version__, files, candidates, *asked(self.request, self.baselines), asdict(self.settings)]
@@ -241,7 +243,8 @@ class Tuner:
 
     def __init__(self, study: Tuning):
         self._study = study
-        self._auditor = Auditor(Audit(study.model, study.request, (ANY,), study.xs, study.texts, seed=study.settings.seed))
+        seed, columns = study.settings.seed, study.columns
+        self._auditor = Auditor(Audit(study.model, study.request, (ANY,), study.xs, study.texts, seed=seed, columns=columns))
 
     def __call__(self, unit: int) -> dict[str, Any]:
         """The numbers of every sample, or why the preset cannot be measured."""
@@ -286,7 +289,8 @@ class Tuner:
         if number is not None:
             fill = np.full_like(x, number)
         elif table:
-            fill = TYPICAL[kind](self._study.xs, axis=0)
+            xs, columns = self._study.xs, self._study.columns
+            fill = np.nan_to_num(TYPICAL[kind](xs, axis=0)) if columns is None else columns.typical(kind, xs)
         else:
             fill = filler(kind, x, int(settings.patch or 1), form, rng)
         places = regions(form, x.shape, int(settings.patch or 1))

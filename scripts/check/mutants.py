@@ -68,6 +68,22 @@ class Outcome:
 
 FAULTS = [
     Fault(
+        "of a column's categories the last one's relevance stands for all",
+        "study/columns",
+        "Columns.relevance",
+        "np.add.at(whole.T, columns, part.reshape(len(part), -1).T)",
+        "whole.T.__setitem__(columns, part.reshape(len(part), -1).T)",
+        "study/columns::test_columns_become_what_is_typical",
+    ),
+    Fault(
+        "categories become the mean of their numbers",
+        "study/columns",
+        "Columns.typical",
+        "self.categories",
+        "np.zeros_like(self.categories)",
+        "study/columns::test_columns_become_what_is_typical",
+    ),
+    Fault(
         "a unit is compared with itself alone",
         "study/gallery",
         "Gallery.__call__",

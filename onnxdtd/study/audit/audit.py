@@ -39,6 +39,7 @@ from onnxdtd.study.audit.randomise import Weights, layers, spread, upper
 from onnxdtd.study.audit.similarity import ALONE, FEWEST, mean
 from onnxdtd.study.audit.stability import NUDGE
 from onnxdtd.study.audit.verdict import verdict
+from onnxdtd.study.columns import Columns
 from onnxdtd.study.jobs import Tick, Work, run, untold
 from onnxdtd.study.perturb import called, default_patch, replacement
 from onnxdtd.study.predictor import Scores
@@ -104,11 +105,11 @@ def audit(
     model, data, chosen = Path(model), Path(data), tuple(dict.fromkeys(presets)) or PRESETS
     spoken = spoken_by(tokenizer, words)
     roles = Roles(label, sample_id)
-    subject = Subject(model, replace(request or Request(), preset=chosen[0]), data, spoken=spoken, roles=roles)
+    subject = Subject(model, replace(request or Request(), preset=chosen[0]), data, spoken=spoken, roles=roles, tabular=True)
     items, skipped, right = measurable(subject, model.parent, SAMPLES[quick] if samples is None else samples)
     count = NEURONS[quick] if neurons is None else neurons
     samples_of = together(subject, items, words, *neutral(subject))
-    study = Audit(model, subject.planned.request, chosen, *samples_of, count, seed, quick)
+    study = Audit(model, subject.planned.request, chosen, *samples_of, count, seed, quick, subject.columns)
     if timed is not None:
         timed(_seconds(study))
     result = study.assemble(run(study, workers, engine, journal, tick))
@@ -157,7 +158,8 @@ class Overview:
 class Audit:
     """An audit of a model: ``presets`` under the options of ``request``, whose own preset and target do not count.
 
-    ``xs`` are the samples [n, ...] in the units of the model, of ``texts`` an array each; ``neurons`` is how many of each layer
+    ``xs`` are the samples [n, ...] in the units of the model, of ``texts`` an array each, of rows of a table
+    numbers as ``columns`` take them; ``neurons`` is how many of each layer
     root points are looked for. A ``quick`` one takes fewer layers and leaves out measurements.
     """
 
@@ -169,6 +171,7 @@ class Audit:
     neurons: int = 32
     seed: int = 0
     quick: bool = False
+    columns: Columns | None = None
 
     def units(self) -> int:
         """How many measurements there are. Raises ``OnnxdtdError`` where a preset does not fit the model."""
@@ -176,7 +179,8 @@ class Audit:
 
     def identity(self) -> Any:
         """All that the results depend on."""
-        files = [self.facts.sha256, weight_digests(self.model), digest(self.xs, self.texts), list(self.xs.shape)]
+        samples = digest(self.xs, self.texts, self.columns)
+        files = [self.facts.sha256, weight_digests(self.model), samples, list(self.xs.shape)]
         return ["audit", onnxdtd.__version__, files, *asked(self.request, self.presets), self.neurons, self.seed, self.quick]
 
     def prepare(self) -> Work:
@@ -203,7 +207,7 @@ class Audit:
     def inputs(self) -> np.ndarray | dict[str, np.ndarray]:
         """The samples; of texts what each input takes, an array each."""
         if self.texts is None:
-            return self.xs
+            return self.xs if self.columns is None else self.columns.arrays(self.xs)
         (ids,) = [tensor.name for tensor in planned(self.model, self.asked(self.presets[0])).plan.inputs]
         others = {name: ragged([item.others[name] for item in self.texts.items]) for name in self.texts.items[0].others}
         return {ids: self.xs, **others}
@@ -225,7 +229,8 @@ class Audit:
         if not kinds:
             raise RequestError("no preset to audit")
         prepared = kinds.get("rules") or kinds["derivative"]
-        if self.texts is None and len(shapes.real_inputs(prepared.source.proto)) != 1:
+        alone = self.texts is None and self.columns is None
+        if alone and len(shapes.real_inputs(prepared.source.proto)) != 1:
             raise RequestError("the model has several inputs; an audit takes models with one, or with what a tokenizer gives")
         if not prepared.plan.inputs[0].shape:
             raise RequestError("the model does not declare the shape of its input")
@@ -273,6 +278,8 @@ class Audit:
         differences = _differences(entries, len(self.xs))
         low, high = as_given(domain(self.request))
         settings = {"samples": len(self.xs), "neurons": self.neurons, "seed": self.seed, "low": low, "high": high}
+        if self.columns is not None:
+            settings |= {"regions": "features"}
         settings |= {"noise": NUDGE} if self.texts is None else {"regions": "words" if self.texts.words else "tokens"}
         settings |= {"preprocessing": self.request.preprocessing} if self.request.preprocessing else {}
         settings |= {"quick": "yes"} if self.quick else {}
@@ -354,7 +361,7 @@ def measurable(subject: Subject, folder: Path, most: int) -> tuple[list[Item], d
             f"is {list(item.x.shape)}, the first sample {list(size)}; only samples of one size are measured together"
         )
     items = [item for item in items if item.name not in left_out]
-    rows, scores = {}, Scores(subject.planned, folder, threads=1)
+    rows, scores = {}, Scores(subject.planned, folder, threads=1, columns=subject.columns)
     for item in items:
         try:
             (rows[item.name],) = subject.logits(scores, item)
@@ -384,7 +391,8 @@ def together(
 ) -> tuple[np.ndarray, Texts | None]:
     """Samples as an ``Audit`` takes them, and what it is told of texts."""
     if subject.tokens is None:
-        return np.stack([item.x for item in items]).astype(np.float32), None
+        stacked = np.stack([item.x for item in items])
+        return stacked if subject.columns is not None else stacked.astype(np.float32), None
     return ragged([item.x for item in items]), Texts(tuple(items), fill, filled, words)
 
 
@@ -399,10 +407,11 @@ def neutral(subject: Subject) -> tuple[int | None, str]:
     return number, subject.tokens.called(number)
 
 
-def digest(xs: np.ndarray, texts: Texts | None) -> str:
-    """The SHA-256 of samples, with all that is told of texts."""
+def digest(xs: np.ndarray, texts: Texts | None, columns: Columns | None = None) -> str:
+    """The SHA-256 of samples, with all that is told of texts, and the strings of columns."""
     arrays = [*xs, *(value for item in texts.items for value in (*item.others.values(), item.places))] if texts else [*xs]
-    told = [texts.fill, texts.words, *(item.passage for item in texts.items)] if texts else []
+    told: list[Any] = [texts.fill, texts.words, *(item.passage for item in texts.items)] if texts else []
+    told += [] if columns is None else [columns.names, columns.words]
     whole = hashlib.sha256(repr(told).encode("utf-8", "replace"))
     for array in arrays:
         whole.update(np.ascontiguousarray(array).tobytes())

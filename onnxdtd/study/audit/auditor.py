@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 import onnx
 
-from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.compile import build, planned, prepare
-from onnxdtd.compiler.prepared import Prepared
+from onnxdtd.compiler.prepared import Planned, Prepared
 from onnxdtd.data.forms import Form
 from onnxdtd.data.labelled import Item
-from onnxdtd.data.read import Layout
 from onnxdtd.labels import Index
 from onnxdtd.runtime.explainer import Explainer, Explanation
+from onnxdtd.study.columns import OnlyInput
 from onnxdtd.study.predictor import Scores, in_batches
 from onnxdtd.study.subject import feeds
 
@@ -52,12 +51,10 @@ class Auditor:
         self.study = study
         self._planned = known = planned(study.model, study.asked(study.presets[0]))
         self.proto = known.source.proto  # normalised, as the layers were found in it
-        (tensor,) = known.plan.inputs
-        axis = known.plan.samples.axes[tensor.name]
-        self.layout = Layout.of(list(tensor.shape or ()), axis)
-        self.form = form_of(tensor, known.request, axis, known.ids)
+        self.taken = study.columns or OnlyInput(known)
+        self.layout, self.form = self.taken.layout, self.taken.form
         self.labels = known.labels
-        self.scores = Scores(known, study.model.parent, threads=1)
+        self.scores = self.scores_of(known)
         self.logits, self.binary = self.scored(self.scores), self.scores.binary
         self.predicted = self.logits.argmax(axis=1)
         self.alone = max(study.sizes) == 1
@@ -77,6 +74,10 @@ class Auditor:
         prepared = prepare(model, self.study.asked(preset)) if isinstance(model, onnx.ModelProto) else model
         return Explainer(build(prepared, in_place=True), folder=self.study.model.parent, threads=1)
 
+    def scores_of(self, planned: Planned) -> Scores:
+        """What gives the logits of a planned model."""
+        return Scores(planned, self.study.model.parent, threads=1, columns=self.study.columns)
+
     def scored(self, scores: Scores) -> np.ndarray:
         """The logits of every sample, [n, classes]."""
         if self.study.texts is None:
@@ -91,7 +92,7 @@ class Auditor:
         """The relevance of every sample for one class each, [n, ...]; of texts an array each, of those tokens that are none of
         padding.
         """
-        wanted = lambda explanation: self.layout.take(next(iter(explanation.relevance.values())))
+        wanted = lambda explanation: self.taken.relevance(explanation.relevance)
         found = self.explained(explainer, self.study.xs if xs is None else xs, classes, wanted)
         return (
             found
@@ -106,7 +107,7 @@ class Auditor:
         if self.study.texts is not None:
             items = zip(self.study.texts.items, classes, strict=True)
             return ragged([wanted(explainer(feeds(self._planned, item), Index(c)))[0] for item, c in items])
-        run = lambda rows: wanted(explainer(self.layout.put(xs[rows]), [Index(c) for c in classes[rows]]))
+        run = lambda rows: wanted(explainer(self.taken.feeds(xs[rows]), [Index(c) for c in classes[rows]]))
         return in_batches(np.arange(len(xs)), self.layout, run, BATCH)
 
     def whole(self, i: int, heatmap: np.ndarray) -> np.ndarray:
@@ -134,7 +135,7 @@ def real(item: Item) -> np.ndarray:
 
 def spread_of(xs: np.ndarray, form: Form) -> np.ndarray:
     """The standard deviation of each feature over samples [n, ...], in pictures and signals that of each channel."""
-    return over_channels(np.std, xs, form)
+    return over_channels(np.nanstd, xs, form)
 
 
 def over_channels(what: Callable[..., np.ndarray], xs: np.ndarray, form: Form) -> np.ndarray:

@@ -32,7 +32,8 @@ def measure(auditor: Auditor, task: Task) -> Finding:
     found = [mean([size(value) for value in row]) for row in between(own)]
     if mean(found) is None:
         return Finding({}, {"input": found}, "no two samples of one class have heatmaps other than zero")
-    samples = mean([mean(row) for row in between(standardised(xs, auditor.form))])
+    apart = xs if auditor.study.columns is None else auditor.study.columns.coded(xs)
+    samples = mean([mean(row) for row in between(standardised(apart, auditor.form))])
     return Finding({"cosine": mean(found), "samples": samples or 0.0}, {"input": found})
 
 
@@ -45,13 +46,15 @@ def partners(xs: np.ndarray, classes: np.ndarray) -> list[list[int]]:
     found = []
     for i in range(len(xs)):
         order = [*range(i + 1, len(xs)), *range(i)]
-        found.append([j for j in order if classes[j] == classes[i] and (xs[j] != xs[i]).any()][:PARTNERS])
+        found.append(
+            [j for j in order if classes[j] == classes[i] and not np.array_equal(xs[j], xs[i], equal_nan=True)][:PARTNERS]
+        )
     return found
 
 
 def standardised(xs: np.ndarray, form: Form) -> np.ndarray:
-    """Samples [n, ...] less the mean of each feature or channel, in units of its spread."""
-    less, spread = xs - over_channels(np.mean, xs, form), spread_of(xs, form)
+    """Samples [n, ...] less the mean of each feature or channel, in units of its spread; what is missing is at the mean."""
+    less, spread = np.nan_to_num(xs - over_channels(np.nanmean, xs, form)), spread_of(xs, form)
     return np.divide(less, spread, out=np.zeros_like(less), where=spread > 0)
 
 

@@ -48,7 +48,9 @@ def measure(auditor: Auditor, task: Task) -> Finding:
     if all(value is None for value in samples["aopc"]):
         return Finding({}, samples, "the scores are NaN or infinite where regions are replaced")
     found = {name: summed(values) for name, values in samples.items()}
-    return Finding({**found, "fill": NEUTRAL[bool(fills[0].any())] if texts is None else texts.filled}, samples)
+    fill = NEUTRAL[bool(fills[0].any())] if texts is None else texts.filled
+    fill = fill if study.columns is None else study.columns.becomes("mean", "samples")
+    return Finding({**found, "fill": fill}, samples)
 
 
 def _replaced(auditor: Auditor) -> tuple[list[np.ndarray], list[np.ndarray], list[Scores]]:
@@ -63,6 +65,8 @@ def _replaced(auditor: Auditor) -> tuple[list[np.ndarray], list[np.ndarray], lis
         )
     shape = xs.shape[1:]
     fill = neutral(xs, form) if form.ids is None else np.zeros(shape)
+    if auditor.study.columns is not None:
+        fill = auditor.study.columns.typical("mean", xs)
     places = regions(form, shape, default_patch(form, shape))
     return [fill] * len(xs), [places] * len(xs), [auditor.scores] * len(xs)
 
@@ -71,7 +75,7 @@ def neutral(xs: np.ndarray, form: Form) -> np.ndarray:
     """What takes the place of a region of samples [n, ...]: 0 in pictures, elsewhere the mean of each feature or channel."""
     if len(form.neighbours(xs.shape[1:])) > 1:
         return np.zeros(xs.shape[1:])
-    return np.broadcast_to(over_channels(np.mean, xs, form)[0], xs.shape[1:])
+    return np.broadcast_to(np.nan_to_num(over_channels(np.nanmean, xs, form)[0]), xs.shape[1:])
 
 
 def beats_chance(entry: Entry) -> bool | None:

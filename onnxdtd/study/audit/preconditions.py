@@ -60,8 +60,9 @@ def measure(auditor: Auditor, task: Task) -> Finding:
         table = auditor.explained(explainer, auditor.study.xs, auditor.predicted, columns)
     except ModelError:
         return Finding(None)
-    plan_of = lambda shape: planned(_sized(auditor.proto, shape), auditor.study.asked(task.preset)).plan
-    shapes = [auditor.layout.feed(x).shape for x in auditor.study.xs]
+    plan_of = lambda fed: planned(_sized(auditor.proto, dict(fed)), auditor.study.asked(task.preset)).plan
+    fed = [auditor.taken.feeds(np.repeat(x[None], auditor.layout.batch or 1, axis=0)) for x in auditor.study.xs]
+    shapes = [tuple((name, value.shape) for name, value in values.items()) for values in fed]
     plans = {shape: plan_of(shape) for shape in dict.fromkeys(shapes)}
     table = np.stack([*table])
     ledger = Ledger(steps, {name: table[..., i] for i, name in enumerate(COLUMNS)})
@@ -109,13 +110,13 @@ def _size(samples: object, *tensors: Tensor | None) -> int | None:
     return sum(math.prod(shape) for shape in shapes if shape is not None) // samples
 
 
-def _sized(proto: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
-    """The model with the shape of its input declared, so that the neurons can be counted."""
+def _sized(proto: onnx.ModelProto, fed: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
+    """The model with the shapes of its inputs declared, so that the neurons can be counted; what goes with ids has theirs."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(proto)
     names = [value.name for value in shapes.real_inputs(fixed)]
     for value in fixed.graph.input:
-        declared = value.type.tensor_type.shape.dim
+        declared, shape = value.type.tensor_type.shape.dim, fed.get(value.name, next(iter(fed.values())))
         if value.name in names and len(declared) == len(shape):
             for size, number in zip(declared, shape, strict=True):
                 size.dim_value = number

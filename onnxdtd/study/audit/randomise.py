@@ -32,7 +32,6 @@ from onnxdtd.study.audit.limits import INDEPENDENT, LIKELY, LITTLE, NOISE, NOISY
 from onnxdtd.study.audit.measurement import Entry, Finding, Glance, Measurement, Task, mean_of
 from onnxdtd.study.audit.similarity import kept, means_of
 from onnxdtd.study.measures import LOWEST
-from onnxdtd.study.predictor import Scores
 
 KINDS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
 INTEGERS = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16, TensorProto.INT32}
@@ -194,8 +193,7 @@ def redrawn(auditor: Auditor, preset: str, chosen: tuple[Weights, ...]) -> Findi
 
 def idle(auditor: Auditor, planned: Prepared) -> bool:
     """Has a model with other weights the scores of the trained one?"""
-    study = auditor.study
-    moved = np.abs(auditor.scored(Scores(planned, study.model.parent, threads=1)) - auditor.logits).max()
+    moved = np.abs(auditor.scored(auditor.scores_of(planned)) - auditor.logits).max()
     return bool(moved <= SAME * np.abs(auditor.logits).max())
 
 

@@ -16,7 +16,8 @@ def measure(auditor: Auditor, task: Task) -> Finding:
     items = [Item("", x, auditor.form.channel) for x in study.xs] if study.texts is None else study.texts.items
     heatmaps, words = auditor.trained(task.preset), study.texts is not None and study.texts.words
     for i, item in enumerate(items[:PICTURES]):
-        picture, small = shown(item, auditor.whole(i, heatmaps[i]), auditor.form, words)
+        told = () if study.columns is None else study.columns.said(item.x)
+        picture, small = shown(item, auditor.whole(i, heatmaps[i]), auditor.form, words, told)
         target = int(auditor.predicted[i])
         logits = {study.model.name: float(auditor.logits[i, target])}
         found.append({"class": auditor.labels[target], "logits": logits, "input": picture, "heatmap": small})

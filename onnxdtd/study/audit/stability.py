@@ -20,8 +20,10 @@ def measure(auditor: Auditor, task: Task) -> Finding:
     study, n = auditor.study, len(auditor.study.xs)
     if auditor.form.ids is not None:
         return Finding({}, left_out="no noise on ids is small")
+    if study.columns is not None and study.columns.categories.any():
+        return Finding({}, left_out="no noise on categories is small")
     noisy = np.concatenate([nudged(auditor, np.random.default_rng([study.seed, i])) for i in range(NUDGES)])
-    if (noisy.reshape(NUDGES, n, -1) == study.xs.reshape(n, -1)).all():
+    if np.array_equal(noisy, np.tile(study.xs, (NUDGES, *[1] * (study.xs.ndim - 1))), equal_nan=True):
         spreads = spread_of(study.xs, auditor.form).any()
         return Finding({}, left_out="noise so small is rounded away" if spreads else "the samples have no spread")
     classes = np.tile(auditor.predicted, NUDGES)
@@ -45,7 +47,7 @@ def nudged(auditor: Auditor, rng: np.random.Generator) -> np.ndarray:
     noisy = xs + NUDGE * spread_of(xs, form) * rng.normal(size=xs.shape)
     if form.low is not None and form.high is not None:
         noisy = np.clip(noisy, form.low, form.high)
-    return (np.rint(noisy) if auditor.scores.dtype.kind in "iu" else noisy).astype(xs.dtype)
+    return np.where(auditor.taken.whole, np.rint(noisy), noisy).astype(xs.dtype)
 
 
 def change(a: np.ndarray, b: np.ndarray) -> float | None:
