@@ -119,7 +119,7 @@ def _link(node: Node, at: tuple[int, ...], hot: bool, alone: bool, fed: Collecti
         return Link(node, at, aligned=True)
     if entry.kind == MOVE and entry.axes is spread.broadcast:  # a choice, between constants or of what replaces some ids
         between = 0 in at
-        replaces = node.inputs[0].name in fed
+        replaces = node.inputs[0].name in fed and len(at) == 1  # of two tensors of ids each has that of what is chosen of it
         return Link(node, at, aligned=between or replaces) if not between or (hot and alone) else None
     if entry.kind == MOVE and entry.flow is not None:
         moved = at == (0,) or entry.axes is spread.concatenated

@@ -115,6 +115,13 @@ def test_ids_have_the_relevance_of_what_they_look_up(spelling: str, preset: str)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+def test_ids_chosen_between_have_the_relevance_of_what_is_chosen_once() -> None:
+    """skl2onnx writes so of numbers that may be missing: they are what they were, missing or not."""
+    both = [node("IsNaN", "ids", "missing"), node("Where", "missing ids ids", "same"), cast("same", "i", INT), LOOK_UP]
+    (found,) = explained(made([*both, *HEAD], {"ids": (FLOAT, ["n", L])}), IDS.astype(np.float32), "lrp-epsilon").values()
+    np.testing.assert_allclose(found, tokens(E[IDS], "lrp-epsilon"), atol=1e-6)
+
+
 def test_a_gradient_is_summed_over_what_is_looked_up() -> None:
     (found,) = explained(made([node("Gather", "E ids", "e"), *HEAD], {"ids": (INT, ["n", L])}), IDS, "gradient").values()
     np.testing.assert_allclose(found, tokens(E[IDS], "gradient"), atol=1e-6)
