@@ -92,17 +92,18 @@ class Scale:
         end = 100 * self.limit / self.total
         used = ListedColormap(COLOURS(np.linspace(0.5 + low / 2, 0.5 + high / 2, 256)))
         extend = {(-1, 1): "both", (0, 1): "max", (-1, 0): "min"}[low, high] if self.cut else "neither"
+        across = place.get("orientation") == "horizontal"
         mappable = ScalarMappable(Normalize(low * end, high * end), used)
         bar = figure.colorbar(mappable, extend=extend, **place)
         bar.set_ticks(list(np.linspace(low, high, 3) * end), labels=self.labels)
-        if place.get("orientation") == "horizontal":  # words at its ends stay between them
+        if across:  # words at its ends stay between them
             first, *_, last = bar.ax.get_xticklabels()
             first.set_horizontalalignment("left")
             last.set_horizontalalignment("right")
         bar.minorticks_off()
         bar.ax.tick_params(labelsize=7, length=2)
         bar.outline.set_linewidth(0.5)
-        bar.set_label(" ".join(filter(None, (label, OF_ALL))), fontsize=7, labelpad=1)
+        bar.set_label(" ".join(filter(None, (label, OF_ALL))), fontsize=7, labelpad=1 if across else 4)
         return bar
 
 

@@ -26,10 +26,13 @@ def channel_axis(x: Tensor) -> int | None:
 def slid_axes(x: Tensor) -> list[int]:
     """The axes of the graph's input ``x`` along which the kernel of its first layer that has one reaches over more than one
     entry: a Conv of 1 x 64 slides over time and not over the electrodes, nor does one of 22 x 1 that takes in all 22 of them at
-    once. None where no kernel tells. Where ``x`` is rows that are ``folded``, the axes of what they are folded to.
+    once, and a spectrogram has its frames along one. None where nothing tells. Where ``x`` is rows that are ``folded``, the axes of what they are folded to.
     """
     seen = _unfolded(x)
     for place, node, axes in _layers(seen):
+        time = of(node).time
+        if time is not None and (along := time(node)) is not None:
+            return [axis] if (axis := axes[along]) is not None else []
         weights = [t.shape for t in node.inputs[1:] if t.shape is not None and len(t.shape) == len(axes)]
         kernel: list[Any] = node.attrs.get("kernel_shape") or list(weights[0][2:] if weights and place == FIRST else [])
         if kernel:

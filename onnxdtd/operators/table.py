@@ -147,6 +147,7 @@ class Operator:
         places: which axis of the graph's input each of its axes is, in terms of those of one of its inputs; for a walk to the
             first layer.
         channels: the axis of its input along which a layer has channels.
+        time: the axis of its input that is time, None where that is not known.
         alike: whether it does the same to all entries along each axis that keeps its size.
         summed: the axes along which it takes means or sums, or interpolates, channel by channel.
         narrowed: the layer with one channel out, the sum over channels times coefficients that differ from sample to sample.
@@ -193,6 +194,7 @@ class Operator:
     names: Callable[[Node, Names], list[str] | None] | None = None
     places: Places | None = None
     channels: int | None = None
+    time: Callable[[Node], int | None] | None = None
     alike: Callable[[Node], bool] | None = None
     summed: Callable[[Node, int], list[int]] | None = None
     narrowed: Narrowed | None = None

@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxdtd.graph.emit import Emit, dims, wide
 from onnxdtd.graph.tensors import Node, Tensor, Value, as_tensor
-from onnxdtd.operators import spread
+from onnxdtd.operators import places, spread
 from onnxdtd.operators.contracted import einsum
 from onnxdtd.operators.layer import (
     Active,
@@ -84,6 +84,8 @@ enter(
         cost=_of_waves,
         axes=spread.behind_the_first,
         moves=True,
+        channels=places.LAST,
+        time=lambda node: 1,
     )
 )
 
@@ -123,7 +125,27 @@ def _of_points(node: Node, layer: Layer) -> int:
     return size(node.outputs[0]) * (shape[_axis(node, len(shape))] or 1)
 
 
-enter(Operator("DFT", kind=LINEAR, linear=fourier, cost=_of_points, axes=spread.transformed, moves=True))
+def _time(node: Node) -> int | None:
+    """Of a batch of signals [n, time, parts]; of pictures it is one of two axes."""
+    shape = dims(node.inputs[0])
+    try:
+        return _axis(node, 3) if shape is not None and len(shape) == 3 else None
+    except NotLinear:
+        return None
+
+
+enter(
+    Operator(
+        "DFT",
+        kind=LINEAR,
+        linear=fourier,
+        cost=_of_points,
+        axes=spread.transformed,
+        moves=True,
+        channels=places.LAST,
+        time=_time,
+    )
+)
 
 
 def folded(e: Emit, node: Node, active: Active) -> Layer:

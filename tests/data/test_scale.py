@@ -66,6 +66,15 @@ def test_the_bar_is_in_per_cent_and_has_the_signs_that_there_are(values: list[fl
     assert bar(Scale.of(np.array(values))) == words
 
 
+def test_words_beside_the_bar_do_not_touch_its_numbers() -> None:
+    figure = Figure(layout="constrained")
+    found = Scale.of(np.array([3.0, 1.0])).bar(figure, "relevance,", ax=figure.subplots())
+    assert found is not None
+    figure.draw_without_rendering()
+    ends = [label.get_window_extent().x1 for label in found.ax.get_yticklabels()]
+    assert found.ax.yaxis.label.get_window_extent().x0 - max(ends) > 4
+
+
 def test_half_a_bar_has_the_colours_of_the_heatmap() -> None:
     """Red where nothing is negative, and as dark at its end as the largest pixel."""
     for sign in (1, -1):

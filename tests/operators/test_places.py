@@ -79,6 +79,9 @@ def test_the_axis_of_channels(nodes, shape, axis):
         ([node("MaxPool", "x", "y", kernel_shape=[1, 2])], ["n", 1, 6, 12], [3]),
         ([node("MatMul", "x w", "y")], ["n", 12, 4], []),
         ([node("Flatten", "x", "t"), node("MatMul", "t f", "y")], ["n", 3, 4], []),
+        ([node("Unsqueeze", "x last", "t"), node("STFT", "t hop _ length", "y")], ["n", 12], [1]),
+        ([node("Unsqueeze", "x last", "t"), node("DFT", "t", "y", axis=1)], ["n", 12], [1]),
+        ([node("Unsqueeze", "x last", "t"), node("DFT", "t", "u", axis=2), node("DFT", "u", "y", axis=1)], ["n", 6, 6], []),
     ],
     ids=str,
 )
@@ -91,6 +94,7 @@ def test_the_axes_that_the_first_kernel_slides_over(nodes, shape, axes):
         "all": normal(2, 1, 6, 1),
         "row": normal(2, 1, 1, 12),
     }
+    weights |= {"last": np.array([-1]), "hop": np.array(2), "length": np.array(4)}
     weights |= {"merged": np.array([-1, 1, 6, 12]), "split": np.array([-1, 1, 6, 3, 4]), "cube": normal(2, 1, 2, 2, 2)}
     used = {name for n in nodes for name in n.input}
     given = {name: value for name, value in weights.items() if name in used}
