@@ -322,7 +322,7 @@ class Request:
         _names,
         Option(
             "--explain",
-            "An input to explain; others count as constants. Default: all of floats, else of ids.",
+            "An input to explain; others count as constants. Default: all of floats, else of ids; all columns of a table.",
             "INPUT",
             EXPLAINED,
         ),

@@ -191,8 +191,9 @@ def _left_out(
     kinds = {t.name: "strings" if t.dtype == object else type_name(t.dtype) for t in inputs if t.name in read}
     words = [f"{name} ({kind})" for name, kind in kinds.items() if name not in explained]
     if words:
-        ids = [f"--explain {name}" for name in kinds if name not in explained and looked[name]]
-        way = f"; ids can be explained too: {' '.join(ids)}" if ids else ""
+        ids = [name for name in kinds if name not in explained and looked[name]]
+        every = [*(t.name for t in inputs if t.name in explained), *ids]
+        way = f"; ids can be explained too: {' '.join(f'--explain {name}' for name in every)}" if ids else ""
         yield f"not explained: {', '.join(words)}; what they contribute counts as a constant{way}"
     for tensor in computed(needed, chosen.ends):
         yield f"{tensor.name!r} is looked up by numbers computed from several ids and counts as a constant; --from explains it"

@@ -190,9 +190,11 @@ def groups_of(
         chosen = [end for t in fed if t.name in request.explain for end in (*whole(t), *looked[t.name])]
         return [[*chosen, *(End(t, t) for t in (_named(name, depending) for name in request.from_))]]
     numbers = [t for t in fed if is_number(t)]
-    turned = [End(t, t) for t in _turned(fed, depending, _whole_columns(fed, looked))]
+    columns = _whole_columns(fed)
+    turned = [End(t, t) for t in _turned(fed, depending, [name for name in columns if not looked[name]])]
+    own = [t for t in numbers if is_float(t.dtype) or t.name in columns]
     found = [
-        [*(end for t in numbers if is_float(t.dtype) for end in (*whole(t), *looked[t.name])), *turned],
+        [*(end for t in own for end in (*(whole(t) if is_float(t.dtype) else ()), *looked[t.name])), *turned],
         [end for t in numbers if is_byte(t.dtype) for end in whole(t)],
         [end for t in numbers for end in looked[t.name]],
         [end for t in numbers if not is_float(t.dtype) and not is_byte(t.dtype) for end in whole(t)],
@@ -200,11 +202,11 @@ def groups_of(
     return [group for group in found if group]
 
 
-def _whole_columns(fed: Sequence[Tensor], looked: Mapping[str, Sequence[End]]) -> list[str]:
-    """The columns of a table that are whole numbers and look nothing up. A table has a column an input, some of other types."""
+def _whole_columns(fed: Sequence[Tensor]) -> list[str]:
+    """The columns of a table that are whole numbers. A table has a column an input, some of other types."""
     columns = all((dims(t) or [])[1:] == [1] for t in fed)
     others = any(is_float(t.dtype) or t.dtype == object for t in fed)
-    whole = [t.name for t in fed if is_number(t) and not is_float(t.dtype) and not looked[t.name]]
+    whole = [t.name for t in fed if is_number(t) and not is_float(t.dtype)]
     return whole if columns and others else []
 
 

@@ -25,8 +25,9 @@ def channel_axis(x: Tensor) -> int | None:
 
 def slid_axes(x: Tensor) -> list[int]:
     """The axes of the graph's input ``x`` along which the kernel of its first layer that has one reaches over more than one
-    entry: a Conv of 1 x 64 slides over time and not over the electrodes, nor does one of 22 x 1 that takes in all 22 of them at
-    once, and a spectrogram has its frames along one. None where nothing tells. Where ``x`` is rows that are ``folded``, the axes of what they are folded to.
+    entry: a Conv of 1 x 64 slides over time and not over the electrodes, nor does one of 22 x 1 that takes in all 22 of them
+    at once, and a spectrogram has its frames along one. None where nothing tells. Where ``x`` is rows that are ``folded``, the
+    axes of what they are folded to.
     """
     seen = _unfolded(x)
     for place, node, axes in _layers(seen):

@@ -23,6 +23,7 @@ from onnxdtd.errors import RequestError
 from onnxdtd.graph import shapes
 from onnxdtd.graph.tensors import type_name
 from onnxdtd.method.toml import definitions
+from onnxdtd.operators.layer import is_float
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import default_providers
 from onnxdtd.study.columns import TYPICAL, Columns, OnlyInput, columns
@@ -79,7 +80,8 @@ class Subject:
                 "when inputs change; make what comes behind it a model of its own, with onnx.utils.extract_model, declare the "
                 f"shape of its input, [{sizes}], and measure that"
             )
-        if spoken is not None and spoken.tokenizer is None and (data.suffix.lower() not in TEXTS or not self.planned.ids):
+        without = not self.planned.ids or any(is_float(t.dtype) for t in self.planned.plan.inputs)  # ids of bytes
+        if spoken is not None and spoken.tokenizer is None and (data.suffix.lower() not in TEXTS or without):
             spoken = None
         self.tokens = None if spoken is None else self._tokens(spoken.tokenizer)
         if self.tokens is not None and [t.name for t in self.planned.plan.inputs] != [self.tokens.ids]:

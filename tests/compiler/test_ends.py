@@ -186,9 +186,31 @@ def test_numbers_come_before_ids() -> None:
     assert [t.name for t in prepare(bert(FLOAT), Request()).plan.inputs] == ["mask"]
     plan = prepare(bert(FLOAT), Request(explain=["mask", "ids"])).plan
     assert [t.name for t in plan.inputs] == ["ids", "mask"]
-    left = "not explained: kinds (int64); what they contribute counts as a constant; ids can be explained too: --explain kinds"
+    every = "--explain ids --explain mask --explain kinds"  # in the order of the model, but for what is left out
+    left = f"not explained: kinds (int64); what they contribute counts as a constant; ids can be explained too: {every}"
     assert left in plan.notes
     assert "the relevance of 'ids' is that of what it looks up, 'word'" in plan.notes
+
+
+def test_columns_of_a_table_are_explained_whether_they_are_numbers_or_look_something_up() -> None:
+    """As Keras writes a table: an input a column, [n, 1], some of them for an Embedding."""
+    nodes = [
+        node("Gather", "E kind", "rows"),
+        node("Reshape", "rows flat", "e"),
+        node("Concat", "age e", "all", axis=1),
+        node("MatMul", "all W", "h"),
+        node("Relu", "h", "r"),
+        node("MatMul", "r U", "y"),
+    ]
+    wide = eighths(RNG, 1 + D, 5)
+    proto = made(nodes, {"age": (FLOAT, ["n", 1]), "kind": (INT, ["n", 1])}, W=wide, flat=[-1, D])
+    feeds = {"age": np.float32([[1], [2], [-1]]), "kind": IDS[:, :1]}
+    found = explained(proto, feeds, "lrp-epsilon")
+    twin = made(nodes[2:], {"age": (FLOAT, ["n", 1]), "e": (FLOAT, ["n", D])}, W=wide)
+    expected = explained(twin, {"age": feeds["age"], "e": E[IDS[:, 0]]}, "lrp-epsilon")
+    np.testing.assert_allclose(found["age"], expected["age"], atol=1e-6)
+    np.testing.assert_allclose(found["kind"], expected["e"].sum(1, keepdims=True), atol=1e-6)
+    assert set(explained(proto, feeds, "lrp-epsilon", explain=["age"])) == {"age"}
 
 
 def test_a_gradient_of_ids_is_said_to_be_a_sum() -> None:

@@ -13,11 +13,12 @@ import onnx.utils
 import pytest
 from nets import eighths, model, node
 
+from onnxdtd.data.tables import Roles
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.request import Request
 from onnxdtd.study.evaluate import Evaluation, Sessions, Settings
 from onnxdtd.study.jobs import run
-from onnxdtd.study.subject import asked
+from onnxdtd.study.subject import Subject, asked, spoken_by
 
 RNG = np.random.default_rng(6)
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -538,3 +539,23 @@ def test_what_strings_are_turned_into_is_measured_alone(tmp_path: Path) -> None:
     onnx.save(tail, tmp_path / "tail.onnx")
     result = evaluated(replace(job, models=[tmp_path / "tail.onnx"]), tmp_path)
     assert result["models"][0]["samples"] == 2
+
+
+def test_a_table_with_a_column_that_looks_something_up_is_no_text(tmp_path: Path) -> None:
+    """Models of one input are measured, which is what is said."""
+    nodes = [
+        node("Cast", "kind", "i", to=onnx.TensorProto.INT64),
+        node("Gather", "E i", "e"),
+        node("Squeeze", "e one", "f"),
+        node("Concat", "age f", "all", axis=1),
+        node("MatMul", "all W", "y"),
+    ]
+    weights = {"E": eighths(RNG, 5, 2), "W": eighths(RNG, 3, 2), "one": np.array([1])}
+    proto = model(nodes, {"age": ["n", 1], "kind": ["n", 1]}, ["y"], weights)
+    proto.graph.input[1].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(proto, tmp_path / "net.onnx")
+    (tmp_path / "rows.csv").write_text("age,kind,label\n1,2,0\n")
+    with pytest.raises(
+        RequestError, match="measured are models of which one input, of declared shape, is explained; here: age"
+    ):
+        Subject(tmp_path / "net.onnx", Request(), tmp_path / "rows.csv", spoken=spoken_by(None, False), roles=Roles("label"))
