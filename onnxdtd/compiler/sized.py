@@ -1,6 +1,7 @@
 """z+ for a large matrix in front of which x has either sign, without a product for its denominator of each sign.
 
-x⁺w⁺ + x⁻w⁻ = ½ (x w + |x| |w|), and the predictor has computed x w. Of five products, its own among them, four are left.
+x⁺w⁺ + x⁻w⁻ = ½ (x w + |x| |w|), and the predictor has computed x w. Of five products, its own among them, four are left. A
+bias is not taken off again: what is left of x w beside a large one is rounding.
 
 Rounding is relative to |x| |w|. If an r-th part of that is positive, the amount that an output hands on is off by about 2⁻²³/r
 of it; what each input gets of the amount is not. Of hundreds of products about half are positive, and of hundreds of outputs
@@ -9,21 +10,21 @@ relevance as exact as by terms; behind a single output it was off by 10⁻⁴.
 
 It declines matrices with less than 256 inputs or outputs, where r may be small by chance, or 0 (then it is rounding, and no 0);
 those that give the scores; rules that have another behind them; inputs that are never negative; outputs that a Relu stands for;
-quantised layers and half precision.
+operators that add a bias of their own; quantised layers and half precision.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from onnxdtd.compiler.shortcuts import Situation
 from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.emit import Emit, dims, known
-from onnxdtd.graph.tensors import Tensor, as_tensor
-from onnxdtd.method.propagate import finite
+from onnxdtd.graph.tensors import Node, Tensor, as_tensor
 from onnxdtd.operators.layer import Layer
 
 MANY = 256
@@ -42,7 +43,15 @@ def _by_sizes(step: Step, situation: Situation) -> Step:
         return step
     if _extent(step, layer) < MANY or situation.nonnegative(layer.slots[0].x):
         return step
-    return replace(step, layer=replace(layer, denominator=denominator))
+    product = _product(step.nodes[0], layer)
+    return step if product is None else replace(step, layer=replace(layer, denominator=partial(denominator, product)))
+
+
+def _product(node: Node, layer: Layer) -> Tensor | None:
+    """x w alone, where a tensor has it."""
+    if layer.b is None:
+        return layer.y
+    return node.outputs[0] if len(node.inputs) == 2 and layer.slots[0].w is node.inputs[1] else None
 
 
 def _extent(step: Step, layer: Layer) -> int:
@@ -54,10 +63,7 @@ def _extent(step: Step, layer: Layer) -> int:
     return min(sizes) if sizes is not None and len(sizes) == 2 else 0
 
 
-def denominator(e: Emit, layer: Layer) -> Tensor:
-    """½ (y − b + |x| |w|)"""
+def denominator(product: Tensor, e: Emit, layer: Layer) -> Tensor:
+    """½ (x w + |x| |w|)"""
     (slot,) = layer.slots
-    total = as_tensor(slot.forward(e("Abs", slot.x), e("Abs", as_tensor(slot.w))))
-    if layer.b is not None:
-        total = e("Add", total, e("Neg", finite(e, layer.b)))
-    return e("Mul", e("Add", total, layer.y), 0.5)
+    return e("Mul", e("Add", as_tensor(slot.forward(e("Abs", slot.x), e("Abs", as_tensor(slot.w)))), product), 0.5)

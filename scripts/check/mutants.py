@@ -1265,11 +1265,11 @@ FAULTS = [
         "method/propagate::test_weights_known_to_be_positive_cost_half_the_products",
     ),
     Fault(
-        "a bias twice in a denominator by sizes",
+        "a bias in a denominator by sizes",
         "compiler/sized",
-        "denominator",
-        'e("Neg", finite(e, layer.b))',
-        "finite(e, layer.b)",
+        "_product",
+        "node.outputs[0]",
+        "layer.y",
         "compiler/sized::test_the_relevance_is_that_of_all_terms",
     ),
     Fault(

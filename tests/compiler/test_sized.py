@@ -20,11 +20,12 @@ from onnxdtd.request import Request
 
 RNG = np.random.default_rng(19)
 X = eighths(RNG, 3, 4)
+OWN = {"own": [node("Gemm", "h t b", "p", transB=1)]}  # a bias
 HEAD = [node("MatMul", "p u", "y")]
 WAYS = {
     "matmul": [node("MatMul", "h w", "p")],
     "bias": [node("MatMul", "h w", "q"), node("Add", "q b", "p")],
-    "gemm": [node("Gemm", "h t b", "p", transB=1)],
+    "gemm": [node("Gemm", "h t", "q", transB=1), node("Add", "q b", "p")],
     "tokens": [node("Unsqueeze", "h one", "k"), node("MatMul", "k w", "q"), node("Squeeze", "q one", "p")],
 }
 
@@ -33,7 +34,7 @@ def net(
     way: str = "bias", bend: str = "Tanh", size: int = MANY, last: Sequence[NodeProto] = HEAD, **weights: Any
 ) -> ModelProto:
     """A layer with ``size`` outputs, a function entry by entry, a layer from as many to as many, and one that gives scores."""
-    nodes = [node("MatMul", "x v", "a"), node(bend, "a", "h"), *WAYS[way], *last]
+    nodes = [node("MatMul", "x v", "a"), node(bend, "a", "h"), *(WAYS | OWN)[way], *last]
     given = {"v": eighths(RNG, 4, size), "w": eighths(RNG, size, size), "b": eighths(RNG, size), "u": eighths(RNG, size, 5)}
     given |= {"t": np.ascontiguousarray(given["w"].T), "one": np.asarray([1])}
     used = {name for each in nodes for name in each.input}
@@ -60,6 +61,16 @@ def test_the_relevance_is_that_of_all_terms(way: str) -> None:
         assert_near(found[name], value, 5e-6)
 
 
+@pytest.mark.parametrize("way", ["bias", "gemm", "own"])
+def test_a_bias_beside_which_the_product_is_rounding(way: str) -> None:
+    """As of units that training has given up, whose weights have faded."""
+    proto = net(way, **{name: eighths(RNG, MANY, MANY) * np.float32(2**-30) for name in "wt"})
+    prepared = prepare(proto, Request(preset="dtd"))
+    found, expected = (run(build(prepared, shortcuts=some), x=X)["relevance"] for some in (SHORTCUTS, ()))
+    assert np.abs(expected).max() > 1e-3
+    assert_near(found, expected, 5e-6)
+
+
 @pytest.mark.parametrize("largest", [1.0, 1e2, 1e4])
 def test_an_entry_that_is_larger_than_all_others_together(largest: float) -> None:
     """It leaves a thousandth of |x| |w| positive where it speaks against an output."""
@@ -81,11 +92,12 @@ def test_an_entry_that_is_larger_than_all_others_together(largest: float) -> Non
         (net(size=MANY - 1), "dtd"),
         (net(bend="Relu"), "dtd"),
         (net(last=[node("Relu", "p", "r"), node("MatMul", "r u", "y")]), "dtd"),
+        (net("own"), "dtd"),
         (net(), "dtd-complete"),
         (net(), "lrp-epsilon"),
         (net(), "attnlrp"),
     ],
-    ids=["few", "inputs", "relu", "fallback", "epsilon", "derivative"],
+    ids=["few", "inputs", "relu", "bias", "fallback", "epsilon", "derivative"],
 )
 def test_where_it_declines(proto: ModelProto, preset: str) -> None:
     assert taken(proto, preset) == 0
