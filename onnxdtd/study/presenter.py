@@ -97,6 +97,10 @@ class Presenter:
         predicted, score, chosen, logit = self._classes(explanation)
         total = float(relevance.sum(dtype=np.float64)) + sum(further.values())
         sums = (total, float(relevance.min()), float(relevance.max()))
+        scored = [number for number in (score, logit) if number is not None]
+        if not np.isfinite([*scored, *sums]).all():
+            what = "relevance" if np.isfinite(scored).all() else "score"
+            raise RequestError(f"{sample.name}: its {what} is NaN or infinite; are there numbers too large for the model?")
         preset = self.explainer.metadata["preset"]
         words = (
             predicted,

@@ -196,6 +196,11 @@ def test_what_a_model_refuses_names_the_sample() -> None:
         job().explain(Sample("the_sample", np.full(6, np.nan)))
     with pytest.raises(RequestError, match="the_sample: target 9 is no class"):
         job().explain(Sample("the_sample", weights(6)), Index(9))
+    huge = np.asarray([3e38, 3e38, -3e38, -3e38, 3e38, 3e38], np.float32)
+    with pytest.raises(
+        RequestError, match="the_sample: its score is NaN or infinite; are there numbers too large for the model"
+    ):
+        job(label_only(), preset="lrp-0", low=None, high=None).explain(Sample("the_sample", huge))
 
 
 @pytest.mark.parametrize(
