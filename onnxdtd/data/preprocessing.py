@@ -61,15 +61,11 @@ def _check_units(found: Mapping[str, Any]) -> None:
     """Raise ``RequestError`` where mean or std are in another unit than what pixels become: of 255, say, and that is 1."""
     low, high = WITHOUT if found["range"] is None else found["range"]
     mean, std = (np.asarray(default if found[key] is None else found[key]) for key, default in (("mean", low), ("std", high)))
-    span, where = high - low, f"the range {low:g} to {high:g}"
+    span, where = high - low, f"what pixels become first, {low:g} to {high:g}: range, mean and std have one unit"
     if (mean < low - span).any() or (mean > high + span).any():
-        raise RequestError(
-            f"mean {found['mean']} is far outside of {where}, of pixels before it is subtracted: give both alike"
-        )
+        raise RequestError(f"mean {found['mean']} is far outside of {where}; divide mean and std by 255, or give range 0,255")
     if found["std"] is not None and (std < span / MOST_SPAN).any():
-        raise RequestError(
-            f"std {found['std']} is next to nothing of {where}, of pixels before they are divided: give both alike"
-        )
+        raise RequestError(f"std {found['std']} is next to nothing of {where}; give range 0,1, or mean and std times 255")
 
 
 def _numbers(key: str, value: Any) -> float | list[float]:

@@ -30,8 +30,10 @@ def headings(results: Sequence[Result], captions: Sequence[Caption], brief: Call
     return found
 
 
-def caption(results: Sequence[Result], captions: Sequence[Caption], brief: Callable[[str], str] = str) -> Caption:
-    """The words of all: those of a single one as they are."""
+def caption(
+    results: Sequence[Result], captions: Sequence[Caption], brief: Callable[[str], str] = str, score: str = "logit"
+) -> Caption:
+    """The words of all: those of a single one as they are. ``score`` is what the explained number is called."""
     if len(results) == 1:
         return captions[0]
     first = results[0]
@@ -40,7 +42,7 @@ def caption(results: Sequence[Result], captions: Sequence[Caption], brief: Calla
         title = f"{first.name}: {brief(first.predicted_label) or 'no prediction'}{first.standing}"
     presets = list(dict.fromkeys(result.preset for result in results))
     subtitle = f"{presets[0]}   " * (len(presets) == 1) + "above each: Σ relevance"
-    subtitle += ", of the logit" * any(result.logit is not None for result in results)
+    subtitle += f", of the {score}" * any(result.logit is not None for result in results)
     said: dict[str, list[str]] = {}
     for way, result in zip(ways(results, brief), results, strict=True):
         for flag in result.flags:

@@ -19,7 +19,7 @@ from onnxdtd.study import beside
 from onnxdtd.study.inputs import Inputs, Reader
 from onnxdtd.study.notes import Alike
 from onnxdtd.study.parts import Parts, columns
-from onnxdtd.study.presenter import Presented, Presenter
+from onnxdtd.study.presenter import Presented, Presenter, called
 from onnxdtd.study.ranking import of_unit
 from onnxdtd.study.results import Flag
 
@@ -232,7 +232,10 @@ class Gallery:
             view.presenter.caption(made.result, one.sample.others, made.described)
             for view, made in zip(self.views, one.made, strict=True)
         ]
-        caption, path = beside.caption(results, captions, presenter.labels.brief), self._folder / results[0].picture
+        caption, path = (
+            beside.caption(results, captions, presenter.labels.brief, called(presenter.explainer.metadata)),
+            self._folder / results[0].picture,
+        )
         read = [stretches(result.reading) for result in results if result.reading is not None and not result.concepts]
         if read:
             from onnxdtd.data import passages

@@ -197,8 +197,11 @@ def test_bounds_of_the_preprocessing() -> None:
         ({"mean": "grey"}, "mean 'grey' is neither"),
         ({"mean": [0, np.nan]}, "finite"),
         ({"std": [1, 0]}, "std must be positive"),
-        ({"mean": [123.7, 116.3, 103.5]}, "mean .* is far outside of the range 0 to 1"),
-        ({"range": [0, 255], "mean": 0.5, "std": [0.2, 0.3, 0.2]}, "std .* is next to nothing of the range 0 to 255"),
+        ({"mean": [123.7, 116.3, 103.5]}, "mean .* is far outside of what pixels become first, 0 to 1: .*; divide mean"),
+        (
+            {"range": [0, 255], "mean": 0.5, "std": [0.2, 0.3, 0.2]},
+            "std .* is next to nothing of what pixels become first, 0 to 255: .*; give range 0,1",
+        ),
         ({"range": [1, 1]}, "give two numbers"),
         ({"range": 3}, "give two numbers"),
         ({"colours": "cmyk"}, "'rgb' or 'bgr'"),

@@ -153,6 +153,7 @@ def test_each_heatmap_says_what_the_others_have_not() -> None:
     assert told.concepts[1::2] == ("dtd, DOG\nΣ 3 of 4", "lrp-0, CAT\nΣ 3", "lrp-0, DOG\nΣ 3 of 4")
     sure = [replace(each, probability=0.9966) for each in made]
     assert beside.caption(sure, [PLAIN] * 4).title == "x: cat (99.66 %)", "as that of one"
+    assert beside.caption(made, [PLAIN] * 4, score="lead").subtitle == "above each: Σ relevance, of the lead"
     one = beside.caption([result("dtd", "dog"), result("lrp-0", "dog")], [PLAIN] * 2)
     assert one.title == PLAIN.title, "there is one class, which the title names"
     assert one.heading.startswith("dtd\n")
