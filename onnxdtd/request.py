@@ -186,13 +186,15 @@ class Request:
         _or_none(os.fspath),
         Option(
             "--preset",
-            "A preset (see `onnxdtd rules`) or a TOML file. Default: dtd; lrp-epsilon for tables and signals without bounds.",
+            "A preset (see `onnxdtd rules`) or a TOML file. Default: dtd; lrp-epsilon for attention, and for "
+            "tables and signals without bounds.",
             "NAME|FILE",
             RULES,
         ),
         'the name of a preset or a TOML file with one (``onnxdtd rules`` lists them). By default ``"dtd"``, deep Taylor '
         'decomposition, but ``"lrp-epsilon"`` where its first layer would share relevance out by weights alone, whatever the '
-        "values: for feature vectors and signals without bounds. The metadata ``preset`` says which it was.",
+        "values: for feature vectors and signals without bounds; or where there is attention. The metadata "
+        "``preset`` says which it was.",
     )
     settings: Sequence[str] = offered(
         (),

@@ -94,7 +94,7 @@ def _preset_data(preset: Preset) -> dict[str, Any]:
 
 def _print_rule(rule: Rule) -> None:
     out.print(str(rule), style="bold")
-    for text in filter(None, (rule.equation, rule.domain and f"domain: {rule.domain}", rule.source)):
+    for text in filter(None, (rule.equation or rule.spelled, rule.domain and f"domain: {rule.domain}", rule.source)):
         indented(text)
 
 

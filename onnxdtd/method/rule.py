@@ -39,6 +39,14 @@ class Branch:
     when: str | None = None
 
     @property
+    def spelled(self) -> str:
+        """It by its symbols, as a file has them."""
+        products = [(term.sign, f"({term.x})" if "-" in term.x[:-1] else term.x, term.w) for term in self.terms]
+        summands = "".join(f"{' - ' if sign < 0 else ' + '}{x} {w}" for sign, x, w in products).removeprefix(" + ")
+        more = [f"times {self.scale:g}"] * (self.scale != 1) + [f"bias {self.bias}"] * bool(self.bias) + [self.when or ""]
+        return ", ".join(filter(None, [f"q = {summands.strip()}", *more]))
+
+    @property
     def with_gamma(self) -> list[str]:
         """The symbols in it that need γ."""
         weights = [term.w for term in self.terms if WEIGHTS[term.w].gamma]
@@ -77,6 +85,11 @@ class Rule:
     def __str__(self) -> str:
         """``name(parameter=value)``, and ``else`` the one behind it."""
         return " else ".join(rule.reference for rule in self.chain)
+
+    @property
+    def spelled(self) -> str:
+        """Its terms, by their symbols, for a rule that comes without an equation."""
+        return "; ".join(branch.spelled for branch in self.branches)
 
     @property
     def chain(self) -> list[Rule]:

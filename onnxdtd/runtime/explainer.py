@@ -17,7 +17,7 @@ from onnxdtd.contract import KEPT, LEDGER, SCORE, Metadata, at_most, read_metada
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, counted, instead
 from onnxdtd.labels import Index, Labels, labels_of
 from onnxdtd.runtime.classes import Classes, OneRun
-from onnxdtd.runtime.frame import dataframe, described, summed_up
+from onnxdtd.runtime.frame import dataframe, described, in_a_line, summed_up
 
 if TYPE_CHECKING:
     import pandas
@@ -254,6 +254,10 @@ class Explainer:
     def _asked(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """The classes that are asked for, where they are fed."""
         return None if self.weights else feeds.get(self.metadata.get("target_input") or "")
+
+    def __repr__(self) -> str:
+        """What a terminal shows."""
+        return in_a_line(self.metadata, self.labels, self.inputs)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

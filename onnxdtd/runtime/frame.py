@@ -75,6 +75,11 @@ def described(metadata: Metadata, labels: Labels, inputs: Mapping[str, Any]) -> 
     return f"<table><caption>A classifier that explains itself</caption>{rows}</table>"
 
 
+def in_a_line(metadata: Metadata, labels: Labels, inputs: Mapping[str, Any]) -> str:
+    """The same as a line of text."""
+    return f"Explainer({'; '.join(f'{name}: {text}' for name, text in _facts(metadata, labels, inputs))})"
+
+
 def _facts(metadata: Metadata, labels: Labels, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """By name, what is known."""
     for name, node in inputs.items():
@@ -82,6 +87,8 @@ def _facts(metadata: Metadata, labels: Labels, inputs: Mapping[str, Any]) -> Ite
     target = metadata.get("target", "argmax")
     words = {"argmax": "the predicted class", "input": "the class that is asked for", "score": "a sum of scores"}
     yield "explains", labels[target] if isinstance(target, int) else words.get(str(target), f"entry {target}")
+    if contrast := metadata.get("contrast"):
+        yield "against", f"the {contrast}"
     yield "by", metadata.get("preset", "")
     for name, output in metadata["relevance"].items():
         yield output, f"of {name}"

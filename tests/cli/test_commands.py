@@ -332,6 +332,18 @@ def test_rules_lists_every_rule_and_preset(run: Callable[..., Ran], tmp_path: Pa
     assert "dtd" not in more.out
     found = run("rules", "--file", file, "--json").json
     assert [entry["name"] for kind in ("rules", "presets") for entry in found[kind]] == ["half", "mine"]
+    both = """
+[rule.both]
+branches = [
+  { terms = ["x w", "- l w+"], scale = 2, bias = "b" },
+  { terms = ["1 w2"], scale = -1, when = "y<0" },
+  { terms = ["1 w2"], scale = -1, when = "y>0" },
+]
+"""
+    file.write_text('[rule.down]\ndirection = ["x-l w>0"]' + both)
+    spelled = run("rules", "--file", file).out
+    told = "q = x w - l w+, times 2, bias b; q = 1 w2, times -1, y<0; q = 1 w2, times -1, y>0"
+    assert spelled == f"down\n    q = (x-l) w+\nboth\n    {told}\n", "rules without an equation are told by their terms"
 
 
 def test_rules_shows_what_some_say(run: Callable[..., Ran]) -> None:

@@ -139,3 +139,11 @@ def test_a_notebook_shows_what_it_explains_and_how() -> None:
     for text in ("c &amp; d", "&lt;a&gt;", "lrp-epsilon", "input x", "tensor(float)"):
         assert text in shown
     assert "<a>" not in shown
+
+
+def test_an_explainer_prints_as_a_line_that_says_what_it_explains() -> None:
+    shown = repr(explainer(dense(), contrast="runner-up"))
+    assert shown.startswith(
+        "Explainer(input x: tensor(float) ['batch', 4]; explains: the predicted class; against: the runner-up; "
+    )
+    assert "; by: lrp-epsilon; relevance: of x; " in shown
