@@ -111,9 +111,10 @@ def compile_command(
 
 def _headline(job: Prepared) -> list[str]:
     """What was compiled, in a few phrases."""
+    from onnxdtd.compiler.groups import by_layer
     from onnxdtd.compiler.inspect import seen
 
-    layers = sum(step.rule is not None for step in job.plan.steps)
+    layers = len(set(by_layer([step.name for step in job.plan.steps if step.rule is not None])))
     words = [f"preset {job.request.preset}", counted(layers, "layer"), f"explains {job.plan.logits.name!r}"]
     if job.request.reference is not None:
         words[-1] = f"explains {job.plan.output!r} less {job.request.reference:g}"
@@ -384,18 +385,27 @@ def verify_command(
 
 def _print_report(compiled: Path, report: Report, every: bool) -> None:
     """The balance of every layer, or where these are many of those that keep most, then what was checked."""
+    from onnxdtd.report.sources import which_score
+    from onnxdtd.study.words import conjoined
+
     if report.steps:
         _print_balance(report.steps, every)
     words = {True: "passed", False: "FAILED", None: ""}
     print_table(("check", "result", "finding"), [(c.name, words[c.passed], c.finding) for c in report.checks])
     out.print(f"{compiled} {report.verdict}")
+    if presets := report.about["provenance"]["presets"]:
+        told = which_score(report.about["provenance"]["explained"])
+        out.print(f"it says that it explains {told}, by the preset {conjoined(presets)}")
 
 
 def _print_balance(steps: Sequence[dict[str, Any]], every: bool) -> None:
     """What each takes in and hands on, in one column if that is the same everywhere."""
-    least = sorted((abs(row["in"] - row["out"]) for row in steps), reverse=True)[:SHOWN][-1]
+    from onnxdtd.study.accounts import in_layers
+
+    steps = [{**row, "count": 1} for row in steps] if every else in_layers(steps)
+    least = sorted(map(_kept, steps), reverse=True)[:SHOWN][-1]
     few = every or len(steps) <= SHOWN
-    chosen = [row for row in steps if few or (abs(row["in"] - row["out"]) >= least and _keeps(row))]
+    chosen = [row for row in steps if few or (_kept(row) >= least and _keeps(row))]
     if chosen:
         alike = not any(map(_keeps, chosen))
         amounts = {"in": "in = out" if alike else "in"} | {name: name for name in ("out", *KEPT, "negative")}
@@ -406,21 +416,35 @@ def _print_balance(steps: Sequence[dict[str, Any]], every: bool) -> None:
             [row["step"], row["rule"], *(_percent(row[name]) for name in shown), f"{row['positive_biases']:.0f}"]
             for row in chosen
         ]
-        print_table(("step", "rule", *(amounts[name] for name in shown), "biases > 0"), rows)
+        many = any(row["count"] > 1 for row in chosen)
+        counts = [[f"{row['count']}" if row["count"] > 1 else ""] if many else [] for row in chosen]
+        cells = [[row[0], *count, *row[1:]] for row, count in zip(rows, counts, strict=True)]
+        print_table(("step", *(["×"] if many else []), "rule", *(amounts[name] for name in shown), "biases > 0"), cells)
         out.print("relevance as shares of the logit; biases > 0: in how many neurons")
+        if many:
+            out.print("×: the steps of a recurrent layer, with all that they keep; --all lists each with what goes in and out")
     if not few:
         rest = counted(len(steps) - len(chosen), "layer")
         out.print(f"{rest} {'keep less or nothing' if chosen else 'hand on all that they take in'}; --all lists each")
 
 
+def _kept(row: dict[str, Any]) -> float:
+    """How much it does not hand on, or hands on more than it takes in."""
+    return sum(abs(row[name]) for name in KEPT) if row["in"] is None else abs(row["in"] - row["out"])
+
+
 def _keeps(row: dict[str, Any]) -> bool:
-    """Does it hand on less, or more, than it takes in, in what is shown?"""
-    return _percent(row["in"]) != _percent(row["out"])
+    """Is that seen in what is shown?"""
+    return (
+        any(_percent(row[name]).endswith("%") for name in KEPT)
+        if row["in"] is None
+        else _percent(row["in"]) != _percent(row["out"])
+    )
 
 
-def _percent(share: float) -> str:
+def _percent(share: float | None) -> str:
     """Of the logit; nothing where it is nothing."""
-    return f"{share:.2%}" if abs(share) >= 5e-5 else "~0" if share else ""
+    return "" if share is None else f"{share:.2%}" if abs(share) >= 5e-5 else "~0" if share else ""
 
 
 @command("bench", CHECK, "bench models/digits_cnn.onnx --batch 1,8")

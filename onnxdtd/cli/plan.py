@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 OPEN_SIZES = "(sizes that are known at run time only count as 1)"
 TENSORS = 12  # that can be kept, by name
+FEW_INPUTS = 4  # of a node, whose shapes are all told
 INNER = 50  # tensors inside of nodes, where all are listed
 
 
@@ -53,13 +55,20 @@ def _print_groups(groups: Sequence[Group], whole: int) -> None:
         "×": [str(group.count) if group.count > 1 else "" for group in groups],
         "operators": [group.op.replace("+", " + ") for group in groups],
         "rule": [_treated(group, named) for group in groups],
-        "input": [" ".join(group.input) for group in groups],
+        "input": [_shapes(group.input) for group in groups],
         "cost": ["" if least else _share(group.explanation, whole) for group in groups],
     }
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     print_table(list(shown), list(zip(*shown.values(), strict=True)))
     if parameters := [f"{name} is {rule}" for rule, name in named.items() if rule != name]:
         out.print("rules: " + ", ".join(parameters))
+
+
+def _shapes(shapes: Sequence[str]) -> str:
+    """Those of the inputs, each as often as it comes where that is often."""
+    if len(shapes) <= FEW_INPUTS:
+        return " ".join(shapes)
+    return " ".join(f"{count} × {shape}" if count > 1 else shape for shape, count in Counter(shapes).items())
 
 
 def _named(rules: Sequence[str]) -> dict[str, str]:

@@ -11,6 +11,8 @@ from typing import Any
 FEW = 24  # rows that fit a screen
 NUMBER = re.compile(r"\d+(?![A-Za-z\d])")  # that of a block, not the 2 of conv2d
 
+STEP = re.compile(r"(dtd/.*?)/(?:forward|reverse)/\d+/")  # of a recurrent layer, see onnxdtd.graph.recurrent
+LAST = re.compile(r"(_?\*)?$")
 ENDING = re.compile(r"_\*(?=/|$)")  # of the second of a name, whose first has none
 
 
@@ -53,6 +55,20 @@ def pattern(name: str) -> str:
     ('/layer*/layer*.*/conv*/Conv', 'node_conv2d_*', 'node_conv2d')
     """
     return NUMBER.sub("*", name)
+
+
+def by_layer(names: Sequence[str]) -> list[str]:
+    """Each name, but of nodes that do the same in each step of a recurrent layer a pattern that all of them match.
+
+    >>> by_layer(["conv1", "dtd/lstm1/forward/0/Mul", "dtd/lstm1/forward/1/Mul_1", "dtd/lstm1/Squeeze_7"])
+    ['conv1', 'dtd/lstm1/forward/*/Mul*', 'dtd/lstm1/forward/*/Mul*', 'dtd/lstm1/Squeeze*']
+    """
+    layers = {found[1] for name in names if (found := STEP.match(name))}
+    within = [next((layer for layer in layers if name.startswith(f"{layer}/")), "") for name in names]
+    return [
+        layer + LAST.sub("*", pattern(name[len(layer) :]), count=1) if layer else name
+        for name, layer in zip(names, within, strict=True)
+    ]
 
 
 def _block(name: str) -> str:

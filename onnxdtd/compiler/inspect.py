@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from typing import Any
 
 from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.cost import cost
+from onnxdtd.compiler.groups import by_layer
 from onnxdtd.compiler.masks import channels
 from onnxdtd.compiler.placement import placement
 from onnxdtd.compiler.prepared import Prepared
@@ -62,7 +64,8 @@ def opened(model: ModelLike, request: Request) -> tuple[Prepared, list[str]]:
 def laid_open(job: Prepared, notes: list[str], provider: str | None = None) -> dict[str, Any]:
     """What ``inspect`` gives of a model."""
     preset = Library().preset(str(job.request.preset))
-    steps = [_row(job, step) for step in job.plan.steps]
+    known = job.graph.tensors().keys()
+    steps = [_row(job, step, known) for step in job.plan.steps]
     return {
         "inputs": [{"name": t.name, "shape": [str(d) for d in t.shape or []], "seen": seen(job, t)} for t in job.plan.inputs],
         "outputs": [
@@ -87,11 +90,12 @@ def laid_open(job: Prepared, notes: list[str], provider: str | None = None) -> d
 def equations(job: Prepared) -> dict[str, dict[str, Any]]:
     """The rules of a model by name, those behind a rule too: equation, domain, source, and how many layers are under it."""
     found: dict[str, dict[str, Any]] = {}
-    for step in job.plan.steps:
+    layers: dict[str, set[str]] = {}
+    for layer, step in zip(by_layer([step.name for step in job.plan.steps]), job.plan.steps, strict=True):
         for rule in [] if step.rule is None else step.rule.chain:
-            told = {"equation": rule.equation, "domain": rule.domain, "source": rule.source, "layers": 0}
-            found.setdefault(rule.reference, told)["layers"] += 1
-    return found
+            found.setdefault(rule.reference, {"equation": rule.equation, "domain": rule.domain, "source": rule.source})
+            layers.setdefault(rule.reference, set()).add(layer)
+    return {name: told | {"layers": len(layers[name])} for name, told in found.items()}
 
 
 def seen(job: Prepared, tensor: Tensor) -> str:
@@ -107,12 +111,12 @@ def _scores(job: Prepared, output: str, raster: Raster) -> str:
     return raster.name if raster.shown.name in job.graph.tensors() else f"{output!r} {shape_text(raster.shown)}"
 
 
-def _row(job: Prepared, step: Step) -> dict[str, Any]:
-    """A step."""
+def _row(job: Prepared, step: Step, known: Container[str]) -> dict[str, Any]:
+    """A step, of which the ``known`` tensors may be asked for."""
     sources = [t for t in step.inputs if t is not None]
     shapes = ["[" + ",".join(str(d) for d in t.shape) + "]" if t.shape is not None else "?" for t in sources]
     signs = [">=0" if job.plan.nonnegative(t) else "" for t in sources]
-    costs, known = cost(step, job.plan), job.graph.tensors()
+    costs = cost(step, job.plan)
     return {
         "node": step.name,
         "op": step.op,

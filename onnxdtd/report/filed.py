@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from onnxdtd.compiler.groups import by_layer
 from onnxdtd.contract import COLUMNS, KEPT
 from onnxdtd.report.charts import Chart, stacks, style
 from onnxdtd.report.page import Cell, Json, Page, Section, Table
 from onnxdtd.report.sources import sources, which_score
+from onnxdtd.study.accounts import in_layers
 from onnxdtd.study.words import conjoined, counted
 
 Steps = Sequence[tuple[str, str, str]]  # node, operators, and rule or what else happens there
 RESULTS = {True: ("passed", "passed"), False: ("FAILED", "failed"), None: ("remark", "count")}
 NAMED = 2  # nodes of a group that are named
+HANDED = {  # what happens where there is no rule
+    "pass": "each entry hands its relevance on as it is",
+    "route": "only the entries that were chosen, as by a maximum, get any",
+    "move": "relevance goes back to where entries came from",
+}
 QUESTIONS = {  # what a check asks, by its name
     "source": "Is the file that was given the one it was compiled from?",
     "digest": "Are nodes and weights of the predictor those that were recorded?",
@@ -53,7 +60,7 @@ def inspection_page(result: Json) -> Page:
     if "problems" in result:
         return _refused(title, result)
     steps: Steps = [(s["node"], s["op"], s["rule"] or s["kind"]) for s in result["steps"]]
-    ruled, lead = sum(s["rule"] is not None for s in result["steps"]), _lead(result)
+    ruled, lead = len(set(by_layer([s["node"] for s in result["steps"] if s["rule"] is not None]))), _lead(result)
     cost = result["multiply_adds"]
     ratio = (cost["prediction"] + cost["explanation"]) / max(cost["prediction"], 1)
     share = "shares" if ruled == 1 else "share"
@@ -123,6 +130,9 @@ def verification_page(result: Json) -> Page:
     checks, told = result["checks"], result["provenance"]
     counts = {passed: sum(check["passed"] is passed for check in checks) for passed in RESULTS}
     said = [
+        f"It says that it explains {which_score(told['explained'])}, by the preset {conjoined(told['presets'])}."
+        if told["presets"]
+        else "",
         f"{counted(counts[True], 'check')} passed, {counts[False]} failed; {counted(counts[None], 'remark')}.",
         *(f"{check['name']}: {check['finding']}." for check in checks if check["passed"] is False),
     ]
@@ -135,7 +145,7 @@ def verification_page(result: Json) -> Page:
     heading = f"Passed: it {verdict}" if result["passed"] else verdict
     sections = [part for part in parts if part is not None]
     title = f"Verification of {result['file']['name']}"
-    return Page(title, lead, [(heading, said)], sections, [], paper=True, bad=not result["passed"])
+    return Page(title, lead, [(heading, [*filter(None, said)])], sections, [], paper=True, bad=not result["passed"])
 
 
 def _checks(checks: Sequence[Json]) -> Section:
@@ -152,14 +162,15 @@ def _balance(steps: Sequence[Json]) -> Section | None:
     """What every layer took in, handed on and kept."""
     if not steps:
         return None
+    layers = in_layers(steps)
     amounts = [name for name in ("in", "out", *KEPT, "negative") if any(step[name] for step in steps)]
     rows = [
         (
             f"{i}. {step['step']}",
-            str(step["rule"]),
+            str(step["rule"]) + (f", {step['count']:,} steps" if step["count"] > 1 else ""),
             [*(Cell(_percent(step[name])) for name in amounts), Cell(f"{step['positive_biases']:.0f}")],
         )
-        for i, step in enumerate(steps, 1)
+        for i, step in enumerate(layers, 1)
     ]
     table = Table("From the scores to the input", [*amounts, "biases > 0"], rows)
     meanings = "; ".join(f"{name}: {COLUMNS[name].removesuffix('.')}" for name in amounts)
@@ -167,14 +178,19 @@ def _balance(steps: Sequence[Json]) -> Section | None:
         "Relevance as shares of the explained logit, signs taken from it, means over the inputs: in = out + all that is kept. "
         "“biases > 0” counts the neurons that have one."
     )
+    unrolled = (
+        "A recurrent layer has one row for all of its steps that do the same: what they keep is added up, and as the same "
+        "relevance goes through one after the other, in and out are not. The JSON of the command has each step."
+    )
     parts = [name for name in amounts if name not in ("in", "negative")]
     words = {"out": "handed on", **{name: f"kept: {name}" for name in KEPT}}
     legend = [(style(i), words[name]) for i, name in enumerate(parts)]
+    charts = _bars(layers, parts) if len(layers) == len(steps) else []
     return Section(
         "The balance of every layer",
-        [text, f"{meanings}."],
-        legend=legend if len(steps) > 1 else [],
-        charts=_bars(steps, parts),
+        [text, *([unrolled] if len(layers) < len(steps) else []), f"{meanings}."],
+        legend=legend if charts else [],
+        charts=charts,
         tables=[table],
         stacked=True,
     )
@@ -188,9 +204,9 @@ def _bars(steps: Sequence[Json], parts: Sequence[str]) -> list[Chart]:
     return [stacks("What becomes of the relevance in each layer", series, "layer, as numbered below", "% of the logit")]
 
 
-def _percent(share: float) -> str:
+def _percent(share: float | None) -> str:
     """Of the logit; nothing where it is nothing."""
-    return f"{share:.2%}" if abs(share) >= 5e-5 else "~0" if share else "0"
+    return "" if share is None else f"{share:.2%}" if abs(share) >= 5e-5 else "~0" if share else "0"
 
 
 # --------------------------------------------------------------------------------------------------------------- what both have
@@ -233,9 +249,19 @@ def _rules(rules: Mapping[str, Json], steps: Steps) -> Iterator[Section]:
     rows = [(rule, op, [Cell(f"{len(nodes):,}", "count"), Cell(_few(nodes))]) for (rule, op), nodes in groups.items()]
     tables = [Table("In groups", ["steps", "from … to"], rows, words=True)]
     if len(groups) < len(steps):
-        single = [(node, op, [Cell(rule)]) for node, op, rule in steps]
+        layers: dict[tuple[str, str, str], list[str]] = {}
+        for layer, (node, op, rule) in zip(by_layer([node for node, _, _ in steps]), steps, strict=True):
+            layers.setdefault((layer, op, rule), []).append(node)
+        single = [
+            (layer, op, [Cell(f"{rule}, {len(nodes):,} steps")]) if len(nodes) > 1 else (nodes[0], op, [Cell(rule)])
+            for (layer, op, rule), nodes in layers.items()
+        ]
         tables.append(Table("Step by step", ["rule"], single, words=True, shown=False))
-    yield Section("The rule of every layer", ["From the input to the scores."], tables=tables)
+    kinds = "; ".join(f"{kind}: {meaning}" for kind, meaning in HANDED.items() if any(rule == kind for *_, rule in steps))
+    made = "Nodes whose names begin with dtd/ are none of the file: what one of its nodes amounts to, a step of it say."
+    text = ["From the input to the scores." + (f" Without a rule: {kinds}." if kinds else "")]
+    text += [made] if any(node.startswith("dtd/") for node, *_ in steps) else []
+    yield Section("The rule of every layer", text, tables=tables)
 
 
 def _few(names: Iterable[Any]) -> str:

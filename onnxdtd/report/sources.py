@@ -23,10 +23,13 @@ def sources(result: Json) -> Section | None:
 
 def _models(told: Json) -> Iterator[tuple[str, str]]:
     for model in told["models"]:
-        yield "model", str(model["name"])
-        yield "SHA-256 of the source", str(model["source_sha256"])
         if model.get("compiled_sha256"):
+            yield "compiled file", str(model["name"])
             yield "SHA-256 of the compiled file", str(model["compiled_sha256"])
+            yield "SHA-256 of its source, as it says", str(model["source_sha256"])
+        else:
+            yield "model", str(model["name"])
+            yield "SHA-256 of the model", str(model["source_sha256"])
         for location, digest in (model.get("weights") or {}).items():
             yield f"SHA-256 of {location}", str(digest)
 
@@ -43,7 +46,9 @@ def _method(told: Json) -> Iterator[tuple[str, str]]:
 
 def _given(told: Json) -> Iterator[tuple[str, str]]:
     if data := told.get("data"):
-        counts = f"{counted(data['samples'], 'sample')} of {counted(data['files'], 'file')}"
+        names = " … ".join(data.get("names", ()))
+        files = counted(data["files"], "file") + (f", {names}" if names else "")
+        counts = f"{counted(data['samples'], 'sample')} of {names if names and data['files'] == 1 else files}"
         yield "data", counts if data["sha256"] else f"{counted(data['samples'], 'sample')}, standard input"
         if data["sha256"]:
             yield "SHA-256 of the data", str(data["sha256"])

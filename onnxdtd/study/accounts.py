@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from onnxdtd.compiler.groups import by_layer
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.contract import KEPT
+from onnxdtd.errors import counted
 from onnxdtd.runtime.explainer import Ledger
 from onnxdtd.study.checks import Check
 
 BALANCE = 1e-4  # of the relevance in the layer
 FAINT = float(np.finfo(np.float32).tiny / np.finfo(np.float32).eps)  # relevance of which few digits are left
+COUNTED = ("positive_biases", "bias_sum", "negative_inputs", "outside")  # columns of the ledger that are no relevance
 NEGATIVE = 1e-6  # of all relevance, under rules that give none
 
 
@@ -51,6 +54,29 @@ def table(job: Prepared, ledger: Ledger) -> list[dict[str, Any]]:
     ]
 
 
+def in_layers(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of ``table`` with their ``count``, one for all that do the same in the steps of a recurrent layer. It has the sums
+    of what these keep, and the most of their counts; as relevance goes through one after the other, ``in``, ``out`` and
+    ``negative`` have no sum: None.
+    """
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for name, row in zip(by_layer([row["step"] for row in steps]), steps, strict=True):
+        found.setdefault((name, row["rule"]), []).append(row)
+    return [
+        {**rows[0], "count": 1}
+        if len(rows) == 1
+        else {
+            **{name: max(row[name] for row in rows) for name in COUNTED},
+            **{name: sum(row[name] for row in rows) for name in (*KEPT, "unaccounted")},
+            **dict.fromkeys(("in", "out", "negative")),
+            "step": name,
+            "rule": rule,
+            "count": len(rows),
+        }
+        for (name, rule), rows in found.items()
+    ]
+
+
 def _signs(ledger: Ledger) -> np.ndarray:
     """Those of the logits, [batch], so that shares of a positive and a negative one do not cancel out."""
     return np.where(ledger["in"][:, 0] < 0, -1.0, 1.0)
@@ -83,19 +109,34 @@ def _positivity(job: Prepared, ledger: Ledger, opposite: float) -> Check:
     return Check("positive", opposite <= NEGATIVE if promised else None, found)
 
 
+def _layers(names: Sequence[str]) -> int:
+    """How many layers these steps are of, where a recurrent one has several."""
+    return len(set(by_layer(names)))
+
+
 def _conditions(job: Prepared, ledger: Ledger) -> Iterator[Check]:
     """What deep Taylor decomposition asks of a model and its inputs."""
     rules = {step.name: step.rule for step in job.plan.steps}
     mean = {name: column.mean(axis=0) for name, column in ledger.columns.items()}
     below = int((ledger["in"][:, 0] <= 0).sum())
-    yield Check("logits", None, f"{below} of {len(ledger['in'])} explained logits are 0 or below")
+    yield Check(
+        "logits", None, f"{below} of {counted(len(ledger['in']), 'explained logit')} {'is' if below == 1 else 'are'} 0 or below"
+    )
     biases = mean["positive_biases"]
-    layers = sum(rule is not None for rule in rules.values())
+    layers = _layers([name for name, rule in rules.items() if rule is not None])
+    biased = _layers([name for name, count in zip(ledger.steps, biases, strict=True) if count])
     most = f", most of them {ledger.steps[int(biases.argmax())]} ({biases.max():.0f} neurons)" if biases.any() else ""
-    yield Check("biases", None, f"{np.count_nonzero(biases)} of {layers} layers have positive biases{most}")
+    yield Check(
+        "biases", None, f"{biased} of {counted(layers, 'layer')} {'has' if biased == 1 else 'have'} positive biases{most}"
+    )
     plus = [i for i, name in enumerate(ledger.steps) if (rule := rules.get(name)) is not None and rule.for_nonnegative]
-    signed = np.count_nonzero(mean["negative_inputs"][plus])
-    found = f"{signed} of {len(plus)} layers under z+ have negative inputs" if plus else "no layer is under z+"
+    signed = _layers([ledger.steps[i] for i in plus if mean["negative_inputs"][i]])
+    under = _layers([ledger.steps[i] for i in plus])
+    found = (
+        f"{signed} of {counted(under, 'layer')} under z+ {'has' if signed == 1 else 'have'} negative inputs"
+        if plus
+        else "no layer is under z+"
+    )
     yield Check("inputs of z+", None, found)
     outside = mean["outside"].sum()
     yield Check("bounds", None, f"{outside:.3g} entries of an input lie outside of them" if job.bounded else "none were given")

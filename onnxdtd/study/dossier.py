@@ -17,6 +17,7 @@ from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import default_providers
 from onnxdtd.study.provenance import digest, modelled, provenance, taken
 
+NO_PARAMETERS = (onnx.TensorProto.INT64, onnx.TensorProto.BOOL, onnx.TensorProto.STRING)
 INSPECTION, VERIFICATION = "inspection", "verification"
 
 
@@ -46,7 +47,8 @@ def verification(
     models += [] if source is None else [modelled(source)]
     given = None if inputs is None else taken([inputs], samples)
     made = provenance("onnxdtd.verify", models, own, default_providers()[0], given)
-    file = described(compiled) | {"added": _added(compiled.proto, facts)}
+    weights = (facts.get("predictor") or {}).get("initializer")
+    file = described(compiled, weights if isinstance(weights, int) else None) | {"added": _added(compiled.proto, facts)}
     return {"file": file, "compiled_by": facts.get("version"), "provenance": made.as_data()}
 
 
@@ -64,8 +66,10 @@ def _added(proto: onnx.ModelProto, facts: Mapping[str, Any]) -> int | None:
     return len(proto.graph.node) - own if isinstance(own, int) else None
 
 
-def described(source: files.Source) -> dict[str, Any]:
-    """What is in a file: who wrote it, for which operator sets, what it takes and gives, how large it is."""
+def described(source: files.Source, own: int | None = None) -> dict[str, Any]:
+    """What is in a file: who wrote it, for which operator sets, what it takes and gives, how large it is: of a compiled file
+    ``own`` weights are the predictor's. Sizes and indices are no parameters.
+    """
     proto, graph = source.proto, source.proto.graph
     return {
         "name": None if source.path is None else source.path.name,
@@ -74,7 +78,7 @@ def described(source: files.Source) -> dict[str, Any]:
         "ir_version": proto.ir_version,
         "opsets": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
         "nodes": len(graph.node),
-        "parameters": sum(prod(tensor.dims) for tensor in graph.initializer),
+        "parameters": sum(prod(t.dims) for t in graph.initializer[:own] if t.data_type not in NO_PARAMETERS),
         "inputs": [_value(value) for value in shapes.real_inputs(proto)],
         "outputs": [_value(value) for value in graph.output],
     }

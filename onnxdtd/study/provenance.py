@@ -134,10 +134,11 @@ def weight_digests(model: Path) -> dict[str, str]:
 
 
 def taken(paths: Sequence[Path], samples: int, tokenizer: str | None = None) -> dict[str, Any]:
-    """What was read, by its files in their order, and how many samples were taken of it; of texts also the SHA-256 of the
-    tokenizer.
+    """What was read, by its files in their order, of which the first and the last are named, and how many samples were taken of
+    it; of texts also the SHA-256 of the tokenizer.
     """
-    told = {"files": len(paths), "sha256": digest(paths), "samples": samples}
+    names = list(dict.fromkeys(path.name for path in (*paths[:1], *paths[-1:])))
+    told = {"files": len(paths), "names": names, "sha256": digest(paths), "samples": samples}
     return told if tokenizer is None else {**told, "tokenizer_sha256": tokenizer}
 
 

@@ -243,7 +243,7 @@ def _parts(title: str, have: onnx.ModelProto, fresh: onnx.ModelProto, cuts: Mapp
     wrong, counts = [], []
     for name, cut in cuts.items():
         mine, theirs = (getattr(proto.graph, name)[cut] for proto in (have, fresh))
-        wrong += [f"{name} {_name(a or b)!r}" for a, b in zip_longest(mine, theirs) if a != b]
+        wrong += [f"{name} {_named(a, b)}" for a, b in zip_longest(mine, theirs) if a != b]
         if theirs:
             counts.append(counted(len(theirs), name).replace("value_info", "declared shape"))
     return Check(title, not wrong, _listed(wrong) if wrong else ", ".join(counts))
@@ -274,6 +274,12 @@ def _files(have: onnx.ModelProto, original: onnx.ModelProto, folder: Path, home:
 
 def _name(part: Any) -> str:
     return part.name or next(iter(part.output), part.op_type)  # only nodes may lack a name
+
+
+def _named(mine: Any, theirs: Any) -> str:
+    """What differs, by its own name and by the one that it should have."""
+    names = [_name(part) for part in (mine, theirs) if part is not None]
+    return repr(names[0]) + (f" in place of {names[1]!r}" if names[1:] and names[1] != names[0] else "")
 
 
 def _listed(names: Sequence[str]) -> str:

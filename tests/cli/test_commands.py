@@ -454,3 +454,15 @@ def test_verify_shows_the_layers_that_keep_relevance(
     shown = capsys.readouterr().out
     assert all(text in shown for text in expected), shown
     assert (len(rows) > 20 and not every) == ("conv59" not in shown and "conv2 " not in shown)
+
+
+def test_verify_shows_a_recurrent_layer_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """What all of its steps keep, not each of them; ``--all`` has each."""
+    rows = [{**row, "step": f"dtd/lstm/forward/{i}/Gemm", "dead": 0.01} for i, row in enumerate(balance(30))]
+    filled = [{**row, "bias_sum": 0.0, "negative_inputs": 0.0, "outside": 0.0, "unaccounted": 0.0} for row in rows]
+    cli._print_balance(filled, False)
+    shown = capsys.readouterr().out
+    assert re.search(r"dtd/lstm/forward/\*/Gemm\* │ 30 │ z\+ .* │ 30\.00% │", shown), shown
+    assert "×: the steps of a recurrent layer, with all that they keep; --all lists each" in shown
+    cli._print_balance(filled, True)
+    assert "dtd/lstm/forward/29/Gemm " in capsys.readouterr().out

@@ -14,7 +14,8 @@ from commands import MODELS, Ran, linear
 from terminal import run as run
 
 import onnxdtd
-from onnxdtd.report.filed import QUESTIONS
+from onnxdtd.contract import COLUMNS
+from onnxdtd.report.filed import QUESTIONS, verification_page
 from onnxdtd.report.report import report
 
 CNN = MODELS / "digits_cnn.onnx"
@@ -65,6 +66,44 @@ def test_an_inspection_is_filed(tmp_path: Path, run: Callable[..., Ran]) -> None
     assert ["z+ Gemm", "2", "node_linear, node_linear_1"] in found
     assert "4 layers of 10 steps share relevance out by 2 rules" in text
     assert ["command", f"onnxdtd inspect {CNN} --low 0 --high 1 --report {page}"] in found
+
+
+def test_parameters_are_those_of_the_model_whatever_is_added(verified: Path, tmp_path: Path, run: Callable[..., Ran]) -> None:
+    """Neither the sizes of a Reshape nor the constants of the relevance pass are any; models/README.md counts the same."""
+    counts = []
+    for number, words in enumerate([("inspect", CNN), ("verify", verified)]):
+        page = tmp_path / f"{number}.html"
+        assert run(*words, "--report", page).code == 0
+        counts += [row[1] for row in rows(page.read_text(encoding="utf-8")) if row[0] == "parameters"]
+    assert counts == ["13,706", "13,706"]
+
+
+def test_steps_of_a_recurrent_layer_have_a_row() -> None:
+    """What each of hundreds takes and gives is in the JSON; a page has what they keep together, and says so."""
+    kept = {**dict.fromkeys(COLUMNS, 0.0), "unaccounted": 0.0, "rule": "epsilon", "in": 1.0, "out": 0.75, "bias": 0.25}
+    names = [f"dtd/lstm/forward/{i}/Gemm" for i in range(12)]
+    page = verification_page(
+        {
+            "file": {**dict.fromkeys(("name", "exporter", "sha256"), "m"), "opsets": {}, "ir_version": 8, "nodes": 30}
+            | {"parameters": 9, "inputs": [], "outputs": []},
+            "checks": [],
+            "passed": True,
+            "verdict": "is what it says it is",
+            "compiled_by": "1",
+            "provenance": {**dict.fromkeys(("bounds", "preprocessing", "data")), "explained": {}, "models": [], "version": "1"}
+            | {"runtime": {"onnxruntime": "1", "provider": "CPU"}, "run": {"date": "", "command": ""}, "presets": ["p"]}
+            | {"rules": {"p": dict.fromkeys([*names, "top"], "epsilon")}},
+            "steps": [{**kept, "step": name} for name in ["top", *names]],
+        }
+    )
+    tables = {table.caption: table for section in page.sections for table in section.tables}
+    balance = tables["From the scores to the input"].rows
+    assert [(name, kind) for name, kind, _ in balance] == [
+        ("1. top", "epsilon"),
+        ("2. dtd/lstm/forward/*/Gemm*", "epsilon, 12 steps"),
+    ]
+    assert [cell.text for cell in balance[1][2]] == ["", "", "300.00%", "0"]
+    assert [name for name, *_ in tables["Step by step"].rows] == ["dtd/lstm/forward/*/Gemm*", "top"]
 
 
 def test_a_refusal_is_filed(tmp_path: Path, run: Callable[..., Ran]) -> None:

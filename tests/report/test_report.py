@@ -411,7 +411,7 @@ PROVENANCE: dict[str, Any] = {
     "preprocessing": {"mean": [0.5, 0.25], "std": None},
     "explained": {"output": "p", "logits": "z", "stepped_back": ["Softmax 'p'"], "target": "argmax", "contrast": "rest"},
     "runtime": {"onnxruntime": "1.31.0", "provider": "CPUExecutionProvider"},
-    "data": {"files": 1, "sha256": "4d" * 32, "samples": 2, "tokenizer_sha256": "5e" * 32},
+    "data": {"files": 1, "names": ["d.npz"], "sha256": "4d" * 32, "samples": 2, "tokenizer_sha256": "5e" * 32},
     "run": {"date": "2026-11-27T00:17:44+00:00", "command": "onnxdtd audit 'a b.onnx'"},
 }
 
@@ -423,16 +423,16 @@ def test_a_page_says_where_it_comes_from(kind: str) -> None:
     found = dict(row for row in rows(text[text.index("<h2>Where this comes from") :]) if len(row) == 2)
     assert found == {
         "": "value",
-        "model": "m.onnx",
-        "SHA-256 of the source": "1a" * 32,
+        "compiled file": "m.onnx",
         "SHA-256 of the compiled file": "2b" * 32,
+        "SHA-256 of its source, as it says": "1a" * 32,
         "SHA-256 of w.bin": "3c" * 32,
         "presets": "dtd, gradient",
         "rules set by hand": "conv1=gamma",
         "explained": "the score of the predicted class in 'z', in front of Softmax 'p', less the mean of all other classes",
         "bounds of the input": "20 numbers from 0 to 0 to 1",
         "preprocessing": "mean 0.5, 0.25",
-        "data": "2 samples of 1 file",
+        "data": "2 samples of d.npz",
         "SHA-256 of the data": "4d" * 32,
         "SHA-256 of the tokenizer": "5e" * 32,
         "onnxdtd": "0.3.0",
@@ -440,7 +440,7 @@ def test_a_page_says_where_it_comes_from(kind: str) -> None:
         "date": "2026-11-27 00:17:44 UTC",
         "command": "onnxdtd audit 'a b.onnx'",
     }
-    assert found["SHA-256 of the source"] not in text_of(kind)
+    assert found["SHA-256 of its source, as it says"] not in text_of(kind)
 
 
 # -------------------------------------------------------------------------------------------------------------------- names

@@ -13,7 +13,7 @@ from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.contract import COLUMNS
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Ledger
-from onnxdtd.study.accounts import checked, joined, table
+from onnxdtd.study.accounts import checked, in_layers, joined, table
 from onnxdtd.study.checks import Check
 
 
@@ -70,8 +70,8 @@ def test_what_has_faded_beyond_the_precision_of_its_type_need_not_balance(job: P
 
 def test_what_is_remarkable(job: Prepared) -> None:
     checks = found(job, ledger(1.0, 0.0, positive_biases=[2.0, 2.0]))
-    assert checks["logits"].finding == "1 of 2 explained logits are 0 or below"
-    assert checks["biases"].finding == "1 of 1 layers have positive biases, most of them z_node (2 neurons)"
+    assert checks["logits"].finding == "1 of 2 explained logits is 0 or below"
+    assert checks["biases"].finding == "1 of 1 layer has positive biases, most of them z_node (2 neurons)"
     assert checks["inputs of z+"].finding == "no layer is under z+"
     assert checks["bounds"].finding == "none were given"
     assert checks["positive"].passed is None, "z promises nothing"
@@ -87,3 +87,25 @@ def test_rules_without_negative_shares_promise_no_relevance_of_the_other_sign(pr
     assert found(held, ledger(1.0), 0.0)["positive"].passed is (True if promises else None)
     assert found(held, ledger(1.0), 0.1)["positive"].passed is (False if promises else None)
     assert found(held, ledger(1.0, outside=[1.0]), 0.1)["positive"].passed is None
+
+
+def test_the_steps_of_a_recurrent_layer_are_one_layer() -> None:
+    """What they keep is added up; what goes through one after the other is not. Other layers stay as they are."""
+    row = {**dict.fromkeys(COLUMNS, 0.0), "unaccounted": 0.0, "rule": "epsilon", "in": 2.0}
+    steps = [
+        {**row, "step": "conv1", "bias": 0.5},
+        {**row, "step": "conv2", "bias": 0.5},
+        {**row, "step": "dtd/lstm/forward/1/Gemm", "bias": 0.25, "positive_biases": 3.0},
+        {**row, "step": "dtd/lstm/forward/0/Gemm", "bias": -0.125, "positive_biases": 2.0},
+        {**row, "step": "dtd/lstm/reverse/0/Gemm", "bias": 1.0},
+    ]
+    found = in_layers(steps)
+    assert [(row["step"], row["count"]) for row in found] == [
+        ("conv1", 1),
+        ("conv2", 1),
+        ("dtd/lstm/forward/*/Gemm*", 2),
+        ("dtd/lstm/reverse/0/Gemm", 1),
+    ]
+    assert [row["bias"] for row in found] == [0.5, 0.5, 0.125, 1.0]
+    assert (found[2]["in"], found[2]["out"], found[2]["positive_biases"]) == (None, None, 3.0)
+    assert found[0] == {**steps[0], "count": 1}

@@ -44,6 +44,7 @@ def test_files_have_one_digest_in_their_order(tmp_path: Path) -> None:
     assert digest([STDIN, first]) is None
     assert taken([first, second], 7, "t") == {
         "files": 2,
+        "names": [first.name, second.name],
         "sha256": digest([first, second]),
         "samples": 7,
         "tokenizer_sha256": "t",
@@ -126,6 +127,6 @@ def test_results_tell_where_they_come_from(command: str, run: Callable[..., Ran]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", moment["date"])
     told = first["provenance"]
     assert told["models"] == [{"name": "digits_mlp.onnx", "source_sha256": sha(model.read_bytes()), "compiled_sha256": None}]
-    assert told["data"] == {"files": 1, "sha256": sha(data.read_bytes()), "samples": 2}
+    assert told["data"] == {"files": 1, "names": [data.name], "sha256": sha(data.read_bytes()), "samples": 2}
     assert told["presets"] == ["gradient"]
     assert told["bounds"] == {"low": 0.0, "high": 1.0}

@@ -549,3 +549,11 @@ def test_scores_for_which_nothing_speaks(tmp_path: Path) -> None:
     report = verify(path, source)
     assert failed(report) == set()
     assert "dead" in found(report, "logit")
+
+
+def test_a_node_of_another_name_is_told_with_the_one_that_it_had(source: Path, compiled: Path) -> None:
+    def renamed(proto: onnx.ModelProto) -> None:
+        proto.graph.node[0].name = "other"
+
+    report = verify(tampered(compiled, renamed), source)
+    assert found(report, "predictor") == "differs in node 'other' in place of 'a_node'"
