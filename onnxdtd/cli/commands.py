@@ -392,10 +392,10 @@ def _print_report(compiled: Path, report: Report, every: bool) -> None:
         _print_balance(report.steps, every)
     words = {True: "passed", False: "FAILED", None: ""}
     print_table(("check", "result", "finding"), [(c.name, words[c.passed], c.finding) for c in report.checks])
+    told = report.about["provenance"]
+    if presets := told["presets"]:
+        out.print(f"{compiled} says that it explains {which_score(told['explained'])}, by the preset {conjoined(presets)}")
     out.print(f"{compiled} {report.verdict}")
-    if presets := report.about["provenance"]["presets"]:
-        told = which_score(report.about["provenance"]["explained"])
-        out.print(f"it says that it explains {told}, by the preset {conjoined(presets)}")
 
 
 def _print_balance(steps: Sequence[dict[str, Any]], every: bool) -> None:

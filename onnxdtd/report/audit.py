@@ -28,12 +28,13 @@ from onnxdtd.report.page import (
 )
 from onnxdtd.report.sources import sources
 from onnxdtd.study.audit.choice import standing
+from onnxdtd.study.audit.limits import CHANCE
 from onnxdtd.study.audit.measurements import GLANCE
 from onnxdtd.study.audit.preconditions import PRECONDITIONS
 from onnxdtd.study.audit.roots import ROOTS
 from onnxdtd.study.audit.similarity import ALIKE
 from onnxdtd.study.tally import told
-from onnxdtd.study.words import counted
+from onnxdtd.study.words import conjoined, counted
 
 GAP = "1\u00a0−\u00a0cosine"
 FLOOR = 1e-8  # where that ends on a logarithmic axis
@@ -168,10 +169,13 @@ def _convergence(result: Json) -> Section | None:
         return None
     starts = list(dict.fromkeys(str(start["start"]) for preset in presets for start in preset["convergence"]))
     drawn, tables = {}, []
+    alike: set[str] = set()
     for preset in presets:
         found = {str(start["start"]): {layer["layer"]: layer for layer in start["layers"]} for start in preset["convergence"]}
         longest = max(found.values(), key=len)
         layers = _merged([longest, *found.values()])
+        short = {layer for layer in layers if longest.get(layer, {}).get("random", 0.0) >= CHANCE}
+        alike |= short
         columns = [[_gap(one.get(layer, {}).get("cosine")) for layer in layers] for one in found.values()]
         columns.append([_gap(longest.get(layer, {}).get("random")) for layer in layers])
         rows = [(f"{i + 1}. {layer}", "", plain(column[i] for column in columns)) for i, layer in enumerate(layers)]
@@ -179,7 +183,8 @@ def _convergence(result: Json) -> Section | None:
         tables.append(Table(str(preset["preset"]), headings, rows))
         if len(layers) > 1:
             kinds = [*(style(starts.index(start)) for start in found), BASELINE]
-            drawn[str(preset["preset"])] = dict(zip(kinds, columns, strict=True))
+            curves = [[None if layer in short else v for layer, v in zip(layers, c, strict=True)] for c in columns]
+            drawn[str(preset["preset"])] = dict(zip(kinds, curves, strict=True))
     charts = _falling(drawn)
     text = (
         "Random relevance is put in at an upper layer, several times, and followed down. Where "
@@ -187,6 +192,8 @@ def _convergence(result: Json) -> Section | None:
         "falls towards zero, all of it arrives as the same pattern, in convolutions as the same mix of channels at each "
         "position, and the layers above have no say in that any more. Random vectors show what no relation looks like."
     )
+    if alike:
+        text += f" At {conjoined(sorted(alike))} vectors are so short that random ones are alike too: nothing is told there."
     legend = [*((style(i), f"from {start}") for i, start in enumerate(starts)), (BASELINE, "random vectors")]
     return Section("Convergence of relevance", [text], legend=legend, charts=charts, tables=tables)
 

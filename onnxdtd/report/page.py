@@ -186,8 +186,11 @@ def _class(label: str, logit: float | None) -> str:
 
 
 def signs(result: Json) -> str:
-    """What to know of the colours of the pictures."""
-    return below([z for one in _pictured(result) for z in (one.get("logits") or {}).values()])
+    """What to know of the pictures: how many there are, and of their colours."""
+    shown, samples = len(_pictured(result)), result["settings"]["samples"]
+    some = f"{counted(shown, 'sample')} of {samples} {'is' if shown == 1 else 'are'} shown." if 0 < shown < samples else ""
+    colours = below([z for one in _pictured(result) for z in (one.get("logits") or {}).values()])
+    return " ".join(filter(None, (some, colours)))
 
 
 def below(logits: Iterable[float | None]) -> str:
@@ -196,8 +199,8 @@ def below(logits: Iterable[float | None]) -> str:
     count = sum(z < 0 for z in known)
     if not count:
         return ""
-    are = "logit is" if count == 1 else "logits are"
-    many = "The explained logit is" if len(known) == 1 else f"{count} of {len(known)} explained {are}"
+    are = "is" if count == 1 else "are"
+    many = "The explained logit is" if len(known) == 1 else f"{count} of {len(known)} explained logits {are}"
     return (
         f"{many} negative, and relevance adds up to that: such heatmaps have more blue than red. Under a preset that gives one "
         "sign alone, as dtd does, all of it is blue. Blue is then where the score comes from, not evidence against the class."

@@ -378,7 +378,7 @@ def test_signs_are_explained_where_a_logit_is_negative(kind: str) -> None:
     for shown, logit in zip(result["pictures"]["samples"], (2.5, -1.25, 3.0), strict=True):
         shown["logits"] = {"digits_cnn.onnx": logit}
     text = Reader(report(result)).text
-    assert "1 of 3 explained logit is negative, and relevance adds up to that" in text
+    assert "1 of 3 explained logits is negative, and relevance adds up to that" in text
     assert "digit_001 1, logit -1.25 (negative)" in text
     assert "digit_002 2, logit 3.00 input" in text
 
@@ -531,6 +531,30 @@ def test_layers_of_branches_stand_in_their_order() -> None:
     table = text[text.index("<h2>Convergence of relevance") :]
     named = [row[0] for row in rows(table) if row[0][:1].isdigit()]
     assert named == ["1. /9/Gemm", "2. /7/Gemm", "3. /5/Conv", "4. /4/Conv", "5. /0/Conv"]
+
+
+def test_layers_where_random_vectors_are_alike_are_not_drawn() -> None:
+    """An input with one channel: everything arrives as one pattern there, and that says nothing."""
+    result = copy.deepcopy(RESULTS["audit of one"])
+    layers = [{"layer": "/2/Gemm", "cosine": 0.5, "random": 0.1}, {"layer": "/1/Conv", "cosine": 0.75, "random": 0.1}]
+    result["presets"][0]["convergence"] = [{"start": "/2/Gemm", "layers": layers}]
+    plain = report(result)
+    layers.append({"layer": "/0/Conv", "cosine": 1.0, "random": 1.0})
+    text = report(result)
+    said = "At /0/Conv vectors are so short that random ones are alike too: nothing is told there."
+    assert said in Reader(text).text
+    assert "so short" not in Reader(plain).text
+    assert "1e-08" not in text[text.index("<h2>Convergence of relevance") :], (
+        "the axis does not go down to where nothing is told"
+    )
+
+
+def test_a_page_that_shows_some_samples_says_how_many() -> None:
+    result = copy.deepcopy(RESULTS["audit"])
+    count = len(result["pictures"]["samples"])
+    assert f"{count} samples of {count + 1} are shown." not in Reader(report(result)).text
+    result["settings"]["samples"] = count + 1
+    assert f"{count} samples of {count + 1} are shown." in Reader(report(result)).text
 
 
 AUDITED = {

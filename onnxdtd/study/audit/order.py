@@ -115,14 +115,14 @@ def say(entry: Entry) -> Iterator[str]:
 ROWS = {
     "gain": Glance(
         "AOPC over random",
-        "AOPC less that of a random order.",
+        "AOPC is how far the score falls, on average, while the most relevant regions go first; less that of a random order.",
         HIGHEST,
         of=mean_of("gain"),
         area=True,
     ),
     "abpc": Glance(
         "ABPC",
-        "as in an evaluation; a random order has 0 on average.",
+        "the area between two curves of the score, the least and the most relevant regions first; 0 of a random order.",
         HIGHEST,
         of=mean_of("abpc"),
         area=True,
