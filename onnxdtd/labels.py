@@ -113,6 +113,16 @@ class Labels:
             raise RequestError(f"label {label} is none of the model's, {listed(self.own or ())}")
         return self.index(str(label), "label")
 
+    def strange(self, given: Iterable[int | str | None]) -> list[int | str]:
+        """The labels in a data set, each once, that no class is called."""
+        found = []
+        for label in dict.fromkeys(label for label in given if label is not None):
+            try:
+                self.labelled(label)
+            except RequestError:
+                found.append(label)
+        return found
+
     def understood(self, target: int | str) -> str:
         """Which class a target was taken for, in words; nothing where there are no labels that it could have been."""
         if isinstance(target, Index) or not (self.names or self.own):
@@ -155,6 +165,11 @@ def labels_of(said: Metadata) -> Labels:
 
     called = named(said.get("axes"), said.get("position"), said.get("target", "argmax"), said.get("reference"))
     return Labels(said.get("labels"), said.get("names"), said.get("classes"), *called)
+
+
+def uncalled(labels: Sequence[int | str]) -> str:
+    """What to say of labels in a data set that no class is called."""
+    return f"no class of the model is called like these labels in the data: {listed(labels)}; --labels FILE names the classes"
 
 
 def first_synonym(name: str) -> str:

@@ -358,7 +358,7 @@ class Sessions:
         if classes < 2:
             raise RequestError("the model has one score and no classes to choose from; use --explain predicted")
         if truth is None:
-            raise RequestError("has no label")
+            raise RequestError(self.subject.strange or "has no label")
         return truth
 
     def _relevance(self, explainer: Explainer, item: Item, target: Index) -> np.ndarray:

@@ -31,7 +31,7 @@ from onnxdtd.data.texts import STDIN
 from onnxdtd.data.texts import SUFFIXES as TEXTS
 from onnxdtd.errors import RequestError
 from onnxdtd.graph import files
-from onnxdtd.labels import Index
+from onnxdtd.labels import Index, uncalled
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer, told
@@ -375,7 +375,8 @@ class Stream:
     def finish(self, folder: Folder) -> Explained:
         """Write the numbers and the words of all texts."""
         views = [view.presenter.explainer.metadata["preset"] for view in self._study.views]
-        brief = self._study.views[0].presenter.labels.brief
+        labels = self._study.views[0].presenter.labels
+        brief, given = labels.brief, dict[int | str | None, None]()  # true labels, each once
         of_classes = lambda result: f"{result.name} ({brief(result.target_label)})"
         notes = {preset: Notes(called=of_classes) if views.count(preset) > 1 else Notes() for preset in views}
         wordlist, first = Wordlist(), list[Result]()
@@ -385,6 +386,7 @@ class Stream:
             for unit in self._book.results():
                 for number, result, alone, words in self._results(unit):
                     notes[result.preset].add(result, alone)
+                    given[result.label] = None
                     if len(first) < MOST_RESULTS:
                         first.append(result)
                     if words is not None and result.preset == views[0]:
@@ -409,6 +411,8 @@ class Stream:
             for preset, said in notes.items()
             for text in (*said.summary(), *said.remarks(rivals, metadata.get("reference"), called(metadata)))
         ]
+        if not labels.is_quantity and (strange := labels.strange(given)):
+            remarks.append(uncalled(strange))
         count = sum(said.count for said in notes.values())
         return Explained(count, first, remarks, metadata, words, self._study.provenance, self._ranking)
 

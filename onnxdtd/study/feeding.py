@@ -136,7 +136,9 @@ class Feeding:
         for text in found:
             passage = self.tokens(text)
             values = self.tokens.values(passage)
-            yield Sample(text.name, _joined([values.pop(name) for name in self._shown]), others=values, passage=passage)
+            yield Sample(
+                text.name, _joined([values.pop(name) for name in self._shown]), others=values, passage=passage, label=text.label
+            )
 
     def _limit(self, longest: Text, count: int) -> None:
         """Find out of how many tokens the model takes a text, by trying: it may know only so many positions."""

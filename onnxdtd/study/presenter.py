@@ -113,7 +113,9 @@ class Presenter:
         ledger = explanation.ledger
         balance = None if ledger is None else {name: float(values[0]) for name, values in ledger.totals().items()}
         there = None if explanation.at_baseline is None else float(explanation.at_baseline[0])
-        result = Result(sample.name, "", *words, *sums, preset, balance, concepts=concepts, at_baseline=there)
+        result = Result(
+            sample.name, "", *words, *sums, preset, balance, concepts=concepts, at_baseline=there, label=sample.label
+        )
         result = replace(result, probability=score if self._are_probabilities(explanation) else None)
         if ledger is None and not relevance.any() and self._ledgered is not None:
             ledger = self._ledgered(feed, target).ledger

@@ -67,6 +67,7 @@ class Result:
     at_baseline: float | None = None  # the same score of what the input was compared with
     probability: float | None = None  # the score of the predicted class, where the model gives probabilities
     reading: Reading | None = None  # of a text, what was relevant in it
+    label: int | str | None = None  # the true class, as the data call it
 
     @property
     def standing(self) -> str:
@@ -121,6 +122,7 @@ FIRST = (
     "probability",
     "target",
     "target_label",
+    "label",
     "logit",
     "relevance_sum",
 )

@@ -22,6 +22,7 @@ from onnxdtd.data.tokens import Taken, Tokens
 from onnxdtd.errors import RequestError
 from onnxdtd.graph import shapes
 from onnxdtd.graph.tensors import type_name
+from onnxdtd.labels import uncalled
 from onnxdtd.method.toml import definitions
 from onnxdtd.operators.layer import is_float
 from onnxdtd.request import Request
@@ -66,11 +67,12 @@ class Subject:
     ):
         self.planned = plan(model, request)
         self.columns: Columns | None = None
+        self.strange = ""  # what to say of the labels in the data, if no class is called any of them
         self.data: Dataset | Passages | Records
-        if tabular and not request.from_ and is_table(data) and (found := self._of_columns(data, roles)) is not None:
-            self.columns, filled = found
+        if tabular and not request.from_ and is_table(data) and (rows := self._of_columns(data, roles)) is not None:
+            self.columns, filled = rows
             self.tokens, self.layout, self.form = None, self.columns.layout, self.columns.form
-            self.data = Records(self.form, data, filled, strings=self.columns.words)
+            self.data = Records(self.form, data, self._called(filled), strings=self.columns.words)
             return
         inner = [t for t in self.planned.plan.inputs if t.producer is not None]
         if inner:
@@ -102,9 +104,19 @@ class Subject:
             self.data = Passages(data, self.tokens, spoken.words)
         elif is_table(data):
             own = [name for name in (self.planned.said.label_output,) if name]
-            self.data = records(data, self.form, roles, tabular and inputs[0].name in self.planned.imputed, own)
+            found = records(data, self.form, roles, tabular and inputs[0].name in self.planned.imputed, own)
+            self.data = replace(found, filled=self._called(found.filled))
         else:
             self.data = dataset(data, self.form)
+
+    def _called(self, filled: Filled) -> Filled:
+        """The rows of a table without labels, and with a note of them, if these are called what no class is."""
+        given = {label for label in filled.labels or () if label is not None}
+        strange = self.planned.labels.strange(filled.labels or ())
+        if not given or len(strange) < len(given):
+            return filled
+        self.strange = uncalled(strange)
+        return replace(filled, labels=None, notes=[*filled.notes, self.strange])
 
     def _of_columns(self, data: Path, roles: Roles) -> tuple[Columns, Filled] | None:
         """How a model with several inputs, or strings, takes the rows of a table, and these; None of any other."""

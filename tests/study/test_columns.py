@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +241,37 @@ def test_a_column_transformer_of_scikit_learn(tmp_path: Path, monkeypatch: pytes
     assert model["presets"][0]["metrics"]["aopc"]["mean"] > model["random"]["aopc"]["mean"]
     assert audit(tmp_path / "m.onnx", tmp_path / "rows.csv", presets=["lrp-0"], quick=True)["labelled"] == 8
     assert onnxdtd.tune(tmp_path / "m.onnx", tmp_path / "rows.csv", presets=["lrp-0"])["chosen"]
+
+
+STRANGE = "no class of the model is called like these labels in the data: no, yes; --labels FILE names the classes"
+
+
+@pytest.mark.parametrize("names", [None, ["no", "yes"]])
+def test_true_labels_stand_beside_what_was_predicted(
+    names: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In results and saved tables. Those that no class is called are said once, and cost no sample."""
+    monkeypatch.chdir(tmp_path)
+    model, data = transformer(tmp_path), table(tmp_path)
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join([lines[0], *(f"{line[:-1]}{['no', 'yes'][int(line[-1])]}" for line in lines[1:])]) + "\n")
+    request = Request(preset="lrp-0", labels=names)
+    found = onnxdtd.explain(model, [data], request, tmp_path / "out", save=tmp_path / "r.csv", pictures=False)
+    truths = ["no", "yes"] * 4
+    assert [result.label for result in found.results] == truths
+    samples = json.loads((tmp_path / "out" / "results.json").read_text())["samples"]
+    assert [sample["label"] for sample in samples] == truths
+    with (tmp_path / "r.csv").open() as file:
+        assert [row["label"] for row in csv.DictReader(file)] == truths
+    assert found.remarks.count(STRANGE) == (names is None)
+    measured = evaluate([model], data, replace(request, preset=None), presets=["lrp-0"], settings=Settings(steps=2))
+    assert measured["models"][0]["samples"] == len(ROWS)
+    right = [int((encoded(row) @ W).argmax()) == i % 2 for i, row in enumerate(ROWS)]
+    assert measured["models"][0]["accuracy"] == (None if names is None else np.mean(right))
+    assert measured["notes"].count(STRANGE) == (names is None)
+    if names is None:
+        with pytest.raises(RequestError, match=r"none of the samples .*--labels FILE"):
+            evaluate([model], data, presets=["lrp-0"], settings=Settings(target="label"))
 
 
 def test_a_whole_table_misses_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
