@@ -54,8 +54,9 @@ class Composition:
         told = "" if kind.told is None else kind.told(scene)
         notes = (f"{caption.subtitle}{'   ' * bool(told)}{told}", *(f"note: {note}" for note in caption.notes))
         below = "\n".join(wrapped(text, width * 13) for text in notes)
-        size = width, height + LINE * max(0, below.count("\n") - 1)
-        return cls(kind, scene, size, wrapped(caption.title, width * 8.5), below)
+        title = wrapped(caption.title, width * 8.5)
+        size = width, height + LINE * (title.count("\n") + max(0, below.count("\n") - 1))
+        return cls(kind, scene, size, title, below)
 
     def figure(self) -> Figure:
         """A figure of its own."""

@@ -32,6 +32,7 @@ LIGHT = np.array([0.299, 0.587, 0.114])  # of red, green and blue
 DIM, BRIGHT = 0.2, 0.95  # how grey a picture is under its relevance
 LETTERS = 13  # of a title, in an inch
 BAR, NUMBERS, SHORTEST = 0.08, 0.2, 1.4  # inches: of a colour bar, of numbers under a picture, of a bar at least
+HEADING = 0.15  # inches of a line above a picture
 MOST_NAMES = 16  # of rows
 
 
@@ -100,8 +101,11 @@ def _grid(scene: Scene, count: int) -> tuple[int, int, float, float]:
 
 def size(scene: Scene) -> tuple[float, float]:
     """That of a figure with a picture and its heatmaps."""
-    rows, columns, wide, high = _grid(scene, len(list(_panels(scene))))
-    return round(max(columns * (wide + GAP) + 0.3, 4.6), 1), round(rows * (high + 0.95) + 1.0, 1)
+    panels = list(_panels(scene))
+    rows, columns, wide, high = _grid(scene, len(panels))
+    lines = max(_headed(panel, wide).count("\n") + 1 for panel in panels)
+    around = 0.5 + NUMBERS * (scene.x.shape[-1] == 1) + HEADING * lines
+    return round(max(columns * (wide + GAP) + 0.3, 4.6), 1), round(rows * (high + around) + 0.8, 1)
 
 
 def image(figure: FigureBase, scene: Scene) -> Again:

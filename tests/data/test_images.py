@@ -334,6 +334,18 @@ def test_no_words_of_a_picture_overlap(shape: tuple[int, ...], count: int, studi
             assert not (box.x0 < other.x1 and other.x0 < box.x1 and box.y0 < other.y1 and other.y0 < box.y1)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_title_is_near_what_it_names(count: int, studio: Studio) -> None:
+    """Less than 0.4 inches of nothing lie between it and the words above the pictures; it was more than half an inch."""
+    maps = [random((3, 64, 64), seed) for seed in range(count)]
+    figure = studio.draw(maps[0], maps[0], Caption("a", "b", concepts=("c",) * (count - 1)), None, maps[1:])
+    FigureCanvasAgg(figure).draw()
+    title, *others = [figure.texts[0], *(axes.title for axes in figure.axes)]
+    assert title.get_text() == "a"
+    ends = [text.get_window_extent() for text in (title, *others)]
+    assert 0 < ends[0].y0 - max(end.y1 for end in ends[1:]) < 0.4 * figure.dpi
+
+
 @pytest.mark.parametrize(
     "wrong", [{"style": "below"}, {"scale": "mine"}, {"smooth": -1}, {"smooth": float("inf")}, {"smooth": float("nan")}]
 )
