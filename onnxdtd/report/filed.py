@@ -197,8 +197,8 @@ def _balance(steps: Sequence[Json]) -> Section | None:
 
 
 def _bars(steps: Sequence[Json], parts: Sequence[str]) -> list[Chart]:
-    """What each layer makes of the relevance that it takes in; nothing of a single one."""
-    if len(steps) < 2:
+    """What each layer makes of the relevance that it takes in; nothing of a single one, nor where no relevance arrives."""
+    if len(steps) < 2 or not parts:
         return []
     series = [(style(i), [100 * float(step[name]) for step in steps]) for i, name in enumerate(parts)]
     return [stacks("What becomes of the relevance in each layer", series, "layer, as numbered below", "% of the logit")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +22,13 @@ from onnxdtd.study.inputs import Inputs, Reader
 from onnxdtd.study.notes import Alike
 from onnxdtd.study.parts import Parts, columns
 from onnxdtd.study.presenter import Presented, Presenter, called
-from onnxdtd.study.ranking import of_unit
+from onnxdtd.study.ranking import SUMMARY, of_unit
 from onnxdtd.study.results import Flag
 
 MANY_CLASSES = 32  # of so many the first heatmap is kept, to compare others with
 SAMPLES, MOST_SAMPLES, ENTRIES = 16, 128, 2**20  # in a unit of work; in one of a long run so many samples, or entries of them
 LONG = 1000  # samples
+LONGEST = 200  # bytes of a name
 
 Place = tuple[int, int]  # the number of a sample in a run, and which of its explanations
 
@@ -33,6 +36,20 @@ Place = tuple[int, int]  # the number of a sample in a run, and which of its exp
 def per_unit(samples: int, entries: int) -> int:
     """How many of so many ``samples`` are a unit of work: more of a long run, if they are small."""
     return SAMPLES if samples <= LONG else min(max(ENTRIES // max(entries, 1), SAMPLES), MOST_SAMPLES)
+
+
+def file_name(name: str) -> str:
+    """That of the picture of a sample, within the folder whatever ``name`` is: another one with a digest of it, where it has
+    signs that files have not, is hidden, too long, or that of the picture of all features.
+
+    >>> file_name("cat (2)"), file_name("../p/1")
+    ('cat (2).png', '_.._p_1-76b68661.png')
+    """
+    stem = re.sub(r"[\x00-\x1f\x7f/\\<>:\"|?*]|^(?=\.)|^$", "_", name)
+    if stem == name and len(name.encode()) <= LONGEST and not name.startswith(Path(SUMMARY).stem):
+        return f"{name}.png"
+    kept = stem.encode()[: LONGEST // 2].decode(errors="ignore")
+    return f"{kept}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.png"
 
 
 class View(NamedTuple):
@@ -165,7 +182,7 @@ class Gallery:
 
     def explained(self, number: int, sample: Sample) -> Exhibit:
         """A sample in all ways. Raises ``RequestError``."""
-        picture = "" if self._folder is None else f"{sample.name}.png"
+        picture = "" if self._folder is None else file_name(sample.name)
         made: list[Presented] = []
         for view in self.views:
             made.append(view.explain(sample, made[0] if made else None))

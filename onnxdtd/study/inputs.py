@@ -53,12 +53,13 @@ def _names(feeding: Feeding, file: Path) -> list[str]:
 
 
 def _renamed(names: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """New names for those that there are already, by place: ``x``, ``x_1``, ``x_2``."""
+    """New names, by place, for those that there are already, ``x``, ``x_1``, ``x_2``, and those of files that are no text."""
     used = set[str]()
     for place, name in enumerate(names):
-        free, number = name, 1
+        told = name.encode(errors="replace").decode()
+        free, number = told, 1
         while free in used:
-            free, number = f"{name}_{number}", number + 1
+            free, number = f"{told}_{number}", number + 1
         used.add(free)
         if free != name:
             yield place, free

@@ -155,7 +155,7 @@ class Folder:
         """Write the numbers, one result after the other, and what all of them say of ``features``; all or nothing."""
         path = self.path / RESULTS
         with atomic.streamed(path) as file:
-            file.write(f'{{\n "provenance": {_indented(provenance)},\n "samples": ['.encode())
+            file.write(f'{{\n "provenance": {_indented(provenance)},\n "samples": ['.encode(errors="replace"))
             for i, result in enumerate(results):
                 file.write(f"{',' * (i > 0)}\n  {_indented(result.as_data())}".encode())
             file.write(b"\n ]")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from commands import MODELS, Ran, linear
@@ -127,6 +128,18 @@ def verified(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("verified") / "cnn.dtd.onnx"
     onnxdtd.save(onnxdtd.compile(CNN, preset="epsilon-plus", low=0.0, high=1.0), path, CNN)
     return path
+
+
+def test_a_verification_of_layers_that_no_relevance_arrives_at(tmp_path: Path, run: Callable[..., Ran]) -> None:
+    """It is filed without a chart."""
+    proto = linear(body="h = MatMul(x, v) r = Relu(h) y = MatMul(r, w)")
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((4, 4), np.float32), "v"))
+    compiled = onnxdtd.compile(proto, preset="lrp-0", ledger=True)
+    onnxdtd.save(compiled, tmp_path / "none.onnx")
+    done = run("verify", tmp_path / "none.onnx", "--report", tmp_path / "page.html")
+    assert "Traceback" not in done.err
+    assert "internal error" not in done.err
+    assert 'class="chart"' not in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_verification_is_filed(verified: Path, tmp_path: Path, run: Callable[..., Ran]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,30 @@ def test_a_run_that_was_cut_short_goes_on(net: Path, monkeypatch: pytest.MonkeyP
     assert without_run(net.parent / "cut") == without_run(net.parent / "out")
     assert (net.parent / "r.npz").read_bytes() == (net.parent / "want.npz").read_bytes()
     assert [path.name for path in (net.parent / "cut").iterdir()] == ["results.json"]
+
+
+def test_pictures_stay_in_their_folder_whatever_samples_are_called(net: Path) -> None:
+    """A column has names with slashes, for instance; all keep their names in the results, and each has a picture."""
+    names = ["../../out", "a/b", "a_b", "/x", ".", "..", "summary", "x" * 300, "é" * 150, "a\\b", "a?b", "plain"]
+    lines = [",".join(["id", *"abcdef"]), *(f'"{name}",' + ",".join("123456") for name in names)]
+    (net.parent / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    before = {path.name for path in net.parent.iterdir()}
+    found = onnxdtd.explain(net, [net.parent / "t.csv"], Request(preset="lrp-0"), net.parent / "in/out", sample_id="id")
+    assert [result.name for result in found.results] == names
+    there = {path.name for path in (net.parent / "in/out").iterdir()}
+    assert {result.picture for result in found.results} | {"results.json", "features.csv", "summary.png"} == there
+    assert len(there) == len(names) + 3
+    assert found.results[-1].picture == "plain.png"
+    assert {path.name for path in net.parent.iterdir()} == before | {"in"}
+    assert not [name for name in there if name.startswith(".")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_a_file_whose_name_is_no_text(net: Path) -> None:
+    file = os.fsencode(net.parent) + b"/\xff.npy"
+    Path(os.fsdecode(file)).write_bytes((net.parent / "x.npy").read_bytes())
+    onnxdtd.explain(net, [os.fsdecode(file)], Request(preset="lrp-0"), net.parent / "out", save=net.parent / "r.csv")
+    assert without_run(net.parent / "out")["samples"][0]["name"] == "?_000"
 
 
 def test_a_second_run_in_a_folder_leaves_the_first_alone(net: Path) -> None:
