@@ -51,7 +51,8 @@ def _given(told: Json) -> Iterator[tuple[str, str]]:
         counts = f"{counted(data['samples'], 'sample')} of {names if names and data['files'] == 1 else files}"
         yield "data", counts if data["sha256"] else f"{counted(data['samples'], 'sample')}, standard input"
         if data["sha256"]:
-            yield "SHA-256 of the data", str(data["sha256"])
+            several = ", one file after the other" if data["files"] > 1 else ""
+            yield f"SHA-256 of the data{several}", str(data["sha256"])
         if data.get("tokenizer_sha256"):
             yield "SHA-256 of the tokenizer", str(data["tokenizer_sha256"])
     yield "onnxdtd", str(told["version"])

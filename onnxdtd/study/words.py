@@ -68,7 +68,7 @@ def said(value: Any) -> str:
     """A setting as it was given; of many numbers only how many there are and where they end.
 
     >>> said(None), said([0.5, 1]), said({"mean": 0.5, "std": None}), said([[0.0] * 50] * 2)
-    ('-', '0.5, 1', 'mean 0.5', '100 numbers from 0 to 0')
+    ('-', '0.5, 1', 'mean 0.5', '100 times 0')
     """
     if isinstance(value, Mapping):
         return "; ".join(f"{key} {_entry(entry)}" for key, entry in value.items() if entry is not None)
@@ -82,6 +82,8 @@ def _entry(value: Any) -> str:
     flat = list(_flat(value))
     if len(flat) <= FEW:
         return ", ".join(f"{one:.6g}" if isinstance(one, float) else str(one) for one in flat)
+    if min(flat) == max(flat):
+        return f"{len(flat):,} times {number(flat[0])}"
     return f"{counted(len(flat), 'number')} from {number(min(flat))} to {number(max(flat))}"
 
 

@@ -430,7 +430,7 @@ def test_a_page_says_where_it_comes_from(kind: str) -> None:
         "presets": "dtd, gradient",
         "rules set by hand": "conv1=gamma",
         "explained": "the score of the predicted class in 'z', in front of Softmax 'p', less the mean of all other classes",
-        "bounds of the input": "20 numbers from 0 to 0 to 1",
+        "bounds of the input": "20 times 0 to 1",
         "preprocessing": "mean 0.5, 0.25",
         "data": "2 samples of d.npz",
         "SHA-256 of the data": "4d" * 32,
@@ -441,6 +441,10 @@ def test_a_page_says_where_it_comes_from(kind: str) -> None:
         "command": "onnxdtd audit 'a b.onnx'",
     }
     assert found["SHA-256 of its source, as it says"] not in text_of(kind)
+    folder = {**PROVENANCE, "data": {"files": 3, "names": ["a.png", "c.png"], "sha256": "4d", "samples": 3}}
+    named = rows(report(RESULTS[kind] | {"provenance": folder}))
+    assert ["data", "3 samples of 3 files, a.png … c.png"] in named
+    assert ["SHA-256 of the data, one file after the other", "4d"] in named
 
 
 # -------------------------------------------------------------------------------------------------------------------- names

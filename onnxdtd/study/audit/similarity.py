@@ -49,7 +49,7 @@ def say(entry: Entry) -> Iterator[str]:
         if value > EQUAL:
             same = f"equals it on these samples up to size (cosine {value:.6f})"
             yield f"Same as {name}: {same}, and shows nothing that {name} does not."
-    others = [f"{value:.3f} with {name}" for name, value in known.items() if value <= EQUAL]
+    others = [f"{value:z.3f} with {name}" for name, value in known.items() if value <= EQUAL]
     if others:
         yield f"Other methods: mean cosine {', '.join(others)}."
 

@@ -245,6 +245,8 @@ def test_same_as_another_method() -> None:
     assert "gradient-x-input" not in others
     assert "0.400 with sensitivity" in others
     assert not said("Same as gradient-x-input", similarity={"gradient-x-input": similarity(0.9999)})
+    (none,) = said("Other methods", similarity={"sensitivity": similarity(-0.0001)})
+    assert none == "Other methods: mean cosine 0.000 with sensitivity."
 
 
 def test_small_heatmaps() -> None:
