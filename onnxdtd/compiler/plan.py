@@ -119,7 +119,7 @@ def plan(
     ends = [end for end in ends if end.tensor.name in carrying]
     if not ends:
         raise NoScores(f"the output {start.output!r} does not depend on what is to be explained")
-    _check_named("--mask", request.mask, carrying)
+    _check_named("--mask or --concepts", request.mask, carrying)
     _check_named("--keep", request.keep, carrying)
     if any(end.explained.name in bounded or not facts.is_nonnegative(end.tensor) for end in ends):
         facts.raw |= {end.tensor.name for end in ends}  # else the domain is that of a hidden layer, as far up as it reaches
@@ -223,7 +223,8 @@ def _moved(node: Node, where: Callable[[Tensor], Tensor], names: Collection[str]
 def _check_named(option: str, names: Sequence[str], carriers: set[str]) -> None:
     for name in names:
         if name not in carriers:
-            raise RequestError(f"{option} {name!r}: relevance does not pass through such a tensor{suggestion(name, carriers)}")
+            way = suggestion(name, carriers) or "; `onnxdtd inspect` lists those that it does"
+            raise RequestError(f"{option} {name!r}: relevance does not pass through such a tensor{way}")
 
 
 def _with_rules(

@@ -256,7 +256,10 @@ def test_the_predictor_and_its_inputs_stay() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"mask": "nobody"}, "relevance does not pass through such a tensor"),
+        (
+            {"mask": "nobody"},
+            "--mask or --concepts 'nobody': relevance .* such a tensor; `onnxdtd inspect` lists those that it does",
+        ),
         ({"mask": "x"}, "is what is explained itself"),
         ({"mask": "y", "contrast": True}, "lies within the neuron"),
         ({"mask": "h", "from_": "h"}, "is what is explained itself"),
