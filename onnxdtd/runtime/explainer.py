@@ -244,7 +244,7 @@ class Explainer:
     def _run(self, names: Sequence[str], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs of these names."""
         try:
-            return dict(zip(names, self.session.run(list(names), feeds), strict=True))
+            return dict(zip(names, tried(self.session, feeds, list(names)), strict=True))
         except Exception as error:
             steps = self.metadata.get("most_steps")
             if steps is not None and at_most(steps) in str(error):
@@ -480,13 +480,14 @@ def session(
     return loaded
 
 
-def tried(running: Any, feeds: Mapping[str, np.ndarray]) -> None:
-    """Run a session on what may not fit: it raises what it raises, and prints nothing of it."""
+def tried(running: Any, feeds: Mapping[str, np.ndarray], names: list[str] | None = None) -> list[Any]:
+    """The outputs of these names, by default all, on what may not fit: it raises what it raises, and prints nothing of it."""
     import onnxruntime as ort
 
     options = ort.RunOptions()
     options.log_severity_level = FATAL
-    running.run(None, feeds, options)
+    given: list[Any] = running.run(names, feeds, options)
+    return given
 
 
 def load_cuda() -> None:

@@ -263,6 +263,15 @@ def test_a_message_names_input_and_shapes() -> None:
 # ------------------------------------------------------------------------------------------------------------- bad models
 
 
+def test_what_the_runtime_has_against_an_input_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """A Reshape to the length that PyTorch's older exporter has seen takes no other, whatever the model declares."""
+    nodes = [node("Reshape", "x seen", "r"), node("MatMul", "r w", "y")]
+    proto = model(nodes, {"x": ["n", "t"]}, ["y"], {"seen": np.array([-1, 4]), "w": np.eye(4, 3, dtype=np.float32)})
+    with pytest.raises(RequestError, match=r"cannot run the model on this input: .*Reshape"):
+        Explainer(onnxdtd.compile(proto, "lrp-epsilon"))(np.ones((1, 5), np.float32))
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("source", "phrase"),
     [
