@@ -123,8 +123,9 @@ def shown(axes: Axes, values: np.ndarray, limit: float, aspect: Literal["auto", 
 
 
 def nothing(axes: Axes) -> None:
-    """Say that there is no relevance where it would be drawn."""
-    axes.text(0.5, 0.5, NOTHING, transform=axes.transAxes, ha="center", va="center", fontsize=9, color="0.3")
+    """Say that there is no relevance where it would be drawn, on white: a picture may lie below."""
+    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
+    axes.text(0.5, 0.5, NOTHING, transform=axes.transAxes, ha="center", va="center", fontsize=9, color="0.3", bbox=ground)
 
 
 def symmetric(axes: Axes, shares: np.ndarray, vertical: bool, end: float | None = None) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from onnxdtd.data.scale import COLOURS, MANY_PIXELS, Scale, percent, shared
+from onnxdtd.data.scale import COLOURS, MANY_PIXELS, Scale, nothing, percent, shared
 
 # What eyes without one kind of cones see of linear red, green and blue (Machado et al. 2009, severity 1).
 EYES = {
@@ -73,6 +74,19 @@ def test_words_beside_the_bar_do_not_touch_its_numbers() -> None:
     figure.draw_without_rendering()
     ends = [label.get_window_extent().x1 for label in found.ax.get_yticklabels()]
     assert found.ax.yaxis.label.get_window_extent().x0 - max(ends) > 4
+
+
+def test_what_is_said_of_no_relevance_can_be_read_on_a_dark_picture() -> None:
+    figure = Figure(figsize=(2, 2), dpi=50)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(np.zeros((4, 4)), cmap="gray", vmin=0, vmax=1)
+    nothing(axes)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    (words,) = axes.texts
+    left, below, right, above = (int(end) for end in words.get_window_extent().extents)
+    around = np.asarray(canvas.buffer_rgba())[100 - above : 100 - below, left:right, :3]
+    assert np.median(around) > 180
 
 
 def test_half_a_bar_has_the_colours_of_the_heatmap() -> None:
