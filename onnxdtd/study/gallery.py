@@ -82,6 +82,8 @@ class Exhibit:
 
     def flag(self, which: int, flags: Sequence[Flag]) -> None:
         """Say more of an explanation."""
+        if not flags:
+            return
         one = self.made[which]
         self.made[which] = one._replace(result=replace(one.result, flags=[*one.result.flags, *flags]))
 
