@@ -47,6 +47,11 @@ class Features:
         return tuple(self.entries[i].name for i in self.firsts)
 
     @cached_property
+    def encoded(self) -> dict[int, list[int]]:
+        """The entries of each feature that has some for its categories, by its number."""
+        return {i: self.below(i) for i, first in enumerate(self.firsts.tolist()) if self.entries[first].category}
+
+    @cached_property
     def inputs(self) -> frozenset[str]:
         """Those of which entries are columns, or categories of columns."""
         return frozenset(entry.place[0] for entry in self.entries if entry.place is not None)

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from onnxdtd.data.features import Described
 from onnxdtd.data.forms import Form
 from onnxdtd.data.smooth import lattice
+from onnxdtd.labels import listed
 from onnxdtd.runtime.explainer import Ledger
 from onnxdtd.study.results import Flag, Result
 
@@ -101,6 +103,17 @@ def of_absent(x: np.ndarray, relevance: np.ndarray) -> list[Flag]:
     if share <= CLOSE:
         return []
     return [Flag("absent", f"{share:.0%} of Σ |relevance| is that of terms, or categories, that are not in it")]
+
+
+def of_unknown(sample: Described) -> list[Flag]:
+    """Which columns of a row have a category that the model does not know, and so none in its eyes."""
+    features, x = sample.features, sample.x.ravel()
+    strange = {i: below for i, below in features.encoded.items() if not x[below].any() and sample.value(i) is not None}
+    known = lambda below: listed([features.entries[i].category.removeprefix("=") for i in below])
+    return [
+        Flag("unknown", f"{sample.said(i)}: the model knows no such category, and takes it for none of {known(below)}")
+        for i, below in strange.items()
+    ]
 
 
 def of_lattice(values: np.ndarray, smooth: float | None = None) -> list[Flag]:

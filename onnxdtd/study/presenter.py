@@ -23,7 +23,7 @@ from onnxdtd.labels import Index, labels_of
 from onnxdtd.runtime.explainer import Explainer, Explanation
 from onnxdtd.study.concepts import Concepts
 from onnxdtd.study.feeding import Feeding
-from onnxdtd.study.notes import of_absent, of_amount, of_lattice, of_rules, of_values
+from onnxdtd.study.notes import of_absent, of_amount, of_lattice, of_rules, of_unknown, of_values
 from onnxdtd.study.results import Flag, Result, strongest
 from onnxdtd.study.words import amount, counted
 
@@ -123,6 +123,7 @@ class Presenter:
         flags += of_rules(self.explainer.metadata)
         if (described := replace(sample, x=shown).described) is not None:
             pro, contra = strongest(described, relevance)
+            flags += of_unknown(described)
             flags += of_absent(shown, relevance) if self.explainer.metadata.get("features") else []
             result = replace(result, pro=pro, contra=contra)
         laid_out = arranged(shown.shape, self.feeding.form)

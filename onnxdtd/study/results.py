@@ -25,7 +25,7 @@ RESULTS, UNFINISHED = "results.json", "unfinished"
 class Flag:
     """Something about a heatmap that a reader must know: a code for machines and a sentence."""
 
-    code: str  # zero, lost, absent, outside, same, weights, lattice, read or cut
+    code: str  # zero, lost, absent, unknown, outside, same, weights, lattice, read or cut
     text: str
 
 

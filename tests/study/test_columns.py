@@ -243,6 +243,20 @@ def test_a_column_transformer_of_scikit_learn(tmp_path: Path, monkeypatch: pytes
     assert onnxdtd.tune(tmp_path / "m.onnx", tmp_path / "rows.csv", presets=["lrp-0"])["chosen"]
 
 
+def test_categories_that_the_model_does_not_know(tmp_path: Path) -> None:
+    """Are flagged, and others are not; what is missing is no category."""
+    rows = [*ROWS, (12.0, 3, "", 7)]
+    found = onnxdtd.explain(
+        transformer(tmp_path), [table(tmp_path, rows)], Request(preset="lrp-0"), tmp_path / "o", pictures=False
+    )
+    texts = {result.name: [flag.text for flag in result.flags if flag.code == "unknown"] for result in found.results}
+    says = "the model knows no such category, and takes it for none of"
+    assert {name: text for name, text in texts.items() if text} == {
+        "rows_004": [f"city = Rome: {says} Bonn, Kiel, Ulm"],
+        "rows_008": [f"floor = 7: {says} 1, 2"],
+    }
+
+
 STRANGE = "no class of the model is called like these labels in the data: no, yes; --labels FILE names the classes"
 
 
