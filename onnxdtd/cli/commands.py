@@ -167,7 +167,7 @@ def explain_command(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Images, .wav, folders, .npy, .npz, .csv (a row each) or .json (a list each); texts, or - for standard input.",
+            help="Images, .wav, folders, .npy, .npz, .csv or .parquet (a row each), .json (a list each), texts; - is stdin.",
             metavar="INPUT...",
         ),
     ],

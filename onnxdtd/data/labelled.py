@@ -248,11 +248,8 @@ def records(path: Path, form: Form, roles: Roles, missing: bool, own_labels: Seq
     """The samples in a table. Raises ``RequestError`` where they are not those of the ``form``."""
     sizes = [size for size in form.shape if isinstance(size, int)]
     width = math.prod(sizes) if len(sizes) == len(form.shape) else None
-    filled = rows(sheet(path), [Intake(form.name, width, None, missing)], roles, own_labels)
-    if form.preprocessing is not None:
-        says = "its numbers are taken as they are, of which --range, --mean and --std give the bounds alone"
-        filled = replace(filled, notes=[*filled.notes, f"{path.name}: {says}; write what the model takes into the file"])
-    return Records(form, path, filled)
+    intakes = [Intake(form.name, width, None, missing)]
+    return Records(form, path, rows(sheet(path), intakes, roles, own_labels, form.preprocessing is not None))
 
 
 def dataset(path: Path, form: Form) -> Dataset:

@@ -14,6 +14,10 @@ from onnxdtd.errors import RequestError
 from onnxdtd.labels import listed
 
 INDEX = ("", "__index_level_0__")  # what pandas calls the column of its own row names
+AS_IT_IS = (
+    "its numbers are taken as they are, of which --range, --mean and --std give the bounds alone; write what the model takes "
+    "into the file"
+)
 GUESSED = {"--id": "the names of the samples", "--label": "the label, and is no feature"}
 
 
@@ -78,12 +82,13 @@ class Filled:
     notes: Sequence[str]
 
 
-def rows(found: Sheet, intakes: Sequence[Intake], roles: Roles, own_labels: Sequence[str] = ()) -> Filled:
+def rows(found: Sheet, intakes: Sequence[Intake], roles: Roles, own_labels: Sequence[str] = (), scaled: bool = False) -> Filled:
     """The columns that a model takes: those that are called as its inputs, in any order; a model of one input takes all but the
     label and the names of the samples, in the order of the file, if none is called as that is.
 
     What is neither named by ``roles`` is guessed where it is left over and called as labels usually are, or as the model's
-    ``own_labels``. Raises ``RequestError`` where columns are missing, are too many, or have what the model does not take.
+    ``own_labels``. ``scaled``: are pixels scaled for this model, which columns are not? Raises ``RequestError`` where columns
+    are missing, are too many, or have what the model does not take.
     """
     given = {"--id": roles.id, "--label": roles.label}
     places = {option: None if name is None else found.place(name, f"{option} ") for option, name in given.items()}
@@ -92,7 +97,7 @@ def rows(found: Sheet, intakes: Sequence[Intake], roles: Roles, own_labels: Sequ
     used = [place for columns in taken.values() for place in columns]
     _check_roles(found, places, used)
     rest = [place for place in range(len(found.columns)) if place not in (*places.values(), *used)]
-    notes, width = list[str](), 0 if by_name else intakes[0].width
+    notes, width = [f"{found.path.name}: {AS_IT_IS}"] * scaled, 0 if by_name else intakes[0].width
     for option, names in (("--id", INDEX), ("--label", (*own_labels, *LABEL_NAMES))):
         guess = next((place for name in names for place in rest if found.is_called(place, name)), None)
         if places[option] is None and guess is not None and width is not None and len(rest) > width:

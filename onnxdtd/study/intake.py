@@ -31,7 +31,7 @@ class Intakes:
             for name, layout in self._layouts.items()
         ]
         self._labels = [name for name in (said.get("label_output"),) if name]
-        self._roles, self._say = roles, say
+        self._roles, self._say, self._scaled = roles, say, said.get("preprocessing") is not None
         self._read: tuple[Path, Filled | None] | None = None  # which file was read last, and what was in it
 
     def rows(self, file: Path) -> Filled | None:
@@ -51,7 +51,7 @@ class Intakes:
         found = sheet(file)
         if self.takes_texts and len(found.columns) > 1 and not self._intakes[0].is_in(found):
             return None
-        return rows(found, self._intakes, self._roles, self._labels)
+        return rows(found, self._intakes, self._roles, self._labels, self._scaled)
 
     def steps(self, file: Path, forms: Mapping[str, Form]) -> Stepped | None:
         """A table whose rows are steps of one sample, where the only input takes signals. Raises ``RequestError``."""

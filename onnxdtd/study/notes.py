@@ -15,6 +15,7 @@ from onnxdtd.data.smooth import lattice
 from onnxdtd.labels import listed
 from onnxdtd.runtime.explainer import Ledger
 from onnxdtd.study.results import Flag, Result
+from onnxdtd.study.words import amount
 
 LOST = 0.5  # a sample is flagged where Σ relevance is off the logit by more than this share of it,
 FAR = 0.1  # where a value is further outside of its bounds than this share of their span,
@@ -285,14 +286,14 @@ def _compared(scores: np.ndarray, there: np.ndarray, sums: np.ndarray) -> Iterat
         differences = np.where(scores == there, 1.0, np.abs(scores - there))
         left = float(np.median(np.abs(scores - there - sums) / differences))
         yield (
-            f"the score is {score:.4g} = {base:.4g} at the baseline {arrived} {rest} (means); that is {left:.2%} of the "
-            "difference to the baseline (median)"
+            f"the score is {amount(score)} = {amount(base)} at the baseline {arrived} {rest} (means); that is {left:.2%} of "
+            "the difference to the baseline (median)"
         )
 
 
 def _signed(value: float, digits: int) -> str:
     """A further term of a sum."""
-    return f"{'-' if value < 0 else '+'} {abs(value):.{digits}g}"
+    return f"{'-' if value < 0 else '+'} {amount(abs(value), digits)}"
 
 
 def _kept(shares: Mapping[str, Sequence[float]]) -> str:
