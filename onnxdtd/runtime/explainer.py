@@ -17,7 +17,7 @@ from onnxdtd.contract import KEPT, LEDGER, SCORE, Metadata, at_most, read_metada
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, counted, instead
 from onnxdtd.labels import Index, Labels, labels_of
 from onnxdtd.runtime.classes import Classes, OneRun
-from onnxdtd.runtime.frame import dataframe, described, in_a_line, summed_up
+from onnxdtd.runtime.frame import by_input, dataframe, described, in_a_line, summed_up
 
 if TYPE_CHECKING:
     import pandas
@@ -195,7 +195,7 @@ class Explainer:
         """Predict and explain.
 
         Args:
-            x: the input, or one array for each input by name; cast to the type that the model takes.
+            x: the input, or one array for each input by name, or a data frame; cast to the type that the model takes.
             target: the class to explain, one for all samples or one each: its label, or its index (an integer that is a label
                 of the model is that label; ``labels.Index`` is an index whatever the labels are). None explains the arg-max.
             score: for a file compiled with ``target="score"`` the coefficients c of the score Σ c z that is explained, an array
@@ -287,9 +287,9 @@ class Explainer:
         """The input as ONNX Runtime takes it. Raises ``RequestError`` where it does not fit."""
         if not isinstance(x, Mapping):
             own = [name for name in self.inputs if name != self.weights]
-            if len(own) != 1:
-                raise RequestError(f"the model has several inputs, give a dictionary of {', '.join(own)}")
-            x = dict.fromkeys(own, x)
+            if len(own) != 1 and not hasattr(x, "columns"):
+                raise RequestError(f"the model has several inputs, give a data frame or a dictionary of {', '.join(own)}")
+            x = dict.fromkeys(own, x) if len(own) == 1 else by_input(x, own)
         if score is not None and self.weights is None:
             raise RequestError("this file takes no coefficients of a score; compile the source model with --target score")
         if score is not None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxdtd.contract import Metadata
-from onnxdtd.errors import OnnxdtdError
+from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.labels import Labels
 
 if TYPE_CHECKING:
@@ -38,12 +39,32 @@ def dataframe(explanation: Explanation) -> pandas.DataFrame:
         if (numbers := getattr(explanation, name)) is not None:
             columns[name] = numbers
     for name, rows in run.by_sample(relevance).items():
-        called = f"{name}, " if len(relevance) > 1 else ""
-        indices = [",".join(map(str, index)) for index in np.ndindex(rows.shape[1:])]
-        features = run.metadata.get("features", {}).get(name, indices)
         flat = rows.reshape(len(rows), -1)
-        columns |= {f"relevance[{called}{feature}]": flat[:, i] for i, feature in enumerate(features)}
+        features = run.metadata.get("features", {}).get(name)
+        if features is None:
+            features = [",".join(map(str, index)) for index in np.ndindex(rows.shape[1:])]
+            if len(relevance) > 1:
+                features = [name] if len(features) == 1 else [f"{name}[{index}]" for index in features]
+        columns |= {f"relevance[{feature}]": flat[:, i] for i, feature in enumerate(features)}
     return pandas.DataFrame(columns)
+
+
+def by_input(frame: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The columns of a table, [n, 1] each, that are called as inputs, or as skl2onnx writes these, by input; a string that is
+    missing is an empty one. Raises ``RequestError`` where one is not there.
+    """
+    columns = {re.sub(r"^(?=\d)|\W", "_", str(column)): column for column in frame.columns}
+    columns |= {str(column): column for column in frame.columns}
+    if absent := [name for name in names if name not in columns]:
+        raise RequestError(f"the table has no columns {', '.join(absent)}, which the model takes")
+    return {name: _cells(frame[columns[name]])[:, None] for name in names}
+
+
+def _cells(column: Any) -> np.ndarray:
+    """Numbers, NaN where one is missing, or strings."""
+    if column.dtype.kind in "fiub":
+        return column.to_numpy(np.float64, na_value=np.nan)
+    return column.astype(object).where(column.notna(), "").to_numpy()
 
 
 def summed_up(explanation: Explanation) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from nets import eighths, model, node
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import onnxdtd
 from onnxdtd import Explainer, RequestError
@@ -116,6 +116,34 @@ def test_a_data_frame_has_a_row_a_sample() -> None:
     assert frame["predicted"].tolist() == [f"class {i}" for i in (found.predicted if found.predicted is not None else ())]
     np.testing.assert_array_equal(frame.filter(like="relevance").to_numpy(), found.relevance["x"])
     np.testing.assert_allclose(frame["logit"] - frame.filter(like="relevance").sum(axis=1), frame["missing"], atol=1e-5)
+
+
+def test_a_data_frame_is_taken_by_its_columns() -> None:
+    """In any order, and with more of them; what comes out is called as ``explain --save`` calls it."""
+    pandas = pytest.importorskip("pandas")
+    nodes = [
+        node("OneHotEncoder", "hue", "h", domain=ML, cats_strings=["red", "blue"], zeros=1),
+        node("Reshape", "h two", "f"),
+        node("Concat", "size f", "c", axis=1),
+        node("MatMul", "c w", "y"),
+    ]
+    inputs = [helper.make_tensor_value_info(n, kind, ["n", 1]) for n, kind in (("size", 1), ("hue", TensorProto.STRING))]
+    weights = {"w": eighths(np.random.default_rng(3), 3, 2).astype(np.float32), "two": np.array([-1, 2])}
+    constants = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info("y", 1, ["n", 2])], constants)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(ML, 3)]
+    run = explainer(helper.make_model(graph, opset_imports=opsets, ir_version=8))
+    frame = pandas.DataFrame({"id": ["a", "b", "c"], "hue": ["blue", None, "red"], "size": [1, 2, 3]})
+    found = run(frame)
+    want = run({"size": np.array([[1.0], [2], [3]], np.float32), "hue": np.array([["blue"], [""], ["red"]], object)})
+    for name, relevance in want.relevance.items():
+        np.testing.assert_array_equal(found.relevance[name], relevance)
+    named = ["relevance[size]", "relevance[hue=red]", "relevance[hue=blue]"]
+    assert [*found.to_dataframe().filter(like="relevance").columns] == named
+    with pytest.raises(RequestError, match="has no columns size, which"):
+        run(frame[["id", "hue"]])
+    with pytest.raises(RequestError, match="give a data frame or a dictionary of size, hue"):
+        run(np.ones((3, 2)))
 
 
 def test_more_samples_than_a_model_takes_at_once() -> None:

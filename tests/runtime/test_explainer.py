@@ -116,7 +116,7 @@ def test_several_inputs_by_name() -> None:
     total = sum(values.sum(1) for values in result.relevance.values())
     np.testing.assert_allclose(total, result.outputs["y"].max(1), rtol=1e-5)
     np.testing.assert_array_equal(run(dict(reversed(feeds.items()))).relevance["b"], result.relevance["b"])
-    with pytest.raises(RequestError, match="several inputs, give a dictionary of a, b"):
+    with pytest.raises(RequestError, match="several inputs, give a data frame or a dictionary of a, b"):
         run(feeds["a"])
     with pytest.raises(RequestError, match=r"takes the inputs a, b, not a$"):
         run({"a": feeds["a"]})
