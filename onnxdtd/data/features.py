@@ -103,6 +103,20 @@ def told(value: float | str | None) -> str:
     return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
 
 
+def listed(names: Sequence[str], values: Iterable[float | str | None]) -> list[str]:
+    """Features with their values, as they are read.
+
+    >>> listed(["age", "hue"], [40.0, None])
+    ['age = 40', 'hue = missing']
+    """
+    return [f"{name} = {told(value)}" for name, value in zip(names, values, strict=True)]
+
+
+def numbered(names: Sequence[str], x: np.ndarray) -> list[str]:
+    """Those of numbers, where they have names."""
+    return listed(names, [None if np.isnan(value) else value for value in x.ravel().tolist()]) if names else []
+
+
 def unnamed(count: int) -> Features:
     """Features that have numbers only."""
     return Features(tuple(Entry(f"feature {i}", ("", i)) for i in range(count)))

@@ -35,7 +35,7 @@ def shown(
     row with ``features`` nothing and these, as they are read.
     """
     if features:
-        return None, [asdict(stretch) for stretch in listed(features, relevance.tolist())]
+        return None, [asdict(stretch) for stretch in listed(features, relevance.ravel().tolist())]
     if item.passage is None:
         return thumbnail(item.x, relevance, form)
     return None, [asdict(stretch) for stretch in read_stretches(reading(item.passage, relevance.ravel(), words))]

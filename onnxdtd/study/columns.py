@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxdtd.compiler.bounds import form_of
 from onnxdtd.compiler.prepared import Planned
-from onnxdtd.data.features import Place, described, told
+from onnxdtd.data.features import Place, described, listed
 from onnxdtd.data.forms import Form
 from onnxdtd.data.read import Layout
 from onnxdtd.data.sheets import sheet
@@ -140,7 +140,7 @@ class Columns:
             words[int(x)] if words is not None else None if np.isnan(x) else float(x)
             for words, x in zip(self.words, row, strict=True)
         ]
-        return [f"{name} = {told(value)}" for name, value in zip(self.names, values, strict=True)]
+        return listed(self.names, values)
 
 
 def columns(job: Planned, path: Path, roles: Roles) -> tuple[Columns, Filled] | None:

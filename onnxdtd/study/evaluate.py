@@ -20,6 +20,7 @@ import onnxdtd
 from onnxdtd.compiler.bounds import domain
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.data.channels import ends
+from onnxdtd.data.features import numbered
 from onnxdtd.data.labelled import Item
 from onnxdtd.data.tables import Roles
 from onnxdtd.data.thumbnails import shown
@@ -340,7 +341,8 @@ class Sessions:
             numbers = {key: metric.of(heatmap) for key, metric in METRICS.items()}
             row["presets"][name] = {"metrics": numbers, "morf": morf.tolist(), "lerf": lerf.tolist(), "empty": not r.any()}
         if i < PICTURES:
-            told = () if self.subject.columns is None else self.subject.columns.said(item.x)
+            columns = self.subject.columns
+            told = numbered(self.subject.names, item.x) if columns is None else columns.said(item.x)
             row["pictures"] = {
                 name: shown(item, r, self.subject.form, self._settings.words, told) for name, r in relevance.items()
             }

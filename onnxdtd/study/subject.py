@@ -31,6 +31,7 @@ from onnxdtd.study.columns import TYPICAL, Columns, OnlyInput, columns
 from onnxdtd.study.predictor import Scores
 from onnxdtd.study.provenance import modelled, provenance, taken
 
+MOST_NAMED = 40  # columns whose names are read one after the other
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient-x-input", "sensitivity")  # that are measured
 
 
@@ -151,6 +152,16 @@ class Subject:
     def notes(self) -> Sequence[str]:
         """Which columns of a table were taken for what."""
         return self.data.filled.notes if isinstance(self.data, Records) else ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the columns of a row, where the file has them and they are few enough to be read."""
+        if not isinstance(self.data, Records) or not self._has_features:
+            return ()
+        if self.columns is not None:
+            return self.columns.names
+        (names,) = self.data.filled.names.values()
+        return names if len(names) <= MOST_NAMED else ()
 
     def fill(self, given: str | None) -> str:
         """What takes the place of a region where nothing was ``given``: the mean in tables, else 0."""

@@ -321,3 +321,22 @@ def test_a_whole_table_misses_values(tmp_path: Path, monkeypatch: pytest.MonkeyP
             areas.append(np.mean([gained[order[::-1][:k]].sum() - gained[order[:k]].sum() for k in range(4)]))
         (row,) = [row for row in found["held_out"] if row["preset"] == "lrp-0"]
         assert row["abpc"]["mean"] == pytest.approx(np.mean(areas), rel=1e-5)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_page_names_the_columns_of_one_input(named: bool, tmp_path: Path) -> None:
+    """As it does those of several; bars without names are for columns that have none."""
+    onnx.save(nets.model([node("MatMul", "x w", "y")], {"x": ["n", 3]}, ["y"], {"w": W[:3]}), tmp_path / "m.onnx")
+    (tmp_path / "t.csv").write_text("a,b,c\n" * named + "0.5,2,-1\n1,-3,0.25\n2,1,1\n-1,0.5,4\n")
+    settings = Settings(steps=3)
+    (sample, *_) = evaluate([tmp_path / "m.onnx"], tmp_path / "t.csv", presets=["lrp-0"], settings=settings)["pictures"][
+        "samples"
+    ]
+    audited = audit(tmp_path / "m.onnx", tmp_path / "t.csv", presets=["lrp-0"], quick=True)["pictures"]["samples"][0]
+    for shown in (sample, audited):
+        heatmap = shown["heatmaps"]["lrp-0"]
+        if not named:
+            assert isinstance(heatmap, str)
+            continue
+        assert [stretch["text"] for stretch in heatmap if stretch["text"].strip()] == ["a = 0.5", "b = 2", "c = -1"]
+        assert shown["input"] is None

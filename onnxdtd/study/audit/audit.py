@@ -109,7 +109,7 @@ def audit(
     items, skipped, right = measurable(subject, model.parent, SAMPLES[quick] if samples is None else samples)
     count = NEURONS[quick] if neurons is None else neurons
     samples_of = together(subject, items, words, *neutral(subject))
-    study = Audit(model, subject.planned.request, chosen, *samples_of, count, seed, quick, subject.columns)
+    study = Audit(model, subject.planned.request, chosen, *samples_of, count, seed, quick, subject.columns, subject.names)
     if timed is not None:
         timed(_seconds(study))
     result = study.assemble(run(study, workers, engine, journal, tick))
@@ -159,7 +159,7 @@ class Audit:
     """An audit of a model: ``presets`` under the options of ``request``, whose own preset and target do not count.
 
     ``xs`` are the samples [n, ...] in the units of the model, of ``texts`` an array each, of rows of a table
-    numbers as ``columns`` take them; ``neurons`` is how many of each layer
+    numbers as ``columns`` take them, or called by ``names``; ``neurons`` is how many of each layer
     root points are looked for. A ``quick`` one takes fewer layers and leaves out measurements.
     """
 
@@ -172,6 +172,7 @@ class Audit:
     seed: int = 0
     quick: bool = False
     columns: Columns | None = None
+    names: tuple[str, ...] = ()
 
     def units(self) -> int:
         """How many measurements there are. Raises ``OnnxdtdError`` where a preset does not fit the model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onnxdtd.data.features import numbered
 from onnxdtd.data.labelled import Item
 from onnxdtd.data.thumbnails import shown
 from onnxdtd.study.audit.auditor import Auditor
@@ -16,7 +17,7 @@ def measure(auditor: Auditor, task: Task) -> Finding:
     items = [Item("", x, auditor.form.channel) for x in study.xs] if study.texts is None else study.texts.items
     heatmaps, words = auditor.trained(task.preset), study.texts is not None and study.texts.words
     for i, item in enumerate(items[:PICTURES]):
-        told = () if study.columns is None else study.columns.said(item.x)
+        told = numbered(study.names, item.x) if study.columns is None else study.columns.said(item.x)
         picture, small = shown(item, auditor.whole(i, heatmaps[i]), auditor.form, words, told)
         target = int(auditor.predicted[i])
         logits = {study.model.name: float(auditor.logits[i, target])}
