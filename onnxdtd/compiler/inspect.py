@@ -17,9 +17,10 @@ from onnxdtd.compiler.raster import Raster, Undecided, shape_text
 from onnxdtd.compiler.steps import Step
 from onnxdtd.contract import SCORE
 from onnxdtd.data.arrangement import Sizes
-from onnxdtd.errors import RequestError
+from onnxdtd.errors import RequestError, counted
 from onnxdtd.graph.files import ModelLike
 from onnxdtd.graph.tensors import Tensor
+from onnxdtd.labels import listed
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
 
@@ -99,7 +100,11 @@ def equations(job: Prepared) -> dict[str, dict[str, Any]]:
 
 
 def seen(job: Prepared, tensor: Tensor) -> str:
-    """How a sample of what is explained is seen: as channels and steps, say. Nothing where its shape is not declared."""
+    """How a sample of what is explained is seen: as channels and steps, say, or as features that have names. Nothing where its
+    shape is not declared.
+    """
+    if names := job.addition.metadata.get("features", {}).get(tensor.name):
+        return f"{counted(len(names), 'feature')}: {listed(names)}"
     if not tensor.shape:
         return ""
     plain = replace(job.request, low=None, high=None, preprocessing=None)  # some inputs have no colours

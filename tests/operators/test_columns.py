@@ -123,6 +123,8 @@ PICKED = {
 def test_columns_that_are_picked(op: str) -> None:
     """A column is called by its input and place, and by what it tells; a number beside it by its own name."""
     said = Explainer(onnxdtd.compile(mixed(*PICKED[op]), "lrp-0"), CPU).metadata
+    seen = [entry["seen"] for entry in onnxdtd.inspect(mixed(*PICKED[op]), Request(preset="lrp-0"))["inputs"]]
+    assert seen == ["1 feature", "2 features: words[1]=a, words[1]=b", "2 features: words[0]=a, words[0]=b"]
     assert list(said["relevance"]) == ["x", "h0", "h1"]
     assert said["features"] == {"h0": ["words[1]=a", "words[1]=b"], "h1": ["words[0]=a", "words[0]=b"]}
 
