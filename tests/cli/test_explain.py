@@ -173,7 +173,7 @@ def test_a_quantity_is_no_class(run: Callable[..., Ran], tmp_path: Path) -> None
     onnx.save(linear(classes=1), tmp_path / "m.onnx")
     (tmp_path / "x.csv").write_text("a,b,c,d\n1000,2000,30000,4\n90,2,20000,1\n")
     asked = ("explain", tmp_path / "m.onnx", tmp_path / "x.csv", "--no-pictures", "-o", tmp_path / "out")
-    assert "x.csv: its numbers are taken as they are" in run(*asked, "--mean", "3").err
+    assert "x.csv: its numbers are taken as they are" in run(*asked, "--mean", "0.5").err
     for options, head in (((), "output"), (("--reference", 20000), "less 20000")):
         told = run(*asked, *options).out
         assert f" {head} " in told

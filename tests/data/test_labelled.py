@@ -264,6 +264,6 @@ def test_numbers_of_a_table_are_no_pixels(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n300,2\n")
     form = Form.of("x", ["n", 2], 0)
     assert records(tmp_path / "t.csv", form, NO_ROLES, False).filled.notes == []
-    found = records(tmp_path / "t.csv", replace(form, preprocessing=checked({"mean": [3, 2]})), NO_ROLES, False)
+    found = records(tmp_path / "t.csv", replace(form, preprocessing=checked({"mean": [0.5, 0.25]})), NO_ROLES, False)
     assert found.values.tolist() == [[300, 2]]
     assert "t.csv: its numbers are taken as they are" in found.filled.notes[0]
