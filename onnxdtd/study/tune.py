@@ -232,7 +232,9 @@ class Tuning:
     def description(self) -> dict[str, Any]:
         """The settings as JSON."""
         chosen = {name: value for name, value in asdict(self.settings).items() if name not in OPTIONAL or name == "patch"}
-        chosen |= {"samples": len(self.xs), "noise": stability.NUDGE}
+        chosen |= {"samples": len(self.xs)}
+        if self.columns is None or not self.columns.categories.any():
+            chosen["noise"] = stability.NUDGE
         if self.texts is not None:
             chosen |= {"patch": None, "regions": "words" if self.texts.words else "tokens", "fill": self.texts.filled}
         return chosen

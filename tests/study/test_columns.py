@@ -172,6 +172,7 @@ def test_an_audit_of_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         )
     assert found["labelled"] == len(ROWS)
     assert found["settings"]["regions"] == "features"
+    assert "noise" not in found["settings"]
     assert "the most frequent category" in entry["perturbation"]["fill"]
 
 
@@ -179,6 +180,7 @@ def test_a_search_on_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     found = onnxdtd.tune(transformer(tmp_path), table(tmp_path), presets=["lrp-0"], settings=Settings(steps=4))
     assert found["settings"]["fill"] == "their mean over the samples, or the most frequent category"
+    assert "noise" not in found["settings"]
     names = found["settings"]["names"]
     own = [curves(ROWS[int(name.rpartition("_")[2])], MEAN) for name in names[1::2]]
     (row,) = [row for row in found["held_out"] if row["preset"] == "lrp-0"]

@@ -281,7 +281,8 @@ class Audit:
         settings = {"samples": len(self.xs), "neurons": self.neurons, "seed": self.seed, "low": low, "high": high}
         if self.columns is not None:
             settings |= {"regions": "features"}
-        settings |= {"noise": NUDGE} if self.texts is None else {"regions": "words" if self.texts.words else "tokens"}
+        if self.columns is None or not self.columns.categories.any():
+            settings |= {"noise": NUDGE} if self.texts is None else {"regions": "words" if self.texts.words else "tokens"}
         settings |= {"preprocessing": self.request.preprocessing} if self.request.preprocessing else {}
         settings |= {"quick": "yes"} if self.quick else {}
         return {
