@@ -112,18 +112,27 @@ def _explainable(
 
 
 def _end(graph: Graph, refused: Collection[str], request: Request, tried: Callable[[Request], Plan | None]) -> str | None:
-    """The name of the first tensor behind all nodes ``refused`` at which the walk can end, so that it comes to none of them."""
+    """The name of the first tensor behind all nodes ``refused`` at which the walk can end, so that it comes to none of them;
+    first of all of one that holds all that outputs are told of the input.
+    """
     sources = [t for node in graph.nodes if label(node) in refused for t in node.outputs] or graph.inputs
     names = reached(graph.nodes, sources)
     behind = [t for node in graph.nodes for t in node.outputs if t.name in names and is_float(t.dtype) and t.readers]
-    for tensor in behind[:TRIED]:
-        made = tried(replace(request, from_=(tensor.name,), explain=()))
+    rest = {t.name: _beside(graph, t, sources) for t in (*behind[:TRIED], *behind[TRIED:][-TRIED:])}
+    whole = [name for name, left in rest.items() if not any(output.name in left for output in graph.outputs)]
+    for name in dict.fromkeys((*whole, *list(rest)[:TRIED])):
+        made = tried(replace(request, from_=(name,), explain=()))
         if made is None or not any(step.rule for step in made.steps):
             continue
-        left = reached([node for node in graph.nodes if node is not tensor.producer], [t for t in sources if t is not tensor])
-        if not refused or made.logits.name not in left:
-            return tensor.name
+        if not refused or made.logits.name not in rest[name]:
+            return name
     return None
+
+
+def _beside(graph: Graph, tensor: Tensor, sources: Sequence[Tensor]) -> set[str]:
+    """The names of what depends on ``sources`` in other ways than by a tensor."""
+    others = [t for t in sources if t is not tensor]
+    return reached([node for node in graph.nodes if node is not tensor.producer], others)
 
 
 def _scores(graph: Graph, refused: Collection[str]) -> list[Tensor]:

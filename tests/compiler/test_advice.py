@@ -299,6 +299,18 @@ def test_scores_by_label_that_hang_on_a_choice(nodes: list[onnx.NodeProto], what
     assert f"relevance is not defined on what {what} chooses; people use KernelSHAP" in str(refusal(proto))
 
 
+def test_the_walk_ends_where_all_columns_are() -> None:
+    """Behind bins of many columns, each by itself, at what holds them all and not at the first of them."""
+    names = [f"b{i}" for i in range(20)]
+    bins = [n for i, b in enumerate(names) for n in (node("Less", f"x c{i}", f"l{i}"), node("Cast", f"l{i}", b, to=1))]
+    nodes = [*bins, node("Concat", " ".join(names), "bins", axis=1), node("MatMul", "bins w", "y")]
+    edges = {f"c{i}": np.float32([i]) for i in range(20)}
+    proto = model(nodes, {"x": ["n", 1]}, ["y"], {**edges, "w": np.ones((20, 3), np.float32)})
+    with pytest.raises(ModelError, match=r"--from bins$"):
+        onnxdtd.compile(proto, "lrp-epsilon")
+    onnxdtd.compile(proto, "lrp-epsilon", from_=["bins"])
+
+
 def test_what_may_pass_and_what_may_not() -> None:
     """If one of two nodes has no way out, a way around the other leads nowhere."""
     proto = dense(node("Hardmax", "a", "b"), node("Unique", "b", "u"), node("Reshape", "u rows", "h"), rows=np.asarray([-1, 4]))
