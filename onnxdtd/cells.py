@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,4 +49,4 @@ def rows(values: np.ndarray, axes: Sequence[str], position: Sequence[int] = ()) 
     if SAMPLES not in kept:
         return found.reshape([1, -1])
     front = np.moveaxis(found, kept.index(SAMPLES), 0)
-    return front.reshape([len(front), -1])
+    return front.reshape([len(front), math.prod(front.shape[1:])])

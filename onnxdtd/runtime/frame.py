@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -39,7 +40,7 @@ def dataframe(explanation: Explanation) -> pandas.DataFrame:
         if (numbers := getattr(explanation, name)) is not None:
             columns[name] = numbers
     for name, rows in run.by_sample(relevance).items():
-        flat = rows.reshape(len(rows), -1)
+        flat = rows.reshape(len(rows), math.prod(rows.shape[1:]))
         features = run.metadata.get("features", {}).get(name)
         if features is None:
             features = [",".join(map(str, index)) for index in np.ndindex(rows.shape[1:])]

@@ -31,14 +31,16 @@ def load_images(paths: PathLike | Sequence[PathLike], explainer: Explainer) -> n
         explainer: the compiled model. It must know what pixels become: ``preprocessing``, or ``low`` and ``high``.
 
     Raises:
-        RequestError: a picture cannot be read, or the model takes none, or several inputs; sizes that the model leaves open
-            differ.
+        RequestError: there is no picture, or one that cannot be read; the model takes none, or several inputs; sizes that the
+            model leaves open differ.
     """
     feeding = Presenter(explainer).feeding
     if len(feeding.inputs) > 1 or feeding.inner:
         raise RequestError(f"the model takes {', '.join(feeding.inputs)}; read each with load_images of a model of its own")
     given = [paths] if isinstance(paths, str | os.PathLike) else paths
     found = [sample.x for file in files([Path(path) for path in given], PICTURES) for sample in feeding.read(file)]
+    if not found:
+        raise RequestError("no pictures are given")
     if len({x.shape for x in found}) > 1:
         raise RequestError("the pictures differ in size, and the model takes any: load them one by one")
     (name,) = feeding.inputs

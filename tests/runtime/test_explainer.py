@@ -20,6 +20,7 @@ from onnx import ModelProto, TensorProto, helper
 
 import onnxdtd
 from onnxdtd import Explainer, Explanation
+from onnxdtd.cells import rows
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError
 from onnxdtd.runtime.explainer import NO_RUNTIME, default_providers, session
 
@@ -154,7 +155,10 @@ def test_arrays_that_are_not_contiguous() -> None:
 
 
 def test_an_empty_batch() -> None:
-    assert explainer()(samples()[:0]).relevance["image"].shape == (0, 1, 8, 8)
+    found = explainer()(samples()[:0])
+    assert found.relevance["image"].shape == (0, 1, 8, 8)
+    assert found.to_dataframe().shape == (0, 64 + 3)
+    assert rows(np.zeros((0, 5, 3)), ["samples", "positions", "classes"], [2]).shape == (0, 3)
 
 
 def test_kept_tensors() -> None:

@@ -37,6 +37,8 @@ def picture(path: Path, width: int = 8, height: int = 8) -> Path:
 
 def test_pictures_are_scaled_as_the_file_says(tmp_path: Path) -> None:
     files = [picture(tmp_path / "a.png"), picture(tmp_path / "b.png", 40, 20)]
+    with pytest.raises(RequestError, match="no pictures are given"):
+        onnxdtd.load_images([], explainer())
     x = onnxdtd.load_images(files, explainer())
     assert (x.shape, x.dtype) == ((2, 3, 8, 8), np.float32)
     with Image.open(files[0]) as opened:
