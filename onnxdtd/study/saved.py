@@ -221,9 +221,15 @@ def table(group: Arrays, features: Sequence[str]) -> Iterator[tuple[str, np.ndar
 
 
 def _told_apart(names: Sequence[str]) -> list[str]:
-    """Columns have different names."""
+    """Columns have different names: those that several have get their number, and what is still taken gets it as well."""
     counts = Counter(names)
-    return [name if counts[name] == 1 else f"{name} ({i})" for i, name in enumerate(names)]
+    found: list[str] = []
+    for i, name in enumerate(names):
+        told = name if counts[name] == 1 else f"{name} ({i})"
+        while told != name and told in counts:
+            told = f"{told} ({i})"
+        found.append(told)
+    return found
 
 
 def _csv(path: Path, pieces: Pieces, features: Sequence[str]) -> None:

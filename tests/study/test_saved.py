@@ -85,6 +85,13 @@ def test_tables_have_a_row_an_explanation_and_a_column_a_feature(name: str, tmp_
     assert got["flags"] == ["", "same lost", *[""] * 9]
 
 
+def test_no_column_is_lost_to_another_of_its_name(tmp_path: Path) -> None:
+    """Nor to one that is called as it would be to be told apart."""
+    found = table(written(tmp_path / "r.csv", [rows(2)], ["age", "age", "age (0)"]))
+    names = [name for name in found if name.startswith("relevance")]
+    assert names == ["relevance[age (0) (0)]", "relevance[age (1)]", "relevance[age (0)]"]
+
+
 def test_entries_without_names_are_numbered_along_their_axes(tmp_path: Path) -> None:
     got = table(written(tmp_path / "r.csv", [rows(2, lambda i: [2, 2])], ()))
     assert list(got)[-4:] == ["relevance[0,0]", "relevance[0,1]", "relevance[1,0]", "relevance[1,1]"]
