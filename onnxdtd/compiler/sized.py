@@ -26,6 +26,7 @@ from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.emit import Emit, dims, known
 from onnxdtd.graph.tensors import Node, Tensor, as_tensor
 from onnxdtd.operators.layer import Layer
+from onnxdtd.operators.table import Cut
 
 MANY = 256
 
@@ -44,7 +45,9 @@ def _by_sizes(step: Step, situation: Situation) -> Step:
     if _extent(step, layer) < MANY or situation.nonnegative(layer.slots[0].x):
         return step
     product = _product(step.nodes[0], layer)
-    return step if product is None else replace(step, layer=replace(layer, denominator=partial(denominator, product)))
+    return (
+        step if product is None else replace(step, layer=replace(layer, denominator=partial(denominator, product, step.live)))
+    )
 
 
 def _product(node: Node, layer: Layer) -> Tensor | None:
@@ -63,7 +66,9 @@ def _extent(step: Step, layer: Layer) -> int:
     return min(sizes) if sizes is not None and len(sizes) == 2 else 0
 
 
-def denominator(product: Tensor, e: Emit, layer: Layer) -> Tensor:
-    """½ (x w + |x| |w|)"""
+def denominator(product: Tensor, live: Cut | None, e: Emit, layer: Layer) -> Tensor:
+    """½ (x w + |x| |w|), of the ``live`` outputs"""
     (slot,) = layer.slots
+    if live is not None:
+        product = e("Slice", product, [live.start], [live.end], [-1])
     return e("Mul", e("Add", as_tensor(slot.forward(e("Abs", slot.x), e("Abs", as_tensor(slot.w)))), product), 0.5)

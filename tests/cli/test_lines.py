@@ -41,9 +41,7 @@ def results(folder: str = "explanations") -> list[dict[str, Any]]:
 
 def test_the_command_of_the_readme(run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the first of its texts."""
-    (command,) = re.findall(
-        r"`onnxdtd (explain [^`]*--tokenizer[^`]*)`", (ROOT / "onnxdtd" / "GUIDE.md").read_text(encoding="utf-8")
-    )
+    (command,) = re.findall(r"^onnxdtd (explain .*--tokenizer.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
     monkeypatch.chdir(tmp_path)
     Path("models").mkdir()
     for word in (word for word in command.split() if word.startswith("models/")):

@@ -105,3 +105,16 @@ def test_where_it_declines(proto: ModelProto, preset: str) -> None:
 
 def test_not_what_gives_the_scores() -> None:
     assert taken(net(u=eighths(RNG, MANY, MANY))) == 1
+
+
+@pytest.mark.parametrize("way", ["matmul", "bias"])
+def test_of_a_layer_of_which_a_part_is_live(way: str) -> None:
+    """As of the product of queries, keys and values, of which values alone have relevance."""
+    cut = [node("Slice", "p one two axis", "k"), node("MatMul", "k u", "y")]
+    bounds = {"one": np.asarray([MANY]), "two": np.asarray([2 * MANY]), "axis": np.asarray([1])}
+    proto = net(way, last=cut, w=eighths(RNG, MANY, 2 * MANY), b=eighths(RNG, 2 * MANY), u=eighths(RNG, MANY, 5), **bounds)
+    assert taken(proto) == 1
+    prepared = prepare(proto, Request(preset="dtd"))
+    found, expected = (run(build(prepared, shortcuts=some), x=X)["relevance"] for some in (SHORTCUTS, ()))
+    assert np.abs(expected).max() > 1e-3
+    assert_near(found, expected, 5e-6)
