@@ -50,7 +50,7 @@ def test_the_command_of_the_readme(run: Callable[..., Ran], tmp_path: Path, monk
     done = run(*command.split())
     assert done.code == 0
     assert done.out.count("\n  for “") == 2
-    assert all(result["reading"]["pro"] for result in results())
+    assert all(result["reading"]["pro"] for result in results("texts"))
 
 
 @pytest.mark.usefixtures("folder")
