@@ -348,13 +348,13 @@ class Request:
         _or_none(_on_demand),
         Option(
             "--on-demand",
-            "Explain only where a further input, explain, says so: else the model costs little more than its source. "
+            "Explain only where a further input, explain, says so: else the model only predicts. "
             "The input is required, or optional and then false.",
             "[required|optional]",
         ),
         'compute relevance only where a further input ``explain``, bool, is true (True or ``"required"``), or one that may be '
         'left out and is false then (``"optional"``, which only some of the runtimes understand). Else all that is added has '
-        "a first axis of the size 0, and the prediction costs little more than that of the source.",
+        "a first axis of the size 0, and the file only predicts.",
     )
     apart: bool = offered(
         False,

@@ -214,9 +214,7 @@ def explain_command(
     as_json: AsJson = False,
 ) -> None:
     """Explain inputs: a heatmap each, and their numbers in results.json. Compiles MODEL first if need be."""
-    from onnxdtd.study.ranking import FEATURES, SUMMARY
     from onnxdtd.study.results import RESULTS, UNFINISHED
-    from onnxdtd.study.wordlist import WORDS
 
     with measuring("explaining", out_path / UNFINISHED) as tick:
         explained = onnxdtd.explain(
@@ -242,14 +240,23 @@ def explain_command(
             skip=lambda text: err.print(f"onnxdtd: skipped {text}"),
             tick=tick,
         )
-    results = explained.results[:SHOWN]
     page = _page(out_path, explained)
     if as_json:
         _copy(out_path / RESULTS)
         return
-    from onnxdtd.study.presenter import called
+    _print_explained(explained, out_path, pictures, page)
+    if save_path:
+        out.print(f"their relevance is in {save_path}")
 
-    number = explained.metadata.get("reference")
+
+def _print_explained(explained: Explained, folder: Path, pictures: bool, page: str | None) -> None:
+    """The first samples, what there is to know of all of them, and what was written to ``folder``."""
+    from onnxdtd.study.presenter import called
+    from onnxdtd.study.ranking import FEATURES, SUMMARY
+    from onnxdtd.study.results import RESULTS
+    from onnxdtd.study.wordlist import WORDS
+
+    results, number = explained.results[:SHOWN], explained.metadata.get("reference")
     score = "lead" if explained.metadata["contrast"] else called(explained.metadata) if number is None else f"less {number:g}"
     _print_results(results, score, labels_of(explained.metadata))
     print_texts(results)
@@ -265,9 +272,7 @@ def explain_command(
     written = "".join(f", {name}" for name in more_files)
     presets = list(dict.fromkeys(r.preset for r in results))
     under = f"{'preset' if len(presets) == 1 else 'presets'} {', '.join(presets)}"
-    out.print(f"{what} ({under}){written} and {RESULTS} are in {out_path}{more}")
-    if save_path:
-        out.print(f"their relevance is in {save_path}")
+    out.print(f"{what} ({under}){written} and {RESULTS} are in {folder}{more}")
 
 
 def _copy(path: Path) -> None:

@@ -20,6 +20,7 @@ from onnxdtd.data.forms import MODES, Form, Shape
 from onnxdtd.data.pixels import brought, picture
 from onnxdtd.data.preprocessing import UNSCALED, Placing, Size
 from onnxdtd.data.recordings import UNTOLD, Track, is_clip, is_sound, moving, sound
+from onnxdtd.data.sheets import is_number
 from onnxdtd.data.texts import STDIN
 from onnxdtd.data.tokens import Passage
 from onnxdtd.errors import OnnxdtdError, RequestError
@@ -153,7 +154,7 @@ def listed(path: Path, form: Form) -> list[np.ndarray]:
 def _rows(text: str) -> list[list[float]]:
     """The lines of a table as numbers; the first one may have names."""
     rows = _cells(text, ",;\t ")
-    named = bool(rows) and not any(_is_number(cell) for cell in rows[0])
+    named = bool(rows) and not any(is_number(cell) for cell in rows[0])
     return [[float(cell) for cell in row] for row in rows[named:]]
 
 
@@ -162,14 +163,6 @@ def _cells(text: str, separators: str = ",;\t") -> list[list[str]]:
     lines = [line for line in text.splitlines() if line.strip()]
     separator = max(separators, key=lines[-1].count) if lines else ","
     return list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def scaled(x: np.ndarray, form: Form) -> np.ndarray:

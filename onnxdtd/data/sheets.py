@@ -111,7 +111,7 @@ class Sheet:
     def has_number(self, column: int) -> bool:
         """Is there any in a column?"""
         cells = self.columns[column]
-        return cells.dtype.kind == "f" or any(map(_is_number, cells.tolist()))
+        return cells.dtype.kind == "f" or any(map(is_number, cells.tolist()))
 
     def words(self, column: int, known: Collection[str] = ()) -> np.ndarray:
         """A column as strings, an empty one where a cell has no value; what the model has for a word is one."""
@@ -151,7 +151,7 @@ def _lines(path: Path) -> Sheet:
         text = bounded.text(path, MOST)
         first = next((line for line in text.split("\n") if line.strip()), "")
         separator = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-        if separator not in first and len(first.split()) > 1 and all(map(_is_number, first.split())):
+        if separator not in first and len(first.split()) > 1 and all(map(is_number, first.split())):
             separator = " "
         rows = list(_rows(text, separator))
     except UnicodeDecodeError as error:
@@ -192,14 +192,15 @@ def _has_names(rows: Sequence[Sequence[str]]) -> bool:
     all are.
     """
     first = [cell.strip() for cell in rows[0]]
-    if not any(map(_is_number, first)):
+    if not any(map(is_number, first)):
         return True
-    words = [place for place, cell in enumerate(first) if not _is_number(cell) and cell.lower() not in MISSING]
+    words = [place for place, cell in enumerate(first) if not is_number(cell) and cell.lower() not in MISSING]
     below = [[row[place] for row in rows[1:] if place < len(row)] for place in words]
-    return any(column and all(_is_number(cell) or cell.strip().lower() in MISSING for cell in column) for column in below)
+    return any(column and all(is_number(cell) or cell.strip().lower() in MISSING for cell in column) for column in below)
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Is what stands in a cell one?"""
     try:
         float(cell)
     except ValueError:

@@ -25,7 +25,7 @@ class Classes:
 
 
 @dataclass(frozen=True)
-class OneRun:
+class Occasion:
     """A run over ``count`` samples of a model with ``metadata`` and ``labels``: ``samples`` is the axis of those in each input;
     ``asked`` the target that was fed, int64 [n], −1 for the arg-max.
     """

@@ -16,7 +16,7 @@ import numpy as np
 from onnxdtd.contract import KEPT, LEDGER, SCORE, Metadata, at_most, read_metadata
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, counted, instead
 from onnxdtd.labels import Index, Labels, labels_of
-from onnxdtd.runtime.classes import Classes, OneRun
+from onnxdtd.runtime.classes import Classes, Occasion
 from onnxdtd.runtime.frame import by_input, dataframe, described, in_a_line, summed_up
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Explanation:
     logit: np.ndarray | None = None
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
     at_baseline: np.ndarray | None = None
-    run: OneRun | None = None  # how it came about
+    run: Occasion | None = None  # how it came about
 
     def __repr__(self) -> str:
         """What there is, without its numbers but for a few."""
@@ -204,16 +204,17 @@ class Explainer:
             masks: for a file compiled with ``mask`` what may pass of the relevance of each channel, by tensor: [batch,
                 channels], or [channels] for all samples. Ones where none are given. What bypasses a tensor on skip connections
                 arrives whatever its mask: zeros show it.
-            explain: whether to explain. A file compiled ``on_demand`` costs little more than its source where not; any other
-                computes its relevance all the same. There is no relevance then, and no logit.
+            explain: whether to explain. A file compiled ``on_demand`` leaves the relevance pass out where not; any other
+                computes it all the same. There is no relevance then, and no logit.
 
         Raises:
             RequestError: arrays that do not fit, NaN or infinite values, a target or a mask that the file does not take.
         """
         feeds = self.fed(x, target, score, masks, explain)
         names = [node.name for node in self.session.get_outputs()]
+        occasion = Occasion(self.metadata, self.labels, self.samples, self.count(feeds), self._asked(feeds))
         if not explain:
-            return self._predicted(feeds, [name for name in names if name not in self._added()])
+            return Explanation(self._run([name for name in names if name not in self._added()], feeds), {}, {}, run=occasion)
         values = self._run(names, feeds)
         found = self.metadata["relevance"]
         shown = {name: values.pop(out) for name, out in self.metadata.get("values", {}).items()}
@@ -227,13 +228,7 @@ class Explainer:
             ledger = Ledger(list(entry["steps"]), dict.fromkeys(KEPT, np.zeros(table.shape[:-1])) | columns)  # older have fewer
         logit, there = (values.pop(str(self.metadata.get(name)), None) for name in ("logit", "logit_at_baseline"))
         outputs = {name: value for name, value in values.items() if name not in found.values()}
-        run = OneRun(self.metadata, self.labels, self.samples, self.count(feeds), self._asked(feeds))
-        return Explanation(outputs, relevance, kept, ledger, logit, shown, there, run)
-
-    def _predicted(self, feeds: Mapping[str, np.ndarray], names: Sequence[str]) -> Explanation:
-        """What the predictor gives, and nothing besides."""
-        run = OneRun(self.metadata, self.labels, self.samples, self.count(feeds), self._asked(feeds))
-        return Explanation(self._run(names, feeds), {}, {}, run=run)
+        return Explanation(outputs, relevance, kept, ledger, logit, shown, there, occasion)
 
     def _added(self) -> set[str]:
         """The outputs that are not the predictor's."""
