@@ -2,8 +2,10 @@
 
 import gc
 import os
+from pathlib import Path
 from typing import Any
 
+import npm
 import onnxruntime
 import pytest
 from hypothesis import settings
@@ -48,6 +50,24 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.fixture(scope="session")
+def node_modules(testrun_uid: str) -> Path:
+    """The folder with the packages of tests/web/package.json: onnxruntime-node and -web, playwright-core."""
+    try:
+        return npm.node_modules(testrun_uid)
+    except npm.Missing as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The browser, to be started with ``npm.HEADLESS``."""
+    try:
+        return npm.chromium()
+    except npm.Missing as why:
+        pytest.skip(str(why))
 
 
 @pytest.fixture
