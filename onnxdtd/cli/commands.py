@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -148,6 +148,7 @@ def inspect_command(
         err.print(f"onnxdtd: {refused}")
     else:
         print_plan(model, found, every)
+        _print_digests(found["digests"])
         if "kernels" in found:
             print_kernels(found["kernels"])
     filed(report, found, as_json)
@@ -400,7 +401,17 @@ def _print_report(compiled: Path, report: Report, every: bool) -> None:
     told = report.about["provenance"]
     if presets := told["presets"]:
         out.print(f"{compiled} says that it explains {which_score(told['explained'])}, by the preset {conjoined(presets)}")
+    _print_digests(report.about["digests"])
     out.print(f"{compiled} {report.verdict}")
+
+
+def _print_digests(digests: Mapping[str, str | None]) -> None:
+    """What to compare with what was signed: whole lines, to be copied."""
+    source = digests.get("source")
+    same = f"; that of the predictor is {'' if source == digests['predictor'] else 'not '}that of the source" if source else ""
+    out.print(f"SHA-256{same}")
+    for what in ("file", "predictor"):
+        out.print(f"{what:9} {digests[what] or 'none: not all of it can be read'}")
 
 
 def _print_balance(steps: Sequence[dict[str, Any]], every: bool) -> None:

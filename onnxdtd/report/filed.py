@@ -222,7 +222,8 @@ def _model(file: Json, result: Json) -> Section:
         **{f"input {value['name']}": _typed(value) for value in file["inputs"]},
         **{f"output {value['name']}": _typed(value) for value in file["outputs"]},
         "what is done to it first": "; ".join(result.get("changes") or ()) or None,
-        "SHA-256": file["sha256"],
+        "SHA-256": result["digests"]["file"],
+        "SHA-256 of the predictor": result["digests"]["predictor"],
     }
     rows = [(name, "", [Cell(str(told))]) for name, told in facts.items() if told is not None]
     return Section("The model", tables=[Table("The file", ["value"], rows, words=True)])

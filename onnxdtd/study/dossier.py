@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import onnx
 
 from onnxdtd.compiler.inspect import laid_open, opened
+from onnxdtd.contract import PARTS
 from onnxdtd.errors import ModelError, Unsupported
-from onnxdtd.graph import files, shapes
+from onnxdtd.graph import digests, files, shapes
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import default_providers
 from onnxdtd.study.provenance import digest, modelled, provenance, taken
@@ -25,7 +27,8 @@ def inspection(model: Path, request: Request, provider: str | None = None) -> di
     """What ``onnxdtd inspect --json`` prints: what ``onnxdtd.inspect`` gives, or the ``problems`` in its place, with the
     ``file`` and where all of it comes from. Raises ``OnnxdtdError`` where the model cannot even be looked at.
     """
-    told = {"kind": INSPECTION, "model": str(model), "file": described(files.read(model))}
+    source = files.read(model)
+    told = {"kind": INSPECTION, "model": str(model), "file": described(source), "digests": signed(source)}
     try:
         job, notes = opened(model, request)
     except Unsupported as error:
@@ -49,7 +52,23 @@ def verification(
     made = provenance("onnxdtd.verify", models, own, default_providers()[0], given)
     weights = (facts.get("predictor") or {}).get("initializer")
     file = described(compiled, weights if isinstance(weights, int) else None) | {"added": _added(compiled.proto, facts)}
-    return {"file": file, "compiled_by": facts.get("version"), "provenance": made.as_data()}
+    taken_of = signed(compiled, facts.get("predictor") or {})
+    if source is not None and not facts.get("changes"):  # else there is another predictor in the file
+        taken_of["source"] = signed(files.read(source))["predictor"]
+    return {"file": file, "compiled_by": facts.get("version"), "digests": taken_of, "provenance": made.as_data()}
+
+
+def signed(source: files.Source, sizes: Mapping[str, Any] | None = None) -> dict[str, str | None]:
+    """What to compare with what was signed: the digests of all files of a model, and of its predictor, as
+    ``onnxdtd.graph.digests`` takes them; None where weights cannot be read, or the ``sizes`` that a file tells are none.
+    """
+    assert source.path is not None
+    told: dict[str, str | None] = {"file": None, "predictor": None}
+    with suppress(ModelError):
+        told["file"] = digests.of_files(source.path, source.proto, source.sha256)
+        if sizes is None or all(isinstance(sizes.get(name), int) and sizes[name] >= 0 for name in PARTS):
+            told["predictor"] = digests.of_predictor(source.proto, source.path.parent, sizes)
+    return told
 
 
 def _compiled(path: Path, source: str) -> dict[str, Any]:

@@ -88,6 +88,7 @@ def test_steps_of_a_recurrent_layer_have_a_row() -> None:
             "file": {**dict.fromkeys(("name", "exporter", "sha256"), "m"), "opsets": {}, "ir_version": 8, "nodes": 30}
             | {"parameters": 9, "inputs": [], "outputs": []},
             "checks": [],
+            "digests": {"file": "m", "predictor": None},
             "passed": True,
             "verdict": "is what it says it is",
             "compiled_by": "1",
@@ -169,6 +170,8 @@ def test_a_verification_is_filed(verified: Path, tmp_path: Path, run: Callable[.
     assert told["models"][0]["source_sha256"] == told["models"][1]["source_sha256"]
     assert told["data"]["samples"] == 20
     assert found["file"]["nodes"] > found["file"]["added"] > 0
+    assert ["SHA-256", found["digests"]["file"]] in shown
+    assert ["SHA-256 of the predictor", found["digests"]["source"]] in shown
 
 
 def test_what_fails_is_said_first(verified: Path, tmp_path: Path, run: Callable[..., Ran]) -> None:
