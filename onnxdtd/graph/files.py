@@ -21,6 +21,7 @@ from onnxdtd.graph.sound import byte_size, check_entries, check_size, nodes_of
 
 MOST_BYTES = 2**31 - 1  # that protobuf reads
 DIGITS = 19  # of a place in a file
+ORT = b"ORTM"  # in front of what flatbuffers hold, in the format .ort
 
 ModelLike: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
 
@@ -73,6 +74,10 @@ def _parse(data: bytes, path: Path | None) -> onnx.ModelProto:
     name = str(path or "the model")
     if not data:
         raise ModelError(f"{name}: the file is empty")
+    if data[4:8] == ORT:
+        raise ModelError(
+            f"{name}: is in ONNX Runtime's own format, which onnxdtd.Explainer alone takes; give the .onnx file it was made of"
+        )
     check_entries(data)
     try:
         proto = onnx.load_model_from_string(data)

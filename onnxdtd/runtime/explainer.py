@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +36,8 @@ ONLY_ERRORS, FATAL = 3, 4  # ONNX Runtime warns about every optional input; ``ta
 # Bytes. ONNX Runtime copies dense weights into another form, which makes a ViT-B/16 (345 MB) a fifth faster and takes as much
 # memory again; larger files, as VGG16's, are mostly weights that are read once for each sample, with little to gain.
 LARGE = 500 * 2**20
+BARE = 2**26  # bytes, of which a file without its weights has less
+ELSEWHERE = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")  # how protobuf says in which file a weight lies; then its name
 
 EXACT = {"use_tf32": "0"}  # for CUDA where no options are given: relevance is then the CPU's up to rounding
 
@@ -139,6 +143,8 @@ class Explainer:
         folder: where the external weights of a model given as bytes or proto lie.
         threads: how many threads one run may use; by default as many as there are cores.
         optimise: whether ONNX Runtime may rewrite the graph, by default as far as it can.
+        prepack: whether dense weights are kept in a second form, which is faster where each meets many rows; by default in
+            models below 500 MB. Without it external weights are not copied, but mapped: all sessions of a machine share them.
 
     Raises:
         OnnxdtdError: no ONNX Runtime is installed. ModelError: the model cannot be run, or was not compiled by onnxdtd.
@@ -151,8 +157,9 @@ class Explainer:
         folder: str | os.PathLike[str] | None = None,
         threads: int | None = None,
         optimise: bool = True,
+        prepack: bool | None = None,
     ):
-        self.session = session(model, providers, folder, threads, optimise)
+        self.session = session(model, providers, folder, threads, optimise, prepack)
         self.metadata: Metadata = told(self.session.get_modelmeta().custom_metadata_map)
         if "relevance" not in self.metadata:
             raise ModelError("this model was not compiled by onnxdtd: run `onnxdtd compile` on it first")
@@ -431,6 +438,7 @@ def session(
     folder: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     optimise: bool = True,
+    prepack: bool | None = None,
 ) -> Any:
     """An ``onnxruntime.InferenceSession``; arguments and errors as those of ``Explainer``."""
     try:
@@ -447,7 +455,7 @@ def session(
     serialised = os.fspath(model) if isinstance(model, os.PathLike) else model
     if not isinstance(serialised, bytes | str):
         serialised = model.SerializeToString()
-    if (len(serialised) if isinstance(serialised, bytes) else _size(serialised)) > LARGE:  # a third of memory and loading time
+    if not (_size(serialised, folder) <= LARGE if prepack is None else prepack):
         options.add_session_config_entry("session.disable_prepacking", "1")
     if folder is not None and not isinstance(model, str | os.PathLike):
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.fspath(folder))
@@ -495,9 +503,18 @@ def load_cuda() -> None:
         getattr(ort, "preload_dlls", lambda: None)()  # from 1.21 on
 
 
-def _size(path: str) -> int:
-    """In bytes; 0 of what is not there, which the runtime says better."""
-    return os.path.getsize(path) if os.path.exists(path) else 0
+def _size(model: bytes | str, folder: str | os.PathLike[str] | None) -> int:
+    """In bytes, with external weights; 0 of what is not there, which the runtime says better."""
+    size = len(model) if isinstance(model, bytes) else _bytes(model)
+    if not 0 < size < BARE:
+        return size
+    data, beside = (model, folder or "") if isinstance(model, bytes) else (Path(model).read_bytes(), os.path.dirname(model))
+    names = {data[told.end() : told.end() + told[1][0]] for told in ELSEWHERE.finditer(data)}
+    return size + sum(_bytes(os.path.join(os.fsencode(beside), name)) for name in names)
+
+
+def _bytes(path: str | bytes) -> int:
+    return os.path.getsize(path) if b"\0" not in os.fsencode(path) and os.path.isfile(path) else 0
 
 
 def _give_back() -> None:

@@ -1654,6 +1654,22 @@ FAULTS = [
         "copy.type.tensor_type.shape.dim[0].dim_value = 1",
         "compiler/ondemand::test_what_is_not_asked_for_is_empty",
     ),
+    Fault(
+        "external weights weigh nothing",
+        "runtime/explainer",
+        "_size",
+        "size + sum(_bytes(os.path.join(os.fsencode(beside), name)) for name in names)",
+        "size",
+        "runtime/explainer::test_external_weights_count_for_how_large_a_model_is",
+    ),
+    Fault(
+        "weights copied though they are to be mapped",
+        "runtime/explainer",
+        "session",
+        "not (_size(serialised, folder) <= LARGE if prepack is None else prepack)",
+        "_size(serialised, folder) > LARGE",
+        "runtime/explainer::test_whether_weights_are_kept_in_a_second_form_can_be_said",
+    ),
 ]
 
 

@@ -57,6 +57,7 @@ def test_the_callers_proto_stays_as_it_is() -> None:
         (numpy_helper.from_array(np.zeros(3)).SerializeToString(), "not an ONNX model"),
         (ModelProto(ir_version=8).SerializeToString(), "not an ONNX model"),
         (helper.make_model(helper.make_graph([], "empty", [], [])).SerializeToString(), "no ONNX graph with nodes"),
+        (b"\x10\x00\x00\x00ORTM\x00\x00", "own format, .* give the .onnx file"),
     ],
 )
 def test_bytes_that_are_no_model(data: bytes, phrase: str) -> None:

@@ -499,15 +499,107 @@ def test_weights_of_large_models_are_not_copied_into_another_form(monkeypatch: p
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6 * np.abs(theirs).max())
 
 
+def beside(folder: Path) -> tuple[ModelProto, Path]:
+    """A compiled model with its weights, 4,800 bytes, in a file of their own."""
+    w = eighths(np.random.default_rng(1), 400, 3)
+    proto = model([node("MatMul", "x w", "y")], {"x": ["n", 400]}, ["y"], {"w": w})
+    onnx.save(proto, folder / "m.onnx", save_as_external_data=True, location="m.data")
+    made = onnxdtd.compile(folder / "m.onnx", "gradient")
+    onnxdtd.save(made, folder / "m.dtd.onnx", folder / "m.onnx")
+    return made, folder / "m.dtd.onnx"
+
+
+def test_external_weights_count_for_how_large_a_model_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made, path = beside(tmp_path)
+    files = {"compiled": path.stat().st_size, "weights": (tmp_path / "m.data").stat().st_size}
+    given: list[tuple[Any, dict[str, Any]]] = [(path, {}), (made.SerializeToString(), {"folder": tmp_path})]
+    assert files["weights"] == 4800
+    for most, known in ((4800, "1"), (sum(files.values()), None)):
+        monkeypatch.setattr("onnxdtd.runtime.explainer.LARGE", most)
+        assert [disabled(Explainer(source, CPU, **where)) for source, where in given] == [known, known]
+
+
+@pytest.mark.parametrize(("prepack", "entry"), [(False, "1"), (True, None), (None, None)])
+def test_whether_weights_are_kept_in_a_second_form_can_be_said(prepack: bool | None, entry: str | None) -> None:
+    asked = Explainer(compiled(), CPU, prepack=prepack)
+    assert disabled(asked) == entry
+    np.testing.assert_allclose(asked(samples()).relevance["image"], explainer()(samples()).relevance["image"], atol=1e-6)
+
+
+def kept(data: bytes, path: Path, **entries: str) -> Path:
+    """What ONNX Runtime writes when it has loaded a model, in its own format or not; what is optimised only if not."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(path)
+    if path.suffix == ".ort":
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    for name, value in entries.items():
+        options.add_session_config_entry(f"session.{name}", value)
+    ort.InferenceSession(data, options, CPU)
+    return path
+
+
+def test_a_file_in_the_runtimes_own_format(tmp_path: Path) -> None:
+    """It says all that the compiled one says, and is hardly larger; other commands say what it is."""
+    path = kept(compiled(), tmp_path / "net.ort")
+    for source in (path, str(path), path.read_bytes()):
+        running = Explainer(source, CPU)
+        assert running.metadata == explainer().metadata
+        ours, theirs = running(samples(), 3).relevance["image"], explainer()(samples(), 3).relevance["image"]
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+    assert path.stat().st_size < 1.6 * len(compiled())
+    with pytest.raises(ModelError, match=r"net\.ort: is in ONNX Runtime's own format, which onnxdtd\.Explainer alone takes"):
+        onnxdtd.verify(path)
+
+
+PRIVATE = """
+import sys
+from onnxdtd import Explainer
+def private():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
+Explainer(sys.argv[1])
+before = private()
+kept = Explainer(sys.argv[2], prepack=False)
+print(private() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_what_a_runtime_makes_of_weights_can_be_kept_in_a_file_and_mapped(tmp_path: Path) -> None:
+    """W, and W⁺ that is made of it while loading, 2.4 MB each: in memory as a rule; or in a file that no session copies."""
+    w = eighths(np.random.default_rng(1), 600, 1000)
+    nodes = [node("MatMul", "x w", "h"), node("Relu", "h", "i"), node("MatMul", "i v", "y")]
+    proto = model(nodes, {"x": ["n", 600]}, ["y"], {"w": w, "v": weights(1000, 3)})
+    data = onnxdtd.compile(proto, "dtd", low=-1, high=1).SerializeToString()
+    (tmp_path / "net.onnx").write_bytes(data)
+    own = {"name": "net.bin", "min_size_in_bytes": "1024"}
+    entries = {f"optimized_model_external_initializers_{'file_' * (key == 'name')}{key}": value for key, value in own.items()}
+    path = kept(data, tmp_path / "kept.onnx", disable_prepacking="1", **entries)
+    x = weights(4, 600, seed=2)
+    ours, theirs = (Explainer(file, CPU, prepack=False)(x).relevance["x"] for file in (path, tmp_path / "net.onnx"))
+    np.testing.assert_array_equal(ours, theirs)
+    (tmp_path / "first.onnx").write_bytes(compiled())
+    command = [sys.executable, "-c", PRIVATE, tmp_path / "first.onnx"]
+    ran = [subprocess.run([*command, file], check=True, capture_output=True) for file in (tmp_path / "net.onnx", path)]
+    taken = [int(each.stdout) for each in ran]
+    assert taken[0] > 2 * w.nbytes / 1024
+    assert taken[1] < w.nbytes / 1024 / 2
+
+
+def disabled(running: Explainer) -> str | None:
+    """What the session was told of prepacking."""
+    options = running.session.get_session_options()
+    with suppress(RuntimeError):  # it has no such entry
+        return str(options.get_session_config_entry("session.disable_prepacking"))
+    return None
+
+
 def test_who_hands_over_a_model_without_its_weights_is_told_to_say_where_they_lie(tmp_path: Path) -> None:
-    weights = eighths(np.random.default_rng(1), 400, 3)  # small ones stay in the file
-    proto = model([node("MatMul", "x w", "y")], {"x": ["n", 400]}, ["y"], {"w": weights})
-    onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="m.data")
-    compiled = onnxdtd.compile(tmp_path / "m.onnx", "gradient")
+    compiled, _ = beside(tmp_path)
     with pytest.raises(ModelError, match=r"say where its weights lie: Explainer\(model, folder=\.\.\.\)"):
         Explainer(compiled)
     found = Explainer(compiled, folder=tmp_path)(np.ones([1, 400], np.float32))
-    np.testing.assert_array_equal(found.outputs["y"], weights.sum(0, keepdims=True))
+    np.testing.assert_array_equal(found.outputs["y"], eighths(np.random.default_rng(1), 400, 3).sum(0, keepdims=True))
 
 
 def test_a_locale_that_is_not_here() -> None:
