@@ -15,6 +15,7 @@ from onnxdtd.cells import named
 from onnxdtd.compiler import fitted
 from onnxdtd.compiler.addition import addition
 from onnxdtd.compiler.advice import advised
+from onnxdtd.compiler.afresh import afresh
 from onnxdtd.compiler.apart import apart
 from onnxdtd.compiler.baseline import Baseline
 from onnxdtd.compiler.bounds import by_input, form_of, with_bytes, with_preprocessing
@@ -59,8 +60,8 @@ def prepare(model: files.ModelLike, request: Request) -> Prepared:
 
 def _prepared(model: files.ModelLike, request: Request) -> Prepared:
     plan = planned(model, request)
-    flat, kind = addition(plan), plan.request.on_demand
-    return Prepared(**vars(plan), addition=flat if kind is None else on_demand(flat, kind, plan.emit.unique))
+    added, kind, unique = addition(plan), plan.request.on_demand, plan.emit.unique
+    return Prepared(**vars(plan), addition=added if kind is None else on_demand(afresh(plan, added, unique), kind, unique))
 
 
 def planned(model: files.ModelLike, request: Request) -> Planned:

@@ -27,10 +27,10 @@ def on_demand(flat: Addition, kind: str, unique: Callable[[str], str]) -> Additi
     ask, inner = unique(ASK), {value.name: unique(f"{value.name}/asked") for value in flat.outputs}
     made = {name for node in flat.nodes for name in node.output}
     asked = helper.make_graph(
-        [_renamed(node, inner) for node in flat.nodes],
+        [renamed(node, inner) for node in flat.nodes],
         "explained",
         [],
-        [_called(value, inner[value.name]) for value in flat.outputs],
+        [called(value, inner[value.name]) for value in flat.outputs],
         value_info=[value for value in flat.shapes if value.name in made],
     )
     outputs = list(map(_open, flat.outputs))
@@ -53,7 +53,7 @@ def on_demand(flat: Addition, kind: str, unique: Callable[[str], str]) -> Additi
     )
 
 
-def _renamed(node: NodeProto, names: dict[str, str]) -> NodeProto:
+def renamed(node: NodeProto, names: dict[str, str]) -> NodeProto:
     """A node that knows tensors by other names."""
     copy = NodeProto()
     copy.CopyFrom(node)
@@ -62,7 +62,8 @@ def _renamed(node: NodeProto, names: dict[str, str]) -> NodeProto:
     return copy
 
 
-def _called(value: ValueInfoProto, name: str) -> ValueInfoProto:
+def called(value: ValueInfoProto, name: str) -> ValueInfoProto:
+    """What is known of a tensor, of another name."""
     copy = ValueInfoProto()
     copy.CopyFrom(value)
     copy.name = name
@@ -71,7 +72,7 @@ def _called(value: ValueInfoProto, name: str) -> ValueInfoProto:
 
 def _open(value: ValueInfoProto) -> ValueInfoProto:
     """An output of which the first axis may have no entries"""
-    copy = _called(value, value.name)
+    copy = called(value, value.name)
     if copy.type.tensor_type.shape.dim:
         copy.type.tensor_type.shape.dim[0].dim_param = MAYBE_NONE
     return copy
@@ -80,7 +81,7 @@ def _open(value: ValueInfoProto) -> ValueInfoProto:
 def _nothing(outputs: Sequence[ValueInfoProto], unique: Callable[[str], str]) -> GraphProto:
     """The branch that is taken where nothing is asked for"""
     nodes: list[NodeProto] = []
-    empty = [_called(value, unique(f"{value.name}/none")) for value in outputs]
+    empty = [called(value, unique(f"{value.name}/none")) for value in outputs]
     for value in empty:
         nodes += _zeros(value, unique)
     return helper.make_graph(nodes, "not_explained", [], empty)

@@ -32,7 +32,7 @@ from onnxdtd.operators.layer import (
     sizes_of,
     weight_shape,
 )
-from onnxdtd.operators.table import LINEAR, PRODUCT, Cut, Operator, enter, if_inputs_are, of
+from onnxdtd.operators.table import LINEAR, PRODUCT, Cut, Operator, enter, if_inputs_are, in_blocks, of, of_one_shape
 from onnxdtd.operators.windows import BLOCK, adjoint_average, adjoint_conv, flipped_pads, rounded, window
 
 
@@ -60,12 +60,18 @@ def _of_outputs(node: Node, layer: Layer) -> int:
     return size(node.outputs[0]) * size(node.inputs[1], 1)
 
 
+def _of_window(node: Node) -> int:
+    """A window for each entry"""
+    return size(node.inputs[1], 1)
+
+
 enter(
     Operator(
         "Conv",
         kind=LINEAR,
         linear=conv,
         cost=_of_outputs,
+        blocked=_of_window,
         axes=spread.windows,
         channels=places.FIRST,
         narrowed=narrowed.filtered,
@@ -272,6 +278,7 @@ enter(
         ENTRYWISE,
         op="Add",
         linear=add,
+        blocked=of_one_shape,
         sign=if_inputs_are,
         on_the_way=True,
         counted=sizes.total,
@@ -282,7 +289,7 @@ enter(
 
 enter(replace(ENTRYWISE, op="Sub", linear=add, on_the_way=True, counted=sizes.difference, learned=slice(None)))
 
-enter(replace(ENTRYWISE, op="Sum", linear=add, sign=if_inputs_are, learned=slice(None)))
+enter(replace(ENTRYWISE, op="Sum", linear=add, blocked=of_one_shape, sign=if_inputs_are, learned=slice(None)))
 
 
 def scale(e: Emit, node: Node, active: Active) -> Layer:
@@ -305,6 +312,7 @@ enter(
         op="Mul",
         kind=PRODUCT,
         linear=scale,
+        blocked=of_one_shape,
         sign=if_inputs_are,
         on_the_way=True,
         counted=sizes.product,
@@ -407,6 +415,7 @@ enter(
         kind=LINEAR,
         linear=batch_normalization,
         cost=each_entry,
+        blocked=in_blocks,
         axes=spread.by_channel,
         places=places.still,
         channels=places.FIRST,
@@ -435,6 +444,7 @@ enter(
         kind=LINEAR,
         linear=average_pool,
         cost=_of_windows,
+        blocked=in_blocks,
         sign=if_inputs_are,
         axes=spread.pooled,
         channels=places.FIRST,
@@ -461,7 +471,7 @@ def reduce(e: Emit, node: Node, active: Active) -> Layer:
 
 
 REDUCED = Operator("", kind=LINEAR, linear=reduce, cost=each_entry, sign=if_inputs_are, summed=reduced_axes)
-enter(replace(REDUCED, op="GlobalAveragePool", axes=spread.pooled, channels=places.FIRST))
+enter(replace(REDUCED, op="GlobalAveragePool", blocked=in_blocks, axes=spread.pooled, channels=places.FIRST))
 
 enter(
     Operator(

@@ -34,6 +34,7 @@ from onnxdtd.operators.table import (
     first,
     first_input,
     if_inputs_are,
+    in_blocks,
     of,
     throughout,
 )
@@ -107,6 +108,7 @@ enter(
         MOVED,
         op="Concat",
         flow=concatenated,
+        blocked=in_blocks,
         axes=spread.concatenated,
         counted=sizes.joined,
         constants=True,
@@ -522,6 +524,7 @@ enter(
         "MaxPool",
         kind=ROUTE,
         flow=max_pool,
+        blocked=in_blocks,
         between=LARGEST,
         sign=if_inputs_are,
         keeps_zeros=True,

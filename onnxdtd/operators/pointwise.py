@@ -34,6 +34,7 @@ from onnxdtd.operators.table import (
     first,
     first_input,
     if_inputs_are,
+    in_blocks,
     throughout,
 )
 
@@ -263,7 +264,16 @@ def between(e: Emit, x: Tensor, low: Value | None, high: Value | None) -> Tensor
     return e.full(1.0, e.shape(x), x.dtype) if inside is None else where(e, inside, 1.0, 0.0, x)
 
 
-@pointwise("Relu", secant=of_relu, everywhere=True, sign=always, keeps_zeros=True, monotone=throughout, rectifies=throughout)
+@pointwise(
+    "Relu",
+    blocked=in_blocks,
+    secant=of_relu,
+    everywhere=True,
+    sign=always,
+    keeps_zeros=True,
+    monotone=throughout,
+    rectifies=throughout,
+)
 def relu(e: Emit, node: Node) -> Tensor:
     """1 where x > 0"""
     return between(e, node.inputs[0], 0.0, None)
@@ -275,13 +285,13 @@ def thresholded_relu(e: Emit, node: Node) -> Tensor:
     return between(e, node.inputs[0], float(node.attrs.get("alpha", 1.0)), None)
 
 
-@pointwise("Clip", everywhere=True, sign=clipped, monotone=throughout, gate=1, rectifies=clips_at_zero)
+@pointwise("Clip", blocked=in_blocks, everywhere=True, sign=clipped, monotone=throughout, gate=1, rectifies=clips_at_zero)
 def clip(e: Emit, node: Node) -> Tensor:
     """1 inside the bounds"""
     return between(e, node.inputs[0], optional(node, 1), optional(node, 2))
 
 
-@pointwise("LeakyRelu", everywhere=True, sign=if_inputs_are, keeps_zeros=True, monotone=if_alpha)
+@pointwise("LeakyRelu", blocked=in_blocks, everywhere=True, sign=if_inputs_are, keeps_zeros=True, monotone=if_alpha)
 def leaky_relu(e: Emit, node: Node) -> Tensor:
     """1 or the slope"""
     x = node.inputs[0]
@@ -319,6 +329,7 @@ def celu(e: Emit, node: Node) -> Tensor:
 
 @pointwise(
     "Sigmoid",
+    blocked=in_blocks,
     everywhere=True,
     sign=always,
     keeps_zeros=False,
@@ -334,7 +345,7 @@ def sigmoid(e: Emit, node: Node) -> Tensor:
     return e("Mul", y, _one_minus(e, y))
 
 
-@pointwise("Tanh", everywhere=True, sign=if_inputs_are, keeps_zeros=True, monotone=throughout, gate=1)
+@pointwise("Tanh", blocked=in_blocks, everywhere=True, sign=if_inputs_are, keeps_zeros=True, monotone=throughout, gate=1)
 def tanh(e: Emit, node: Node) -> Tensor:
     """1 − y²"""
     y = node.outputs[0]
@@ -354,7 +365,7 @@ def softsign(e: Emit, node: Node) -> Tensor:
     return e("Mul", rest, rest)
 
 
-@pointwise("HardSigmoid", everywhere=True, sign=always, keeps_zeros=False, monotone=if_alpha, gate=2)
+@pointwise("HardSigmoid", blocked=in_blocks, everywhere=True, sign=always, keeps_zeros=False, monotone=if_alpha, gate=2)
 def hard_sigmoid(e: Emit, node: Node) -> Tensor:
     """α where 0 < y < 1"""
     alpha = float(np.float32(node.attrs.get("alpha", 0.2)))
@@ -368,7 +379,7 @@ def ramp_of_hard_swish(e: Emit, node: Node) -> Tensor:
     return e("Clip", ramp, *bounds)
 
 
-@pointwise("HardSwish", chord=ramp_of_hard_swish, everywhere=True, sign=if_inputs_are, keeps_zeros=True)
+@pointwise("HardSwish", blocked=in_blocks, chord=ramp_of_hard_swish, everywhere=True, sign=if_inputs_are, keeps_zeros=True)
 def hard_swish(e: Emit, node: Node) -> Tensor:
     """x/3 + 1/2 between −3 and 3, then 1"""
     x = node.inputs[0]
@@ -394,7 +405,7 @@ def raised(e: Emit, t: Tensor) -> Tensor:
     return e("Add", e("Mul", t, 0.5), 0.5)
 
 
-@pointwise("Gelu", chord=below_the_curve, everywhere=True, sign=if_inputs_are, keeps_zeros=True)
+@pointwise("Gelu", blocked=in_blocks, chord=below_the_curve, everywhere=True, sign=if_inputs_are, keeps_zeros=True)
 def gelu(e: Emit, node: Node) -> Tensor:
     """Φ(x) + x φ(x), or the derivative of the approximation by tanh"""
     x, cumulative = node.inputs[0], below_the_curve(e, node)

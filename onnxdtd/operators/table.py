@@ -121,6 +121,7 @@ class Operator:
         undefined: what relevance is not defined on, and what people use instead.
         why: what keeps it, or a node of it, from having a rule, where that is to be said.
         cost: the multiply-adds of applying the matrix of its layer once.
+        blocked: the multiply-adds for each entry that comes out, where ONNX Runtime computes it on CPUs on blocks of channels.
 
     What its values are:
         sign: whether they are never negative.
@@ -174,6 +175,7 @@ class Operator:
     undefined: tuple[str, str] | None = None
     why: str | Callable[[Node], str] | None = None
     cost: Cost | None = None
+    blocked: Callable[[Node], int | None] | None = None
     sign: Sign | None = None
     keeps_zeros: bool | None = None
     monotone: Callable[[Node], bool] | None = None
@@ -252,6 +254,16 @@ def if_inputs_are(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
 def throughout(node: Node) -> bool:
     """It never falls, or never rises."""
     return True
+
+
+def in_blocks(node: Node) -> int | None:
+    """In the time of a dozen, most of which goes by with reading and writing; unless a second output is wanted."""
+    return 12 if len(node.outputs) == 1 else None
+
+
+def of_one_shape(node: Node) -> int | None:
+    """The same, unless one input is repeated along another."""
+    return in_blocks(node) if all(t.shape == node.outputs[0].shape for t in node.inputs) else None
 
 
 def never_negative(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
