@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from onnxdtd import bounded
 from onnxdtd.data.channels import spread
 from onnxdtd.data.features import Described, Features
 from onnxdtd.data.forms import MODES, Form, Shape
-from onnxdtd.data.pixels import brought, picture
+from onnxdtd.data.pixels import brought, called, picture
 from onnxdtd.data.preprocessing import UNSCALED, Placing, Size
 from onnxdtd.data.recordings import UNTOLD, Track, is_clip, is_sound, moving, sound
 from onnxdtd.data.sheets import is_number
@@ -115,7 +115,7 @@ def samples(path: Path, form: Form) -> Iterator[Sample]:
     elif is_clip(form):
         batch = [moving(path, form)]
     else:
-        yield _picture(path, form)
+        yield pictured(path, form)
         return
     for i, x in enumerate(batch):
         yield Sample(f"{path.stem}_{i:03d}" if len(batch) > 1 else path.stem, scaled(x, form))
@@ -243,21 +243,23 @@ def batched(array: np.ndarray, form: Form) -> np.ndarray | None:
     return next((candidate for candidate in candidates if fits(candidate)), None)
 
 
-def _picture(path: Path, form: Form) -> Sample:
+def pictured(source: Path | BinaryIO, form: Form) -> Sample:
     """A picture, brought to the model's size as ``onnxdtd.preprocessing.place`` says."""
+    name = called(source)
     if form.low is None:
-        raise RequestError(f"{path}: {UNSCALED}")
+        raise RequestError(f"{name}: {UNSCALED}")
     mode = MODES.get(form.channels or 3)
     if len(form.space) != 2 or mode is None:
         raise RequestError(
-            f"{path}: is a picture, but the model takes samples of {list(form.shape)}; give these as .npy or .npz"
+            f"{name}: is a picture, but the model takes samples of {list(form.shape)}; give these as .npy or .npz"
         )
-    image = picture(path, mode)
+    image = picture(source, mode)
     height, width = (size if isinstance(size := form.shape[axis], int) else None for axis in form.space)
-    pixels, placing = brought(path, image, (height, width), form.preprocessing)
+    pixels, placing = brought(name, image, (height, width), form.preprocessing)
     if form.channel is not None:
         pixels = np.moveaxis(np.atleast_3d(pixels), -1, form.channel)
-    return Sample(path.stem, form.numbers(pixels), (image.height, image.width), placing)
+    stem = source.stem if isinstance(source, Path) else name
+    return Sample(stem, form.numbers(pixels), (image.height, image.width), placing)
 
 
 # Random inputs, for those who have none at hand.

@@ -246,7 +246,7 @@ def moving(path: Path, form: Form) -> np.ndarray:
     sizes = Sizes.of(form)
     frames, _ = pictures(path, MODES[sizes.sizes[3] or 1])
     kept = [frames[i] for i in _kept(path, len(frames), form)]
-    pixels = [brought(path, frame, (sizes.sizes[1], sizes.sizes[2]), form.preprocessing)[0] for frame in kept]
+    pixels = [brought(str(path), frame, (sizes.sizes[1], sizes.sizes[2]), form.preprocessing)[0] for frame in kept]
     clip = np.stack(pixels)
     return form.numbers(sizes.sample(clip.reshape(*clip.shape[:3], -1), form))
 

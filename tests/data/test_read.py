@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nets import form
 from PIL import Image
 
+from onnxdtd.data import pixels
 from onnxdtd.data.forms import Form, Shape, colour_axis
 from onnxdtd.data.read import batched, files, samples
 from onnxdtd.errors import RequestError
@@ -346,6 +347,13 @@ def test_files_that_are_no_pictures(content: bytes, tmp_path: Path) -> None:
         read(tmp_path / "shot.png", [3, 6, 8])
 
 
+def test_no_program_is_run_for_a_picture(tmp_path: Path) -> None:
+    """Whatever a file is called: Pillow would have Ghostscript run this one."""
+    (tmp_path / "shot.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 6\n%%EndComments\nshowpage\n")
+    with pytest.raises(RequestError, match="it is none of PNG, JPEG"):
+        read(tmp_path / "shot.png", [3, 6, 8])
+
+
 def test_pictures_cut_short_at_every_tenth(tmp_path: Path) -> None:
     whole = {}
     for name in ("shot.png", "shot.jpg", "shot.gif", "shot.bmp", "shot.tiff", "shot.webp"):
@@ -367,6 +375,18 @@ def test_a_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
     with suppress(RequestError):
         read(path, [3, 6, 8])
+
+
+def test_a_picture_of_few_bytes_and_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each frame counts: thousands of them take no more room in a file than one in memory."""
+    frames = [Image.fromarray(GRAY + i) for i in range(4)]
+    frames[0].save(tmp_path / "clip.gif", save_all=True, append_images=frames[1:])
+    monkeypatch.setattr(pixels, "MOST_READ", 4 * GRAY.size)
+    assert len(pixels.pictures(tmp_path / "clip.gif", "L")[0]) == 4
+    monkeypatch.setattr(pixels, "MOST_READ", 4 * GRAY.size - 1)
+    with pytest.raises(RequestError, match="more than 191 pixels"):
+        pixels.pictures(tmp_path / "clip.gif", "L")
+    assert pixels.picture(tmp_path / "clip.gif", "L").size == (8, 6)
 
 
 # ---------------------------------------------------------------------------------------------------- folders

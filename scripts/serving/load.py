@@ -1,0 +1,229 @@
+"""What a service on Ray Serve bears: eight clients for a minute, who predict, explain, and send what cannot be served.
+
+Every answer is compared with what the compiled file says of the same sample alone, every bad request must be refused with a
+sentence. All of it, clients too, is on this machine.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import itertools
+import json
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import onnxdtd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import splice
+
+HERE = Path(__file__).resolve().parent
+ASSETS = Path(os.environ.get("ONNXDTD_ASSETS", splice.ROOT / "none"))
+MODELS = (
+    (splice.ROOT / "models" / "digits_cnn.onnx", ("on demand", "flat")),
+    (ASSETS / "models" / "cifar10_cnn_pytorch.onnx", ("on demand",)),
+    (ASSETS / "models" / "imagenet_squeezenet11_fp32.onnx", ("on demand", "flat", "two sessions")),
+)
+JSON, NPY, NPZ = ({"content-type": kind} for kind in ("application/json", "application/x-npy", "application/x-npz"))
+MIX = ("predict",) * 6 + ("explain",) * 3 + ("bad",)
+NAME = f"load-{os.getpid()}"  # of the application, and so of its processes
+QUIET = {"log_level": "ERROR", "enable_access_log": False}
+SAMPLES = 8
+EARLY = 10  # seconds, after which memory is not to grow
+CLOSE = 1e-4  # of the largest relevance
+HEADS = (
+    "model",
+    "served",
+    "requests a second",
+    "predict, ms",
+    "explain, ms",
+    "refused, ms",
+    "faults",
+    "memory of a replica, MB",
+)
+
+
+@contextmanager
+def served(given: Mapping[str, str], replicas: int = 1) -> Iterator[int]:
+    """The application on a port of this machine alone, with a cluster of its own."""
+    paths = [str(HERE), str(splice.ROOT), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))  # of the replicas, which are processes of Ray
+    import ray
+    from ray import serve
+    from ray_service import app
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray.init("local", num_cpus=replicas + 1, include_dashboard=False, log_to_driver=False, logging_level="error")
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        serve.run(app({**given, "replicas": str(replicas)}), name=NAME, logging_config=QUIET)
+        yield port
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def ask(port: int, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    """The status and the body of an answer, on a connection of its own."""
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        line.request("POST", path, body, dict(headers))
+        answer = line.getresponse()
+        return answer.status, answer.read()
+    finally:
+        line.close()
+
+
+def npy(x: np.ndarray) -> bytes:
+    """An array as a file."""
+    file = io.BytesIO()
+    np.save(file, x)
+    return file.getvalue()
+
+
+def bad(x: np.ndarray) -> list[tuple[bytes, Mapping[str, str]]]:
+    """Requests that are wrong in one way each, made of a sample."""
+    listed = json.dumps({"inputs": x.tolist()}).encode()
+    return [
+        (json.dumps({"inputs": x[..., :-1].tolist()}).encode(), JSON),
+        (npy(np.full_like(x, np.nan)), NPY),
+        (npy(np.full_like(x, 3e38, dtype=np.float64) * 10), NPY),
+        (b"x" * (2**23 + 1), JSON),
+        (b"not JSON", JSON),
+        (listed[: len(listed) // 2], JSON),
+        (npy(x)[:-9], NPY),
+        (b"[" * 100_000, JSON),
+        (json.dumps({"inputs": [[{}]]}).encode(), JSON),
+        (listed, {"content-type": "text/html"}),
+    ]
+
+
+@dataclass
+class Client:
+    """Somebody who asks, one request after the other, and notes how long each took and what was wrong with an answer."""
+
+    port: int
+    xs: np.ndarray
+    expected: Sequence[onnxdtd.Explanation]
+    seed: int
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in MIX})
+    faults: list[str] = field(default_factory=list)
+
+    def work(self, until: float) -> None:
+        """Ask until then."""
+        rng = np.random.default_rng(self.seed)
+        wrong = itertools.cycle([request for x in self.xs[:1] for request in bad(x)])
+        while time.perf_counter() < until:
+            kind, i = MIX[rng.integers(len(MIX))], int(rng.integers(len(self.xs)))
+            body, headers = next(wrong) if kind == "bad" else (npy(self.xs[i]), {**NPY, "accept": NPZ["content-type"]})
+            path = "/explain" if kind == "bad" else f"/{kind}"
+            start = time.perf_counter()
+            try:
+                status, answer = ask(self.port, path, body, headers)
+            except OSError as error:
+                self.faults.append(f"{kind}: {error}")
+                continue
+            self.seconds[kind].append(time.perf_counter() - start)
+            if not (400 <= status < 500 and "error" in json.loads(answer) if kind == "bad" else status == 200):
+                self.faults.append(f"{kind}: {status} {answer[:200]!r}")
+            elif kind != "bad" and not self.agrees(answer, i):
+                self.faults.append(f"{kind}: another answer")
+
+    def agrees(self, answer: bytes, i: int) -> bool:
+        """Is it what the file says of this sample alone?"""
+        with np.load(io.BytesIO(answer)) as said:
+            found = {name: said[name] for name in said.files}
+        ((name, relevance),) = self.expected[i].relevance.items()
+        off = found.get(f"relevance/{name}", relevance[0]) - relevance[0]
+        alike = np.abs(off).max() <= CLOSE * np.abs(relevance).max()
+        return bool(alike and found["predicted"] == np.asarray(self.expected[i].predicted)[0])
+
+
+def memory(name: str) -> list[float]:
+    """The resident megabytes of each replica of an application."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            if (folder / "cmdline").read_bytes().startswith(f"ray::ServeReplica:{name}:".encode()):
+                pages = int((folder / "statm").read_text().split()[1])
+                found.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+    return found
+
+
+def measured(source: Path, how: str, seconds: float, clients: int, replicas: int) -> tuple[Sequence[object], list[str]]:
+    """A row of the table, of a model that is served in one way, and what was wrong."""
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = Path(folder) / "compiled.onnx"
+        onnxdtd.save(onnxdtd.compile(source, on_demand="required" if how == "on demand" else None), compiled)
+        explainer = onnxdtd.Explainer(compiled, threads=1)
+        (node,) = explainer.inputs.values()
+        xs = np.random.default_rng(0).uniform(size=(SAMPLES, *node.shape[1:])).astype(np.float32)
+        expected = [explainer(x[None]) for x in xs]
+        del explainer
+        given = {"model": str(compiled)} | ({"source": str(source)} if how == "two sessions" else {})
+        with served(given, replicas) as port:
+            asking = [Client(port, xs, expected, seed) for seed in range(clients)]
+            for client in asking[:1]:  # what is done once only
+                client.work(time.perf_counter() + 2)
+            fresh = [Client(port, xs, expected, client.seed) for client in asking]
+            start = time.perf_counter()
+            threads = [threading.Thread(target=client.work, args=(start + seconds,)) for client in fresh]
+            for thread in threads:
+                thread.start()
+            time.sleep(min(EARLY, seconds / 2))
+            early = memory(NAME)
+            for thread in threads:
+                thread.join()
+            took, late = time.perf_counter() - start, memory(NAME)
+    spent = {kind: np.concatenate([client.seconds[kind] for client in fresh]) * 1000 for kind in MIX}
+    faults = [fault for client in fresh for fault in client.faults]
+    times = ["{:.0f} / {:.0f}".format(*np.percentile(spent[kind], (50, 99))) for kind in ("predict", "explain", "bad")]
+    grown = "; ".join(f"{sum(sizes) / max(len(sizes), 1):.0f}" for sizes in (early, late))
+    count = sum(map(len, spent.values()))
+    return (source.stem, how, f"{count / took:.0f}", *times, f"{len(faults)} of {count:,}", grown), faults
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60, help="how long each is asked (60)")
+    parser.add_argument("--clients", type=int, default=8, help="how many ask at a time (8)")
+    parser.add_argument("--replicas", type=int, default=2, help="how many answer, one thread each (2)")
+    parser.add_argument("--models", nargs="*", help="names of models, of those that there are")
+    splice.option(parser, "serving")
+    given = parser.parse_args()
+    rows, faults = [], list[str]()
+    for source, ways in MODELS:
+        for how in ways if source.exists() and source.stem in (given.models or [source.stem]) else ():
+            row, wrong = measured(source, how, given.seconds, given.clients, given.replicas)
+            rows.append(row)
+            faults += wrong
+            print("  ".join(map(str, row)), *wrong[:5], sep="\n  ", flush=True)
+    words = (
+        f"{given.clients} clients on this machine, each one request after the other for {given.seconds:g} seconds: 60 % "
+        f"predict, 30 % explain, 10 % are wrong in one of ten ways; {given.replicas} replicas with one thread each. Times are "
+        "p50 / p99 as a client sees them; samples are sent as `.npy`, answers come as `.npz`. Memory is a replica's after "
+        f"{EARLY} seconds, and at the end. A fault is an answer that differs from what the file says of the sample alone, a "
+        "right request that is refused, or a wrong one that is not refused with a sentence."
+    )
+    if given.write:
+        splice.write(given.write, "serving", f"{splice.table(HEADS, rows)}\n\n{words}", ("ray",))
+    raise SystemExit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()

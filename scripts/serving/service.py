@@ -1,0 +1,261 @@
+"""What a service does with a request, whatever server runs it: it reads one sample, predicts or explains, and answers.
+
+A request is one sample, so that a server may run several at once. What does not fit is refused in one sentence before it meets
+others; where a run fails all the same, each of its samples is run alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from onnxdtd.data.forms import recorded
+from onnxdtd.data.pixels import FORMATS
+from onnxdtd.data.read import pictured
+from onnxdtd.errors import RequestError, suggestion
+from onnxdtd.labels import Index
+from onnxdtd.runtime import Explainer, Explanation
+from onnxdtd.runtime.classes import Occasion
+from onnxdtd.runtime.explainer import numpy_type, session, tried
+
+JSON, NPY, NPZ = "application/json", "application/x-npy", "application/x-npz"
+PICTURES = ("image/png", "image/jpeg", "image/webp", "image/bmp")
+NUMBERS = "fiub"  # kinds of numpy types
+LONG = 200  # letters of a target
+TOO_LARGE, NO_KIND, NO_FIT = 413, 415, 400  # of HTTP
+
+log = logging.getLogger(__name__)
+
+
+class Refused(Exception):
+    """Why there is no answer: a status of HTTP and a sentence for whoever asked, which says nothing of the machine."""
+
+    def __init__(self, status: int, text: str):
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes of a request, numbers of a sample, which models may leave open, pixels of a picture as it comes, and seconds."""
+
+    body: int = 2**23
+    entries: int = 2**20
+    pixels: int = 2**24
+    seconds: float = 30.0
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A sample as the model takes it, alone, by input, and the class to explain, None for the predicted one."""
+
+    arrays: Mapping[str, np.ndarray]
+    target: int | None
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """What samples have in common that can be run together."""
+        return tuple((name, array.shape) for name, array in self.arrays.items())
+
+
+class Service:
+    """A compiled file that answers requests; ``source``, the model that it was compiled from, predicts in a session of its own
+    where that is given. A file compiled on demand needs none. ``threads`` is how many one run may use.
+    """
+
+    def __init__(self, model: Path, source: Path | None = None, threads: int = 1, limits: Limits = LIMITS):
+        self.limits = limits
+        self.explainer = Explainer(model, threads=threads)
+        said = self.explainer.metadata
+        if source is not None and hashlib.sha256(source.read_bytes()).hexdigest() != said["source_sha256"]:
+            raise RequestError(f"{source} is not what {model} was compiled from")
+        self._predictor = None if source is None else session(source, threads=threads)
+        self.joins = all(self._any_number(name) for name in self.explainer.inputs)
+
+    def _any_number(self, name: str) -> bool:
+        """Does an input take any number of samples?"""
+        axis, shape = self.explainer.samples.get(name), self.explainer.inputs[name].shape
+        return axis is not None and not isinstance(shape[axis], int)
+
+    # ---- one request ------------------------------------------------------------------------------------------------------
+
+    def read(self, kind: str, body: bytes, target: str | None) -> Asked:
+        """The sample in the ``body`` of a request of this ``kind``. Raises ``Refused``."""
+        kind = kind.partition(";")[0].strip().lower()
+        if len(body) > self.limits.body:
+            raise Refused(TOO_LARGE, f"a request has at most {self.limits.body:,} bytes")
+        if kind == JSON:
+            given = self._listed(body)
+        elif kind == NPY:
+            given = {self._only(): _array(body)}
+        elif kind in PICTURES:
+            given = {self._only(): self._pictured(body)}
+        else:
+            raise Refused(NO_KIND, f"send {JSON}, {NPY} or {', '.join(PICTURES)}")
+        if set(given) != set(self.explainer.inputs):
+            raise Refused(NO_FIT, f"the model takes the inputs {', '.join(self.explainer.inputs)}")
+        if sum(array.size for array in given.values()) > self.limits.entries:
+            raise Refused(TOO_LARGE, f"a sample has at most {self.limits.entries:,} numbers")
+        return self._fitted(given, target)
+
+    def _fitted(self, given: Mapping[str, np.ndarray], target: str | None) -> Asked:
+        """What is given in the types and shapes of the model, as its only sample."""
+        alone, said = {}, self.explainer.metadata
+        for name, array in given.items():
+            axis = self.explainer.samples.get(name)
+            if array.size == 0 or array.ndim < (axis or 0):
+                raise Refused(NO_FIT, f"the input {name!r} is {list(array.shape)}, which is no sample")
+            alone[name] = array if axis is None else np.expand_dims(array, axis)
+        try:
+            wanted = None if target is None else self._class(target)
+            feeds = self.explainer.fed(alone, wanted)
+        except RequestError as error:
+            raise Refused(NO_FIT, str(error)) from None
+        return Asked({name: feeds[name] for name in given}, wanted if said["target_input"] in feeds else None)
+
+    def _class(self, target: str) -> Index:
+        labels = self.explainer.labels
+        try:
+            return labels.index(target[:LONG])
+        except RequestError:
+            close = suggestion(target[:LONG], labels.shown() or ())
+            raise Refused(NO_FIT, f"target {target[:LONG]!r} is no class of the model{close}") from None
+
+    def _only(self) -> str:
+        """The input, where there is but one."""
+        names = [*self.explainer.inputs]
+        if len(names) > 1:
+            raise Refused(NO_KIND, f"the model has several inputs, {', '.join(names)}: send {JSON}")
+        return names[0]
+
+    def _listed(self, body: bytes) -> dict[str, np.ndarray]:
+        """Lists of numbers, or of strings where the model takes those, by input; nothing but the list where there is one."""
+        try:
+            said = json.loads(body)
+        except (ValueError, RecursionError):
+            raise Refused(NO_FIT, "the body is no JSON") from None
+        inputs = said.get("inputs") if isinstance(said, dict) else None
+        if inputs is None:
+            raise Refused(NO_FIT, 'send an object, {"inputs": the lists of one sample, or an object of them by name}')
+        by_name = inputs if isinstance(inputs, dict) else {self._only(): inputs}
+        try:
+            # With the type said beforehand: a long string among numbers would make each of them as long
+            return {name: np.asarray(values, self._type(name)) for name, values in by_name.items()}
+        except (ValueError, TypeError, OverflowError):
+            raise Refused(
+                NO_FIT, "an input is no array: its rows differ in length, or hold something else than numbers"
+            ) from None
+
+    def _type(self, name: str) -> type:
+        node = self.explainer.inputs.get(name)
+        return object if node is not None and numpy_type(node.type).kind == "O" else np.float64
+
+    def _pictured(self, body: bytes) -> np.ndarray:
+        """A picture, prepared as the compiled file says."""
+        name = self._only()
+        form = recorded(self.explainer.metadata, name, self.explainer.inputs[name].shape)
+        most = self.limits.pixels if all(isinstance(size, int) for size in form.shape) else self.limits.entries
+        try:
+            with Image.open(io.BytesIO(body), formats=FORMATS) as file:  # which reads its size alone
+                size = file.width * file.height
+        except Exception:  # Pillow raises a dozen kinds of them over damaged files
+            raise Refused(NO_FIT, "the body is no picture") from None
+        if size > most:
+            raise Refused(TOO_LARGE, f"a picture has at most {most:,} pixels")
+        try:
+            return pictured(io.BytesIO(body), form).x
+        except RequestError as error:
+            raise Refused(NO_FIT, str(error)) from None
+
+    # ---- several together -------------------------------------------------------------------------------------------------
+
+    def run(self, asked: Sequence[Asked], explain: bool) -> list[dict[str, Any] | Refused]:
+        """The answers, in order; none depends on the others."""
+        groups: dict[object, list[int]] = {}
+        for i, one in enumerate(asked):
+            groups.setdefault(one.form if self.joins else i, []).append(i)
+        found: dict[int, dict[str, Any] | Refused] = {}
+        for places in groups.values():
+            found |= zip(places, self._together([asked[i] for i in places], explain), strict=True)
+        return [found[i] for i in range(len(asked))]
+
+    def _together(self, asked: Sequence[Asked], explain: bool) -> list[dict[str, Any] | Refused]:
+        """Those of one form in one run; where that fails, each alone, so that nobody pays for another's sample."""
+        try:
+            result = self._computed(asked, explain)
+        except Exception as error:
+            if len(asked) > 1:
+                return [answer for one in asked for answer in self._together([one], explain)]
+            log.warning("a sample cannot be run: %s", error)
+            return [Refused(NO_FIT, "the model cannot be run on this sample")]
+        return [self._answer(result, i) for i in range(len(asked))]
+
+    def _computed(self, asked: Sequence[Asked], explain: bool) -> Explanation:
+        axes = self.explainer.samples
+        xs = {
+            name: array if len(asked) == 1 else np.concatenate([one.arrays[name] for one in asked], axes[name])
+            for name, array in asked[0].arrays.items()
+        }
+        if explain:
+            told = any(one.target is not None for one in asked)
+            return self.explainer(xs, [-1 if one.target is None else one.target for one in asked] if told else None)
+        if self._predictor is None:
+            return self.explainer(xs, explain=False)
+        names = [node.name for node in self._predictor.get_outputs()]
+        outputs = dict(zip(names, tried(self._predictor, self.explainer.own(xs), names), strict=True))
+        said = Occasion(self.explainer.metadata, self.explainer.labels, axes, len(asked))
+        return Explanation(outputs, {}, {}, run=said)
+
+    def _answer(self, result: Explanation, i: int) -> dict[str, Any] | Refused:
+        """What is said of a sample."""
+        labels, said = self.explainer.labels, dict[str, Any]()
+        for name, classes in (("predicted", result.predicted), ("target", result.target if result.relevance else None)):
+            if classes is not None:
+                said |= {name: int(classes[i]), f"{name}_label": labels[int(classes[i])]}
+        for name, numbers in (("scores", result.scores), ("logit", result.logit), ("missing", result.missing)):
+            if numbers is not None:
+                said[name] = numbers[i]
+        if result.relevance and result.run is not None:
+            said["relevance"] = {name: values[i] for name, values in result.run.by_sample(result.relevance).items()}
+        finite = all(np.isfinite(values).all() for values in (*said.get("relevance", {}).values(), said.get("logit", 0)))
+        return (
+            said if finite and np.isfinite(said.get("scores", 0)).all() else Refused(NO_FIT, "the model's answer is not finite")
+        )
+
+
+def _array(body: bytes) -> np.ndarray:
+    """The numbers in a ``.npy`` file; nothing is unpickled, unpacked or made room for but what is there."""
+    file = io.BytesIO(body)
+    try:
+        version = np.lib.format.read_magic(file)
+        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, by_columns, dtype = reader(file)
+        if dtype.kind not in NUMBERS or file.tell() + math.prod(shape) * dtype.itemsize != len(body):
+            raise ValueError
+        return np.ndarray(shape, dtype, body, file.tell(), order="F" if by_columns else "C")
+    except Exception:  # numpy's parser of headers is Python's own, with all of its errors
+        raise Refused(NO_FIT, "the body is no .npy file of numbers, or not all of it") from None
+
+
+def packed(answer: Mapping[str, Any], accept: str) -> tuple[str, bytes]:
+    """An answer as the kind that is accepted, and its bytes: JSON, or an ``.npz`` with an array for each entry."""
+    if NPZ not in accept:
+        return JSON, json.dumps(answer, default=lambda array: array.tolist()).encode()
+    maps = {f"relevance/{name}": values for name, values in answer.get("relevance", {}).items()}
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in {**answer, **maps}.items() if name != "relevance"}
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return NPZ, file.getvalue()
