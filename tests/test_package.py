@@ -237,7 +237,12 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
         (entry,) = (name for name in names if name.endswith("entry_points.txt"))
         assert "onnxdtd = onnxdtd.cli.commands:main" in archive.read(entry).decode()
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "onnxdtd").rglob("*.py")} < names
-    assert {"onnxdtd/py.typed", "onnxdtd/graph/kernels.json", "onnxdtd/report/page.html.j2"} < names
+    assert {
+        "onnxdtd/py.typed",
+        "onnxdtd/graph/kernels.json",
+        "onnxdtd/report/page.html.j2",
+        "onnxdtd/report/static/main.js",
+    } < names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.partition("/")[0] for name in names} == {"onnxdtd", f"onnxdtd-{onnxdtd.__version__}.dist-info"}
     assert not [name for name in names if "test" in name or name.endswith((".onnx", ".pyc"))]

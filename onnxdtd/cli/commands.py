@@ -60,11 +60,12 @@ if TYPE_CHECKING:
     from onnxdtd.study.ranking import Ranking
     from onnxdtd.study.results import Result
 
-ORDER = ("explain", "compile", "inspect", "rules", "evaluate", "audit", "verify", "bench", "tune", "fit")  # in help
+ORDER = ("explain", "compile", "inspect", "page", "rules", "evaluate", "audit", "verify", "bench", "tune", "fit")  # in help
 Provider = Annotated[
     str | None,
     option("--provider", "Where to run: cuda, cpu, or an ONNX Runtime provider by its name.", "cuda|cpu|NAME", RUNNING),
 ]
+Compiled = Annotated[Path, typer.Argument(help="A model that onnxdtd compiled.", metavar="COMPILED")]
 SHOWN, TOLD = 20, 5  # samples in a table, and in sentences of their own
 
 
@@ -363,10 +364,41 @@ def _labels(result: Result) -> tuple[str, str]:
 
 
 @command(
+    "page",
+    EXPLAIN,
+    "compile models/digits_cnn.onnx --low 0 --high 1 \\\n  --target input -o explained.onnx",
+    "page explained.onnx -o site",
+)
+def page_command(
+    compiled: Compiled,
+    out_path: Annotated[Path, option("-o", "The folder to write: a new one, or one with such a page.", "FOLDER")],
+    runtime: Annotated[
+        Path | None,
+        option("--runtime", "The dist of onnxruntime-web from npm. Default: that in ./node_modules.", "DIST"),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        option("--tokenizer", "The model's tokenizer.json, where it takes ids of tokens.", "FILE"),
+    ] = None,
+    examples: Annotated[
+        list[Path], option("--examples", "Pictures, texts or rows to try; several times for several files.", "FILE")
+    ] = [],
+    label: Label = None,
+    sample_id: Id = None,
+) -> None:
+    """Write a page that classifies and explains in the browser of whoever visits it; nothing leaves that machine."""
+    from onnxdtd.data.tables import Roles
+    from onnxdtd.report.site import write
+
+    size = write(compiled, out_path, runtime, tokenizer, examples, Roles(label, sample_id))
+    out.print(f"{out_path}: a page that loads {size / 1e6:.1f} MB; to try it: python -m http.server -d {out_path}")
+
+
+@command(
     "verify", CHECK, "compile models/digits_cnn.onnx -o explained.onnx", "verify explained.onnx --source models/digits_cnn.onnx"
 )
 def verify_command(
-    compiled: Annotated[Path, typer.Argument(help="A model that onnxdtd compiled.", metavar="COMPILED")],
+    compiled: Compiled,
     source: Annotated[Path | None, option("--source", "The model that it was compiled from.", "MODEL")] = None,
     inputs: Annotated[
         Path | None, option("--inputs", "What to run it on: a picture, .npz, .npy, .csv or .json.", "FILE")

@@ -30,6 +30,7 @@ STEEPEST = 8.0  # times as long as wide is how a picture is shown at most
 SEEN = 32  # pixels: what is in a smaller picture is not seen any better under its relevance
 LIGHT = np.array([0.299, 0.587, 0.114])  # of red, green and blue
 DIM, BRIGHT = 0.2, 0.95  # how grey a picture is under its relevance
+OPACITY = 0.7  # to the power of which a share hides what is below it
 LETTERS = 13  # of a title, in an inch
 BAR, NUMBERS, SHORTEST = 0.08, 0.2, 1.4  # inches: of a colour bar, of numbers under a picture, of a bar at least
 HEADING = 0.15  # inches of a line above a picture
@@ -199,7 +200,7 @@ def overlaid(x: np.ndarray, shares: np.ndarray) -> np.ndarray:
     picture = pixels(x)
     grey = picture if picture.ndim == 2 else picture @ LIGHT
     shares = np.clip(shares, -1, 1)
-    opacity = np.abs(shares)[..., None] ** 0.7
+    opacity = np.abs(shares)[..., None] ** OPACITY
     return (1 - opacity) * (DIM + (BRIGHT - DIM) * grey[..., None]) + opacity * COLOURS(0.5 + shares / 2)[..., :3]
 
 

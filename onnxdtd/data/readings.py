@@ -11,6 +11,7 @@ import numpy as np
 from onnxdtd.data.tokens import Passage
 
 TOP = 5  # words for the class, and against it
+LUMINANCE, DARK = (0.2126, 0.7152, 0.0722), 0.45  # of red, green and blue; below that letters are white
 TOKEN, SPECIAL, PADDING, CUT, PLAIN = "token", "special", "padding", "cut", "plain"
 
 
@@ -148,4 +149,4 @@ def tints(found: Sequence[Stretch]) -> np.ndarray:
 
 def is_dark(tint: np.ndarray) -> bool:
     """Are letters on this colour to be white? By its luminance: both ends of the scale can be read then."""
-    return float(tint[:3] @ np.array([0.2126, 0.7152, 0.0722])) < 0.45
+    return float(tint[:3] @ np.array(LUMINANCE)) < DARK

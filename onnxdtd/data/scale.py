@@ -17,7 +17,7 @@ from matplotlib.image import AxesImage
 # White is zero, red speaks for the class, blue against it. Both sides are equally light, and told apart by eyes that lack cones
 # for long, middle or short waves: scripts/colours.py says how well, here and on other scales.
 COLOURS = LinearSegmentedColormap.from_list("relevance", ["#130dbf", "#4973ee", "#ffffff", "#ea4f37", "#991300"], N=257)
-MANY_PIXELS = 4096
+MANY_PIXELS, MOST_PERCENT = 4096, 99.5  # of so many or fewer the largest counts, else all but a few
 OF_ALL = "of Σ |relevance|"
 NOTHING = "no relevance:\nall of it is 0"
 
@@ -30,7 +30,7 @@ def heat(relevance: np.ndarray, channel: int | None) -> np.ndarray:
 def colour_limit(values: np.ndarray) -> float:
     """The relevance at the ends of the symmetric colour scale: the largest, or in a large picture all but the 0.5 % largest."""
     size = np.abs(values)
-    limit = np.percentile(size, 99.5) if size.size > MANY_PIXELS else size.max()
+    limit = np.percentile(size, MOST_PERCENT) if size.size > MANY_PIXELS else size.max()
     return float(limit or size.max() or 1.0)
 
 

@@ -145,6 +145,14 @@ class Tokens:
         name = self.name(number)
         return f"the id {number}" if name is None else f"{name} ({number})"
 
+    def settings(self) -> dict[str, Any]:
+        """What another library has to know beside the file: ``most`` tokens that are taken, None for any number; how many there
+        are with padding (``pads``), by which token (``pad``), and whether it stands to the ``left``.
+        """
+        filling = self._filling() if self._pads and self._file is not None else {}
+        pad = {"id": filling.get("pad_id", 0), "kind": filling.get("pad_type_id", 0), "name": filling.get("pad_token", "[PAD]")}
+        return {"most": self._most, "pads": self._pads, "pad": pad, "left": filling.get("direction") == "left"}
+
     def digest(self) -> str:
         """The SHA-256 of the tokenizer, and how many tokens the model takes; of bytes only that."""
         told = "" if self._file is None else self._tokenizer.to_str()
@@ -244,6 +252,8 @@ class Tokens:
     @property
     def _pads(self) -> int | None:
         """How many tokens each text has with padding: a model that has no mask may count on what its tokenizer was told."""
+        if self._file is None:
+            return self.length
         strategy = self._padding.get("strategy", self._padding.get("length"))
         own = strategy.get("Fixed") if isinstance(strategy, Mapping) else self._padding.get("length")
         return self.length or (own if "mask" not in self.roles else None)

@@ -111,7 +111,7 @@ class Feeding:
                 yield Sample(file.stem, one.x, track=one.track, label=one.label)
                 return
             table, told = self._intakes.rows(file), self._track(file)
-            features = self._features({} if table is None else table.names)
+            features = self.features({} if table is None else table.names)
             labels = repeat(None) if table is None or table.labels is None else iter(table.labels)
             for (name, values), label in zip(self._read(file, table), labels, strict=False):
                 shown = [values.pop(known) for known in self._shown]
@@ -257,7 +257,11 @@ class Feeding:
         shapes = {name: [size for size in self.layouts[name].shape if isinstance(size, int)] for name in names}
         return {name: part.reshape(shapes[name]) for name, part in zip(names, parts, strict=True)}
 
-    def _features(self, names: Mapping[str, Sequence[str]]) -> Features | None:
+    def width(self, name: str) -> int | None:
+        """How many entries an input or an explained tensor has, where it is a vector of a known size, or a single number."""
+        return _width(self.layouts[name].shape)
+
+    def features(self, names: Mapping[str, Sequence[str]]) -> Features | None:
         """What the entries of what is shown are, where that is known: by the model, or by a file that has ``names``."""
         only = self.explained[0] if len(self.explained) == 1 else None
         if None in self._widths.values() or (only is not None and not self._named.get(only) and not names.get(only)):

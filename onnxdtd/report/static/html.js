@@ -1,0 +1,44 @@
+// Elements. All words become text, never markup: labels and names are whatever somebody wrote into a model.
+
+/** An element with properties (`data-` and `aria-` ones as attributes) and what is in it. */
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.includes("-") || name === "role" || name === "for") element.setAttribute(name, value);
+    else element[name] = value;
+  }
+  element.append(...children);
+  return element;
+}
+
+/** So many significant digits, and of a large number all before the point. */
+export function amount(value, digits = 4) {
+  const before = Math.abs(value).toFixed(0).length;
+  return String(Number(value.toPrecision(before < 7 ? Math.max(digits, before) : digits)));
+}
+
+export const signed = (value, digits) => (value > 0 ? "+" : "") + amount(value, digits);
+
+export const percent = (share) => `${amount(100 * share, 2)} %`;
+
+/** A probability, never rounded to a certainty. */
+export function probably(value) {
+  if (value > 0.9999) return "> 99.99 %";
+  if (value < 0.0001) return "< 0.01 %";
+  return value > 0.99 ? `${Math.floor(value * 1e4) / 100} %` : `${amount(100 * value, 3)} %`;
+}
+
+/** Rows of cells as a table that programs read. */
+export function csv(rows) {
+  const cell = (value) => (/[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+  return new Blob([rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n"], { type: "text/csv;charset=utf-8" });
+}
+
+/** A function that is called once others have stopped asking for it. */
+export function patient(act, milliseconds = 250) {
+  let waiting;
+  return () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(act, milliseconds);
+  };
+}

@@ -1,0 +1,413 @@
+"""The page that explains in the browser: what is in its folder, what is refused, and that its numbers are Python's."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import npm
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+import onnxdtd
+from onnxdtd.data.maps import overlaid
+from onnxdtd.data.preprocessing import DEFAULTS, MARGIN, MOST_PIXELS, SQUASHED, place
+from onnxdtd.data.scale import colour_limit, colours
+from onnxdtd.data.tables import NO_ROLES, Roles
+from onnxdtd.errors import RequestError
+from onnxdtd.report.site import PAGE, SCRIPT, STATIC, WASM, write
+from onnxdtd.runtime.explainer import Explainer
+from onnxdtd.study.feeding import Feeding
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ROOT / "models"
+EVIL = "<img src=x onerror=\"document.title='evil'\"><script>document.title='evil'</script>"
+CLOSE = 1e-5
+
+
+def compiled(folder: Path, name: str, **options: Any) -> Path:
+    path = folder / f"{name}.onnx"
+    onnxdtd.save(onnxdtd.compile(MODELS / path.name, **options), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What looks like the packages of npm, for tests that run nothing."""
+    modules = tmp_path_factory.mktemp("npm") / "node_modules"
+    found = modules / "onnxruntime-web" / "dist"
+    library = modules / "@huggingface" / "tokenizers" / "dist" / "tokenizers.min.mjs"
+    for path in (found / SCRIPT, found / WASM, library, library.parents[1] / "LICENSE"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12")
+    return found
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Compiled files: of pictures, of rows and of texts."""
+    folder = tmp_path_factory.mktemp("compiled")
+    return {
+        "digits_cnn": compiled(folder, "digits_cnn", low=0.0, high=1.0, target="input"),
+        "tumours": compiled(folder, "tumours", target="input"),
+        "definitions": compiled(folder, "definitions", target="input"),
+    }
+
+
+def told(folder: Path) -> dict[str, Any]:
+    page: dict[str, Any] = json.loads((folder / PAGE).read_text(encoding="utf-8"))
+    return page
+
+
+def test_a_folder_has_all_that_the_page_loads(files: dict[str, Path], dist: Path, tmp_path: Path) -> None:
+    out = tmp_path / "site"
+    size = write(files["digits_cnn"], out, dist, examples=[MODELS / "digits_samples.npz"])
+    page = told(out)
+    assert {path.name for path in STATIC.iterdir()} <= {path.name for path in out.iterdir()}
+    assert {entry["name"]: entry["size"] for entry in page["files"]} == {
+        name: (out / name).stat().st_size for name in (f"runtime/{WASM}", page["model"], *(f"examples/{i}" for i in range(20)))
+    }
+    assert size == sum(entry["size"] for entry in page["files"])
+    assert (out / page["model"]).read_bytes() == files["digits_cnn"].read_bytes()
+    assert page["kind"] == "picture"
+    assert page["target"]["input"] == "target"
+    assert np.asarray(Image.open(out / "examples/0")).shape == (8, 8)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_page_is_replaced_and_nothing_else(files: dict[str, Path], dist: Path, tmp_path: Path) -> None:
+    out = tmp_path / "site"
+    out.mkdir()
+    write(files["digits_cnn"], out, dist)
+    (out / "old").write_text("")
+    write(files["digits_cnn"], out, dist)
+    assert not (out / "old").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine").write_text("")
+    (tmp_path / "file").write_text("")
+    inside = out / "digits.onnx"
+    inside.write_bytes(files["digits_cnn"].read_bytes())
+    for source, target, why in (
+        (files["digits_cnn"], other, "has other files in it"),
+        (files["digits_cnn"], tmp_path / "file", "is no folder"),
+        (files["digits_cnn"], tmp_path / "none" / "site", "does not exist"),
+        (inside, out, "has what the page is made of"),
+    ):
+        with pytest.raises(RequestError, match=why):
+            write(source, target, dist)
+    assert (other / "mine").exists()
+    assert inside.exists()
+
+
+def test_what_is_missing_is_said_with_its_command(
+    files: dict[str, Path], dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match=r"npm install --ignore-scripts onnxruntime-web` .*--runtime DIST"):
+        write(files["digits_cnn"], tmp_path / "site")
+    with pytest.raises(RequestError, match=r"--tokenizer FILE"):
+        write(files["definitions"], tmp_path / "site", dist)
+    bare = tmp_path / "node_modules" / "onnxruntime-web" / "dist"
+    bare.mkdir(parents=True)
+    for name in (SCRIPT, WASM):
+        (bare / name).write_text("")
+    with pytest.raises(RequestError, match=r"npm install --ignore-scripts @huggingface/tokenizers"):
+        write(files["definitions"], tmp_path / "site", tokenizer=MODELS / "definitions_tokenizer.json")
+    assert write(files["digits_cnn"], tmp_path / "site") > 0  # ./node_modules is where it looks
+
+
+def net(
+    *nodes: Any, shape: Sequence[Any] = ("n", 1, 6, 6), weights: dict[str, np.ndarray] = {}, classes: Any = 2
+) -> onnx.ModelProto:
+    """A net from ``x`` to ``y``."""
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [shape[0], classes])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def flat(shape: Sequence[Any] = ("n", 1, 6, 6), classes: int = 2) -> onnx.ModelProto:
+    """A linear classifier of what is flattened."""
+    sizes = [size for size in shape[1:] if isinstance(size, int)]
+    w = np.random.default_rng(0).normal(size=(int(np.prod(sizes)), classes)).astype(np.float32)
+    return net(
+        helper.make_node("Flatten", ["x"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["y"]),
+        shape=shape,
+        weights={"w": w},
+        classes=classes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "request_", "why"),
+    [
+        (flat(), {"low": 0.0, "high": 1.0, "target": "score"}, "is fed; compile it with --target input"),
+        (flat(), {"low": 0.0, "high": 1.0, "on_demand": "optional"}, "optional input, .*--on-demand"),
+        (flat(), {"preset": "taylor", "baseline": "input", "low": 0.0, "high": 1.0}, "another --baseline"),
+        (flat(), {"preset": "lrp-epsilon"}, "needs --range"),
+        (flat((8, 1, 6, 6)), {"low": 0.0, "high": 1.0}, "takes 8 samples at once"),
+        (flat(("n", 3, 4, 6, 6)), {"low": 0.0, "high": 1.0}, "takes pictures, texts and rows"),
+    ],
+    ids=["score", "optional", "baseline", "unscaled", "batch", "clip"],
+)
+def test_what_the_page_cannot_ask_for_is_refused(
+    model: onnx.ModelProto, request_: dict[str, Any], why: str, dist: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.onnx"
+    onnxdtd.save(onnxdtd.compile(model, **request_), path)
+    with pytest.raises(RequestError, match=why):
+        write(path, tmp_path / "site", dist)
+    assert not (tmp_path / "site").exists()
+
+
+def test_weights_beside_the_file_come_along(dist: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source.onnx"
+    model = flat(("n", 1, 12, 12))
+    onnx.save(model, source, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    onnxdtd.save(onnxdtd.compile(source, low=0.0, high=1.0), tmp_path / "compiled.onnx", source)
+    write(tmp_path / "compiled.onnx", tmp_path / "site", dist)
+    (entry,) = told(tmp_path / "site")["weights"]
+    assert entry["path"] == "weights.bin"
+    assert (tmp_path / "site" / entry["name"]).read_bytes() == (tmp_path / "weights.bin").read_bytes()
+
+
+def test_the_page_keeps_to_its_folder() -> None:
+    """No other address, no markup from strings, no styles or scripts that the policy would have to let through."""
+    html = (STATIC / "index.html").read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
+    assert policy is not None
+    assert "default-src 'none'" in policy[1]
+    assert "unsafe-inline" not in policy[1]
+    assert "https:" not in policy[1]
+    for path in STATIC.iterdir():
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text)
+        assert {*re.findall(r"https?://[^\s\"'<)]+", text)} <= {"http://localhost:8000"}
+        assert "localStorage" not in text
+
+
+# --------------------------------------------------------------------------------------------------- in Node and Chromium
+
+PLACED = """
+import { readFileSync } from "node:fs";
+const { place, resample, cropped, converted } = await import(process.argv[1]);
+const { colour, limit, overlaid } = await import(process.argv[2]);
+const { pictures, heat, look } = JSON.parse(readFileSync(0));
+const made = pictures.map(({ picture, asked, rgba, channels }) => {
+  const placing = place(picture, asked);
+  const pixels = converted(new Uint8Array(Buffer.from(rgba, "base64")), channels);
+  const whole = resample(pixels, picture, channels, placing.size);
+  return Buffer.from(cropped(whole, placing.size[1], channels, placing)).toString("base64");
+});
+const most = limit(heat, look);
+const shares = heat.map((r) => r / most), over = shares.map((r) => overlaid([10, 100, 200], r, look));
+console.log(JSON.stringify([made, most, shares.map((r) => colour(r, look)), over]));
+"""
+
+
+def test_pictures_and_colours_are_pythons(node_modules: Path, files: dict[str, Path], dist: Path, tmp_path: Path) -> None:
+    """Resized and cut as Pillow does it, to the bit where proportions stay, else nearly; colours alike."""
+    write(files["digits_cnn"], tmp_path / "site", dist)
+    rng = np.random.default_rng(0)
+    cases, wanted, off = [], [], []
+    for model, more in (
+        ((8, 8), {}),
+        ((None, None), {}),
+        ((None, 16), {}),
+        ((8, 8), {"crop": SQUASHED}),
+        ((8, 8), {"resize": 9}),
+        ((None, None), {"resize": [7, 20], "crop": [6, 11]}),
+    ):
+        for picture, channels in (((21, 34), 3), ((34, 21), 1), ((8, 8), 3), ((5, 9), 1)):
+            rgba = rng.integers(0, 256, (*picture, 4)).astype(np.uint8)
+            how = {**DEFAULTS, **more}
+            placing = place(picture, model, how)
+            image = Image.fromarray(rgba).convert("RGB").convert({1: "L", 3: "RGB"}[channels])
+            whole = np.asarray(image.resize(placing.size[::-1], Image.Resampling.BILINEAR)).reshape(*placing.size, channels)
+            wanted.append(whole[placing.top : placing.top + placing.shape[0], placing.left : placing.left + placing.shape[1]])
+            squashed = how["crop"] == SQUASHED
+            off.append(int(squashed or isinstance(how["resize"], list)))
+            asked = {"sides": model, "resize": how["resize"], "crop": None if squashed else how["crop"], "squashed": squashed}
+            asked |= {"margin": MARGIN, "most": MOST_PIXELS}
+            cases.append(
+                {"picture": picture, "asked": asked, "rgba": base64.b64encode(rgba.tobytes()).decode(), "channels": channels}
+            )
+    heat = rng.normal(size=5000) ** 3
+    given = json.dumps({"pictures": cases, "heat": heat.tolist(), "look": told(tmp_path / "site")["look"]})
+    command = ["node", "--input-type=module", "-e", PLACED, str(STATIC / "place.js"), str(STATIC / "draw.js")]
+    done = subprocess.run(command, input=given, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    made, most, tints, over = json.loads(done.stdout)
+    for data, want, most_off in zip(made, wanted, off, strict=True):
+        found = np.frombuffer(base64.b64decode(data), np.uint8).reshape(want.shape)
+        assert np.abs(found.astype(int) - want).max() <= most_off
+    assert most == pytest.approx(colour_limit(heat), rel=1e-12)
+    assert np.abs(np.array(tints) - colours(heat)[:, :3] * 255).max() <= 0.5 + 1e-9
+    there = np.broadcast_to(np.array([10, 100, 200]) / 255, (len(heat), 1, 3))
+    assert np.abs(np.array(over) - overlaid(there, (heat / most)[:, None])[:, 0] * 255).max() <= 0.5 + 1e-9
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves a folder without a word; ``more`` are headers."""
+
+    more: ClassVar[dict[str, str]] = {}
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def end_headers(self) -> None:
+        for name, value in self.more.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+
+@pytest.fixture
+def visit(node_modules: Path, chromium: Path, tmp_path: Path) -> Iterator[Any]:
+    """A function that takes steps of tests/web/visit.mjs on pages in a folder, and gives all that it prints."""
+    servers = []
+
+    def visited(*steps: Any, folder: Path = tmp_path, headers: dict[str, str] = {}) -> dict[str, Any]:
+        handler = type("Handler", (Quiet,), {"more": headers})
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))))
+        Thread(target=servers[-1].serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{servers[-1].server_port}/"
+        given = {"modules": str(node_modules), "chromium": str(chromium), "flags": npm.HEADLESS[1:], "url": url, "steps": steps}
+        command = ["node", str(ROOT / "tests" / "web" / "visit.mjs")]
+        done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        assert found["failed"] is None
+        assert all(request.startswith(url) for request in found["requests"])
+        return found
+
+    yield visited
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def expected(
+    path: Path, file: Path, target: int | None = None, tokenizer: Path | None = None, roles: Roles = NO_ROLES
+) -> tuple[np.ndarray, float]:
+    """The relevance and the logit of the first sample in a file, as Python has them."""
+    explainer = Explainer(path)
+    feeding = Feeding(explainer, tokenizer, roles)
+    sample = next(iter(feeding.read(file)))
+    found = explainer(feeding.feeds({**feeding.given(sample.x), **sample.others}), target)
+    assert found.logit is not None
+    return feeding.shown(found.relevance), float(found.logit[0])
+
+
+def last_column(text: str) -> np.ndarray:
+    return np.array([row[-1] for row in list(csv.reader(io.StringIO(text)))[1:]], float)
+
+
+def grid(text: str) -> np.ndarray:
+    return np.array(list(csv.reader(io.StringIO(text))), float)
+
+
+def test_a_browser_has_pythons_numbers(visit: Any, node_modules: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    """A picture, also of another class; a text; a row: relevance and logit as in Python, no request but for the page's own
+    files, and after these none at all.
+    """
+    runtime = node_modules / "onnxruntime-web" / "dist"
+    words = tmp_path / "text.txt"
+    words.write_text("A small Brown bird, naïve; it sings at night 好.\n", encoding="utf-8")
+    pixels = np.random.default_rng(0).integers(0, 256, (11, 19)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    tokenizer, table = MODELS / "definitions_tokenizer.json", MODELS / "tumours_samples.csv"
+    write(files["digits_cnn"], tmp_path / "digits", runtime)
+    write(files["definitions"], tmp_path / "definitions", runtime, tokenizer, [words])
+    write(files["tumours"], tmp_path / "tumours", runtime, examples=[table], roles=Roles("diagnosis"))
+    saved = (["value", "#logit"], ["save", "relevance.csv"])
+    found = visit(
+        ["open", "digits/"],
+        ["upload", str(tmp_path / "picture.png")],
+        *saved,
+        ["select", "#target", "7"],
+        *saved,
+        ["evaluate", "fetch('page.json').then(() => 'open', () => 'shut')"],
+        ["upload", str(words)],
+        ["text", "#status"],
+        ["open", "definitions/"],
+        ["click", ".examples button"],
+        *saved,
+        ["text", ".passage"],
+        ["open", "tumours/"],
+        *saved,
+    )
+    results = found["results"]
+    digit, seven = (expected(files["digits_cnn"], tmp_path / "picture.png", target) for target in (None, 7))
+    text = expected(files["definitions"], words, tokenizer=tokenizer)
+    row = expected(files["tumours"], table, roles=Roles("diagnosis"))
+    for (relevance, logit), (said, saved_so), read in (
+        (digit, results[2:4], grid),
+        (seven, results[5:7], grid),
+        (text, results[12:14], last_column),
+        (row, results[16:18], last_column),
+    ):
+        assert float(said) == pytest.approx(logit, rel=CLOSE)
+        assert np.abs(read(saved_so).ravel() - relevance.ravel()).max() <= CLOSE * np.abs(relevance).max()
+    assert results[7] == "shut"
+    assert results[9] == "This file is no picture that this browser can read."
+    assert "A small Brown bird, naïve; it sings at night 好." in results[14].replace("\xa0", " ")
+    assert [complaint for complaint in found["complaints"] if "page.json" not in complaint] == []
+
+
+@pytest.mark.slow
+def test_what_a_model_calls_its_classes_is_never_markup(visit: Any, node_modules: Path, tmp_path: Path) -> None:
+    """Names from a file of somebody else's, on a server that lets threads share memory, of a file that explains on demand
+    and has external weights; and a file that is not whole.
+    """
+    source = tmp_path / "source.onnx"
+    onnx.save(flat(("n", 1, 12, 12)), source, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    options: dict[str, Any] = {
+        "low": 0.0,
+        "high": 1.0,
+        "target": "input",
+        "on_demand": "required",
+        "labels": (EVIL, f"b{EVIL}"),
+    }
+    path = tmp_path / f"{'<b>x'}.onnx"
+    onnxdtd.save(onnxdtd.compile(source, **options), path, source)
+    Image.fromarray(np.arange(144, dtype=np.uint8).reshape(12, 12)).save(tmp_path / "a.png")
+    runtime = node_modules / "onnxruntime-web" / "dist"
+    write(path, tmp_path / "site", runtime, examples=[tmp_path / "a.png"])
+    write(path, tmp_path / "cut", runtime)
+    (tmp_path / "cut" / told(tmp_path / "cut")["model"]).write_bytes(b"short")
+    found = visit(
+        ["open", "site/"],
+        ["click", ".examples button"],
+        ["text", "#said"],
+        ["evaluate", "document.title + document.querySelectorAll('img, script').length"],
+        ["value", "#logit"],
+        ["text", "#about"],
+        ["open", "cut/"],
+        ["text", "#status"],
+        headers={"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"},
+    )
+    assert EVIL in found["results"][2]
+    assert found["results"][3] == "<b>x2"
+    assert float(found["results"][4]) == pytest.approx(expected(path, tmp_path / "a.png")[1], rel=CLOSE)
+    assert "threads" in found["results"][5]
+    assert "ends after 5 of" in found["results"][7]
+    assert found["complaints"] == []
