@@ -1,0 +1,121 @@
+"""The same compiled files in Node.js, in a browser and in further runtimes: relevance as in ONNX Runtime, on demand or always,
+of the class that is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import engines as E  # noqa: N812
+import numpy as np
+import pytest
+import runtimes as R  # noqa: N812
+from nets import model, node
+from onnx import ModelProto
+
+import onnxdtd
+
+NEAR = 1e-5  # of the largest relevance of a sample
+
+
+def attending(width: int = 8) -> ModelProto:
+    """A vision transformer in small: patches of pixels, a block with one head, the mean of the tokens."""
+    rng = np.random.default_rng(0)
+    shapes = {"filters": (width, 3, 4, 4), "places": (1, 4, width), "head": (width, 3)}
+    shapes |= dict.fromkeys(("wq", "wk", "wv", "wo", "up", "down"), (width, width))
+    weights = {name: rng.normal(size=shape).astype(np.float32) / np.float32(2) for name, shape in shapes.items()}
+    numbers = {"root": width**-0.5, "two": 2**-0.5, "one": 1, "half": 0.5}
+    weights |= {"gain": np.ones(width, np.float32), "flat": np.int64([0, width, -1])}
+    weights |= {name: np.float32(number) for name, number in numbers.items()}
+    nodes = [
+        node("Conv", "x filters", "c", strides=[4, 4]),
+        node("Reshape", "c flat", "r"),
+        node("Transpose", "r", "patches", perm=[0, 2, 1]),
+        node("Add", "patches places", "e"),
+        node("LayerNormalization", "e gain", "n"),
+        *(node("MatMul", f"n w{name}", name) for name in "qkv"),
+        node("Transpose", "k", "kt", perm=[0, 2, 1]),
+        node("MatMul", "q kt", "s"),
+        node("Mul", "s root", "z"),
+        node("Softmax", "z", "p", axis=-1),
+        node("MatMul", "p v", "pv"),
+        node("MatMul", "pv wo", "o"),
+        node("Add", "o e", "e2"),
+        node("LayerNormalization", "e2 gain", "n2"),
+        node("MatMul", "n2 up", "u"),
+        node("Mul", "u two", "u2"),
+        node("Erf", "u2", "erf"),
+        node("Add", "erf one", "erf1"),
+        node("Mul", "u half", "uh"),
+        node("Mul", "uh erf1", "a"),
+        node("MatMul", "a down", "d"),
+        node("Add", "d e2", "e3"),
+        node("ReduceMean", "e3", "m", axes=[1], keepdims=0),
+        node("MatMul", "m head", "y"),
+    ]
+    return model(nodes, {"x": ["n", 3, 8, 8]}, ["y"], weights)
+
+
+@pytest.fixture(scope="module")
+def jobs() -> list[E.Job]:
+    """Compiled files of a convolutional network, a transformer of pictures, one of texts, and a table, with inputs: flat, on
+    demand, and of a class that is asked for.
+    """
+    known = {case.name: case for case in R.cases() if case.name in ("digits_cnn", "tumours", "definitions")}
+    pictures = np.random.default_rng(1).normal(size=(3, 3, 8, 8)).astype(np.float32)
+    known["vit"] = R.Case("vit", attending(), "x", pictures, None, None, False, 0)
+    made = []
+    for name, case in known.items():
+        preset = case.files[0][0]
+        for form in R.FORMS if name == "digits_cnn" else ("target", "on demand"):
+            compiled = onnxdtd.compile(case.model, preset, low=case.low, high=case.high, **R.FORMS[form])
+            made.append(E.Job(compiled, case.feeds(case.samples, form), "relevance"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(jobs: list[E.Job]) -> list[E.Done]:
+    """By ONNX Runtime on the CPU."""
+    found = E.alone(E.runtimes(0)["ORT all"])(jobs)
+    assert all(done.outputs and np.abs(done.outputs[0]).max() > 0 for done in found)
+    return found
+
+
+def check(engine: E.Engine, jobs: list[E.Job], expected: list[E.Done]) -> None:
+    """Each run of each file, sample by sample; what was not asked for is not there."""
+    found = engine(jobs)
+    assert [done.error for done in found] == [""] * len(jobs)
+    for job, done, right in zip(jobs, found, expected, strict=True):
+        for feeds, one, other in zip(job.feeds, done.outputs, right.outputs, strict=True):
+            assert one.dtype == other.dtype
+            assert one.shape == other.shape
+            assert (len(one) == 0) == (not feeds.get("explain", True))
+            assert max(R.difference(one, other), default=0) <= NEAR
+
+
+@pytest.mark.parametrize(("package", "threads"), [("onnxruntime-node", 1), ("onnxruntime-web", 1), ("onnxruntime-web", 2)])
+def test_in_node(node_modules, package, threads, jobs, expected):
+    check(E.outside("node.mjs", package, str(threads)), jobs, expected)
+
+
+def test_in_a_browser(node_modules, chromium, jobs, expected):
+    """Two threads, which take a page that is isolated."""
+    check(E.outside("browser.mjs", chromium, "wasm 2"), jobs, expected)
+
+
+def test_on_webgpu(node_modules, chromium):
+    """On an adapter made of software, for which a few operators are enough to do."""
+    case = next(case for case in R.cases() if case.name == "digits_mlp")
+    jobs = [E.Job(onnxdtd.compile(case.model, "dtd", low=0, high=1), case.feeds(case.samples), "relevance")]
+    check(E.outside("browser.mjs", chromium, "webgpu"), jobs, E.alone(E.runtimes(0)["ORT all"])(jobs))
+
+
+@pytest.mark.parametrize("name", ["ORT .ort", "reference", "OpenVINO"])
+def test_in_python(name, jobs, expected):
+    if name == "OpenVINO" and not importlib.util.find_spec("openvino"):
+        pytest.skip("openvino is not installed: pip install -e '.[runtimes]'")
+    found = E.runtimes(0)
+    engine = E.alone(found.get(f"{name}, own weights", found[name]))
+    strange = lambda node: node.domain or node.op_type == "If"  # ``apart`` does not look into branches
+    some = [i for i, job in enumerate(jobs) if name != "OpenVINO" or not any(map(strange, job.model.graph.node))]
+    check(engine, [jobs[i] for i in some], [expected[i] for i in some])
