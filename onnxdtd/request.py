@@ -356,6 +356,15 @@ class Request:
         'left out and is false then (``"optional"``, which only some of the runtimes understand). Else all that is added has '
         "a first axis of the size 0, and the file only predicts.",
     )
+    portable: bool = offered(
+        False,
+        bool,
+        Option(
+            "--portable", "Add only operators that WebGPU, TensorRT and CoreML have; folds weights, so that the file grows."
+        ),
+        "write the relevance pass in the operators that WebGPU, TensorRT and CoreML all have, as far as that goes: the same "
+        "relevance up to rounding, in more nodes. What is made of weights alone is computed before, so that the file grows.",
+    )
     apart: bool = offered(
         False,
         bool,

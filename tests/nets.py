@@ -19,6 +19,7 @@ from onnxdtd.data.forms import Form
 from onnxdtd.data.preprocessing import checked
 from onnxdtd.graph import normal, shapes
 from onnxdtd.graph.emit import Emit
+from onnxdtd.graph.portable import SPELLED
 from onnxdtd.graph.tensors import Tensor
 
 Shape = Sequence[int | str | None]
@@ -124,14 +125,16 @@ def run(proto: ModelProto, **feeds: np.ndarray) -> dict[str, np.ndarray]:
 
 
 class Bench:
-    """A model on the compiler's workbench: its graph, an Emit on it, and a way to run what was emitted."""
+    """A model on the compiler's workbench: its graph, an Emit on it, and a way to run what was emitted; ``portable`` is it
+    without what few runtimes have.
+    """
 
-    def __init__(self, proto: ModelProto):
+    def __init__(self, proto: ModelProto, portable: bool = False):
         self.proto = ModelProto()
         self.proto.CopyFrom(proto)
         normal.normalise(self.proto)
         self.graph = shapes.graph(self.proto)
-        self.e = Emit(self.graph)
+        self.e = Emit(self.graph, spelled=SPELLED if portable else None)
         self.tensors = self.graph.tensors()
         self.nodes = list(self.graph.nodes)
         self._inputs: list[onnx.ValueInfoProto] = []

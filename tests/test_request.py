@@ -44,6 +44,7 @@ FULL = Request(
     most_steps=64,
     apart=True,
     on_demand="optional",
+    portable=True,
     explain=["x"],
     from_=["h"],
     fitted="models.npz",

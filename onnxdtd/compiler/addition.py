@@ -50,6 +50,10 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
             f"--ledger: the preset {request.preset!r} is a derivative, of which nothing is conserved; leave it out, or choose "
             "a preset of the method lrp"
         )
+    if request.portable and request.ledger:
+        raise RequestError("--portable: --ledger adds up in float64, which these runtimes have not; leave one of them out")
+    if request.portable and request.on_demand is not None:
+        raise RequestError("--portable: --on-demand puts all in an If, which CoreML and NNAPI have not; leave one of them out")
     bounds = Bounds(e, plan, planned.bounded)
     book = Bookkeeper(e, plan, bounds.of) if request.ledger else None
     scored = score(e, plan, request) if inject is None else None

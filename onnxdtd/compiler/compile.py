@@ -22,6 +22,7 @@ from onnxdtd.compiler.bounds import by_input, form_of, with_bytes, with_preproce
 from onnxdtd.compiler.classlabels import said
 from onnxdtd.compiler.ends import End, above, computed, groups_of, lookups, reached, rows
 from onnxdtd.compiler.facts import before, reads
+from onnxdtd.compiler.folded import folded
 from onnxdtd.compiler.imputed import imputed
 from onnxdtd.compiler.logits import NoScores, bfloat16
 from onnxdtd.compiler.maps import Laid, last_map
@@ -36,6 +37,7 @@ from onnxdtd.data.forms import PICTURE
 from onnxdtd.errors import ModelError, RequestError, Unsupported
 from onnxdtd.graph import files, normal, shapes
 from onnxdtd.graph.emit import Emit
+from onnxdtd.graph.portable import SPELLED
 from onnxdtd.graph.recurrent import MOST_STEPS, OPEN_STEPS, is_gated, open_sequences
 from onnxdtd.graph.spelled import views
 from onnxdtd.graph.tensors import Node, Tensor, type_name
@@ -76,7 +78,7 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
     fits.check(graph)
     for mended in (shapes.declare_outputs, shapes.open_batches, shapes.drop_contradictions):
         changes += mended(source.proto, graph)
-    emit = Emit(graph, shapes.names(source.proto), fed)
+    emit = Emit(graph, shapes.names(source.proto), fed, SPELLED if request.portable else None)
     nodes = views(emit, list(graph.nodes), not presets[0].method.divides, request.reference)
     inputs = [t for t in graph.inputs if t.name in fed]
     depends = reached(nodes, inputs)
@@ -246,7 +248,8 @@ def build(
     if not in_place:
         proto = onnx.ModelProto()
         proto.CopyFrom(prepared.source.proto)
-    return (prepared.addition if plain else addition(prepared, inject, shortcuts)).append_to(proto)
+    added = prepared.addition if plain else addition(prepared, inject, shortcuts)
+    return (folded(added, prepared.source) if prepared.request.portable else added).append_to(proto)
 
 
 def save(proto: onnx.ModelProto, path: str | Path, source: str | Path | None = None, weights: str | None = None) -> None:

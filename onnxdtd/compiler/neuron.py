@@ -381,7 +381,7 @@ class _Writer:
     def times(self, c: Tensor, values: Tensor) -> Tensor:
         """c t, and 0 where c is, also for a t of -inf, which rules a class out."""
         e = self.e
-        return e("Where", e.equal(c, 0.0), e.constant(np.asarray(0.0, c.dtype)), e("Mul", c, in_width(self.e, values)))
+        return e("Where", e.equal(c, 0.0), e.constant(np.asarray(0.0, c.dtype)), e("Mul", c, e.finite(in_width(e, values))))
 
 
 def _reshape(name: str, x: Tensor, y: Tensor) -> Step:

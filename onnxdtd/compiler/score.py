@@ -104,7 +104,7 @@ def score(e: Emit, made: Plan, request: Request) -> Score:
     """What ``request`` asks of the planned model. Raises ``RequestError`` for a class or a contrast that there is not, and
     ``ModelError`` where there are no classes.
     """
-    logits = e.cast(made.logits, wide(made.logits.dtype), made.logits.shape)
+    logits = e.finite(e.cast(made.logits, wide(made.logits.dtype), made.logits.shape))
     if classes(made) == 0:
         raise ModelError(f"{made.logits.name!r} has scores of no classes; export the model again")
     if request.reference is not None:
@@ -155,7 +155,7 @@ def weighed(e: Emit, made: Plan, c: Tensor, logits: Tensor) -> tuple[Tensor, Ten
 
     What is left out must not count even where it is infinite, as logits are that a mask rules out.
     """
-    value = e("Where", e.equal(c, 0.0), e.constant(np.asarray(0.0, c.dtype)), e("Mul", c, e.cast(logits, c.dtype)))
+    value = e("Where", e.equal(c, 0.0), e.constant(np.asarray(0.0, c.dtype)), e("Mul", c, e.finite(e.cast(logits, c.dtype))))
     rows = e("Unsqueeze", value, [1]) if is_column(made) else made.samples.rows(e, value, made.logits)
     return value, e("ReduceSum", rows, [1], keepdims=0, shape=[made.samples.size])
 

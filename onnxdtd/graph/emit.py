@@ -66,11 +66,19 @@ class Emit:
     Inputs are tensors, None (an optional input left out), a number (takes the type of the first tensor) or a list of
     integers. New nodes are named after the step that they belong to (``within``). What the predictor computed in half
     precision is read as float32: relevance leaves the range of float16, and its sums need more than three digits. ``inputs``
-    are those that a caller feeds, by default all of the graph.
+    are those that a caller feeds, by default all of the graph. What is ``spelled`` is not to be used: what takes its place may
+    be given for it.
     """
 
-    def __init__(self, graph: Graph, taken: Iterable[str] = (), inputs: Collection[str] | None = None):
+    def __init__(
+        self,
+        graph: Graph,
+        taken: Iterable[str] = (),
+        inputs: Collection[str] | None = None,
+        spelled: Mapping[str, Callable[..., Tensor | None] | None] | None = None,
+    ):
         self.scope = "onnxdtd"
+        self.spelled = spelled or {}
         self.opset = graph.opset
         self.nodes: list[Node] = list(graph.views)
         taken = {*taken}
@@ -107,7 +115,9 @@ class Emit:
             tensors = [self.cut(t, self._misjudged.get(t.name, {})) for t in tensors]
             key = _key(op, tensors, attrs, len(dtypes))
         if key not in self._cache:
-            self._cache[key] = self._append(op, tensors, attrs, dtypes)
+            speller = self.spelled.get(op)
+            instead = None if speller is None else speller(self, *tensors, **attrs)
+            self._cache[key] = self._append(op, tensors, attrs, dtypes) if instead is None else [instead]
         return self._cache[key]
 
     def _readable(self, op: str, half: Tensor, attrs: dict[str, Any]) -> Tensor:
@@ -126,6 +136,8 @@ class Emit:
         for tensor, own, shape in zip(made, node.outputs, shapes, strict=True):
             tensor.name, tensor.shape = "" if own.left_out else tensor.name, shape
             tensor.readers = own.readers
+            if own.name in self._misjudged:
+                self._misjudged[tensor.name] = self._misjudged[own.name]
         return made
 
     def cut(self, tensor: Tensor, sizes: Mapping[int, int]) -> Tensor:
@@ -142,7 +154,7 @@ class Emit:
 
     def offers(self, op: str) -> bool:
         """Is an operator to be had everywhere, on GPUs too? Who can do without one that is not does so."""
-        return kernels.offered(op, self.opset)
+        return self.spelled[op] is not None if op in self.spelled else kernels.offered(op, self.opset)
 
     @contextmanager
     def within(self, scope: str) -> Iterator[None]:
@@ -252,6 +264,13 @@ class Emit:
     def sub(self, a: Tensor, b: Tensor) -> Tensor:
         """a − b"""
         return a if b.values is not None and not b.values.any() else self("Sub", a, b)
+
+    def finite(self, tensor: Tensor) -> Tensor:
+        """A tensor that may be infinite where nothing of it is taken: not so where a choice is spelled as a sum of products."""
+        if "Where" not in self.spelled:
+            return tensor
+        most = np.finfo(tensor.dtype).max
+        return self("Clip", tensor, *(self.constant(np.asarray(end)) for end in (-most, most)), shape=tensor.shape)
 
     def equal(self, a: Tensor, b: Tensor | float) -> Tensor:
         """a = b"""

@@ -322,7 +322,7 @@ class Method:
         """The relevance of a tensor, of those that conserve it; of one of −∞ that hands on nothing, 0."""
         if self.divides:
             return walked
-        return e("Where", e.equal(walked, 0.0), walked, e("Mul", e.cast(tensor, walked.dtype), walked))
+        return e("Where", e.equal(walked, 0.0), walked, e("Mul", e.finite(e.cast(tensor, walked.dtype)), walked))
 
     @property
     def special(self) -> set[str]:

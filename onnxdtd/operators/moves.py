@@ -38,7 +38,7 @@ from onnxdtd.operators.table import (
     of,
     throughout,
 )
-from onnxdtd.operators.windows import adjoint_max, rounded, window
+from onnxdtd.operators.windows import adjoint_max, adjoint_winner, rounded, window
 
 
 def filled(node: Node, nonnegative: Callable[[Tensor], bool]) -> bool:
@@ -379,7 +379,7 @@ enter(replace(OVERWRITTEN, op="ScatterND", axes=spread.scattered_nd))
 def extreme_in_place(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To what is largest, or smallest, of what was there and what falls into one place: the first of these in this order."""
     (x, index, updates), read, r = node.inputs, reader(e, node), first(relevance)
-    nothing, far = e.constant(np.asarray(0.0, r.dtype)), e.constant(np.asarray(np.inf))
+    nothing, far = e.constant(np.asarray(0.0, r.dtype)), e.constant(np.asarray(np.finfo(np.float64).max))
     best = e(node.op, x, index, updates, **node.attrs)  # the predictor's own, except where half precision has rounded that
     stays = e.equal(x, best)
     yield 0, e("Where", stays, r, nothing)
@@ -507,9 +507,12 @@ LARGEST, SMALLEST = between_winners(largest=True), between_winners(largest=False
 def max_pool(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """To the entry that won each window. MaxUnpool would not do: where windows overlap it overwrites instead of adding."""
     attrs, x = dict(node.attrs), node.inputs[0]
-    if not e.offers(node.op):
-        win = window(attrs, attrs["kernel_shape"], shape_of(x)[2:])
-        yield 0, adjoint_max(e, first(relevance), x, e.shape(node.outputs[0], 2), win)
+    if not (e.offers(node.op) and e.offers("ScatterElements")):
+        win, ceil = window(attrs, attrs["kernel_shape"], shape_of(x)[2:]), bool(attrs.get("ceil_mode"))
+        if e.offers("ScatterElements"):
+            yield 0, adjoint_max(e, first(relevance), x, e.shape(node.outputs[0], 2), win)
+        else:
+            yield 0, adjoint_winner(e, first(relevance), e.cast(x, wide(x.dtype), x.shape), win, ceil)
         return
     # Spelled out where the predictor leaves it out: an ONNX Runtime searches the whole graph ten times for nodes to merge if
     # it finds two with equal attributes and inputs of which it can merge neither, one having a second output.
@@ -550,8 +553,11 @@ def extreme_along(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[i
     search = "ArgMin" if node.op == "ReduceMin" else "ArgMax"
     winner = e(search, rows, axis=-1, keepdims=1)
     values = e("Reshape", first(relevance), e("Shape", winner))
-    nothing = e.full(0.0, e("Shape", rows), first(relevance).dtype)
-    taken = e("ScatterElements", nothing, winner, values, axis=-1)
+    if e.offers("ScatterElements"):
+        taken = e("ScatterElements", e.full(0.0, e("Shape", rows), values.dtype), winner, values, axis=-1)
+    else:
+        numbers = e("Range", e.constant(np.asarray(0)), e("Squeeze", last, [0]), e.constant(np.asarray(1)))
+        taken = e("Mul", e.cast(e.equal(winner, numbers), values.dtype), values)
     back = e("Reshape", taken, e("Shape", moved))
     yield 0, e("Transpose", back, perm=[int(i) for i in np.argsort(perm)])
 

@@ -283,7 +283,7 @@ def expanded_softmax(e: Emit, node: Node, active: Active) -> Flow:
     (Achtibat et al. 2024). Scores that a mask has made next to −∞ have nothing.
     """
     x, (y, *_), axis = of_first(node, active), node.outputs, node.attrs.get("axis", -1)
-    x = e.cast(x, wide(x.dtype))
+    x = e.finite(e.cast(x, wide(x.dtype)))
     shown = e("Where", e("Greater", x, MASKED), x, 0.0)
 
     def flow(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:

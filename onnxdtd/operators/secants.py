@@ -37,7 +37,7 @@ def near(dtype: np.dtype) -> float:
 def ratio(e: Emit, dy: Tensor, dx: Tensor, least: Value, slope: Tensor) -> Tensor:
     """Δy / Δx, and the slope where Δx is smaller than the ``least`` that counts."""
     flat = e("Less", e("Abs", dx), least)
-    return e("Where", flat, slope, e("Div", dy, e("Where", flat, e.constant(np.asarray(1, dx.dtype)), dx)))
+    return e("Where", flat, e.finite(slope), e("Div", dy, e("Where", flat, e.constant(np.asarray(1, dx.dtype)), dx)))
 
 
 def quotient(e: Emit, x: Tensor, y: Tensor, at: At, slope: Callable[[], Tensor]) -> Tensor:

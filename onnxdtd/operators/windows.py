@@ -259,12 +259,7 @@ def _share(e: Emit, kernel: Tensor, x: Tensor, space: Tensor, win: Window, attrs
     if not any(win.begin or [1]) and not any(win.end or [1]) and not attrs.get("ceil_mode"):
         return e.constant(np.asarray(1 / np.prod(win.kernel), kernel.dtype))
     ones = e.full(1.0, e("Concat", e.constant(np.asarray([1, 1], np.int64)), e.shape(x, 2), axis=0), kernel.dtype)
-    if win.begin is None or win.end is None:
-        count = e("Conv", ones, kernel, **_attrs(win, auto_pad=win.auto_pad))
-    else:  # enough padding for the windows that ceil_mode adds; those beyond the last are cut off
-        enough = [pad + stride - 1 for pad, stride in zip(win.end, win.strides, strict=True)]
-        more = e("Conv", ones, kernel, **_attrs(win, pads=[*win.begin, *enough]))
-        count = e("Slice", more, [0] * len(win.kernel), space, win.axes)
+    count = _through(e, ones, kernel, space, win, bool(attrs.get("ceil_mode")))
     means = e("AveragePool", ones, **attrs)
     if attrs.get("ceil_mode"):  # shape inference may count a window more than there is
         means = e("Slice", means, [0] * len(win.kernel), space, win.axes)
@@ -295,6 +290,39 @@ def adjoint_max(e: Emit, s: Tensor, x: Tensor, outside: Tensor, win: Window) -> 
     for rows, axis, place in reversed(won):
         s = e("ScatterElements", e.full(0.0, e("Shape", rows), s.dtype), place, s, axis=axis, reduction="add")
     return s if roomy is x else e("Slice", s, begin, e.whole("Add", begin, e.shape(x, 2)), win.axes)
+
+
+def adjoint_winner(e: Emit, s: Tensor, x: Tensor, win: Window, ceil: bool) -> Tensor:
+    """The same without a scatter: a convolution by a unit matrix lays the entries of each window side by side, the first
+    largest one is marked, and the adjoint of the convolution carries s back.
+    """
+    size, rank = int(np.prod(win.kernel)), len(win.kernel)
+    outside = output_sizes(win, (dims(x) or [])[2:], ceil)
+    space = e("Shape", s, start=2) if outside is None else e.constant(np.asarray(outside, np.int64))
+    shape = [size, 1, *win.kernel]
+    pick = e.constant(np.eye(size, dtype=s.dtype).reshape(shape))
+    one_channel = e.constant(np.asarray([-1, 1], np.int64))  # channels are pooled alike: they may as well be batch entries
+    flat = e("Reshape", x, e.whole("Concat", one_channel, e.shape(x, 2)))
+    entries = _through(e, flat, pick, space, win, ceil)
+    if any(win.begin or [1]) or any(win.end or [1]) or ceil:  # what lies outside wins nothing
+        ones = e.full(1.0, e.whole("Concat", e.constant(np.asarray([1, 1])), e.shape(x, 2)), s.dtype)
+        there = _through(e, ones, pick, space, win, ceil)
+        lowest = float(np.finfo(s.dtype).min)
+        entries = e("Add", entries, e("Mul", e("Sub", e.constant(np.asarray(1, s.dtype)), there), lowest))
+    numbers = e.constant(np.arange(size).reshape([-1] + [1] * rank))
+    wins = e.cast(e.equal(e("ArgMax", entries, axis=1, keepdims=1), numbers), s.dtype)
+    share = e("Mul", wins, e("Reshape", s, e.whole("Concat", one_channel, space)))
+    back = adjoint_conv(e, share, pick, shape, x, win, outside or [None] * rank, 1)
+    return e("Reshape", back, e.shape(x))
+
+
+def _through(e: Emit, x: Tensor, w: Tensor, space: Tensor, win: Window, ceil: bool) -> Tensor:
+    """What a convolution sees through ``space`` windows, those among them that reach beyond the end if ``ceil``."""
+    if win.begin is None or win.end is None or not ceil:
+        return e("Conv", x, w, **attributes(win))
+    enough = [pad + stride - 1 for pad, stride in zip(win.end, win.strides, strict=True)]
+    more = e("Conv", x, w, **_attrs(win, pads=[*win.begin, *enough]))
+    return e("Slice", more, [0] * len(win.kernel), space, win.axes)
 
 
 def _with_room(e: Emit, x: Tensor, begin: Tensor, outside: Tensor, win: Window) -> Tensor:

@@ -82,6 +82,7 @@ CHOSEN = {
     "graph/body.py": {"CastLike"},
     "graph/dynamic.py": {"ReduceMin", "ReduceMax"},
     "graph/emit.py": {"Equal", "Pad", "Size"},
+    "graph/portable.py": {"Equal", "ReduceMax"},
     "method/division.py": {"ThresholdedRelu"},
     "operators/linear.py": {"AveragePool"},
     "operators/moves.py": {"MaxPool", "Pad"},

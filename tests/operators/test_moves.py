@@ -23,12 +23,14 @@ PASS = {op for op, entry in OPERATORS.items() if entry.flow is passes}
 DYNAMIC = pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 
 
-def arrivals(proto: ModelProto, x: dict[str, np.ndarray], silent: Sequence[str] = ()) -> tuple[dict, dict]:
+def arrivals(
+    proto: ModelProto, x: dict[str, np.ndarray], silent: Sequence[str] = (), portable: bool = False
+) -> tuple[dict, dict]:
     """The relevance of each input of the model's only node, for relevance 1, 2, 3 ... of its outputs, and this relevance.
 
     Outputs in ``silent`` have none.
     """
-    bench = Bench(proto)
+    bench = Bench(proto, portable)
     built = bench.nodes[0]
     given = [None if t.name in silent else bench.input(f"R_{t.name}", t) for t in built.outputs]
     pairs = [(built.inputs[i].name, tensor) for i, tensor in OPERATORS[built.op].flow(bench.e, built, given)]
@@ -412,13 +414,15 @@ def check_repeated(found: dict[str, np.ndarray], arrived: dict[str, np.ndarray])
 # ---- route -----------------------------------------------------------------------------------------------------------
 
 
-def check_route(made: NodeProto, shape: Sequence[int], windows: list[list[int]], dynamic: bool, opset: int = 22) -> None:
+def check_route(
+    made: NodeProto, shape: Sequence[int], windows: list[list[int]], dynamic: bool, opset: int = 22, portable: bool = False
+) -> None:
     """Relevance goes to the first of the largest entries of each window; small integers, so ties are everywhere."""
     x = integers(np.random.default_rng(0), *shape, low=-1, high=2)
     proto = model([made], {"x": symbolic(shape) if dynamic else shape}, list(made.output), opset=opset)
     y = Session(proto)(x=x)["y"]
     np.testing.assert_array_equal(y.ravel(), [x.ravel()[window].max() for window in windows])
-    found, sent = arrivals(proto, {"x": x})
+    found, sent = arrivals(proto, {"x": x}, portable=portable)
     np.testing.assert_array_equal(found["x"], oracle.max_route(x.ravel(), windows, sent["y"].ravel()).reshape(shape))
     assert found["x"].sum() == sent["y"].sum()
 
@@ -443,9 +447,9 @@ MAX_POOLS = [
 @DYNAMIC
 @pytest.mark.parametrize(("shape", "attrs"), MAX_POOLS, ids=str)
 def test_max_pool(shape, attrs, dynamic):
-    """By MaxPool itself where GPUs have it, else by what it stands for."""
-    for opset in (21, 22):
-        check_route(node("MaxPool", "x", "y", **attrs), shape, pool_windows(shape, attrs), dynamic, opset)
+    """By MaxPool itself where GPUs have it, else by what it stands for, or by convolutions where nothing scatters."""
+    for opset, portable in ((21, False), (22, False), (21, True)):
+        check_route(node("MaxPool", "x", "y", **attrs), shape, pool_windows(shape, attrs), dynamic, opset, portable)
 
 
 def test_max_pool_that_gives_its_indices_too():
@@ -499,7 +503,9 @@ def test_reduce_min(dynamic):
 @DYNAMIC
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5), (1, 2, 2, 3, 2)], ids=str)
 def test_global_max_pool(shape, dynamic):
-    check_route(node("GlobalMaxPool", "x", "y"), shape, reduced_windows(shape, range(2, len(shape))), dynamic)
+    for portable in (False, True):
+        windows = reduced_windows(shape, range(2, len(shape)))
+        check_route(node("GlobalMaxPool", "x", "y"), shape, windows, dynamic, portable=portable)
 
 
 @DYNAMIC

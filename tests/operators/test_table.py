@@ -409,11 +409,13 @@ MINE = {
     # of what type results are, and arithmetic of sizes
     "graph/emit.py": "Add And ArgMax ArgMin Cast Concat Constant Equal Gather Greater GreaterOrEqual If Less Loop Max Mul Scan "
     "Shape Size Slice Sub Sum Where",
+    "graph/portable.py": "*",  # in whose place others are written
     "graph/kernels.py": "Constant ConvTranspose Shape Size",  # what a runtime does with sizes and with pads
     # mends what is converted
     "graph/normal.py": "ConstantOfShape Hardmax Mul Resize Scatter ScatterElements Slice Upsample",
     "graph/shapes.py": "Constant",  # whose shape is not asked for
     "graph/spelled.py": "*",  # in which operators of the standard quantised ones and those of ai.onnx.ml are spelled
+    "compiler/folded.py": "*",  # what is made of weights
     "compiler/alive.py": "Add Div Mul Neg Reshape Sqrt Sub",  # what biases are made of
     "graph/recurrent.py": "*",  # of what steps are made
     "graph/machines.py": "SVMClassifier SVMRegressor",  # which are seen as decisions
