@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from onnxdtd.data.given import Given
 from onnxdtd.labels import Index
 from onnxdtd.request import Request
 from onnxdtd.study.explain import Asked, Explained, Explaining, ran
@@ -27,7 +28,17 @@ def filled(
     wanted = None if save is None else Wanted.to(save)
     pictures = options.pop("pictures", True)
     asked = Asked(
-        Path("net.onnx"), Ways.of(Request()), None, None, False, None, None, tuple(files), out, pictures, save is not None
+        Path("net.onnx"),
+        Ways.of(Request()),
+        None,
+        None,
+        False,
+        None,
+        None,
+        tuple(map(Given, files)),
+        out,
+        pictures,
+        save is not None,
     )
     study = Explaining(asked)
     study.views, study.provenance = [View(presenter, target)], {"version": "here"}

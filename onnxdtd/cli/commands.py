@@ -167,9 +167,10 @@ def inspect_command(
 def explain_command(
     model: Model,
     inputs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            help="Images, .wav, folders, .npy, .npz, .csv or .parquet (a row each), .json (a list each), texts; - is stdin.",
+            help="Images, .wav, folders, .npy, .npz, .csv or .parquet (a row each), .json (a list each), texts; - is stdin. "
+            "URLs of these; @LIST is a text, or a table, of files.",
             metavar="INPUT...",
         ),
     ],
@@ -177,8 +178,8 @@ def explain_command(
     look: Look,
     out_path: Annotated[Path, option("-o", "The folder for heatmaps and results.json.", "DIR")] = Path("explanations"),
     save_path: Annotated[
-        Path | None,
-        option("--save", "Also write the relevance: .npz, .csv, .parquet, .zarr; no ending: a folder of shards.", "FILE"),
+        str | None,
+        option("--save", "Also write the relevance: .npz, .csv, .parquet, .zarr; no ending: a folder of shards.", "FILE|URL"),
     ] = None,
     pictures: Annotated[bool, option("--pictures/--no-pictures", "Draw a heatmap of each input.", "")] = True,
     concepts: Annotated[

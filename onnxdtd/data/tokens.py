@@ -338,13 +338,19 @@ def _sizes(shape: Shape, count: int) -> list[int]:
     return sizes if int(np.prod(sizes)) == count else [count]
 
 
+def files_of(path: Path) -> list[Path]:
+    """The file of a tokenizer that is one, or the folder of one, and the settings beside it, where there are any."""
+    file = path / FILE if path.is_dir() else path
+    return [each for each in (file, file.with_name(SETTINGS)) if each == file or each.is_file()]
+
+
 def _loaded(path: Path) -> tuple[Any, int | None]:
     """A tokenizer, and how many tokens its model takes where the settings beside it say so."""
     try:
         import tokenizers
     except ImportError:
         raise OnnxdtdError("tokenizers is not installed: pip install 'onnxdtd[text]'") from None
-    file = path / FILE if path.is_dir() else path
+    file = files_of(path)[0]
     try:
         found = tokenizers.Tokenizer.from_str(bounded.text(file, LARGEST_FILE))
     except OSError as error:

@@ -49,7 +49,10 @@ def _given(told: Json) -> Iterator[tuple[str, str]]:
         names = " … ".join(data.get("names", ()))
         files = counted(data["files"], "file") + (f", {names}" if names else "")
         counts = f"{counted(data['samples'], 'sample')} of {names if names and data['files'] == 1 else files}"
-        yield "data", counts if data["sha256"] else f"{counted(data['samples'], 'sample')}, standard input"
+        stored = data.get("versions_sha256")
+        yield "data", counts if data["sha256"] or stored else f"{counted(data['samples'], 'sample')}, standard input"
+        if stored:
+            yield "SHA-256 of the versions that stores tell", str(stored)
         if data["sha256"]:
             several = ", one file after the other" if data["files"] > 1 else ""
             yield f"SHA-256 of the data{several}", str(data["sha256"])

@@ -12,7 +12,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,9 +23,11 @@ import numpy as np
 from onnxdtd import atomic
 from onnxdtd.compiler.compile import build, prepare
 from onnxdtd.contract import SCORE, Metadata
+from onnxdtd.data.given import Given
+from onnxdtd.data.given import given as given_files
 from onnxdtd.data.look import USUAL, Look
 from onnxdtd.data.read import SUFFIXES
-from onnxdtd.data.read import files as files_of
+from onnxdtd.data.remote import ALONE, place
 from onnxdtd.data.tables import NO_ROLES, Roles
 from onnxdtd.data.texts import STDIN
 from onnxdtd.data.texts import SUFFIXES as TEXTS
@@ -112,11 +114,13 @@ def explain(
         model: the file of a classifier, which is compiled first, or of a compiled model.
         inputs: image files (of clips animated ones), sounds (``.wav``), folders of them, ``.npy``, ``.npz``, tables (``.csv``,
             ``.tsv``, ``.parquet``: a row a sample, or of signals a row a step and a column a channel) or
-            ``.json`` (a list a sample); of a model with a tokenizer, or of one that takes bytes, files of texts.
+            ``.json`` (a list a sample); of a model with a tokenizer, or of one that takes bytes, files of texts. URLs of
+            all of these, and lists of them, ``"@LIST"``: text with a file a line, or a table with a column ``file``.
         request: the options of ``onnxdtd.compile``; of a compiled model, what it leaves open.
         out: the folder to write to.
         save: where the relevance itself goes, with samples, classes and logits: an ``.npz``; a ``.csv`` or ``.parquet`` with a
-            row an explanation and a column an entry; a ``.zarr``; or a folder of shards, a name without an ending.
+            row an explanation and a column an entry; a ``.zarr``; or a folder of shards, a name without an ending. A path or a
+            URL.
         pictures: draw a heatmap of each.
         presets: several, in place of that of ``request``: each sample is explained under each, in one picture.
         targets: several classes, likewise.
@@ -138,12 +142,16 @@ def explain(
     Raises:
         OnnxdtdError: model, request and inputs do not fit each other, or nothing could be explained.
     """
-    given = files_of([Path(each) for each in inputs], SUFFIXES if tokenizer is None else TEXTS)
+    roles = Roles(label, sample_id)
+    given = given_files(inputs, SUFFIXES if tokenizer is None else TEXTS, roles)
+    read = [one.file for one in given]
     besides = [Path(out, name) for name in ("", RESULTS, FEATURES, WORDS, UNFINISHED)]
-    wanted = None if save is None else Wanted.to(Path(save), [*given, *besides])
+    wanted = None if save is None else Wanted.to(place(save), [*read, *besides])
     here = workers is None and engine == "processes"
-    if not here and STDIN in given:
-        raise RequestError("standard input is read by one process; leave out --workers and --engine, or give a file")
+    alone = next((file for file in read if file == STDIN or str(file).startswith(ALONE)), None)
+    if not here and alone is not None:
+        what = "standard input" if alone == STDIN else alone
+        raise RequestError(f"{what} is read by one process; leave out --workers and --engine, or give a file")
     asked = Asked(
         Path(model),
         Ways.of(request or Request(), presets, targets, top if concepts is None else None),
@@ -157,7 +165,7 @@ def explain(
         pictures,
         save is not None,
         look,
-        Roles(label, sample_id),
+        roles,
     )
     return ran(Explaining(asked, say=say), wanted, 1 if here else workers, engine, skip, tick)
 
@@ -178,10 +186,7 @@ def ran(
     here = workers == 1 and engine == "processes"
     study.tell = lambda done: tick(done, whole) if here else None
     ready = lambda done, units: tick(min(done * study.size, whole), whole)
-    with (
-        _unfinished(folder.unfinished) as journal,
-        jobs.done(study, workers, engine, journal, untold if here else ready) as book,
-    ):
+    with _unfinished(folder.unfinished) as journal, _done(study, workers, engine, journal, untold if here else ready) as book:
         run = Stream(study, book)
         for text in dict.fromkeys([*study.skipped, *run.skipped] if run.has_any else ()):
             skip(text)
@@ -192,6 +197,16 @@ def ran(
         why = list(dict.fromkeys([*study.skipped, *run.skipped]))
         raise RequestError(f"none of the inputs could be explained; the first, {why[0]}" if why else "there are no inputs")
     return explained
+
+
+def _done(study: Explaining, workers: int | None, engine: str, journal: Path, tick: Tick) -> AbstractContextManager[Journal]:
+    """The journal of all units; on a cluster, of machines that see no files of this one."""
+    if engine != "ray":
+        return jobs.done(study, workers, engine, journal, tick)
+    from onnxdtd.study.abroad import Abroad
+
+    sent = Abroad(study)
+    return jobs.done(sent, workers, engine, journal, tick, sent.arrived)
 
 
 @dataclass(frozen=True)
@@ -207,7 +222,7 @@ class Asked:
     words: bool
     provider: str | None
     threads: int | None
-    files: tuple[Path, ...]
+    files: tuple[Given, ...]
     out: Path
     pictures: bool
     keep: bool
@@ -292,7 +307,7 @@ class Explaining:
             [modelled(self.asked.model, compiled.get("source_sha256"))],
             explainer.metadata,
             explainer.session.get_providers()[0],
-            taken([file for file, _ in self.inputs.files], len(self.inputs), tokenizer),
+            taken([one.file for one, _ in self.inputs.files], len(self.inputs), tokenizer, self.inputs.versions),
             {view.presenter.explainer.metadata["preset"]: view.presenter.explainer.metadata["rules"] for view in self.views},
         ).as_data()
 
@@ -311,7 +326,7 @@ class Explaining:
         how = [str(getattr(self.asked, known.name)) for known in fields(Asked) if known.name != "ways"]
         ways = self.asked.ways
         how += [str(ways.targets), str(ways.top)]
-        once = secrets.token_hex() if STDIN in self.asked.files else None
+        once = secrets.token_hex() if any(one.file == STDIN for one in self.asked.files) else None
         return [
             "explanation",
             rest,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate, islice
 from pathlib import Path
 
+from onnxdtd.data.given import Given
 from onnxdtd.data.read import SUFFIXES, Sample
+from onnxdtd.data.remote import Remote, staged, versions
+from onnxdtd.data.texts import STDIN
 from onnxdtd.errors import RequestError
 from onnxdtd.study.feeding import Feeding
 
@@ -17,39 +22,72 @@ PICTURES = tuple(suffix for suffix in SUFFIXES if suffix not in (".npy", ".npz")
 
 @dataclass(frozen=True)
 class Inputs:
-    """``files`` with how many samples each has; ``renamed`` are those, by number, whose name another one has already."""
+    """``files`` with how many samples each has; ``renamed`` are those, by number, whose name another one has already.
+    ``versions`` are those of files in stores, by URL.
+    """
 
-    files: Sequence[tuple[Path, int]]
+    files: Sequence[tuple[Given, int]]
     renamed: dict[int, str]
+    versions: dict[str, str]
 
     def __len__(self) -> int:
         """How many samples there are."""
         return sum(count for _, count in self.files)
 
+    @cached_property
+    def _firsts(self) -> list[int]:
+        """The number of the first sample of each file."""
+        return list(accumulate((count for _, count in self.files), initial=0))[:-1]
 
-def found(feeding: Feeding, files: Sequence[Path], skipped: list[str] | None) -> Inputs:
+    def place(self, number: int) -> tuple[int, int]:
+        """In which file a sample is, and where in it."""
+        place = bisect(self._firsts, number) - 1
+        return place, number - self._firsts[place]
+
+    def between(self, start: int, stop: int) -> Iterator[Path]:
+        """The files on disk that have the samples from ``start`` on."""
+        for place in dict.fromkeys(self.place(number)[0] for number in range(start, min(stop, len(self)))):
+            if isinstance(file := self.files[place][0].file, Path):
+                yield file
+
+    def absolute(self) -> Inputs:
+        """The same, wherever it is read."""
+        whole = [
+            (replace(one, file=one.file.absolute() if isinstance(one.file, Path) else one.file), n) for one, n in self.files
+        ]
+        return replace(self, files=whole)
+
+
+def found(feeding: Feeding, files: Sequence[Given], skipped: list[str] | None) -> Inputs:
     """What is in ``files``. Those that cannot be read are noted in ``skipped``; without it the first is an error. Pictures are
     not read yet.
     """
+    stored = list(dict.fromkeys(one.file for one in files if isinstance(one.file, Remote)))
+    known = dict(zip(stored, versions(stored), strict=True))
     counts, names = [], []
-    for file in files:
+    for one in files:
         try:
-            there = _names(feeding, file)
+            if known[one.file] is None if isinstance(one.file, Remote) else one.file != STDIN and not os.path.exists(one.file):
+                raise RequestError(f"{one.file}: no such file")
+            there = _names(feeding, one)
         except RequestError as error:
             if skipped is None:
                 raise
             skipped.append(str(error))
             continue
-        counts.append((file, len(there)))
+        counts.append((one, len(there)))
         names += there
-    return Inputs(counts, dict(_renamed(names)))
+    return Inputs(counts, dict(_renamed(names)), {remote.url: version for remote, version in known.items() if version})
 
 
-def _names(feeding: Feeding, file: Path) -> list[str]:
+def _names(feeding: Feeding, given: Given) -> list[str]:
     """What the samples of a file are called."""
-    if file.suffix.lower() in PICTURES and not feeding.is_text(file):
-        return [file.stem]
-    return [sample.name for sample in feeding.read(file)]
+    file = given.file
+    if file.suffix.lower() in PICTURES and not feeding.is_text(Path(file.name)):
+        return [given.name or file.stem]
+    with staged(file) as path:
+        there = [sample.name for sample in feeding.read(path)]
+    return [given.name] if given.name and len(there) == 1 else there
 
 
 def _renamed(names: Iterable[str]) -> Iterator[tuple[int, str]]:
@@ -70,9 +108,8 @@ class Reader:
 
     def __init__(self, inputs: Inputs, feeding: Feeding):
         self._inputs, self._feeding = inputs, feeding
-        self._firsts = list(accumulate((count for _, count in inputs.files), initial=0))[:-1]
         self._file, self._next = -1, 0
-        self._samples: Iterator[Sample] = iter(())
+        self._samples: Generator[Sample, None, None] = (sample for sample in list[Sample]())
 
     def __call__(self, start: int, stop: int) -> Iterator[tuple[int, Sample | RequestError]]:
         """The samples from ``start`` on, each with its number, or why it cannot be read."""
@@ -84,13 +121,23 @@ class Reader:
                 yield number, error
 
     def _sample(self, number: int) -> Sample:
-        place = bisect(self._firsts, number) - 1
-        file, within = self._inputs.files[place][0], number - self._firsts[place]
+        place, within = self._inputs.place(number)
+        given, count = self._inputs.files[place]
         if place != self._file or within < self._next:
-            self._file, self._next, self._samples = place, 0, iter(self._feeding.read(file))
+            self._samples, self._next = self._read(given), 0
+            self._file = place
         sample = next(islice(self._samples, within - self._next, None), None)
         self._next = within + 1
+        if self._next == count:  # a copy of it need not lie about
+            self._samples.close()
+            self._file = -1
         if sample is None:
-            raise RequestError(f"{file}: has changed while it was read")
-        name = self._inputs.renamed.get(number)
-        return sample if name is None else replace(sample, name=name)
+            raise RequestError(f"{given.file}: has changed while it was read")
+        name = self._inputs.renamed.get(number, given.name if count == 1 else None)
+        label = given.label if sample.label is None else sample.label
+        return replace(sample, name=name or sample.name, label=label)
+
+    def _read(self, given: Given) -> Generator[Sample, None, None]:
+        """The samples of a file, which is there as long as they are asked for."""
+        with staged(given.file) as path:
+            yield from self._feeding.read(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import multiprocessing
 import os
 import signal
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from onnxdtd.errors import OnnxdtdError, RequestError
+from onnxdtd.study import cluster
 
 Work = Callable[[int], Any]
 Tick = Callable[[int, int], object]  # told how many of how many units are done
@@ -36,6 +36,11 @@ WHY = {  # what SQLite says, in our words
 
 def untold(done: int, units: int) -> None:
     """Nobody wants to know how far it is."""
+
+
+def as_it_is(unit: int, result: Any) -> Any:
+    """What came of a unit is what is noted."""
+    return result
 
 
 class Study(Protocol):
@@ -151,9 +156,10 @@ def done(
     engine: str = "processes",
     journal: Path | None = None,
     tick: Tick = untold,
+    arrived: Callable[[int, Any], Any] = as_it_is,
 ) -> Iterator[Journal]:
     """The journal with the results of all units, once ``workers`` (None: one a core) have done them; ``tick`` is told how many
-    are.
+    are. ``arrived`` makes of what came from a worker what is noted of the unit.
 
     With the same ``journal`` (by default a hidden file in this folder) a run that was cut short goes on where it was; the
     file is removed once what is done with it is done. Raises ``OnnxdtdError`` as the study does, or where workers die.
@@ -169,8 +175,8 @@ def done(
         units, ready = study.units(), book.done()
         todo = [unit for unit in range(units) if unit not in ready]
         tick(len(ready), units)
-        for unit, result in _by_ray(study, todo, workers) if engine == "ray" else _here(study, todo, workers):
-            book.add(unit, result)
+        for unit, result in cluster.run(study, todo, workers) if engine == "ray" else _here(study, todo, workers):
+            book.add(unit, arrived(unit, result))
             ready.add(unit)
             tick(len(ready), units)
         yield book
@@ -243,33 +249,3 @@ def _prepare(study: Study) -> None:
 def _done(unit: int) -> tuple[int, Any]:
     assert _work is not None
     return unit, _work(unit)
-
-
-class Actor:
-    """A worker of a Ray cluster."""
-
-    def __init__(self, study: Study):
-        self._work = study.prepare()
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The result of a unit, as text: Arrow would want all of one form."""
-        return {"unit": row["unit"], "result": json.dumps(self._work(int(row["unit"])))}
-
-
-def _by_ray(study: Study, units: Sequence[int], workers: int) -> Iterator[tuple[int, Any]]:
-    """On the cluster that Ray finds, else one that it starts here; a session in each actor."""
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise OnnxdtdError("--engine ray needs Ray: pip install 'onnxdtd[ray]'") from None
-    if not units:
-        return
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level="error")
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    count = min(workers, len(units))
-    rows = ray.data.from_items([{"unit": unit} for unit in units], override_num_blocks=min(len(units), 8 * count))
-    for row in rows.map(Actor, fn_constructor_args=(study,), compute=ray.data.ActorPoolStrategy(size=count)).iter_rows():
-        yield int(row["unit"]), json.loads(row["result"])

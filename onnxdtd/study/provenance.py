@@ -15,6 +15,7 @@ from typing import Any
 import onnxdtd
 from onnxdtd import bounded
 from onnxdtd.contract import Metadata
+from onnxdtd.data.remote import Place, Remote
 from onnxdtd.data.texts import STDIN
 from onnxdtd.errors import ModelError
 
@@ -133,22 +134,27 @@ def weight_digests(model: Path) -> dict[str, str]:
     return digests
 
 
-def taken(paths: Sequence[Path], samples: int, tokenizer: str | None = None) -> dict[str, Any]:
+def taken(
+    paths: Sequence[Place], samples: int, tokenizer: str | None = None, versions: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """What was read, by its files in their order, of which the first and the last are named, and how many samples were taken of
-    it; of texts also the SHA-256 of the tokenizer.
+    it; of texts also the SHA-256 of the tokenizer. Of files in stores ``versions`` are what these tell, and the SHA-256 is that
+    of a line for each, ``URL version``, sorted.
     """
     names = list(dict.fromkeys(path.name for path in (*paths[:1], *paths[-1:])))
+    stored = "".join(f"{url} {version}\n" for url, version in sorted((versions or {}).items()))
     told = {"files": len(paths), "names": names, "sha256": digest(paths), "samples": samples}
+    told |= {"versions_sha256": hashlib.sha256(stored.encode()).hexdigest()} if stored else {}
     return told if tokenizer is None else {**told, "tokenizer_sha256": tokenizer}
 
 
-def digest(paths: Iterable[Path]) -> str | None:
+def digest(paths: Iterable[Place]) -> str | None:
     """The SHA-256 of the bytes of files one after the other, as ``cat FILE... | sha256sum`` has it; None of what came from
-    standard input. One that cannot be read adds nothing: nothing is measured on it either.
+    standard input, or lies in a store: it is read once. One that cannot be read adds nothing: nothing is measured on it either.
     """
     whole = hashlib.sha256()
     for path in paths:
-        if path == STDIN:
+        if path == STDIN or isinstance(path, Remote):
             return None
         with suppress(OSError), bounded.opened(path) as file:
             while piece := file.read(PIECE):

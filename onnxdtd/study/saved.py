@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,14 @@ from zipfile import ZIP_STORED, ZipFile
 import numpy as np
 
 from onnxdtd import atomic
+from onnxdtd.data.remote import Place, Remote, check, inside, put, put_folder
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.study.parts import ALONE, COLUMNS, KEY, UNKNOWN, Arrays, member
 
 CLASSES = ("predicted", "target")  # columns of indices
 ROWS, BYTES = 1000, 2**26  # of a shard, of a group of rows, of a chunk: so many, or less
+ZARR, WHOLE = "zarr.json", "_SUCCESS"  # what makes a Zarr store one, and what says in a store that all shards are there
+TAKEN = "this run reads it, or writes there besides; give another name"
 MOST_COLUMNS = 16_384  # of a table, as spreadsheets have it
 
 Pieces = Callable[[], Iterable[Arrays]]  # all arrays of a run in pieces, as often as they are wanted
@@ -27,23 +32,35 @@ Pieces = Callable[[], Iterable[Arrays]]  # all arrays of a run in pieces, as oft
 
 @dataclass(frozen=True)
 class Saved:
-    """Where the relevance of a run goes, and how it is written: a file, or a folder of files. ``library`` is needed for it."""
+    """Where the relevance of a run goes, and how it is written: a file, or a folder of files, of which stores get ``last``
+    after all others. ``library`` is needed for it.
+    """
 
     write: Callable[[Path, Pieces, Sequence[str]], None]
-    folder: bool = False
     table: bool = False
     library: str | None = None
+    last: str | None = None
+
+    @property
+    def folder(self) -> bool:
+        """Is it several files?"""
+        return self.last is not None
+
+    @property
+    def none(self) -> str:
+        """What is in the way of it."""
+        return "no Zarr store" if self.library else "no folder of shards"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A path to save to, and how."""
+    """A path, or a URL, to save to, and how."""
 
-    path: Path
+    path: Place
     saved: Saved
 
     @classmethod
-    def to(cls, path: Path, taken: Iterable[Path] = ()) -> Wanted:
+    def to(cls, path: Place, taken: Iterable[Place] = ()) -> Wanted:
         """Raises ``RequestError`` for a name that no format belongs to, where nothing can be written, or where it would take
         the place of what is ``taken``, files and folders that are read or written besides, or of what others have put there;
         ``OnnxdtdError`` where a library is missing.
@@ -57,12 +74,19 @@ class Wanted:
             )
         if saved.library is not None and find_spec(saved.library) is None:
             raise OnnxdtdError(f"--save {path}: {suffix} needs {saved.library}: pip install 'onnxdtd[data]'")
+        if isinstance(path, Remote):
+            if any(each == path or (saved.folder and str(each).startswith(f"{str(path).rstrip('/')}/")) for each in taken):
+                raise RequestError(f"--save {path}: {TAKEN}")
+            check(path)
+            if saved.folder and not _are_ours(inside(path), saved.last):
+                raise RequestError(f"--save {path}: is there already and {saved.none}; give another name")
+            return cls(path, saved)
         target = path.resolve()
-        if any(target in (each, *(each.parents if saved.folder else ())) for each in map(Path.resolve, taken)):
-            raise RequestError(f"--save {path}: this run reads it, or writes there besides; give another name")
+        here = [each.resolve() for each in taken if isinstance(each, Path)]
+        if any(target in (each, *(each.parents if saved.folder else ())) for each in here):
+            raise RequestError(f"--save {path}: {TAKEN}")
         if saved.folder and path.exists() and not (path.is_dir() and _is_ours(path, suffix)):
-            what = "no Zarr store" if suffix else "no folder of shards"
-            raise RequestError(f"--save {path}: is there already and {what}; give another name")
+            raise RequestError(f"--save {path}: is there already and {saved.none}; give another name")
         if not path.is_dir() or not saved.folder:
             atomic.ready(path)
         return cls(path, saved)
@@ -86,8 +110,30 @@ class Wanted:
         """Write all, or nothing: ``relevance/<input>`` [n, ...] of an explanation each and one array for each of ``COLUMNS``
         [n], -1 and NaN where unknown. Of concepts ``concepts/<input>`` [n, k, ...] likewise, and ``channels/<tensor>`` [n, k].
         What differs in size has an array for each explanation. A table has a column for each entry of the relevance.
+
+        What goes to a store is written here first. There no name can be changed at once; so of a folder a file comes last that
+        stays away until all others are there.
         """
-        self.saved.write(self.path, pieces, features)
+        if isinstance(self.path, Path):
+            self.saved.write(self.path, pieces, features)
+            return
+        with tempfile.TemporaryDirectory(prefix="onnxdtd-") as folder:
+            local = Path(folder, "saved")
+            self.saved.write(local, pieces, features)
+            if self.saved.last is None:
+                put(local, self.path)
+                return
+            (local / self.saved.last).touch()
+            put_folder(local, self.path, self.saved.last, lambda name: name.endswith(ZARR))
+
+
+def _are_ours(names: Sequence[str], last: str | None) -> bool:
+    """Are files in a store those of such a folder, perhaps of one that was never finished?"""
+    return (
+        all(name == last or fnmatch(name, "part-*.npz") for name in names)
+        if last == WHOLE
+        else not names or any(name.endswith(ZARR) for name in names)
+    )
 
 
 def _is_ours(folder: Path, suffix: str) -> bool:
@@ -278,6 +324,6 @@ FORMATS = {  # by the end of the name
     ".npz": Saved(_npz),
     ".csv": Saved(_csv, table=True),
     ".parquet": Saved(_parquet, table=True, library="pyarrow"),
-    ".zarr": Saved(_zarr, folder=True, library="zarr"),
-    "": Saved(_shards, folder=True),
+    ".zarr": Saved(_zarr, library="zarr", last=ZARR),
+    "": Saved(_shards, last=WHOLE),
 }

@@ -19,6 +19,7 @@ from PIL import Image
 
 import onnxdtd
 from onnxdtd import atomic
+from onnxdtd.data.given import Given
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.request import Request
 from onnxdtd.study import gallery as home
@@ -41,7 +42,7 @@ def net(tmp_path: Path) -> Path:
 
 
 def asked(net: Path, out: str = "out", **changed: Any) -> Asked:
-    files = (net.parent / "x.npy",)
+    files = (Given(net.parent / "x.npy"),)
     ways = Ways.of(changed.pop("request", Request(preset="lrp-epsilon")))
     usual = Asked(net, ways, None, None, False, None, 1, files, net.parent / out, False, True)
     return replace(usual, **changed)
@@ -180,7 +181,7 @@ def test_what_cannot_be_asked_for_leaves_nothing(net: Path) -> None:
     assert not ended.value.__notes__  # that say where something is
     assert list((net.parent / "out").iterdir()) == []
     heard: list[str] = []
-    files = (net.parent / "x.npy", net.parent / "y.npy")
+    files = (Given(net.parent / "x.npy"), Given(net.parent / "y.npy"))
     np.save(net.parent / "y.npy", x[:2])
     found = ran(Explaining(asked(net, files=files)), skip=heard.append)
     assert (found.count, len(heard)) == (COUNT + 1, 1), "of several files all else is explained"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from onnxdtd.data.remote import Remote, inside, put, staged
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.study import saved as home
 from onnxdtd.study.parts import COLUMNS, Parts, stacked
@@ -211,3 +212,54 @@ def test_nothing_is_left_of_what_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises((RuntimeError, RequestError)):
             Wanted.to(tmp_path / name).finish(pieces, FEATURES)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- stores ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "file"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty folder."""
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    (tmp_path / "store").mkdir()
+    yield "memory://bucket" if request.param == "memory" else f"file://{tmp_path / 'store'}"
+    memory.store.clear()
+
+
+@pytest.mark.parametrize("name", ["r.npz", "r.csv", "r.parquet", "r.zarr", "r"])
+def test_a_store_gets_the_same_bytes_and_of_a_folder_a_last_file(name: str, store: str, tmp_path: Path) -> None:
+    pytest.importorskip({"r.parquet": "pyarrow", "r.zarr": "zarr"}.get(name, "numpy"))
+    found = in_pieces(rows(9))
+    local = written(tmp_path / name, found)
+    remote = Remote(f"{store}/{name}")
+    for _ in range(2):  # the second takes the place of the first
+        kept = [stacked(piece) for piece in found]
+        Wanted.to(remote).finish(lambda kept=kept: iter(kept), FEATURES)
+    if local.is_file():
+        with staged(remote) as copy:
+            assert copy.read_bytes() == local.read_bytes()
+        assert inside(Remote(store)) == [name]
+        return
+    want = {path.relative_to(local).as_posix(): path.read_bytes() for path in local.rglob("*") if path.is_file()}
+    if name == "r":
+        want["_SUCCESS"] = b""
+    assert sorted(inside(remote)) == sorted(want)
+    for place, data in want.items():
+        with staged(remote.below(place)) as copy:
+            assert copy.read_bytes() == data
+
+
+def test_what_is_in_a_store_already_stays(store: str, tmp_path: Path) -> None:
+    """A folder that others use, inputs of this run, and names that no format belongs to."""
+    (tmp_path / "x").write_bytes(b"abc")
+    put(tmp_path / "x", Remote(f"{store}/diary"))
+    for name, words in (("", "no folder of shards"), ("x.txt", "ends in")):
+        with pytest.raises(RequestError, match=words):
+            Wanted.to(Remote(f"{store}/{name}".rstrip("/")))
+    taken = [Remote(f"{store}/photos/1.png"), Remote(f"{store}/r.npz")]
+    for name in ("photos", "r.npz"):
+        with pytest.raises(RequestError, match="this run reads it"):
+            Wanted.to(Remote(f"{store}/{name}"), taken)
+    with pytest.raises(OnnxdtdError, match="Protocol not known"):
+        Wanted.to(Remote("nope://b/r.npz"))
+    assert inside(Remote(store)) == ["diary"]

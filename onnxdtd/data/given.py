@@ -1,0 +1,90 @@
+"""What a person gives to be explained: files, folders, URLs of both, and lists of them, ``@LIST``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from onnxdtd import bounded
+from onnxdtd.data.read import SUFFIXES, files
+from onnxdtd.data.remote import Place, Remote, opened, place, staged
+from onnxdtd.data.sheets import is_table, sheet
+from onnxdtd.data.tables import NO_ROLES, Roles
+from onnxdtd.data.texts import LABEL_NAMES
+from onnxdtd.errors import RequestError
+from onnxdtd.labels import listed as known
+
+LIST = "@"  # in front of the name of a list
+COLUMNS = ("file", "filename", "file_name", "path", "filepath", "file_path", "uri", "url", "image", "picture")
+MOST = 2**30  # bytes of a list
+
+
+@dataclass(frozen=True)
+class Given:
+    """A file, with what a list says of it: what its only sample is called, and its class."""
+
+    file: Place
+    name: str | None = None
+    label: int | str | None = None
+
+
+def given(paths: Sequence[str | os.PathLike[str]], suffixes: Sequence[str] = SUFFIXES, roles: Roles = NO_ROLES) -> list[Given]:
+    """All files that ``paths`` mean; folders are opened one level deep, of which files with one of the ``suffixes`` are meant.
+    A list is text with a file a line, or a table with a column of them, called as in ``COLUMNS``, and perhaps ones that have
+    ``roles``; what is not absolute is beside the list. Raises ``RequestError``, and ``OnnxdtdError`` where a store cannot be
+    asked.
+    """
+    found: list[Given] = []
+    for path in (os.fspath(each) for each in paths):
+        if path.startswith(LIST):
+            there = place(path.removeprefix(LIST))
+            found += listed(there, roles)
+        elif isinstance(there := place(path), Path):
+            found += map(Given, files([there], suffixes))
+        else:
+            inside = opened(there, lambda name: PurePath(name).suffix.lower() in suffixes)
+            if inside == []:
+                raise RequestError(f"{there}: no {'/'.join(suffixes)} in this folder")
+            found += map(Given, [there] if inside is None else inside)
+    return found
+
+
+def listed(path: Place, roles: Roles) -> list[Given]:
+    """The files in a list, of which some may be missing. Raises ``RequestError`` where none can be read from it."""
+    with staged(path) as own:
+        if not is_table(own):
+            return [Given(_beside(path, line.strip())) for line in _lines(own) if line.strip()]
+        table = sheet(own)
+        named = [i for i in range(len(table.columns)) if any(table.is_called(i, name) for name in COLUMNS)]
+        if len(named) != 1:
+            has = f"it has {known(table.names)}" if table.names else "it has no names in its first line"
+            raise RequestError(f"{own}: which column has the files? Call one, and no other, {' or '.join(COLUMNS[:3])}; {has}")
+        guess = next((name for name in table.names if name.lower() in LABEL_NAMES), None)
+        label = roles.label or guess
+        labels = [None] * len(table) if label is None else table.labels(table.place(label, "--label "))
+        names = [None] * len(table) if roles.id is None else table.words(table.place(roles.id, "--id ")).tolist()
+        cells = table.words(named[0]).tolist()
+        if "" in cells:
+            raise RequestError(f"{table.at(cells.index(''), named[0])}: there is no file")
+        return [Given(_beside(path, cell), name or None, of) for cell, name, of in zip(cells, names, labels, strict=True)]
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text. Raises ``RequestError`` where it is none, or has none."""
+    try:
+        lines = bounded.text(path, MOST).split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: no list of files can be read from it ({error})") from None
+    if not any(map(str.strip, lines)):
+        raise RequestError(f"{path}: there is no file in this list")
+    return lines
+
+
+def _beside(path: Place, name: str) -> Place:
+    """A file that a list names."""
+    there = place(name)
+    if isinstance(there, Remote) or there.is_absolute():
+        return there
+    return path.beside(name) if isinstance(path, Remote) else path.parent / there

@@ -1,0 +1,129 @@
+"""A study on machines that see nothing of this one but the samples: its numbers, bytes and words are the same."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from nets import eighths, model, node
+from PIL import Image
+
+import onnxdtd
+from onnxdtd.errors import OnnxdtdError
+from onnxdtd.request import Request
+from onnxdtd.study import cluster
+
+COUNT = 40  # samples, three units
+MINE = '[preset.mine]\ntitle = "t"\nsource = "s"\nlayers = [{ rule = "epsilon" }]\n'
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A classifier of small grey pictures with weights in another file, and pictures, one of them bad; this is where we are."""
+    weights = {"w": eighths(np.random.default_rng(0), 16, 4)}
+    nodes = [node("Flatten", "x", "f", axis=1), node("MatMul", "f w", "y")]
+    made = model(nodes, {"x": ["n", 1, 4, 4]}, ["y"], weights)
+    (tmp_path / "parts").mkdir()
+    onnx.save(made, tmp_path / "net.onnx", save_as_external_data=True, location="parts/net.data", size_threshold=0)
+    (tmp_path / "photos").mkdir()
+    for i, x in enumerate(np.random.default_rng(1).integers(0, 256, (COUNT, 4, 4), np.uint8)):
+        Image.fromarray(x).save(tmp_path / "photos" / f"{i:02d}.png")
+    (tmp_path / "photos" / "17.png").write_bytes(b"none")
+    (tmp_path / "mine.toml").write_text(MINE)
+    np.save(tmp_path / "grey.npy", np.full((1, 4, 4), 0.5, np.float32))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "net.onnx"
+
+
+@pytest.fixture
+def elsewhere(net: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Workers work in another folder, and all that was there but photos is out of the way meanwhile."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+
+    def run(study: Any, units: list[int], workers: int) -> Iterator[tuple[int, Any]]:
+        sent, hidden = pickle.loads(pickle.dumps(study)), folder / "hidden"
+        hidden.mkdir()
+        away = [path for path in net.parent.iterdir() if path.name in ("net.onnx", "parts", "mine.toml", "grey.npy")]
+        for path in away:
+            shutil.move(path, hidden / path.name)
+        monkeypatch.chdir(folder)
+        try:
+            work = sent.prepare()
+            found = [(unit, work(unit)) for unit in units]
+        finally:
+            monkeypatch.chdir(net.parent)
+            for path in away:
+                shutil.move(hidden / path.name, path)
+            hidden.rmdir()
+        yield from found
+
+    monkeypatch.setattr(cluster, "run", run)
+    return folder
+
+
+def results(folder: str) -> Any:
+    return json.loads(Path(folder, "results.json").read_text(encoding="utf-8"))["samples"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"presets": ["mine.toml", "mine.toml:mine", "lrp-gamma"]},
+        {"request": Request(preset="taylor", baseline="grey.npy", low=0.0, high=1.0)},
+    ],
+    ids=["presets", "baseline"],
+)
+def test_all_is_as_in_one_process(options: dict[str, Any], elsewhere: Path) -> None:
+    bounds = {"request": Request(low=0.0, high=1.0)} | options
+    heard: dict[str, list[str]] = {"one": [], "ray": []}
+    drawn = len(options) > 1
+    for name, engine in (("one", "processes"), ("ray", "ray")):
+        onnxdtd.explain(
+            "net.onnx",
+            ["photos"],
+            out=name,
+            save=f"{name}.npz",
+            pictures=drawn,
+            engine=engine,
+            workers=1,
+            skip=heard[name].append,
+            **bounds,
+        )
+    assert results("ray") == results("one")
+    assert len({result["preset"] for result in results("one")}) == len(options.get("presets", "1"))
+    assert Path("ray.npz").read_bytes() == Path("one.npz").read_bytes()
+    assert heard["ray"] == heard["one"]
+    assert [text.partition(":")[0] for text in heard["one"]] == ["photos/17.png"]
+    assert [path.name for path in sorted(Path("ray").iterdir())] == [path.name for path in sorted(Path("one").iterdir())]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_pictures_come_back(elsewhere: Path) -> None:
+    for name, engine in (("one", "processes"), ("ray", "ray")):
+        onnxdtd.explain(
+            "net.onnx", [f"photos/0{i}.png" for i in range(2)], Request(low=0.0, high=1.0), name, engine=engine, workers=1
+        )
+    for i in range(2):
+        assert Path(f"ray/0{i}.png").read_bytes() == Path(f"one/0{i}.png").read_bytes()
+
+
+def test_samples_that_a_machine_does_not_see_end_the_run(net: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were seen here, so they are not skipped; the units that are done stay."""
+    here = cluster.run
+
+    def run(study: Any, units: list[int], workers: int) -> Iterator[tuple[int, Any]]:
+        yield from here(study, units[:1], workers)
+        (net.parent / "photos" / "20.png").rename(net.parent / "gone.png")
+        yield from here(study, units[1:], workers)
+
+    monkeypatch.setattr(cluster, "run", run)
+    with pytest.raises(OnnxdtdError, match=r"20\.png: is not seen by the worker on .*s3://") as ended:
+        onnxdtd.explain("net.onnx", ["photos"], Request(low=0.0, high=1.0), "out", pictures=False, engine="ray", workers=1)
+    assert "what is done is in" in ended.value.__notes__[0]
