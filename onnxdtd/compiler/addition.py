@@ -16,6 +16,7 @@ from onnxdtd.compiler.maps import asked
 from onnxdtd.compiler.masks import masks
 from onnxdtd.compiler.neuron import Start, neurons
 from onnxdtd.compiler.paths import Way
+from onnxdtd.compiler.picked import at_first
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.points import Point
 from onnxdtd.compiler.prepared import Addition, Planned
@@ -62,7 +63,16 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
         book.seed(start.seed)
     masked = masks(e, plan, start, request.mask)
     free = start.arrived if scored is None else ()
-    situation = Situation(start.arrived, [*request.keep, *request.mask], plan.nonnegative, free, partial(number, e), bounds.of)
+    plain = book is None and not plan.method.divides and not plan.method.compares
+    situation = Situation(
+        start.arrived,
+        [*request.keep, *request.mask],
+        plan.nonnegative,
+        free,
+        partial(number, e),
+        bounds.of,
+        partial(at_first, e, lambda where: plan.elsewhere(where).steps) if plain else None,
+    )
     steps = taken(ruled(planned), start, situation, shortcuts)
     with e.within(steps[0].name if steps else TARGET):  # the step next to the inputs
         if scored is None or plan.method.point == HERE:

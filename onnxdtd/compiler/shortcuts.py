@@ -5,7 +5,7 @@ Each has a module with its algebra and its reasons to decline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,7 +19,8 @@ from onnxdtd.graph.tensors import Tensor
 class Situation:
     """What shortcuts go by: the names of the tensors where relevance starts, of any amount and also where they are 0; of those
     whose own relevance is wanted; and which tensors are never negative. ``free`` are the sources whose relevance is not their
-    own value, as that of a score is; ``number`` gives the values of constants, ``bounds`` those of inputs of first layers.
+    own value, as that of a score is; ``number`` gives the values of constants, ``bounds`` those of inputs of first layers,
+    ``at_first`` the steps at the first entries of tensors along axes, by name, and those that take these entries, if it can.
     """
 
     sources: Collection[str]
@@ -28,6 +29,7 @@ class Situation:
     free: Collection[str] = ()
     number: Callable[[Tensor], np.ndarray | None] = lambda tensor: None
     bounds: Callable[[Tensor], tuple[Tensor, Tensor]] = lambda tensor: (tensor, tensor)
+    at_first: Callable[[Mapping[str, int]], tuple[Sequence[Step], Mapping[str, Step]]] | None = None
 
 
 Shortcut: TypeAlias = Callable[[Sequence[Step], Situation], list[Step]]

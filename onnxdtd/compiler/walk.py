@@ -11,6 +11,7 @@ from onnxdtd.compiler.commuted import commuted
 from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.masks import Mask
 from onnxdtd.compiler.neuron import Start
+from onnxdtd.compiler.picked import picked
 from onnxdtd.compiler.pieced import pieced
 from onnxdtd.compiler.rectified import rectified
 from onnxdtd.compiler.residual import residual
@@ -25,7 +26,7 @@ from onnxdtd.method.terms import Context
 from onnxdtd.operators.layer import NotLinear
 
 # Each looks for what those before have done.
-SHORTCUTS: tuple[Shortcut, ...] = (alive, rectified, residual, chained, pieced, trimmed, centred, commuted, sized)
+SHORTCUTS: tuple[Shortcut, ...] = (picked, alive, rectified, residual, chained, pieced, trimmed, centred, commuted, sized)
 
 
 def taken(steps: Sequence[Step], start: Start, situation: Situation, shortcuts: Sequence[Shortcut]) -> list[Step]:

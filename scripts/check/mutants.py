@@ -1289,6 +1289,22 @@ FAULTS = [
         "compiler/centred",
     ),
     Fault(
+        "positions that somebody else reads are passed by",
+        "compiler/picked",
+        "_region",
+        "len({*asked}) == 1",
+        "asked",
+        "compiler/picked",
+    ),
+    Fault(
+        "what is read whole and at one position is read at one",
+        "compiler/picked",
+        "_region",
+        "axis == axes[t.name]",
+        "axis in (None, axes[t.name])",
+        "compiler/picked",
+    ),
+    Fault(
         "a number in front of a matrix lost on the way back",
         "compiler/commuted",
         "_together",
