@@ -9,6 +9,7 @@ from io import BufferedReader
 from pathlib import Path
 
 MOST_TEXT = 2**23  # bytes of labels
+LARGE, MOST_PACKED = 2**27, 300  # bytes that something packed may become, or how many times its own
 
 
 def opened(path: Path, most: int | None = None) -> BufferedReader:
@@ -30,3 +31,9 @@ def data(path: Path, most: int) -> bytes:
 def text(path: Path, most: int = MOST_TEXT) -> str:
     """The same as text. Raises ``UnicodeDecodeError`` where it is none."""
     return data(path, most).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def check_packing(what: str, size: int, packed: int) -> None:
+    """Raise ``ValueError`` where something packed into so few bytes is made to fill the memory."""
+    if size > LARGE and size > MOST_PACKED * packed:
+        raise ValueError(f"{what} is {size} bytes packed into {packed}, which no samples are")

@@ -21,6 +21,7 @@ WORDNET = re.compile(r"n\d{8}\s+")  # what stands before a name in the lists of 
 FEW = 12  # labels that a message lists
 SEVERAL = 5  # ... of those with the word that was asked for
 MOST = 1_000_000
+MOST_PYTHON = 2**20  # letters; Python takes 450 bytes of memory for each where nothing but brackets is written
 LARGEST = 2**63  # and no int64
 
 
@@ -230,6 +231,8 @@ def _read(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
+        if len(text) > MOST_PYTHON:
+            return None
         try:
             return ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, TypeError, MemoryError):

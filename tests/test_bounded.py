@@ -102,7 +102,7 @@ def test_texts_that_are_made_to_be_trouble(name: str, text: str, refused: bool, 
 
 
 def test_an_archive_that_is_made_to_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read, "LARGE_BYTES", 2**16)
+    monkeypatch.setattr(bounded, "LARGE", 2**16)
     np.savez_compressed(tmp_path / "x.npz", x=np.zeros((4000, 3, 4, 4), np.float32))
     with pytest.raises(OnnxdtdError, match=r"x\.npy is [0-9]+ bytes packed into [0-9]+"):
         read.stacked(tmp_path / "x.npz", FORM)

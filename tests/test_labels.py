@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from onnxdtd.errors import RequestError
-from onnxdtd.labels import Index, Labels, first_synonym, parsed, read
+from onnxdtd.labels import MOST_PYTHON, Index, Labels, first_synonym, parsed, read
 
 PETS = Labels(["cat", "dog", "eel"], None, 3)
 NUMBERS = Labels([3, 7, 9], None, 3)
@@ -177,6 +177,14 @@ def test_files_without_labels(text: str, tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(text)
     with pytest.raises(RequestError, match=r"labels\.json: no labels"):
         read(tmp_path / "labels.json")
+
+
+def test_labels_as_python_writes_them_are_read_up_to_a_length() -> None:
+    """Its parser takes hundreds of bytes of memory for each letter of some texts."""
+    text = "[" + "1," * (MOST_PYTHON // 2) + "]"
+    assert parsed(text) is None
+    assert len(parsed(text[:1001] + "]") or ()) == 500
+    assert len(parsed(text.replace(",]", "]")) or ()) == MOST_PYTHON // 2  # JSON
 
 
 @pytest.mark.parametrize("text", ["cat", "(1", "[" * 100_000, "{1: 2", "[1, [2]", '{"x": nan'])

@@ -17,6 +17,7 @@ from rich.text import Text
 
 LEAST = (20, 12)  # columns of a name that has been shortened: the most, or if that does not do, the least
 FRAME = 3  # columns that the lines around a cell take
+OBEYED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 NUMBER = re.compile(r"[-+~±]?[\d.].{,20}")  # what looks like this is never broken
 
 
@@ -29,10 +30,20 @@ class Screen(Console):
     def print(self, *objects: Any, **how: Any) -> None:
         """As rich does it, but broken between words where somebody looks."""
         wrapped = {"no_wrap": False, "overflow": "fold"} if self.is_terminal else {}
-        super().print(*objects, **{**wrapped, **how})
+        shown = [harmless(entry) if isinstance(entry, str) else entry for entry in objects]
+        super().print(*shown, **{**wrapped, **how})
 
 
 out, err = Screen(), Screen(stderr=True)
+
+
+def harmless(text: str) -> str:
+    """What names of a model or of a file say, with what a terminal would obey spelled out.
+
+    >>> harmless("\\x1b[31mred"), harmless("two\\nlines")
+    ('\\\\x1b[31mred', 'two\\nlines')
+    """
+    return text.translate(OBEYED)
 
 
 def say(notes: Iterable[str]) -> None:
@@ -43,13 +54,15 @@ def say(notes: Iterable[str]) -> None:
 
 def indented(text: str, columns: int = 4) -> None:
     """A sentence that stands a little to the right, all its lines at a terminal."""
-    out.print(Padding(Text(text), (0, 0, 0, columns), expand=False) if out.is_terminal else " " * columns + text)
+    said = harmless(text)
+    out.print(Padding(Text(said), (0, 0, 0, columns), expand=False) if out.is_terminal else " " * columns + said)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], shorten: bool = True) -> None:
     """A table on standard output, whose cells break between words. The first column is of names, of which long ones lose their
     middle if need be, where ``shorten`` allows it. Columns that do not fit follow in a second table of the same names.
     """
+    columns, rows = [*map(harmless, columns)], [[*map(harmless, row)] for row in rows]
     least = [_least(cells) for cells in zip(columns, *rows, strict=True)]
     whole = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
     if out.is_terminal and shorten:

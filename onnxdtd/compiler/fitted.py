@@ -62,6 +62,8 @@ def read(path: Path) -> Fitted:
         raise RequestError(f"--fitted {path}: cannot be read ({error.strerror})") from None
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            for entry in file.zip.infolist():
+                bounded.check_packing(entry.filename, entry.file_size, entry.compress_size)
             arrays = {name: file[name] for name in file.files}
         said = json.loads(str(arrays[SAID]))
         models = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ from onnxdtd.errors import OnnxdtdError, RequestError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".npy", ".npz", ".wav")
 LISTS = (".csv", ".tsv", ".json")  # of numbers; a folder's are its labels
 SIDES = (224, 32, 8, 1)
-LARGE_BYTES, MOST_PACKED = 2**27, 300
 ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
 
 
@@ -182,7 +180,8 @@ def opened(path: Path) -> Iterator[Any]:
         with bounded.opened(path) as file:
             loaded = np.load(file, allow_pickle=False)
             if not isinstance(loaded, np.ndarray):
-                _check_packing(path, loaded.zip.infolist())
+                for entry in loaded.zip.infolist():
+                    bounded.check_packing(entry.filename, entry.file_size, entry.compress_size)
             yield loaded
     except OnnxdtdError:
         raise
@@ -198,15 +197,6 @@ def named(path: Path) -> Iterator[dict[str, np.ndarray]]:
         yield {name: np.asarray(values) for name, values in json.loads(bounded.text(path, 8 * bounded.MOST_TEXT)).items()}
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise RequestError(f"{path}: no arrays can be read from it ({error})") from None
-
-
-def _check_packing(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
-    """Raise ``RequestError`` for an archive that is made to fill the memory."""
-    for entry in entries:
-        if entry.file_size > LARGE_BYTES and entry.file_size > MOST_PACKED * entry.compress_size:
-            raise RequestError(
-                f"{path}: {entry.filename} is {entry.file_size} bytes packed into {entry.compress_size}, which no samples are"
-            )
 
 
 def _chosen(archive: Mapping[str, np.ndarray], path: Path, input_name: str) -> np.ndarray:

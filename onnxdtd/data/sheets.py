@@ -19,6 +19,7 @@ from onnxdtd.labels import class_label, listed
 PARQUET = ".parquet"
 SUFFIXES = (".csv", ".tsv", PARQUET)
 MOST = 2**30  # bytes of a file
+CELL = 8  # bytes of a number
 MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "<na>", "null", "none"))  # what a cell without a value has, in lower case
 TRUE_OR_FALSE = {"true": 1.0, "false": 0.0}
 DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
@@ -220,7 +221,10 @@ def _parquet(path: Path) -> Sheet:
         raise OnnxdtdError("pyarrow, which reads .parquet, is not installed: pip install 'onnxdtd[data]'") from None
     try:
         with bounded.opened(path) as file:
-            found = pyarrow.parquet.read_table(file)
+            known = pyarrow.parquet.ParquetFile(file)
+            cells = known.metadata.num_rows * known.metadata.num_columns
+            bounded.check_packing("the table", cells * CELL, path.stat().st_size)  # a value that repeats takes no room at all
+            found = known.read()
     except Exception as error:  # pyarrow raises a dozen kinds of them over damaged files
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(f"{path}: no table can be read from it ({reason[0]})") from None

@@ -15,6 +15,7 @@ from onnxdtd.graph.inlined import Fresh, inlined, scope
 from onnxdtd.graph.known import Numbers
 
 MOST_NODES = 5_000  # that a model may unroll to
+MOST_NAME = 2**12  # letters: those of nodes without one become twice as long with each branch inside of a branch
 
 
 class NotKnown(Exception):
@@ -45,6 +46,8 @@ class Unroller:
     def of(self, node: NodeProto) -> Sequence[NodeProto]:
         """What a node amounts to. Raises ``NotKnown``."""
         way = WAYS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        if len(scope(node)) > MOST_NAME:
+            raise NotKnown
         return [node] if way is None else list(way(self, node))
 
     def within(self, nodes: Sequence[NodeProto]) -> list[NodeProto]:

@@ -79,3 +79,20 @@ def test_lines_break_between_words_at_a_terminal_only(capsys: pytest.CaptureFixt
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == count
         assert " ".join(" ".join(lines).split()) == sentence
+
+
+def test_what_a_terminal_would_obey_is_spelled_out(
+    shows: Show, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names come from models and files of others: one could colour, clear or rename a terminal, or hide a line."""
+    evil = "\x1b[31mred\x1b]0;title\x07\x9b2J\r\b"
+    for terminal in (True, False):
+        text = "\n".join(shows(["node", evil], [["a", evil], [evil, "b"]], terminal))
+        monkeypatch.setattr(screen, "out", screen.Screen(width=80, force_terminal=terminal, color_system=None))
+        screen.out.print(f"explained: {evil}")
+        screen.indented(evil)
+        screen.err.print(evil)
+        captured = capsys.readouterr()
+        for said in (text, captured.out, captured.err):
+            assert not set(said) & {chr(code) for code in (*range(9), *range(11, 32), *range(127, 160))}
+        assert captured.out.count("\\x1b[31mred\\x1b]0;title\\x07\\x9b2J\\x0d\\x08") == 2

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxdtd import bounded
 from onnxdtd.data.sheets import Sheet, sheet
 from onnxdtd.errors import OnnxdtdError, RequestError
 
@@ -154,3 +155,14 @@ def test_parquet_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(OnnxdtdError, match=r"pyarrow, which reads \.parquet, is not installed: pip install 'onnxdtd\[data\]'"):
         sheet(tmp_path / "a.parquet")
+
+
+def test_parquet_that_is_made_to_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that repeats takes no room: a megabyte may have any number of rows."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({name: np.zeros(50_000) for name in "abcd"}), tmp_path / "a.parquet")
+    monkeypatch.setattr(bounded, "LARGE", 2**20)
+    with pytest.raises(RequestError, match="the table is 1600000 bytes packed into"):
+        sheet(tmp_path / "a.parquet")
+    parquet.write_table(pa.table({name: np.arange(50_000.0) for name in "abcd"}), tmp_path / "a.parquet")
+    assert len(sheet(tmp_path / "a.parquet")) == 50_000

@@ -197,3 +197,22 @@ def test_sequences_and_optionals() -> None:
     picked = [node("Gather", "x order", "d", axis=1), node("MatMul", "d v3", "m"), node("Relu", "m", "y")]
     numbers = {"minus": np.array(-1), "zero": np.array(0), "axes": np.array([1]), "starts": np.array([0])}
     same(nodes, picked, ["n", 4], order=np.array([3, 1, 2]), v3=WEIGHTS["v"][:3], one=np.array(1), **numbers)
+
+
+def test_branches_inside_of_branches_are_followed_so_far() -> None:
+    """The name of a node without one becomes twice as long with each: of three kilobytes there would be gigabytes."""
+    inner = branch("b0", [helper.make_node("Relu", ["h"], ["z0"])], "z0")
+    for depth in range(1, 20):
+        taken = helper.make_node(
+            "If", ["c"], [f"z{depth}"], then_branch=inner, else_branch=inner if depth == 1 else _other(depth)
+        )
+        inner = branch(f"b{depth}", [taken], f"z{depth}")
+    proto = model(True, False)
+    proto.graph.node[-1].CopyFrom(helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=_other(0)))
+    with pytest.raises(onnxdtd.Unsupported, match="which of its branches is taken") as refused:
+        onnxdtd.compile(proto)
+    assert len(str(refused.value)) < 10 * unrolled.MOST_NAME
+
+
+def _other(depth: int) -> onnx.GraphProto:
+    return branch("other", [helper.make_node("Identity", ["h"], [f"o{depth}"])], f"o{depth}")

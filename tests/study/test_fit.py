@@ -14,6 +14,7 @@ from nets import model, node
 from typer.testing import CliRunner
 
 import onnxdtd
+from onnxdtd import bounded
 from onnxdtd.cli.commands import app
 from onnxdtd.compiler.compile import prepare
 from onnxdtd.compiler.fitted import read, write
@@ -129,6 +130,16 @@ def refused(folder: Path, name: str = "net.onnx", preset: Any = "dtd-minmax", **
 def test_no_samples_are_not_all(folder: Path) -> None:
     with pytest.raises(RequestError, match="--samples 0: give at least 1"):
         fit(folder / "net.onnx", folder / "data.npz", Request(**BOUNDS), out=folder / "none.npz", samples=0)
+
+
+def test_a_file_that_is_made_to_fill_the_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with np.load(folder / "fit.npz") as file:
+        np.savez_compressed(folder / "bomb.npz", **file, zeros=np.zeros(2**20))
+    assert read(folder / "bomb.npz").models
+    monkeypatch.setattr(bounded, "LARGE", 2**20)
+    with pytest.raises(RequestError, match="is no file that"):
+        read(folder / "bomb.npz")
+    assert read(folder / "fit.npz").models
 
 
 def test_what_does_not_fit_is_refused_with_the_command(folder: Path) -> None:
