@@ -268,7 +268,7 @@ def _told(path: Path, batch: int, what: str = "--one") -> dict[str, float]:
 
 
 def profiled(
-    model: str | bytes, x: np.ndarray, providers: Sequence[Provider], runs: int, threads: int = 0
+    model: str | bytes, feeds: Mapping[str, np.ndarray], providers: Sequence[Provider], runs: int, threads: int = 0
 ) -> list[dict[str, Any]]:
     """What ONNX Runtime's own profile says of every node in each of several runs, and in one before them."""
     import onnxruntime as ort
@@ -279,7 +279,7 @@ def profiled(
         options.profile_file_prefix = str(Path(folder, "profile"))
         loaded = ort.InferenceSession(model, options, providers=providers)
         for _ in range(runs + 1):
-            loaded.run(None, {loaded.get_inputs()[0].name: x})
+            loaded.run(None, dict(feeds))
         events = json.loads(Path(loaded.end_profiling()).read_text(encoding="utf-8"))
     return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
 
@@ -288,7 +288,7 @@ def kernels(path: Path, batch: int) -> dict[str, float]:
     """Seconds that a run spends in each kind of operator."""
     runs, warm = 10, set()
     found = dict.fromkeys([*KINDS, "element-wise"], 0.0)
-    for event in profiled(str(path), pictures(name_of(path), batch), ["CPUExecutionProvider"], runs):
+    for event in profiled(str(path), {"input": pictures(name_of(path), batch)}, ["CPUExecutionProvider"], runs):
         operator, first = event["args"]["op_name"], event["name"] not in warm
         warm.add(event["name"])
         if first:
@@ -301,7 +301,7 @@ def placed(path: Path, batch: int) -> Counter[str]:
     """How many nodes run where, and how many copy between the memories."""
     found: Counter[str] = Counter()
     load_cuda()
-    for event in profiled(str(path), pictures(name_of(path), batch), default_providers(), 0):
+    for event in profiled(str(path), {"input": pictures(name_of(path), batch)}, default_providers(), 0):
         copies = event["args"]["op_name"].startswith("Memcpy")
         found["copies" if copies else event["args"]["provider"].removesuffix("ExecutionProvider")] += 1
     return found

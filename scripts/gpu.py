@@ -6,9 +6,11 @@ spot, a few of them once more in newer operator sets or in float16. The yardstic
 that of the relevance, relative to the largest of the sample, in the worst of a few samples; in brackets, what moving the input
 to neighbouring floats does on the CPU. Bits are counted by preset: do runs of a session give the same, and two sessions? If
 runs do not, the operators are named whose output changes while their inputs do not. The profile says which nodes run on the
-CPU. ONNX Runtime wants the arithmetic of sizes there; of all others we say so.
+CPU. ONNX Runtime wants the arithmetic of sizes there; of all others we say so. Where tokens look at each other, two presets
+for that are tried as well.
 
-Then come the tables of ``bench.py``: time beside zennit and captum on the same GPU, memory, half precision.
+Then come the tables of ``bench.py``: time beside zennit and captum on the same GPU, memory, half precision; and files that
+explain on demand beside files that always do.
 
     scripts/gpu.py --write
     scripts/gpu.py --only check --models resnet18 digits_cnn
@@ -25,10 +27,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +46,15 @@ from onnx import ModelProto
 import onnxdtd
 from onnxdtd.contract import read_metadata
 from onnxdtd.runtime.explainer import CUDA, Provider, default_providers, load_cuda
+from onnxdtd.runtime.explainer import session as explaining
 
 sys.path.append(str(Path(__file__).resolve().parent / "check"))
 import runtimes
 from assets import ASSETS, MISSING
 
 PRESETS = ("dtd", "lrp-epsilon", "lrp-alpha2beta1", "gradient", "epsilon-plus", "lrp-gamma")
-UNBALANCED = {"gradient"}  # presets that have no ledger
+ATTENTION = ("attnlrp", "cp-lrp")  # besides, where tokens look at each other
+UNBALANCED = {"gradient", *ATTENTION}  # presets that have no ledger
 NETWORKS = (
     *("alexnet", "vgg11_bn", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "googlenet", "squeezenet1_1"),
     *("mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x1_0", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t"),
@@ -57,6 +62,12 @@ NETWORKS = (
 )
 OLDER = 17  # the operator set of all
 NEWER = dict.fromkeys(("resnet18", "googlenet", "mobilenet_v3_small", "vit_b_16"), (21, 22))  # besides
+EVERY = (*PRESETS, *ATTENTION)
+ASKED = {
+    "resnet50": ("dtd",),
+    "mobilenet_v2": ("dtd",),
+    "vit_b_16": ("attnlrp", "cp-lrp", "dtd"),
+}  # what is asked for on demand
 SAMPLES, RUNS = 4, 5
 LIMIT = 1e-4  # of the difference of the median sample in float32
 WORKERS, THREADS = max(os.cpu_count() or 1, 2) // 2, 2
@@ -99,6 +110,21 @@ class Check:
         return "" if middle <= max(self.limit, statistics.median(self.neighbours)) else f"differs by {middle:.0e} in the median"
 
 
+@dataclass(frozen=True)
+class Turns:
+    """Median seconds of one run, in which all of these took turns: the source; the file that always explains; and that which
+    does so on demand, asked and not asked.
+    """
+
+    model: str
+    preset: str
+    batch: int
+    source: float
+    flat: float
+    asked: float
+    unasked: float
+
+
 # ------------------------------------------------------------------------------------------------------------------ models
 
 
@@ -139,17 +165,22 @@ def session(model: ModelProto, providers: Sequence[Provider]) -> ort.InferenceSe
     return made
 
 
+def few(given: runtimes.Case) -> runtimes.Case:
+    """The same with the first of its samples."""
+    return replace(given, samples=given.samples[:SAMPLES], others={name: x[:SAMPLES] for name, x in given.others.items()})
+
+
 def outputs(running: ort.InferenceSession, given: runtimes.Case, x: Array, names: Sequence[str]) -> list[Array]:
     """Of all samples, in as many runs as the model needs."""
-    batches = np.split(x, len(x)) if given.one else [x]
-    parts = [running.run(names, {given.input: batch}) for batch in batches]
+    parts = [running.run(names, dict(feeds)) for feeds in given.feeds(x)]
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def checked(given: runtimes.Case, preset: str, ledger: bool, providers: Sequence[Provider] = GPU) -> Check:
     """One preset of one model."""
+    given = few(given)
     compiled = onnxdtd.compile(given.model, preset, low=given.low, high=given.high, ledger=ledger, target="argmax")
-    names, x = ["relevance", *["ledger"] * ledger], given.samples[:SAMPLES]
+    names, x = ["relevance", *["ledger"] * ledger], given.samples
     found = Check(given.name, opset_of(given.model), preset, ledger, max(LIMIT, given.limit))
     yardstick, running = session(compiled, CPU), session(compiled, providers)
     difference = lambda a, b: runtimes.difference(a.astype(np.float64), b.astype(np.float64))
@@ -172,7 +203,7 @@ def checked(given: runtimes.Case, preset: str, ledger: bool, providers: Sequence
             found.sessions = len({result[0].tobytes() for result in (results[0], again)})
         if providers is GPU:
             found.tf32 = difference(outputs(session(compiled, TF32), given, x, names)[0], expected[0])
-    place(found, bench.profiled(compiled.SerializeToString(), x[:1] if given.one else x, providers, runs=0, threads=1))
+    place(found, bench.profiled(compiled.SerializeToString(), given.feeds(x)[0], providers, runs=0, threads=1))
     return found
 
 
@@ -214,8 +245,8 @@ def unsteady(compiled: ModelProto, given: runtimes.Case, providers: Sequence[Pro
     known = {value.name for value in bare.graph.output}
     names = [name for node in bare.graph.node for name in node.output if name]
     bare.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    running, x = session(bare, providers), given.samples[: 1 if given.one else SAMPLES]
-    first, second = (dict(zip(names, running.run(names, {given.input: x}), strict=True)) for _ in range(2))
+    running, feeds = session(bare, providers), dict(given.feeds(given.samples)[0])
+    first, second = (dict(zip(names, running.run(names, feeds), strict=True)) for _ in range(2))
     apart = {name for name in names if np.asarray(first[name]).tobytes() != np.asarray(second[name]).tobytes()}
     return Counter(n.op_type for n in bare.graph.node if apart & set(n.output) and not apart & set(n.input))
 
@@ -231,7 +262,7 @@ def job(name: str, opset: int, presets: Sequence[str], cpu: bool) -> list[Check]
     except Exception as error:  # a table is no place to stop
         return [Check(name, opset, trouble=_one_line(error))]
     opset = opset_of(given.model)
-    for preset in presets:
+    for preset in [preset for preset in presets if given.attends or preset not in ATTENTION]:
         for ledger in (False,) if preset in UNBALANCED else (False, True):
             try:
                 found.append(checked(given, preset, ledger, CPU if cpu else GPU))
@@ -266,6 +297,47 @@ def apart(name: str, opset: int, presets: Sequence[str], cpu: bool) -> list[Chec
 
 def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+# --------------------------------------------------------------------------------------------------------------- on demand
+
+
+def turns(name: str, presets: Sequence[str], batches: Sequence[int], rounds: int) -> list[Turns]:
+    """A network of ``bench.py`` with everything as it comes, TF32 too."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.onnx")
+        bench.exported(name, path)
+        source, found = bench.plain(path, bench.AS_IT_COMES), []
+        for preset in presets:
+            made = [
+                onnxdtd.compile(path, preset, low=-zoo.BOUND, high=zoo.BOUND, on_demand=kind) for kind in (None, "required")
+            ]
+            flat, behind = (explaining(bytes(proto.SerializeToString()), bench.AS_IT_COMES) for proto in made)
+            for batch in batches:
+                x = {"input": bench.pictures(name, batch)}
+                ask, leave = ({**x, "explain": np.asarray(wish)} for wish in (True, False))
+                runs = [(source, x), (flat, x), (behind, ask), (behind, leave)]
+                seconds: list[list[float]] = [[turn(loaded, feeds) for loaded, feeds in runs] for _ in range(rounds + 1)][1:]
+                found.append(Turns(name, preset, batch, *map(statistics.median, zip(*seconds, strict=True))))
+                print(found[-1], file=sys.stderr, flush=True)
+    return found
+
+
+def turn(loaded: ort.InferenceSession, feeds: dict[str, Array]) -> float:
+    """Seconds of a run, in as many as it takes for a GPU to be awake."""
+    start, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - start < bench.TURN:
+        loaded.run(None, feeds)
+        count += 1
+    return (time.perf_counter() - start) / count
+
+
+def turns_table(found: Sequence[Turns]) -> str:
+    """In Markdown."""
+    heads = ["model", "preset", "batch", "source", "always explains", "asked", "not asked"]
+    ratios = [[f"{seconds / t.source:.2f} ×" for seconds in (t.flat, t.asked, t.unasked)] for t in found]
+    first = [[t.model, f"`{t.preset}`", str(t.batch), f"{1e3 * t.source:.2f} ms"] for t in found]
+    return splice.table(heads, [[*cells, *rest] for cells, rest in zip(first, ratios, strict=True)])
 
 
 # ------------------------------------------------------------------------------------------------------------------ tables
@@ -335,9 +407,9 @@ def card() -> str:
 def main() -> int:
     """Check, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("check", "bench"))
+    parser.add_argument("--only", choices=("check", "bench", "demand"))
     parser.add_argument("--models", nargs="+", metavar="NAME", default=[], help="only these")
-    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=PRESETS, help="check only these")
+    parser.add_argument("--presets", nargs="+", choices=EVERY, default=EVERY, help="check only these")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cpu", action="store_true", help="rehearse without a GPU")
@@ -355,17 +427,23 @@ def main() -> int:
     found: list[Check] = []
     rows: list[bench.Row] = []
     weights: list[bench.Weight] = []
-    if given.only != "bench":
+    behind: list[Turns] = []
+    if given.only in (None, "check"):
         found = checks(given.models, given.presets, given.cpu)
         text += ["## Checks", check_table(found), "\n".join(f"- {failure}" for failure in failures(found)) or "No failure."]
-    if given.only != "check":
+    if given.only in (None, "bench"):
         models = [name for name in (*bench.MODELS, *bench.HALVES) if not given.models or name in given.models]
         rows, weights = bench.measured(models, given.batches, given.rounds, with_peers=True)
         text += ["## Time and memory", bench.tables(rows, weights)]
+    if given.only in (None, "demand"):
+        asked = {name: presets for name, presets in ASKED.items() if not given.models or name in given.models}
+        behind = [row for name, presets in asked.items() for row in turns(name, presets, given.batches, given.rounds)]
+        text += ["## On demand", turns_table(behind)]
     report = "\n\n".join(text)
     print(report)
     if given.json:
         numbers = {"checks": [*map(asdict, found)], "rows": [*map(asdict, rows)], "weights": [*map(asdict, weights)]}
+        numbers["turns"] = [*map(asdict, behind)]
         given.json.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
     if given.write:
         splice.write(given.write, "gpu", report, bench.PEERS)

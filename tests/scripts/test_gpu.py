@@ -111,3 +111,27 @@ def test_a_gpu_agrees_with_the_cpu(ledger: bool) -> None:
     assert not found.failure()
     assert not found.fallen
     assert found.nodes > 40
+
+
+def test_ids_are_explained_where_tokens_look_at_each_other() -> None:
+    """The bundled text classifier, which is given a mask as well."""
+    found = gpu.job("definitions", 0, ["lrp-epsilon", "attnlrp"], True)
+    assert [(c.preset, c.ledger) for c in found] == [("lrp-epsilon", False), ("lrp-epsilon", True), ("attnlrp", False)]
+    assert not [c.failure() for c in found if c.failure()]
+    assert [c.preset for c in gpu.job("digits_mlp", 0, ["attnlrp"], True)] == []
+
+
+def test_what_is_asked_for_on_demand_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source is not asked, files that always explain neither, and the other once in two turns."""
+    monkeypatch.setattr(gpu.bench, "exported", lambda *_: None)
+    given: list[Any] = []
+    monkeypatch.setattr(gpu, "explaining", lambda *_: "a session")
+    monkeypatch.setattr(gpu.bench, "plain", lambda *_: "the source")
+    monkeypatch.setattr(gpu.bench, "pictures", lambda *_: np.zeros((1, 3), np.float32))
+    monkeypatch.setattr(gpu.onnxdtd, "compile", lambda *_, **__: gpu.ModelProto())
+    monkeypatch.setattr(gpu, "turn", lambda loaded, feeds: given.append((loaded, feeds.get("explain"))) or len(given))
+    (found,) = gpu.turns("net", ["dtd"], [1], rounds=1)
+    assert [loaded for loaded, _ in given] == ["the source", *["a session"] * 3] * 2
+    assert [ask for _, ask in given] == [None, None, True, False] * 2
+    assert (found.source, found.flat, found.asked, found.unasked) == (5, 6, 7, 8)  # the first turn does not count
+    assert gpu.turns_table([found]).splitlines()[-1] == "| net | `dtd` | 1 | 5000.00 ms | 1.20 × | 1.40 × | 1.60 × |"
