@@ -2,8 +2,9 @@
 
 Real classifiers are quantised first, by ONNX Runtime's own tool, and compiled then. One half of the samples (every other one)
 calibrates, the other half is measured: the predicted class and the relevance of the class that the float model predicts, beside
-the float file. Each compiled file is written as ``.ort`` besides, without optimisations, as
-``python -m onnxruntime.tools.convert_onnx_models_to_ort`` does it. Times are seconds of CPU on one thread, taken in turns.
+the float file; and, to compare with, what a little noise on the input does to that. Each compiled file is written as ``.ort``
+besides, without optimisations, as ``python -m onnxruntime.tools.convert_onnx_models_to_ort`` does it. Times are seconds of CPU
+on one thread, taken in turns.
 
     ONNXDTD_ASSETS=FOLDER scripts/edge.py --write      some minutes
 """
@@ -42,6 +43,8 @@ MODELS = (
 )
 PRESETS = ("dtd", "lrp-epsilon")
 FLOAT = "float32"
+NOISE = 2 / 255  # of the range of the input, at most: what another function is compared with
+NOISY = "not at all, but ± 2 / 255 on the input"
 ROUNDS = 5
 
 
@@ -144,6 +147,18 @@ def ran(explainer: onnxdtd.Explainer, x: np.ndarray, classes: Sequence[int]) -> 
     return predicted, np.stack([next(iter(result.relevance.values()))[0] for result in results])
 
 
+def noisy(x: np.ndarray, case: Case) -> np.ndarray:
+    """The samples with a little noise."""
+    most = NOISE * float(np.mean(np.subtract(case.bounds[1], case.bounds[0])))
+    return (x + np.random.default_rng(0).uniform(-most, most, x.shape)).astype(x.dtype)
+
+
+def alike(reference: np.ndarray, relevance: np.ndarray) -> dict[str, Any]:
+    """How close heatmaps are to others, one by one."""
+    pairs = list(zip(reference, relevance, strict=True))
+    return {"cosine": [cosine(a, b) for a, b in pairs], "rank": [spearman(a, b) for a, b in pairs]}
+
+
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     """Of two heatmaps."""
     return float(a.ravel() @ b.ravel() / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-30))
@@ -164,6 +179,7 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
     """Of one model, by how it is quantised: sizes, what changes, and times; or why it cannot be."""
     x = case.samples()[1::2]
     found: dict[str, dict[str, Any]] = {}
+    noise: dict[str, Any] = {}
     runs: dict[tuple[str, str], Callable[[], object]] = {}
     for how, path in files(case, folder).items():
         entry: dict[str, Any] = {"source": path.stat().st_size}
@@ -184,15 +200,14 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
                 runs[how, "source"] = partial(plain.run, None, {plain.get_inputs()[0].name: x[:1]})
                 runs |= {(how, kind): partial(explainer, x[:1], 0) for kind, explainer in opened.items()}
             reference = relevance if how == FLOAT else found[FLOAT][preset]["relevance"]
-            pairs = list(zip(reference, relevance, strict=True))
-            entry[preset] = {
-                "relevance": relevance,
-                "compiled": out.stat().st_size,
-                "ort": out.with_suffix(".ort").stat().st_size,
-                "cosine": [cosine(a, b) for a, b in pairs],
-                "rank": [spearman(a, b) for a, b in pairs],
-            }
+            sizes = {"compiled": out.stat().st_size, "ort": out.with_suffix(".ort").stat().st_size}
+            entry[preset] = {"relevance": relevance, **alike(reference, relevance), **sizes}
+            if how == FLOAT:
+                shaken = ran(opened["onnx"], noisy(x, case), predicted)
+                noise.setdefault("classes", shaken[0])
+                noise[preset] = alike(relevance, shaken[1])
         found[how] = entry
+    found[NOISY] = noise
     for (how, kind), value in seconds(runs).items():
         found[how].setdefault("seconds", {})[kind] = value
     for entry in found.values():
@@ -212,6 +227,8 @@ def of_sizes(found: Mapping[str, Mapping[str, Any]]) -> str:
     for name, entries in found.items():
         forward = entries[FLOAT]["seconds"]["source"]
         for how, entry in entries.items():
+            if "source" not in entry:
+                continue
             first = entry[PRESETS[0]]
             sizes = [entry["source"], first.get("compiled"), first.get("ort")]
             times = [entry.get("seconds", {}).get(kind) for kind in ("source", "onnx", "ort")]

@@ -35,7 +35,7 @@ import onnxdtd
 
 MODELS = ("vgg16", "resnet50", "vit_b_16")
 KINDS = ("W", "W⁺", "turned round", "other")  # of weights
-RUNS = 5
+RUNS = 2
 WORKERS = 4
 PREPACK = "session.disable_prepacking"
 # What ONNX Runtime may be told, on top of what ``Explainer`` tells it; the file, and how it is opened.

@@ -17,6 +17,8 @@ def test_a_network_of_digits_quantised_first_is_half_as_large_and_explains_alike
     case = edge.cases()["digits_cnn"]
     few = case.samples()[:8]
     found = edge.measured(replace(case, samples=lambda: few), tmp_path)
+    noisy = found.pop(edge.NOISY)
+    assert 0.99 < min(noisy["dtd"]["cosine"]) <= max(noisy["dtd"]["cosine"]) < 1 - 1e-7
     for how, entry in found.items():
         assert entry["same"] == [True] * 4, how
         assert min(entry["dtd"]["cosine"]) > 0.99
