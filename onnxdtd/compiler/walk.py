@@ -18,6 +18,7 @@ from onnxdtd.compiler.residual import residual
 from onnxdtd.compiler.shortcuts import Shortcut, Situation
 from onnxdtd.compiler.sized import sized
 from onnxdtd.compiler.steps import Step, problem
+from onnxdtd.compiler.summed import summed
 from onnxdtd.compiler.trimmed import trimmed
 from onnxdtd.errors import Problem, Unsupported
 from onnxdtd.graph.emit import Emit
@@ -26,7 +27,19 @@ from onnxdtd.method.terms import Context
 from onnxdtd.operators.layer import NotLinear
 
 # Each looks for what those before have done.
-SHORTCUTS: tuple[Shortcut, ...] = (picked, alive, rectified, residual, chained, pieced, trimmed, centred, commuted, sized)
+SHORTCUTS: tuple[Shortcut, ...] = (
+    picked,
+    alive,
+    rectified,
+    residual,
+    chained,
+    pieced,
+    trimmed,
+    centred,
+    commuted,
+    sized,
+    summed,
+)
 
 
 def taken(steps: Sequence[Step], start: Start, situation: Situation, shortcuts: Sequence[Shortcut]) -> list[Step]:

@@ -55,6 +55,8 @@ class Layer:
 
     ``whole``: s -> Σ_slots A(w)ᵀ s of slots that all have one x, where that is cheaper than each on its own.
 
+    ``part``: what each slot has of its factor, of a product shared by two.
+
     ``denominator``: that of its rule, where there is a cheaper way to it than by its terms.
     """
 
@@ -66,6 +68,7 @@ class Layer:
     exact: bool = True
     per_channel: Callable[[Value, Tensor], Tensor] | None = None
     whole: Callable[[Tensor], Tensor] | None = None
+    part: float = 1.0
     denominator: Callable[[Emit, Layer], Tensor] | None = None
 
     @property

@@ -262,6 +262,11 @@ def softmax(e: Emit, node: Node, active: Active, at: At) -> Flow:
     return pulled(node, active, pull_back)
 
 
+def pulled_by(e: Emit, node: Node, s: Tensor, total: Tensor) -> Tensor:
+    """y (s − Σ s y) of a softmax, given the sum."""
+    return e("Mul", _without_nan(e, node.outputs[0]), e("Sub", s, total))
+
+
 def held_softmax(e: Emit, node: Node, active: Active) -> Layer:
     """e^(x − m) / Σ with the sum and m, one less than the smallest x, held constant: what hands on relevance is x − m, a layer
     with a bias. It is at least 1, so that relevance speaks for a class where x does, however small that is.

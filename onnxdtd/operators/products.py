@@ -204,7 +204,7 @@ def product(e: Emit, node: Node, active: Active, held: set[int], part: float, at
         bias = None
         slots.append(sum_slot(e, node.inputs[2], node.outputs[0], float(node.attrs.get("beta", 1.0))))
     family = "product" if parts[0].family == "dense" else parts[0].family
-    return Layer(family, slots, node.outputs[0], bias)
+    return Layer(family, slots, node.outputs[0], bias, part=part if len(parts) == 2 else 1.0)
 
 
 def _at_middle(e: Emit, node: Node, i: int, at: At) -> Node:

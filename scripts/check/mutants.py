@@ -1305,6 +1305,14 @@ FAULTS = [
         "compiler/picked",
     ),
     Fault(
+        "a softmax takes off all that attention gives where it has a half",
+        "compiler/summed",
+        "_pulled",
+        "[-1], keepdims=1), part)",
+        "[-1], keepdims=1), 1.0)",
+        "compiler/summed",
+    ),
+    Fault(
         "a number in front of a matrix lost on the way back",
         "compiler/commuted",
         "_together",

@@ -129,7 +129,7 @@ def test_layers_queries_and_scores_have_one_row() -> None:
 
 
 def test_not_where_its_relevance_is_wanted_a_rule_divides_or_a_ledger_is_kept() -> None:
-    assert taken(net("block"), Request(preset="attnlrp")) == {"a", "e", "p", "q", "r"}
+    assert taken(net("block"), Request(preset="attnlrp")) == {"a", "e", "o", "p", "q", "r"}
     assert taken(net("block"), Request(preset="attnlrp", keep=["d"])) == {"r"}
     for request in (Request(preset="lrp-epsilon"), Request(preset="deeplift-rescale"), Request(preset="attnlrp", ledger=True)):
         assert not taken(net("block"), request)
