@@ -243,6 +243,8 @@ def explain_command(
             skip=lambda text: err.print(f"onnxdtd: skipped {text}"),
             tick=tick,
         )
+    if len(explained.skipped) > 1:
+        say([f"{counted(len(explained.skipped), 'input')} skipped, as results.json lists them"])
     page = _page(out_path, explained)
     if as_json:
         _copy(out_path / RESULTS)

@@ -32,6 +32,7 @@ class Abroad:
     def __init__(self, study: Explaining):
         self._study = study
         self.units, self.identity, self.prepare = study.units, study.identity, study.prepare
+        self.gpus = int("cuda" in (study.asked.provider or "").lower())  # that Ray lets a worker see
 
     def __reduce__(self) -> tuple[type[Guest], tuple[Any, ...]]:
         """Raises ``OnnxdtdError`` where a file cannot be read."""

@@ -46,7 +46,8 @@ class Crew:
     """
 
     def __init__(self, ray: Any, study: Prepares, units: Sequence[int], count: int):
-        self._ray, self._sent, self._kind = ray, ray.put(study), ray.remote(num_cpus=1, max_restarts=0)(Actor)
+        needs = {"num_cpus": 1, "num_gpus": getattr(study, "gpus", 0), "max_restarts": 0}
+        self._ray, self._sent, self._kind = ray, ray.put(study), ray.remote(**needs)(Actor)
         self._todo, self._idle = deque(units), deque[Any]()
         self._asked: dict[Any, tuple[Any, int | None]] = {}  # by the answer that is waited for; no unit: to be ready
         self._deaths = Counter[int | None]()

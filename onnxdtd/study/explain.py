@@ -71,7 +71,7 @@ def unheard(text: str) -> None:
 class Explained:
     """What a run gave: how many results, the first ``MOST_RESULTS`` of them (``results.json`` has all), what to know of all of
     them, what the compiled model says of itself, the words of all texts, or terms, with their relevance, where all that comes
-    from, and the features of tables.
+    from, the features of tables, and which inputs were skipped, and why.
     """
 
     count: int
@@ -81,6 +81,7 @@ class Explained:
     words: list[Word] = field(default_factory=list)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     ranking: Ranking = field(default_factory=Ranking)
+    skipped: list[str] = field(default_factory=list)
 
 
 def explain(
@@ -188,13 +189,13 @@ def ran(
     ready = lambda done, units: tick(min(done * study.size, whole), whole)
     with _unfinished(folder.unfinished) as journal, _done(study, workers, engine, journal, untold if here else ready) as book:
         run = Stream(study, book)
-        for text in dict.fromkeys([*study.skipped, *run.skipped] if run.has_any else ()):
+        for text in run.skipped if run.has_any else ():
             skip(text)
         explained = run.finish(folder) if run.has_any else None
         if wanted is not None and explained is not None:
             wanted.finish(run.pieces, study.entries if wanted.saved.table else ())
     if explained is None:
-        why = list(dict.fromkeys([*study.skipped, *run.skipped]))
+        why = run.skipped
         raise RequestError(f"none of the inputs could be explained; the first, {why[0]}" if why else "there are no inputs")
     return explained
 
@@ -361,16 +362,17 @@ class Stream:
 
     def __init__(self, study: Explaining, book: Journal):
         self._study, self._book = study, book
-        self.skipped: list[str] = []
+        skipped = [*study.skipped]
         self._filled: list[int] = []  # units with samples
         self._back: dict[tuple[int, int], str] = {}  # flags that first ones of their class get later, by their place
         self._ranking = Ranking()
         for number, unit in enumerate(book.results()):
-            self.skipped += unit["skipped"]
+            skipped += unit["skipped"]
             self._ranking.add(unit["features"])
             self._filled += [number] * bool(unit["numbers"])
             for sample, which, text in unit["back"]:
                 self._back.setdefault((sample, which), text)
+        self.skipped = list(dict.fromkeys(skipped))
 
     @property
     def has_any(self) -> bool:
@@ -411,7 +413,7 @@ class Stream:
                     yield result
 
         ranked = self._ranking.ranked()
-        folder.finish(self._study.provenance, stream(), ranked)
+        folder.finish(self._study.provenance, stream(), ranked, self.skipped)
         if ranked:
             atomic.write(folder.path / FEATURES, written_features(ranked))
             self._summarise(folder.path)
@@ -429,7 +431,7 @@ class Stream:
         if not labels.is_quantity and (strange := labels.strange(given)):
             remarks.append(uncalled(strange))
         count = sum(said.count for said in notes.values())
-        return Explained(count, first, remarks, metadata, words, self._study.provenance, self._ranking)
+        return Explained(count, first, remarks, metadata, words, self._study.provenance, self._ranking, self.skipped)
 
     def _summarise(self, folder: Path) -> None:
         """Draw the features of all rows, a picture a preset."""

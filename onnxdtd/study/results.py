@@ -151,8 +151,16 @@ class Folder:
             raise RequestError(f"{path}: cannot write there ({error.strerror})") from None
         atomic.ready(path / RESULTS)
 
-    def finish(self, provenance: Mapping[str, Any], results: Iterable[Result], features: Sequence[Ranked] = ()) -> Path:
-        """Write the numbers, one result after the other, and what all of them say of ``features``; all or nothing."""
+    def finish(
+        self,
+        provenance: Mapping[str, Any],
+        results: Iterable[Result],
+        features: Sequence[Ranked] = (),
+        skipped: Sequence[str] = (),
+    ) -> Path:
+        """Write the numbers, one result after the other, what all of them say of ``features``, and which inputs were
+        ``skipped``; all or nothing.
+        """
         path = self.path / RESULTS
         with atomic.streamed(path) as file:
             file.write(f'{{\n "provenance": {_indented(provenance)},\n "samples": ['.encode(errors="replace"))
@@ -161,10 +169,13 @@ class Folder:
             file.write(b"\n ]")
             for i, row in enumerate(features):
                 file.write(f"{',' if i else FIRST_FEATURE}\n  {_indented(asdict(row))}".encode())
-            file.write(b"\n ]\n}\n" if features else b"\n}\n")
+            file.write(b"\n ]" if features else b"")
+            if skipped:
+                file.write(f',\n "skipped": {_indented(skipped)}'.encode(errors="replace"))
+            file.write(b"\n}\n")
         return path
 
 
-def _indented(data: Mapping[str, Any]) -> str:
+def _indented(data: Mapping[str, Any] | Sequence[str]) -> str:
     """JSON as a part of more."""
     return json.dumps(data, indent=1, ensure_ascii=False).replace("\n", "\n  ")

@@ -57,7 +57,7 @@ class Ray:
         return value
 
     def remote(self, **options: Any) -> Callable[[type], Any]:
-        assert options == {"num_cpus": 1, "max_restarts": 0}
+        assert options == {"num_cpus": 1, "num_gpus": 0, "max_restarts": 0}
         return lambda kind: Remote(self, kind)
 
     def wait(self, answers: list[Any], num_returns: int, timeout: float | None = None) -> tuple[list[Any], list[Any]]:

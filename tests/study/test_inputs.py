@@ -63,6 +63,7 @@ def test_a_list_names_its_samples_and_their_classes_and_bad_ones_are_named(net: 
         "3.png: not a readable picture",
     ]
     assert (data["files"], data["samples"]) == (4, 5)
+    assert json.loads((net.parent / "out" / "results.json").read_text())["skipped"] == heard
     plain, *_ = explained(net, [net.parent / "photos" / name for name in ("0.png", "4.png", "two.npz")], "plain")
     for mine, theirs in zip(found, plain, strict=True):
         assert mine["relevance_sum"] == theirs["relevance_sum"]
