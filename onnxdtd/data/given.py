@@ -53,6 +53,8 @@ def given(paths: Sequence[str | os.PathLike[str]], suffixes: Sequence[str] = SUF
 
 def listed(path: Place, roles: Roles) -> list[Given]:
     """The files in a list, of which some may be missing. Raises ``RequestError`` where none can be read from it."""
+    if isinstance(path, Path) and not path.exists():
+        raise RequestError(f"{path}: no such file")
     with staged(path) as own:
         if not is_table(own):
             return [Given(_beside(path, line.strip())) for line in _lines(own) if line.strip()]

@@ -139,12 +139,12 @@ def inside(remote: Remote) -> list[str]:
 
 def check(remote: Remote) -> None:
     """Raises ``OnnxdtdError`` where nothing could be written beside a file: sooner than after a long run."""
-    probe = Remote(f"{remote.url.rstrip('/')}.{secrets.token_hex(8)}")
     try:
-        with asked(probe) as (system, path):
-            with system.transaction, system.open(path, "wb") as file:
+        with asked(remote) as (system, path):
+            probe = f"{path.rstrip('/')}.{secrets.token_hex(8)}"
+            with system.transaction, system.open(probe, "wb") as file:
                 file.write(b"")
-            system.rm_file(path)
+            system.rm_file(probe)
     except RequestError:
         raise RequestError(f"{remote}: the folder or bucket that it would be in does not exist") from None
 

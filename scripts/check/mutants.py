@@ -68,6 +68,46 @@ class Outcome:
 
 FAULTS = [
     Fault(
+        "the digest of a predictor counts what was added to it",
+        "graph/digests",
+        "_lines",
+        "list(getattr(graph, name))[: sizes.get(name)]",
+        "list(getattr(graph, name))",
+        "graph/digests::test_all_compiles_of_a_source_have_its_predictor",
+    ),
+    Fault(
+        "the digest of a predictor does not look at its weights",
+        "graph/digests",
+        "_lines",
+        'f"{digest} {_values(tensor, folder)}"',
+        'f"{digest} {digest}"',
+        "graph/digests::test_whatever_is_computed_with_changes_the_predictor",
+    ),
+    Fault(
+        "what a worker had when it died is done by nobody",
+        "study/cluster",
+        "Crew._bury",
+        "self._todo.appendleft(unit)",
+        "self._todo",
+        "study/cluster::test_all_units_come_once_whoever_dies",
+    ),
+    Fault(
+        "the last file of a folder in a store stays while others change",
+        "data/remote",
+        "put_folder",
+        "_remove(remote, [name for name in before if name == last])",
+        "_remove(remote, [])",
+        "data/remote::test_a_folder_is_whole_once_its_last_file_is_there",
+    ),
+    Fault(
+        "a store that is out of reach has samples skipped",
+        "data/remote",
+        "asked",
+        'raise OnnxdtdError(f"{remote}: {reason}") from None',
+        'raise RequestError(f"{remote}: {reason}") from None',
+        "data/remote::test_what_is_not_there_is_a_fault_of_the_file_and_all_else_is_none",
+    ),
+    Fault(
         "of a column's categories the last one's relevance stands for all",
         "study/columns",
         "Columns.relevance",

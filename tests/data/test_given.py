@@ -75,8 +75,12 @@ def test_refusals(folder: Path) -> None:
     (folder / "empty.txt").write_text("\n \n")
     with pytest.raises(RequestError, match="there is no file in this list"):
         given([f"@{folder / 'empty.txt'}"])
+    (folder / "b.png").write_bytes(b"\x89PNG\xff")
     with pytest.raises(RequestError, match="no list of files can be read from it"):
-        given([f"@{folder / 'none.txt'}"])
+        given([f"@{folder / 'b.png'}"])
+    for name in ("none.txt", "none.csv"):
+        with pytest.raises(RequestError, match=f"{name}: no such file"):
+            given([f"@{folder / name}"])
     (folder / "list.csv").write_text("file,x\na,1\n")
     for roles, words in ((Roles(label="y"), "--label y: .* has no column 'y'"), (Roles(id="y"), "--id y: ")):
         with pytest.raises(RequestError, match=words):
