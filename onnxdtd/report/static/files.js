@@ -17,18 +17,18 @@ export async function read(files, tell) {
 async function one(name, size, tell) {
   const answer = await fetch(name).catch(() => null);
   if (!answer?.ok) {
-    throw new Failure(`${name} cannot be loaded${answer ? ` (status ${answer.status})` : ""}: is the whole folder on the server?`);
+    throw new Failure(`a file cannot be loaded, ${name}${answer ? ` (status ${answer.status})` : ""}: is the whole folder on the server?`);
   }
   const bytes = room(size);
   const reader = answer.body.getReader();
   let there = 0;
   for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
-    if (there + piece.value.length > size) throw new Failure(`${name} is not the file that belongs here: copy the folder again`);
+    if (there + piece.value.length > size) throw new Failure(`the file ${name} is not the one that belongs here: copy the folder again`);
     bytes.set(piece.value, there);
     there += piece.value.length;
     tell(there);
   }
-  if (there < size) throw new Failure(`${name} ends after ${there} of ${size} bytes: load the page again`);
+  if (there < size) throw new Failure(`the file ${name} ends after ${there} of ${size} bytes: load the page again`);
   return bytes;
 }
 

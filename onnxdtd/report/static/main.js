@@ -9,7 +9,7 @@ import * as text from "./text.js";
 
 const KINDS = { picture, row, text };
 const MOST_LISTED = 5; // classes
-const NEXT_TO_NOTHING = 1e-4; // of the score
+const NEXT_TO_NOTHING = 1e-4, LOST = 0.5; // of the score
 
 const at = (id) => document.getElementById(id);
 
@@ -20,6 +20,7 @@ function say(words, failed = false) {
 
 function fail(error) {
   at("progress").hidden = true;
+  at("result").hidden = true; // it is of something else
   say(error instanceof Failure ? `${error.message[0].toUpperCase()}${error.message.slice(1)}.` : `Something went wrong: ${error}`, true);
   if (!(error instanceof Failure)) console.error(error);
 }
@@ -31,7 +32,7 @@ async function start() {
   at("unstarted").hidden = true;
   say("Loading …");
   const answer = await fetch("page.json").catch(() => null);
-  if (!answer?.ok) throw new Failure("page.json cannot be loaded: is the whole folder on the server?");
+  if (!answer?.ok) throw new Failure("a file cannot be loaded, page.json: is the whole folder on the server?");
   const page = await answer.json();
   document.title = page.title;
   at("title").textContent = page.title;
@@ -125,8 +126,9 @@ class View {
     const missing = whole - sum;
     words.push(`; the ${this.page.score.name} is `, number(logit, "logit"));
     if (there !== null) words.push(", ", number(whole, "whole"), " more than that of what it is compared with");
-    words.push(Math.abs(missing) <= NEXT_TO_NOTHING * Math.abs(whole) ? ": nothing is lost on the way."
-      : `. Of that ${amount(missing, 2)} (${percent(missing / whole)}) did not arrive: biases keep it, or what is constant.`);
+    const share = Math.abs(missing / (whole || 1));
+    words.push(share <= NEXT_TO_NOTHING ? ": nothing is lost on the way."
+      : `. The difference, ${amount(missing, 2)} or ${percent(share)} of it, stays with biases and constants${share > LOST ? ": read no amounts from this" : ""}.`);
     if (whole < 0) words.push(" It is below 0, and relevance adds up to that: blue is where the score comes from, not evidence against the class.");
     return words;
   }

@@ -74,5 +74,5 @@ function read(cell, { name, words, missing }) {
   if (words) return cell;
   const number = cell.trim() === "" ? NaN : Number(cell);
   if (Number.isFinite(number) || (missing && cell.trim() === "")) return number;
-  throw new Failure(cell.trim() === "" ? `${name} has no value` : `${name}: “${cell}” is no number`);
+  throw new Failure(cell.trim() === "" ? `there is no value of ${name}` : `the value of ${name}, “${cell}”, is no number`);
 }
