@@ -8,17 +8,14 @@ import io
 import json
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Thread
-from typing import Any, ClassVar
+from typing import Any
 
-import npm
 import numpy as np
 import onnx
 import pytest
+import visiting
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -266,43 +263,17 @@ def test_pictures_and_colours_are_pythons(node_modules: Path, files: dict[str, P
     assert np.abs(np.array(over) - overlaid(there, (heat / most)[:, None])[:, 0] * 255).max() <= 0.5 + 1e-9
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves a folder without a word; ``more`` are headers."""
-
-    more: ClassVar[dict[str, str]] = {}
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def end_headers(self) -> None:
-        for name, value in self.more.items():
-            self.send_header(name, value)
-        super().end_headers()
-
-
 @pytest.fixture
-def visit(node_modules: Path, chromium: Path, tmp_path: Path) -> Iterator[Any]:
+def visit(node_modules: Path, chromium: Path, tmp_path: Path) -> Any:
     """A function that takes steps of tests/web/visit.mjs on pages in a folder, and gives all that it prints."""
-    servers = []
 
-    def visited(*steps: Any, folder: Path = tmp_path, headers: dict[str, str] = {}) -> dict[str, Any]:
-        handler = type("Handler", (Quiet,), {"more": headers})
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))))
-        Thread(target=servers[-1].serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{servers[-1].server_port}/"
-        given = {"modules": str(node_modules), "chromium": str(chromium), "flags": npm.HEADLESS[1:], "url": url, "steps": steps}
-        command = ["node", str(ROOT / "tests" / "web" / "visit.mjs")]
-        done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
+    def visited(*steps: Any, **how: Any) -> dict[str, Any]:
+        found = visiting.visited(tmp_path, steps, node_modules, chromium, **how)
         assert found["failed"] is None
-        assert all(request.startswith(url) for request in found["requests"])
+        assert all(request.startswith(found["url"]) for request in found["requests"])
         return found
 
-    yield visited
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return visited
 
 
 def expected(
@@ -403,7 +374,7 @@ def test_what_a_model_calls_its_classes_is_never_markup(visit: Any, node_modules
         ["text", "#about"],
         ["open", "cut/"],
         ["text", "#status"],
-        headers={"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"},
+        headers=visiting.ISOLATED,
     )
     assert EVIL in found["results"][2]
     assert found["results"][3] == "<b>x2"

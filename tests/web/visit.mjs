@@ -27,6 +27,7 @@ const STEPS = {
   open: async (path) => {
     await page.goto(told.url + path);
     await page.waitForFunction(() => document.documentElement.dataset.ready || document.querySelector("#status.failed"), null, { timeout: 60000 });
+    return page.evaluate(() => performance.now());
   },
   upload: (file) => shown(() => page.setInputFiles("#file", file)),
   fill: (selector, text) => shown(() => page.fill(selector, text)),

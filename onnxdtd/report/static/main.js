@@ -51,7 +51,7 @@ async function start() {
   at("progress").hidden = true;
   at("input").hidden = false;
   say("");
-  at("about").textContent = `${page.about}${model.threads > 1 ? `, ${model.threads} threads` : ""}.`;
+  at("about").textContent = `${page.about}.`;
   await first?.();
   document.documentElement.dataset.ready = "yes";
 }
@@ -116,6 +116,9 @@ class View {
       : predicted === null ? "No class is told" : `${this.label(predicted)}${standing ? ` (${standing})` : ""}`;
     at("explained").textContent = explained === null || page.quantity ? "" : `What speaks for “${this.label(explained)}” is red, what speaks against it blue.`;
     at("balance").replaceChildren(...this.balance(outcome));
+    const { seconds } = outcome, { threads } = this.model;
+    at("about").replaceChildren(`${page.about} in `, make("data", { id: "seconds", value: String(seconds) }, `${amount(seconds, 2)} s`),
+      threads > 1 ? `, ${threads} threads.` : ".");
   }
 
   /** What relevance adds up to, and what of the score is not in it. */

@@ -37,12 +37,13 @@ class Model {
     }
     if (page.target.input) feeds[page.target.input] = this.tensor("int64", [target], [1]);
     let outputs;
+    const begun = performance.now();
     try {
       outputs = await this.session.run(feeds, page.fetched);
     } catch (error) {
       throw failed(error, "the model cannot be run on this input");
     }
-    return this.outcome(outputs, target);
+    return { ...this.outcome(outputs, target), seconds: (performance.now() - begun) / 1000 };
   }
 
   tensor(type, values, sizes) {
