@@ -188,6 +188,22 @@ FAULTS = [
         "report/report::test_signs_are_explained_where_a_logit_is_negative",
     ),
     Fault(
+        "the page of a file that explains any class lets choose none",
+        "report/browser",
+        "_target",
+        "chosen or not isinstance(fixed, int)",
+        "not chosen and not isinstance(fixed, int)",
+        "report/site::test_a_folder_has_all_that_the_page_loads",
+    ),
+    Fault(
+        "a page is written in place of a folder with other files",
+        "report/site",
+        "_check_free",
+        "not (out / PAGE).is_file()",
+        "(out / PAGE).is_file()",
+        "report/site::test_a_page_is_replaced_and_nothing_else",
+    ),
+    Fault(
         "what is kept is stacked the other way round",
         "report/charts",
         "stacks",

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from onnxdtd.data.preprocessing import DEFAULTS, MARGIN, MOST_PIXELS, SQUASHED, 
 from onnxdtd.data.scale import colour_limit, colours
 from onnxdtd.data.tables import NO_ROLES, Roles
 from onnxdtd.errors import RequestError
+from onnxdtd.report.browser import described
 from onnxdtd.report.site import PAGE, SCRIPT, STATIC, WASM, write
 from onnxdtd.runtime.explainer import Explainer
 from onnxdtd.study.feeding import Feeding
@@ -33,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
 EVIL = "<img src=x onerror=\"document.title='evil'\"><script>document.title='evil'</script>"
 CLOSE = 1e-5
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed: no node on the path")
 
 
 def compiled(folder: Path, name: str, **options: Any) -> Path:
@@ -221,7 +224,48 @@ console.log(JSON.stringify([made, most, shares.map((r) => colour(r, look)), over
 """
 
 
-def test_pictures_and_colours_are_pythons(node_modules: Path, files: dict[str, Path], dist: Path, tmp_path: Path) -> None:
+def in_node(script: str, given: Any, *modules: str) -> Any:
+    """What a script prints that is given JSON, and the paths of modules of the page."""
+    command = ["node", "--input-type=module", "-e", script, *(str(STATIC / name) for name in modules)]
+    done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("shape", "how"),
+    [
+        (("n", 3, 5, 6), {"range": [0, 255], "mean": [103.9, 116.8, 123.7], "std": [1.0, 2.0, 3.0], "colours": "bgr"}),
+        (("n", 5, 6, 3), {"range": [0, 1], "mean": [0.5, 0.25, 0.125], "std": 0.5}),
+        (("n", 5, 6), {"range": [-1, 1]}),
+        ((1, 5, 6), {"range": [-1, 1]}),
+    ],
+    ids=["bgr", "channels last", "grey", "one"],
+)
+def test_bytes_become_pythons_numbers(shape: Sequence[Any], how: Any, tmp_path: Path) -> None:
+    """In the order of the axes and of the colours, each channel by its own mean and deviation."""
+    path, picture = tmp_path / "net.onnx", tmp_path / "a.png"
+    onnxdtd.save(onnxdtd.compile(flat(shape), preprocessing=how), path)
+    grey = len(shape) == 3
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6) if grey else (5, 6, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(picture)
+    script = """
+    import { readFileSync } from "node:fs";
+    const { numbers } = await import(process.argv[1]);
+    const { bytes, asked } = JSON.parse(readFileSync(0));
+    console.log(JSON.stringify(numbers(Uint8Array.from(bytes), [5, 6], asked)));
+    """
+    asked = described(path).page["picture"]
+    found = in_node(script, {"bytes": pixels.ravel().tolist(), "asked": asked}, "picture.js")
+    feeding = Feeding(Explainer(path))
+    (sample,) = feeding.read(picture)
+    (want,) = feeding.feeds(feeding.given(sample.x)).values()
+    assert np.allclose(np.array(found["values"]).reshape(found["sizes"]), want, rtol=1e-12, atol=1e-12)
+
+
+@needs_node
+def test_pictures_and_colours_are_pythons(files: dict[str, Path], dist: Path, tmp_path: Path) -> None:
     """Resized and cut as Pillow does it, to the bit where proportions stay, else nearly; colours alike."""
     write(files["digits_cnn"], tmp_path / "site", dist)
     rng = np.random.default_rng(0)
@@ -249,11 +293,8 @@ def test_pictures_and_colours_are_pythons(node_modules: Path, files: dict[str, P
                 {"picture": picture, "asked": asked, "rgba": base64.b64encode(rgba.tobytes()).decode(), "channels": channels}
             )
     heat = rng.normal(size=5000) ** 3
-    given = json.dumps({"pictures": cases, "heat": heat.tolist(), "look": told(tmp_path / "site")["look"]})
-    command = ["node", "--input-type=module", "-e", PLACED, str(STATIC / "place.js"), str(STATIC / "draw.js")]
-    done = subprocess.run(command, input=given, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    made, most, tints, over = json.loads(done.stdout)
+    given = {"pictures": cases, "heat": heat.tolist(), "look": told(tmp_path / "site")["look"]}
+    made, most, tints, over = in_node(PLACED, given, "place.js", "draw.js")
     for data, want, most_off in zip(made, wanted, off, strict=True):
         found = np.frombuffer(base64.b64decode(data), np.uint8).reshape(want.shape)
         assert np.abs(found.astype(int) - want).max() <= most_off
