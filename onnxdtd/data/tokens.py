@@ -39,6 +39,7 @@ ROLES = {
     "length": ("lengths", "length"),
 }
 # A word of a text that its tokenizer does not split into words: a run of letters, a sign, a letter of a script without spaces.
+PANIC = "PanicException"  # of Rust, and none of Python's exceptions
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|\w+|\S")
 
 
@@ -246,7 +247,8 @@ class Tokens:
             else:
                 self._tokenizer.enable_truncation(most)
             return self._tokenizer.encode(*pair)
-        except Exception as error:  # the library raises bare exceptions
+        except BaseException as error:  # the library raises bare exceptions, and panics
+            _check_whose(error)
             raise RequestError(f"{self._file}: cannot make tokens of this text ({_first_line(error)})") from None
 
     @property
@@ -355,7 +357,8 @@ def _loaded(path: Path) -> tuple[Any, int | None]:
         found = tokenizers.Tokenizer.from_str(bounded.text(file, LARGEST_FILE))
     except OSError as error:
         raise RequestError(f"{file}: no tokenizer can be read from it ({error.strerror or error})") from None
-    except Exception as error:  # the library raises bare exceptions
+    except BaseException as error:  # the library raises bare exceptions, and panics
+        _check_whose(error)
         why = "is no text" if isinstance(error, UnicodeDecodeError) else _first_line(error)
         raise RequestError(f"{file}: is no tokenizer; give the {FILE} that the model comes with ({why})") from None
     try:
@@ -365,5 +368,11 @@ def _loaded(path: Path) -> tuple[Any, int | None]:
         return found, None
 
 
-def _first_line(error: Exception) -> str:
+def _check_whose(error: BaseException) -> None:
+    """Raise what is not the library's, but came while it was at work: somebody wants to end."""
+    if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+        raise error
+
+
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

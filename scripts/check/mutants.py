@@ -108,6 +108,22 @@ FAULTS = [
         "data/remote::test_what_is_not_there_is_a_fault_of_the_file_and_all_else_is_none",
     ),
     Fault(
+        "only the last frame of an animated picture counts as pixels",
+        "data/pixels",
+        "pictures",
+        "pixels += image.width * image.height",
+        "pixels = image.width * image.height",
+        "data/read::test_a_picture_of_few_bytes_and_many_pixels",
+    ),
+    Fault(
+        "a cell of a table may give orders to the terminal",
+        "cli/screen",
+        "print_table",
+        "columns, rows = [*map(harmless, columns)], [[*map(harmless, row)] for row in rows]",
+        "rows = [[*map(harmless, row[:1]), *row[1:]] for row in rows]",
+        "cli/screen::test_what_a_terminal_would_obey_is_spelled_out",
+    ),
+    Fault(
         "of a column's categories the last one's relevance stands for all",
         "study/columns",
         "Columns.relevance",

@@ -90,6 +90,11 @@ class Service:
         axis, shape = self.explainer.samples.get(name), self.explainer.inputs[name].shape
         return axis is not None and not isinstance(shape[axis], int)
 
+    def _is_open(self, name: str) -> bool:
+        """Does the model leave the size of a sample open?"""
+        axis, shape = self.explainer.samples.get(name), self.explainer.inputs[name].shape
+        return not shape or any(not isinstance(size, int) for i, size in enumerate(shape) if i != axis)
+
     # ---- one request ------------------------------------------------------------------------------------------------------
 
     def read(self, kind: str, body: bytes, target: str | None) -> Asked:
@@ -107,7 +112,7 @@ class Service:
             raise Refused(NO_KIND, f"send {JSON}, {NPY} or {', '.join(PICTURES)}")
         if set(given) != set(self.explainer.inputs):
             raise Refused(NO_FIT, f"the model takes the inputs {', '.join(self.explainer.inputs)}")
-        if sum(array.size for array in given.values()) > self.limits.entries:
+        if sum(array.size for name, array in given.items() if self._is_open(name)) > self.limits.entries:
             raise Refused(TOO_LARGE, f"a sample has at most {self.limits.entries:,} numbers")
         return self._fitted(given, target)
 
@@ -167,7 +172,7 @@ class Service:
         """A picture, prepared as the compiled file says."""
         name = self._only()
         form = recorded(self.explainer.metadata, name, self.explainer.inputs[name].shape)
-        most = self.limits.pixels if all(isinstance(size, int) for size in form.shape) else self.limits.entries
+        most = self.limits.entries if self._is_open(name) else self.limits.pixels
         try:
             with Image.open(io.BytesIO(body), formats=FORMATS) as file:  # which reads its size alone
                 size = file.width * file.height

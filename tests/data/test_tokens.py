@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -156,3 +157,24 @@ def test_a_text_that_nothing_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("onnxdtd.data.tokens.MOST_TOKENS", 3)
     with pytest.raises(RequestError, match="has 4 tokens or more; split it"):
         made(wordpiece(), tmp_path)(Text("a", "free call"))
+
+
+def test_a_pattern_that_would_search_for_ever(tmp_path: Path) -> None:
+    """The library gives up, in a panic."""
+    import tokenizers
+
+    made_so = wordpiece()
+    made_so.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("^(a+)+$"), "isolated")
+    with pytest.raises(RequestError, match=r"cannot make tokens of this text .*retry-limit"):
+        made(made_so, tmp_path)(Text("a", "a" * 40 + "!"))
+
+
+def test_who_interrupts_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = made(wordpiece(), tmp_path)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tokens, "_tokenizer", SimpleNamespace(encode=interrupted, no_truncation=lambda: None))
+    with pytest.raises(KeyboardInterrupt):
+        tokens(Text("a", "free"))
