@@ -110,9 +110,9 @@ class Crew:
             self._ray.kill(actor)
 
 
-def run(study: Prepares, units: Sequence[int], workers: int) -> Iterator[tuple[int, Any]]:
+def run(study: Prepares, units: Sequence[int], workers: int | None) -> Iterator[tuple[int, Any]]:
     """All ``units`` with their results as they come, from the cluster that Ray finds, else from one that it starts here. No
-    more than one result for each of the ``workers`` is on the way at a time. Raises as ``Crew.answers`` does.
+    more than one result for each of the ``workers`` (None: one a core) is on its way. Raises as ``Crew.answers`` does.
     """
     try:
         import ray
@@ -122,7 +122,7 @@ def run(study: Prepares, units: Sequence[int], workers: int) -> Iterator[tuple[i
         return
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="error")
-    crew = Crew(ray, study, units, min(workers, len(units)))
+    crew = Crew(ray, study, units, min(workers or int(ray.cluster_resources().get("CPU", 1)), len(units)))
     try:
         for _, answer in zip(units, crew.answers(), strict=False):
             yield answer

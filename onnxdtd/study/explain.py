@@ -133,8 +133,8 @@ def explain(
         sample_id: the column of a table that names the samples.
         provider: the ONNX Runtime provider to run on.
         look: how explanations are drawn (``onnxdtd.Look``).
-        workers: how many processes, of one thread each; None is this process alone, with a thread for each core. More than one
-            start anew whatever script calls this.
+        workers: how many processes, of one thread each; None is this process alone, with a thread for each core, on Ray an
+            actor for each core of the cluster. More than one start anew whatever script calls this.
         engine: ``"processes"`` of this machine, or ``"ray"``.
         say: hears what there is to know of the model.
         skip: hears of inputs that cannot be explained, where there are others.

@@ -158,14 +158,13 @@ def done(
     tick: Tick = untold,
     arrived: Callable[[int, Any], Any] = as_it_is,
 ) -> Iterator[Journal]:
-    """The journal with the results of all units, once ``workers`` (None: one a core) have done them; ``tick`` is told how many
-    are. ``arrived`` makes of what came from a worker what is noted of the unit.
+    """The journal with the results of all units, once ``workers`` (None: one a core, on Ray one of the cluster's) have done
+    them; ``tick`` is told how many are. ``arrived`` makes of what came from a worker what is noted of the unit.
 
     With the same ``journal`` (by default a hidden file in this folder) a run that was cut short goes on where it was; the
     file is removed once what is done with it is done. Raises ``OnnxdtdError`` as the study does, or where workers die.
     """
-    workers = (os.cpu_count() or 1) if workers is None else workers
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise RequestError(f"--workers {workers}: at least one is needed")
     digest = hashlib.sha256(json.dumps(study.identity(), sort_keys=True).encode()).hexdigest()
     path = journal or Path(f".onnxdtd-{digest[:12]}.journal")
@@ -191,9 +190,9 @@ def done(
             path.unlink(missing_ok=True)
 
 
-def _here(study: Study, units: Sequence[int], workers: int) -> Iterator[tuple[int, Any]]:
+def _here(study: Study, units: Sequence[int], workers: int | None) -> Iterator[tuple[int, Any]]:
     """In processes of this machine; in this one if one is enough."""
-    count = min(workers, len(units))
+    count = min(workers or os.cpu_count() or 1, len(units))
     if count <= 1:
         work = study.prepare() if units else None
         yield from ((unit, work(unit)) for unit in units if work)

@@ -18,7 +18,7 @@ from commands import CNN, digits
 from PIL import Image
 
 from onnxdtd.errors import OnnxdtdError, RequestError
-from onnxdtd.study.cluster import DEATHS, Crew
+from onnxdtd.study.cluster import DEATHS, Crew, run
 
 exceptions = pytest.importorskip("ray.exceptions")
 
@@ -52,6 +52,12 @@ class Ray:
     started: int = 0
     killed: Counter[int] = field(default_factory=Counter)
     most: int = 0  # answers that were waited for at a time
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 5.0}
 
     def put(self, value: Any) -> Any:
         return value
@@ -150,6 +156,16 @@ def test_what_the_study_says_is_said() -> None:
         with pytest.raises(RequestError) as ended:
             done(Ray(), study)
         assert (type(ended.value), str(ended.value)) == (RequestError, words)
+
+
+@pytest.mark.parametrize(("workers", "started"), [(None, 5), (3, 3), (50, 7)])
+def test_by_default_there_is_a_worker_a_core_of_the_cluster(
+    workers: int | None, started: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = Ray()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert sorted(run(Doubles(), range(7), workers)) == [(i, 2 * i) for i in range(7)]
+    assert ray.started == started == len(ray.killed)
 
 
 @pytest.mark.slow
