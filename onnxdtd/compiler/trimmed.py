@@ -83,13 +83,13 @@ def _handed_on(step: Step, strides: Strides, size: int) -> Strides | None:
         return strides if step.layer.one_to_one else None
     if step.kind != MOVE or len(step.nodes) > 1 or len(strides) != len(dims(node.inputs[0]) or []):
         return None
-    turned = _turned(node, strides)
-    if turned is None and of(node).axes in (spread.reshaped, spread.flattened):
+    found = turned(node, strides)
+    if found is None and of(node).axes in (spread.reshaped, spread.flattened):
         return _last(y, size) if _last(node.inputs[0], size) == strides else None
-    return turned
+    return found
 
 
-def _turned(node: Node, strides: Strides) -> Strides | None:
+def turned(node: Node, strides: Strides) -> Strides | None:
     """Behind a permutation of the axes, or with axes of one entry more or less."""
     kind, given = of(node).axes, constant_value(node.inputs[1]) if len(node.inputs) > 1 else None
     if kind is spread.transposed:

@@ -20,6 +20,7 @@ from onnxdtd.compiler.sized import sized
 from onnxdtd.compiler.steps import Step, problem
 from onnxdtd.compiler.summed import summed
 from onnxdtd.compiler.trimmed import trimmed
+from onnxdtd.compiler.unturned import unturned
 from onnxdtd.errors import Problem, Unsupported
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.tensors import Tensor
@@ -35,6 +36,7 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     chained,
     pieced,
     trimmed,
+    unturned,
     centred,
     commuted,
     sized,

@@ -1385,6 +1385,14 @@ FAULTS = [
         "compiler/summed",
     ),
     Fault(
+        "pieces are joined early though more than they was turned",
+        "compiler/unturned",
+        "_axis",
+        "return axis if [*order[:front], *order[front + 1 :]] == rest else None",
+        "return axis",
+        "compiler/unturned",
+    ),
+    Fault(
         "a number in front of a matrix lost on the way back",
         "compiler/commuted",
         "_together",
