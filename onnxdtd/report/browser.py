@@ -46,6 +46,7 @@ LEADS = {
 PICTURES = [suffix for suffix in SUFFIXES if suffix not in (".npy", ".npz", ".wav")]
 MOST_BYTES = 2**30  # of a model: once loaded it takes some three times as much, and WebAssembly has 4 GiB
 MOST_FIELDS, MOST_FEATURES, MOST_CLASSES, MOST_LETTERS = 400, 20_000, 100_000, 200_000
+TRIED = 1024  # tokens of a text, where nothing says how many the model takes
 MOST_EXAMPLES, MOST_EXAMPLE = 24, 2**23  # how many, and bytes of one
 ANY_CLASS = "onnxdtd compile --target input makes a file that explains any class"
 PROBES = (  # texts of which browsers must make the same tokens: signs, accents, scripts, lines, what is written together
@@ -300,6 +301,9 @@ def _read(path: Path) -> bytes:
 def _texts(found: Contents, taking: Taking) -> None:
     """How a text becomes ids, texts to try, and ids that a browser must find as well."""
     tokens = taking.feeding.tokens
+    if tokens.settings()["most"] is None:  # of how many the model knows the positions
+        long = Text("a probe", " ".join([PROBES[0]] * (TRIED // 8)))
+        taking.feeding.limit(long, tokens(long, TRIED).length)
     given = list(islice((text for path in taking.examples for text in texts(path)), MOST_EXAMPLES))
     if any(text.pair is not None for text in given):
         raise RequestError("the page takes single texts, and the examples are pairs")

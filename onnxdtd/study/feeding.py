@@ -132,7 +132,7 @@ class Feeding:
         """Texts as samples, cut to what the model takes."""
         self._only(self.tokens.ids)
         counts = [self.tokens(text).length for text in found]
-        self._limit(found[int(np.argmax(counts))], max(counts))
+        self.limit(found[int(np.argmax(counts))], max(counts))
         for text in found:
             passage = self.tokens(text)
             values = self.tokens.values(passage)
@@ -140,7 +140,7 @@ class Feeding:
                 text.name, _joined([values.pop(name) for name in self._shown]), others=values, passage=passage, label=text.label
             )
 
-    def _limit(self, longest: Text, count: int) -> None:
+    def limit(self, longest: Text, count: int) -> None:
         """Find out of how many tokens the model takes a text, by trying: it may know only so many positions."""
         if self.tokens.length is not None or count <= self._fits:
             return

@@ -19,6 +19,7 @@ import pytest
 import visiting
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from tokenizers_made import bag, saved, scored, wordpiece
 
 import onnxdtd
 from onnxdtd.data.maps import overlaid
@@ -203,6 +204,16 @@ def test_the_page_keeps_to_its_folder() -> None:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text)
         assert {*re.findall(r"https?://[^\s\"'<)]+", text)} <= {"http://localhost:8000"}
         assert "localStorage" not in text
+
+
+def test_a_page_knows_how_many_tokens_the_model_takes(tmp_path: Path) -> None:
+    """Found by trying where nothing says it; and no more of a text is asked for."""
+    path, tokenizer = tmp_path / "bag.onnx", saved(wordpiece(), tmp_path)
+    onnxdtd.save(onnxdtd.compile(bag(scored(), most=40)), path)
+    page = described(path, tokenizer).page["text"]
+    assert (page["most"], page["pads"]) == (40, None)
+    assert page["roles"] == {"ids": "input_ids", "mask": "attention_mask"}
+    assert all(2 in probe["ids"] and 3 in probe["ids"] for probe in page["probes"])
 
 
 # --------------------------------------------------------------------------------------------------- in Node and Chromium

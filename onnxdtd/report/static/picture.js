@@ -47,7 +47,7 @@ export function start(page, files, root, give, fail) {
     button.addEventListener("click", () => open(blob, name));
     return button;
   });
-  root.append(make("div", { className: "bar examples", role: "group", "aria-label": "examples" }, "Examples:", ...buttons));
+  root.append(make("div", { className: "bar examples", role: "group", "aria-label": "examples" }, make("span", {}, "Examples:"), ...buttons));
 }
 
 async function sample(page, blob, name) {

@@ -29,7 +29,7 @@ export async function start(page, files, root, give, fail) {
     });
     return example;
   });
-  root.append(make("div", { className: "bar examples", role: "group", "aria-label": "examples" }, "Examples:", ...examples));
+  root.append(make("div", { className: "bar examples", role: "group", "aria-label": "examples" }, make("span", {}, "Examples:"), ...examples));
 }
 
 /** A function that makes tokens { id, kind, name, special } of a text. Fails where they are not Python's. */
