@@ -9,7 +9,8 @@ divided by 4 and values by 2 is AttnLRP of ``torch.nn.MultiheadAttention``, quer
 of BERT. It divides f(x) by x + 1e-10, so that a Gelu of 0 has slope 0 there and ½ with us; no x was 0.
 
 Times are those of one process, in which all take turns: of the processor on one thread, of the clock on more. Forward passes
-are those of the source file, loaded as our files are. Load times are those of a session, in load times of the source.
+are those of the source file, loaded as our files are. Load times are those of a session, in load times of the source. What is
+made of products of matrices and what is not comes of ONNX Runtime's own profile, the least of several runs for each node.
 
     pip install --no-deps lxt==2.1 transformers==4.51.3 tokenizers==0.21.4 huggingface_hub==0.36.2 open_clip_torch \\
         safetensors regex tqdm pyyaml requests filelock fsspec packaging tabulate
@@ -21,6 +22,7 @@ are those of the source file, loaded as our files are. Load times are those of a
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import tempfile
@@ -35,6 +37,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import splice
 import torch
 import torchvision
@@ -48,6 +51,8 @@ from onnxdtd.runtime.explainer import session
 
 LRP = ("attnlrp", "cp-lrp")  # that lxt has
 PRESETS = (*LRP, "lrp-epsilon", "dtd")
+PRODUCTS = ("MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Conv", "ConvTranspose")
+PROFILED = 9  # runs
 SAME = 1e-3
 BOUND = 3.0  # of pictures
 Explain = Callable[[torch.nn.Module, Sequence[torch.Tensor]], torch.Tensor]
@@ -114,7 +119,9 @@ MODELS: dict[str, Callable[[], tuple[torch.nn.Module, list[torch.Tensor]]]] = {
 
 @dataclass
 class Row:
-    """What is measured of a model by an exporter: differences and times by preset, times in forward passes of so many ms."""
+    """What is measured of a model by an exporter: differences and times by preset, times in forward passes of so many ms;
+    ``kernels``: those of the source ("") and of ``LRP``, see ``by_kernel``.
+    """
 
     model: str
     exporter: str
@@ -123,6 +130,7 @@ class Row:
     ours: dict[str, float] = field(default_factory=dict)
     theirs: dict[str, float] = field(default_factory=dict)
     loads: dict[str, float] = field(default_factory=dict)
+    kernels: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def patch() -> None:
@@ -215,6 +223,7 @@ def compared(name: str, exporter: str, path: Path, rounds: int, threads: int) ->
     row = Row(name, exporter, found)
     if rounds:
         timed(row, {"": path, **files}, model, given, fed, rounds, threads)
+        row.kernels = {name: by_kernel(file, fed) for name, file in (("", path), *((p, files[p]) for p in LRP))}
     return row
 
 
@@ -256,6 +265,26 @@ def timed(
     row.loads = {name: median(a / b for a, b in zip(times, source, strict=True)) for name, times in loads.items()}
 
 
+def by_kernel(path: Path, fed: dict[str, np.ndarray]) -> dict[str, float]:
+    """The ms on one thread of what the predictor's own nodes take and the way back, products of matrices apart."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.enable_profiling, options.log_severity_level = 1, True, 3
+    options.enable_mem_pattern = options.enable_mem_reuse = False  # as ``Explainer``
+    options.profile_file_prefix = str(path.parent / "profile")
+    running = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for _ in range(PROFILED):
+        running.run(None, fed)
+    written = Path(running.end_profiling())
+    taken: dict[tuple[str, str], list[float]] = {}
+    for event in json.loads(written.read_text()):
+        if event["name"].endswith("_kernel_time"):
+            taken.setdefault((event["name"], event["args"]["op_name"]), []).append(event["dur"] / 1e3)
+    found = dict.fromkeys(("own products", "own rest", "back products", "back rest"), 0.0)
+    for (name, op), times in taken.items():
+        found[f"{'back' if 'dtd/' in name else 'own'} {'products' if op in PRODUCTS else 'rest'}"] += min(times)
+    return found
+
+
 def tables(rows: Sequence[Row]) -> str:
     """In Markdown: the differences, and the times where there are some."""
     said = [[row.model, row.exporter, *(f"{row.differences[preset]:.0e}" for preset in LRP)] for row in rows]
@@ -274,7 +303,15 @@ def tables(rows: Sequence[Row]) -> str:
         ]
         for row in timed
     ]
-    return f"{text}\n\n{splice.table(heads, times)}"
+    kinds = ["own products", "own rest", "back products", "back rest"]
+    heads_of_kernels = ["model", "exporter", "file", "its own products", "its own rest", "products back", "rest back"]
+    parts = [
+        [row.model, row.exporter, f"`{name}`" if name else "source", *(f"{held[kind] / whole:.2f} ×" for kind in kinds)]
+        for row in timed
+        for whole in [sum(row.kernels[""].values())]
+        for name, held in row.kernels.items()
+    ]
+    return f"{text}\n\n{splice.table(heads, times)}\n\n{splice.table(heads_of_kernels, parts)}"
 
 
 def main() -> int:
