@@ -328,14 +328,15 @@ class Emit:
         for axis, (before, after) in enumerate(zip(widths[:rank], widths[rank:], strict=True)):
             if min(before, after) < 0:  # as many are taken away
                 end = min(after, 0) or np.iinfo(np.int64).max
-                tensor = self("Slice", tensor, [max(-before, 0)], self.constant(np.asarray([end])), [axis])
+                cut = self.constant(np.asarray([end]))
+                tensor = self("Slice", tensor, [max(-before, 0)], cut, [axis], shape=[None] * rank)
             left, right = self("Shape", tensor, start=0, end=axis), self("Shape", tensor, start=axis + 1)
-            zeros = [
-                self.full(0.0, self("Concat", left, self.constant(np.asarray([size])), right, axis=0), tensor.dtype)
-                for size in (max(before, 0), max(after, 0))
+            sizes = [
+                self("Concat", left, self.constant(np.asarray([size])), right, axis=0) for size in (before, after) if size > 0
             ]
-            if before > 0 or after > 0:
-                tensor = self("Concat", zeros[0], tensor, zeros[1], axis=axis)
+            zeros = [self.full(0.0, size, tensor.dtype) for size in sizes]
+            if zeros:
+                tensor = self("Concat", *zeros[: before > 0], tensor, *zeros[before > 0 :], axis=axis, shape=[None] * rank)
         return tensor
 
     def cast(self, tensor: Tensor, dtype: Any, shape: Shape | None = None) -> Tensor:

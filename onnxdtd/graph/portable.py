@@ -222,11 +222,11 @@ def _length(e: Emit, shape: Tensor) -> int | None:
 
 def without_more(e: Emit, s: Tensor, w: Tensor, *bias: Tensor, **attrs: Any) -> Tensor | None:
     """A ConvTranspose with ``output_padding``, which not all take: all that it touches, cut, or with zeros behind."""
-    more, rank = attrs.pop("output_padding", None), len(dims(s) or ())
-    if not more or bias or not rank:
+    more = attrs.pop("output_padding", None)
+    if not more or bias:
         return None
     pads = attrs.pop("pads", [0] * 2 * len(more))
-    whole = e("ConvTranspose", s, w, shape=[None] * rank, **attrs)
+    whole = e("ConvTranspose", s, w, shape=[None] * (2 + len(more)), **attrs)
     before, after = ([-n for n in half] for half in (pads[: len(more)], pads[len(more) :]))
     return e.framed(whole, [0, 0, *before, 0, 0, *(n + m for n, m in zip(after, more, strict=True))])
 
