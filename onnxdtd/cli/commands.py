@@ -163,7 +163,7 @@ def inspect_command(
     "explain models/digits_cnn.onnx models/digits_samples.npz -o digits",
     "explain models/tumours.onnx models/tumours_samples.csv \\\n  --label diagnosis -o tumours",
 )
-@selects("preset", "target", "on_demand")
+@selects("preset", "target", "on_demand", "portable")
 def explain_command(
     model: Model,
     inputs: Annotated[

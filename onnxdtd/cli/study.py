@@ -173,7 +173,7 @@ def _tell(result: dict[str, Any], show: Callable[[dict[str, Any]], None], report
 
 
 @command("evaluate", CHECK, "evaluate models/digits_cnn.onnx --data models/digits_samples.npz")
-@selects("preset", "target", "contrast", "keep", "mask", "ledger", "explain", "on_demand")
+@selects("preset", "target", "contrast", "keep", "mask", "ledger", "explain", "on_demand", "portable")
 def evaluate_command(
     models: Models,
     data: Data,
@@ -246,7 +246,7 @@ def _mean(value: dict[str, Any] | None) -> str:
 
 
 @command("audit", CHECK, "audit models/digits_cnn.onnx --data models/digits_samples.npz")
-@selects("preset", "target", "contrast", "keep", "mask", "ledger", "explain", "on_demand")
+@selects("preset", "target", "contrast", "keep", "mask", "ledger", "explain", "on_demand", "portable")
 def audit_command(
     model: Model,
     data: Data,
@@ -308,7 +308,7 @@ def _print_audit(result: dict[str, Any]) -> None:
 
 
 @command("tune", CHOOSE, "tune models/digits_cnn.onnx --data models/digits_samples.npz")
-@selects("preset", "target", "contrast", "keep", "mask", "ledger", "explain", "on_demand")
+@selects("preset", "target", "contrast", "keep", "mask", "ledger", "explain", "on_demand", "portable")
 def tune_command(
     model: Model,
     data: Data,

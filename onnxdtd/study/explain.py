@@ -526,5 +526,5 @@ def _presenter(
     compiled = build(job)
     for note in job.plan.notes:
         say(note)
-    ledgered = lambda: running(build(prepare(model, replace(request, ledger=True))))
+    ledgered = lambda: running(build(prepare(model, replace(request, ledger=True, portable=False))))
     return Presenter(running(compiled), request.labels, ledgered, concepts, **texts), None

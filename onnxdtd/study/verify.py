@@ -295,10 +295,10 @@ def _defined(origin: onnx.ModelProto, request: Request, job: Prepared) -> tuple[
     reason = f"none: the preset {job.request.preset!r} is a derivative"
     if job.plan.method.conserves:
         try:
-            return by_definition(prepare(origin, replace(request, ledger=True))), ""
+            return by_definition(prepare(origin, replace(request, ledger=True, portable=False))), ""
         except ModelError as error:  # the ledger cannot tell the samples apart
             reason = str(error)
-    return by_definition(prepare(origin, replace(request, ledger=False))), reason
+    return by_definition(prepare(origin, replace(request, ledger=False, portable=False))), reason
 
 
 def _runs(trial: Callable[..., Trial], most: float, inputs: Path | None, nodes: int) -> tuple[list[Run], list[Check]]:

@@ -54,7 +54,7 @@ def measure(auditor: Auditor, task: Task) -> Finding:
         steps[:] = explanation.ledger.steps
         return np.stack([explanation.ledger[name] for name in COLUMNS], axis=-1)
 
-    request = replace(auditor.study.asked(task.preset), ledger=True)
+    request = replace(auditor.study.asked(task.preset), ledger=True, portable=False)
     try:
         explainer = auditor.explainer(prepare(auditor.proto, request), task.preset)
         table = auditor.explained(explainer, auditor.study.xs, auditor.predicted, columns)
