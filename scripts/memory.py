@@ -35,7 +35,7 @@ import onnxdtd
 
 MODELS = ("vgg16", "resnet50", "vit_b_16")
 KINDS = ("W", "W⁺", "turned round", "other")  # of weights
-RUNS = 2
+RUNS = 5
 WORKERS = 4
 PREPACK = "session.disable_prepacking"
 # What ONNX Runtime may be told, on top of what ``Explainer`` tells it; the file, and how it is opened.
@@ -54,6 +54,14 @@ SWITCHES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "kept in a file": ("kept", {"entries": {PREPACK: "1"}}),
     "kept in a file, both forms": ("packed", {}),
 }
+TIMED = (  # all that run another graph, or the same on other forms of the weights
+    "as `Explainer` does it below 500 MB",
+    "`prepack=False`, as it does it above",
+    "without constant folding",
+    "without the blocked layout",
+    "external weights, adjoints by ConvTranspose",
+    "kept in a file, both forms",
+)
 PLAIN = {"attributes": {"enable_mem_pattern": True, "enable_mem_reuse": True}}
 MAPPED = {"entries": {PREPACK: "1"}, **PLAIN}
 FORMS: Mapping[str, tuple[str, dict[str, Any]]] = {  # of what several processes run
@@ -177,14 +185,15 @@ def memory() -> dict[str, float]:
 
 def one(paths: Sequence[str], told: Sequence[Mapping[str, Any]], held: bool) -> None:
     """Print what the sessions of a service take in this process: after loading, at most while loading, after some runs of each;
-    CPU seconds to load, and for a run of the first and of the last, which is asked to explain. What is ``held`` stays until
-    standard input ends.
+    CPU seconds to load. What is ``held`` stays until standard input ends.
     """
     before, start = memory(), time.process_time()
     sessions = [opened(Path(path), how) for path, how in zip(paths, told, strict=True)]
     seconds, loaded = time.process_time() - start, memory()
     x = zoo.inputs(bench.SIZE, 1, seed=2)
-    times = [run(each, x, asked) for each, asked in ((sessions[0], False), (sessions[-1], True))]
+    for session in sessions:
+        for _ in range(2):
+            run(session, x)
     after = memory()
     grown = lambda now, name: now[name] - before[name]
     found = {
@@ -193,31 +202,33 @@ def one(paths: Sequence[str], told: Sequence[Mapping[str, Any]], held: bool) -> 
         "peak": loaded["peak"] - before["all"],
         "private after": grown(after, "private"),
         "mapped after": grown(after, "mapped"),
-        "predict": times[0],
-        "explain": times[1],
     }
     print(json.dumps(found), flush=True)
     if held:
         sys.stdin.read()
 
 
-def run(session: Any, x: np.ndarray, asked: bool) -> float:
-    """CPU seconds of a run, after one that does not count; at the least, since others are on the machine."""
-    feeds = {node.name: np.asarray(asked) if node.type == "tensor(bool)" else x for node in session.get_inputs()}
-    taken = []
-    for _ in range(RUNS + 1):
-        start = time.process_time()
-        session.run(None, feeds)
-        taken.append(time.process_time() - start)
-    return min(taken[1:])
+def run(session: Any, x: np.ndarray) -> float:
+    """CPU seconds of a run; who can be asked to explain is asked."""
+    feeds = {node.name: np.asarray(True) if node.type == "tensor(bool)" else x for node in session.get_inputs()}
+    start = time.process_time()
+    session.run(None, feeds)
+    return time.process_time() - start
 
 
-def measured(found: Mapping[str, Path], sessions: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+def paced(paths: Sequence[str], told: Sequence[Mapping[str, Any]]) -> None:
+    """Print CPU seconds of a run of each session, the median of some for which they take turns; the first does not count."""
+    sessions = [opened(Path(path), how) for path, how in zip(paths, told, strict=True)]
+    x = zoo.inputs(bench.SIZE, 1, seed=2)
+    turns = [[run(session, x) for session in sessions] for _ in range(RUNS + 1)]
+    print(json.dumps([median(times) for times in zip(*turns[1:], strict=True)]))
+
+
+def measured(found: Mapping[str, Path], sessions: Sequence[tuple[str, Mapping[str, Any]]], what: str = "--one") -> Any:
     """The same in a process of its own."""
     job = json.dumps([[str(found[form]) for form, _ in sessions], [told for _, told in sessions]])
-    ran = subprocess.run([sys.executable, __file__, "--one", job], check=True, capture_output=True, text=True)
-    answer: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
-    return answer
+    ran = subprocess.run([sys.executable, __file__, what, job], check=True, capture_output=True, text=True)
+    return json.loads(ran.stdout.splitlines()[-1])
 
 
 def together(found: Mapping[str, Path], form: str, told: Mapping[str, Any]) -> float:
@@ -251,25 +262,20 @@ def of_copies(numbers: Mapping[str, Mapping[str, Any]]) -> str:
     return splice.table(heads, rows)
 
 
-def of_switches(name: str, found: Mapping[str, Mapping[str, Any]]) -> str:
+def of_switches(name: str, found: Mapping[str, Mapping[str, Any]], times: Mapping[str, float]) -> str:
     """What each switch does to one network."""
-    first = next(iter(found.values()))
+    first = next(iter(times.values()))
     heads = [name, "private, loaded", "peak of loading", "private, run", "mapped", "load, s", "time of a run"]
-    rows = [
-        [how, *_memory(told), f"{told['load']:.1f}", f"{told['explain'] / first['explain']:.2f}"] for how, told in found.items()
-    ]
-    return splice.table(heads, rows)
+    paces = {how: f"{seconds / first:.2f}" for how, seconds in times.items()}
+    return splice.table(
+        heads, [[how, *_memory(told), f"{told['load']:.1f}", paces.get(how, "")] for how, told in found.items()]
+    )
 
 
 def of_services(name: str, found: Mapping[str, Mapping[str, Any]]) -> str:
-    """What each service takes for one network; times as multiples of the predictor's own."""
-    forward = found["the predictor alone"]["predict"]
-    heads = [name, "private, loaded", "peak of loading", "private, run", "mapped", "load, s", "prediction", "explanation"]
-    rows = []
-    for how, told in found.items():
-        explained = "-" if how == "the predictor alone" else f"{told['explain'] / forward:.1f}"
-        rows.append([how, *_memory(told), f"{told['load']:.1f}", f"{told['predict'] / forward:.2f}", explained])
-    return splice.table(heads, rows)
+    """What each service takes for one network."""
+    heads = [name, "private, loaded", "peak of loading", "private, run", "mapped", "load, s"]
+    return splice.table(heads, [[how, *_memory(told), f"{told['load']:.1f}"] for how, told in found.items()])
 
 
 def of_workers(numbers: Mapping[str, Mapping[str, Any]]) -> str:
@@ -283,9 +289,8 @@ def _memory(told: Mapping[str, Any]) -> list[str]:
 
 
 def several(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The median of each figure, of times the least."""
-    least = ("load", "predict", "explain")
-    return {key: (min if key in least else median)(each[key] for each in rounds) for key in rounds[0]}
+    """The median of each figure, of the time to load the least."""
+    return {key: (min if key == "load" else median)(each[key] for each in rounds) for key in rounds[0]}
 
 
 def of(name: str, folder: Path, rounds: int) -> dict[str, Any]:
@@ -300,6 +305,8 @@ def of(name: str, folder: Path, rounds: int) -> dict[str, Any]:
                 every[how].append(measured(found, sessions))
                 print(name, how, every[how][-1], file=sys.stderr, flush=True)
         numbers[part] = {how: several(each) for how, each in every.items()}
+    times = measured(found, [SWITCHES[how] for how in TIMED], "--paced")
+    numbers["times"] = dict(zip(TIMED, times, strict=True))
     numbers["workers"] = {how: together(found, *session) for how, session in FORMS.items()}
     return numbers
 
@@ -307,7 +314,7 @@ def of(name: str, folder: Path, rounds: int) -> dict[str, Any]:
 def tables(numbers: Mapping[str, Mapping[str, Any]]) -> str:
     """In Markdown."""
     parts = ["## Which copies there are", of_copies(numbers)]
-    parts += ["## What changes it", *(of_switches(name, found["switches"]) for name, found in numbers.items())]
+    parts += ["## What changes it", *(of_switches(name, found["switches"], found["times"]) for name, found in numbers.items())]
     parts += [
         "## A service that predicts and explains",
         *(of_services(name, found["services"]) for name, found in numbers.items()),
@@ -323,12 +330,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the files are kept; by default a temporary folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
     parser.add_argument("--one", metavar="JOB", help=argparse.SUPPRESS)
+    parser.add_argument("--paced", metavar="JOB", help=argparse.SUPPRESS)
     parser.add_argument("--held", action="store_true", help=argparse.SUPPRESS)
     splice.option(parser, "memory")
     given = parser.parse_args()
     if given.one:
         paths, told = json.loads(given.one)
         one(paths, told, given.held)
+        return
+    if given.paced:
+        paced(*json.loads(given.paced))
         return
     numbers = {}
     for name in given.models:

@@ -26,20 +26,11 @@ def test_the_weights_of_a_network_are_there_as_they_are_and_positive_and_turned_
     assert 0 < found["turned round"] < found["W⁺"]
 
 
-def test_times_are_multiples_of_the_predictors_and_the_least_that_was_seen() -> None:
-    told = {
-        "load": 2.0,
-        "private": 1200.4,
-        "peak": 3.0,
-        "private after": 4.0,
-        "mapped after": 5.0,
-        "predict": 0.5,
-        "explain": 2.0,
-    }
-    seen = memory.several([told, told | {"load": 1.0, "private": 1400.0, "predict": 0.25}, told | {"peak": 9.0}])
-    assert (seen["load"], seen["private"], seen["predict"], seen["peak"]) == (1.0, 1200.4, 0.25, 3.0)
-    rows = memory.of_services("net", {"the predictor alone": told, "one file": told | {"predict": 0.75}}).splitlines()
-    assert rows[2:] == [
-        "| the predictor alone | 1,200 | 3 | 4 | 5 | 2.0 | 1.00 | - |",
-        "| one file | 1,200 | 3 | 4 | 5 | 2.0 | 1.50 | 4.0 |",
-    ]
+def test_tables_say_what_was_measured() -> None:
+    told = {"load": 2.0, "private": 1200.4, "peak": 3.0, "private after": 4.0, "mapped after": 5.0}
+    seen = memory.several([told, told | {"load": 1.0, "private": 1400.0}, told | {"peak": 9.0}])
+    assert (seen["load"], seen["private"], seen["peak"]) == (1.0, 1200.4, 3.0)
+    assert memory.of_services("net", {"two": told}).splitlines()[2:] == ["| two | 1,200 | 3 | 4 | 5 | 2.0 |"]
+    rows = memory.of_switches("net", {"as it is": told, "slow": told, "same": told}, {"as it is": 0.5, "slow": 0.75})
+    assert [row.split("|")[-2].strip() for row in rows.splitlines()[2:]] == ["1.00", "1.50", ""]
+    assert {*memory.TIMED} <= {*memory.SWITCHES}
