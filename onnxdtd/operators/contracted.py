@@ -11,7 +11,7 @@ from onnxdtd.graph.emit import Emit, wide
 from onnxdtd.graph.tensors import Node, Tensor, Value, as_tensor
 from onnxdtd.operators import narrowed, spread
 from onnxdtd.operators.equations import apart, sizes, spelled
-from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, shape_of
+from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, reread, shape_of
 from onnxdtd.operators.table import PRODUCT, Operator, enter, if_inputs_are
 
 
@@ -43,7 +43,10 @@ def einsum(e: Emit, node: Node, active: Active) -> Layer:
     sure = [size if here is not None else None for here, size in zip(before, back, strict=True)]  # an open one is that of x
     kept, alone = "".join(c for c in own if c in result + letters), [i for i, c in enumerate(own) if c not in result + letters]
 
+    square = len({inside[c] for c in letters if c in inside}) < len(letters)
+
     def adjoint(s: Tensor, w: Value) -> Tensor:
+        w = reread(e, w, square)
         moved = e("Einsum", s, w, equation=f"{result},{letters}->{kept}") if letters else e.mul(_summed(e, result, s, kept), w)
         whole = e.unbroadcast(e("Unsqueeze", moved, alone) if alone else moved, sure, x)
         return e("Expand", whole, e.shape(x)) if any(a == 1 != b for a, b in zip(back, before, strict=True)) else whole

@@ -186,3 +186,11 @@ def constant_value(tensor: Tensor) -> np.ndarray | None:
             return np.asarray(value)
         return next((np.asarray(attrs[name]) for name in attrs if name.startswith("value_")), None)
     return None
+
+
+def reread(e: Emit, w: Value, square: bool) -> Value:
+    """Weights that a product reads the other way round than the forward pass has. OpenVINO (2026.4) takes the one product's for
+    the other's where both read one tensor and a ``square`` fits either way; so that one is a tensor of its own, of the same
+    numbers, which a runtime makes while it loads.
+    """
+    return e("Max", w, -np.inf) if square and isinstance(w, Tensor) else w

@@ -8,7 +8,7 @@ matrix is multiplied by. To support another operator, enter it with a function t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -27,13 +27,14 @@ from onnxdtd.operators.layer import (
     only_first,
     optional,
     reduced_axes,
+    reread,
     shape_of,
     size,
     sizes_of,
     weight_shape,
 )
 from onnxdtd.operators.table import LINEAR, PRODUCT, Cut, Operator, enter, if_inputs_are, in_blocks, of, of_one_shape
-from onnxdtd.operators.windows import BLOCK, adjoint_average, adjoint_conv, flipped_pads, rounded, window
+from onnxdtd.operators.windows import BLOCK, adjoint_average, adjoint_conv, exchangeable, flipped_pads, rounded, window
 
 
 def conv(e: Emit, node: Node, active: Active) -> Layer:
@@ -92,7 +93,7 @@ def conv_transpose(e: Emit, node: Node, active: Active) -> Layer:
 
     def adjoint(s: Tensor, w: Value) -> Tensor:
         # Output padding of a whole stride or more would let the convolution see one window too many.
-        back = e("Conv", s, w, **keep)
+        back = e("Conv", s, reread(e, w, exchangeable(shape, group)), **keep)
         return e("Slice", back, [0] * (len(shape) - 2), sizes, list(range(2, len(shape))))
 
     slot = Slot(x, w, lambda x, w: e("ConvTranspose", x, w, **node.attrs), adjoint, batched=True)
@@ -136,7 +137,7 @@ def gemm(e: Emit, node: Node, active: Active) -> Layer:
         raise NotLinear("both factors depend on the input")
     if active(a):
         forward = lambda x, w: product(x, w, ta, tb)
-        back = lambda s, w: product(w, s, tb, 1) if ta else product(s, w, 0, 1 - tb)
+        back = lambda s, w: product(w, s, tb, 1) if ta else rows_back(e, s, w, dims(b) or [None, None], not tb)
         slots.append(Slot(a, e.mul(b, alpha), forward, back, batched=not ta))
     elif active(b):
         forward = lambda x, w: product(w, x, ta, tb)
@@ -219,6 +220,16 @@ def columns_of(e: Emit, node: Node, layer: Layer, cut: Cut) -> Layer:
     return replace(made, b=bias, exact=layer.exact, denominator=layer.denominator)
 
 
+def rows_back(e: Emit, s: Tensor, w: Value, sizes: Sequence[int | None], turned: bool) -> Tensor:
+    """s w or s wᵀ, of weights that the forward pass reads the other way round. ``reread`` tells of those whose ``sizes`` make a
+    square; here another factor is enough for OpenVINO to keep the two products apart, and no second tensor is needed.
+    """
+    flags: dict[str, Any] = {"transB": 1} if turned else {}
+    if sizes[0] is None or sizes[0] != sizes[1]:
+        return e("Gemm", s, w, **flags)
+    return e("Neg", e("Gemm", s, w, alpha=-1.0, **flags))
+
+
 def _transpose(e: Emit, w: Value, rank: int) -> Tensor:
     return e("Transpose", w, perm=[*range(rank - 2), rank - 1, rank - 2])
 
@@ -232,9 +243,9 @@ def _left_adjoint(e: Emit, x: Tensor, w: Tensor) -> Callable[[Tensor, Value], Te
         return lambda s, w: e("MatMul", s, _transpose(e, w, len(sizes)))
     # As rows times a matrix that Gemm transposes: of a constant, a runtime would make a transposed copy while it loads.
     if rank_x == 2:
-        return lambda s, w: e("Gemm", s, w, transB=1)
+        return lambda s, w: rows_back(e, s, w, sizes, True)
     rows, own = [-1, sizes[1]], shape_of(x)
-    product = lambda s, w: e("Gemm", e("Reshape", s, rows), w, transB=1)
+    product = lambda s, w: rows_back(e, e("Reshape", s, rows), w, sizes, True)
     if own.count(None) == 1 and 0 not in own:  # nobody needs to look at x, which a runtime may then fuse
         return lambda s, w: e("Reshape", product(s, w), [-1 if size is None else size for size in own])
     return lambda s, w: e("Reshape", product(s, w), e.shape(x), allowzero=1)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from onnxdtd.graph.emit import Emit, dims, known, wide
-from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.graph.tensors import Node, Tensor, as_tensor
 from onnxdtd.graph.told import counted
-from onnxdtd.operators.layer import NotLinear
+from onnxdtd.operators.layer import NotLinear, reread
 
 Ints = tuple[int, ...]
 BLOCK = 16  # channels that a runtime computes at once, whether a convolution has as many or not
@@ -193,11 +193,17 @@ def adjoint_conv(
     sizes = dims(x)
     inside, outer = known(sizes[2:] if sizes else None), known(outside)
     exact = transposed_pads(win, inside, outer) if inside and outer else None
+    w = as_tensor(reread(e, w, exchangeable(shape, group)))
     if exact is not None and inside is not None:
         pads, cut = symmetric_pads(exact[0])
         back = e("ConvTranspose", s, w, **_attrs(win, pads=pads, output_padding=exact[1], group=group))
         return e("Slice", back, cut, [c + n for c, n in zip(cut, inside, strict=True)], win.axes) if pads != exact[0] else back
     return _transposed_any_size(e, s, w, x, win, group)
+
+
+def exchangeable(shape: Sequence[int], group: int) -> bool:
+    """Has each group of channels as many behind it as before it, and more than one?"""
+    return shape[0] == shape[1] * group and shape[1] > 1
 
 
 def _transposed_any_size(e: Emit, s: Tensor, w: Tensor, x: Tensor, win: Window, group: int) -> Tensor:

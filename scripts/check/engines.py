@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
 from onnxdtd.runtime.explainer import CUDA, Provider, default_providers, load_cuda
@@ -33,7 +32,6 @@ import npm  # noqa: E402  (where its packages are)
 
 LARGE = 300_000  # bytes of a file; the reference implementation is not asked about larger ones
 PATIENCE = 600  # seconds that all models may take outside of Python
-PRODUCTS = ("Gemm", "MatMul", "Einsum", "Conv", "ConvTranspose")
 
 Array = np.ndarray[Any, Any]
 Feeds = Mapping[str, Array]
@@ -151,73 +149,6 @@ def _reason(text: str) -> str:
     return next((line for line in lines if "No conversion rule" in line), lines[-1] if lines else "")
 
 
-# --------------------------------------------------------------------------------------------------- OpenVINO and weights
-
-
-CONFUSED = onnx.parser.parse_model(
-    """<ir_version: 8, opset_import: ["": 17]>
-    net (float[1, 2] x) => (float[1, 2] z) <float[2, 2] w = {1, 2, 3, 4}> {
-        y = Gemm<transB = 1>(x, w)
-        z = Gemm(y, w)
-    }"""
-)
-
-
-@cache
-def openvino_confuses_weights() -> bool:
-    """Does it compute x Wᵀ Wᵀ, or with one thread x W W, where x Wᵀ W is asked for?"""
-    w, x = np.asarray([[1, 2], [3, 4]], np.float32), np.asarray([[1, 0]], np.float32)
-    found = openvino(CONFUSED, "z")({"x": x})
-    if np.array_equal(found, x @ w.T @ w):
-        return False
-    if any(np.array_equal(found, wrong) for wrong in (x @ w.T @ w.T, x @ w @ w)):
-        return True
-    raise AssertionError(f"OpenVINO computes something else altogether: {found}")
-
-
-def apart(model: ModelProto) -> ModelProto:
-    """The same model with a copy of its weight for every product, made from copies of the initializers."""
-    result = ModelProto()
-    result.CopyFrom(model)
-    graph = result.graph
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    makers: dict[str, NodeProto] = {}
-    nodes: list[NodeProto] = []
-    done: set[str] = set()
-
-    def copied(name: str, suffix: str) -> str:
-        """A copy of a constant, or of the nodes that compute it."""
-        new = f"{name}/{suffix}"
-        if new in done:
-            return new
-        done.add(new)
-        if name in constants:
-            tensor = graph.initializer.add()
-            tensor.CopyFrom(constants[name])
-            tensor.name = new
-        else:
-            node = NodeProto()
-            node.CopyFrom(makers[name])
-            node.name = f"{node.name}/{suffix}"
-            node.input[:] = [copied(source, suffix) if source else "" for source in makers[name].input]
-            node.output[:] = [f"{output}/{suffix}" for output in makers[name].output]
-            done.update(node.output)
-            nodes.append(node)
-        return new
-
-    for number, node in enumerate(graph.node):
-        fixed = all(not source or source in constants or source in makers for source in node.input)
-        if fixed:
-            makers |= dict.fromkeys(node.output, node)
-        elif node.op_type in PRODUCTS and (node.input[1] in constants or node.input[1] in makers):
-            node.input[1] = copied(node.input[1], f"own{number}")
-        nodes.append(node)
-    kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(kept)
-    return result
-
-
 # ------------------------------------------------------------------------------------------------------ outside of Python
 
 
@@ -283,8 +214,6 @@ def runtimes(size: int) -> dict[str, Runtime]:
             found[name] = partial(onnxruntime, level=LEVELS["all"], providers=providers)
     if find_spec("openvino"):
         found["OpenVINO"] = openvino
-        if openvino_confuses_weights():
-            found["OpenVINO, own weights"] = lambda model, output: openvino(apart(model), output)
     if size <= LARGE:
         found["reference"] = reference
     return found

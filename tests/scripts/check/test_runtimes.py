@@ -45,19 +45,13 @@ def with_presets_and_runtimes(*cases: Any) -> list[Any]:
     return [pytest.param(*r, marks=needs_openvino) if r[2] == "OpenVINO" else r for r in pairs(cases, PRESETS, NAMES)]
 
 
-def runtime(name: str) -> Any:
-    """OpenVINO with a copy of the weight for each product, as long as it needs that."""
-    found = E.runtimes(0)
-    return found.get(f"{name}, own weights", found[name])
-
-
 def check(name: str, compiled: ModelProto, feed: str, x: np.ndarray) -> None:
     """Each sample within ten times what a rounding error of the input does to it, or 5e-6."""
     yardstick = E.onnxruntime(compiled, "relevance", OFF)
     expected = yardstick({feed: x}).astype(np.float64)
     rng = np.random.default_rng(0)
     moved = [R.difference(yardstick({feed: R.neighbour(x, rng)}).astype(np.float64), expected) for _ in range(8)]
-    found = runtime(name)(compiled, "relevance")({feed: x})
+    found = E.runtimes(0)[name](compiled, "relevance")({feed: x})
     assert found.dtype == x.dtype
     assert found.shape == x.shape
     differences = R.difference(found.astype(np.float64), expected)
@@ -120,14 +114,14 @@ def test_of_equal_entries_in_a_window_the_first_wins(name):
     compiled, x = onnxdtd.compile(net, "gradient"), integers(np.random.default_rng(2), 5, 3, 10, 10, low=-1, high=1)
     expected = E.onnxruntime(compiled, "relevance", OFF)({"x": x})
     assert expected.any()
-    np.testing.assert_array_equal(runtime(name)(compiled, "relevance")({"x": x}), expected)
+    np.testing.assert_array_equal(E.runtimes(0)[name](compiled, "relevance")({"x": x}), expected)
 
 
 @RUNTIMES
 def test_of_equal_logits_the_first_is_explained(name):
     w = np.float32([[-1, 2, 1, 0], [1, 1, 2, 0]])
     compiled = onnxdtd.compile(model([node("MatMul", "x w", "y")], {"x": ["n", 2]}, ["y"], {"w": w}), "gradient")
-    found = runtime(name)(compiled, "relevance")({"x": np.float32([[1, 1], [0, 0], [2, 2]])})
+    found = E.runtimes(0)[name](compiled, "relevance")({"x": np.float32([[1, 1], [0, 0], [2, 2]])})
     np.testing.assert_array_equal(found, w.T[[1, 0, 1]])
 
 
@@ -155,7 +149,7 @@ def test_nothing_to_divide_by(name):
     weights = {"w": np.float32([[1], [-1]]), "b": np.float32([5]), "v": np.float32([[1]])}
     net = model([node("Gemm", "x w b", "h"), node("Relu", "h", "r"), node("Gemm", "r v", "y")], {"x": ["n", 2]}, ["y"], weights)
     compiled = onnxdtd.compile(net, "dtd", settings=["h_node=z+"])
-    found = runtime(name)(compiled, "relevance")({"x": np.float32([[0, 0], [1, 1], [2**-120, 0]])})
+    found = E.runtimes(0)[name](compiled, "relevance")({"x": np.float32([[0, 0], [1, 1], [2**-120, 0]])})
     np.testing.assert_array_equal(found, [[0, 0], [5, 0], [0, 0]])
 
 
@@ -201,48 +195,77 @@ def test_real_classifiers(asset, preset, monkeypatch):
 # ------------------------------------------------------------------------------------------------------------------- faults
 
 
+CONFUSED = onnx.parser.parse_model(
+    """<ir_version: 8, opset_import: ["": 17]>
+    net (float[1, 2] x) => (float[1, 2] z) <float[2, 2] w = {1, 2, 3, 4}> {
+        y = Gemm<transB = 1>(x, w)
+        z = Gemm(y, w)
+    }"""
+)
+
+
 @needs_openvino
 def test_openvino_takes_one_weight_for_another():
-    """The fault without any of ours, against plain numpy. Where it is mended the workaround of the script has to go."""
+    """x Wᵀ Wᵀ, or with one thread x W W, for x Wᵀ W: why adjoints of square weights are written as they are."""
     x, w = np.float32([[1, 0]]), np.float32([[1, 2], [3, 4]])
-    assert onnx.numpy_helper.to_array(E.CONFUSED.graph.initializer[0]).tolist() == w.tolist()
-    np.testing.assert_array_equal(E.onnxruntime(E.CONFUSED, "z", OFF)({"x": x}), x @ w.T @ w)
-    np.testing.assert_array_equal(E.reference(E.CONFUSED, "z")({"x": x}), x @ w.T @ w)
-    np.testing.assert_array_equal(E.openvino(E.apart(E.CONFUSED), "z")({"x": x}), x @ w.T @ w)
-    wrong = [x @ w.T @ w.T, x @ w @ w] if E.openvino_confuses_weights() else [x @ w.T @ w]
-    assert E.openvino(E.CONFUSED, "z")({"x": x}).tolist() in [w.tolist() for w in wrong]
+    right, wrong = x @ w.T @ w, [x @ w.T @ w.T, x @ w @ w]
+    np.testing.assert_array_equal(E.onnxruntime(CONFUSED, "z", OFF)({"x": x}), right)
+    found = E.openvino(CONFUSED, "z")({"x": x})
+    if np.array_equal(found, right):
+        pytest.skip("OpenVINO has mended it: rows_back of linear.py and apart of windows.py may go")
+    assert any(np.array_equal(found, one) for one in wrong)
+
+
+def squares(*nodes: NodeProto, shape: Sequence[Any], **weights: np.ndarray) -> ModelProto:
+    """From x to a tensor h that is as wide as x, then the mean over all that is behind its second axis."""
+    tail = [] if len(shape) == 2 else [node("Flatten", "h", "f")]
+    width = int(np.prod(shape[1:]))
+    constants = weights | {"last": normal(width, 3)}
+    return model([*nodes, *tail, node("MatMul", "f last" if tail else "h last", "y")], {"x": shape}, ["y"], constants)
+
+
+SQUARE = {
+    "Gemm": squares(node("Gemm", "x w", "h"), shape=["n", 4], w=normal(4, 4)),
+    "Gemm, transposed": squares(node("Gemm", "x w", "h", transB=1), shape=["n", 4], w=normal(4, 4)),
+    "MatMul": squares(node("MatMul", "x w", "h"), shape=["n", 4], w=normal(4, 4)),
+    "MatMul of rows": squares(node("MatMul", "x w", "h"), shape=["n", 3, 4], w=normal(4, 4)),
+    "MatMul from the left": squares(node("MatMul", "w x", "h"), shape=["n", 4, 4], w=normal(4, 4)),
+    "Einsum": squares(node("Einsum", "x w", "h", equation="bij,jk->bik"), shape=["n", 4, 4], w=normal(4, 4)),
+    "Conv": squares(
+        node("Conv", "x w", "c", strides=[2, 2]),
+        node("Resize", "c _ zoom", "h"),
+        shape=["n", 4, 4, 4],
+        w=normal(4, 4, 2, 2),
+        zoom=np.float32([1, 1, 2, 2]),
+    ),
+    "Conv of groups": squares(
+        node("Conv", "x w", "c", strides=[2, 2], group=2),
+        node("Resize", "c _ zoom", "h"),
+        shape=["n", 4, 4, 4],
+        w=normal(4, 2, 2, 2),
+        zoom=np.float32([1, 1, 2, 2]),
+    ),
+    "Conv of points": squares(node("Conv", "x w", "h"), shape=["n", 4, 4, 4], w=normal(4, 4, 1, 1)),
+    "ConvTranspose": squares(
+        node("ConvTranspose", "x w", "c", strides=[2, 2]),
+        node("Resize", "c _ zoom", "h"),
+        shape=["n", 4, 4, 4],
+        w=normal(4, 4, 2, 2),
+        zoom=np.float32([1, 1, 0.5, 0.5]),
+    ),
+}
 
 
 @needs_openvino
-@pytest.mark.parametrize("stride", [1, 2])
-def test_openvino_takes_one_kernel_for_another(stride):
-    """The same of a Conv and the ConvTranspose that is its adjoint: the channels of the kernel are exchanged."""
-    kernel, x = integers(np.random.default_rng(0), 3, 3, 2, 2), integers(np.random.default_rng(1), 1, 3, 4, 4)
-    nodes = [node("Conv", "x k", "y", strides=[stride] * 2), node("ConvTranspose", "y w", "z", strides=[stride] * 2)]
-    exchanged = np.ascontiguousarray(np.swapaxes(kernel, 0, 1))
-    expected, second, first = (
-        E.reference(model(nodes, {"x": x.shape}, ["z"], {"k": k, "w": w}), "z")({"x": x})
-        for k, w in ((kernel, kernel), (kernel, exchanged), (exchanged, kernel))
-    )
-    nodes[1].input[1] = "k"
-    shared = model(nodes, {"x": x.shape}, ["z"], {"k": kernel})
-    for found in (E.onnxruntime(shared, "z", OFF), E.reference(shared, "z"), E.openvino(E.apart(shared), "z")):
-        np.testing.assert_array_equal(found({"x": x}), expected)
-    confused = [first, second] if E.openvino_confuses_weights() else [expected]
-    assert E.openvino(shared, "z")({"x": x}).tolist() in [found.tolist() for found in confused]
-
-
-@pytest.mark.parametrize("preset", [*PRESETS, "dtd-w2"])
-def test_copies_of_weights_change_nothing(preset):
-    """To the last bit, and every product has a weight of its own."""
-    compiled = onnxdtd.compile(dense(), preset, low=-4, high=4)
-    apart = E.apart(compiled)
-    onnx.checker.check_model(apart, full_check=True)
-    products = [made.input[1] for made in apart.graph.node if made.op_type in ("Gemm", "MatMul")]
-    assert len(set(products)) == len(products) > 4
-    x = pictures(5)
-    one, other = (E.onnxruntime(proto, "relevance", OFF)({"x": x}) for proto in (compiled, apart))
-    assert one.tobytes() == other.tobytes()
+@pytest.mark.parametrize(("layer", "preset", "on_demand"), pairs([*SQUARE], ["dtd", "lrp-epsilon"], [None, "required"]))
+def test_square_weights(layer, preset, on_demand):
+    """As wide in front as behind, read forwards and backwards: OpenVINO has them right, always and on demand."""
+    net = SQUARE[layer]
+    compiled = onnxdtd.compile(net, preset, low=-5, high=5, on_demand=on_demand)
+    x = normal(5, *(dim.dim_value for dim in net.graph.input[0].type.tensor_type.shape.dim[1:]))
+    feeds = {"x": x} | ({"explain": np.asarray(True)} if on_demand else {})
+    one, other = (run(compiled, "relevance")(feeds) for run in (E.runtimes(0)["ORT all"], E.openvino))
+    assert max(R.difference(other, one)) <= 2e-5
 
 
 def test_a_wrong_runtime_is_found(monkeypatch):
