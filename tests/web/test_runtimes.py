@@ -5,6 +5,10 @@ of the class that is asked for.
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
+import subprocess
+from pathlib import Path
 
 import engines as E  # noqa: N812
 import numpy as np
@@ -15,6 +19,7 @@ from onnx import ModelProto
 
 import onnxdtd
 
+GUIDE = Path(onnxdtd.__file__).parent / "GUIDE.md"
 NEAR = 1e-5  # of the largest relevance of a sample
 
 
@@ -119,3 +124,22 @@ def test_in_python(name, jobs, expected):
         pytest.skip("openvino is not installed: pip install -e '.[runtimes]'")
     some = [i for i, job in enumerate(jobs) if name != "OpenVINO" or not any(made.domain for made in job.model.graph.node)]
     check(E.alone(E.runtimes(0)[name]), [jobs[i] for i in some], [expected[i] for i in some])
+
+
+@pytest.mark.parametrize("package", ["onnxruntime-node", "onnxruntime-web"])
+def test_the_code_of_the_guide(node_modules, tmp_path, package):
+    """It prints Python's numbers, of the class that it asks for."""
+    (code,) = re.findall(r"^```javascript\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
+    (tmp_path / "explain.mjs").write_text(code.replace("onnxruntime-node", package), encoding="utf-8")
+    (tmp_path / "node_modules").symlink_to(node_modules)
+    compiled = onnxdtd.compile(R.MODELS / "digits_cnn.onnx", low=0, high=1, target="input", on_demand="required")
+    onnxdtd.save(compiled, tmp_path / "everywhere.onnx")
+    asked = ["node", "--liftoff-only", "explain.mjs"]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    said = json.loads(done.stdout)
+    image = np.full((1, 1, 8, 8), 0.5, np.float32)
+    right = onnxdtd.Explainer(compiled)(image, target=7)
+    assert said["dims"] == [1, 1, 8, 8]
+    np.testing.assert_allclose(said["scores"], right.outputs["logits"][0], rtol=1e-5, atol=1e-5)
+    relevance = np.reshape(said["relevance"], image.shape)
+    assert max(R.difference(relevance, right.relevance["image"].astype(np.float64))) <= NEAR

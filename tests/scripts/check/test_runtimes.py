@@ -257,13 +257,15 @@ SQUARE = {
 
 
 @needs_openvino
-@pytest.mark.parametrize(("layer", "preset", "on_demand"), pairs([*SQUARE], ["dtd", "lrp-epsilon"], [None, "required"]))
-def test_square_weights(layer, preset, on_demand):
-    """As wide in front as behind, read forwards and backwards: OpenVINO has them right, always and on demand."""
+@pytest.mark.parametrize(
+    ("layer", "preset", "form"), pairs([*SQUARE], ["dtd", "lrp-epsilon"], ["flat", "on demand", "portable"])
+)
+def test_square_weights(layer, preset, form):
+    """As wide in front as behind, read forwards and backwards: OpenVINO has them right."""
     net = SQUARE[layer]
-    compiled = onnxdtd.compile(net, preset, low=-5, high=5, on_demand=on_demand)
+    compiled = onnxdtd.compile(net, preset, low=-5, high=5, **R.FORMS[form])
     x = normal(5, *(dim.dim_value for dim in net.graph.input[0].type.tensor_type.shape.dim[1:]))
-    feeds = {"x": x} | ({"explain": np.asarray(True)} if on_demand else {})
+    feeds = {"x": x} | ({"explain": np.asarray(True)} if form == "on demand" else {})
     one, other = (run(compiled, "relevance")(feeds) for run in (E.runtimes(0)["ORT all"], E.openvino))
     assert max(R.difference(other, one)) <= 2e-5
 
