@@ -146,7 +146,8 @@ def _done(runtime: Runtime, job: Job) -> Done:
 
 def _reason(text: str) -> str:
     lines = [line.strip(" -") for line in text.splitlines() if line.strip(" -")]
-    return next((line for line in lines if "No conversion rule" in line), lines[-1] if lines else "")
+    said = next((line for line in lines if "No conversion rule" in line), lines[-1] if lines else "")
+    return said.rpartition("Status Message: ")[2].rpartition("ERROR_MESSAGE: ")[2]
 
 
 # ------------------------------------------------------------------------------------------------------ outside of Python
@@ -160,7 +161,10 @@ def outside(*command: str | Path) -> Engine:
             _write(jobs, Path(folder))
             script, *rest = map(str, command)
             asked = ["node", "--liftoff-only", str(npm.WEB / script), folder, *rest]  # WebAssembly is compiled the quick way
-            done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=False)
+            try:
+                done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=False)
+            except subprocess.TimeoutExpired:
+                return [Done(error=f"took more than {PATIENCE} seconds")] * len(jobs)
             if done.returncode:
                 return [Done(error=_reason(done.stderr) or f"exit status {done.returncode}")] * len(jobs)
             return list(map(_read, json.loads(Path(folder, "results.json").read_text(encoding="utf-8"))))

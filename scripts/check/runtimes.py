@@ -354,8 +354,9 @@ def reasons(found: Sequence[Row]) -> list[str]:
     said: dict[tuple[str, str], list[str]] = {}
     for row in found:
         for name, text in (row.trouble | row.refused).items():
-            who = "the predictor itself" if name in row.trouble else "what is added"
-            said.setdefault((column(name), f"{text} ({who})"), []).append(row.model)
+            meaning = next((meaning for why, meaning in KNOWN.items() if why in text), text)
+            who = "the prediction itself" if name in row.trouble else "what is added"
+            said.setdefault((column(name), f"{meaning} ({who})"), []).append(row.model)
     return [f"{name}, {', '.join(dict.fromkeys(models))}: {text}" for (name, text), models in said.items()]
 
 
