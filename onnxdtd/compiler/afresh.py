@@ -10,13 +10,15 @@ Relevance may differ in its last digits: a convolution is fused with the sum beh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from bisect import bisect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
 import numpy as np
 from onnx import NodeProto, helper
 
+from onnxdtd.compiler.cost import cost
 from onnxdtd.compiler.cut import least
 from onnxdtd.compiler.ends import reached
 from onnxdtd.compiler.ondemand import called, renamed
@@ -26,9 +28,10 @@ from onnxdtd.graph.shapes import real_inputs
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.operators.table import of
 
-# The multiply-adds that one entry is worth that is not read. Copying it out takes as long as 40 and back as 25, as measured on
-# six networks; who does not explain only has the first, and is meant to have the source's time, so that it counts six times.
-READ = 256
+# In multiply-adds. Who explains is to notice little, who only predicts nothing: an explanation has so much of its own time for
+# what it computes afresh. What it takes beside products goes with the entries that the predictor computes, as measured on five
+# networks. What reading an entry may be worth: the most is taken that keeps within that time.
+SHARE, BESIDE, PRICES = 0.08, 200, [round(16 * 2 ** (i / 4)) for i in range(25)]
 
 
 def afresh(planned: Planned, flat: Addition, unique: Callable[[str], str]) -> Addition:
@@ -58,17 +61,33 @@ def _chosen(planned: Planned, read: Collection[str], varying: Collection[str]) -
     leaving = {value.name for value in planned.source.proto.graph.output}
     inputs: dict[str, list[str]] = {}
     for node in planned.graph.nodes:
-        name, inner = node.outputs[0].name, [t.name for t in node.inputs if t.name in blocks]
-        inputs[name] = inner
-        leaving.update(inner if name not in blocks else ())
-    costs: dict[tuple[str, bool], int] = {}  # of having a tensor, and what computing it costs instead
-    needs: dict[tuple[str, bool], Sequence[tuple[str, bool]]] = {}
-    for name, (entries, each) in blocks.items():
-        price = 0 if name in leaving else READ * entries
-        costs[name, False], needs[name, False] = price, []
-        costs[name, True] = each * entries - price
-        needs[name, True] = [(name, False), *((t, False) for t in inputs[name])]
-    return {name for name, computed in least(costs, needs, [(name, False) for name in read if name in blocks]) if computed}
+        inner = [t.name for t in node.inputs if t.name in blocks]
+        if node.outputs[0].name in blocks:
+            inputs[node.outputs[0].name] = inner
+        else:
+            leaving.update(inner)
+    sums = [cost(step, planned.plan) for step in planned.plan.steps]
+    whole = sum(each.prediction + each.explanation for each in sums) + BESIDE * sum(entries for entries, _ in blocks.values())
+    wanted, costs = [name for name in read if name in blocks], {name: n * each for name, (n, each) in blocks.items()}
+
+    def chosen(price: int) -> set[str]:
+        return _cheaper(wanted, {name: (name not in leaving) * price * n for name, (n, _) in blocks.items()}, costs, inputs)
+
+    most = bisect(PRICES, SHARE * whole, key=lambda price: sum(costs[name] for name in chosen(price)))
+    return chosen(PRICES[most - 1]) if most else set()
+
+
+def _cheaper(
+    read: Collection[str], prices: Mapping[str, int], costs: Mapping[str, int], inputs: Mapping[str, Sequence[str]]
+) -> set[str]:
+    """The tensors to compute, rather than to read, so that all of ``read`` are there for the least. A computed one needs its
+    inputs, and saves its price.
+    """
+    gains = {(name, False): price for name, price in prices.items()}
+    gains |= {(name, True): costs[name] - price for name, price in prices.items()}
+    needs = {(name, False): [] for name in prices}
+    needs |= {(name, True): [(name, False), *((t, False) for t in inputs[name])] for name in prices}
+    return {name for name, computed in least(gains, needs, [(name, False) for name in read]) if computed}
 
 
 def _blocked(planned: Planned, varying: Collection[str]) -> Iterator[tuple[str, int, int]]:
