@@ -34,10 +34,14 @@ from onnxdtd.operators.table import of
 SHARE, BESIDE, PRICES = 0.08, 200, [round(16 * 2 ** (i / 4)) for i in range(25)]
 
 
-def afresh(planned: Planned, flat: Addition, unique: Callable[[str], str]) -> Addition:
-    """The same relevance pass behind a copy of what it does not read of the predictor any more. ``unique`` gives names that no
-    tensor has.
-    """
+def afresh(planned: Planned, flat: Addition) -> Addition:
+    """The same relevance pass behind a copy of what it does not read of the predictor any more."""
+    with planned.emit.forgetting():
+        return _afresh(planned, flat, planned.emit.unique)
+
+
+def _afresh(planned: Planned, flat: Addition, unique: Callable[[str], str]) -> Addition:
+    """The same; ``unique`` gives names that no tensor has."""
     varying = reached(planned.graph.nodes, [Tensor(value.name) for value in real_inputs(planned.source.proto)])
     chosen = _chosen(planned, {name for node in flat.nodes for name in node.input}, varying)
     nodes: list[NodeProto] = []

@@ -28,7 +28,7 @@ from onnxdtd.compiler.logits import NoScores, bfloat16
 from onnxdtd.compiler.maps import Laid, last_map
 from onnxdtd.compiler.ondemand import on_demand
 from onnxdtd.compiler.plan import Plan, plan
-from onnxdtd.compiler.prepared import Planned, Prepared
+from onnxdtd.compiler.prepared import Addition, Planned, Prepared
 from onnxdtd.compiler.record import predictor
 from onnxdtd.compiler.score import classes, is_binary
 from onnxdtd.compiler.shortcuts import Shortcut
@@ -62,8 +62,14 @@ def prepare(model: files.ModelLike, request: Request) -> Prepared:
 
 def _prepared(model: files.ModelLike, request: Request) -> Prepared:
     plan = planned(model, request)
-    added, kind, unique = addition(plan), plan.request.on_demand, plan.emit.unique
-    return Prepared(**vars(plan), addition=added if kind is None else on_demand(afresh(plan, added, unique), kind, unique))
+    added = addition(plan)
+    return Prepared(**vars(plan), addition=_asked(plan, added if plan.request.on_demand is None else afresh(plan, added)))
+
+
+def _asked(planned: Planned, added: Addition) -> Addition:
+    """The same on demand, where that is asked for."""
+    kind = planned.request.on_demand
+    return added if kind is None else on_demand(added, kind, planned.emit)
 
 
 def planned(model: files.ModelLike, request: Request) -> Planned:
@@ -249,6 +255,8 @@ def build(
         proto = onnx.ModelProto()
         proto.CopyFrom(prepared.source.proto)
     added = prepared.addition if plain else addition(prepared, inject, shortcuts)
+    if inject is None and not plain:
+        added = _asked(prepared, added)
     return (folded(added, prepared.source) if prepared.request.portable else added).append_to(proto)
 
 

@@ -15,16 +15,21 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 
 from onnxdtd.compiler.prepared import Addition
 from onnxdtd.contract import ASK
+from onnxdtd.graph.emit import Emit
 
 OPTIONAL = "optional"
 MAYBE_NONE = "explained"  # what the first axis of outputs is called, of which there may be no entries
 
 
-def on_demand(flat: Addition, kind: str, unique: Callable[[str], str]) -> Addition:
-    """The same behind an input ``explain``, bool, which may be left out where the ``kind`` is optional, and is false then.
-    ``unique`` gives names that no tensor has.
-    """
-    ask, inner = unique(ASK), {value.name: unique(f"{value.name}/asked") for value in flat.outputs}
+def on_demand(flat: Addition, kind: str, e: Emit) -> Addition:
+    """The same behind an input ``explain``, bool, which may be left out where the ``kind`` is optional, and is false then."""
+    with e.forgetting():
+        return _on_demand(flat, kind, e.unique)
+
+
+def _on_demand(flat: Addition, kind: str, unique: Callable[[str], str]) -> Addition:
+    """The same; ``unique`` gives names that no tensor has."""
+    ask, inner = unique(ASK), {value.name: unique(f"dtd/asked/{value.name}") for value in flat.outputs}
     made = {name for node in flat.nodes for name in node.output}
     asked = helper.make_graph(
         [renamed(node, inner) for node in flat.nodes],
@@ -81,7 +86,7 @@ def _open(value: ValueInfoProto) -> ValueInfoProto:
 def _nothing(outputs: Sequence[ValueInfoProto], unique: Callable[[str], str]) -> GraphProto:
     """The branch that is taken where nothing is asked for"""
     nodes: list[NodeProto] = []
-    empty = [called(value, unique(f"{value.name}/none")) for value in outputs]
+    empty = [called(value, unique(f"dtd/none/{value.name}")) for value in outputs]
     for value in empty:
         nodes += _zeros(value, unique)
     return helper.make_graph(nodes, "not_explained", [], empty)
@@ -91,7 +96,7 @@ def _zeros(value: ValueInfoProto, unique: Callable[[str], str]) -> Iterator[Node
     """A tensor without entries; not a constant of the size 0, which not every runtime takes"""
     tensor = value.type.tensor_type
     sizes = [dim.dim_value for dim in tensor.shape.dim] if tensor.HasField("shape") else [0]
-    shape = unique(f"{value.name}/shape")
+    shape = unique(f"dtd/shape/{value.name}")
     yield helper.make_node("Constant", [], [shape], value=numpy_helper.from_array(np.asarray(sizes, np.int64)))
     zero = helper.make_tensor("zero", tensor.elem_type, [1], [0])
     yield helper.make_node("ConstantOfShape", [shape], [value.name], value=zero)

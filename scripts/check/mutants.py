@@ -1793,7 +1793,7 @@ FAULTS = [
     Fault(
         "explained where nobody asks",
         "compiler/ondemand",
-        "on_demand",
+        "_on_demand",
         "helper.make_tensor(ask, TensorProto.BOOL, [], [False])",
         "helper.make_tensor(ask, TensorProto.BOOL, [], [True])",
         "compiler/ondemand::test_an_optional_input_is_false_where_it_is_left_out",

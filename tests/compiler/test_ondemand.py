@@ -10,12 +10,14 @@ import onnx
 import onnxruntime as ort
 import pytest
 from nets import eighths, model, node
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import onnxdtd
 from onnxdtd import Explainer, RequestError
 from onnxdtd.cli.options import spelled
+from onnxdtd.compiler.compile import prepare
+from onnxdtd.study.trial import by_definition
 from onnxdtd.study.verify import verify
 
 CPU = ["CPUExecutionProvider"]
@@ -144,3 +146,35 @@ def test_how_it_is_asked_for() -> None:
     assert spelled(["--on-demand", "optional"]) == ["--on-demand", "optional"]
     with pytest.raises(RequestError, match="give one of required, optional"):
         onnxdtd.Request(on_demand="always")
+
+
+@pytest.mark.parametrize("kept", ["asked", "none", "shape"])
+def test_an_inner_tensor_called_as_ours(kept: str) -> None:
+    """Its relevance is the output ``relevance/asked``; a branch calls that of the input something else."""
+    proto = net()
+    proto.graph.node[1].output[0] = proto.graph.node[2].input[0] = kept
+    flat, asked = pair(proto, preset="lrp-epsilon", keep=[kept])
+    graphs = [made := onnxdtd.compile(proto, "lrp-epsilon", keep=[kept], on_demand=True).graph]
+    graphs += [attribute.g for attribute in made.node[-1].attribute]
+    names = [name for graph in graphs for node in graph.node for name in node.output]
+    assert len(names) == len({*names})
+    want, have = flat(samples()), asked(samples())
+    np.testing.assert_array_equal(have.relevance["x"], want.relevance["x"])
+    np.testing.assert_array_equal(have.kept[kept], want.kept[kept])
+
+
+def test_half_precision_is_verified_as_it_is_read(tmp_path: Path) -> None:
+    """What a branch reads is rounded to half, as it is not where nothing but the flat file's nodes comes between."""
+    proto = net()
+    for tensor in proto.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16) / 7, tensor.name))
+    for value in [*proto.graph.input, *proto.graph.output]:
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    source, compiled = tmp_path / "net.onnx", tmp_path / "asks.onnx"
+    onnx.save(proto, source)
+    onnxdtd.save(onnxdtd.compile(source, "dtd", on_demand=True), compiled, source)
+    report = verify(compiled, source)
+    (found,) = [check for check in report.checks if check.name == "relevance"]
+    assert found.finding.endswith("exactly") or "within" in found.finding
+    assert report.passed
+    assert by_definition(prepare(source, onnxdtd.Request(preset="dtd", on_demand=True))).graph.node[-1].op_type == "If"
