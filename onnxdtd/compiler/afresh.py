@@ -31,7 +31,7 @@ from onnxdtd.operators.table import of
 # In multiply-adds. Who explains is to notice little, who only predicts nothing: an explanation has so much of its own time for
 # what it computes afresh. What it takes beside products goes with the entries that the predictor computes, as measured on five
 # networks. What reading an entry may be worth: the most is taken that keeps within that time.
-SHARE, BESIDE, PRICES = 0.08, 200, [round(16 * 2 ** (i / 4)) for i in range(25)]
+SHARE, BESIDE, PRICES = 0.075, 200, [round(16 * 2 ** (i / 4)) for i in range(25)]
 
 
 def afresh(planned: Planned, flat: Addition) -> Addition:
@@ -89,7 +89,7 @@ def _cheaper(
     """
     gains = {(name, False): price for name, price in prices.items()}
     gains |= {(name, True): costs[name] - price for name, price in prices.items()}
-    needs = {(name, False): [] for name in prices}
+    needs: dict[tuple[str, bool], list[tuple[str, bool]]] = {(name, False): [] for name in prices}
     needs |= {(name, True): [(name, False), *((t, False) for t in inputs[name])] for name in prices}
     return {name for name, computed in least(gains, needs, [(name, False) for name in read]) if computed}
 
