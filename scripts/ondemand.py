@@ -251,11 +251,11 @@ def main() -> None:
     for name in given.models:
         rows.append(measured(name, given.threads, given.rounds))
         print(tables(rows[-1:]), file=sys.stderr, flush=True)
+        if given.write:  # as far as it is
+            splice.write(given.write, "ondemand", tables(rows), ["torch", "torchvision"])
     print(tables(rows))
     if given.json:
         given.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    if given.write:
-        splice.write(given.write, "ondemand", tables(rows), ["torch", "torchvision"])
 
 
 if __name__ == "__main__":
