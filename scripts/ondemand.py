@@ -37,12 +37,12 @@ from onnxdtd.runtime.explainer import session
 
 CPU = ["CPUExecutionProvider"]
 PREDICTION = {
-    "vgg16": 1.05,
-    "resnet50": 1.05,
-    "vit_b_16": 1.05,
-    "densenet121": 1.15,
     "squeezenet1_1": 1.15,
     "mobilenet_v2": 1.3,
+    "densenet121": 1.15,
+    "resnet50": 1.05,
+    "vgg16": 1.05,
+    "vit_b_16": 1.05,
 }
 EXPLANATION = 1.08  # of the flat file's time
 KINDS = ("source", "flat", "on demand", "all read")

@@ -1822,6 +1822,22 @@ FAULTS = [
         "_size(serialised, folder) > LARGE",
         "runtime/explainer::test_whether_weights_are_kept_in_a_second_form_can_be_said",
     ),
+    Fault(
+        "what leaves the blocked layout anyway is computed afresh",
+        "compiler/afresh",
+        "_chosen",
+        "(name not in leaving) * price * n",
+        "price * n",
+        "compiler/afresh::test_what_leaves_the_blocks_anyway_is_read",
+    ),
+    Fault(
+        "what is wanted may be missing",
+        "compiler/cut",
+        "least",
+        "never if thing in wanted else max(-cost, 0)",
+        "max(-cost, 0)",
+        "compiler/cut::test_no_closed_set_costs_less",
+    ),
 ]
 
 
