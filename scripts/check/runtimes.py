@@ -241,7 +241,7 @@ def measured(case: Case, files: Sequence[tuple[str, str]]) -> Iterator[Row]:
             continue
         rows.append(Row(case.name, preset, form, case.limit))
         jobs.append(Job(compiled, case.feeds(case.samples, form), "relevance", TIMES if form == "flat" else 1))
-    expected = []
+    expected, prediction = [], whole(yardstick(jobs[:1])[0])
     for row, job in zip(rows, jobs[1:], strict=True):
         exact, *others = yardstick([Job(job.model, case.feeds(x, row.form), "relevance") for x in (case.samples, *moves(case))])
         expected.append(whole(exact))
@@ -252,8 +252,9 @@ def measured(case: Case, files: Sequence[tuple[str, str]]) -> Iterator[Row]:
         if not slow or (MODELS / f"{case.name}.onnx").exists():
             some = [i for i, row in enumerate(rows) if not slow or (row.preset == rows[0].preset and row.form in SHOWN)]
             predicted, *explained = engine([jobs[0], *(jobs[1 + i] for i in some)])
+            other = predicts_otherwise(predicted, prediction)
             for i, done in zip(some, explained, strict=True):
-                note(rows[i], name, done, expected[i], predicted)
+                note(rows[i], name, done, expected[i], predicted.error or other)
     yield from rows
 
 
@@ -269,10 +270,16 @@ def predicting(case: Case) -> Job:
     return Job(case.model, case.feeds(case.samples), next(numbers))
 
 
-def note(row: Row, name: str, done: Done, right: Array, predicted: Done) -> None:
-    """What a runtime made of a file, and whether it took the predictor."""
-    if done.error:
-        (row.trouble if predicted.error else row.refused)[name] = done.error
+def predicts_otherwise(predicted: Done, right: Array) -> str:
+    """What is wrong with a prediction, of which the explanation cannot be right then."""
+    apart = 0.0 if predicted.error else statistics.median(difference(whole(predicted), right))
+    return "" if apart <= STEPPED else f"wrong, by {apart:.0e} in the median"
+
+
+def note(row: Row, name: str, done: Done, right: Array, trouble: str) -> None:
+    """What a runtime made of a file, and of the predictor."""
+    if done.error or trouble:
+        (row.trouble if trouble else row.refused)[name] = trouble or done.error
         return
     row.differences[name] = difference(whole(done), right)
     row.load[name], row.run[name] = done.load, done.run
@@ -315,7 +322,7 @@ def summary(found: Sequence[Row]) -> str:
 def times(rows: Sequence[Row], name: str, what: str) -> str:
     """Half of the files take longer than this many times the yardstick's time, half take less."""
     asked = YARDSTICK if name == "ORT" else name
-    known = [getattr(row, what) for row in rows if row.form == "flat"]
+    known = [getattr(row, what) for row in rows if row.form == "flat" and name not in SLOW]
     ratios = [numbers[asked] / numbers[YARDSTICK] for numbers in known if asked in numbers and YARDSTICK in numbers]
     return f"{statistics.median(ratios):.1f} ×" if ratios else ""
 

@@ -279,10 +279,12 @@ def test_a_wrong_runtime_is_found(monkeypatch):
         return E.onnxruntime(proto, output, OFF)
 
     def changed(change: Any) -> Any:
-        return lambda proto, output: lambda feeds: change(E.onnxruntime(proto, output, OFF)(feeds))
+        only = lambda output: change if output == "relevance" else np.asarray
+        return lambda proto, output: lambda feeds: only(output)(E.onnxruntime(proto, output, OFF)(feeds))
 
     def always(proto: ModelProto, output: str) -> Any:
-        return lambda feeds: E.onnxruntime(proto, output, OFF)(feeds | {"explain": np.asarray(True)})
+        asked = {"explain": np.asarray(True)} if output == "relevance" else {}
+        return lambda feeds: E.onnxruntime(proto, output, OFF)(feeds | asked)
 
     wrong = {
         "reversed": changed(lambda r: r[..., ::-1]),
@@ -298,6 +300,18 @@ def test_a_wrong_runtime_is_found(monkeypatch):
     assert R.reasons([row]) == ["half, digits_mlp: no such thing (what is added)"]
     assert R.summary([row]).count("\n") == 6
     assert "| no |" in R.table([row])
+
+
+def test_where_a_prediction_is_wrong_its_explanation_is_not_blamed(monkeypatch):
+    def wrong(proto: ModelProto, output: str) -> Any:
+        return lambda feeds: E.onnxruntime(proto, output, OFF)(feeds)[..., ::-1]
+
+    monkeypatch.setattr(E, "engines", lambda size: {"wrong": E.alone(wrong)})
+    (row,) = R.measured(BUNDLED["digits_mlp"], [("dtd", "flat")])
+    assert not row.failures()
+    assert not row.differences
+    assert row.trouble["wrong"].startswith("wrong, by ")
+    assert R.reasons([row])[0].endswith("(the prediction itself)")
 
 
 def test_the_script(tmp_path):
