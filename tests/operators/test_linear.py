@@ -259,6 +259,10 @@ def gemm(active: str, ta: int, tb: int, c: Sequence[int] | None, **attrs: Any) -
 
 GEMM = [
     *[
+        (Case("Gemm", {"a": (2, 3)}, {"b": (3, 3)}, attrs, "a b", 0, dtype=DOUBLE), dynamic)  # a square either way round
+        for attrs, dynamic in pairs([{}, {"transB": 1}], DYNAMIC)
+    ],
+    *[
         (gemm(active, ta, tb, c, **attrs), dynamic)
         for (active, ta), tb, c, attrs, dynamic in pairs(
             [("a", 0), ("a", 1), ("b", 0), ("b", 1)],
@@ -286,6 +290,8 @@ MATMUL = [
         for (x, w), dynamic in pairs(
             [
                 ((2, 3), (3, 4)),
+                ((2, 3), (3, 3)),
+                ((5, 2, 3), (3, 3)),
                 ((2, 3), (3,)),
                 ((3,), (3, 4)),
                 ((3,), (3,)),
