@@ -68,7 +68,8 @@ def _pulled(
     """p (s − Σ o g)"""
     g = relevance[1]
     assert g is not None
-    total = e.mul(e("ReduceSum", e("Mul", seen, g), [-1], keepdims=1), part)
+    total = e("ReduceSum", e("Mul", seen, g), [-1], keepdims=1)  # of no samples ONNX Runtime keeps all that it would sum
+    total = e.mul(e("Slice", total, [0], [1], [-1]), part)
     if move is not None:
         assert move.flow is not None
         ((_, total),) = move.flow(e, move.nodes[0], [total])

@@ -1428,8 +1428,8 @@ FAULTS = [
         "a softmax takes off all that attention gives where it has a half",
         "compiler/summed",
         "_pulled",
-        "[-1], keepdims=1), part)",
-        "[-1], keepdims=1), 1.0)",
+        'e.mul(e("Slice", total, [0], [1], [-1]), part)',
+        'e("Slice", total, [0], [1], [-1])',
         "compiler/summed",
     ),
     Fault(
