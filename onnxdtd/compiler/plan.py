@@ -190,7 +190,7 @@ def _copied(
     own = [node for node in nodes if any(facts.is_active(t) for t in node.outputs)]
     held = {t.name: t for node in own for t in (*node.inputs, *node.outputs) if facts.is_active(t)}
     names = {name: where(t).name for name, t in held.items()}
-    return [_moved(node, where, names) for node in own], known.renamed(names), names
+    return [_moved(node, where) for node in own], known.renamed(names), names
 
 
 def _once(
@@ -214,10 +214,9 @@ def _once(
     return True
 
 
-def _moved(node: Node, where: Callable[[Tensor], Tensor], names: Collection[str]) -> Node:
-    """A node over the tensors that its own are elsewhere; ``names`` are those that it gives."""
-    outputs = [where(t) if t.name in names else t for t in node.outputs]
-    return replace(node, name=label(node), inputs=list(map(where, node.inputs)), outputs=outputs)
+def _moved(node: Node, where: Callable[[Tensor], Tensor]) -> Node:
+    """A node over the tensors that its own are elsewhere: what it chooses is another choice there."""
+    return replace(node, name=label(node), inputs=list(map(where, node.inputs)), outputs=list(map(where, node.outputs)))
 
 
 def _check_named(option: str, names: Sequence[str], carriers: set[str]) -> None:

@@ -139,6 +139,21 @@ def test_without_a_root_it_is_that_at_the_baseline():
         np.testing.assert_allclose(whole["relevance"][i], mixed(x=X[i : i + 1])["relevance"][0], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("batch", ["n", 2])
+def test_what_is_chosen_is_another_choice_there(batch):
+    """The largest at the baseline and on the way, not those at the input."""
+    top = [node("TopK", "x k", "v i"), node("MatMul", "v w", "y")]
+    weights = {"k": np.asarray([1]), "w": np.asarray([[1.0, -1.0]])}
+    x, other = np.asarray([[1.0, 2.0, 0.0], [4.0, 2.0, 1.0]]), np.asarray([5.0, 0.0, 0.0])
+    run = lambda preset: Session(
+        onnxdtd.compile(model(top, {"x": [batch, 3]}, ["y"], weights, DOUBLE), preset, baseline=other.tolist())
+    )(x=x)
+    assert_near(run("taylor")["relevance"], [[-4, 0, 0], [-1, 0, 0]], 1e-12)
+    # x̃ + α (x − x̃) is largest in the first entry until α = 5 / 6, four of the five points of Gauss and Legendre
+    last = np.polynomial.legendre.leggauss(5)[1][-1] / 2
+    assert_near(run("integrated-gradients(steps=5)")["relevance"], [[-4 * (1 - last), 2 * last, 0], [-1, 0, 0]], 1e-12)
+
+
 def test_taylor_of_what_is_linear_and_of_what_is_a_product():
     """Exact for the one; of a product of two what is of first order, at x̃."""
     x, z, other = RNG.normal(size=(3, 2, 4))
