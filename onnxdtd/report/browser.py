@@ -44,6 +44,7 @@ LEADS = {
     ROW: "Give it a row of a table: it says of what kind it is, and which values spoke for that.",
 }
 PICTURES = [suffix for suffix in SUFFIXES if suffix not in (".npy", ".npz", ".wav")]
+UNSEEN = (".tif", ".tiff")  # by most browsers
 MOST_BYTES = 2**30  # of a model: once loaded it takes some three times as much, and WebAssembly has 4 GiB
 MOST_FIELDS, MOST_FEATURES, MOST_CLASSES, MOST_LETTERS = 400, 20_000, 100_000, 200_000
 TRIED = 1024  # tokens of a text, where nothing says how many the model takes
@@ -273,22 +274,24 @@ def _pictures(found: Contents, taking: Taking) -> None:
 
 
 def _shown(taking: Taking, form: Form) -> Iterator[tuple[str, bytes, tuple[int, int]]]:
-    """Examples by name as files of pictures, with width and height: as they are, or arrays as PNGs."""
+    """Examples by name as files of pictures, with width and height: as they are, or arrays and what browsers lack as PNGs."""
     for path in taking.examples:
         if path.suffix.lower() in PICTURES:
-            size = picture(path, "RGB").size
-            yield path.stem, _read(path), size
+            image = picture(path, MODES[form.channels or 3])
+            yield path.stem, _png(image) if path.suffix.lower() in UNSEEN else _read(path), image.size
             continue
         for sample in taking.feeding.read(path):
             pixels = np.rint(form.shown(sample.x) * 255).astype(np.uint8)
             if form.channel is not None:
                 pixels = np.moveaxis(pixels, form.channel, -1)
-            image, file = (
-                Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 and pixels.ndim == 3 else pixels),
-                io.BytesIO(),
-            )
-            image.save(file, "png")
-            yield sample.name, file.getvalue(), image.size
+            image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 and pixels.ndim == 3 else pixels)
+            yield sample.name, _png(image), image.size
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "png")
+    return file.getvalue()
 
 
 def _read(path: Path) -> bytes:

@@ -315,6 +315,16 @@ def test_pictures_and_colours_are_pythons(files: dict[str, Path], dist: Path, tm
     assert np.abs(np.array(over) - overlaid(there, (heat / most)[:, None])[:, 0] * 255).max() <= 0.5 + 1e-9
 
 
+def test_examples_are_pictures_that_browsers_show(files: dict[str, Path], dist: Path, tmp_path: Path) -> None:
+    """A TIFF, which most do not, as a PNG."""
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    Image.fromarray(pixels).save(tmp_path / "a.TIFF")
+    write(files["digits_cnn"], tmp_path / "site", dist, examples=[tmp_path / "a.TIFF"])
+    with Image.open(tmp_path / "site" / "examples" / "0") as shown:
+        assert shown.format == "PNG"
+        assert np.array_equal(np.asarray(shown), pixels)
+
+
 @pytest.fixture
 def visit(node_modules: Path, chromium: Path, tmp_path: Path) -> Any:
     """A function that takes steps of tests/web/visit.mjs on pages in a folder, and gives all that it prints."""
