@@ -59,6 +59,8 @@ def _region(steps: Sequence[Step], situation: Situation) -> tuple[Axes, set[int]
     for i in reversed(range(len(steps))):
         step, y = steps[i], steps[i].outputs[0]
         own, asked = _picks(step), wanted.get(y.name, [])
+        if {*asked} - {None}:  # what is picked of what was picked is at its own place
+            own = None
         if own is None and len(step.outputs) == 1 and len({*asked}) == 1 and asked[0] is not None and y.name not in held:
             own = _followed(step, asked[0])
         for x in step.inputs:

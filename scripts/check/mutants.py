@@ -1417,6 +1417,14 @@ FAULTS = [
         "compiler/picked",
     ),
     Fault(
+        "what was picked is picked from at once",
+        "compiler/picked",
+        "_region",
+        "{*asked} - {None}",
+        "False",
+        "compiler/picked::test_the_relevance_is_the_same",
+    ),
+    Fault(
         "what is read whole and at one position is read at one",
         "compiler/picked",
         "_region",
