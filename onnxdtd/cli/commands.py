@@ -436,14 +436,16 @@ def _print_report(compiled: Path, report: Report, every: bool) -> None:
     told = report.about["provenance"]
     if presets := told["presets"]:
         out.print(f"{compiled} says that it explains {which_score(told['explained'])}, by the preset {conjoined(presets)}")
-    _print_digests(report.about["digests"])
+    _print_digests(report.about["digests"], report.about["changes"])
     out.print(f"{compiled} {report.verdict}")
 
 
-def _print_digests(digests: Mapping[str, str | None]) -> None:
-    """What to compare with what was signed: whole lines, to be copied."""
+def _print_digests(digests: Mapping[str, str | None], changes: Sequence[str] = ()) -> None:
+    """What to compare with what was signed: whole lines, to be copied. A source that had ``changes`` has other ones."""
     source = digests.get("source")
     same = f"; that of the predictor is {'' if source == digests['predictor'] else 'not '}that of the source" if source else ""
+    if changes:
+        same = f"; that of the predictor is not that of the source, which was changed first: {', '.join(changes)}"
     out.print(f"SHA-256{same}")
     for what in ("file", "predictor"):
         out.print(f"{what:9} {digests[what] or 'none: not all of it can be read'}")

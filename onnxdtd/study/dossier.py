@@ -53,9 +53,16 @@ def verification(
     weights = (facts.get("predictor") or {}).get("initializer")
     file = described(compiled, weights if isinstance(weights, int) else None) | {"added": _added(compiled.proto, facts)}
     taken_of = signed(compiled, facts.get("predictor") or {})
-    if source is not None and not facts.get("changes"):  # else there is another predictor in the file
+    changes = facts.get("changes") or []
+    if source is not None and not changes:  # else there is another predictor in the file
         taken_of["source"] = signed(files.read(source))["predictor"]
-    return {"file": file, "compiled_by": facts.get("version"), "digests": taken_of, "provenance": made.as_data()}
+    return {
+        "file": file,
+        "compiled_by": facts.get("version"),
+        "changes": changes,
+        "digests": taken_of,
+        "provenance": made.as_data(),
+    }
 
 
 def signed(source: files.Source, sizes: Mapping[str, Any] | None = None) -> dict[str, str | None]:

@@ -54,6 +54,21 @@ def test_what_is_added_to_the_file_changes_its_own_digest_only(source: Path, run
     assert "that of the predictor is not that of the source" in done.out
 
 
+def test_a_source_that_was_converted_first_has_another_digest_and_that_is_said(source: Path, run: Callable[..., Ran]) -> None:
+    """Nobody shall take it for a file that was tampered with."""
+    proto = onnx.load(source)
+    proto.ir_version = 7
+    onnx.save(proto, source)
+    path = source.with_name("compiled.onnx")
+    onnxdtd.save(onnxdtd.compile(source, low=0.0, high=1.0), path, source)
+    done = run("verify", path, "--source", source)
+    assert done.code == 0
+    assert (
+        "SHA-256; that of the predictor is not that of the source, which was changed first: IR version 7 raised to 8"
+        in done.out
+    )
+
+
 def test_inspect_tells_those_of_the_source(source: Path, run: Callable[..., Ran]) -> None:
     told = run("inspect", source).out
     assert told.endswith(f"SHA-256\nfile      {sha(source.read_bytes())}\npredictor {predictor(source)}\n")
