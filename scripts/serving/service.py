@@ -123,6 +123,10 @@ class Service:
             axis = self.explainer.samples.get(name)
             if array.size == 0 or array.ndim < (axis or 0):
                 raise Refused(NO_FIT, f"the input {name!r} is {list(array.shape)}, which is no sample")
+            if axis is not None and array.ndim == len(self.explainer.inputs[name].shape or ()):
+                raise Refused(
+                    NO_FIT, f"the input {name!r} is {list(array.shape)}; a request is one sample, without the axis of samples"
+                )
             alone[name] = array if axis is None else np.expand_dims(array, axis)
         try:
             wanted = None if target is None else self._class(target)

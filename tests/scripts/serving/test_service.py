@@ -157,6 +157,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage
         (JSON, b"[1, 2, 3, 4]", None, 400, "send an object"),
         (JSON, b'{"inputs": null}', None, 400, "send an object"),
         (JSON, b'{"inputs": [1, 2, 3]}', None, 400, r"the array given is \[1, 3\]"),
+        (JSON, b'{"inputs": [[1, 2, 3, 4]]}', None, 400, r"is \[1, 4\]; a request is one sample, without the axis of samples"),
         (JSON, b'{"inputs": [[1, 2], [3]]}', None, 400, "its rows differ in length"),
         (JSON, b'{"inputs": [1, 2, 3, {}]}', None, 400, "something else than numbers"),
         (JSON, b'{"inputs": [1, 2, 3, "x"]}', None, 400, "something else than numbers"),
