@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -323,6 +324,36 @@ def test_examples_are_pictures_that_browsers_show(files: dict[str, Path], dist: 
     with Image.open(tmp_path / "site" / "examples" / "0") as shown:
         assert shown.format == "PNG"
         assert np.array_equal(np.asarray(shown), pixels)
+
+
+ECHO = """export const env = { wasm: {} };
+export class Tensor { constructor(type, data) { Object.assign(this, { type, data }); } }
+const run = async (feeds) => ({ r: { data: Object.values(feeds).flatMap(({ data }) => [...data]) } });
+export const InferenceSession = { create: async () => ({ run }) };
+"""
+FED = """import { readFileSync } from "node:fs";
+const { page, given } = JSON.parse(readFileSync(0, "utf-8"));
+const model = await (await import(process.argv[1])).open(page, { wasm: {} });
+console.log(JSON.stringify([...(await model.explain(given, -1)).relevance.__proto__]));
+"""
+
+
+@needs_node
+def test_an_input_may_be_called_as_what_objects_inherit(tmp_path: Path) -> None:
+    """What a runtime that gives back what it is fed was fed."""
+    (tmp_path / "echo.mjs").write_text(ECHO, encoding="utf-8")
+    page = {
+        "runtime": {"script": os.path.relpath(tmp_path / "echo.mjs", STATIC), "wasm": "wasm"},
+        "inputs": {name: {"type": "float32"} for name in ("__proto__", "constructor")},
+        "weights": [],
+        "always": [],
+        "fetched": ["r"],
+        "target": {"input": None, "fixed": 0},
+        "score": {"output": None},
+        "relevance": {"__proto__": "r"},
+    }
+    given = {"__proto__": {"values": [1, 2], "sizes": [1, 2]}, "constructor": {"values": [3], "sizes": [1, 1]}}
+    assert in_node(FED, {"page": page, "given": given}, "session.js") == [1, 2, 3]
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ function entry({ words, missing }, i) {
 
 function sample(page, said) {
   const { fields, features } = page.row;
-  const given = {}, values = said.map((cell, i) => read(cell, fields[i]));
+  const given = Object.create(null), values = said.map((cell, i) => read(cell, fields[i]));
   for (const [name, input] of Object.entries(page.inputs)) {
     given[name] = { values: values.filter((_, i) => fields[i].input === name), sizes: input.sizes };
   }

@@ -30,7 +30,7 @@ class Model {
   /** One sample: `given` has values and the sizes of their axes by input; `target` is a class, -1 for that with the highest score. */
   async explain(given, target) {
     const { page } = this;
-    const feeds = {};
+    const feeds = Object.create(null); // an input may be called __proto__
     for (const [name, { values, sizes }] of Object.entries(given)) feeds[name] = this.tensor(page.inputs[name].type, values, sizes);
     for (const { name, type, fill, sizes } of page.always) {
       feeds[name] = this.tensor(type, new Array(sizes.reduce((all, size) => all * size, 1)).fill(fill), sizes);
@@ -63,7 +63,7 @@ class Model {
     if (predicted === null && scores) predicted = scores.indexOf(scores.reduce((most, score) => Math.max(most, score)));
     const fixed = page.target.fixed;
     const explained = Number.isInteger(fixed) ? fixed : target >= 0 ? target : predicted;
-    const relevance = {};
+    const relevance = Object.create(null);
     let sum = 0;
     for (const [name, output] of Object.entries(page.relevance)) {
       relevance[name] = Float64Array.from(outputs[output].data);
@@ -72,7 +72,7 @@ class Model {
     const number = (name) => (name ? Number(outputs[name].data[0]) : null);
     const logit = number(page.logit), there = number(page.logitThere);
     if (![sum, logit ?? 0, ...(scores ?? [])].every(Number.isFinite)) {
-      throw new Failure("the model's score or relevance is NaN or infinite; are there numbers too large for it?");
+      throw new Failure("the model's score or relevance is NaN or infinite; perhaps of numbers that are too large for it");
     }
     const whole = logit === null || (page.derivative && there === null) ? null : logit - (there ?? 0);
     const total = scores?.reduce((all, score) => all + score, 0);

@@ -75,7 +75,7 @@ function sample(page, tokens, whole) {
     positions: found.map((_, i) => i),
     length: [length],
   };
-  const given = {};
+  const given = Object.create(null);
   for (const [role, name] of Object.entries(text.roles)) {
     given[name] = { values: values[role], sizes: page.inputs[name].sizes.map((size) => size ?? values[role].length) };
   }
