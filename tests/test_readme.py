@@ -170,3 +170,22 @@ PAGES = [*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in ROOT.glob(
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    heads = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", sorted(PAGES), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_headings(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+    assert [(file, head) for file, head in links if head not in anchors(page.parent / file if file else page)] == []
+
+
+def test_the_part_on_production_begins_with_all_its_sections() -> None:
+    """In their order, each with what it is for."""
+    part = GUIDE.split("\n## In production\n")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| [^|]+ \| \[([^\]]+)\]\(#", part, re.M)
+    assert listed == re.findall(r"^### (.+)$", part, re.M)
