@@ -52,6 +52,8 @@ def folder(path: Path, refused: type[OnnxdtdError] = RequestError) -> Iterator[P
     except OSError as error:
         raise refused(f"{path}: cannot be written ({error.strerror})") from None
     finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 

@@ -116,6 +116,22 @@ def test_half_a_copy_is_never_seen(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert [file.name for file in folder.iterdir()] == ["origin"]
 
 
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "site").mkdir()
+    (folder / "site" / "old").write_text("")
+    rename = Path.rename
+
+    def fails(path: Path, target: Path) -> Path:
+        if (path / "new").exists():
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(RequestError, match="site: cannot be written"), atomic.folder(folder / "site") as made:
+        (made / "new").write_text("")
+    assert [path.name for path in folder.rglob("*")] == ["site", "old"]
+
+
 def test_asking_changes_nothing(folder: Path) -> None:
     atomic.ready(folder / "file")
     assert list(folder.iterdir()) == []

@@ -7,6 +7,7 @@ model to model.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from onnxdtd.report.browser import described
 
 STATIC = Path(__file__).parent / "static"
 PAGE = "page.json"
+OWN, MADE = {PAGE, "runtime", "examples", "weights"}, re.compile(r"(model|tokenizer)-[0-9a-f]+\.(onnx|json)")
 MODULES = Path("node_modules")
 RUNTIME, LIBRARY = "onnxruntime-web", "@huggingface/tokenizers"
 SCRIPT, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
@@ -97,5 +99,11 @@ def _check_free(out: Path, kept: Sequence[Path]) -> None:
         raise RequestError(f"{out}: the folder {out.parent} does not exist")
     if out.exists() and not out.is_dir():
         raise RequestError(f"{out}: is no folder; choose another name")
-    if out.is_dir() and any(out.iterdir()) and not (out / PAGE).is_file():
+    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if found and PAGE not in found:
         raise RequestError(f"{out}: has other files in it; choose a new folder")
+    others = sorted(name for name in found - OWN - {path.name for path in STATIC.iterdir()} if not MADE.fullmatch(name))
+    if others:
+        raise RequestError(
+            f"{out}: has {others[0]!r} besides a page, which would be lost; move it away, or choose a new folder"
+        )

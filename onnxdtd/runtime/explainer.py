@@ -453,6 +453,8 @@ def session(
     options.enable_mem_pattern = False  # it keeps two runs' worth of activations, for no gain in speed
     options.enable_mem_reuse = False  # where sizes are unknown, planning it takes as long as all else, for a few per cent
     serialised = os.fspath(model) if isinstance(model, os.PathLike) else model
+    if isinstance(serialised, str) and not os.path.exists(serialised):
+        raise ModelError(f"{serialised}: no such file")
     if not isinstance(serialised, bytes | str):
         serialised = model.SerializeToString()
     if not (_size(serialised, folder) <= LARGE if prepack is None else prepack):

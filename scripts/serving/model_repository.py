@@ -98,6 +98,7 @@ def write(model: Path, repository: Path, name: str, batch: int, delay: int, devi
     """Put a compiled file into a repository, all or nothing, with its weights where they are in other files."""
     if not NAME.fullmatch(name):
         raise RequestError(f"--name {name!r}: give up to 100 letters, digits, - and _")
+    _check_free(repository / name)
     said = config(Explainer(model, optimise=False), name, batch, delay, device)
     repository.mkdir(parents=True, exist_ok=True)
     with atomic.folder(repository / name) as folder:
@@ -105,6 +106,13 @@ def write(model: Path, repository: Path, name: str, batch: int, delay: int, devi
         files.write(files.read(model).proto, folder / "1" / "model.onnx", source=model)
         atomic.write(folder / "config.pbtxt", said.encode())
     return repository / name
+
+
+def _check_free(folder: Path) -> None:
+    """Raises ``RequestError`` where something else would be lost: further versions, or the like."""
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if found and (found != {"config.pbtxt", "1"} or not (folder / "1" / "model.onnx").is_file()):
+        raise RequestError(f"{folder}: has other files in it; choose another --name")
 
 
 def main() -> None:

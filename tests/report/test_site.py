@@ -94,9 +94,13 @@ def test_a_page_is_replaced_and_nothing_else(files: dict[str, Path], dist: Path,
     out = tmp_path / "site"
     out.mkdir()
     write(files["digits_cnn"], out, dist)
-    (out / "old").write_text("")
+    (out / "model-0123.onnx").write_text("")
     write(files["digits_cnn"], out, dist)
-    assert not (out / "old").exists()
+    assert not (out / "model-0123.onnx").exists()
+    (out / "CNAME").write_text("")
+    with pytest.raises(RequestError, match="has 'CNAME' besides a page, which would be lost"):
+        write(files["digits_cnn"], out, dist)
+    (out / "CNAME").unlink()
     other = tmp_path / "other"
     other.mkdir()
     (other / "mine").write_text("")

@@ -526,6 +526,13 @@ def test_whether_weights_are_kept_in_a_second_form_can_be_said(prepack: bool | N
     np.testing.assert_allclose(asked(samples()).relevance["image"], explainer()(samples()).relevance["image"], atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["none.onnx", "none.ort"])
+def test_a_file_that_is_not_there(name: str, tmp_path: Path) -> None:
+    for path in (tmp_path / name, str(tmp_path / name)):
+        with pytest.raises(ModelError, match="no such file"):
+            Explainer(path, CPU)
+
+
 def kept(data: bytes, path: Path, **entries: str) -> Path:
     """What ONNX Runtime writes when it has loaded a model, in its own format or not; what is optimised only if not."""
     options = ort.SessionOptions()

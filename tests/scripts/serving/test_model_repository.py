@@ -210,6 +210,10 @@ def test_the_folder_that_it_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert capsys.readouterr().out.split() == [str(repository / "net_dtd")] * 2
     found = sorted(str(path.relative_to(repository)) for path in repository.rglob("*") if path.is_file())
     assert found == ["net_dtd/1/model.onnx", "net_dtd/1/net.bin", "net_dtd/config.pbtxt"]
+    (repository / "net_dtd" / "2").mkdir()
+    assert command(monkeypatch, compiled, "-o", repository) == 2
+    assert "net_dtd: has other files in it; choose another --name" in capsys.readouterr().err
+    assert (repository / "net_dtd" / "2").is_dir()
     x = np.ones((2, 400), np.float32)
     asked = [onnxdtd.Explainer(path)(x).relevance["x"] for path in (compiled, repository / "net_dtd" / "1" / "model.onnx")]
     np.testing.assert_array_equal(*asked)
