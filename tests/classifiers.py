@@ -112,6 +112,7 @@ OPERATORS = {  # nodes from s to h, their constants, the operator set
     "Concat": ([node("Relu", "s", "r"), node("Concat", "s r", "b", axis=1), node("Slice", "b one four axis", "h")], {
         "one": np.array([1]), "four": np.array([4]), "axis": np.array([1])
     }, 17),
+    "Squeeze": ([node("Unsqueeze", "s front", "u"), node("Squeeze", "u front", "h")], {"front": np.array([0])}, 17),
     "attention": (
         [
             node("Transpose", "s", "t", perm=[0, 2, 1]),

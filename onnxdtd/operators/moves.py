@@ -59,7 +59,9 @@ MOVED = Operator("", kind=MOVE, keeps_zeros=True, hands_on=SOME, moves=True, sig
 
 def reshaped(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, Tensor]]:
     """The same entries in the same order."""
-    yield 0, e("Reshape", first(relevance), e.shape(node.inputs[0]))
+    x, y, r = node.inputs[0], node.outputs[0], first(relevance)
+    open_behind = None in [*(dims(x) or [])[1:], *(dims(y) or [])[1:]]  # there a size of 0 is one, and copies none
+    yield 0, e("Reshape", r, e.shape(x), allowzero=1) if open_behind else e("Reshape", r, e.shape(x))
 
 
 RESHAPED = replace(
