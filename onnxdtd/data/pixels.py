@@ -37,6 +37,10 @@ def pictures(source: Path | BinaryIO, mode: str, first: bool = False) -> tuple[l
                     raise ValueError(f"more than {MOST_READ:,} pixels")
                 found.append(_upright(image, mode))
                 seconds.append(float(image.info.get("duration", 0)) / 1000)
+    except FileNotFoundError:
+        raise RequestError(f"{called(source)}: no such file") from None
+    except IsADirectoryError:
+        raise RequestError(f"{called(source)}: is a folder, and no picture") from None
     except Exception as error:  # Pillow raises a dozen kinds of them over damaged files
         strange = isinstance(error, UnidentifiedImageError | KeyError)  # of Pillows that do not know AVIF
         reason = f"it is none of {', '.join(FORMATS)}" if strange else error

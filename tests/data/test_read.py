@@ -440,3 +440,9 @@ def test_what_is_no_list_of_numbers(tmp_path: Path, name: str, text: str, words:
     (tmp_path / name).write_text(text)
     with pytest.raises(RequestError, match=words):
         read(tmp_path / name, [3], None, None)
+
+
+@pytest.mark.parametrize(("name", "words"), [("none.png", "none.png: no such file"), (".", "is a folder, and no picture")])
+def test_what_is_no_file_is_called_so(name: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=f"{words}$"):
+        pixels.picture(tmp_path / name, "RGB")
