@@ -75,6 +75,12 @@ def before_decision(node: Node, producer: Mapping[str, Node], active: Active) ->
     return None if "coefficients" in node.attrs else node.inputs[0]
 
 
+def before_grid(node: Node, producer: Mapping[str, Node], active: Active) -> Tensor | None:
+    """What is put on a grid, or read from one, that is the same for all classes"""
+    sizes = dims(node.inputs[1])
+    return node.inputs[0] if sizes is not None and all(size == 1 for size in sizes) else None
+
+
 def _root(tensor: Tensor, producer: Mapping[str, Node], active: Active) -> str:
     """The tensor that a sum over classes is the sum of."""
     while (node := producer.get(tensor.name)) is not None and node.op in ("Abs", "Add", "ReduceSum", "ReduceL1"):
@@ -93,7 +99,7 @@ def _is_row(tensor: Tensor) -> bool:
 
 def is_transparent(operator: Operator) -> bool:
     """Does it only hand on what lies between heads?"""
-    return operator.head is None and operator.before is first_input
+    return operator.head is None and operator.before in (first_input, before_grid)
 
 
 INTEGERS = np.dtype(np.int64)

@@ -643,5 +643,6 @@ for op, sign, slope in (("QuantizeLinear", on_a_grid, quantize), ("DequantizeLin
             axes=spread.as_the_first,
             hands_on=AS_THEY_ARE,
             places=places.still,
+            before=heads.before_grid,
         )
     )

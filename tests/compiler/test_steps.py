@@ -176,12 +176,18 @@ HEADS = {  # how many logits s there are, what stands behind them, the operators
         more = Add(p, z)  mask = Mul(z, one)  total = Add(n, mask)  y = Div(more, total)""",
         ["Reciprocal", "Add", "Div"],
     ),
+    "probabilities in eight bits": (
+        3,
+        "p = Softmax(s)  q = QuantizeLinear(p, one)  y = DequantizeLinear(q, one)",
+        ["Softmax", "QuantizeLinear", "DequantizeLinear"],
+    ),
     "and with Neg": (3, "m = Neg(s)  e = Exp(m)  d = Add(one, e)  y = Reciprocal(d)", ["Reciprocal"]),
 }
 NO_HEADS = {  # the score y itself is explained
     "classes in the other order": "p = Sigmoid(s)  q = Sub(one, p)  y = Concat<axis=1>(p, q)",
     "a prior for each class": "p = Sigmoid(s)  y = Add(p, prior)",
     "divided by something else": "p = Sigmoid(s)  t = Tanh(s)  a = Abs(t)  n = ReduceSum<keepdims=1>(a, axis)  y = Div(p, n)",
+    "a grid for each class": "p = Softmax(s)  q = QuantizeLinear(p, prior)  y = DequantizeLinear(q, prior)",
     "another function": "m = Mul(s, one)  e = Exp(m)  d = Add(e, one)  y = Reciprocal(d)",
 }
 
