@@ -484,6 +484,14 @@ FAULTS = [
         "compiler/baseline::test_taylor",
     ),
     Fault(
+        "what is chosen at another point is what was at the input",
+        "compiler/plan",
+        "_moved",
+        "list(map(where, node.outputs))",
+        "[where(node.outputs[0]), *node.outputs[1:]]",
+        "compiler/paths::test_what_is_chosen_is_another_choice_there",
+    ),
+    Fault(
         "integrated gradients are those of twice the way",
         "compiler/paths",
         "Way._along",
