@@ -128,9 +128,9 @@ def test_the_preset_of_ones_own_fits_every_model_that_the_default_fits(folder: P
 
 
 def test_the_readme_is_for_a_newcomer() -> None:
-    """Short, with a picture of a photograph and one of a report, and every number has a page that it comes from."""
+    """Short, with pictures of a photograph, a report and a page, and every number has a page that it comes from."""
     assert len(README.encode()) <= 14 * 1024
-    assert re.findall(r"!\[.*?\]\((.*?)\)", README) == ["scripts/results/photo.png", "scripts/results/report.png"]
+    assert re.findall(r"!\[.*?\]\((.*?)\)", README) == [f"scripts/results/{name}.png" for name in ("photo", "report", "page")]
     assert README.count("# ") >= 10
 
 
