@@ -537,6 +537,9 @@ def main() -> None:
         err.print(f"onnxdtd: {misuse(error)}")
     except OnnxdtdError as error:
         err.print(f"onnxdtd: {'; '.join([str(error), *getattr(error, '__notes__', ())])}")
+    except BrokenPipeError:  # whoever reads stopped reading while workers were at work, for whom the signal is off
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
     except Exception as error:
         if os.environ.get("ONNXDTD_TRACEBACK"):
             raise

@@ -198,7 +198,7 @@ def _here(study: Study, units: Sequence[int], workers: int | None) -> Iterator[t
         yield from ((unit, work(unit)) for unit in units if work)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _prepare, (study,)) as pool:
+    with _told_of_broken_pipes(), ProcessPoolExecutor(count, context, _prepare, (study,)) as pool:
         try:
             with _undisturbed():
                 futures = [pool.submit(_done, unit) for unit in units]
@@ -210,6 +210,21 @@ def _here(study: Study, units: Sequence[int], workers: int | None) -> Iterator[t
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _told_of_broken_pipes() -> Iterator[None]:
+    """To write to a worker that is gone is an error, which the pool expects, and does not end this process, as it does where
+    the command line has that of its output.
+    """
+    if not hasattr(signal, "SIGPIPE") or threading.current_thread() is not threading.main_thread():  # Windows
+        yield
+        return
+    before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 @contextmanager

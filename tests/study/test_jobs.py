@@ -235,3 +235,18 @@ def test_whoever_is_cut_short_hears_where_the_journal_is(tmp_path: Path) -> None
         list(run(Squares(tmp_path / "other", fails=0), 1, "processes", tmp_path / "new"))
     assert not hasattr(ended.value, "__notes__")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="there is no such signal here")
+def test_a_worker_that_is_gone_does_not_end_who_writes_to_it() -> None:
+    """Even where the command line lets a broken pipe end the process, as it does afterwards again."""
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        here, there = os.pipe()
+        os.close(here)
+        with jobs._told_of_broken_pipes(), pytest.raises(BrokenPipeError):
+            os.write(there, b"a unit")
+        assert signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL
+        os.close(there)
+    finally:
+        signal.signal(signal.SIGPIPE, before)
