@@ -9,11 +9,10 @@ matrices with as many outputs as inputs, and half precision.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from onnxdtd.compiler.shortcuts import Situation
+from onnxdtd.compiler.shortcuts import Situation, read_once
 from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.emit import dims, wide
 from onnxdtd.graph.tensors import as_tensor
@@ -22,9 +21,7 @@ from onnxdtd.operators.layer import size
 
 def commuted(steps: Sequence[Step], situation: Situation) -> list[Step]:
     """The steps, with such numbers taken together with the matrix behind."""
-    readers = Counter(t.name for step in steps for t in step.inputs if t is not None)
-    watched = {*situation.sources, *situation.kept}
-    free = {name for name, count in readers.items() if count == 1 and name not in watched}
+    free = read_once(steps, situation)
     numbers = {step.outputs[0].name: step for step in steps if step.outputs[0].name in free and _is_number(step)}
     found: list[Step] = []
     taken: set[str] = set()  # what is multiplied by a number within another step

@@ -5,6 +5,7 @@ Each has a module with its algebra and its reasons to decline.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -33,3 +34,9 @@ class Situation:
 
 
 Shortcut: TypeAlias = Callable[[Sequence[Step], Situation], list[Step]]
+
+
+def read_once(steps: Sequence[Step], situation: Situation) -> set[str]:
+    """The names of tensors that a single step reads, and whose own relevance nobody wants."""
+    counts = Counter(t.name for step in steps for t in step.inputs if t is not None)
+    return {name for name, count in counts.items() if count == 1} - {*situation.sources, *situation.kept}

@@ -9,12 +9,11 @@ that are repeated along some axes.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from onnxdtd.compiler.shortcuts import Situation
+from onnxdtd.compiler.shortcuts import Situation, read_once
 from onnxdtd.compiler.steps import Step
 from onnxdtd.graph.emit import Emit, dims
 from onnxdtd.graph.tensors import Node, Tensor
@@ -25,9 +24,7 @@ from onnxdtd.operators.table import Relevance, first, of
 
 def summed(steps: Sequence[Step], situation: Situation) -> list[Step]:
     """The steps, with such softmaxes looking at what attention gives."""
-    counts = Counter(t.name for step in steps for t in step.inputs if t is not None)
-    watched = {*situation.sources, *situation.kept}
-    free = {name for name, count in counts.items() if count == 1 and name not in watched}
+    free = read_once(steps, situation)
     readers = {t.name: step for step in steps for t in step.inputs if t is not None and t.name in free}
     return [_looking(step, readers) for step in steps]
 

@@ -8,12 +8,11 @@ It declines where anything else is turned as well, or somebody else reads what l
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from onnxdtd.compiler.shortcuts import Situation
+from onnxdtd.compiler.shortcuts import Situation, read_once
 from onnxdtd.compiler.steps import Step
 from onnxdtd.compiler.trimmed import turned
 from onnxdtd.graph.emit import Emit, dims
@@ -24,9 +23,7 @@ from onnxdtd.operators.table import MOVE, Relevance, of
 
 def unturned(steps: Sequence[Step], situation: Situation) -> list[Step]:
     """The steps, with such pieces joined in front of what turns them."""
-    counts = Counter(t.name for step in steps for t in step.inputs if t is not None)
-    watched = {*situation.sources, *situation.kept}
-    free = {name for name, count in counts.items() if count == 1 and name not in watched}
+    free = read_once(steps, situation)
     givers = {step.outputs[0].name: step for step in steps if step.kind == MOVE and step.outputs[0].name in free}
     gone, found = set[str](), list[Step]()
     for step in steps:

@@ -1466,10 +1466,10 @@ FAULTS = [
     ),
     Fault(
         "a tensor whose relevance is wanted is passed by",
-        "compiler/commuted",
-        "commuted",
-        "count == 1 and name not in watched",
-        "count == 1",
+        "compiler/shortcuts",
+        "read_once",
+        "{*situation.sources, *situation.kept}",
+        "{*situation.sources}",
         "compiler/commuted",
     ),
     Fault(
