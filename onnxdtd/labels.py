@@ -8,6 +8,7 @@ import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +90,27 @@ class Labels:
 
     def index(self, target: int | str, what: str = "target") -> Index:
         """The class that a label or an index means; what could be either is the label. Raises ``RequestError`` for no class."""
-        for matches in () if isinstance(target, Index) else self._matches(target):
+        said = self._said(target)
+        for matches in () if isinstance(said, Index) else chain(self._matches(target), self._matches(said)):
             if len(matches) > 1:
                 raise RequestError(f"{what} {target!r}: the classes {listed(matches)} are called so; give the index of one")
             if matches:
                 return Index(matches[0])
-        if isinstance(target, str) and not INTEGER.fullmatch(target):
+        if isinstance(said, str) and not INTEGER.fullmatch(said):
             ways = "" if self.names or self.own else "; it has no labels: give an index, or 'argmax', or names with --labels"
             raise RequestError(f"{what} {target!r} is no class of this model{self._instead(target)}{ways}")
-        if not 0 <= int(target) < (LARGEST if self.count is None else self.count):
+        if not 0 <= int(said) < (LARGEST if self.count is None else self.count):
             raise RequestError(f"{what} {target} is no class of this model{self._instead(target)}")
-        return Index(target)
+        return Index(said)
+
+    def _said(self, target: int | str) -> int | str:
+        """What ``self[index]`` is said of: without the position, and of a class that has no name its number."""
+        if not isinstance(target, str):
+            return target
+        name = target.removesuffix(f" at {self.where}") if self.where else target
+        number = name.removeprefix(f"{self.what} ")
+        nameless = number != name and not (self.names or self.own) and INTEGER.fullmatch(number)
+        return Index(number) if nameless else name
 
     def own_index(self, label: Any) -> int | None:
         """The class of a label that the model gave; None where it is not among those known."""

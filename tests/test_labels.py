@@ -196,3 +196,27 @@ def test_of_two_classes_of_one_name_the_whole_label_is_shown() -> None:
     labels = Labels(names=["tabby, tabby cat", "crane, bird", "crane, machine"], where="row 3")
     assert [labels.brief(labels[i]) for i in range(3)] == ["tabby at row 3", "crane, bird at row 3", "crane, machine at row 3"]
     assert Labels(count=2).brief("class 1") == "class 1"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        Labels(count=4),
+        Labels(count=4, what="cell", where="(3, 4)"),
+        Labels(names=["a", "b", "class 3", "3"], where="row 1"),
+        Labels(own=[7, 3, 1, 0]),
+    ],
+)
+def test_what_a_class_is_called_means_that_class(labels: Labels) -> None:
+    assert [labels.index(labels[i]) for i in range(4)] == [0, 1, 2, 3]
+    assert [labels.labelled(labels[i]) for i in range(4)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [(Labels(count=4), "class 4"), (Labels(count=4), "class x"), (Labels(count=4), "cell 1"), (Labels(own=[7, 3]), "class 0")],
+)
+def test_what_no_class_is_called_means_none(labels: Labels, said: str) -> None:
+    """Whose classes have names may mean another list by a number."""
+    with pytest.raises(RequestError, match=f"label '?{said}'? is no class of this model"):
+        labels.labelled(said)

@@ -47,7 +47,7 @@ from onnxdtd.cli.study import Engine, filed, measuring, paged
 from onnxdtd.cli.study import Report as PageFile
 from onnxdtd.contract import KEPT
 from onnxdtd.data.look import Look
-from onnxdtd.errors import OnnxdtdError, Problem, Unsupported, counted
+from onnxdtd.errors import OnnxdtdError, Problem, RequestError, Unsupported, counted
 from onnxdtd.labels import Labels, labels_of
 from onnxdtd.request import EXPLAINED, FURTHER, Request
 from onnxdtd.study.provenance import typed
@@ -217,8 +217,13 @@ def explain_command(
     as_json: AsJson = False,
 ) -> None:
     """Explain inputs: a heatmap each, and their numbers in results.json. Compiles MODEL first if need be."""
+    from onnxdtd.data.remote import ALONE
     from onnxdtd.study.results import RESULTS, UNFINISHED
 
+    if ALONE in (save_path or ""):
+        raise RequestError(
+            f"--save {save_path}: is gone with this process, and nobody could read it; give a file or another URL"
+        )
     with measuring("explaining", out_path / UNFINISHED) as tick:
         explained = onnxdtd.explain(
             model,

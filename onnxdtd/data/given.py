@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from onnxdtd import bounded
@@ -33,14 +34,13 @@ class Given:
 def given(paths: Sequence[str | os.PathLike[str]], suffixes: Sequence[str] = SUFFIXES, roles: Roles = NO_ROLES) -> list[Given]:
     """All files that ``paths`` mean; folders are opened one level deep, of which files with one of the ``suffixes`` are meant.
     A list is text with a file a line, or a table with a column of them, called as in ``COLUMNS``, and perhaps ones that have
-    ``roles``; what is not absolute is beside the list. Raises ``RequestError``, and ``OnnxdtdError`` where a store cannot be
-    asked.
+    ``roles``; what is not absolute is beside the list, and a folder on disk means its files. Raises ``RequestError``, and
+    ``OnnxdtdError`` where a store cannot be asked.
     """
     found: list[Given] = []
     for path in (os.fspath(each) for each in paths):
         if path.startswith(LIST):
-            there = place(path.removeprefix(LIST))
-            found += listed(there, roles)
+            found += listed(place(path.removeprefix(LIST)), suffixes, roles)
         elif isinstance(there := place(path), Path):
             found += map(Given, files([there], suffixes))
         else:
@@ -51,10 +51,23 @@ def given(paths: Sequence[str | os.PathLike[str]], suffixes: Sequence[str] = SUF
     return found
 
 
-def listed(path: Place, roles: Roles) -> list[Given]:
+def listed(path: Place, suffixes: Sequence[str] = SUFFIXES, roles: Roles = NO_ROLES) -> list[Given]:
     """The files in a list, of which some may be missing. Raises ``RequestError`` where none can be read from it."""
     if isinstance(path, Path) and not path.exists():
         raise RequestError(f"{path}: no such file")
+    return [one for entry in _entries(path, roles) for one in _opened(entry, suffixes)]
+
+
+def _opened(entry: Given, suffixes: Sequence[str]) -> list[Given]:
+    """The files that an entry of a list means, those in a folder perhaps; one without any is skipped later, by its name."""
+    if isinstance(entry.file, Path) and entry.file.is_dir():
+        with suppress(RequestError):
+            return [replace(entry, file=file, name=None) for file in files([entry.file], suffixes)]
+    return [entry]
+
+
+def _entries(path: Place, roles: Roles) -> list[Given]:
+    """The lines of a list, or its rows."""
     with staged(path) as own:
         if not is_table(own):
             return [Given(_beside(path, line.strip())) for line in _lines(own) if line.strip()]

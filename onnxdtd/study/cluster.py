@@ -112,7 +112,8 @@ class Crew:
 
 def run(study: Prepares, units: Sequence[int], workers: int | None) -> Iterator[tuple[int, Any]]:
     """All ``units`` with their results as they come, from the cluster that Ray finds, else from one that it starts here. No
-    more than one result for each of the ``workers`` (None: one a core) is on its way. Raises as ``Crew.answers`` does.
+    more than one result for each of the ``workers`` (None: one a core, or a GPU where they need one) is on its way. Raises as
+    ``Crew.answers`` does.
     """
     try:
         import ray
@@ -122,7 +123,8 @@ def run(study: Prepares, units: Sequence[int], workers: int | None) -> Iterator[
         return
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="error")
-    crew = Crew(ray, study, units, min(workers or int(ray.cluster_resources().get("CPU", 1)), len(units)))
+    most = workers or int(ray.cluster_resources().get("GPU" if getattr(study, "gpus", 0) else "CPU", 1))
+    crew = Crew(ray, study, units, min(most, len(units)))
     try:
         for _, answer in zip(units, crew.answers(), strict=False):
             yield answer

@@ -131,7 +131,7 @@ def explain(
         words: sum the relevance of the pieces of a word.
         label: the column of a table that has the true classes, and is no feature.
         sample_id: the column of a table that names the samples.
-        provider: the ONNX Runtime provider to run on.
+        provider: the ONNX Runtime provider to run on, on Ray by default the CPU; each actor has a GPU where it is CUDA's.
         look: how explanations are drawn (``onnxdtd.Look``).
         workers: how many processes, of one thread each; None is this process alone, with a thread for each core, on Ray an
             actor for each core of the cluster. More than one start anew whatever script calls this.
@@ -159,7 +159,7 @@ def explain(
         None if concepts is None else (concepts, TOP if top is None else top),
         None if tokenizer is None else Path(tokenizer),
         words,
-        provider,
+        "cpu" if provider is None and engine == "ray" else provider,
         None if here else 1,
         tuple(given),
         Path(out),

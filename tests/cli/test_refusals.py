@@ -416,6 +416,7 @@ BAD = [
     Bad(f"explain {GOOD} {{y}}/x.npy -o /proc/out", "/proc/out", "cannot write"),
     Bad(f"explain {GOOD} {{y}}/x.npy --target 10 -o {{y}}/sub/out", "target 10", "0 to 9"),
     # a compiled model is what it is
+    Bad("explain {y}/done.onnx {y}/x.npy --save memory://x.npz -o {y}/sub/out", "gone with this process", "another URL"),
     Bad("explain {y}/done.onnx {y}/x.npy --target 10 -o {y}/sub/out", "target 10", "0 to 9"),
     Bad("explain {y}/done.onnx {y}/x.npy --target foo -o {y}/sub/out", "'foo'"),
     Bad("explain {y}/fixed.onnx {y}/x.npy --target 4 -o {y}/sub/out", "explains class 3, whatever"),

@@ -57,6 +57,15 @@ def test_a_list_is_a_table(ending: str, folder: Path) -> None:
     assert [one.label for one in given([f"@{path}"], roles=Roles(label="who"))] == ["n1", None, "n3"]
 
 
+def test_a_folder_in_a_list_means_its_files(folder: Path) -> None:
+    """All with what the list says of it but the name; one without any is an entry that cannot be read."""
+    (folder / "empty").mkdir()
+    (folder / "list.csv").write_text("file,label,id\nempty,1,n\n.,2,all\n", encoding="utf-8")
+    there = [Given(folder / "empty", "n", 1), Given(folder / "a.jpg", None, 2), Given(folder / "b.png", None, 2)]
+    assert given([f"@{folder / 'list.csv'}"], roles=Roles(id="id")) == there
+    assert [one.file.name for one in given([f"@{folder / 'list.csv'}"], [".txt"])] == ["empty", "notes.txt"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

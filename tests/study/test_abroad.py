@@ -7,6 +7,7 @@ import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import onnxdtd
 from onnxdtd.errors import OnnxdtdError
 from onnxdtd.request import Request
 from onnxdtd.study import cluster
+from onnxdtd.study.abroad import Abroad
 
 COUNT = 40  # samples, three units
 MINE = '[preset.mine]\ntitle = "t"\nsource = "s"\nlayers = [{ rule = "epsilon" }]\n'
@@ -112,6 +114,21 @@ def test_pictures_come_back(elsewhere: Path) -> None:
         )
     for i in range(2):
         assert Path(f"ray/0{i}.png").read_bytes() == Path(f"one/0{i}.png").read_bytes()
+
+
+@pytest.mark.parametrize(("provider", "gpus"), [(None, 0), ("cpu", 0), ("cuda", 1), ("CUDAExecutionProvider", 1)])
+def test_a_worker_asks_for_a_gpu_where_cuda_is_asked_for(provider: str | None, gpus: int) -> None:
+    study = SimpleNamespace(units=None, identity=None, prepare=None, asked=SimpleNamespace(provider=provider))
+    assert Abroad(study).gpus == gpus  # type: ignore[arg-type]
+
+
+def test_workers_without_a_gpu_run_on_the_processor_whatever_they_could(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(cluster, "run", lambda study, units, workers: iter([sent.append(pickle.dumps(study))] * 0))
+    monkeypatch.setattr(Abroad, "__reduce__", lambda abroad: (str, (abroad._study.asked.provider,)))
+    with pytest.raises(OnnxdtdError, match=r"could be explained|no inputs"):
+        onnxdtd.explain("net.onnx", ["photos"], Request(low=0.0, high=1.0), engine="ray", workers=1)
+    assert list(map(pickle.loads, sent)) == ["cpu"]
 
 
 def test_samples_that_a_machine_does_not_see_end_the_run(net: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ class Doubles:
 
     fails: int | None = None
     prepares: bool = True
+    gpus: int = 0
 
     def prepare(self) -> Callable[[int], int]:
         if not self.prepares:
@@ -52,18 +53,19 @@ class Ray:
     started: int = 0
     killed: Counter[int] = field(default_factory=Counter)
     most: int = 0  # answers that were waited for at a time
+    gpus: int = 0  # that a worker asks for
 
     def is_initialized(self) -> bool:
         return True
 
     def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 5.0}
+        return {"CPU": 5.0} | ({"GPU": 2.0} if self.gpus else {})
 
     def put(self, value: Any) -> Any:
         return value
 
     def remote(self, **options: Any) -> Callable[[type], Any]:
-        assert options == {"num_cpus": 1, "num_gpus": 0, "max_restarts": 0}
+        assert options == {"num_cpus": 1, "num_gpus": self.gpus, "max_restarts": 0}
         return lambda kind: Remote(self, kind)
 
     def wait(self, answers: list[Any], num_returns: int, timeout: float | None = None) -> tuple[list[Any], list[Any]]:
@@ -166,6 +168,13 @@ def test_by_default_there_is_a_worker_a_core_of_the_cluster(
     monkeypatch.setitem(sys.modules, "ray", ray)
     assert sorted(run(Doubles(), range(7), workers)) == [(i, 2 * i) for i in range(7)]
     assert ray.started == started == len(ray.killed)
+
+
+def test_where_they_need_gpus_there_is_a_worker_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = Ray(gpus=1)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert sorted(run(Doubles(gpus=1), range(7), None)) == [(i, 2 * i) for i in range(7)]
+    assert ray.started == 2
 
 
 @pytest.mark.slow
