@@ -12,7 +12,7 @@ import onnx
 
 from onnxdtd import contract
 from onnxdtd.cells import named
-from onnxdtd.compiler import fitted
+from onnxdtd.compiler import cancelled, fitted
 from onnxdtd.compiler.addition import addition
 from onnxdtd.compiler.advice import advised
 from onnxdtd.compiler.afresh import afresh
@@ -119,6 +119,7 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
         chosen.notes.extend(filter(None, [labels.understood(request.target)]))
         request = replace(request, target=labels.index(request.target))
     chosen.notes.extend(_left_out(inputs, looked, nodes, chosen))
+    chosen.notes.extend(cancelled.told(chosen))
     if chosen.method.halves and any(is_gated(node) for node in source.proto.graph.node):
         fading = "gives gates of recurrent layers half of all that passes them, so that early steps fade"
         chosen.notes.append(f"the preset {chosen.preset} {fading}; cp-lrp and lrp-epsilon give them nothing")
@@ -217,8 +218,6 @@ def _left_out(
             yield f"the relevance of {end.explained.name!r} is that of {end.tensor.name!r}, the last map, laid over it"
         elif end.is_lookup:
             yield f"the relevance of {end.explained.name!r} is that of what it looks up, {end.tensor.name!r}"
-    if chosen.method.finish == "g" and any(end.is_lookup for end in chosen.ends):
-        yield "the gradient summed over an embedding is 0 in front of a LayerNormalization; take gradient-x-input for ids"
 
 
 @takes_options

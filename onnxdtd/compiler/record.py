@@ -10,6 +10,7 @@ import onnx
 
 import onnxdtd
 from onnxdtd.compiler.bounds import as_given, domain
+from onnxdtd.compiler.cancelled import cancelled
 from onnxdtd.compiler.ledger import Bookkeeper
 from onnxdtd.compiler.maps import Laid
 from onnxdtd.compiler.masks import Mask
@@ -105,6 +106,8 @@ def metadata(
     laid = {end.explained.name: end.tensor.name for end in made.ends if isinstance(end, Laid)}
     if laid:
         told["laid"] = laid
+    if lost := cancelled(made):
+        told["cancelled"] = lost
     parts = {end.explained.name: end.beside.explained.name for end in made.ends if end.beside is not None}
     if parts:
         told["apart"] = parts

@@ -20,7 +20,9 @@ from onnxdtd.operators.layer import Active, Layer, NotLinear, Slot, column, coun
 from onnxdtd.operators.pointwise import of_first, passes
 from onnxdtd.operators.secants import At, middle, parts, quotient
 from onnxdtd.operators.table import (
+    LENGTH,
     LOGARITHMS,
+    MEAN,
     NORM,
     PROBABILITIES,
     Flow,
@@ -99,18 +101,28 @@ def _scaled(e: Emit, x: Tensor, axes: list[int], epsilon: float, gamma: Tensor, 
     return _centred(e, x, e("Mul", inverse, gamma), count(e, x, axes, x.dtype), total, beta, y)
 
 
+def last_axes(node: Node, rank: int) -> range:
+    """From the one that a node names on."""
+    return range(node.attrs.get("axis", -1) % rank, rank)
+
+
+def one_axis(node: Node, rank: int) -> list[int]:
+    """The one that a node names."""
+    return [node.attrs.get("axis", -1)]
+
+
 def layer_normalization(e: Emit, node: Node, active: Active, at: At) -> Flow:
     """(g − mean g − x̂ mean(g x̂))/σ with g = γ s"""
-    x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
-    axes = list(range(node.attrs.get("axis", -1) % rank, rank))
+    x = node.inputs[0]
+    axes = list(last_axes(node, len(shape_of(x))))
     epsilon = float(node.attrs.get("epsilon", 1e-5))
     return pulled(node, active, lambda s: _pulled(e, x, e("Mul", s, node.inputs[1]), axes, epsilon, at))
 
 
 def held_layer_normalization(e: Emit, node: Node, active: Active) -> Layer:
     """Over the last axes."""
-    x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
-    axes = list(range(node.attrs.get("axis", -1) % rank, rank))
+    x = node.inputs[0]
+    axes = list(last_axes(node, len(shape_of(x))))
     beta = node.inputs[2] if len(node.inputs) > 2 and not node.inputs[2].left_out else None
     return _scaled(e, x, axes, float(node.attrs.get("epsilon", 1e-5)), node.inputs[1], beta, node.outputs[0])
 
@@ -122,7 +134,9 @@ enter(
         constant=held_layer_normalization,
         jacobian=layer_normalization,
         cost=each_entry,
-        axes=spread.normalised(lambda node, rank: range(node.attrs.get("axis", -1) % rank, rank)),
+        forgets=(MEAN, LENGTH),
+        along=last_axes,
+        axes=spread.normalised(last_axes),
         learned=slice(1, None),
         fits=fits.broadcasts,
     )
@@ -131,8 +145,8 @@ enter(
 
 def root_mean_square(e: Emit, node: Node) -> tuple[Tensor, list[int]]:
     """1/√(mean x² + ε) over the last axes, and these."""
-    x, rank = node.inputs[0], len(shape_of(node.inputs[0]))
-    axes = list(range(node.attrs.get("axis", -1) % rank, rank))
+    x = node.inputs[0]
+    axes = list(last_axes(node, len(shape_of(x))))
     total = e("Add", mean(e, e("Mul", x, x), x, axes), float(node.attrs.get("epsilon", 1e-5)))
     return e("Reciprocal", e("Sqrt", total)), axes
 
@@ -155,7 +169,15 @@ def held_rms_normalization(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("affine", [Slot(node.inputs[0], w, e.mul, e.mul, elementwise=True)], node.outputs[0])
 
 
-enter(replace(named("LayerNormalization"), op="RMSNormalization", constant=held_rms_normalization, jacobian=rms_normalization))
+enter(
+    replace(
+        named("LayerNormalization"),
+        op="RMSNormalization",
+        constant=held_rms_normalization,
+        jacobian=rms_normalization,
+        forgets=(LENGTH,),
+    )
+)
 
 
 def instance_normalization(e: Emit, node: Node, active: Active, at: At) -> Flow:
@@ -319,7 +341,7 @@ enter(
         cost=each_entry,
         sign=always,
         gate=2,
-        axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)]),
+        axes=spread.normalised(one_axis),
         head=Head(gives=PROBABILITIES, along=-1),
         before=first_input,
     )
@@ -333,7 +355,7 @@ enter(
         jacobian=softmax,
         expansion=expanded_log_softmax,
         cost=each_entry,
-        axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)]),
+        axes=spread.normalised(one_axis),
         head=Head(gives=LOGARITHMS, along=-1),
         before=first_input,
     )
@@ -430,7 +452,9 @@ NORMALIZER = Operator(
     constant=held_normalizer,
     jacobian=normalizer,
     cost=each_entry,
-    axes=spread.normalised(lambda node, rank: [node.attrs.get("axis", -1)]),
+    forgets=(LENGTH,),
+    along=one_axis,
+    axes=spread.normalised(one_axis),
 )
 enter(replace(NORMALIZER, head=Head(gives=PROBABILITIES, rescales=True), before=first_input))
 enter(replace(NORMALIZER, op="LpNormalization", places=places.still))

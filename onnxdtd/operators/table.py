@@ -6,7 +6,7 @@ lacks, None, is not known: whoever needs it refuses, or says so. Nobody guesses,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -38,6 +38,8 @@ IN_ORDER = "in order"  # all of them once, in their order, in another shape
 ALL = "all"  # all of them once
 SOME = "some"  # some of them, some perhaps several times, perhaps with others between
 HANDED_ON = (AS_THEY_ARE, IN_ORDER, ALL, SOME)
+
+MEAN, LENGTH = "mean", "length"  # of a vector, what a normalisation does not tell of it
 
 # What a head gives.
 PROBABILITIES, LOGARITHMS, LABELS, LABELS_AND_SCORES, BY_LABEL = "probabilities", "logarithms", "labels", "both", "by label"
@@ -125,6 +127,8 @@ class Operator:
 
     What its values are:
         sign: whether they are never negative.
+        forgets: which of ``MEAN`` and ``LENGTH`` of a vector make no difference to its output.
+        along: the axes that such a vector lies along, given the rank of the input.
         keeps_zeros: whether its flow gives an input that is 0 no relevance, if none comes to outputs that are.
         monotone: whether it rises or falls with its input, so that bounds of that become bounds of the output.
         rectifies: whether it gives 0 for all that is negative, and what is positive as it is, perhaps up to a bound.
@@ -177,6 +181,8 @@ class Operator:
     cost: Cost | None = None
     blocked: Callable[[Node], int | None] | None = None
     sign: Sign | None = None
+    forgets: tuple[str, ...] = ()
+    along: Callable[[Node, int], Iterable[int]] | None = None
     keeps_zeros: bool | None = None
     monotone: Callable[[Node], bool] | None = None
     rectifies: Callable[[Node], bool] | None = None

@@ -88,13 +88,18 @@ def stayed(ledger: Ledger) -> str:
 
 
 def of_rules(metadata: Mapping[str, Any]) -> list[Flag]:
-    """Whether the first layers of a compiled model never look at the values of the input."""
+    """Whether the first layers of a compiled model never look at the values of the input, and whether all cancels out."""
     blind = [f"{name!r} ({metadata['rules'][name]})" for name in metadata.get("by_weights") or ()]
-    return (
+    found = (
         [Flag("weights", f"shared out by weights alone at {', '.join(blind)}, whatever the values of the input")]
         if blind
         else []
     )
+    lost = metadata.get("cancelled") or {}
+    return found + [
+        Flag("rounding", f"all that {ids} has is rounding: summed over an embedding it is 0 in front of {norm!r}")
+        for ids, norm in lost.items()
+    ]
 
 
 def of_absent(x: np.ndarray, relevance: np.ndarray) -> list[Flag]:

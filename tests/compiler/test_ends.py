@@ -213,12 +213,6 @@ def test_columns_of_a_table_are_explained_whether_they_are_numbers_or_look_somet
     assert set(explained(proto, feeds, "lrp-epsilon", explain=["age"])) == {"age"}
 
 
-def test_a_gradient_of_ids_is_said_to_be_a_sum() -> None:
-    """Which tells nothing in front of a normalisation."""
-    said = {preset: prepare(bert(), Request(preset=preset)).plan.notes for preset in ("gradient", "gradient-x-input")}
-    assert [any("gradient summed over" in note for note in notes) for notes in said.values()] == [True, False]
-
-
 @pytest.mark.parametrize("counted", [False, True])
 def test_what_several_ids_look_up_together_is_named(counted: bool) -> None:
     """Hashed pairs of ids have no single one to go to; positions counted where there is no padding do not depend on ids."""
