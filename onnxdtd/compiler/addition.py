@@ -46,6 +46,7 @@ def addition(planned: Planned, inject: str | None = None, shortcuts: Sequence[Sh
 
 def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut]) -> Addition:
     e, plan, request = planned.emit, planned.plan, planned.request
+    e.measure = plan.samples.measure
     if request.ledger and not plan.method.conserves:
         raise RequestError(
             f"--ledger: the preset {request.preset!r} is a derivative, of which nothing is conserved; leave it out, or choose "

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxdtd.errors import ModelError
 from onnxdtd.graph.emit import Emit, dims, label
-from onnxdtd.graph.tensors import Node, Shape, Tensor
+from onnxdtd.graph.tensors import Node, Shape, Tensor, Times
 from onnxdtd.operators.axes import Axes
 from onnxdtd.operators.factors import Axis, Factor, parts, size_of, unite, whole
 from onnxdtd.operators.table import of
@@ -137,14 +137,23 @@ class Samples:
             found.append(size if inner is None and own not in axis else inner)
         return found
 
+    def measure(self, tensor: Tensor) -> list[int | Times | None] | None:
+        """How many entries lie along each axis of a tensor, by those of inputs; see ``Axes.measure``."""
+        return self._axes.measure(tensor)
+
     def note(self, tensor: Tensor, axis: int | None) -> None:
         """Of a tensor that the model does not have: the axis along which its samples lie."""
         self._noted[tensor.name] = axis
 
     def name_sizes(self, tensors: Iterable[Tensor]) -> None:
-        """Call the size of an axis that samples have for themselves what inputs call it, wherever it has another name: then it
-        is known that nothing is repeated along it.
+        """Give axes of unknown size the number that they have if that can be told; and call the size of one that samples have
+        for themselves what inputs call it, wherever it has another name: then it is known that nothing is repeated along it.
         """
+        tensors = list(tensors)
+        for tensor in tensors:
+            if tensor.shape is not None and (measured := self.measure(tensor)) is not None:
+                pairs = zip(measured, tensor.shape, strict=True)
+                tensor.shape = [size if isinstance(size, int) else word for size, word in pairs]
         shapes = [(t.shape, axis) for t in self._axes.inputs if (axis := self.axes.get(t.name)) is not None]
         names = {shape[axis] for shape, axis in shapes if shape}
         if self.doubt is not None or self._factor is None or len(names) != 1 or not isinstance(name := names.pop(), str):

@@ -12,7 +12,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnxdtd.graph import kernels
-from onnxdtd.graph.tensors import Graph, Node, Shape, Tensor, Value
+from onnxdtd.graph.tensors import Graph, Node, Shape, Tensor, Times, Value
 
 # Operators whose result is not of the type of their first input. Cast names its own.
 RESULT_TYPES = dict.fromkeys(("Shape", "Size", "ArgMax", "ArgMin"), np.int64) | dict.fromkeys(
@@ -78,6 +78,7 @@ class Emit:
         spelled: Mapping[str, Callable[..., Tensor | None] | None] | None = None,
     ):
         self.scope = "onnxdtd"
+        self.measure: Callable[[Tensor], Sequence[int | Times | None] | None] = lambda tensor: None  # told once it is known
         self.spelled = spelled or {}
         self.opset = graph.opset
         self.nodes: list[Node] = list(graph.views)
@@ -299,7 +300,21 @@ class Emit:
         part = known(sizes[start:end]) if sizes is not None else None
         if part is not None:
             return self.constant(np.asarray(part, np.int64))
-        return self("Shape", tensor, start=start, **_given(end=end))
+        # By the sizes of inputs, which are there in any case, where that is possible: so no tensor is kept for its shape alone.
+        found = None if tensor.name in self._misjudged else self.measure(tensor)
+        measured = [None] if found is None else found[start:end]
+        if any(size is None or (isinstance(size, tuple) and size[1] is tensor) for size in measured):
+            return self("Shape", tensor, start=start, **_given(end=end))
+        parts = [self._size(size) for size in measured if size is not None]
+        return self.whole("Concat", *parts) if len(parts) > 1 else parts[0]
+
+    def _size(self, size: int | Times) -> Tensor:
+        """A size, int64 of shape [1]"""
+        if isinstance(size, int):
+            return self.constant(np.asarray([size], np.int64))
+        number, tensor, axis = size
+        along = self("Shape", tensor, start=axis, end=axis + 1, shape=[1])
+        return along if number == 1 else self("Mul", along, self.constant(np.asarray([number], np.int64)), shape=[1])
 
     def size(self, tensor: Tensor) -> Tensor:
         """The number of elements, int64 of shape [1]."""

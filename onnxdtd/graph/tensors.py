@@ -48,6 +48,7 @@ class Tensor:
         return not self.name
 
 
+Times: TypeAlias = tuple[int, Tensor, int]  # a size: so many times as there are entries along an axis of a tensor
 Value: TypeAlias = Tensor | float  # a tensor, or a number that folds away while the graph is built
 
 

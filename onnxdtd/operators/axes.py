@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from onnxdtd.graph.emit import dims
-from onnxdtd.graph.tensors import Node, Tensor
+from onnxdtd.graph.tensors import Node, Tensor, Times
 from onnxdtd.operators.factors import (
     ONE,
     Axis,
@@ -173,6 +173,7 @@ class Axes:
     def same(self, node: Node, axes: Sequence[Axis]) -> Axis:
         """Several axes that are one."""
         first = max(axes, key=lambda axis: len(parts(axis)))
+        self.guess(*axes)
         for axis in axes:
             pairs = list(zip(parts(first), parts(axis), strict=False))
             fits = len(parts(first)) == len(parts(axis)) and all(a.size == b.size or None in (a.size, b.size) for a, b in pairs)
@@ -182,6 +183,35 @@ class Axes:
             else:
                 self.lose(node, first, axis)
         return first
+
+    def guess(self, *entries: Entry) -> None:
+        """Note that axes are taken to be as long as others, or as some sizes, which is not known of those of unknown size."""
+        names = {whole(factor): name for factor, name in self._called}
+        alike = [[names.get(factor, factor) for factor in parts(self.own(entry))] for entry in entries]
+        if any(factors != alike[0] for factors in alike):
+            for factor in (factor for entry in entries if isinstance(entry, tuple) for factor in parts(entry)):
+                factor.guessed = factor.guessed or factor.size is None
+
+    def measure(self, tensor: Tensor) -> list[int | Times | None] | None:
+        """How many entries lie along each axis: a number, or so many times what an axis of an input has; None where that is
+        not sure.
+        """
+        held, declared = self._of.get(tensor.name), dims(tensor)
+        if held is None or declared is None or len(held) != len(declared):
+            return None
+        return [self._measured(axis) if size is None else size for axis, size in zip(held, declared, strict=True)]
+
+    def _measured(self, axis: Axis) -> int | Times | None:
+        number, unknown = product(axis)
+        if number.denominator != 1 or any(factor.guessed for factor in map(whole, axis)):
+            return None
+        if not unknown:
+            return int(number)
+        for tensor in self.inputs:
+            for i, own in enumerate(self.of(tensor) or ()):
+                if product(own) == (1, unknown):
+                    return int(number), tensor, i
+        return None
 
     def broadcast(self, node: Node, operands: Sequence[Sequence[Entry] | None]) -> list[Axis] | None:
         """The axes of what operands are broadcast to; constants that differ along an axis tell its entries apart."""
@@ -194,6 +224,7 @@ class Axes:
             constant = next((entry for entry in here if isinstance(entry, int) and entry != 1), None)
             if constant is not None:
                 self.tell(node, *long)
+                self.guess(constant, *long)
             if long or (axes and constant is None):
                 found.append(self.same(node, long or axes))
             else:

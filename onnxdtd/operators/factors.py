@@ -17,7 +17,8 @@ class Factor:
 
     ``mixed``: the node that makes its entries depend on each other, picks some of them or breaks it up. ``told``: a node whose
     constants tell its entries apart. ``lost``: a node behind which it could not be followed. ``layer``: the node whose neurons,
-    a row or a column of weights each, its entries are. ``into``: the factor that it is.
+    a row or a column of weights each, its entries are. ``guessed``: it was met by one of another size, or one that may be
+    another, and if it turns out to be 1, it was repeated. ``into``: the factor that it is.
     """
 
     size: int | None
@@ -25,6 +26,7 @@ class Factor:
     told: Node | None = None
     lost: Node | None = None
     layer: Node | None = None
+    guessed: bool = False
     into: Factor | None = None
 
 
@@ -65,6 +67,7 @@ def unite(a: Factor, b: Factor) -> None:
         b.into = a
         a.size = b.size if a.size is None else a.size
         a.mixed, a.told, a.lost, a.layer = a.mixed or b.mixed, a.told or b.told, a.lost or b.lost, a.layer or b.layer
+        a.guessed = a.guessed or b.guessed
 
 
 def product(factors: Iterable[Factor]) -> Size:

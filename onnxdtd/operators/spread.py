@@ -477,6 +477,7 @@ def picked(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
         if isinstance(entry, tuple) and isinstance(other, tuple) and (entry == other or names[0][i] == names[1][i] is not None):
             found.append(axes.same(node, [entry, other]))
         elif i != axis and other is None:
+            axes.guess(entry, 1)
             found.append(entry)  # that entries of the index are lined up with
         else:
             found += axes.resized(node, [entry], [shape[i]], sure=True)
