@@ -1,9 +1,10 @@
 """What a branch that explains computes afresh of the predictor, instead of reading it.
 
 Of an If only the branch that is taken takes time, but what branches read is made ready for them whichever that is: ONNX Runtime
-computes convolutions on CPUs on blocks of channels, copies what is read out of that layout, and keeps it. So few tensors are
-read, and what lies between is computed afresh from them where that is cheap. What to read, for the least of both, is a minimum
-cut, as it is where training saves memory (``min_cut_rematerialization_partition`` of PyTorch's functorch).
+computes convolutions on CPUs on blocks of channels, and copies what is read out of that layout; and it keeps what is read, so
+that nothing else can have that memory, which the cache would hold. So few tensors are read, and what lies between is computed
+afresh from them where that is cheap. What to read, for the least of both, is a minimum cut, as it is where training saves
+memory (``min_cut_rematerialization_partition`` of PyTorch's functorch).
 
 Relevance may differ in its last digits: a convolution is fused with the sum behind it in one place and not in the other.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -26,12 +27,15 @@ from onnxdtd.compiler.prepared import Addition, Planned
 from onnxdtd.graph.emit import READER, known
 from onnxdtd.graph.shapes import real_inputs
 from onnxdtd.graph.tensors import Tensor
+from onnxdtd.operators.layer import is_float
 from onnxdtd.operators.table import of
 
 # In multiply-adds. Who explains is to notice little, who only predicts nothing: an explanation has so much of its own time for
 # what it computes afresh. What it takes beside products goes with the entries that the predictor computes, as measured on five
-# networks. What reading an entry may be worth: the most is taken that keeps within that time.
+# networks. What copying and keeping an entry may be worth: the most is taken that keeps within that time. Keeping it alone is
+# worth half of that, of tensors that are too large to be still in a cache when the next one is computed.
 SHARE, BESIDE, PRICES = 0.075, 200, [round(16 * 2 ** (i / 4)) for i in range(25)]
+KEPT, MANY = 0.5, 2**14
 
 
 def afresh(planned: Planned, flat: Addition) -> Addition:
@@ -44,11 +48,12 @@ def _afresh(planned: Planned, flat: Addition, unique: Callable[[str], str]) -> A
     """The same; ``unique`` gives names that no tensor has."""
     varying = reached(planned.graph.nodes, [Tensor(value.name) for value in real_inputs(planned.source.proto)])
     chosen = _chosen(planned, {name for node in flat.nodes for name in node.input}, varying)
-    nodes: list[NodeProto] = []
+    nodes, tensors = list[NodeProto](), planned.graph.tensors()
     names: dict[str, str] = {}
     for node in planned.source.proto.graph.node:
         if node.output[0] in chosen:
-            for name in dict.fromkeys(name for name in node.input if name and name not in varying and name not in names):
+            weights = [name for name in node.input if name in tensors and name not in varying and name not in names]
+            for name in dict.fromkeys(name for name in weights if is_float(tensors[name].dtype)):
                 # An If's branch is optimised for weights that it sees inside: this is computed before it runs.
                 names[name] = unique(f"{name}/inside")
                 nodes.append(helper.make_node(READER, [name], [names[name]], unique(f"dtd/{names[name]}")))
@@ -61,21 +66,26 @@ def _afresh(planned: Planned, flat: Addition, unique: Callable[[str], str]) -> A
 
 def _chosen(planned: Planned, read: Collection[str], varying: Collection[str]) -> set[str]:
     """The tensors to compute afresh where those of ``read`` are needed."""
-    blocks = {name: (entries, each) for name, entries, each in _blocked(planned, varying)}
-    leaving = {value.name for value in planned.source.proto.graph.output}
+    results = dict(_results(planned, varying))
+    outputs = {value.name for value in planned.source.proto.graph.output}
     inputs: dict[str, list[str]] = {}
+    leaving = set(outputs)
     for node in planned.graph.nodes:
-        inner = [t.name for t in node.inputs if t.name in blocks]
-        if node.outputs[0].name in blocks:
-            inputs[node.outputs[0].name] = inner
-        else:
+        name, inner = node.outputs[0].name, [t.name for t in node.inputs if t.name in results]
+        inputs[name] = inner
+        if name not in results or not results[name].inside:
             leaving.update(inner)
+    copied = {name for name, result in results.items() if result.inside} - leaving
+    kept = {name for name, result in results.items() if result.entries >= MANY} - copied - outputs
+    worth = {name: result.entries * (1 if name in copied else KEPT * (name in kept)) for name, result in results.items()}
+    costs = {name: result.entries * result.each for name, result in results.items()}
     sums = [cost(step, planned.plan) for step in planned.plan.steps]
-    whole = sum(each.prediction + each.explanation for each in sums) + BESIDE * sum(entries for entries, _ in blocks.values())
-    wanted, costs = [name for name in read if name in blocks], {name: n * each for name, (n, each) in blocks.items()}
+    whole = sum(each.prediction + each.explanation for each in sums)
+    whole += BESIDE * sum(result.entries for result in results.values() if result.inside)
+    wanted = [name for name in read if name in results]
 
     def chosen(price: int) -> set[str]:
-        return _cheaper(wanted, {name: (name not in leaving) * price * n for name, (n, _) in blocks.items()}, costs, inputs)
+        return _cheaper(wanted, {name: round(price * each) for name, each in worth.items()}, costs, inputs)
 
     most = bisect(PRICES, SHARE * whole, key=lambda price: sum(costs[name] for name in chosen(price)))
     return chosen(PRICES[most - 1]) if most else set()
@@ -94,14 +104,29 @@ def _cheaper(
     return {name for name, computed in least(gains, needs, [(name, False) for name in read]) if computed}
 
 
-def _blocked(planned: Planned, varying: Collection[str]) -> Iterator[tuple[str, int, int]]:
-    """What is computed on blocks of channels: the name of a result, its entries in one sample, and multiply-adds for each."""
+@dataclass(frozen=True)
+class Result:
+    """What the predictor computes and could compute again: its entries in one sample, the multiply-adds for each, and whether
+    it lies ``inside`` of the blocked layout.
+    """
+
+    entries: int
+    each: int
+    inside: bool
+
+
+def _results(planned: Planned, varying: Collection[str]) -> Iterator[tuple[str, Result]]:
+    """Such results by their names."""
     found: set[str] = set()
     for node in planned.graph.nodes:
         entry, y = of(node), node.outputs[0]
         sizes = known(planned.plan.samples.sizes(y))
-        each = entry.blocked(node) if entry.blocked is not None and y.dtype == np.float32 else None
+        if sizes is None or y.name not in varying or y.dtype != np.float32 or len(node.outputs) > 1:
+            continue
+        each = entry.blocked(node) if entry.blocked is not None and len(sizes) == 4 else None
         inside = entry.channels is not None or all(t.name in found for t in node.inputs if t.name in varying)
-        if each is not None and sizes is not None and len(sizes) == 4 and inside:
+        if each is not None and inside:
             found.add(y.name)
-            yield y.name, prod(sizes), each
+            yield y.name, Result(prod(sizes), each, True)
+        elif entry.again is not None and (each := entry.again(node)) is not None:
+            yield y.name, Result(prod(sizes), each, False)

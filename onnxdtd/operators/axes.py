@@ -209,7 +209,7 @@ class Axes:
             return int(number)
         for tensor in self.inputs:
             for i, own in enumerate(self.of(tensor) or ()):
-                if product(own) == (1, unknown):
+                if product(own) == (ONE[0], unknown):
                     return int(number), tensor, i
         return None
 

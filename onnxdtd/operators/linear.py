@@ -153,7 +153,12 @@ def gemm(e: Emit, node: Node, active: Active) -> Layer:
 
 def _of_rows(node: Node, layer: Layer) -> int:
     """Each output is a sum over a row of the first factor."""
-    return size(node.outputs[0]) * ((dims(node.inputs[0]) or [1, 1])[0 if node.attrs.get("transA") else -1] or 1)
+    return size(node.outputs[0]) * (_of_row(node) or 1)
+
+
+def _of_row(node: Node) -> int | None:
+    """The length of a row of the first factor, None where it is known at run time only"""
+    return (dims(node.inputs[0]) or [1, 1])[0 if node.attrs.get("transA") else -1]
 
 
 enter(
@@ -162,6 +167,7 @@ enter(
         kind=PRODUCT,
         linear=gemm,
         cost=_of_rows,
+        again=_of_row,
         axes=spread.gemm,
         channels=places.LAST,
         learned=slice(None),
@@ -195,6 +201,7 @@ enter(
         kind=PRODUCT,
         linear=matmul,
         cost=_of_rows,
+        again=_of_row,
         sign=if_inputs_are,
         axes=spread.matmul,
         channels=places.LAST,
@@ -283,7 +290,7 @@ def add(e: Emit, node: Node, active: Active) -> Layer:
     return Layer("affine", slots, y, b, one_to_one=dims(slots[0].x) == dims(y))
 
 
-ENTRYWISE = Operator("", kind=LINEAR, cost=each_entry, axes=spread.broadcast, places=places.still)
+ENTRYWISE = Operator("", kind=LINEAR, cost=each_entry, again=in_blocks, axes=spread.broadcast, places=places.still)
 enter(
     replace(
         ENTRYWISE,

@@ -124,6 +124,7 @@ class Operator:
         why: what keeps it, or a node of it, from having a rule, where that is to be said.
         cost: the multiply-adds of applying the matrix of its layer once.
         blocked: the multiply-adds for each entry that comes out, where ONNX Runtime computes it on CPUs on blocks of channels.
+        again: the same where it does not, of what may be computed twice; as ``in_blocks`` of functions, norms and moves.
 
     What its values are:
         sign: whether they are never negative.
@@ -180,6 +181,7 @@ class Operator:
     why: str | Callable[[Node], str] | None = None
     cost: Cost | None = None
     blocked: Callable[[Node], int | None] | None = None
+    again: Callable[[Node], int | None] | None = None
     sign: Sign | None = None
     forgets: tuple[str, ...] = ()
     along: Callable[[Node, int], Iterable[int]] | None = None
@@ -219,6 +221,8 @@ UNKNOWN = Operator("")  # nothing is known of it
 
 def enter(operator: Operator, *others: str) -> None:
     """Enter an operator into the table, and ``others`` of which the same is known. What is a layer has a cost."""
+    if operator.again is None and operator.kind in (POINTWISE, NORM, MOVE) and not operator.scaled:
+        operator = replace(operator, again=in_blocks)
     for op in (operator.op, *others):
         assert op not in OPERATORS, op
         assert operator.cost is not None or not (operator.linear or operator.constant or operator.slope or operator.jacobian), (
