@@ -28,12 +28,13 @@ from onnxdtd.graph.emit import READER, known
 from onnxdtd.graph.shapes import real_inputs
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.operators.layer import is_float
+from onnxdtd.operators.spread import is_elementwise
 from onnxdtd.operators.table import of
 
 # In multiply-adds. Who explains is to notice little, who only predicts nothing: an explanation has so much of its own time for
 # what it computes afresh. What it takes beside products goes with the entries that the predictor computes, as measured on five
-# networks. What copying and keeping an entry may be worth: the most is taken that keeps within that time. Keeping it alone is
-# worth half of that, of tensors that are too large to be still in a cache when the next one is computed.
+# networks. What copying and keeping an entry may be worth: the most is taken that keeps within that time. So much is also worth
+# what keeps the predictor from computing several functions at once; and half of it to keep alone what no cache would hold.
 SHARE, BESIDE, PRICES = 0.075, 200, [round(16 * 2 ** (i / 4)) for i in range(25)]
 KEPT, MANY = 0.5, 2**14
 
@@ -75,9 +76,10 @@ def _chosen(planned: Planned, read: Collection[str], varying: Collection[str]) -
         inputs[name] = inner
         if name not in results or not results[name].inside:
             leaving.update(inner)
-    copied = {name for name, result in results.items() if result.inside} - leaving
-    kept = {name for name, result in results.items() if result.entries >= MANY} - copied - outputs
-    worth = {name: result.entries * (1 if name in copied else KEPT * (name in kept)) for name, result in results.items()}
+    dear = {name for name, result in results.items() if result.inside} - leaving
+    kept = {name for name, result in results.items() if result.entries >= MANY} - outputs
+    dear |= {node.outputs[0].name for node in planned.graph.nodes if is_elementwise(of(node))} & kept
+    worth = {name: result.entries * (1 if name in dear else KEPT * (name in kept)) for name, result in results.items()}
     costs = {name: result.entries * result.each for name, result in results.items()}
     sums = [cost(step, planned.plan) for step in planned.plan.steps]
     whole = sum(each.prediction + each.explanation for each in sums)

@@ -133,6 +133,61 @@ def test_what_leaves_the_blocks_anyway_is_read() -> None:
     assert "a" in read(made)
 
 
+WIDE, TOKENS = 256, 64  # so that what a token has is large, and products are dear
+
+
+def attention(batch: int | str = "n") -> ModelProto:
+    """A block of a transformer on x, [n, TOKENS, WIDE], with a Gelu spelled out and one head"""
+    rng = np.random.default_rng(7)
+    sizes = {"wq": WIDE, "wk": WIDE, "wv": WIDE, "wo": WIDE, "w1": 2 * WIDE}
+    more = {name: rng.normal(size=(WIDE, n)).astype(np.float32) / 10 for name, n in sizes.items()}
+    more |= {"w2": rng.normal(size=(2 * WIDE, WIDE)).astype(np.float32) / 10, "v": eighths(rng, WIDE, 3)}
+    more |= {
+        name: rng.normal(size=2 * WIDE if name == "b1" else WIDE).astype(np.float32) for name in ("s1", "t1", "s2", "t2", "b1")
+    }
+    more |= {"root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5), "tenth": np.float32(0.1)}
+    nodes = [
+        node("LayerNormalization", "x s1 t1", "n1", axis=-1),
+        *(node("MatMul", f"n1 w{name}", name) for name in "qkv"),
+        node("Transpose", "k", "kt", perm=[0, 2, 1]),
+        node("MatMul", "q kt", "a"),
+        node("Mul", "a tenth", "c"),
+        node("Softmax", "c", "p", axis=-1),
+        node("MatMul", "p v_", "m"),
+        node("MatMul", "m wo", "o"),
+        node("Add", "x o", "r"),
+        node("LayerNormalization", "r s2 t2", "n2", axis=-1),
+        node("MatMul", "n2 w1", "h0"),
+        node("Add", "h0 b1", "h"),
+        node("Div", "h root", "e0"),
+        node("Erf", "e0", "e1"),
+        node("Add", "e1 one", "e2"),
+        node("Mul", "h e2", "e3"),
+        node("Mul", "e3 half", "g"),
+        node("MatMul", "g w2", "f"),
+        node("Add", "r f", "z"),
+        node("ReduceMean", "z", "mean", axes=[1], keepdims=0),
+        node("MatMul", "mean v", "y"),
+    ]
+    for each in nodes:
+        each.output[:] = ["v_" if name == "v" else name for name in each.output]
+    return model(nodes, {"x": [batch, TOKENS, WIDE]}, ["y"], more, opset=17)
+
+
+@pytest.mark.parametrize("preset", ["dtd", "attnlrp", "cp-lrp", "lrp-epsilon", "gradient"])
+def test_of_attention_large_products_are_read_and_what_is_made_of_them_is_computed_afresh(preset: str) -> None:
+    source = attention()
+    flat, made = onnxdtd.compile(source, preset), compiled(source, preset=preset)
+    assert read(made) <= {"q", "kt", "v_", "m", "o", "h0", "f"} | {"p", "mean", "y"}, (
+        "products, and what is small or kept anyway"
+    )
+    x = np.random.default_rng(8).normal(size=(2, TOKENS, WIDE)).astype(np.float32)
+    want, have = (Explainer(proto, CPU)(x) for proto in (flat, made))
+    np.testing.assert_allclose(have.relevance["x"], want.relevance["x"], rtol=0, atol=2e-6 * np.abs(want.relevance["x"]).max())
+    plain = ort.InferenceSession(source.SerializeToString(), providers=CPU).run(None, {"x": x})[0]
+    np.testing.assert_array_equal(have.logit, plain.max(axis=1))
+
+
 OF_TWO = {"Add": "a b", "Sum": "a b", "Mul": "a b", "Concat": "a b"}
 FURTHER: dict[str, dict[str, Any]] = {
     "Concat": {"axis": 1},

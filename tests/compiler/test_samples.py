@@ -535,3 +535,73 @@ def test_nothing_is_summed_up_along_samples_whose_size_has_lost_its_name() -> No
     q = next(t for step in prepared.plan.steps for t in step.outputs if t.name == "q")
     assert list(q.shape or ()) == ["n", 2, 4, 3]
     assert "Max" not in {each.op_type for each in build(prepared).graph.node}
+
+
+def attention(heads: int = 2) -> onnx.ModelProto:
+    """Heads split off and joined again the way that exporters write, by sizes computed from x, [n, t, 6]."""
+    reshaped = [node("Shape", "x", "of_n", start=0, end=1), node("Shape", "x", "of_t", start=1, end=2)]
+    reshaped += [node("Concat", "of_n of_t heads rest", "split", axis=0), node("Concat", "of_n of_t six", "joined", axis=0)]
+    nodes = [
+        *reshaped,
+        node("MatMul", "x w", "h"),
+        node("Reshape", "h split", "s"),
+        node("Transpose", "s", "q", perm=[0, 2, 1, 3]),
+        node("Transpose", "s", "k", perm=[0, 2, 3, 1]),
+        node("MatMul", "q k", "a"),
+        node("Softmax", "a", "p", axis=-1),
+        node("MatMul", "p q", "m"),
+        node("Transpose", "m", "u", perm=[0, 2, 1, 3]),
+        node("Reshape", "u joined", "o"),
+        node("ReduceMean", "o", "e", axes=[1], keepdims=0),
+        node("MatMul", "e v", "y"),
+    ]
+    numbers = {"heads": np.array([heads]), "rest": np.array([-1]), "six": np.array([6])}
+    return net(nodes, {"w": eighths(RNG, 6, 6), "v": eighths(RNG, 6, 3), **numbers}, x=["n", "t", 6])
+
+
+def measured(proto: onnx.ModelProto) -> dict[str, list[Any]]:
+    """The sizes of each tensor with axes, those known at run time only as ``3 x/1`` for three times as on axis 1 of x."""
+    samples, graph = found(proto), prepare(proto, Request(preset="gradient")).graph
+    sizes = {name: samples.measure(t) for name, t in graph.tensors().items()}
+    word = lambda size: f"{size[0]} {size[1].name}/{size[2]}" if isinstance(size, tuple) else size
+    return {name: list(map(word, own)) for name, own in sizes.items() if own is not None}
+
+
+def test_sizes_are_those_of_inputs_and_no_tensor_is_read_for_its_shape() -> None:
+    proto = attention()
+    sizes = measured(proto)
+    assert sizes["m"] == ["1 x/0", 2, "1 x/1", 3]
+    assert sizes["u"] == ["1 x/0", "1 x/1", 2, 3]
+    own = {t for n in proto.graph.node for t in n.output} - {"y"}  # which is kept anyway
+    for preset in ("gradient", "lrp-epsilon", "attnlrp"):
+        compiled = onnxdtd.compile(proto, preset)
+        theirs = compiled.graph.node[len(proto.graph.node) :]
+        assert not own & {n.input[0] for n in theirs if n.op_type == "Shape"}
+        for shape in [(1, 1, 6), (3, 4, 6)]:
+            x = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+            alone = [run(compiled, x=row[None])["relevance"][0] for row in x]
+            np.testing.assert_allclose(run(compiled, x=x)["relevance"], alone, rtol=0, atol=2e-6 * np.abs(alone).max())
+
+
+def test_sizes_of_rows_merged_with_others() -> None:
+    nodes = [node("Reshape", "x rows", "r"), node("MatMul", "r w", "h"), node("Reshape", "h back", "b")]
+    numbers = {"rows": np.array([-1, 6]), "back": np.array([-1, 4, 5])}
+    nodes += [node("ReduceSum", "b one", "s", keepdims=0), node("MatMul", "s v", "y")]
+    sizes = measured(net(nodes, {"w": W, "v": V, "one": np.array([1]), **numbers}, x=["n", 4, 6]))
+    assert (sizes["r"], sizes["h"]) == (["4 x/0", 6], ["4 x/0", 5])
+    assert sizes["s"] == ["1 x/0", 5]
+
+
+@pytest.mark.parametrize("declared", ["m", "n"])
+def test_sizes_of_what_may_be_repeated_are_not_those_of_what_it_meets(declared: str) -> None:
+    """b has a row for each of a, or one for all: which of them, only the name of its size tells."""
+    nodes = [node("MatMul", "b w", "h"), node("Tanh", "h", "g"), node("Mul", "a u", "c"), node("Add", "c g", "s")]
+    proto = net([*nodes, node("MatMul", "s v", "y")], {"w": W, "v": V, "u": eighths(RNG, 5)}, a=["n", 5], b=[declared, 6])
+    assert measured(proto)["g"] == (["1 a/0", 5] if declared == "n" else [None, 5])
+    compiled = onnxdtd.compile(proto, "gradient", target=0)
+    a, b = np.random.default_rng(6).normal(size=(3, 5)).astype(np.float32), XS[0, :3]
+    some = run(compiled, a=a, b=b)
+    np.testing.assert_array_equal(some["relevance/b"].shape, b.shape)
+    if declared == "m":
+        one = run(compiled, a=a, b=b[:1])
+        np.testing.assert_allclose(one["relevance/b"], 3 * run(compiled, a=a[:1], b=b[:1])["relevance/b"], rtol=1e-5)
