@@ -107,7 +107,7 @@ def _cheaper(
 
 
 @dataclass(frozen=True)
-class Result:
+class Computed:
     """What the predictor computes and could compute again: its entries in one sample, the multiply-adds for each, and whether
     it lies ``inside`` of the blocked layout.
     """
@@ -117,7 +117,7 @@ class Result:
     inside: bool
 
 
-def _results(planned: Planned, varying: Collection[str]) -> Iterator[tuple[str, Result]]:
+def _results(planned: Planned, varying: Collection[str]) -> Iterator[tuple[str, Computed]]:
     """Such results by their names."""
     found: set[str] = set()
     for node in planned.graph.nodes:
@@ -129,6 +129,6 @@ def _results(planned: Planned, varying: Collection[str]) -> Iterator[tuple[str, 
         inside = entry.channels is not None or all(t.name in found for t in node.inputs if t.name in varying)
         if each is not None and inside:
             found.add(y.name)
-            yield y.name, Result(prod(sizes), each, True)
+            yield y.name, Computed(prod(sizes), each, True)
         elif entry.again is not None and (each := entry.again(node)) is not None:
-            yield y.name, Result(prod(sizes), each, False)
+            yield y.name, Computed(prod(sizes), each, False)
