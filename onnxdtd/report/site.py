@@ -49,12 +49,12 @@ def write(
         OnnxdtdError: a browser cannot explain the file, something is missing, or something else is in ``out``.
     """
     dist = MODULES / RUNTIME / "dist" if runtime is None else runtime
-    scripts = {f"runtime/{name}": _there(dist / name, RUNTIME) for name in (SCRIPT, WASM)}
+    scripts = {f"runtime/{name}": _runtime(dist / name) for name in (SCRIPT, WASM)}
     _check_free(out, [path for path in (compiled, tokenizer, dist, *examples) if path is not None])
     found = described(compiled, tokenizer, examples, roles)
     if tokenizer is not None:
-        library = _there(dist.resolve().parents[1] / LIBRARY / "dist" / TOKENS, LIBRARY)
-        scripts |= {f"runtime/{TOKENS}": library, "runtime/LICENSE.tokenizers": _there(library.parents[1] / "LICENSE", LIBRARY)}
+        library = _library(dist.resolve().parents[1])
+        scripts |= {f"runtime/{TOKENS}": library / "dist" / TOKENS, "runtime/LICENSE.tokenizers": library / "LICENSE"}
     loaded = {f"runtime/{WASM}": scripts.pop(f"runtime/{WASM}"), **found.copied}
     sizes = {name: path.stat().st_size for name, path in loaded.items()} | {
         name: len(data) for name, data in found.made.items()
@@ -81,14 +81,26 @@ def _fill(out: Path, copied: dict[str, Path], made: dict[str, bytes]) -> None:
             (folder / name).write_bytes(data)
 
 
-def _there(path: Path, package: str) -> Path:
-    """A file of a package of npm. Raises ``RequestError`` where it is not there."""
+def _runtime(path: Path) -> Path:
+    """A file of the runtime. Raises ``RequestError`` where it is not there."""
     if not path.is_file():
         raise RequestError(
-            f"{path}: no such file; `{INSTALL} {package}` puts it into ./node_modules, or say where the dist of {RUNTIME} is: "
+            f"{path}: no such file; `{INSTALL} {RUNTIME}` puts it into ./node_modules, or say where the dist of {RUNTIME} is: "
             "--runtime DIST"
         )
     return path
+
+
+def _library(beside: Path) -> Path:
+    """The package that makes tokens, in the folder with the runtime's or in that of npm. Raises ``RequestError``."""
+    found = [folder / LIBRARY for folder in (beside, MODULES)]
+    for package in found:
+        if all((package / name).is_file() for name in (f"dist/{TOKENS}", "LICENSE")):
+            return package
+    raise RequestError(
+        f"a page of texts needs {LIBRARY}, which makes tokens in browsers, and it is neither {found[0]} nor ./{found[1]}; "
+        f"`{INSTALL} {LIBRARY}` puts it there"
+    )
 
 
 def _check_free(out: Path, kept: Sequence[Path]) -> None:

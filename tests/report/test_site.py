@@ -131,9 +131,15 @@ def test_what_is_missing_is_said_with_its_command(
     bare.mkdir(parents=True)
     for name in (SCRIPT, WASM):
         (bare / name).write_text("")
-    with pytest.raises(RequestError, match=r"npm install --ignore-scripts @huggingface/tokenizers"):
-        write(files["definitions"], tmp_path / "site", tokenizer=MODELS / "definitions_tokenizer.json")
-    assert write(files["digits_cnn"], tmp_path / "site") > 0  # ./node_modules is where it looks
+    tokenizer = MODELS / "definitions_tokenizer.json"
+    with pytest.raises(
+        RequestError, match=r"a page of texts needs @huggingface/tokenizers.*`npm install --ignore-scripts @hugging"
+    ):
+        write(files["definitions"], tmp_path / "site", tokenizer=tokenizer)
+    shutil.copytree(dist.parents[1] / "@huggingface", tmp_path / "node_modules" / "@huggingface")
+    shutil.copytree(dist, tmp_path / "else" / "onnxruntime-web" / "dist")
+    assert write(files["definitions"], tmp_path / "site", tmp_path / "else/onnxruntime-web/dist", tokenizer) > 0
+    assert write(files["digits_cnn"], tmp_path / "other") > 0  # ./node_modules is where it looks
 
 
 def net(
@@ -270,10 +276,11 @@ def test_bytes_become_pythons_numbers(shape: Sequence[Any], how: Any, tmp_path: 
     import { readFileSync } from "node:fs";
     const { numbers } = await import(process.argv[1]);
     const { bytes, asked } = JSON.parse(readFileSync(0));
-    console.log(JSON.stringify(numbers(Uint8Array.from(bytes), [5, 6], asked)));
+    const { values, sizes } = numbers(Uint8Array.from(bytes), [5, 6], asked);
+    console.log(JSON.stringify({ values: [...values], sizes }));
     """
     asked = described(path).page["picture"]
-    found = in_node(script, {"bytes": pixels.ravel().tolist(), "asked": asked}, "picture.js")
+    found = in_node(script, {"bytes": pixels.ravel().tolist(), "asked": asked}, "pixels.js")
     feeding = Feeding(Explainer(path))
     (sample,) = feeding.read(picture)
     (want,) = feeding.feeds(feeding.given(sample.x)).values()
@@ -416,10 +423,13 @@ def test_a_browser_has_pythons_numbers(visit: Any, node_modules: Path, files: di
         ["evaluate", "fetch('page.json').then(() => 'open', () => 'shut')"],
         ["upload", str(words)],
         ["text", "#status"],
+        ["inside", "fetch(`${location.origin}/digits/page.json`).then(() => 'open', () => 'shut')"],
         ["open", "definitions/"],
         ["click", ".examples button"],
         *saved,
         ["text", ".passage"],
+        ["fill", "#text", " "],
+        ["text", "#status"],
         ["open", "tumours/"],
         *saved,
     )
@@ -430,15 +440,77 @@ def test_a_browser_has_pythons_numbers(visit: Any, node_modules: Path, files: di
     for (relevance, logit), (said, saved_so), read in (
         (digit, results[2:4], grid),
         (seven, results[5:7], grid),
-        (text, results[12:14], last_column),
-        (row, results[16:18], last_column),
+        (text, results[13:15], last_column),
+        (row, results[19:21], last_column),
     ):
         assert float(said) == pytest.approx(logit, rel=CLOSE)
         assert np.abs(read(saved_so).ravel() - relevance.ravel()).max() <= CLOSE * np.abs(relevance).max()
     assert results[7] == "shut"
     assert results[9] == "This file is no picture that this browser can read."
-    assert "A small Brown bird, naïve; it sings at night 好." in results[14].replace("\xa0", " ")
+    assert results[10] == "shut"
+    assert "A small Brown bird, naïve; it sings at night 好." in results[15].replace("\xa0", " ")
+    assert results[17] == "There is no text yet: write or paste one."
     assert [complaint for complaint in found["complaints"] if "page.json" not in complaint] == []
+
+
+SLOW = """export const env = { wasm: {} };
+export class Tensor { constructor(type, data) { Object.assign(this, { type, data }); } }
+let runs = 0;
+async function run(feeds, fetched) {
+  const [first] = Object.values(feeds)[0].data;
+  if (first === -1) throw new Error("boom");
+  if (first === -2) setTimeout(() => { throw new Error("gone"); });
+  if (first < 0) return new Promise(() => null);
+  for (const end = performance.now() + first; performance.now() < end;);
+  runs += 1;
+  return Object.fromEntries(fetched.map((name) => [name, { data: name === "logit" ? [first] : [runs, 0] }]));
+}
+export const InferenceSession = { create: async () => ({ run }) };
+"""
+HASTE = """new Promise((done) => {
+  const at = (id) => document.getElementById(id), found = { ticks: 0, logits: [] };
+  const pick = (row) => { at("example").value = row; at("example").dispatchEvent(new Event("change")); };
+  setInterval(() => found.ticks++, 5);
+  new MutationObserver(() => {
+    found.logits.push(at("logit").value);
+    setTimeout(() => done({ ...found, runs: at("sum").value, status: at("status").innerText, idle: at("progress").hidden }));
+  }).observe(at("result"), { attributeFilter: ["data-count"] });
+  pick(1);
+  setTimeout(() => [2, 3, 4].forEach(pick), 100);
+  setTimeout(() => Object.assign(found, { meanwhile: at("status").innerText, bar: at("progress").hidden }), 700);
+})"""
+
+
+def test_a_page_answers_while_it_explains(
+    visit: Any, node_modules: Path, files: dict[str, Path], dist: Path, tmp_path: Path
+) -> None:
+    """By a runtime that takes as many milliseconds as the first number of a row says: of what is asked for meanwhile only the
+    last is run and shown, and what goes wrong with the model is a sentence.
+    """
+    names = Path(MODELS / "tumours_samples.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+    rows = [names, *([first, *["0"] * (len(names) - 1)] for first in ("1", "1000", "2", "3", "4", "-1", "-2"))]
+    table = tmp_path / "rows.csv"
+    table.write_text("\n".join(",".join(row) for row in rows), encoding="utf-8")
+    write(files["tumours"], tmp_path / "site", dist, examples=[table], roles=Roles("diagnosis"))
+    page = told(tmp_path / "site")
+    (tmp_path / "site" / "runtime" / SCRIPT).write_text(SLOW.replace('"logit"', json.dumps(page["logit"])), encoding="utf-8")
+    found = visit(
+        ["open", "site/"],
+        ["evaluate", HASTE],
+        ["select", "#example", "5"],
+        ["text", "#status"],
+        ["select", "#example", "0"],
+        ["value", "#logit"],
+        ["select", "#example", "6"],
+        ["text", "#status"],
+        ["select", "#example", "0"],
+        ["text", "#status"],
+    )
+    haste, *said = [result for result in found["results"][1:] if result is not None]
+    assert haste.pop("ticks") > 30  # of 200
+    assert haste == {"logits": ["4"], "runs": "3", "meanwhile": "Computing …", "bar": False, "status": "", "idle": True}
+    stopped = "The model has stopped (Uncaught Error: gone): load the page again."
+    assert said == ["The model cannot be run on this input (boom).", "1", stopped, stopped]
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ const STEPS = {
   text: (selector) => page.innerText(selector),
   value: (selector) => page.getAttribute(selector, "value"),
   evaluate: (code) => page.evaluate(code),
+  inside: (code) => page.workers()[0].evaluate(code),
   shot: (path) => page.screenshot({ path, fullPage: true }).then(() => null),
   save: async (name) => {
     const [file] = await Promise.all([page.waitForEvent("download"), page.click(`text="Save ${name}"`)]);

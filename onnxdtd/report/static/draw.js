@@ -1,6 +1,6 @@
 // The colours of relevance, as onnxdtd.data.scale, maps and bars have them: white is zero, red speaks for the class, blue against it.
 
-import { make, percent, signed } from "./html.js";
+import { make, parted, percent, signed } from "./html.js";
 
 /** The relevance at the ends of the scale: the largest, or of many values all but the 0.5 % largest. */
 export function limit(values, look) {
@@ -28,7 +28,11 @@ export const isDark = (rgb, look) => rgb.reduce((sum, part, i) => sum + (part / 
 export function canvas([height, width], label, pixel) {
   const made = make("canvas", { width, height, role: "img", "aria-label": label });
   const image = new ImageData(width, height);
-  for (let i = 0; i < width * height; i++) image.data.set([...pixel(i), 255], 4 * i);
+  const data = image.data.fill(255);
+  for (let i = 0; i < width * height; i++) {
+    const rgb = pixel(i);
+    for (let c = 0; c < 3; c++) data[4 * i + c] = rgb[c];
+  }
   made.getContext("2d").putImageData(image, 0, 0);
   made.classList.toggle("small", Math.max(height, width) < 256);
   return made;
@@ -60,7 +64,7 @@ export function bars(entries, look, what) {
   const most = Math.max(...shown.map((entry) => Math.abs(entry.relevance)), Math.abs(sum), 0) || 1;
   const rows = shown.map((entry) => row(entry, most, css(colour(entry.relevance / whole, look))));
   if (rest.length) rows.push(row({ name: `the other ${rest.length}`, relevance: sum }, most, "#999"));
-  const head = make("tr", {}, ...[what, "relevance", ""].map((word) => make("th", { scope: "col" }, word)));
+  const head = make("tr", {}, ...[what, "relevance"].map((word) => make("th", { scope: "col" }, word)), make("td"));
   return make("table", { className: "bars" }, make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
@@ -68,7 +72,7 @@ function row({ name, relevance }, most, fill) {
   const bar = make("i");
   const width = (50 * Math.abs(relevance)) / most;
   Object.assign(bar.style, { background: fill, width: `${width}%`, left: `${relevance < 0 ? 50 - width : 50}%` });
-  return make("tr", {}, make("th", { scope: "row" }, name), make("td", { className: "number" }, signed(relevance, 3)),
+  return make("tr", {}, make("th", { scope: "row" }, ...parted(name)), make("td", { className: "number" }, signed(relevance, 3)),
     make("td", { className: "track" }, make("span", { "aria-hidden": "true" }, bar)));
 }
 

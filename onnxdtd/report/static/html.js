@@ -11,21 +11,26 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/** A name in parts between which a line may end: snake_case and paths are one word to a browser. */
+export const parted = (name) => name.split(/(?<=[_./-])/).flatMap((part, i) => (i ? [make("wbr"), part] : [part]));
+
 /** So many significant digits, and of a large number all before the point. */
 export function amount(value, digits = 4) {
   const before = Math.abs(value).toFixed(0).length;
-  return String(Number(value.toPrecision(before < 7 ? Math.max(digits, before) : digits)));
+  return String(Number(value.toPrecision(before < 7 ? Math.max(digits, before) : digits))).replaceAll("-", "−");
 }
 
 export const signed = (value, digits) => (value > 0 ? "+" : "") + amount(value, digits);
 
-export const percent = (share) => `${amount(100 * share, 2)} %`;
+const PER_CENT = "\u00a0%"; // with its number
+
+export const percent = (share) => amount(100 * share, 2) + PER_CENT;
 
 /** A probability, never rounded to a certainty. */
 export function probably(value) {
-  if (value > 0.9999) return "> 99.99 %";
-  if (value < 0.0001) return "< 0.01 %";
-  return value > 0.99 ? `${Math.floor(value * 1e4) / 100} %` : `${amount(100 * value, 3)} %`;
+  if (value > 0.9999) return `> 99.99${PER_CENT}`;
+  if (value < 0.0001) return `< 0.01${PER_CENT}`;
+  return (value > 0.99 ? Math.floor(value * 1e4) / 100 : amount(100 * value, 3)) + PER_CENT;
 }
 
 /** Rows of cells as a table that programs read. */

@@ -1,14 +1,15 @@
 // The page: loads the model, lets nothing out from then on, and explains what it is given.
 
+import * as beside from "./beside.js";
 import { amount as size, Failure, read } from "./files.js";
-import { amount, make, percent, probably } from "./html.js";
+import { amount, make, parted, percent, probably } from "./html.js";
 import * as picture from "./picture.js";
 import * as row from "./row.js";
-import { open } from "./session.js";
 import * as text from "./text.js";
 
 const KINDS = { picture, row, text };
 const MOST_LISTED = 5; // classes
+const SOON = 300; // milliseconds, in which nobody needs to be told
 const NEXT_TO_NOTHING = 1e-4, LOST = 0.5; // of the score
 
 const at = (id) => document.getElementById(id);
@@ -18,65 +19,93 @@ function say(words, failed = false) {
   at("status").classList.toggle("failed", failed);
 }
 
+/** How far it is, a share of all, or null where that is not known; or nothing, and there is no bar. */
+function progress(share, words = "") {
+  at("progress").hidden = share === undefined;
+  at("amount").textContent = words;
+  if (share === null) at("bar").removeAttribute("value");
+  else at("bar").value = share ?? 0;
+}
+
 function fail(error) {
-  at("progress").hidden = true;
+  progress();
   at("result").hidden = true; // it is of something else
   say(error instanceof Failure ? `${error.message[0].toUpperCase()}${error.message.slice(1)}.` : `Something went wrong: ${error}`, true);
   if (!(error instanceof Failure)) console.error(error);
 }
 
-/** Once the browser has shown what was said. */
-const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-
 async function start() {
   at("unstarted").hidden = true;
-  say("Loading …");
+  say("Loading the model …");
   const answer = await fetch("page.json").catch(() => null);
   if (!answer?.ok) throw new Failure("a file cannot be loaded, page.json: is the whole folder on the server?");
   const page = await answer.json();
   document.title = page.title;
-  at("title").textContent = page.title;
+  at("title").replaceChildren(...parted(page.title));
   at("lead").textContent = page.lead;
-  at("progress").hidden = false;
-  const files = await read(page.files, (there, whole) => {
-    at("progress").value = there / whole;
-    say(`Loading the model: ${size(there)} of ${size(whole)}`);
-  });
+  const files = await read(page.files, (there, whole) => progress(there / whole, `${size(there)} of ${size(whole)}`));
+  shut("connect-src 'none'"); // the worker as well, which begins with what holds here
   say("Starting the model …");
-  await painted();
-  const model = await open(page, files);
-  const view = new View(page, model);
-  const first = await KINDS[page.kind].start(page, files, at("input"), (sample) => view.show(sample), fail);
-  shut();
-  at("progress").hidden = true;
-  at("input").hidden = false;
+  progress(null);
+  const ask = beside.start();
+  const its = Object.entries(files).filter(([name]) => !name.startsWith("examples/"));
+  const threads = await ask("open", [page, Object.fromEntries(its)], its.map(([, bytes]) => bytes.buffer));
+  shut("worker-src 'none'; script-src 'none'");
+  at("privacy").textContent = "Nothing leaves this machine: all is computed in this browser, and since the model is loaded, the page has " +
+    "forbidden itself every connection. It goes on working offline.";
+  progress();
   say("");
   at("about").textContent = `${page.about}.`;
+  const view = new View(page, ask, threads);
+  const first = KINDS[page.kind].start(page, files, at("input"), (sample) => view.show(sample), ask);
+  at("input").hidden = false;
   await first?.();
   document.documentElement.dataset.ready = "yes";
 }
 
-/** From here on this page can reach nothing, not even its own server: policies that are added hold as well. */
-function shut() {
-  document.head.append(make("meta", { httpEquiv: "Content-Security-Policy", content: "connect-src 'none'; worker-src 'none'" }));
-  at("privacy").textContent = "Nothing leaves this machine: all is computed in this browser, and since the model is loaded, the page has " +
-    "forbidden itself every connection. It goes on working offline.";
+/** From here on the browser does not let this page do that: policies that are added hold as well. */
+function shut(content) {
+  document.head.append(make("meta", { httpEquiv: "Content-Security-Policy", content }));
 }
 
-/** What was given last, and what is shown of it. */
+/** What was asked for last, and what is shown of it. */
 class View {
-  constructor(page, model) {
-    Object.assign(this, { page, model, target: -1, sample: null, count: 0 });
+  constructor(page, ask, threads) {
+    Object.assign(this, { page, ask, threads, target: -1, asked: null, sample: null, running: null, count: 0 });
   }
 
+  /** Explain a promised sample, unless another one is asked for before that is done. */
   async show(sample) {
+    const asked = (this.asked = Symbol());
     this.sample = sample;
-    at("result").setAttribute("aria-busy", "true");
-    say("Computing …");
-    await painted();
-    if (this.sample !== sample) return; // another one came
-    const outcome = await this.model.explain(sample.given, this.target);
-    if (this.sample !== sample) return;
+    this.wait();
+    try {
+      const { given } = await sample;
+      await this.running; // which nothing can stop, and of those that wait behind it only the last one is wanted
+      if (this.asked !== asked) return;
+      const run = this.ask("explain", [given, this.target]);
+      this.running = run.catch(() => null);
+      const outcome = await run;
+      if (this.asked === asked) this.draw(await sample, outcome);
+    } catch (error) {
+      if (this.asked === asked) fail(error);
+    }
+    if (this.asked === asked) this.wait(false);
+  }
+
+  /** Says that it computes, once that takes a while. */
+  wait(long = true) {
+    at("result").setAttribute("aria-busy", String(long));
+    clearTimeout(this.waiting);
+    if (!long) return progress();
+    if (at("status").classList.contains("failed")) say("");
+    this.waiting = setTimeout(() => {
+      say("Computing …");
+      progress(null);
+    }, SOON);
+  }
+
+  draw(sample, outcome) {
     say(sample.note);
     this.tell(outcome);
     const shown = at("shown"), focused = document.activeElement?.id;
@@ -86,18 +115,14 @@ class View {
     at("classes").replaceChildren(...this.classes(outcome));
     if (focused) at(focused)?.focus();
     at("result").hidden = false;
-    at("result").setAttribute("aria-busy", "false");
+    at("spoken").textContent = `${at("said").textContent}. ${at("explained").textContent}`;
     at("result").dataset.count = ++this.count;
   }
 
   /** Explain another class, -1 for that with the highest score. */
-  async choose(target) {
+  choose(target) {
     this.target = target;
-    try {
-      await this.show({ ...this.sample });
-    } catch (error) {
-      fail(error);
-    }
+    this.show(this.sample);
   }
 
   label(index) {
@@ -116,8 +141,8 @@ class View {
       : predicted === null ? "No class is told" : `${this.label(predicted)}${standing ? ` (${standing})` : ""}`;
     at("explained").textContent = explained === null || page.quantity ? "" : `What speaks for “${this.label(explained)}” is red, what speaks against it blue.`;
     at("balance").replaceChildren(...this.balance(outcome));
-    const { seconds } = outcome, { threads } = this.model;
-    at("about").replaceChildren(`${page.about} in `, make("data", { id: "seconds", value: String(seconds) }, `${amount(seconds, 2)} s`),
+    const { seconds } = outcome, { threads } = this;
+    at("about").replaceChildren(`${page.about} in `, make("data", { id: "seconds", value: String(seconds) }, `${amount(seconds, 2)}\u00a0s`),
       threads > 1 ? `, ${threads} threads.` : ".");
   }
 
@@ -145,16 +170,21 @@ class View {
       const best = scores.map((_, i) => i).sort((a, b) => scores[b] - scores[a]).slice(0, MOST_LISTED);
       const rows = best.map((i) => make("tr", { className: i === explained ? "own" : "" }, make("th", { scope: "row" }, this.label(i)),
         make("td", { className: "number" }, this.standing(outcome, i).replace("score ", "")), ...(able ? [make("td", {}, this.button(i, explained))] : [])));
-      const heads = ["class", outcome.likely ? "probability" : "score", ...(able ? [""] : [])];
+      const heads = ["class", outcome.likely ? "probability" : "score"].map((head) => make("th", { scope: "col" }, head));
       found.push(make("h3", {}, "Highest scores"), make("table", {},
-        make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, ...rows)));
+        make("thead", {}, make("tr", {}, ...heads, ...(able ? [make("td")] : []))), make("tbody", {}, ...rows)));
     }
     if (!able) return [...found, make("p", { className: "soft" }, page.target.told)];
-    const options = [make("option", { value: -1 }, "the class with the highest score"), ...page.classes.map(({ name }, i) => make("option", { value: i }, name))];
-    const choice = make("select", { id: "target" }, ...options);
-    choice.value = this.target;
+    this.choice ??= this.chooser();
+    this.choice.value = this.target;
+    return [...found, make("div", { className: "bar" }, make("label", { for: "target" }, "Explain:"), this.choice)];
+  }
+
+  chooser() {
+    const options = this.page.classes.map(({ name }, i) => make("option", { value: i }, name));
+    const choice = make("select", { id: "target" }, make("option", { value: -1 }, "the class with the highest score"), ...options);
     choice.addEventListener("change", () => this.choose(Number(choice.value)));
-    return [...found, make("div", { className: "bar" }, make("label", { for: "target" }, "Explain:"), choice)];
+    return choice;
   }
 
   button(index, explained) {

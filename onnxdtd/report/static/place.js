@@ -97,9 +97,8 @@ export function converted(rgba, channels) {
   if (channels === 4) return rgba;
   const found = new Uint8ClampedArray((rgba.length / 4) * channels);
   for (let i = 0, j = 0; i < rgba.length; i += 4, j += channels) {
-    const [red, green, blue] = [rgba[i], rgba[i + 1], rgba[i + 2]];
-    if (channels === 3) found.set([red, green, blue], j);
-    else found[j] = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16; // as libImaging has it
+    if (channels === 3) for (let c = 0; c < 3; c++) found[j + c] = rgba[i + c];
+    else found[j] = (rgba[i] * 19595 + rgba[i + 1] * 38470 + rgba[i + 2] * 7471 + 0x8000) >> 16; // as libImaging has it
   }
   return found;
 }

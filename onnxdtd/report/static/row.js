@@ -2,19 +2,13 @@
 
 import { bars, nothing } from "./draw.js";
 import { Failure } from "./files.js";
-import { csv, make, patient } from "./html.js";
+import { csv, make, parted, patient } from "./html.js";
 
-/** Fills `root` with fields; `give` hears of a row once all of them have a value, `fail` of what is none. */
-export function start(page, files, root, give, fail) {
+/** Fills `root` with fields; `give` hears of each row as a promise of what the model takes. */
+export function start(page, files, root, give) {
   const { fields } = page.row;
   const entries = fields.map((field, i) => entry(field, i));
-  const act = async () => {
-    try {
-      await give(sample(page, entries.map(({ value }) => value)));
-    } catch (error) {
-      fail(error);
-    }
-  };
+  const act = () => give(sample(page, entries.map(({ value }) => value)));
   const soon = patient(act);
   for (const element of entries) element.addEventListener("input", soon);
   const fill = (values) => values.forEach((value, i) => (entries[i].value = value ?? ""));
@@ -22,7 +16,10 @@ export function start(page, files, root, give, fail) {
     const cells = event.clipboardData.getData("text").trim().split(/[\t;,]/);
     if (cells.length < 2) return;
     event.preventDefault();
-    if (cells.length !== fields.length) return fail(new Failure(`the row has ${cells.length} cells, the model takes ${fields.length}`));
+    if (cells.length !== fields.length) {
+      give(Promise.reject(new Failure(`the row has ${cells.length} cells, the model takes ${fields.length}`)));
+      return;
+    }
     fill(cells.map((cell) => cell.trim()));
     act();
   });
@@ -35,7 +32,7 @@ export function start(page, files, root, give, fail) {
     root.append(make("div", { className: "bar" }, make("label", { for: "example" }, "Example:"), choice));
   }
   root.append(make("p", { className: "soft" }, "Change a value, and the explanation follows. A whole row can be pasted into the first field."));
-  const labelled = entries.map((element, i) => make("label", { for: element.id }, fields[i].name, element));
+  const labelled = entries.map((element, i) => make("label", { for: element.id }, ...parted(fields[i].name), element));
   root.append(make("div", { className: "fields" }, ...labelled));
   fill(page.examples.length ? page.examples[0].values : fields.map(({ value }) => value));
   return act;
@@ -49,7 +46,7 @@ function entry({ words, missing }, i) {
   return make("input", { id, type: "text", inputMode: "decimal", autocomplete: "off", required: !missing });
 }
 
-function sample(page, said) {
+async function sample(page, said) {
   const { fields, features } = page.row;
   const given = Object.create(null), values = said.map((cell, i) => read(cell, fields[i]));
   for (const [name, input] of Object.entries(page.inputs)) {
@@ -60,7 +57,7 @@ function sample(page, said) {
     const sums = new Array(features.length).fill(0);
     all.forEach((r, i) => (sums[page.row.member[i]] += r));
     const named = features.map(({ name, field }, i) => {
-      const value = field === null ? "" : ` = ${said[field] === "" ? "missing" : said[field]}`;
+      const value = field === null ? "" : ` =\u00a0${said[field] === "" ? "missing" : said[field]}`;
       return { name: `${name}${value}`, relevance: sums[i] };
     });
     shown.append(sums.some(Boolean) ? bars(named, page.look, "feature") : nothing());

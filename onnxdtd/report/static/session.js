@@ -50,9 +50,8 @@ class Model {
     if (type === "string" || type === "bool") return new this.ort.Tensor(type, values, sizes);
     const Kind = ARRAYS[type];
     if (!Kind) throw new Failure(`this browser has no numbers of the type ${type}, which the model takes; try a newer one`);
-    const numbers = type.endsWith("64") && type !== "float64" ? values.map((value) => BigInt(Math.round(value)))
-      : type.startsWith("float") ? values : values.map((value) => Math.round(value));
-    return new this.ort.Tensor(type, Kind.from(numbers), sizes);
+    const entry = type.startsWith("float") ? Number : type.endsWith("64") ? (value) => BigInt(Math.round(value)) : Math.round;
+    return new this.ort.Tensor(type, Kind.from(values, entry), sizes);
   }
 
   /** What onnxdtd.runtime.classes and study.presenter say of a run. */

@@ -1,23 +1,18 @@
 // Texts: what a tokenizer makes of them, and every token in the colour of its relevance.
 
 import { bars, colour, css, isDark, limit, nothing } from "./draw.js";
-import { Failure, text as decoded } from "./files.js";
+import { Failure } from "./files.js";
 import { csv, make, patient, percent, signed } from "./html.js";
 
-/** Fills `root` with a field for a text; `give` hears of each one, `fail` of what the model does not take. */
-export async function start(page, files, root, give, fail) {
-  const tokens = await tokenizer(page, files);
+/** Fills `root` with a field for a text; `give` hears of each one as a promise of what the model takes, `ask` has its tokens made. */
+export function start(page, files, root, give, ask) {
   const field = make("textarea", { id: "text", maxLength: page.text.letters });
-  const act = async () => {
-    if (!field.value.trim()) return;
-    try {
-      await give(sample(page, tokens, field.value));
-    } catch (error) {
-      fail(error);
-    }
-  };
+  const act = () => give(sample(page, ask, field.value));
   const button = make("button", { type: "button" }, "Explain");
-  button.addEventListener("click", act);
+  button.addEventListener("click", () => {
+    act();
+    if (!field.value.trim()) field.focus();
+  });
   field.addEventListener("input", patient(act, 600));
   root.append(make("label", { for: "text" }, "Write or paste a text:"), field, make("div", { className: "bar" }, button));
   if (!page.examples.length) return;
@@ -32,32 +27,10 @@ export async function start(page, files, root, give, fail) {
   root.append(make("div", { className: "bar examples", role: "group", "aria-label": "examples" }, make("span", {}, "Examples:"), ...examples));
 }
 
-/** A function that makes tokens { id, kind, name, special } of a text. Fails where they are not Python's. */
-async function tokenizer({ text, runtime }, files) {
-  if (!text.tokenizer) return (whole) => letters(whole).map(([letter, id]) => ({ id, kind: 0, name: letter, special: false }));
-  try {
-    const { Tokenizer } = await import(`./${runtime.tokens}`);
-    const made = new Tokenizer(JSON.parse(decoded(files[text.tokenizer])), {});
-    const ids = (whole, more) => made.encode(whole, { add_special_tokens: more }).ids;
-    const other = text.probes.find((probe) => ids(probe.whole, true).join() !== probe.ids.join());
-    if (other) throw new Error(`“${other.whole}” has other tokens here than in Python`);
-    return (whole) => {
-      const { ids: found, tokens: names, token_type_ids: kinds } = made.encode(whole, { return_token_type_ids: true });
-      const own = ids(whole, false);
-      const before = found.findIndex((_, i) => found.slice(i, i + own.length).join() === own.join()); // as many are added in front
-      return found.map((id, i) => ({ id, kind: kinds?.[i] ?? 0, name: names[i], special: i < before || i >= before + own.length }));
-    };
-  } catch (error) {
-    throw new Failure(`the library that makes tokens in browsers does not serve this tokenizer: ${error.message}`);
-  }
-}
-
-/** The bytes of a text in UTF-8, each with its letter. */
-const letters = (whole) => [...whole].flatMap((letter) => [...new TextEncoder().encode(letter)].map((byte) => [letter, byte]));
-
-function sample(page, tokens, whole) {
+async function sample(page, ask, whole) {
+  if (!whole.trim()) throw new Failure("there is no text yet: write or paste one");
   const { text } = page;
-  let found = tokens(whole);
+  let found = await ask("tokens", [whole]);
   if (!found.length) throw new Failure("the text has no tokens");
   const cut = text.most === null ? 0 : Math.max(0, found.length - text.most);
   if (cut) {
