@@ -118,12 +118,12 @@ class Labels:
             return list(self.own).index(label)
         return None if isinstance(label, str) else int(label)
 
-    def labelled(self, label: int | str) -> Index:
+    def labelled(self, label: int | str, what: str = "label") -> Index:
         """The class of a label in a data set: where the model has integers for labels, these are no indices."""
         numbers = self.own is not None and all(isinstance(known, int) for known in self.own)
         if numbers and INTEGER.fullmatch(str(label)) and int(label) not in (self.own or ()):
-            raise RequestError(f"label {label} is none of the model's, {listed(self.own or ())}")
-        return self.index(str(label), "label")
+            raise RequestError(f"{what} {label} is none of the model's, {listed(self.own or ())}")
+        return self.index(str(label), what)
 
     def strange(self, given: Iterable[int | str | None]) -> list[int | str]:
         """The labels in a data set, each once, that no class is called."""

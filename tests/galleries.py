@@ -9,10 +9,12 @@ from typing import Any
 from onnxdtd.data.given import Given
 from onnxdtd.labels import Index
 from onnxdtd.request import Request
-from onnxdtd.study.explain import Asked, Explained, Explaining, ran
+from onnxdtd.study.explain import ran
+from onnxdtd.study.explaining import Asked, Explaining
 from onnxdtd.study.gallery import View
 from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.saved import Wanted
+from onnxdtd.study.stream import Explained
 from onnxdtd.study.ways import Ways
 
 

@@ -26,6 +26,7 @@ from onnxdtd.cli.options import (
     CHECK,
     EXPLAIN,
     RUNNING,
+    TABLES,
     TEXTS,
     USAGE,
     AsJson,
@@ -56,9 +57,9 @@ from onnxdtd.study.words import amount, probably
 if TYPE_CHECKING:
     from onnxdtd.compiler.prepared import Prepared
     from onnxdtd.study.checks import Report
-    from onnxdtd.study.explain import Explained
     from onnxdtd.study.ranking import Ranking
     from onnxdtd.study.results import Result
+    from onnxdtd.study.stream import Explained
 
 ORDER = ("explain", "compile", "inspect", "page", "rules", "evaluate", "audit", "verify", "bench", "tune", "fit")  # in help
 Provider = Annotated[
@@ -208,6 +209,15 @@ def explain_command(
     words: Annotated[bool, option("--words", "Sum the relevance of the pieces of a word.", None, TEXTS)] = False,
     label: Label = None,
     sample_id: Id = None,
+    target_column: Annotated[
+        str | None,
+        option(
+            "--target-column",
+            "The column, of a list or a table, of the class to explain of each; where it is empty, the predicted one.",
+            "COLUMN",
+            TABLES,
+        ),
+    ] = None,
     provider: Provider = None,
     workers: Annotated[
         int | None,
@@ -240,6 +250,7 @@ def explain_command(
             words=words,
             label=label,
             sample_id=sample_id,
+            target_column=target_column,
             provider=provider,
             look=look,
             workers=workers,

@@ -12,7 +12,7 @@ from onnxdtd import bounded
 from onnxdtd.data.read import SUFFIXES, files
 from onnxdtd.data.remote import Place, Remote, opened, place, staged
 from onnxdtd.data.sheets import is_table, sheet
-from onnxdtd.data.tables import NO_ROLES, Roles
+from onnxdtd.data.tables import NO_ROLES, TARGET, Roles
 from onnxdtd.data.texts import LABEL_NAMES
 from onnxdtd.errors import RequestError
 from onnxdtd.labels import listed as known
@@ -24,11 +24,12 @@ MOST = 2**30  # bytes of a list
 
 @dataclass(frozen=True)
 class Given:
-    """A file, with what a list says of it: what its only sample is called, and its class."""
+    """A file, with what a list says of it: what its only sample is called, its class, and which class to explain."""
 
     file: Place
     name: str | None = None
     label: int | str | None = None
+    target: int | str | None = None
 
 
 def given(paths: Sequence[str | os.PathLike[str]], suffixes: Sequence[str] = SUFFIXES, roles: Roles = NO_ROLES) -> list[Given]:
@@ -70,20 +71,26 @@ def _entries(path: Place, roles: Roles) -> list[Given]:
     """The lines of a list, or its rows."""
     with staged(path) as own:
         if not is_table(own):
+            if roles.target is not None:
+                raise RequestError(f"{TARGET} {roles.target}: {own} is no table, and has no columns")
             return [Given(_beside(path, line.strip())) for line in _lines(own) if line.strip()]
         table = sheet(own)
         named = [i for i in range(len(table.columns)) if any(table.is_called(i, name) for name in COLUMNS)]
         if len(named) != 1:
             has = f"it has {known(table.names)}" if table.names else "it has no names in its first line"
             raise RequestError(f"{own}: which column has the files? Call one, and no other, {' or '.join(COLUMNS[:3])}; {has}")
-        guess = next((name for name in table.names if name.lower() in LABEL_NAMES), None)
-        label = roles.label or guess
-        labels = [None] * len(table) if label is None else table.labels(table.place(label, "--label "))
-        names = [None] * len(table) if roles.id is None else table.words(table.place(roles.id, "--id ")).tolist()
+        places, nothing = roles.places(table), [None] * len(table)
+        if places["--label"] is None:
+            free = (name for i, name in enumerate(table.names) if name.lower() in LABEL_NAMES and i != places[TARGET])
+            places |= Roles(label=next(free, None)).places(table) | {option: places[option] for option in ("--id", TARGET)}
+        labels = table.labels(places["--label"]) or nothing
+        names = nothing if places["--id"] is None else table.words(places["--id"]).tolist()
+        targets = table.labels(places[TARGET]) or nothing
         cells = table.words(named[0]).tolist()
         if "" in cells:
             raise RequestError(f"{table.at(cells.index(''), named[0])}: there is no file")
-        return [Given(_beside(path, cell), name or None, of) for cell, name, of in zip(cells, names, labels, strict=True)]
+        rows = zip(cells, names, labels, targets, strict=True)
+        return [Given(_beside(path, cell), name or None, label, target) for cell, name, label, target in rows]
 
 
 def _lines(path: Path) -> list[str]:

@@ -34,7 +34,8 @@ ARRAY_NAMES = ("x", "image", "images", "input", "inputs", "data")
 class Sample:
     """One input without its batch axis, float64, and where it came from; of a picture also its size and where it was placed.
     ``others`` are the values of further inputs, ``passage`` the text that ids stand for, ``track`` what its file says of it;
-    ``features`` is what the entries of ``x``, or of what is shown of it, are called, ``label`` the true class.
+    ``features`` is what the entries of ``x``, or of what is shown of it, are called, ``label`` the true class, ``target`` that
+    which a file wants explained.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Sample:
     track: Track = UNTOLD
     features: Features | None = None
     label: int | str | None = None
+    target: int | str | None = None
 
     @property
     def described(self) -> Described | None:

@@ -17,7 +17,7 @@ from onnxdtd.data.look import Look
 from onnxdtd.data.pixels import brought, pictures
 from onnxdtd.data.preprocessing import UNSCALED
 from onnxdtd.data.sheets import Sheet
-from onnxdtd.data.tables import NO_ROLES, Roles
+from onnxdtd.data.tables import NO_ROLES, TARGET, Roles
 from onnxdtd.errors import RequestError, counted
 
 SOUNDS = (".wav",)
@@ -91,11 +91,12 @@ def takes_signals(form: Form) -> bool:
 
 
 class Stepped(NamedTuple):
-    """A table as one sample, with what it tells of it, and its class, where it has one."""
+    """A table as one sample, with what it tells of it, its class, where it has one, and the class to explain."""
 
     x: np.ndarray
     track: Track
     label: int | str | None = None
+    target: int | str | None = None
 
 
 def stepped(found: Sheet, form: Form, roles: Roles = NO_ROLES) -> Stepped | None:
@@ -105,7 +106,7 @@ def stepped(found: Sheet, form: Form, roles: Roles = NO_ROLES) -> Stepped | None
     channels, steps = Sizes.of(form).sizes
     if channels is None:
         return None
-    asked = {option: found.place(name, f"{option} ") for option, name in (("--id", roles.id), ("--label", roles.label)) if name}
+    asked = roles.places(found)
     own = [place for place in range(len(found.columns)) if place not in asked.values()]
     several = channels * steps if steps is not None else 2 if channels == 1 else None
     if several is not None and len(own) >= several:
@@ -126,8 +127,11 @@ def stepped(found: Sheet, form: Form, roles: Roles = NO_ROLES) -> Stepped | None
     columns = "only column is the channel" if channels == 1 else f"{channels} columns are channels"
     words = f"read as one sample: its {counted(len(found), 'row')} are steps, its {columns}{told}"
     names = tuple(found.names[place] for place in own) if found.names else ()
-    labels = {*found.labels(asked["--label"])} if "--label" in asked else set()
-    return Stepped(fitted(found.path, values, form), Track(rate, names, words), labels.pop() if len(labels) == 1 else None)
+    labels, targets = ({*(found.labels(asked[option]) or [None])} for option in ("--label", TARGET))
+    if len(targets) > 1:
+        raise RequestError(f"{found.path}: is one sample, its rows are steps; {TARGET} {roles.target} has several classes")
+    label = labels.pop() if len(labels) == 1 else None
+    return Stepped(fitted(found.path, values, form), Track(rate, names, words), label, targets.pop())
 
 
 def _unit(found: Sheet, column: int) -> float | None:

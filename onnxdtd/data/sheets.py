@@ -122,8 +122,10 @@ class Sheet:
         gaps = [cell.strip().lower() in MISSING and cell not in known for cell in cells.tolist()]
         return np.where(gaps, "", cells).astype(object)
 
-    def labels(self, column: int) -> list[int | str | None]:
-        """The classes that a column has, None where a cell has no value."""
+    def labels(self, column: int | None) -> list[int | str | None] | None:
+        """The classes that a column has, None where a cell has no value, or where there is no such column."""
+        if column is None:
+            return None
         cells = self.columns[column].tolist()
         without = [np.isnan(cell) if isinstance(cell, float) else cell.strip().lower() in MISSING for cell in cells]
         return [None if no else class_label(cell) for cell, no in zip(cells, without, strict=True)]

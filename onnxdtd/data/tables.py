@@ -18,15 +18,22 @@ AS_IT_IS = (
     "its numbers are taken as they are, of which --range, --mean and --std give the bounds alone; write what the model takes "
     "into the file"
 )
+TARGET = "--target-column"
 GUESSED = {"--id": "the names of the samples", "--label": "the label, and is no feature"}
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The columns, by name, that are no features: the true classes, and the names of the samples."""
+    """The columns, by name, that are no features: the true classes, the names of the samples, the classes to explain."""
 
     label: str | None = None
     id: str | None = None
+    target: str | None = None
+
+    def places(self, found: Sheet) -> dict[str, int | None]:
+        """Where they are, by the options that name them. Raises ``RequestError`` where a table has none of that name."""
+        named = {"--id": self.id, "--label": self.label, TARGET: self.target}
+        return {option: None if name is None else found.place(name, f"{option} ") for option, name in named.items()}
 
 
 NO_ROLES = Roles()
@@ -72,7 +79,8 @@ class Intake:
 @dataclass(frozen=True)
 class Filled:
     """The rows of a table as a model takes them: ``values`` [n, columns] by input; ``names`` of these columns by input, none
-    where the file has none; what the samples are ``called``; their ``labels``, where there are some; and what to know of that.
+    where the file has none; what the samples are ``called``; their ``labels``, where there are some; what to know of that; and
+    the ``targets``, the classes to explain, where a column says that.
     """
 
     values: Mapping[str, np.ndarray]
@@ -80,6 +88,7 @@ class Filled:
     called: Sequence[str]
     labels: Sequence[int | str | None] | None
     notes: Sequence[str]
+    targets: Sequence[int | str | None] | None = None
 
 
 def rows(found: Sheet, intakes: Sequence[Intake], roles: Roles, own_labels: Sequence[str] = (), scaled: bool = False) -> Filled:
@@ -90,8 +99,7 @@ def rows(found: Sheet, intakes: Sequence[Intake], roles: Roles, own_labels: Sequ
     ``own_labels``. ``scaled``: are pixels scaled for this model, which columns are not? Raises ``RequestError`` where columns
     are missing, are too many, or have what the model does not take.
     """
-    given = {"--id": roles.id, "--label": roles.label}
-    places = {option: None if name is None else found.place(name, f"{option} ") for option, name in given.items()}
+    places = roles.places(found)
     by_name = len(intakes) > 1 or intakes[0].is_in(found)
     taken = {intake.name: intake.columns(found) for intake in intakes} if by_name else {}
     used = [place for columns in taken.values() for place in columns]
@@ -114,8 +122,9 @@ def rows(found: Sheet, intakes: Sequence[Intake], roles: Roles, own_labels: Sequ
         {intake.name: intake.values(found, taken[intake.name]) for intake in intakes},
         {name: tuple(found.names[place] for place in columns) if found.names else () for name, columns in taken.items()},
         found.called_rows(places["--id"]),
-        None if places["--label"] is None else found.labels(places["--label"]),
+        found.labels(places["--label"]),
         notes,
+        found.labels(places[TARGET]),
     )
 
 
@@ -124,9 +133,8 @@ def _check_roles(found: Sheet, given: Mapping[str, int | None], used: Sequence[i
     for option, place in given.items():
         if place is not None and place in used:
             raise RequestError(f"{option} {found.names[place]}: the model takes this column of {found.path} as an input")
-    places = [place for place in given.values() if place is not None]
-    if len(places) > len({*places}):
-        raise RequestError(f"--label and --id: both are the {found.called(places[0])} of {found.path}")
+    if (label := given["--label"]) is not None and label == given["--id"]:
+        raise RequestError(f"--label and --id: both are the {found.called(label)} of {found.path}")
 
 
 def _check_count(found: Sheet, rest: Sequence[int], width: int | None, free: Sequence[str]) -> None:

@@ -26,21 +26,23 @@ LABEL_NAMES = ("label", "labels", "y", "target", "targets", "class", "classes")
 
 @dataclass(frozen=True)
 class Text:
-    """One text, with the second one where pairs are classified, and its true class where that is known."""
+    """One text, with the second one where pairs are classified, its true class where that is known, and which to explain."""
 
     name: str
     text: str
     pair: str | None = None
     label: int | str | None = None
+    target: int | str | None = None
 
 
-def texts(path: Path) -> list[Text]:
+def texts(path: Path, target: str | None = None) -> list[Text]:
     """What is in a file: the whole of a ``.txt``, or of standard input for ``-``, is one text, but for the end of its last
     line; a ``.csv`` or ``.tsv`` has names in its first line and a text in each other, a ``.jsonl`` one in each line,
     a ``.json`` a list of them: strings, pairs of strings, or objects with names.
 
     A column is called as in ``NAMES`` or ``PAIRS``, labels as in ``LABEL_NAMES``; of other names it is the
-    only column of words. Raises ``RequestError`` where no texts can be read, or one is empty.
+    only column of words; ``target`` is the one that says which class to explain. Raises ``RequestError`` where no texts can be
+    read, or one is empty.
     """
     kind = path.suffix.lower()
     if path != STDIN and kind not in SUFFIXES:
@@ -51,7 +53,7 @@ def texts(path: Path) -> list[Text]:
             raise ValueError("it has null characters, which no text has")
         alone = path == STDIN or kind == ".txt"
         columns = {"text": [whole.removesuffix("\n")]} if alone else _columns(kind, whole)
-        found = _chosen(columns, "stdin" if path == STDIN else path.stem)
+        found = _chosen(columns, "stdin" if path == STDIN else path.stem, None if alone or target is None else target.lower())
     except UnicodeDecodeError as error:
         raise RequestError(f"{path}: is no text in UTF-8 ({error.reason} at byte {error.start})") from None
     except (OSError, ValueError, RecursionError, csv.Error) as error:
@@ -119,10 +121,13 @@ def _table(whole: str) -> dict[str, list[Any]]:
     return {name: list(cells) for name, *cells in zip(called, *rows, strict=True)}
 
 
-def _chosen(columns: Mapping[str, Sequence[Any]], stem: str) -> list[Text]:
+def _chosen(columns: Mapping[str, Sequence[Any]], stem: str, target: str | None = None) -> list[Text]:
     """The texts of a table."""
-    name, pair = _texts_in(columns)
-    labels = next((columns[key] for key in LABEL_NAMES if key in columns), None)
+    if target is not None and target not in columns:
+        raise ValueError(f"--target-column {target}: it has no such column")
+    name, pair = _texts_in({key: column for key, column in columns.items() if key != target})
+    labels = next((columns[key] for key in LABEL_NAMES if key in columns and key != target), None)
+    targets = [None] * len(columns[name]) if target is None else columns[target]
     counts = {key: len(column) for key, column in columns.items()}
     if len({*counts.values()}) > 1:
         raise ValueError(f"its columns have different lengths: {counts}")
@@ -137,7 +142,8 @@ def _chosen(columns: Mapping[str, Sequence[Any]], stem: str) -> list[Text]:
         if not all(piece.strip() for piece in pieces):
             raise ValueError("it is empty" if len(called) == 1 else f"text {i} is empty")
         true = None if labels is None else class_label(labels[i])
-        found.append(Text(called_so, pieces[0], pieces[1] if pair else None, true))
+        wanted = None if targets[i] is None or not str(targets[i]).strip() else class_label(targets[i])
+        found.append(Text(called_so, pieces[0], pieces[1] if pair else None, true, wanted))
     return found
 
 

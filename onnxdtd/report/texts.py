@@ -16,8 +16,8 @@ from onnxdtd.study.wordlist import COLUMNS, WORDS, Word
 from onnxdtd.study.words import counted
 
 if TYPE_CHECKING:
-    from onnxdtd.study.explain import Explained
     from onnxdtd.study.results import Result
+    from onnxdtd.study.stream import Explained
 
 PAGE = "texts.html"
 MOST = 15  # words of a class, on either side

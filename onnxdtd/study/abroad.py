@@ -16,7 +16,7 @@ from onnxdtd import atomic, bounded
 from onnxdtd.data.tokens import files_of
 from onnxdtd.errors import ModelError, OnnxdtdError
 from onnxdtd.graph import files
-from onnxdtd.study.explain import Asked, Explaining
+from onnxdtd.study.explaining import Asked, Explaining
 from onnxdtd.study.inputs import Inputs
 from onnxdtd.study.results import UNFINISHED
 

@@ -39,7 +39,7 @@ class Feeding:
     def __init__(
         self, explainer: Explainer, tokenizer: Path | None = None, roles: Roles = NO_ROLES, say: Callable[[str], object] = bool
     ):
-        self._explainer, self._tokenizer = explainer, tokenizer
+        self._explainer, self._tokenizer, self._target = explainer, tokenizer, roles.target
         nodes, inner = explainer.inputs, explainer.metadata.get("values", {})
         self.inner = bool(inner)
         self.explained = [name for name in explainer.metadata["relevance"] if name in nodes or name in inner]
@@ -104,18 +104,19 @@ class Feeding:
     def read(self, file: Path) -> Iterator[Sample]:
         """The samples in a file, as they are shown."""
         if self.is_text(file):
-            yield from self._passages(texts(file))
+            yield from self._passages(texts(file, self._target))
             return
         try:
             if (one := self._intakes.steps(file, self.forms)) is not None:
-                yield Sample(file.stem, one.x, track=one.track, label=one.label)
+                yield Sample(file.stem, one.x, track=one.track, label=one.label, target=one.target)
                 return
             table, told = self._intakes.rows(file), self._track(file)
             features = self.features({} if table is None else table.names)
-            labels = repeat(None) if table is None or table.labels is None else iter(table.labels)
-            for (name, values), label in zip(self._read(file, table), labels, strict=False):
+            labels, targets = (None, None) if table is None else (table.labels, table.targets)
+            said = zip(labels or repeat(None), targets or repeat(None), strict=False)
+            for (name, values), (label, target) in zip(self._read(file, table), said, strict=False):
                 shown = [values.pop(known) for known in self._shown]
-                yield Sample(name, _joined(shown), others=values, track=told, features=features, label=label)
+                yield Sample(name, _joined(shown), others=values, track=told, features=features, label=label, target=target)
         except RequestError as error:
             takes_ids = self._explainer.metadata.get("ids") and file.suffix.lower() in TEXTS_OR_NUMBERS
             way = "; of texts give --tokenizer FILE, or a .txt or .jsonl if the model takes their bytes" if takes_ids else ""
@@ -137,7 +138,12 @@ class Feeding:
             passage = self.tokens(text)
             values = self.tokens.values(passage)
             yield Sample(
-                text.name, _joined([values.pop(name) for name in self._shown]), others=values, passage=passage, label=text.label
+                text.name,
+                _joined([values.pop(name) for name in self._shown]),
+                others=values,
+                passage=passage,
+                label=text.label,
+                target=text.target,
             )
 
     def limit(self, longest: Text, count: int) -> None:

@@ -53,8 +53,8 @@ def file_name(name: str) -> str:
 
 
 class View(NamedTuple):
-    """One way to explain a sample: a compiled model, and the class to ask it for, None for what it explains by itself; or how
-    many classes have a higher score (``rank``).
+    """One way to explain a sample: a compiled model, and the class to ask it for, None for that of the sample, or what the
+    file explains by itself; or how many classes have a higher score (``rank``).
     """
 
     presenter: Presenter
@@ -64,7 +64,8 @@ class View(NamedTuple):
     def explain(self, sample: Sample, first: Presented | None) -> Presented:
         """A sample, which was explained in another way ``first``. Raises ``RequestError``."""
         if not self.rank or first is None:
-            return self.presenter.explain(sample, self.target)
+            told = self.presenter.asked(sample.target, sample.name) if self.target is None else self.target
+            return self.presenter.explain(sample, told)
         if first.scores is None:
             raise RequestError(f"{sample.name}: the model gives no scores of classes, which --top needs; give --target")
         if self.rank >= first.scores.size:

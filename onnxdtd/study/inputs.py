@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, islice
 from pathlib import Path
@@ -23,12 +23,13 @@ PICTURES = tuple(suffix for suffix in SUFFIXES if suffix not in (".npy", ".npz")
 @dataclass(frozen=True)
 class Inputs:
     """``files`` with how many samples each has; ``renamed`` are those, by number, whose name another one has already.
-    ``versions`` are those of files in stores, by URL.
+    ``versions`` are those of files in stores, by URL. ``asking`` has a sample for each class that is asked for by any.
     """
 
     files: Sequence[tuple[Given, int]]
     renamed: dict[int, str]
     versions: dict[str, str]
+    asking: dict[int | str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -64,30 +65,41 @@ def found(feeding: Feeding, files: Sequence[Given], skipped: list[str] | None) -
     """
     stored = list(dict.fromkeys(one.file for one in files if isinstance(one.file, Remote)))
     known = dict(zip(stored, versions(stored), strict=True))
-    counts, names = [], []
+    counts, names = [], list[str]()
+    asking: dict[int | str, str] = {}
     for one in files:
         try:
             if known[one.file] is None if isinstance(one.file, Remote) else one.file != STDIN and not os.path.exists(one.file):
                 raise RequestError(f"{one.file}: no such file")
-            there = _names(feeding, one)
+            there = list(_told(feeding, one))
         except RequestError as error:
             if skipped is None:
                 raise
             skipped.append(str(error))
             continue
         counts.append((one, len(there)))
-        names += there
-    return Inputs(counts, dict(_renamed(names)), {remote.url: version for remote, version in known.items() if version})
+        names += [name for name, _ in there]
+        for name, target in there:
+            if target is not None:
+                asking.setdefault(target, name)
+    told = {remote.url: version for remote, version in known.items() if version}
+    return Inputs(counts, dict(_renamed(names)), told, asking)
 
 
-def _names(feeding: Feeding, given: Given) -> list[str]:
-    """What the samples of a file are called."""
+def _told(feeding: Feeding, given: Given) -> Iterator[tuple[str, int | str | None]]:
+    """What the samples of a file are called, and which class each asks for."""
     file = given.file
     if file.suffix.lower() in PICTURES and not feeding.is_text(Path(file.name)):
-        return [given.name or file.stem]
+        yield given.name or file.stem, given.target
+        return
     with staged(file) as path:
-        there = [sample.name for sample in feeding.read(path)]
-    return [given.name] if given.name and len(there) == 1 else there
+        there = [(sample.name, _first(sample.target, given.target)) for sample in feeding.read(path)]
+    yield from [(given.name, there[0][1])] if given.name and len(there) == 1 else there
+
+
+def _first(*classes: int | str | None) -> int | str | None:
+    """The first one that is told."""
+    return next((known for known in classes if known is not None), None)
 
 
 def _renamed(names: Iterable[str]) -> Iterator[tuple[int, str]]:
@@ -134,8 +146,8 @@ class Reader:
         if sample is None:
             raise RequestError(f"{given.file}: has changed while it was read")
         name = self._inputs.renamed.get(number, given.name if count == 1 else None)
-        label = given.label if sample.label is None else sample.label
-        return replace(sample, name=name or sample.name, label=label)
+        label, target = _first(sample.label, given.label), _first(sample.target, given.target)
+        return replace(sample, name=name or sample.name, label=label, target=target)
 
     def _read(self, given: Given) -> Generator[Sample, None, None]:
         """The samples of a file, which is there as long as they are asked for."""

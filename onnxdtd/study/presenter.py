@@ -16,7 +16,7 @@ from onnxdtd.data.features import Described
 from onnxdtd.data.look import Caption
 from onnxdtd.data.read import Sample
 from onnxdtd.data.readings import Reading, reading, summed
-from onnxdtd.data.tables import NO_ROLES, Roles
+from onnxdtd.data.tables import NO_ROLES, TARGET, Roles
 from onnxdtd.data.tokens import Passage
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.labels import Index, labels_of
@@ -83,6 +83,10 @@ class Presenter:
         self.feeding.check()
         self._by_word, self._smooth = words, smooth
         self._concepts = None if concepts is None else Concepts(explainer, self.feeding, *concepts)
+
+    def asked(self, target: int | str | None, name: str) -> Index | None:
+        """The class that a sample asks for; None for the arg-max. Raises ``RequestError`` for what is no class."""
+        return None if target is None or target == "argmax" else self.labels.labelled(target, f"{name}: {TARGET}")
 
     def explain(self, sample: Sample, target: Index | None = None) -> Presented:
         """One sample. ``picture`` is filled in by ``Gallery``."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from onnxdtd.cells import PLACES, SAMPLES
 from onnxdtd.contract import SCORE, Metadata
+from onnxdtd.data.tables import TARGET
 from onnxdtd.errors import RequestError
 from onnxdtd.labels import Index
 from onnxdtd.request import AT_RUN_TIME, NO_CLASSES, Request
@@ -21,16 +22,25 @@ Say = Callable[[str], object]
 @dataclass(frozen=True)
 class Ways:
     """What is explained in several ways, with the rest of the ``request``, which has what there is one of. ``presets`` and
-    ``targets`` are those of ``Request``; ``top``: so many classes, from the highest score on.
+    ``targets`` are those of ``Request``; ``top``: so many classes, from the highest score on; ``told``: the class of which a
+    sample says that it shall be explained.
     """
 
     request: Request
     presets: tuple[str | None, ...]
     targets: tuple[Any, ...] = ()
     top: int | None = None
+    told: bool = False
 
     @classmethod
-    def of(cls, request: Request, presets: Sequence[Any] = (), targets: Sequence[Any] = (), top: int | None = None) -> Ways:
+    def of(
+        cls,
+        request: Request,
+        presets: Sequence[Any] = (),
+        targets: Sequence[Any] = (),
+        top: int | None = None,
+        told: bool = False,
+    ) -> Ways:
         """What a caller asks for. Raises ``RequestError`` where that is two things."""
         if presets and request.preset is not None:
             raise RequestError(f"preset {request.preset!r} and others in presets: give all of them in presets")
@@ -45,7 +55,9 @@ class Ways:
                 raise RequestError(f"--target {target}: of several, each is 'argmax', or a label or an index of a class")
         if top is not None and (top < 1 or classes or request.target is not None):
             raise RequestError(f"--top {top}: " + ("give at least 1" if top < 1 else "give either that or --target"))
-        return cls(replace(request, preset=next(iter(several))), tuple(several), classes, top)
+        if told and (classes or request.target is not None or top is not None):
+            raise RequestError(f"{TARGET} says which class is explained of each sample; leave out --target and --top")
+        return cls(replace(request, preset=next(iter(several))), tuple(several), classes, top, told)
 
     def views(
         self, compiled: Metadata | None, made: Callable[[Request], tuple[Presenter, Index | None]], say: Say
@@ -59,11 +71,15 @@ class Ways:
             )
         for preset in self.presets:
             request = replace(self.request, preset=preset)
-            if not self.targets and self.top is None:
+            if not self.targets and self.top is None and not self.told:
                 yield View(*made(request))
                 continue
             presenter, _ = made(request if compiled is not None else replace(request, target="input"))
             explainer = presenter.explainer
+            if self.told and (explainer.metadata["target_input"] is None or explainer.weights is not None):
+                raise RequestError(f"{TARGET}: {fixed_target(explainer.metadata['target'], explainer.labels)}")
+            if self.told:
+                yield View(presenter)
             for target in self.targets:
                 yield View(presenter, target_of(explainer, replace(request, target=target), say))
             known = explainer.labels.count

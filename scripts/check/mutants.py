@@ -92,6 +92,14 @@ FAULTS = [
         "study/cluster::test_all_units_come_once_whoever_dies",
     ),
     Fault(
+        "which class a list asks for is known when it is read, and forgotten when it is explained",
+        "study/inputs",
+        "Reader._sample",
+        "_first(sample.target, given.target)",
+        "sample.target",
+        "study/inputs::test_a_column_of_a_list_says_which_class_of_each_sample_is_explained",
+    ),
+    Fault(
         "the last file of a folder in a store stays while others change",
         "data/remote",
         "put_folder",

@@ -269,6 +269,11 @@ def test_the_class_of_a_sample_in_a_column(tmp_path: Path) -> None:
         found = read(tmp_path, "\n".join(lines), signals([2, 3], [2], 1), Roles(label="y"))
         assert found is not None
         assert (found.label, found.x.tolist()) == (label, [[0, 1, 2]] * 2)
+    found = read(tmp_path, "a,y,b\n0,4,0\n1,4,1\n", signals([2, 2], [2], 1), Roles(target="y"))
+    assert found is not None
+    assert (found.label, found.target, found.x.tolist()) == (None, 4, [[0, 1]] * 2)
+    with pytest.raises(RequestError, match=r"is one sample, its rows are steps; --target-column y has several classes"):
+        read(tmp_path, "a,y,b\n0,4,0\n1,5,1\n", signals([2, 2], [2], 1), Roles(target="y"))
 
 
 @pytest.mark.parametrize(

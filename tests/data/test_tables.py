@@ -54,6 +54,13 @@ def test_labels_and_names_of_samples(tmp_path: Path) -> None:
     assert made(tmp_path, "x,y\n1,2\n").labels is None, "a feature may be called y"
 
 
+def test_the_classes_to_explain_are_a_column_of_their_own_or_the_label(tmp_path: Path) -> None:
+    for roles, labels in ((Roles(target="target"), None), (Roles("target", target="target"), [7, "cat", None])):
+        found = made(tmp_path, "a,target,b\n1,7,2\n3,cat,4\n5,,6\n", roles=roles)
+        assert found.values["X"].tolist() == [[1, 2], [3, 4], [5, 6]]
+        assert (found.targets, found.labels, found.notes) == ([7, "cat", None], labels, [])
+
+
 @pytest.mark.parametrize(
     ("text", "intakes", "roles", "words"),
     [

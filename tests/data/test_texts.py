@@ -56,6 +56,16 @@ def test_texts_are_read(name: str, tmp_path: Path) -> None:
     assert texts(tmp_path / name) == wanted
 
 
+def test_a_column_of_texts_says_which_class_to_explain(tmp_path: Path) -> None:
+    """It is no label then, whatever it is called."""
+    (tmp_path / "a.csv").write_text("Target,text\nham,one\n,two\n")
+    assert texts(tmp_path / "a.csv", "Target") == [Text("a_000", "one", target="ham"), Text("a_001", "two")]
+    (tmp_path / "a.jsonl").write_text('{"text": "one", "want": 3, "label": 1}\n{"text": "two", "want": null, "label": 2}\n')
+    assert [(text.label, text.target) for text in texts(tmp_path / "a.jsonl", "want")] == [(1, 3), (2, None)]
+    with pytest.raises(RequestError, match=r"a\.csv: no texts .*--target-column none: it has no such column"):
+        texts(tmp_path / "a.csv", "none")
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_files_without_texts_are_refused(name: str, tmp_path: Path) -> None:
     content, words = REFUSED[name]

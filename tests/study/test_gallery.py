@@ -23,7 +23,8 @@ from onnxdtd.data.given import Given
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.request import Request
 from onnxdtd.study import gallery as home
-from onnxdtd.study.explain import Asked, Explaining, ran
+from onnxdtd.study.explain import ran
+from onnxdtd.study.explaining import Asked, Explaining
 from onnxdtd.study.gallery import per_unit
 from onnxdtd.study.presenter import Presenter
 from onnxdtd.study.saved import Wanted
@@ -245,7 +246,7 @@ def test_pictures_are_read_when_their_turn_comes(tmp_path: Path) -> None:
 
 
 def test_only_the_first_results_are_kept_in_memory(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxdtd.study.explain.MOST_RESULTS", 5)
+    monkeypatch.setattr("onnxdtd.study.stream.MOST_RESULTS", 5)
     found = ran(Explaining(asked(net, keep=False)))
     assert (found.count, len(found.results)) == (COUNT, 5)
     assert len(without_run(net.parent / "out")["samples"]) == COUNT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,10 +45,12 @@ def bucket(net: Path) -> Iterator[str]:
     system.store.clear()
 
 
-def explained(net: Path, inputs: list[Any], out: str = "out", **options: Any) -> tuple[list[Any], list[str], Any]:
+def explained(
+    net: Path, inputs: list[Any], out: str = "out", bounds: Request | None = BOUNDS, **options: Any
+) -> tuple[list[Any], list[str], Any]:
     heard: list[str] = []
     folder = net.parent / out
-    onnxdtd.explain(net, inputs, BOUNDS, folder, pictures=False, skip=heard.append, **options)
+    onnxdtd.explain(net, inputs, bounds, folder, pictures=False, skip=heard.append, **options)
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     return found["samples"], heard, found["provenance"]["data"]
 
@@ -67,6 +70,58 @@ def test_a_list_names_its_samples_and_their_classes_and_bad_ones_are_named(net: 
     plain, *_ = explained(net, [net.parent / "photos" / name for name in ("0.png", "4.png", "two.npz")], "plain")
     for mine, theirs in zip(found, plain, strict=True):
         assert mine["relevance_sum"] == theirs["relevance_sum"]
+
+
+TARGETS = "file,label,want\n0.png,1,3\n1.png,2,\ntwo.npz,0,class 2\n4.png,,argmax\n3.png,,0\n"
+
+
+def test_a_column_of_a_list_says_which_class_of_each_sample_is_explained(net: Path) -> None:
+    """As if it were asked for, of a source model and of a compiled one that is told; what asks for none has the predicted."""
+    (net.parent / "photos" / "list.csv").write_text(TARGETS)
+    inputs = [f"@{net.parent / 'photos' / 'list.csv'}"]
+    asked = {i: explained(net, inputs, "asked", targets=[i])[0] for i in range(4)}
+    plain, *_ = explained(net, inputs, "plain")
+    wanted = [asked[3][0], plain[1], asked[2][2], asked[2][3], plain[4], asked[0][5]]
+    assert any(one["target"] != one["predicted"] for one in wanted)
+    found, heard, _ = explained(net, inputs, target_column="want", save=net.parent / "saved.csv")
+    assert (found, heard) == (wanted, [])
+    with (net.parent / "saved.csv").open(newline="") as file:
+        assert [int(row["target"]) for row in csv.DictReader(file)] == [one["target"] for one in wanted]
+    onnxdtd.save(onnxdtd.compile(net, low=0.0, high=1.0, target="input"), net.parent / "told.onnx")
+    assert explained(net.parent / "told.onnx", inputs, "told", target_column="want", bounds=None)[0] == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, r"1: --target-column 4 is no class of this model, which has classes 0 to 3"),
+        ({"targets": [1]}, "--target-column says which class is explained of each sample; leave out --target and --top"),
+        ({"top": 2}, "leave out --target and --top"),
+        ({"target_column": "none"}, "--target-column none: .*list.csv has no column 'none'"),
+        ({"inputs": ["@list.txt"]}, "--target-column want: .*list.txt is no table, and has no columns"),
+        ({"inputs": ["0.png"]}, "--target-column want: no row of a list, @LIST, or of a table has a class there"),
+        (
+            {"fixed": "argmax"},
+            "--target-column: this file explains the arg-max, whatever target is asked for; compile",
+        ),
+        ({"fixed": 2}, "--target-column: this file explains class 2, whatever target"),
+        ({"fixed": "score"}, "--target-column: this file explains a sum of scores that it is fed"),
+    ],
+)
+def test_classes_that_cannot_be_explained_are_refused_before_any_is(
+    options: dict[str, Any], words: str, net: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(net.parent / "photos")
+    Path("list.csv").write_text("file,want\n0.png,3\n1.png,4\n")
+    Path("list.txt").write_text("0.png\n")
+    options = {"inputs": ["@list.csv"], "target_column": "want"} | options
+    bounds: Request | None = BOUNDS
+    if (fixed := options.pop("fixed", None)) is not None:
+        onnxdtd.save(onnxdtd.compile(net, low=0.0, high=1.0, target=fixed), net.parent / "fixed.onnx")
+        net, bounds = net.parent / "fixed.onnx", None
+    with pytest.raises(RequestError, match=words):
+        explained(net, bounds=bounds, **options)
+    assert not (net.parent / "out").exists() or not list((net.parent / "out").iterdir())
 
 
 @pytest.mark.parametrize("inputs", [["photos"], ["photos/two.npz", "photos/1.png"], ["@photos/list.txt"]])
