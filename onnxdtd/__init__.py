@@ -30,6 +30,7 @@ __all__ = [
     "explain",
     "fit",
     "inspect",
+    "keep",
     "load_images",
     "save",
     "tune",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from onnxdtd.study.evaluate import Settings, evaluate
     from onnxdtd.study.explain import explain
     from onnxdtd.study.fit import fit
+    from onnxdtd.study.keep import keep
     from onnxdtd.study.notebook import draw, load_images
     from onnxdtd.study.tune import tune
     from onnxdtd.study.verify import verify
@@ -66,6 +68,7 @@ _HOMES = {
     "explain": "study.explain",
     "fit": "study.fit",
     "inspect": "compiler.inspect",
+    "keep": "study.keep",
     "load_images": "study.notebook",
     "save": "compiler.compile",
     "tune": "study.tune",

@@ -79,6 +79,9 @@ class Metadata(TypedDict):
     masks: NotRequired[Mapping[str, Mapping[str, Any]]]  # by tensor the "input", the axes of "channels" and of "samples"
     apart: NotRequired[Mapping[str, str]]  # what is added to what ids look up and has relevance of its own, and to which ids
     cancelled: NotRequired[Mapping[str, str]]  # the normalisation in front of which relevance is 0 but for rounding, by ids
+    kept: NotRequired[
+        Mapping[str, Any]
+    ]  # of a file that ONNX Runtime wrote: a "model" in its blocked layout, what that "gives"
     laid: NotRequired[Mapping[str, str]]  # the inner tensor whose map is laid over it, by what is explained
     imputed: Sequence[str]  # the inputs that may have NaN
     strings: Mapping[str, Sequence[str]]  # the words that the model knows, by input of strings

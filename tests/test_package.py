@@ -44,6 +44,7 @@ EXPORTED = {
     "explain": "onnxdtd.study.explain",
     "fit": "onnxdtd.study.fit",
     "inspect": "onnxdtd.compiler.inspect",
+    "keep": "onnxdtd.study.keep",
     "save": "onnxdtd.compiler.compile",
     "tune": "onnxdtd.study.tune",
     "verify": "onnxdtd.study.verify",

@@ -31,6 +31,7 @@ from onnxdtd.graph import files
 from onnxdtd.graph.slices import leading
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer, tried
+from onnxdtd.runtime.kept import KEPT
 from onnxdtd.study.accounts import checked, joined, table
 from onnxdtd.study.checks import Check, Report
 from onnxdtd.study.dossier import VERIFICATION, verification
@@ -71,6 +72,8 @@ def verify(
     have = opened.proto
     if "relevance" not in entries(have):
         raise ModelError(f"{compiled}: was not compiled by onnxdtd; run `onnxdtd compile` on it first")
+    if KEPT in entries(have):
+        raise ModelError(f"{compiled}: is what ONNX Runtime has made of a compiled file, by onnxdtd.keep; verify that one")
     original = None if source is None else files.read(source)
     facts: dict[str, Any] = {}
     about = partial(_about, opened, source, inputs, facts)

@@ -385,7 +385,7 @@ print(*sorted(m for m in sys.modules if m.startswith("onnxdtd") or m.partition("
     done = python(script)
     assert (done.stdout, done.stderr) == (
         "onnxdtd onnxdtd.bounded onnxdtd.cells onnxdtd.contract onnxdtd.errors onnxdtd.labels onnxdtd.runtime "
-        "onnxdtd.runtime.classes onnxdtd.runtime.explainer onnxdtd.runtime.frame\n",
+        "onnxdtd.runtime.classes onnxdtd.runtime.explainer onnxdtd.runtime.frame onnxdtd.runtime.kept\n",
         "",
     )
 
