@@ -1,8 +1,8 @@
 """What a page that explains in the browser costs its visitor, and how far its numbers are from Python's.
 
 Writes the pages of a photograph's classifier and of the bundled ones, serves them on this machine, and visits them in headless
-Chromium: bytes, time until something can be given, time of an explanation beside Python's, both with one thread; and draws the
-picture of the first one. Needs Node.js with npm, Chromium, and the folder of real classifiers in ONNXDTD_ASSETS.
+Chromium: bytes, time until something can be given, time of an explanation beside Python's, both with one thread, and for how long
+the page answers nothing meanwhile; and draws the picture of the first one. Needs Node.js with npm, Chromium, and the folder of real classifiers in ONNXDTD_ASSETS.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ PHOTO = Path(skimage.__file__).parent / "data" / "coffee.png"  # Rachel Michetti
 ASSETS = Path(os.environ.get("ONNXDTD_ASSETS", "assets"))
 MODELS = splice.ROOT / "models"
 VISITS, TIMES = 3, 5  # and runs in each, of which the fastest counts: others use the machine as well
-HEADS = ("page", "MB", "gzipped", "ready, s", "explanation, ms", "in Python, ms", "difference")
+HEADS = ("page", "MB", "gzipped", "ready, s", "explanation, ms", "in Python, ms", "page stands still, ms", "difference")
+WATCH = """globalThis.longest = 0, new PerformanceObserver((list) => {
+  for (const { duration } of list.getEntries()) longest = Math.max(longest, duration);
+}).observe({ type: "longtask" })"""
+LONGEST = "new Promise((done) => setTimeout(() => done(longest), 100))"
+SHORT = 50  # milliseconds: browsers tell of longer tasks alone
 WIDTH, SEEN = 820, 1000  # pixels of the picture, of which what is below is left out
 
 
@@ -83,17 +88,20 @@ def measured(case: Case, folder: Path, modules: Path, picture: Path | None) -> l
     act = ["select", "#example", "1"] if row else ["click", ".examples button"]
     again = [["select", "#example", "0"] if row else act, ["value", "#seconds"]] * TIMES
     shot = [] if picture is None else [["shot", str(picture)]]
-    steps = [["open", f"{site.name}/"], act, *again, ["value", "#logit"], ["save", "relevance.csv"], *shot]
+    watched = [["evaluate", WATCH], *again, ["evaluate", LONGEST]]
+    steps = [["open", f"{site.name}/"], act, *watched, ["value", "#logit"], ["save", "relevance.csv"], *shot]
     visits = [_visited(folder, steps, modules) for _ in range(VISITS)]
     ready = min(float(found[0]) for found in visits) / 1e3
-    seconds = min(float(value) for found in visits for value in found[3 : 3 + 2 * TIMES : 2])
+    seconds = min(float(value) for found in visits for value in found[4 : 4 + 2 * TIMES : 2])
+    longest = min(float(found[3 + 2 * TIMES]) for found in visits)
     relevance, logit, python = explained(compiled, case)
-    told = visits[0][2 + 2 * TIMES :]
+    told = visits[0][4 + 2 * TIMES :]
     cells = list(csv.reader(io.StringIO(told[1])))
     own = np.array(cells if case.tokenizer is None and not row else [[line[-1]] for line in cells[1:]], float)
     off = max(abs(float(told[0]) / logit - 1), float(np.abs(own.ravel() - relevance).max() / np.abs(relevance).max()))
     times = [f"{value * 1e3:.3g}" for value in (seconds, python)]
-    return [case.model.stem, f"{size / 1e6:.1f}", f"{packed / 1e6:.1f}", f"{ready:.1f}", *times, f"{off:.0e}"]
+    still = f"{longest:.0f}" if longest else f"< {SHORT}"
+    return [case.model.stem, f"{size / 1e6:.1f}", f"{packed / 1e6:.1f}", f"{ready:.1f}", *times, still, f"{off:.0e}"]
 
 
 def _visited(folder: Path, steps: Sequence[Any], modules: Path) -> list[Any]:

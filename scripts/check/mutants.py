@@ -228,6 +228,14 @@ FAULTS = [
         "report/site::test_a_page_is_replaced_and_nothing_else",
     ),
     Fault(
+        "the library of tokens is looked for beside the runtime alone",
+        "report/site",
+        "_library",
+        "(beside, MODULES)",
+        "(beside,)",
+        "report/site::test_what_is_missing_is_said_with_its_command",
+    ),
+    Fault(
         "what is kept is stacked the other way round",
         "report/charts",
         "stacks",

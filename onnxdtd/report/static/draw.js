@@ -65,7 +65,7 @@ export function bars(entries, look, what) {
   const rows = shown.map((entry) => row(entry, most, css(colour(entry.relevance / whole, look))));
   if (rest.length) rows.push(row({ name: `the other ${rest.length}`, relevance: sum }, most, "#999"));
   const head = make("tr", {}, ...[what, "relevance"].map((word) => make("th", { scope: "col" }, word)), make("td"));
-  return make("table", { className: "bars" }, make("thead", {}, head), make("tbody", {}, ...rows));
+  return make("table", { className: "bars", "aria-label": `relevance of each ${what}` }, make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
 function row({ name, relevance }, most, fill) {

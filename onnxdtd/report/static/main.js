@@ -188,7 +188,8 @@ class View {
   }
 
   button(index, explained) {
-    const button = make("button", { type: "button", id: `explain${index}`, "aria-label": `explain ${this.label(index)}`, "aria-pressed": String(index === explained) }, index === explained ? "explained" : "explain");
+    const said = index === explained ? "explained" : "explain";
+    const button = make("button", { type: "button", id: `explain${index}`, "aria-label": `${said}: ${this.label(index)}`, "aria-pressed": String(index === explained) }, said);
     button.addEventListener("click", () => this.choose(index));
     return button;
   }

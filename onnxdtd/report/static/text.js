@@ -6,7 +6,7 @@ import { csv, make, patient, percent, signed } from "./html.js";
 
 /** Fills `root` with a field for a text; `give` hears of each one as a promise of what the model takes, `ask` has its tokens made. */
 export function start(page, files, root, give, ask) {
-  const field = make("textarea", { id: "text", maxLength: page.text.letters });
+  const field = make("textarea", { id: "text", maxLength: page.text.letters, "aria-describedby": "status" });
   const act = () => give(sample(page, ask, field.value));
   const button = make("button", { type: "button" }, "Explain");
   button.addEventListener("click", () => {
