@@ -400,9 +400,23 @@ def grid(text: str) -> np.ndarray:
     return np.array(list(csv.reader(io.StringIO(text))), float)
 
 
+BROKEN = """[...document.querySelectorAll("h1, h2, p, th, label, button")].flatMap((element) => {
+  const walk = document.createTreeWalker(element, NodeFilter.SHOW_TEXT), found = [];
+  for (let node = walk.nextNode(); node; node = walk.nextNode()) {
+    for (const { 0: word, index } of node.data.matchAll(/[\\w.]+/g)) {
+      const range = document.createRange();
+      range.setStart(node, index);
+      range.setEnd(node, index + word.length);
+      if (new Set([...range.getClientRects()].map(({ top }) => top)).size > 1) found.push(word);
+    }
+  }
+  return found;
+}).concat(document.documentElement.scrollWidth > innerWidth ? ["the page is too wide"] : [])"""
+
+
 def test_a_browser_has_pythons_numbers(visit: Any, node_modules: Path, files: dict[str, Path], tmp_path: Path) -> None:
     """A picture, also of another class; a text; a row: relevance and logit as in Python, no request but for the page's own
-    files, and after these none at all.
+    files, and after these none at all, of the worker neither; on a phone, where all words stay whole.
     """
     runtime = node_modules / "onnxruntime-web" / "dist"
     words = tmp_path / "text.txt"
@@ -432,8 +446,11 @@ def test_a_browser_has_pythons_numbers(visit: Any, node_modules: Path, files: di
         ["text", "#status"],
         ["open", "tumours/"],
         *saved,
+        ["evaluate", BROKEN],
+        width=390,
     )
     results = found["results"]
+    assert results[21] == []
     digit, seven = (expected(files["digits_cnn"], tmp_path / "picture.png", target) for target in (None, 7))
     text = expected(files["definitions"], words, tokenizer=tokenizer)
     row = expected(files["tumours"], table, roles=Roles("diagnosis"))

@@ -4,7 +4,7 @@ import { make, parted, percent, signed } from "./html.js";
 
 /** The relevance at the ends of the scale: the largest, or of many values all but the 0.5 % largest. */
 export function limit(values, look) {
-  const sizes = Float64Array.from(values, Math.abs).sort();
+  const sizes = Float64Array.from(values).map(Math.abs).sort();
   const most = sizes.at(-1) || 1;
   if (sizes.length <= look.many) return most;
   const place = (look.percentile / 100) * (sizes.length - 1), below = Math.floor(place);

@@ -72,6 +72,7 @@ function shut(content) {
 class View {
   constructor(page, ask, threads) {
     Object.assign(this, { page, ask, threads, target: -1, asked: null, sample: null, running: null, count: 0 });
+    this.able = Boolean(page.target.input) && !page.quantity && page.classes.length > 1; // to explain any class
   }
 
   /** Explain a promised sample, unless another one is asked for before that is done. */
@@ -113,6 +114,7 @@ class View {
     const saved = sample.draw(outcome, shown);
     at("downloads").replaceChildren(...saved.flatMap(([name, blob]) => [this.download(`${sample.name}.${name}`, name, blob), " "]));
     at("classes").replaceChildren(...this.classes(outcome));
+    if (this.able) (this.chosen ??= this.choice()).value = this.target;
     if (focused) at(focused)?.focus();
     at("result").hidden = false;
     at("spoken").textContent = `${at("said").textContent}. ${at("explained").textContent}`;
@@ -161,11 +163,10 @@ class View {
     return words;
   }
 
-  /** The classes with the highest scores, and a choice of all where the file explains any. */
+  /** The classes with the highest scores. */
   classes(outcome) {
-    const { page } = this, { scores, explained } = outcome;
+    const { page, able } = this, { scores, explained } = outcome, found = [];
     if (page.quantity || page.classes.length < 2) return [];
-    const able = Boolean(page.target.input), found = [];
     if (scores?.length > 1) {
       const best = scores.map((_, i) => i).sort((a, b) => scores[b] - scores[a]).slice(0, MOST_LISTED);
       const rows = best.map((i) => make("tr", { className: i === explained ? "own" : "" }, make("th", { scope: "row" }, this.label(i)),
@@ -174,16 +175,15 @@ class View {
       found.push(make("h3", {}, "Highest scores"), make("table", {},
         make("thead", {}, make("tr", {}, ...heads, ...(able ? [make("td")] : []))), make("tbody", {}, ...rows)));
     }
-    if (!able) return [...found, make("p", { className: "soft" }, page.target.told)];
-    this.choice ??= this.chooser();
-    this.choice.value = this.target;
-    return [...found, make("div", { className: "bar" }, make("label", { for: "target" }, "Explain:"), this.choice)];
+    return able ? found : [...found, make("p", { className: "soft" }, page.target.told)];
   }
 
-  chooser() {
+  /** A choice of all classes, made once: it stays open and keeps the focus. */
+  choice() {
     const options = this.page.classes.map(({ name }, i) => make("option", { value: i }, name));
     const choice = make("select", { id: "target" }, make("option", { value: -1 }, "the class with the highest score"), ...options);
     choice.addEventListener("change", () => this.choose(Number(choice.value)));
+    at("choice").replaceChildren(make("label", { for: "target" }, "Explain:"), choice);
     return choice;
   }
 
