@@ -1,8 +1,9 @@
 """What a page that explains in the browser costs its visitor, and how far its numbers are from Python's.
 
 Writes the pages of a photograph's classifier and of the bundled ones, serves them on this machine, and visits them in headless
-Chromium: bytes, time until something can be given, time of an explanation beside Python's, both with one thread, and for how long
-the page answers nothing meanwhile; and draws the picture of the first one. Needs Node.js with npm, Chromium, and the folder of real classifiers in ONNXDTD_ASSETS.
+Chromium: bytes, time until something can be given, time of an explanation beside Python's, both with one thread, for how long
+the page answers nothing meanwhile; and draws the picture of the first one. Needs Node.js with npm, Chromium, and the folder of
+real classifiers in ONNXDTD_ASSETS.
 """
 
 from __future__ import annotations
