@@ -25,6 +25,9 @@ LOGIT = "logit"  # the output with the explained score, [batch]; a model may hav
 LOGIT_THERE = "logit_at_baseline"  # the output with the same score where it is compared with
 LEDGER = "ledger"  # the output with the balance of every step, float64 [batch, steps, columns]
 
+KEPT_BY = "kept"  # the entry of files that ONNX Runtime has written
+WEIGHTS = "weights"  # the entry with the digests of files of external weights
+
 COLUMNS = {  # of the ledger
     "in": "Σ R of the outputs of the step",
     "out": "Σ R of its inputs",
@@ -82,6 +85,7 @@ class Metadata(TypedDict):
     kept: NotRequired[
         Mapping[str, Any]
     ]  # of a file that ONNX Runtime wrote: a "model" in its blocked layout, what that "gives"
+    weights: NotRequired[Mapping[str, str]]  # the SHA-256 of files of external weights, by where they lay beside the source
     laid: NotRequired[Mapping[str, str]]  # the inner tensor whose map is laid over it, by what is explained
     imputed: Sequence[str]  # the inputs that may have NaN
     strings: Mapping[str, Sequence[str]]  # the words that the model knows, by input of strings
@@ -161,4 +165,10 @@ def _is(value: Any, hint: Any) -> bool:
 def write_metadata(model: Any, metadata: Metadata) -> None:
     """Write it into an ``onnx.ModelProto``."""
     for key, value in metadata.items():
-        model.metadata_props.add(key=PREFIX + key, value=json.dumps(value, ensure_ascii=False))
+        tell(model, key, value)
+
+
+def tell(model: Any, key: str, value: Any) -> None:
+    """Write an entry, or write it anew, into an ``onnx.ModelProto``."""
+    entry = next((entry for entry in model.metadata_props if entry.key == PREFIX + key), None) or model.metadata_props.add()
+    entry.key, entry.value = PREFIX + key, json.dumps(value, ensure_ascii=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from onnxdtd.compiler.shortcuts import Shortcut
 from onnxdtd.compiler.walk import SHORTCUTS
 from onnxdtd.data.forms import PICTURE
 from onnxdtd.errors import ModelError, RequestError, Unsupported
-from onnxdtd.graph import files, normal, shapes
+from onnxdtd.graph import digests, files, normal, shapes
 from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.portable import SPELLED
 from onnxdtd.graph.recurrent import MOST_STEPS, OPEN_STEPS, is_gated, open_sequences
@@ -260,7 +261,7 @@ def build(
 
 
 def save(proto: onnx.ModelProto, path: str | Path, source: str | Path | None = None, weights: str | None = None) -> None:
-    """Write a compiled model.
+    """Write a compiled model. The digests of files of external weights go into its metadata, for ``verify``.
 
     Args:
         path: the file to write.
@@ -271,4 +272,18 @@ def save(proto: onnx.ModelProto, path: str | Path, source: str | Path | None = N
     Raises:
         OnnxdtdError: see ``onnxdtd.errors``.
     """
-    files.write(proto, Path(path), None if source is None else Path(source), weights)
+    beside = Path(path if source is None else source)
+    files.write(_signed(proto, beside), Path(path), None if source is None else Path(source), weights)
+
+
+def _signed(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """The model with the digests of the files that its external weights are in; the same one where it has none."""
+    found: Mapping[str, str] = {}
+    with suppress(ModelError):  # of files that cannot be read whoever writes the model tells more
+        found = digests.of_weights(path, proto)
+    if not found:
+        return proto
+    signed = onnx.ModelProto()
+    signed.CopyFrom(proto)
+    contract.tell(signed, contract.WEIGHTS, found)
+    return signed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,44 @@ PIECE = 1 << 20  # bytes that are read at once
 
 
 def of_file(path: Path) -> str:
-    """The SHA-256 of a file, as ``sha256sum`` has it. Raises ``ModelError`` where it cannot be read."""
+    """The SHA-256 of a file of weights, as ``sha256sum`` has it. One that nobody has written to since is not read again. Raises
+    ``ModelError`` where it cannot be read.
+    """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        found = path.stat()
+        return _of_file(path.resolve(), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     except OSError as error:
         raise ModelError(f"{path}: external weights that cannot be read ({error.strerror})") from None
+
+
+@lru_cache(maxsize=64)
+def _of_file(path: Path, size: int, modified: int, changed: int) -> str:
+    """As it is now: it may be gigabytes, and several ask for it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_weights(path: Path, proto: onnx.ModelProto) -> dict[str, str]:
+    """That of every file of external weights of the model at ``path``, by where it lies. Raises ``ModelError`` for what no
+    runtime would read: what lies outside of the folder of the model, or is no file.
+    """
+    found = {name: path.parent / name for name in locations(proto)}
+    for file in found.values():
+        if not file.resolve().is_relative_to(path.parent.resolve()):
+            raise ModelError(f"{file}: external weights that lie outside of the folder of the model; not followed")
+        if file.exists() and not file.is_file():
+            raise ModelError(f"{file}: external weights that are no regular file")
+    return {name: of_file(file) for name, file in found.items()}
 
 
 def of_files(path: Path, proto: onnx.ModelProto, own: str) -> str:
     """That of all files of a model, of which ``own`` is that of the first: the same where there is no other, else that of what
     ``sha256sum MODEL WEIGHTS...`` prints in its folder, with the weights in the order of their names.
     """
-    weights = locations(proto)
+    weights = of_weights(path, proto)
     if not weights:
         return own
-    lines = [f"{own}  {path.name}\n", *(f"{of_file(path.parent / name)}  {name}\n" for name in weights)]
+    lines = [f"{own}  {path.name}\n", *(f"{digest}  {name}\n" for name, digest in weights.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxdtd.contract import KEPT, LEDGER, SCORE, Metadata, at_most, read_metadata
+from onnxdtd.contract import KEPT, KEPT_BY, LEDGER, SCORE, Metadata, at_most, read_metadata
 from onnxdtd.errors import ModelError, OnnxdtdError, RequestError, counted, instead
 from onnxdtd.labels import Index, Labels, labels_of
 from onnxdtd.runtime import kept
@@ -165,7 +165,7 @@ class Explainer:
         if "relevance" not in self.metadata:
             raise ModelError("this model was not compiled by onnxdtd: run `onnxdtd compile` on it first")
         said = self.metadata  # older files have less
-        if kept.KEPT in said:
+        if KEPT_BY in said:
             kept.check(said["kept"], lambda model, x: session(model, ["cpu"], threads=1).run(None, {"x": x})[0])
         # The input with coefficients, if the score is a sum that is fed; one with the class to explain is none of the inputs.
         self.weights = said["target_input"] if said.get("target") == SCORE else None

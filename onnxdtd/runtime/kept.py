@@ -15,7 +15,6 @@ import numpy as np
 
 from onnxdtd.errors import ModelError
 
-KEPT = "kept"  # the entry of the metadata
 CHANNELS = 16  # a multiple of all blocks that there are
 NEAR = 1e-3  # of its largest entry
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -14,12 +13,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxdtd import atomic
-from onnxdtd.contract import PREFIX, read_metadata
+from onnxdtd.contract import KEPT_BY, read_metadata, tell
 from onnxdtd.errors import ModelError, RequestError
 from onnxdtd.graph import files
 from onnxdtd.graph.sound import nodes_of
 from onnxdtd.runtime.explainer import ONLY_ERRORS, SHORT, session
-from onnxdtd.runtime.kept import CHANNELS, KEPT, proof
+from onnxdtd.runtime.kept import CHANNELS, proof
 
 BLOCKED = "com.microsoft.nchwc"  # the domain of operators on blocks of channels
 LEAST = 1024  # bytes of a weight that is worth a place in the other file
@@ -48,8 +47,7 @@ def keep(compiled: str | os.PathLike[str], path: str | os.PathLike[str], portabl
         _written(str(compiled), written, weights, blocked=not portable and "ask_input" not in facts)
         proto = onnx.load(written, load_external_data=False)
         tied = any(node.domain == BLOCKED for node in nodes_of(proto.graph.node))
-        told = _proof(Path(folder, "proof.onnx")) if tied else {}
-        proto.metadata_props.add(key=PREFIX + KEPT, value=json.dumps(told))
+        tell(proto, KEPT_BY, _proof(Path(folder, "proof.onnx")) if tied else {})
         if (beside := written.with_name(weights)).exists():
             atomic.copy(beside, path.resolve().with_name(weights))
         atomic.write(path, proto.SerializeToString())

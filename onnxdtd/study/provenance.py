@@ -17,7 +17,6 @@ from onnxdtd import bounded
 from onnxdtd.contract import Metadata
 from onnxdtd.data.remote import Place, Remote
 from onnxdtd.data.texts import STDIN
-from onnxdtd.errors import ModelError
 
 PIECE = 1 << 20  # bytes that are read at once
 # What a compiled file says of the score that it explains, in the order in which it is told.
@@ -122,16 +121,9 @@ def modelled(path: Path, source: str | None = None) -> dict[str, Any]:
 
 def weight_digests(model: Path) -> dict[str, str]:
     """The SHA-256 of every file of external weights, by where it lies. Raises ``ModelError`` where one cannot be read."""
-    from onnxdtd.graph import files
+    from onnxdtd.graph import digests, files
 
-    digests = {}
-    for location in files.locations(files.read(model).proto):
-        try:
-            with (model.parent / location).open("rb") as file:
-                digests[location] = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise ModelError(f"{model.parent / location}: external weights that cannot be read ({error.strerror})") from None
-    return digests
+    return digests.of_weights(model, files.read(model).proto)
 
 
 def taken(

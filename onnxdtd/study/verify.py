@@ -1,7 +1,7 @@
 """Is a compiled model what it says it is? Everything is computed anew: the compile itself, the prediction, the balance.
 
 Without the source, the predictor inside the compiled model stands in for it. Then nothing vouches for the weights but the
-digest that the compiler wrote down, and whoever changes both is not found out.
+digests that the compiler wrote down, and whoever changes both is not found out.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ from onnxdtd.compiler.inspect import equations
 from onnxdtd.compiler.ondemand import MAYBE_NONE
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.record import predictor, told_request
-from onnxdtd.contract import PARTS, PREFIX, entries, read_metadata
+from onnxdtd.contract import KEPT_BY, PARTS, PREFIX, WEIGHTS, entries, read_metadata
 from onnxdtd.errors import ModelError, OnnxdtdError, counted
-from onnxdtd.graph import files
+from onnxdtd.graph import digests, files
 from onnxdtd.graph.slices import leading
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer, tried
-from onnxdtd.runtime.kept import KEPT
 from onnxdtd.study.accounts import checked, joined, table
 from onnxdtd.study.checks import Check, Report
 from onnxdtd.study.dossier import VERIFICATION, verification
@@ -72,7 +71,7 @@ def verify(
     have = opened.proto
     if "relevance" not in entries(have):
         raise ModelError(f"{compiled}: was not compiled by onnxdtd; run `onnxdtd compile` on it first")
-    if KEPT in entries(have):
+    if KEPT_BY in entries(have):
         raise ModelError(f"{compiled}: is what ONNX Runtime has made of a compiled file, by onnxdtd.keep; verify that one")
     original = None if source is None else files.read(source)
     facts: dict[str, Any] = {}
@@ -93,7 +92,9 @@ def verify(
     except (OnnxdtdError, LookupError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         return Report([_not_compiled(facts.get("version"), error)], [], about())
     checks = [*_identity(facts, original, found), *_compared(facts["version"], have, fresh, original)]
-    if original is not None and source is not None:
+    if WEIGHTS in facts:
+        checks += _recorded(facts[WEIGHTS], opened, original)
+    elif original is not None and source is not None:  # an older file
         checks += _files(have, original.proto, compiled.parent, source.parent)
     defined, unbooked = _defined(origin, request, job)
     model, folder = (origin, compiled.parent) if source is None else (str(source), source.parent)
@@ -128,10 +129,11 @@ def _about(
 
 
 def _called(job: Prepared, facts: Mapping[str, Any]) -> Prepared:
-    """As if the files of the preset and of relevance models had the names that are recorded."""
-    names = {name: facts[name] for name in ("preset", "fitted") if name in facts}
+    """As if the files of the preset and of relevance models had the names that are recorded, and weights these digests."""
+    names = {name: facts[name] for name in ("preset", "fitted", WEIGHTS) if name in facts}
     told: Any = {**job.addition.metadata, **names}
-    return replace(job, request=replace(job.request, **names), addition=replace(job.addition, metadata=told))
+    named = {name: value for name, value in names.items() if name != WEIGHTS}
+    return replace(job, request=replace(job.request, **named), addition=replace(job.addition, metadata=told))
 
 
 def _text(error: Exception) -> str:
@@ -204,9 +206,8 @@ def _way_out(version: object) -> str:
 def _identity(facts: Mapping[str, Any], original: files.Source | None, found: Mapping[str, Any]) -> Iterator[Check]:
     """The digests."""
     if original is None:
-        yield Check(
-            "source", None, "not given: only the digest in the file vouches for the weights, and nothing for external ones"
-        )
+        external = "" if WEIGHTS in facts else ", and nothing for external ones"
+        yield Check("source", None, f"not given: only the digests in the file vouch for the weights{external}")
     else:
         yield Check("source", True, f"SHA-256 {original.sha256[:16]}, as recorded")
     same = found == facts["predictor"]
@@ -258,6 +259,24 @@ def _entries(have: onnx.ModelProto, fresh: onnx.ModelProto, ours: bool) -> Check
     keys = mine.keys() | theirs.keys() if ours else (mine.keys() & theirs.keys()) - {"version"}
     wrong = sorted(key for key in keys if mine.get(key) != theirs.get(key))
     return Check("metadata", not wrong, _listed(wrong) if wrong else f"{len(keys)} entries")
+
+
+def _recorded(recorded: Mapping[str, str], compiled: files.Source, original: files.Source | None) -> Iterator[Check]:
+    """External weights, by their digests when the file was written: what source and compiled file share may have changed."""
+    wrong, count = [], 0
+    for model in (compiled, original):
+        if model is None or model.path is None:
+            continue
+        try:
+            found = digests.of_weights(model.path, model.proto)
+        except ModelError as error:
+            yield Check("external weights", False, str(error))
+            return
+        count = count or len(found)
+        wrong += [str(model.path.parent / name) for name, digest in found.items() if digest not in recorded.values()]
+    was = ", ".join(f"{digest[:16]} of {name}" for name, digest in recorded.items())
+    told = f"not those of when it was compiled: {', '.join(dict.fromkeys(wrong))}; recorded is SHA-256 {was}"
+    yield Check("external weights", not wrong, told if wrong else f"{counted(count, 'file')}, SHA-256 {was}, as recorded")
 
 
 def _files(have: onnx.ModelProto, original: onnx.ModelProto, folder: Path, home: Path) -> Iterator[Check]:

@@ -148,3 +148,28 @@ def test_numbers_of_nodes_in_another_file_are_refused() -> None:
     proto.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
     with pytest.raises(ModelError, match="no digest is taken"):
         digests.of_predictor(proto, Path())
+
+
+def test_weights_are_read_once_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be gigabytes."""
+    file, read = tmp_path / "w", list[str]()
+    file.write_bytes(b"one")
+    taken = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *args: (read.append("w"), taken(*args))[1])
+    first = [digests.of_file(file) for _ in range(3)]
+    file.write_bytes(b"another")
+    assert (len(read), set(first)) == (1, {hashlib.sha256(b"one").hexdigest()})
+    assert digests.of_file(file) == hashlib.sha256(b"another").hexdigest()
+
+
+@pytest.mark.parametrize(("place", "why"), [("/dev/zero", "outside of the folder"), ("folder", "no regular file")])
+def test_weights_that_no_runtime_reads_are_not_read(place: str, why: str, tmp_path: Path) -> None:
+    """A device has no end."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "net.data").symlink_to(place)
+    proto = parsed("y = MatMul(x, w)", "(float[n,4] x) => (float[n,3] y)")
+    proto.graph.initializer.append(dense(4, 3))
+    proto.graph.initializer[-1].data_location = onnx.TensorProto.EXTERNAL
+    proto.graph.initializer[-1].external_data.add(key="location", value="net.data")
+    with pytest.raises(ModelError, match=why):
+        digests.of_files(tmp_path / "net.onnx", proto, "")

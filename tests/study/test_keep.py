@@ -16,9 +16,8 @@ from onnx import numpy_helper
 
 import onnxdtd
 from onnxdtd import Explainer, keep
-from onnxdtd.contract import PREFIX
+from onnxdtd.contract import KEPT_BY, PREFIX
 from onnxdtd.errors import ModelError, RequestError
-from onnxdtd.runtime.kept import KEPT
 
 RNG = np.random.default_rng(0)
 W = {"c": eighths(RNG, 16, 3, 3, 3), "d": eighths(RNG, 32, 16, 3, 3), "e": eighths(RNG, 32, 5)}
@@ -35,7 +34,7 @@ def compiled(folder: Path, **options: Any) -> Path:
 
 
 def proof(path: Path) -> dict[str, Any]:
-    (entry,) = [entry for entry in onnx.load(path, load_external_data=False).metadata_props if entry.key == PREFIX + KEPT]
+    (entry,) = [entry for entry in onnx.load(path, load_external_data=False).metadata_props if entry.key == PREFIX + KEPT_BY]
     return dict(json.loads(entry.value))
 
 
@@ -67,7 +66,7 @@ def test_another_kind_of_processor_is_refused(made: Callable[[bytes], bytes], tm
     keep(compiled(tmp_path), tmp_path / "kept.onnx")
     told = proof(tmp_path / "kept.onnx") or pytest.skip("no blocked layout here")
     proto = onnx.load(tmp_path / "kept.onnx", load_external_data=False)
-    (entry,) = [entry for entry in proto.metadata_props if entry.key == PREFIX + KEPT]
+    (entry,) = [entry for entry in proto.metadata_props if entry.key == PREFIX + KEPT_BY]
     entry.value = json.dumps(told | {"model": b64encode(made(b64decode(told["model"]))).decode()})
     onnx.save(proto, tmp_path / "kept.onnx")
     with pytest.raises(ModelError, match=r"another kind of processor .* write it again here by onnxdtd\.keep"):

@@ -365,6 +365,37 @@ def test_external_weights_are_compared(tmp_path: Path, name: str, value: float, 
     assert failed(verify(path, source)) >= {"external weights"} | ({"prediction"} if seen else set())
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_weights_that_source_and_file_share_are_those_of_the_compile(given: bool, tmp_path: Path) -> None:
+    """Both follow what is changed later: nothing but the digest that was taken tells."""
+    source, path = tmp_path / "net.onnx", tmp_path / "out.onnx"
+    onnx.save(net(), source, save_as_external_data=True, location="net.data", size_threshold=64)
+    onnxdtd.save(onnxdtd.compile(source), path, source)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["net.data", "net.onnx", "out.onnx"]
+    assert not failed(verify(path, source if given else None))
+    values = np.frombuffer((tmp_path / "net.data").read_bytes(), np.float32).copy()
+    values[3] += 0.5
+    (tmp_path / "net.data").write_bytes(values.tobytes())
+    report = verify(path, source if given else None)
+    assert failed(report) == {"external weights"}
+    (check,) = [check for check in report.checks if check.name == "external weights"]
+    assert f"not those of when it was compiled: {tmp_path / 'net.data'}; recorded is SHA-256" in check.finding
+
+
+def test_a_file_without_digests_of_its_weights_is_compared_with_the_source(tmp_path: Path) -> None:
+    """As older versions wrote them."""
+    source, path = two_outputs(tmp_path)
+    proto = onnx.load(path, load_external_data=False)
+    kept = [entry for entry in proto.metadata_props if entry.key != "onnxdtd.weights"]
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+    assert not failed(verify(path, source))
+    data = tmp_path / "net.data"
+    data.write_bytes(data.read_bytes()[:-1] + b"?")
+    assert "external weights" in failed(verify(path, source))
+
+
 def sparse(proto: onnx.ModelProto) -> None:
     values = numpy_helper.to_array(proto.graph.sparse_initializer[0].values) * 2
     proto.graph.sparse_initializer[0].values.CopyFrom(numpy_helper.from_array(values, "w"))
