@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from onnxdtd import atomic, bounded
-from onnxdtd.data.tokens import files_of
-from onnxdtd.errors import ModelError, OnnxdtdError
-from onnxdtd.graph import files
+from onnxdtd import atomic
+from onnxdtd.errors import OnnxdtdError
+from onnxdtd.runtime.explainer import CUDA, default_providers
+from onnxdtd.study import jobs
 from onnxdtd.study.explaining import Asked, Explaining
 from onnxdtd.study.inputs import Inputs
+from onnxdtd.study.jobs import Study, Tick, Work, untold
+from onnxdtd.study.luggage import Luggage, Moved, read_besides, tokenizer_files
 from onnxdtd.study.results import UNFINISHED
 
-MOST = 2**40  # bytes of a file
-TOML = ".toml"  # ends the file in the name of a preset; a name within it may follow
-
-Moved = Callable[[str], str]
+# ---- a study that explains -------------------------------------------------------------------------------------------------
 
 
 class Abroad:
@@ -37,14 +33,9 @@ class Abroad:
     def __reduce__(self) -> tuple[type[Guest], tuple[Any, ...]]:
         """Raises ``OnnxdtdError`` where a file cannot be read."""
         asked = self._study.asked
-        sent = {f"model/{asked.model.name}": _bytes(asked.model)}
-        for weights in files.locations(files.read(asked.model).proto):
-            sent[f"model/{weights}"] = _bytes(asked.model.parent / weights)
-        places = {str(asked.model): f"model/{asked.model.name}"}
-        for i, (path, own) in enumerate(_read(asked)):
-            places[path] = f"{i}/{own[0].name}"
-            sent |= {f"{i}/{file.name}": _bytes(file) for file in own}
-        return Guest, (asked, self._study.inputs.absolute(), places, sent, str(Path.cwd()))
+        texts = [] if asked.tokenizer is None else [tokenizer_files(asked.tokenizer)]
+        sent = Luggage.packed([asked.model], [*texts, *read_besides(asked.ways.request, asked.ways.presets)])
+        return Guest, (asked, self._study.inputs.absolute(), sent, str(Path.cwd()))
 
     def arrived(self, unit: int, result: Mapping[str, Any]) -> Any:
         """Write the files of a unit, and give what there is to say of it."""
@@ -54,25 +45,18 @@ class Abroad:
 
 
 class Guest:
-    """The study on another machine: of the files that were ``sent``, ``places`` are those of what ``asked`` names. ``home``
-    is the folder where the command runs.
-    """
+    """The study on another machine, with the files that were ``sent``. ``home`` is the folder where the command runs."""
 
-    def __init__(self, asked: Asked, inputs: Inputs, places: Mapping[str, str], sent: Mapping[str, bytes], home: str):
-        self._asked, self._inputs, self._places, self._sent, self._home = asked, inputs, places, sent, home
+    def __init__(self, asked: Asked, inputs: Inputs, sent: Luggage, home: str):
+        self._asked, self._inputs, self._sent, self._home = asked, inputs, sent, home
 
     def prepare(self) -> Callable[[int], dict[str, Any]]:
         """What does a unit, and gives its result and the files that it wrote, in a folder that goes with this guest."""
-        root = Path(tempfile.mkdtemp(prefix="onnxdtd-"))
-        weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
-        for place, data in self._sent.items():
-            (root / place).parent.mkdir(parents=True, exist_ok=True)
-            (root / place).write_bytes(data)
-        self._sent = {}
-        there = lambda path: str(root / self._places[path]) if path in self._places else path
-        study = Explaining(_moved(self._asked, there, root / "out"), self._inputs)
+        there = self._sent.unpacked(self)
+        del self._sent
+        study = Explaining(_moved(self._asked, there), self._inputs)
         (study.asked.out / UNFINISHED).mkdir(parents=True)
-        here = {_preset(preset, there): preset for preset in self._asked.ways.presets if preset is not None}
+        here = {there.preset(preset): preset for preset in self._asked.ways.presets if preset is not None}
         for view in study.views:
             metadata = view.presenter.explainer.metadata
             metadata["preset"] = here.get(metadata["preset"], metadata["preset"])
@@ -98,46 +82,16 @@ class Guest:
                 )
 
 
-def _read(asked: Asked) -> Iterator[tuple[str, list[Path]]]:
-    """What a study reads besides the model and the samples: as it is asked for, and the files that these are."""
-    if asked.tokenizer is not None:
-        yield str(asked.tokenizer), files_of(asked.tokenizer)
-    request = asked.ways.request
-    baselines = request.baseline.values() if isinstance(request.baseline, Mapping) else [request.baseline]
-    presets = [_file(preset) for preset in asked.ways.presets if preset is not None]
-    for path in dict.fromkeys([*presets, request.fitted, *baselines]):
-        if isinstance(path, str) and os.path.isfile(path):
-            yield path, [Path(path)]
-
-
-def _file(preset: str) -> str | None:
-    """The file of a preset, if it is in one."""
-    return preset.partition(TOML)[0] + TOML if TOML in preset else None
-
-
-def _preset(preset: str, there: Moved) -> str:
-    """What a preset is called where its file is somewhere else."""
-    file = _file(preset)
-    return preset if file is None else there(file) + preset.removeprefix(file)
-
-
-def _moved(asked: Asked, there: Moved, out: Path) -> Asked:
+def _moved(asked: Asked, there: Moved) -> Asked:
     """What is asked, of files that are somewhere else."""
-    moved = lambda value: there(value) if isinstance(value, str) else value
-    request, presets = asked.ways.request, [None if name is None else _preset(name, there) for name in asked.ways.presets]
-    baseline = request.baseline
-    request = replace(
-        request,
-        preset=presets[0],
-        fitted=moved(request.fitted),
-        baseline={name: moved(v) for name, v in baseline.items()} if isinstance(baseline, Mapping) else moved(baseline),
-    )
+    presets = [None if name is None else there.preset(name) for name in asked.ways.presets]
+    request = replace(there.request(asked.ways.request), preset=presets[0])
     return replace(
         asked,
-        model=Path(there(str(asked.model))),
-        tokenizer=None if asked.tokenizer is None else Path(there(str(asked.tokenizer))),
+        model=there.path(asked.model),
+        tokenizer=None if asked.tokenizer is None else there.path(asked.tokenizer),
         ways=replace(asked.ways, request=request, presets=tuple(presets)),
-        out=out,
+        out=there.root / "out",
     )
 
 
@@ -148,8 +102,53 @@ def _taken(folder: Path) -> Iterator[tuple[str, bytes]]:
         path.unlink()
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return bounded.data(path, MOST)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+# ---- a study that measures -------------------------------------------------------------------------------------------------
+
+
+class Movable(Study, Protocol):
+    """A study that can be done where nothing of this machine is seen."""
+
+    def luggage(self) -> Luggage:
+        """All files that it reads. Raises ``OnnxdtdError`` where one cannot be read."""
+
+    def moved(self, there: Moved) -> Study:
+        """The same, of files that are somewhere else."""
+
+
+def run(
+    study: Movable, workers: int | None = 1, engine: str = "processes", journal: Path | None = None, tick: Tick = untold
+) -> Iterator[Any]:
+    """As ``jobs.run``; on Ray workers see no files of this machine."""
+    yield from jobs.run(Sent(study) if engine == "ray" else study, workers, engine, journal, tick)
+
+
+class Sent:
+    """A study, for ``jobs.run``: what a worker of it is sent is a ``Visitor``."""
+
+    def __init__(self, study: Movable):
+        self._study = study
+        self.units, self.identity, self.prepare = study.units, study.identity, study.prepare
+        self.gpus = int(default_providers()[0] == CUDA)  # as where the command runs, which says so in its result
+
+    def __reduce__(self) -> tuple[type[Visitor], tuple[Any, ...]]:
+        """Raises ``OnnxdtdError`` where a file cannot be read."""
+        return Visitor, (self._study, self._study.luggage())
+
+
+class Visitor:
+    """The study on another machine, with the files that were ``sent``."""
+
+    def __init__(self, study: Movable, sent: Luggage):
+        self._study, self._sent = study, sent
+
+    def prepare(self) -> Work:
+        """What does a unit, from a folder that goes with this visitor."""
+        self._there = self._sent.unpacked(self)
+        del self._sent
+        with self._there.refusing():
+            self._work = self._study.moved(self._there).prepare()
+        return self._done
+
+    def _done(self, unit: int) -> Any:
+        with self._there.refusing():
+            return self._there.at_home(self._work(unit))

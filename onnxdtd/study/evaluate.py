@@ -30,7 +30,9 @@ from onnxdtd.labels import Index
 from onnxdtd.request import Request
 from onnxdtd.runtime.explainer import Explainer
 from onnxdtd.study import metrics
-from onnxdtd.study.jobs import Tick, run, untold
+from onnxdtd.study.abroad import run
+from onnxdtd.study.jobs import Tick, untold
+from onnxdtd.study.luggage import Luggage, Moved, read_besides, tokenizer_files
 from onnxdtd.study.metrics import METRICS, Heatmap
 from onnxdtd.study.perturb import FILLS, called, default_patch, filler, finite, perturbation, regions, replacement
 from onnxdtd.study.predictor import Scores
@@ -192,6 +194,24 @@ class Evaluation:
     def prepare(self) -> Evaluator:
         """A worker of its own."""
         return Evaluator(self)
+
+    def luggage(self) -> Luggage:
+        """All files that it reads, those of the data too."""
+        folder = f"{self.data.name}/" if self.data.is_dir() else ""
+        data = {folder + path.name: path for path in self.first.data.sources}
+        texts = [] if self.settings.tokenizer is None else [tokenizer_files(self.settings.tokenizer)]
+        return Luggage.packed(self.models, [(str(self.data), data), *texts, *read_besides(self.request, self.presets)])
+
+    def moved(self, there: Moved) -> Evaluation:
+        """The same, of files that are somewhere else."""
+        tokenizer = self.settings.tokenizer
+        return Evaluation(
+            list(map(there.path, self.models)),
+            list(map(there.preset, self.presets)),
+            there.path(self.data),
+            there.request(self.request),
+            replace(self.settings, tokenizer=None if tokenizer is None else there(tokenizer)),
+        )
 
     def assemble(self, units: Iterable[dict[str, Any]]) -> dict[str, Any]:
         """The results of all units, in order, as one; only sums are kept in memory. Raises ``RequestError`` where nothing was

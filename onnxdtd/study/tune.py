@@ -25,6 +25,7 @@ from onnxdtd.data.tables import Roles
 from onnxdtd.errors import OnnxdtdError, RequestError
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
+from onnxdtd.study.abroad import run
 from onnxdtd.study.audit import stability
 from onnxdtd.study.audit.audit import Audit, digest, measurable, together
 from onnxdtd.study.audit.auditor import Auditor, Texts
@@ -32,7 +33,8 @@ from onnxdtd.study.audit.measurement import Task
 from onnxdtd.study.columns import TYPICAL, Columns
 from onnxdtd.study.evaluate import OPTIONAL, Settings
 from onnxdtd.study.grid import Candidate, grid
-from onnxdtd.study.jobs import Tick, run, untold
+from onnxdtd.study.jobs import Tick, untold
+from onnxdtd.study.luggage import Luggage, Moved, read_besides
 from onnxdtd.study.metrics import abpc, aopc, missing
 from onnxdtd.study.perturb import called, default_patch, filler, perturbation, regions, replacement
 from onnxdtd.study.provenance import weight_digests
@@ -200,6 +202,15 @@ class Tuning:
     def prepare(self) -> Tuner:
         """A worker of its own."""
         return Tuner(self)
+
+    def luggage(self) -> Luggage:
+        """All files that it reads; the samples it has."""
+        return Luggage.packed([self.model], read_besides(self.request, self.baselines))
+
+    def moved(self, there: Moved) -> Tuning:
+        """The same, of files that are somewhere else."""
+        baselines = tuple(map(there.preset, self.baselines))
+        return replace(self, model=there.path(self.model), request=there.request(self.request), baselines=baselines)
 
     def assemble(self, units: Iterable[dict[str, Any]]) -> dict[str, Any]:
         """What was chosen, and what it is worth. Raises ``RequestError`` where no candidate could be measured."""

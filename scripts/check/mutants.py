@@ -100,6 +100,22 @@ FAULTS = [
         "study/inputs::test_a_column_of_a_list_says_which_class_of_each_sample_is_explained",
     ),
     Fault(
+        "models are sent to other machines without their external weights",
+        "study/luggage",
+        "Luggage.packed",
+        "(model.name, *files.locations(files.read(model).proto))",
+        "(model.name,)",
+        "study/abroad::test_an_evaluation_is_as_in_one_process",
+    ),
+    Fault(
+        "results of other machines call presets as they are called there",
+        "study/abroad",
+        "Visitor._done",
+        "self._there.at_home(self._work(unit))",
+        "self._work(unit)",
+        "study/abroad::test_an_evaluation_is_as_in_one_process",
+    ),
+    Fault(
         "the last file of a folder in a store stays while others change",
         "data/remote",
         "put_folder",

@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,9 +21,13 @@ import onnxdtd
 from onnxdtd.errors import OnnxdtdError
 from onnxdtd.request import Request
 from onnxdtd.study import cluster
-from onnxdtd.study.abroad import Abroad
+from onnxdtd.study.abroad import Abroad, Sent
+from onnxdtd.study.audit.audit import audit
+from onnxdtd.study.evaluate import Settings, evaluate
+from onnxdtd.study.tune import tune
 
 COUNT = 40  # samples, three units
+SENT = ("net.onnx", "parts", "mine.toml", "grey.npy", "data", "data.npz")
 MINE = '[preset.mine]\ntitle = "t"\nsource = "s"\nlayers = [{ rule = "epsilon" }]\n'
 
 
@@ -52,7 +57,7 @@ def elsewhere(net: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyte
     def run(study: Any, units: list[int], workers: int) -> Iterator[tuple[int, Any]]:
         sent, hidden = pickle.loads(pickle.dumps(study)), folder / "hidden"
         hidden.mkdir()
-        away = [path for path in net.parent.iterdir() if path.name in ("net.onnx", "parts", "mine.toml", "grey.npy")]
+        away = [path for path in net.parent.iterdir() if path.name in SENT]
         for path in away:
             shutil.move(path, hidden / path.name)
         monkeypatch.chdir(folder)
@@ -114,6 +119,68 @@ def test_pictures_come_back(elsewhere: Path) -> None:
         )
     for i in range(2):
         assert Path(f"ray/0{i}.png").read_bytes() == Path(f"one/0{i}.png").read_bytes()
+
+
+def labelled(folder: Path) -> None:
+    """Samples with labels, in an archive and in a folder; one of each is bad."""
+    x = np.random.default_rng(2).integers(0, 256, (12, 1, 4, 4), np.uint8)
+    np.savez(folder / "data.npz", x=np.where(np.arange(12).reshape(12, 1, 1, 1) == 5, np.nan, x / 255), label=np.arange(12) % 4)
+    (folder / "data").mkdir()
+    for i, pixels in enumerate(x):
+        Image.fromarray(pixels[0]).save(folder / "data" / f"{i:02d}.png")
+    (folder / "data" / "03.png").write_bytes(b"none")
+    (folder / "data" / "labels.csv").write_text("".join(f"{i:02d}.png,{i % 4}\n" for i in range(11)))
+
+
+@pytest.mark.parametrize("data", ["data", "data.npz"])
+def test_an_evaluation_is_as_in_one_process(data: str, net: Path, elsewhere: Path) -> None:
+    """It sees nothing of this machine, neither model nor preset nor data."""
+    labelled(net.parent)
+    settings = Settings(steps=3, target="label")
+    presets, request = ["mine.toml", "mine.toml:mine", "taylor"], Request(low=0.0, high=1.0, baseline="grey.npy")
+    one, ray = (
+        evaluate(["net.onnx"], data, request, presets=presets, settings=settings, engine=engine)
+        for engine in ("processes", "ray")
+    )
+    one["provenance"].pop("run"), ray["provenance"].pop("run")
+    assert ray == one
+    assert [entry["preset"] for entry in one["models"][0]["presets"]] == presets
+    assert len(one["skipped"]) == (2 if data == "data" else 1)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_an_audit_and_a_search_are_as_in_one_process(net: Path, elsewhere: Path) -> None:
+    labelled(net.parent)
+    request = Request(low=0.0, high=1.0)
+    for measured in (
+        partial(audit, "net.onnx", "data", request, presets=["mine.toml", "gradient-x-input"], samples=3, quick=True),
+        partial(tune, "net.onnx", "data", request, presets=["mine.toml"], settings=Settings(steps=2, samples=8)),
+    ):
+        one, ray = (measured(engine=engine) for engine in ("processes", "ray"))
+        one["provenance"].pop("run"), ray["provenance"].pop("run")
+        assert ray == one
+        assert "mine.toml" in json.dumps(one)
+        assert list(elsewhere.iterdir()) == []
+
+
+def test_what_does_not_fit_is_said_in_the_words_of_this_machine(net: Path, elsewhere: Path) -> None:
+    labelled(net.parent)
+    (net.parent / "mine.toml").write_text(MINE.replace("epsilon", "none"))
+    heard = []
+    for engine in ("processes", "ray"):
+        with pytest.raises(OnnxdtdError) as ended:
+            evaluate(["net.onnx"], "data.npz", Request(low=0.0, high=1.0), presets=["lrp-gamma", "mine.toml"], engine=engine)
+        heard.append(str(ended.value))
+    assert heard[0] == heard[1]
+    assert heard[0].startswith("mine.toml")
+
+
+def test_a_machine_with_a_gpu_measures_on_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the result says that CUDA was what it ran on."""
+    study = SimpleNamespace(units=None, identity=None, prepare=None)
+    for found, gpus in ((["CUDAExecutionProvider", "CPUExecutionProvider"], 1), (["CPUExecutionProvider"], 0)):
+        monkeypatch.setattr("onnxdtd.study.abroad.default_providers", lambda found=found: found)
+        assert Sent(study).gpus == gpus  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("provider", "gpus"), [(None, 0), ("cpu", 0), ("cuda", 1), ("CUDAExecutionProvider", 1)])

@@ -27,6 +27,7 @@ from onnxdtd.errors import RequestError
 from onnxdtd.graph import shapes
 from onnxdtd.method.toml import Library
 from onnxdtd.request import Request
+from onnxdtd.study.abroad import run
 from onnxdtd.study.audit.auditor import Auditor, Texts, ragged, real
 from onnxdtd.study.audit.choice import best
 from onnxdtd.study.audit.limits import shows_nothing
@@ -40,7 +41,8 @@ from onnxdtd.study.audit.similarity import ALONE, FEWEST, mean
 from onnxdtd.study.audit.stability import NUDGE
 from onnxdtd.study.audit.verdict import verdict
 from onnxdtd.study.columns import Columns
-from onnxdtd.study.jobs import Tick, Work, run, untold
+from onnxdtd.study.jobs import Tick, Work, untold
+from onnxdtd.study.luggage import Luggage, Moved, read_besides
 from onnxdtd.study.perturb import called, default_patch, replacement
 from onnxdtd.study.predictor import Scores
 from onnxdtd.study.provenance import weight_digests
@@ -193,6 +195,15 @@ class Audit:
             return asdict(MEASUREMENTS[task.measure].measure(auditor, task))
 
         return measure
+
+    def luggage(self) -> Luggage:
+        """All files that it reads; the samples it has."""
+        return Luggage.packed([self.model], read_besides(self.request, self.presets))
+
+    def moved(self, there: Moved) -> Audit:
+        """The same, of files that are somewhere else."""
+        presets = tuple(map(there.preset, self.presets))
+        return replace(self, model=there.path(self.model), request=there.request(self.request), presets=presets)
 
     def asked(self, preset: str) -> Request:
         """The request for a preset, with the target left open; none of the rules set by hand for a derivative."""
