@@ -41,7 +41,7 @@ MIX = ("predict",) * 6 + ("explain",) * 3 + ("bad",)
 NAME = f"load-{os.getpid()}"  # of the application, and so of its processes
 QUIET = {"log_level": "ERROR", "enable_access_log": False}
 SAMPLES = 8
-EARLY = 10  # seconds, after which memory is not to grow
+INSTANTS = (10, 30, 60)  # seconds; memory is not to grow from the first of them on
 CLOSE = 1e-4  # of the largest relevance
 HEADS = (
     "model",
@@ -52,6 +52,7 @@ HEADS = (
     "refused, ms",
     "faults",
     "memory of a replica, MB",
+    "growth, MB per 1,000",
 )
 
 
@@ -143,6 +144,11 @@ class Client:
             elif kind != "bad" and not self.agrees(answer, i):
                 self.faults.append(f"{kind}: another answer")
 
+    @property
+    def answers(self) -> int:
+        """How many there were."""
+        return sum(map(len, self.seconds.values()))
+
     def agrees(self, answer: bytes, i: int) -> bool:
         """Is it what the file says of this sample alone?"""
         with np.load(io.BytesIO(answer)) as said:
@@ -153,15 +159,20 @@ class Client:
         return bool(alike and found["predicted"] == np.asarray(self.expected[i].predicted)[0])
 
 
-def memory(name: str) -> list[float]:
-    """The resident megabytes of each replica of an application."""
+def replicas_of(name: str) -> list[Path]:
+    """The processes of each replica of an application, as their folders in /proc."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has just ended
             if (folder / "cmdline").read_bytes().startswith(f"ray::ServeReplica:{name}:".encode()):
-                pages = int((folder / "statm").read_text().split()[1])
-                found.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+                found.append(folder)
     return found
+
+
+def memory(folders: Sequence[Path], kinds: Sequence[str] = ("VmRSS",)) -> float:
+    """The resident megabytes of a replica, the mean over them, or those of some ``kinds``."""
+    lines = [line for folder in folders for line in (folder / "status").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith(tuple(kinds))) / 1024 / len(folders)
 
 
 def measured(source: Path, how: str, seconds: float, clients: int, replicas: int) -> tuple[Sequence[object], list[str]]:
@@ -180,45 +191,56 @@ def measured(source: Path, how: str, seconds: float, clients: int, replicas: int
             for client in asking[:1]:  # what is done once only
                 client.work(time.perf_counter() + 2)
             fresh = [Client(port, xs, expected, client.seed) for client in asking]
-            start = time.perf_counter()
+            start, folders = time.perf_counter(), replicas_of(NAME)
             threads = [threading.Thread(target=client.work, args=(start + seconds,)) for client in fresh]
             for thread in threads:
                 thread.start()
-            time.sleep(min(EARLY, seconds / 2))
-            early = memory(NAME)
-            for thread in threads:
-                thread.join()
-            took, late = time.perf_counter() - start, memory(NAME)
+            grown = []  # the second, the answers until then, and megabytes
+            for instant in (*(i for i in INSTANTS if i < seconds), None):
+                if instant is None:
+                    for thread in threads:
+                        thread.join()
+                else:
+                    time.sleep(start + instant - time.perf_counter())
+                took = time.perf_counter() - start
+                grown.append((took, sum(client.answers for client in fresh), memory(folders)))
     spent = {kind: np.concatenate([client.seconds[kind] for client in fresh]) * 1000 for kind in MIX}
     faults = [fault for client in fresh for fault in client.faults]
     times = ["{:.0f} / {:.0f}".format(*np.percentile(spent[kind], (50, 99))) for kind in ("predict", "explain", "bad")]
-    grown = "; ".join(f"{sum(sizes) / max(len(sizes), 1):.0f}" for sizes in (early, late))
-    count = sum(map(len, spent.values()))
-    return (source.stem, how, f"{count / took:.0f}", *times, f"{len(faults)} of {count:,}", grown), faults
+    sizes = "; ".join(f"{size:.0f}" for _, _, size in grown)
+    (_, before, small), *_, (took, count, large) = grown
+    growth = (large - small) / max(count - before, 1) * 1000 * replicas
+    told = f"{len(faults)} of {count:,}"
+    return (source.stem, how, f"{count / took:.0f}", *times, told, sizes, f"{growth:.2f}"), faults
 
 
 def main() -> None:
     """Measure, print and write."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="how long each is asked (60)")
+    parser.add_argument("--first", type=float, default=300, help="... but the first of them (300)")
     parser.add_argument("--clients", type=int, default=8, help="how many ask at a time (8)")
     parser.add_argument("--replicas", type=int, default=2, help="how many answer, one thread each (2)")
     parser.add_argument("--models", nargs="*", help="names of models, of those that there are")
     splice.option(parser, "serving")
     given = parser.parse_args()
-    rows, faults = [], list[str]()
+    rows, faults = list[Sequence[object]](), list[str]()
     for source, ways in MODELS:
         for how in ways if source.exists() and source.stem in (given.models or [source.stem]) else ():
-            row, wrong = measured(source, how, given.seconds, given.clients, given.replicas)
+            seconds = given.seconds if rows else given.first
+            row, wrong = measured(source, how, seconds, given.clients, given.replicas)
             rows.append(row)
             faults += wrong
             print("  ".join(map(str, row)), *wrong[:5], sep="\n  ", flush=True)
+    instants = ", ".join(str(i) for i in INSTANTS if i < given.seconds)
     words = (
-        f"{given.clients} clients on this machine, each one request after the other for {given.seconds:g} seconds: 60 % "
-        f"predict, 30 % explain, 10 % are wrong in one of ten ways; {given.replicas} replicas with one thread each. Times are "
-        "p50 / p99 as a client sees them; samples are sent as `.npy`, answers come as `.npz`. Memory is a replica's after "
-        f"{EARLY} seconds, and at the end. A fault is an answer that differs from what the file says of the sample alone, a "
-        "right request that is refused, or a wrong one that is not refused with a sentence."
+        f"{given.clients} clients on this machine, each one request after the other for {given.seconds:g} seconds "
+        f"(the first row: {given.first:g}): 60 % predict, 30 % explain, 10 % are wrong in one of ten ways; "
+        f"{given.replicas} replicas with one thread each. Times are p50 / p99 as a client sees them; samples are sent as "
+        f"`.npy`, answers come as `.npz`. Memory is all that is resident of a replica, after {instants} seconds, and at the "
+        "end; its growth is from the first of these to the last, by the requests that this replica answered. A fault is an "
+        "answer that differs from what the file says of the sample alone, a right request that is refused, or a wrong one "
+        "that is not refused with a sentence."
     )
     if given.write:
         splice.write(given.write, "serving", f"{splice.table(HEADS, rows)}\n\n{words}", ("ray",))

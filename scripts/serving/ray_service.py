@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,8 +23,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 BATCH, WAIT = 8, 0.002  # samples at once, and for how many seconds one waits for others
-QUEUE = 32  # requests that a replica has at a time, and as many again that wait for it; more are told to come later
+PLACES = 256  # requests that a replica has at a time: one whose body comes slowly has a place, and is in nobody's way
+HELD = 2**28  # bytes of bodies that are coming
+TURNS = 64  # requests that are all there and wait for their turn; more are told to come later
+QUEUE = 32  # requests for which no replica has a place, and that wait for one
+NO_ARRIVAL, NO_LENGTH, BUSY = 408, 411, 503  # of HTTP
 HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+# Otherwise glibc, once it has freed a large block, takes the next ones from its heaps, where they leave holes, and keeps them
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
 T = TypeVar("T")
 
 log = logging.getLogger("ray.serve")
@@ -35,17 +42,16 @@ class Replica:
     def __init__(self, model: Path, source: Path | None = None, threads: int = 1, limits: Limits = LIMITS):
         self._service = Service(model, source, threads, limits)
         self._thread = ThreadPoolExecutor(1)
+        self._turns = asyncio.Semaphore(TURNS)
+        self._held = 0
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request, with a sentence where it is refused."""
         try:
-            async with asyncio.timeout(self._service.limits.seconds):
-                kind, body = await self._answered(request)
+            kind, body = await self._answered(request)
             return Response(body, 200, HEADERS, kind)
         except Refused as error:
             status, text = error.status, str(error)
-        except TimeoutError:
-            status, text = 503, f"no answer within {self._service.limits.seconds:g} seconds; try again later"
         except ClientDisconnect:
             status, text = 400, "the request ended early"
         except Exception:
@@ -62,21 +68,52 @@ class Replica:
             raise Refused(404, "there are /predict, /explain and /health")
         if request.method != "POST":
             raise Refused(405, f"{path} takes POST")
-        body, target = await self._body(request), request.query_params.get("target")
-        asked = await self._aside(self._service.read, request.headers.get("content-type", ""), body, target)
-        answer = await run(asked)
-        if isinstance(answer, Refused):
-            raise answer
-        return await self._aside(packed, answer, accept)
+        self._announced(request.headers.get("content-length", ""))
+        async with self._within(NO_ARRIVAL, "the request did not arrive"):
+            body = await self._arrived(request)
+        if self._turns.locked():
+            raise self._busy()
+        async with self._turns, self._within(BUSY, "there was no answer"):
+            kind, target = request.headers.get("content-type", ""), request.query_params.get("target")
+            answer = await run(await self._aside(self._service.read, kind, body, target))
+            if isinstance(answer, Refused):
+                raise answer
+            return await self._aside(packed, answer, accept)
 
-    async def _body(self, request: Request) -> bytes:
-        """All of it, unless it is too long: then no more than that."""
-        parts, most = bytearray(), self._service.limits.body
-        async for part in request.stream():
-            parts += part
-            if len(parts) > most:
-                raise Refused(TOO_LARGE, f"a request has at most {most:,} bytes")
-        return bytes(parts)
+    def _announced(self, length: str) -> None:
+        """Refuse a body by its length as announced, before anything is waited for: of such a body Ray fetches nothing. From one
+        that comes in chunks Ray would fetch whatever comes, whether it is read or not.
+        """
+        if not length.isdecimal():
+            raise Refused(NO_LENGTH, "say how many bytes the body has, in Content-Length; it cannot come in chunks")
+        if int(length) > self._service.limits.body:
+            raise Refused(TOO_LARGE, f"a request has at most {self._service.limits.body:,} bytes")
+
+    async def _arrived(self, request: Request) -> bytes:
+        """All of the body."""
+        parts = bytearray()
+        try:
+            async for part in request.stream():
+                parts += part
+                self._held += len(part)
+                if self._held > HELD:
+                    raise self._busy()
+            return bytes(parts)
+        finally:
+            self._held -= len(parts)
+
+    def _busy(self) -> Refused:
+        return Refused(BUSY, "too many requests at a time; try again later")
+
+    @asynccontextmanager
+    async def _within(self, status: int, what: str) -> AsyncIterator[None]:
+        """Refuse what takes longer than may be."""
+        seconds = self._service.limits.seconds
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            raise Refused(status, f"{what} within {seconds:g} seconds; try again later") from None
 
     async def _aside(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -98,8 +135,8 @@ def app(given: dict[str, str]) -> serve.Application:
     limits: dict[str, Any] = {name: (float if name == "seconds" else int)(value) for name, value in known.items()}
     deployment = serve.deployment(
         num_replicas=replicas,
-        ray_actor_options={"num_cpus": threads},
-        max_ongoing_requests=QUEUE,
+        ray_actor_options={"num_cpus": threads, "runtime_env": {"env_vars": MALLOC}},
+        max_ongoing_requests=PLACES,
         max_queued_requests=QUEUE,
     )(Replica)
     return deployment.bind(model, source and Path(source).resolve(), threads, Limits(**limits))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from onnxdtd.data.forms import recorded
+from onnxdtd.data.forms import MODES, Form, recorded
 from onnxdtd.data.pixels import FORMATS
 from onnxdtd.data.read import pictured
 from onnxdtd.errors import RequestError, suggestion
@@ -31,6 +31,7 @@ from onnxdtd.runtime.explainer import numpy_type, session, tried
 JSON, NPY, NPZ = "application/json", "application/x-npy", "application/x-npz"
 PICTURES = ("image/png", "image/jpeg", "image/webp", "image/bmp")
 NUMBERS = "fiub"  # kinds of numpy types
+NUMBER = {int, float, bool, type(None)}  # of JSON; null is a missing value, where the model takes those
 LONG = 200  # letters of a target
 TOO_LARGE, NO_KIND, NO_FIT = 413, 415, 400  # of HTTP
 
@@ -84,11 +85,27 @@ class Service:
             raise RequestError(f"{source} is not what {model} was compiled from")
         self._predictor = None if source is None else session(source, threads=threads)
         self.joins = all(self._any_number(name) for name in self.explainer.inputs)
+        self.form, self.kinds = self._taken()
+
+    def _taken(self) -> tuple[Form | None, tuple[str, ...]]:
+        """The form of a sample where there is one input of numbers, and the kinds of requests: a picture only where the file
+        says how one becomes numbers.
+        """
+        (name, node), *others = self.explainer.inputs.items()
+        if others or self._is_text(name):
+            return None, (JSON,)
+        form = recorded(self.explainer.metadata, name, node.shape)
+        is_picture = form.low is not None and len(form.space) == 2 and (form.channels or 3) in MODES
+        return form, (JSON, NPY, *(PICTURES if is_picture else ()))
 
     def _any_number(self, name: str) -> bool:
         """Does an input take any number of samples?"""
         axis, shape = self.explainer.samples.get(name), self.explainer.inputs[name].shape
         return axis is not None and not isinstance(shape[axis], int)
+
+    def _is_text(self, name: str) -> bool:
+        """Does an input take strings?"""
+        return numpy_type(self.explainer.inputs[name].type).kind == "O"
 
     def _is_open(self, name: str) -> bool:
         """Does the model leave the size of a sample open?"""
@@ -102,16 +119,12 @@ class Service:
         kind = kind.partition(";")[0].strip().lower()
         if len(body) > self.limits.body:
             raise Refused(TOO_LARGE, f"a request has at most {self.limits.body:,} bytes")
-        if kind == JSON:
+        if kind not in self.kinds:
+            raise Refused(NO_KIND, f"send {' or '.join(self.kinds)}")
+        if self.form is None or kind == JSON:
             given = self._listed(body)
-        elif kind == NPY:
-            given = {self._only(): _array(body)}
-        elif kind in PICTURES:
-            given = {self._only(): self._pictured(body)}
         else:
-            raise Refused(NO_KIND, f"send {JSON}, {NPY} or {', '.join(PICTURES)}")
-        if set(given) != set(self.explainer.inputs):
-            raise Refused(NO_FIT, f"the model takes the inputs {', '.join(self.explainer.inputs)}")
+            given = {self.form.name: _array(body) if kind == NPY else self._pictured(body, self.form)}
         if sum(array.size for name, array in given.items() if self._is_open(name)) > self.limits.entries:
             raise Refused(TOO_LARGE, f"a sample has at most {self.limits.entries:,} numbers")
         return self._fitted(given, target)
@@ -120,13 +133,14 @@ class Service:
         """What is given in the types and shapes of the model, as its only sample."""
         alone, said = {}, self.explainer.metadata
         for name, array in given.items():
-            axis = self.explainer.samples.get(name)
-            if array.size == 0 or array.ndim < (axis or 0):
-                raise Refused(NO_FIT, f"the input {name!r} is {list(array.shape)}, which is no sample")
-            if axis is not None and array.ndim == len(self.explainer.inputs[name].shape or ()):
-                raise Refused(
-                    NO_FIT, f"the input {name!r} is {list(array.shape)}; a request is one sample, without the axis of samples"
-                )
+            axis, shape = self.explainer.samples.get(name), self.explainer.inputs[name].shape
+            one = [size for i, size in enumerate(shape) if i != axis]
+            fits = array.ndim == len(one) and all(
+                size == have for size, have in zip(one, array.shape, strict=True) if isinstance(size, int)
+            )
+            if array.size == 0 or array.ndim < (axis or 0) or not (fits or not shape):
+                sizes = ", ".join(map(str, one))
+                raise Refused(NO_FIT, f"the input {name!r} takes one sample, [{sizes}], what is given is {list(array.shape)}")
             alone[name] = array if axis is None else np.expand_dims(array, axis)
         try:
             wanted = None if target is None else self._class(target)
@@ -143,13 +157,6 @@ class Service:
             close = suggestion(target[:LONG], labels.shown() or ())
             raise Refused(NO_FIT, f"target {target[:LONG]!r} is no class of the model{close}") from None
 
-    def _only(self) -> str:
-        """The input, where there is but one."""
-        names = [*self.explainer.inputs]
-        if len(names) > 1:
-            raise Refused(NO_KIND, f"the model has several inputs, {', '.join(names)}: send {JSON}")
-        return names[0]
-
     def _listed(self, body: bytes) -> dict[str, np.ndarray]:
         """Lists of numbers, or of strings where the model takes those, by input; nothing but the list where there is one."""
         try:
@@ -159,24 +166,29 @@ class Service:
         inputs = said.get("inputs") if isinstance(said, dict) else None
         if inputs is None:
             raise Refused(NO_FIT, 'send an object, {"inputs": the lists of one sample, or an object of them by name}')
-        by_name = inputs if isinstance(inputs, dict) else {self._only(): inputs}
+        names = [*self.explainer.inputs]
+        by_name = inputs if isinstance(inputs, dict) or len(names) > 1 else {names[0]: inputs}
+        if not isinstance(by_name, dict) or set(by_name) != set(names):
+            named = ", ".join(names)
+            raise Refused(NO_FIT, f'the model takes the inputs {named}; send {{"inputs": an object of lists by these names}}')
+        return {name: self._numbers(name, values) for name, values in by_name.items()}
+
+    def _numbers(self, name: str, values: Any) -> np.ndarray:
+        """An array of what is listed for an input, with nothing in it that numpy would make a number, or a string, of."""
+        is_text = self._is_text(name)
         try:
-            # With the type said beforehand: a long string among numbers would make each of them as long
-            return {name: np.asarray(values, self._type(name)) for name, values in by_name.items()}
+            # As objects first: a long string among numbers would make each of them as long
+            array = np.asarray(values, object)
+            if set(map(type, array.ravel().tolist())) <= ({str} if is_text else NUMBER):
+                return array if is_text else array.astype(np.float64)
         except (ValueError, TypeError, OverflowError):
-            raise Refused(
-                NO_FIT, "an input is no array: its rows differ in length, or hold something else than numbers"
-            ) from None
+            pass
+        what = "strings" if is_text else "numbers, without quotation marks"
+        raise Refused(NO_FIT, f"the input {name!r} takes lists of {what}, in rows of one length")
 
-    def _type(self, name: str) -> type:
-        node = self.explainer.inputs.get(name)
-        return object if node is not None and numpy_type(node.type).kind == "O" else np.float64
-
-    def _pictured(self, body: bytes) -> np.ndarray:
+    def _pictured(self, body: bytes, form: Form) -> np.ndarray:
         """A picture, prepared as the compiled file says."""
-        name = self._only()
-        form = recorded(self.explainer.metadata, name, self.explainer.inputs[name].shape)
-        most = self.limits.entries if self._is_open(name) else self.limits.pixels
+        most = self.limits.entries if self._is_open(form.name) else self.limits.pixels
         try:
             with Image.open(io.BytesIO(body), formats=FORMATS) as file:  # which reads its size alone
                 size = file.width * file.height

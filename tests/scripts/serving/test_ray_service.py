@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,9 +46,15 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def request(
-    path: str, body: Sequence[bytes] = (), kind: str = JSON, method: str = "POST", slow: float = 0, ends: bool = True
+    path: str,
+    body: Sequence[bytes] = (),
+    kind: str = JSON,
+    method: str = "POST",
+    slow: float = 0,
+    ends: bool = True,
+    length: str | None = None,
 ) -> Any:
-    """A request whose body comes in parts, ``slow`` seconds each, and that ends, or not."""
+    """A request whose body comes in parts, ``slow`` seconds each, and that ends, or not; its ``length`` is what it comes to."""
     messages = [{"type": "http.request", "body": part, "more_body": True} for part in body]
     messages.append({"type": "http.request", "body": b"", "more_body": False} if ends else {"type": "http.disconnect"})
 
@@ -58,7 +65,8 @@ def request(
     from starlette.requests import Request
 
     path, _, query = path.partition("?")
-    headers = [(b"content-type", kind.encode())]
+    said = str(sum(map(len, body))) if length is None else length
+    headers = [(b"content-type", kind.encode()), (b"content-length", said.encode())]
     scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
     return Request(scope, receive)
 
@@ -107,6 +115,8 @@ def test_what_is_wrong_with_a_request(replica: Any, compiled: Path) -> None:
         request("/explain", parts),
         request("/explain", parts[:1], ends=False),
         request("/explain", [b" " * 600] * 100),
+        request("/explain", parts, length=""),
+        request("/explain", parts, length="-5"),
     )
     assert found[3][0] == 200
     expected = [
@@ -115,17 +125,84 @@ def test_what_is_wrong_with_a_request(replica: Any, compiled: Path) -> None:
         (405, "takes POST"),
         (400, "ended early"),
         (413, "at most 50,000 bytes"),
+        (411, "say how many bytes the body has"),
+        (411, "say how many bytes the body has"),
     ]
     for (status, said), (wanted, words) in zip(found[:3] + found[4:], expected, strict=True):
         assert status == wanted
         assert said == words if isinstance(words, dict) else words in said["error"]
 
 
+def test_a_body_that_is_too_long_is_not_waited_for(replica: Any, compiled: Path) -> None:
+    """Ray fetches a body as soon as the replica waits for anything: the answer is there before."""
+    import ray_service
+
+    for one in (request("/explain", length="60000"), request("/explain", length="")):
+        answer = ray_service.Replica(compiled, limits=Limits(body=50_000))(one)
+        with pytest.raises(StopIteration) as ended:
+            answer.send(None)
+        assert ended.value.value.status_code in (411, 413)
+
+
 def test_nobody_waits_for_ever(replica: Any, compiled: Path) -> None:
     """A body that comes drop by drop ends, and others are answered."""
     drops = request("/predict", [b" "] * 1000, slow=0.02)
-    (late, _), (fine, _) = replica(compiled, limits=Limits(seconds=0.5)).asked(drops, request("/predict", [listed(X[0])]))
-    assert (late, fine) == (503, 200)
+    (late, said), (fine, _) = replica(compiled, limits=Limits(seconds=0.5)).asked(drops, request("/predict", [listed(X[0])]))
+    assert (late, fine) == (408, 200)
+    assert said == {"error": "the request did not arrive within 0.5 seconds; try again later"}
+
+
+def test_an_answer_has_its_time(replica: Any, compiled: Path) -> None:
+    slow = replica(compiled, limits=Limits(seconds=0.3))
+    slow._service.run = lambda asked, explain: time.sleep(0.6)
+    ((status, said),) = slow.asked(request("/predict", [listed(X[0])]))
+    assert (status, said) == (503, {"error": "there was no answer within 0.3 seconds; try again later"})
+
+
+def test_only_so_many_wait_for_their_turn(replica: Any, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow ones are none of them; who has been answered, refused or cut off makes room."""
+    import ray_service
+
+    monkeypatch.setattr(ray_service, "TURNS", 2)
+    serving, one = replica(compiled), lambda **said: request("/predict", [listed(X[0])], **said)
+    for _ in range(2):
+        found = serving.asked(*(one(slow=0.3) for _ in range(2)), *(one() for _ in range(3)))
+        assert [status for status, _ in found] == [200, 200, 200, 200, 503]
+        assert found[-1][1] == {"error": "too many requests at a time; try again later"}
+        refused = serving.asked(request("/predict", [b"{"]), one(ends=False))
+        assert [status for status, _ in refused] == [400, 400]
+
+
+def test_bodies_that_come_are_not_too_many_bytes(replica: Any, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray_service
+
+    body = listed(X[0])
+    monkeypatch.setattr(ray_service, "HELD", len(body) + 10)
+    serving = replica(compiled)
+    for _ in range(2):
+        drops = request("/predict", [body[:20]] * 9, slow=0.03)
+        found = serving.asked(drops, request("/predict", [body], slow=0.1))
+        assert [status for status, _ in found] == [400, 503]
+        assert serving.asked(request("/predict", [body]))[0][0] == 200
+
+
+def test_who_hangs_up_leaves_nothing_behind(replica: Any, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray cancels what nobody waits for, wherever it is: while its body comes, and while it is run."""
+    import ray_service
+
+    monkeypatch.setattr(ray_service, "TURNS", 1)
+    serving, body = replica(compiled), listed(X[0])
+
+    async def hang_up(one: Any, after: float) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(serving(one), after)
+
+    real, serving._service.run = serving._service.run, lambda asked, explain: time.sleep(0.2) or real(asked, explain)
+    with asyncio.Runner() as loop:
+        loop.run(hang_up(request("/predict", [body[:9]] * 3, slow=0.1), 0.15))
+        loop.run(hang_up(request("/explain", [body]), 0.05))
+    assert serving._held == 0
+    assert not serving._turns.locked()
 
 
 def test_what_goes_wrong_inside_stays_inside(replica: Any, compiled: Path) -> None:
@@ -141,7 +218,7 @@ sys.path[:0] = [{tests!r}, {scripts!r}, {serving!r}]
 import load, numpy as np
 from service import JSON, NPZ
 x = np.load({samples!r})["image"][:2]
-with load.served({{"model": {model!r}, "body": "100000"}}) as port:
+with load.served({{"model": {model!r}}}) as port:
     answers = {{}}
     bad = lambda: answers.update(bad=[load.ask(port, "/explain", *one)[0] for one in load.bad(x[0])])
     asking = threading.Thread(target=bad)
@@ -149,8 +226,15 @@ with load.served({{"model": {model!r}, "body": "100000"}}) as port:
     good = [load.ask(port, f"/explain?target={{i}}", load.npy(x[i % 2]), load.NPY) for i in range(10)]
     asking.join()
     said = [json.loads(body) for _, body in good]
-    memory = load.memory(load.NAME)
-print(json.dumps([answers["bad"], [status for status, _ in good], said, len(memory)]))
+    folders = load.replicas_of(load.NAME)
+    memory = [load.memory(folders)]
+    long = lambda: [load.ask(port, "/explain", b" " * 2**24, load.JSON) for _ in range(5)]
+    asking = [threading.Thread(target=long) for _ in range(4)]
+    for thread in asking: thread.start()
+    for thread in asking: thread.join()
+    memory.append(load.memory(folders))
+    told = (folders[0] / "environ").read_bytes().decode()
+print(json.dumps([answers["bad"], [status for status, _ in good], said, len(folders), memory, told]))
 """
 
 
@@ -163,11 +247,13 @@ def test_on_a_cluster(replica: Any, compiled: Path) -> None:
     env = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    bad, statuses, said, replicas = json.loads(done.stdout.splitlines()[-1])
+    bad, statuses, said, replicas, memory, told = json.loads(done.stdout.splitlines()[-1])
     assert all(400 <= status < 500 for status in bad)
     assert len(bad) == 10
     assert statuses == [200] * 10
     assert replicas == 1
+    assert memory[1] < memory[0] + 10  # of twenty bodies of 16 MB nothing arrives
+    assert "MALLOC_MMAP_THRESHOLD_=131072" in told.split("\0")
     explainer = onnxdtd.Explainer(compiled)
     for i, one in enumerate(said):
         alone = explainer(X[i % 2][None], i)

@@ -114,10 +114,15 @@ def test_several_inputs_come_by_name(tmp_path: Path) -> None:
     serving = Service(saved(tmp_path, source, explain=["age"]))
     body = json.dumps({"inputs": {"word": ["yes"], "age": [2]}}).encode()
     assert answer(serving, serving.read(JSON, body, None))["scores"].tolist() == [5, 0]
-    for wrong in ({"word": ["yes"]}, {"word": [1], "age": [2]}, {"word": ["yes"], "age": ["2 years"]}, [2]):
+    for wrong in (
+        {"word": ["yes"]},
+        *({"word": [word], "age": [2]} for word in (1, None)),
+        {"word": ["yes"], "age": ["2"]},
+        [2],
+    ):
         with pytest.raises(Refused):
             serving.read(JSON, json.dumps({"inputs": wrong}).encode(), None)
-    with pytest.raises(Refused, match="several inputs"):
+    with pytest.raises(Refused, match=r"send application/json$"):
         serving.read(NPY, load.npy(X[0]), None)
 
 
@@ -134,7 +139,7 @@ def test_pictures_are_prepared_as_the_file_says(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="at most 500 pixels"):
         Service(compiled, limits=Limits(pixels=500)).read("image/png", body, None)
     assert Service(compiled, limits=Limits(entries=1)).read("image/png", body, None)  # sizes are the model's own
-    with pytest.raises(Refused, match="to turn pixels into inputs"):
+    with pytest.raises(Refused, match=r"send application/json or application/x-npy$"):  # it does not say how
         Service(saved(tmp_path, rgb(8, 8))).read("image/png", body, None)
 
 
@@ -151,17 +156,20 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage
         (JSON, b"{", None, 400, "no JSON"),
         (JSON, b"\xff\xfe", None, 400, "no JSON"),
         (JSON, b"[" * 200_000, None, 400, "no JSON"),
-        (JSON, b'{"inputs": ' + b"[" * 300 + b"]" * 300 + b"}", None, 400, "no array"),
+        (JSON, b'{"inputs": ' + b"[" * 300 + b"]" * 300 + b"}", None, 400, "takes lists of numbers"),
         (JSON, b'{"inputs": [' + b"9" * 5000 + b"]}", None, 400, "no JSON"),
-        (JSON, b'{"inputs": [1' + b"0" * 400 + b", 0, 0, 0]}", None, 400, "no array"),
+        (JSON, b'{"inputs": [1' + b"0" * 400 + b", 0, 0, 0]}", None, 400, "takes lists of numbers"),
         (JSON, b"[1, 2, 3, 4]", None, 400, "send an object"),
         (JSON, b'{"inputs": null}', None, 400, "send an object"),
-        (JSON, b'{"inputs": [1, 2, 3]}', None, 400, r"the array given is \[1, 3\]"),
-        (JSON, b'{"inputs": [[1, 2, 3, 4]]}', None, 400, r"is \[1, 4\]; a request is one sample, without the axis of samples"),
-        (JSON, b'{"inputs": [[1, 2], [3]]}', None, 400, "its rows differ in length"),
-        (JSON, b'{"inputs": [1, 2, 3, {}]}', None, 400, "something else than numbers"),
-        (JSON, b'{"inputs": [1, 2, 3, "x"]}', None, 400, "something else than numbers"),
-        (JSON, b'{"inputs": []}', None, 400, "no sample"),
+        (JSON, b'{"inputs": [1, 2, 3]}', None, 400, r"takes one sample, \[4\], what is given is \[3\]"),
+        (JSON, b'{"inputs": [[1, 2, 3, 4]]}', None, 400, r"takes one sample, \[4\], what is given is \[1, 4\]"),
+        (JSON, b'{"inputs": [[1, 2], [3]]}', None, 400, "in rows of one length"),
+        (JSON, b'{"inputs": [1, 2, 3, {}]}', None, 400, "takes lists of numbers"),
+        (JSON, b'{"inputs": [1, 2, 3, "x"]}', None, 400, "takes lists of numbers"),
+        (JSON, b'{"inputs": [1, 2, 3, "1_0"]}', None, 400, "numbers, without quotation marks"),
+        (JSON, b'{"inputs": ["1", "2", "3", "4"]}', None, 400, "numbers, without quotation marks"),
+        (JSON, b'{"inputs": [1, 2, 3, null]}', None, 400, "NaN or infinite"),
+        (JSON, b'{"inputs": []}', None, 400, r"is given is \[0\]"),
         (JSON, b'{"inputs": [1, 2, 3, NaN]}', None, 400, "NaN or infinite"),
         (JSON, b'{"inputs": [1, 2, 3, 1e999]}', None, 400, "NaN or infinite"),
         (JSON, b'{"inputs": [1, 2, 3, 1e39]}', None, 400, "NaN or infinite"),
@@ -179,7 +187,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage
         (NPY, load.npy(np.array(["word"])), None, 400, "no .npy file"),
         ("text/html", b"", None, 415, "send application/json"),
         ("", listed(X[0]), None, 415, "send application/json"),
-        ("image/png", b"x", None, 400, "no picture"),
+        ("image/png", b"x", None, 415, "send application/json or application/x-npy$"),
     ],
 )
 def test_what_cannot_be_served_is_told_in_a_sentence(
@@ -229,6 +237,15 @@ def test_who_cannot_be_run_harms_nobody(tmp_path: Path) -> None:
         assert [isinstance(one, Refused) for one in said] == [False, False, True, False]
         assert str(said[2]) == "the model cannot be run on this sample"
         np.testing.assert_allclose(said[3]["scores"], answer(serving, asked[3], explain)["scores"], rtol=1e-6)
+
+
+def test_a_missing_value_is_null(tmp_path: Path) -> None:
+    body = "i = ai.onnx.ml.Imputer <imputed_value_floats = [2.0]> (x) y = MatMul(i, w)"
+    source = model(body, "(float[n,3] x) => (float[n,2] y)", '"" : 17, "ai.onnx.ml" : 3')
+    source.graph.node[0].attribute.append(onnx.helper.make_attribute("replaced_value_float", float("nan")))
+    source.graph.initializer.append(numpy_helper.from_array(np.array([[1, 2], [3, 4], [5, 6]], np.float32), "w"))
+    serving = Service(saved(tmp_path, source))
+    assert answer(serving, serving.read(JSON, b'{"inputs": [1, null, 0]}', None))["scores"].tolist() == [7, 10]
 
 
 IDS = "(int64[n,t] ids) => (float[n,3] y)"
