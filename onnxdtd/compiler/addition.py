@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from onnx import TensorProto, helper
@@ -16,7 +16,7 @@ from onnxdtd.compiler.maps import asked
 from onnxdtd.compiler.masks import masks
 from onnxdtd.compiler.neuron import Start, neurons
 from onnxdtd.compiler.paths import Way
-from onnxdtd.compiler.picked import at_first
+from onnxdtd.compiler.picked import at_place
 from onnxdtd.compiler.plan import Plan
 from onnxdtd.compiler.points import Point
 from onnxdtd.compiler.prepared import Addition, Planned
@@ -64,20 +64,22 @@ def _addition(planned: Planned, inject: str | None, shortcuts: Sequence[Shortcut
         book.seed(start.seed)
     masked = masks(e, plan, start, request.mask)
     free = start.arrived if scored is None else ()
-    plain = book is None and not plan.method.divides and not plan.method.compares
+    plain = book is None and not plan.method.compares and not any(step.fit for step in plan.steps)
+    whole: dict[str, Tensor] = {}  # by the name of a part of it
+    nonnegative: Callable[[Tensor], bool] = lambda tensor: plan.nonnegative(whole.get(tensor.name, tensor))
     situation = Situation(
         start.arrived,
         [*request.keep, *request.mask],
-        plan.nonnegative,
+        nonnegative,
         free,
         partial(number, e),
         bounds.of,
-        partial(at_first, e, lambda where: plan.elsewhere(where).steps) if plain else None,
+        partial(at_place, e, lambda where: plan.elsewhere(where).steps, whole) if plain else None,
     )
     steps = taken(ruled(planned), start, situation, shortcuts)
     with e.within(steps[0].name if steps else TARGET):  # the step next to the inputs
         if scored is None or plan.method.point == HERE:
-            relevance = walk(e, steps, start, Context(plan.nonnegative, bounds.of, plan.there.of), book, masked)
+            relevance = walk(e, steps, start, Context(nonnegative, bounds.of, plan.there.of), book, masked)
             relevance |= _replaced(start, relevance, request.keep)
             there = plan.there
         else:

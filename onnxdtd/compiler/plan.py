@@ -149,7 +149,8 @@ def plan(
         copies, there, names = _copied(nodes, facts, known, where)
         givers = {t.name: node for node in copies for t in node.outputs}
         again = stepping(there, givers, {names[name] for name in carrying})
-        return Course(_ruled(again.steps(copies, set()), preset), where(logits), there.is_nonnegative)
+        own = ({names.get(name, name) for name in group} for group in (pinned, named))
+        return Course(_ruled(again.steps(copies, *own), preset), where(logits), there.is_nonnegative)
 
     return Plan(
         list({end.explained.name: end.explained for end in ends if end.beside is None}.values()),

@@ -21,7 +21,7 @@ class Situation:
     """What shortcuts go by: the names of the tensors where relevance starts, of any amount and also where they are 0; of those
     whose own relevance is wanted; and which tensors are never negative. ``free`` are the sources whose relevance is not their
     own value, as that of a score is; ``number`` gives the values of constants, ``bounds`` those of inputs of first layers,
-    ``at_first`` the steps at the first entries of tensors along axes, by name, and those that take these entries, if it can.
+    ``at_place`` the steps over what tensors have at one place along an axis, by name, and those that take that, if it can.
     """
 
     sources: Collection[str]
@@ -30,7 +30,7 @@ class Situation:
     free: Collection[str] = ()
     number: Callable[[Tensor], np.ndarray | None] = lambda tensor: None
     bounds: Callable[[Tensor], tuple[Tensor, Tensor]] = lambda tensor: (tensor, tensor)
-    at_first: Callable[[Mapping[str, int]], tuple[Sequence[Step], Mapping[str, Step]]] | None = None
+    at_place: Callable[[Mapping[str, tuple[int, int]]], tuple[Sequence[Step], Mapping[str, Step]]] | None = None
 
 
 Shortcut: TypeAlias = Callable[[Sequence[Step], Situation], list[Step]]

@@ -250,32 +250,24 @@ def gathered(e: Emit, node: Node, relevance: Relevance) -> Iterator[tuple[int, T
     """What was not taken is zero; what was taken in another order, or more than once, is added up where it comes from."""
     found, sizes = rows_of(node), dims(node.inputs[0]) or []
     if found is None:
-        piece = _front_rows_of(node)
-        back = None if piece is None else _put_back(e, node.inputs[0], piece, side_by_side(e, piece, first(relevance)))
-        yield from selected(e, node, relevance) if back is None else [(0, back)]
+        yield from selected(e, node, relevance)
         return
-    size, widths = sizes[found.axis], [0] * 2 * len(sizes)
-    assert size is not None
+    size, widths, own = sizes[found.axis], [0] * 2 * len(sizes), side_by_side(e, found, first(relevance))
+    if size is None:
+        yield 0, _put_back(e, node.inputs[0], found, own)
+        return
     widths[found.axis], widths[found.axis + len(sizes)] = found.start, size - found.end
-    yield 0, e.framed(side_by_side(e, found, first(relevance)), widths)
-
-
-def _front_rows_of(node: Node) -> Cut | None:
-    """What it takes out, counted from the front, in a row, where it is not known how many there are."""
-    sizes, index = dims(node.inputs[0]), constant_value(node.inputs[1])
-    if sizes is None or index is None or index.ndim > 1 or not index.size or index.min() < 0:
-        return None
-    rows, axis = index.ravel().tolist(), node.attrs.get("axis", 0) % len(sizes)
-    return Cut(axis, rows[0], rows[-1] + 1, not index.ndim) if rows == list(range(rows[0], rows[-1] + 1)) else None
+    yield 0, e.framed(own, widths)
 
 
 def _put_back(e: Emit, x: Tensor, piece: Cut, relevance: Tensor) -> Tensor:
     """Between zeros, as many as there are before and behind it at run time."""
-    rest = e("Sub", e.shape(x, piece.axis, piece.axis + 1), [piece.end])
-    left, right = e.shape(x, 0, piece.axis), e.shape(x, piece.axis + 1)
-    parts = [e.constant(np.asarray([piece.start]))] * (piece.start > 0) + [rest]
-    zeros = [e.full(0.0, e("Concat", left, size, right, axis=0), relevance.dtype) for size in parts]
-    return e("Concat", *zeros[:-1], relevance, zeros[-1], axis=piece.axis)
+    axis, own = piece.axis, e.shape(x, piece.axis, piece.axis + 1)
+    left, right, zeros = e.shape(x, 0, axis), e.shape(x, axis + 1), list[list[Tensor]]()
+    for number in (piece.start, -piece.end):
+        size = e.constant(np.asarray([number])) if number >= 0 else e("Add", own, [number])
+        zeros.append([e.full(0.0, e("Concat", left, size, right, axis=0), relevance.dtype)] if number else [])
+    return e("Concat", *zeros[0], relevance, *zeros[1], axis=axis)
 
 
 def side_by_side(e: Emit, piece: Cut, relevance: Tensor) -> Tensor:
@@ -305,13 +297,15 @@ def _ends_of_parts(node: Node) -> list[int] | None:
 
 
 def rows_of(node: Node) -> Cut | None:
-    """What it takes out, if that is known and in a row"""
+    """What it takes out, if that is known and in a row; counted from one end where it is not known how many there are."""
     sizes, index = dims(node.inputs[0]), constant_value(node.inputs[1])
-    axis = 0 if sizes is None else node.attrs.get("axis", 0) % len(sizes)
-    size = None if sizes is None else sizes[axis]
-    if size is None or index is None or index.ndim > 1 or not index.size or index.min() < -size or index.max() >= size:
+    if sizes is None or index is None or index.ndim > 1 or not index.size:
         return None
-    rows = (index.ravel() % size).tolist()
+    axis = node.attrs.get("axis", 0) % len(sizes)
+    size = sizes[axis]
+    if (index.min() < 0 <= index.max()) if size is None else (index.min() < -size or index.max() >= size):
+        return None
+    rows = (index.ravel() if size is None else index.ravel() % size).tolist()
     return Cut(axis, rows[0], rows[-1] + 1, not index.ndim) if rows == list(range(rows[0], rows[-1] + 1)) else None
 
 
