@@ -49,13 +49,14 @@ def write(
         OnnxdtdError: a browser cannot explain the file, something is missing, or something else is in ``out``.
     """
     dist = MODULES / RUNTIME / "dist" if runtime is None else runtime
-    scripts = {f"runtime/{name}": _runtime(dist / name) for name in (SCRIPT, WASM)}
+    loaded = {f"runtime/{name}": _runtime(dist / name) for name in (SCRIPT, WASM)}
     _check_free(out, [path for path in (compiled, tokenizer, dist, *examples) if path is not None])
     found = described(compiled, tokenizer, examples, roles)
+    loaded |= found.copied
+    static = {path.name: path for path in STATIC.iterdir() if path.is_file()}
     if tokenizer is not None:
         library = _library(dist.resolve().parents[1])
-        scripts |= {f"runtime/{TOKENS}": library / "dist" / TOKENS, "runtime/LICENSE.tokenizers": library / "LICENSE"}
-    loaded = {f"runtime/{WASM}": scripts.pop(f"runtime/{WASM}"), **found.copied}
+        static |= {f"runtime/{TOKENS}": library / "dist" / TOKENS, "runtime/LICENSE.tokenizers": library / "LICENSE"}
     sizes = {name: path.stat().st_size for name, path in loaded.items()} | {
         name: len(data) for name, data in found.made.items()
     }
@@ -64,9 +65,8 @@ def write(
         "runtime": {"script": f"runtime/{SCRIPT}", "wasm": f"runtime/{WASM}", "tokens": f"runtime/{TOKENS}"},
         "files": [{"name": name, "size": size} for name, size in sizes.items()],
     }
-    static = {path.name: path for path in STATIC.iterdir() if path.is_file()}
     page = json.dumps(told, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-    _fill(out, static | scripts | loaded, {**found.made, PAGE: page})
+    _fill(out, static | loaded, {**found.made, PAGE: page})
     return sum(sizes.values())
 
 

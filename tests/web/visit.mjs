@@ -37,6 +37,7 @@ const STEPS = {
   value: (selector) => page.getAttribute(selector, "value"),
   evaluate: (code) => page.evaluate(code),
   inside: (code) => page.workers()[0].evaluate(code),
+  workers: () => page.workers().map((worker) => new URL(worker.url()).protocol),
   shot: (path) => page.screenshot({ path, fullPage: true }).then(() => null),
   save: async (name) => {
     const [file] = await Promise.all([page.waitForEvent("download"), page.click(`text="Save ${name}"`)]);

@@ -6,10 +6,9 @@ const ARRAYS = { float32: Float32Array, float64: Float64Array, float16: globalTh
   uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array, int32: Int32Array, uint64: BigUint64Array, int64: BigInt64Array };
 const MOST_THREADS = 4;
 
-/** The model, ready to run; `files` are bytes by name. */
-export async function open(page, files) {
+/** The model, ready to run by ONNX Runtime Web; `files` are bytes by name. */
+export async function open(page, files, ort) {
   if (typeof WebAssembly !== "object") throw new Failure("this browser has no WebAssembly, which runs the model; try another one");
-  const ort = await import(`./${page.runtime.script}`);
   ort.env.wasm.wasmBinary = files[page.runtime.wasm].buffer;
   // Threads share memory, which browsers allow where the server sends Cross-Origin-Opener-Policy and -Embedder-Policy alone.
   ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS) : 1;

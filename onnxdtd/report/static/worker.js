@@ -10,7 +10,9 @@ let page, model, tokens;
 const TASKS = {
   async open(told, files) {
     page = told;
-    model = await open(page, files);
+    // From a blob, as this worker is: the threads that it starts are then under the policy as well.
+    const script = new Blob([files[page.runtime.script]], { type: "text/javascript" });
+    model = await open(page, files, await import(URL.createObjectURL(script)));
     if (page.text) tokens = await tokenizer(page, files);
     return model.threads;
   },
