@@ -41,7 +41,7 @@ from onnxdtd.graph.emit import Emit
 from onnxdtd.graph.portable import SPELLED
 from onnxdtd.graph.recurrent import MOST_STEPS, OPEN_STEPS, is_gated, open_sequences
 from onnxdtd.graph.spelled import views
-from onnxdtd.graph.tensors import Node, Tensor, type_name
+from onnxdtd.graph.tensors import Graph, Node, Tensor, type_name
 from onnxdtd.labels import Labels
 from onnxdtd.method.preset import Preset
 from onnxdtd.method.toml import DEFAULTS, Library
@@ -49,6 +49,11 @@ from onnxdtd.operators import fits
 from onnxdtd.operators.layer import is_float
 from onnxdtd.operators.table import CONSTANT, has_rule, of
 from onnxdtd.request import NO_CLASSES, Request, takes_options
+
+INTEGERS = (
+    "on demand ONNX Runtime computes layers in integers that it computes in floats in a flat file, where relevance reads them, "
+    "and rounds otherwise: relevance may be another than there; Explainer(FILE, optimise=False) gives the same of both"
+)
 
 
 def prepare(model: files.ModelLike, request: Request) -> Prepared:
@@ -133,6 +138,8 @@ def planned(model: files.ModelLike, request: Request) -> Planned:
         chosen.notes.append(
             "steps are written one by one: ONNX Runtime takes 10 s to load 512, and four times that for twice as many"
         )
+    if request.on_demand is not None and _rounds(graph, chosen):
+        chosen.notes.append(INTEGERS)
     if request.baseline is not None and chosen.baseline is None:
         chosen.notes.append(f"--baseline: the preset {chosen.preset} compares with no other input")
     request = replace(request, preset=request.preset or chosen.preset)
@@ -190,6 +197,13 @@ def _check_inputs(chosen: Plan, request: Request) -> None:
     for tensor in chosen.inputs if request.preprocessing else ():
         if tensor.shape is not None and (len(chosen.inputs) == 1 or len(tensor.shape) == PICTURE):
             form_of(tensor, request, chosen.samples.axes[tensor.name])
+
+
+def _rounds(graph: Graph, chosen: Plan) -> bool:
+    """Does a layer take what was dequantised, so that a runtime may take the integers instead?"""
+    givers = {t.name: of(node) for node in graph.nodes for t in node.outputs}
+    taken = (t for step in chosen.steps if step.layer is not None for t in step.inputs if t is not None)
+    return any(t.name in givers and givers[t.name].scaled for t in taken)
 
 
 def _left_out(

@@ -17,6 +17,7 @@ import onnxdtd
 from onnxdtd import Explainer, RequestError
 from onnxdtd.cli.options import spelled
 from onnxdtd.compiler.compile import prepare
+from onnxdtd.request import Request
 from onnxdtd.study.trial import by_definition
 from onnxdtd.study.verify import verify
 
@@ -64,6 +65,33 @@ def test_relevance_is_the_same_bit_by_bit(options: dict[str, Any]) -> None:
     np.testing.assert_array_equal(want.logit, have.logit)
     if want.ledger is not None and have.ledger is not None:
         np.testing.assert_array_equal(want.ledger["bias"], have.ledger["bias"])
+
+
+def quantised() -> ModelProto:
+    """With its activations on a grid, as integers and back."""
+    rng = np.random.default_rng(0)
+    weights = {"w": eighths(rng, 4, 2, 3, 3), "v": eighths(rng, 4, 3), "s": np.float32(0.05), "z": np.uint8(128)}
+    nodes = [
+        *(node("QuantizeLinear", "x s z", "xq"), node("DequantizeLinear", "xq s z", "xr"), node("Conv", "xr w", "h")),
+        *(node("QuantizeLinear", "h s z", "hq"), node("DequantizeLinear", "hq s z", "hr"), node("Relu", "hr", "r")),
+        *(node("GlobalAveragePool", "r", "g"), node("Flatten", "g", "f"), node("MatMul", "f v", "y")),
+    ]
+    return model(nodes, {"x": ["batch", 2, 5, 5]}, ["y"], weights)
+
+
+def test_what_is_said_of_integers_that_a_runtime_may_take() -> None:
+    """Without its optimisations both files give the same bits."""
+    notes = lambda proto, asked: prepare(proto, Request(on_demand=asked)).plan.notes
+    said = [
+        any("rounds otherwise" in note for note in notes(proto, asked))
+        for proto in (net(), quantised())
+        for asked in (None, True)
+    ]
+    assert said == [False, False, False, True]
+    made = [onnxdtd.compile(quantised(), "lrp-epsilon", on_demand=asked) for asked in (None, "required")]
+    flat, asked = (Explainer(each, CPU, optimise=False)(samples()) for each in made)
+    np.testing.assert_array_equal(flat.relevance["x"], asked.relevance["x"])
+    assert np.abs(flat.relevance["x"]).max() > 0
 
 
 def test_what_is_not_asked_for_is_empty() -> None:
