@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from onnxdtd.study.jobs import Tick
 
 Models = Annotated[list[Path], typer.Argument(help="Exported classifiers, .onnx.", metavar="MODEL...")]
-Data = Annotated[Path, option("--data", "A table, an .npz with samples, labels, boxes, or pictures with a labels.csv.", "PATH")]
+Data = Annotated[
+    str,
+    option(
+        "--data",
+        "A table, an .npz with samples, labels, boxes, or pictures with a labels.csv; a URL, or @LIST, a table of pictures.",
+        "PATH|URL",
+    ),
+]
 Presets = Annotated[list[str], option("--preset", "A preset or a TOML file with one; several times for several.", "NAME|FILE")]
 Seed = Annotated[int, option("--seed", "Of everything that is drawn at random.", "N", RUNNING)]
 Report = Annotated[Path | None, option("--report", "Also write a page to read, one file without a network.", "OUT.html")]
@@ -382,7 +389,7 @@ def _print_tuning(result: dict[str, Any]) -> None:
 @selects("fitted", "keep", "ledger", "mask")
 def fit_command(
     model: Model,
-    data: Annotated[Path, option("--data", "Samples as for evaluate; of theirs the labels are not looked at.", "PATH")],
+    data: Annotated[str, option("--data", "Samples as for evaluate; of theirs the labels are not looked at.", "PATH|URL")],
     out_path: Annotated[Path, option("-o", "The file to write.", "FILE.npz")],
     request: Request,
     units: Annotated[int, option("--units", "Detection units of each neuron or channel.", "N")] = 4,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from onnxdtd import bounded
+from onnxdtd.data.labelled import EDGE_NAMES
 from onnxdtd.data.read import SUFFIXES, files
 from onnxdtd.data.remote import Place, Remote, opened, place, staged
-from onnxdtd.data.sheets import is_table, sheet
+from onnxdtd.data.sheets import Sheet, is_table, sheet
 from onnxdtd.data.tables import NO_ROLES, TARGET, Roles
 from onnxdtd.data.texts import LABEL_NAMES
 from onnxdtd.errors import RequestError
@@ -24,12 +26,15 @@ MOST = 2**30  # bytes of a list
 
 @dataclass(frozen=True)
 class Given:
-    """A file, with what a list says of it: what its only sample is called, its class, and which class to explain."""
+    """A file, with what a list says of it: what its only sample is called, its class, which class to explain, and the box
+    around the object, x0, y0, x1, y1 in pixels.
+    """
 
     file: Place
     name: str | None = None
     label: int | str | None = None
     target: int | str | None = None
+    box: tuple[float, ...] | None = None
 
 
 def given(paths: Sequence[str | os.PathLike[str]], suffixes: Sequence[str] = SUFFIXES, roles: Roles = NO_ROLES) -> list[Given]:
@@ -52,11 +57,13 @@ def given(paths: Sequence[str | os.PathLike[str]], suffixes: Sequence[str] = SUF
     return found
 
 
-def listed(path: Place, suffixes: Sequence[str] = SUFFIXES, roles: Roles = NO_ROLES) -> list[Given]:
-    """The files in a list, of which some may be missing. Raises ``RequestError`` where none can be read from it."""
+def listed(path: Place, suffixes: Sequence[str] = SUFFIXES, roles: Roles = NO_ROLES, boxes: bool = False) -> list[Given]:
+    """The files in a list, of which some may be missing, with their ``boxes`` if these are asked for. Raises ``RequestError``
+    where none can be read from it.
+    """
     if isinstance(path, Path) and not path.exists():
         raise RequestError(f"{path}: no such file")
-    return [one for entry in _entries(path, roles) for one in _opened(entry, suffixes)]
+    return [one for entry in _entries(path, roles, boxes) for one in _opened(entry, suffixes)]
 
 
 def _opened(entry: Given, suffixes: Sequence[str]) -> list[Given]:
@@ -67,7 +74,7 @@ def _opened(entry: Given, suffixes: Sequence[str]) -> list[Given]:
     return [entry]
 
 
-def _entries(path: Place, roles: Roles) -> list[Given]:
+def _entries(path: Place, roles: Roles, boxes: bool) -> list[Given]:
     """The lines of a list, or its rows."""
     with staged(path) as own:
         if not is_table(own):
@@ -89,8 +96,17 @@ def _entries(path: Place, roles: Roles) -> list[Given]:
         cells = table.words(named[0]).tolist()
         if "" in cells:
             raise RequestError(f"{table.at(cells.index(''), named[0])}: there is no file")
-        rows = zip(cells, names, labels, targets, strict=True)
-        return [Given(_beside(path, cell), name or None, label, target) for cell, name, label, target in rows]
+        rows = zip(cells, names, labels, targets, _boxes(table) if boxes else nothing, strict=True)
+        return [Given(_beside(path, cell), name or None, label, target, box) for cell, name, label, target, box in rows]
+
+
+def _boxes(table: Sheet) -> list[tuple[float, ...] | None]:
+    """That of each row; None where it has none, or there are no columns of edges."""
+    columns = [i for names in EDGE_NAMES for i in range(len(table.columns)) if any(table.is_called(i, name) for name in names)]
+    if len(columns) != len(EDGE_NAMES):
+        return [None] * len(table)
+    edges = zip(*(table.numbers(i, missing=True).tolist() for i in columns), strict=True)
+    return [None if any(map(math.isnan, box)) else box for box in edges]
 
 
 def _lines(path: Path) -> list[str]:

@@ -35,6 +35,7 @@ BOX_NAMES = ("box", "boxes", "bbox", "bboxes")
 FILE_NAMES = ("file", "filename", "image", "picture", "name")
 EDGE_NAMES = (("x0", "xmin", "left"), ("y0", "ymin", "top"), ("x1", "xmax", "right"), ("y1", "ymax", "bottom"))
 LABEL_FILES = ("labels.csv", "labels.json")
+ARRAYS = (".npz", ".npy")  # which folders of samples have not
 
 Box = tuple[int, int, int, int]
 
@@ -264,7 +265,7 @@ def dataset(path: Path, form: Form) -> Dataset:
         raise RequestError(f"{path}: no such file or folder")
     if path.is_dir():
         return _folder(path, form)
-    if path.suffix.lower() not in (".npz", ".npy"):
+    if path.suffix.lower() not in ARRAYS:
         raise RequestError(f"{path}: give a table, an .npz with samples and labels, or a folder of pictures with a labels.csv")
     arrays = {"x": stacked(path, form)}
     if path.suffix.lower() == ".npz":
@@ -291,7 +292,7 @@ def _truth_arrays(path: Path, count: int) -> dict[str, np.ndarray]:
 
 
 def _folder(path: Path, form: Form) -> Dataset:
-    found = [file for file in files([path]) if file.suffix.lower() not in (".npy", ".npz")]
+    found = [file for file in files([path]) if file.suffix.lower() not in ARRAYS]
     if not found:
         raise RequestError(f"{path}: has no pictures or sounds; give an .npz as the file itself")
     listed = next((path / name for name in LABEL_FILES if (path / name).exists()), None)

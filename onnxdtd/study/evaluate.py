@@ -19,6 +19,7 @@ import numpy as np
 import onnxdtd
 from onnxdtd.compiler.bounds import domain
 from onnxdtd.compiler.compile import build, prepare
+from onnxdtd.data.brought import brought
 from onnxdtd.data.channels import ends
 from onnxdtd.data.features import numbered
 from onnxdtd.data.labelled import Item
@@ -104,7 +105,8 @@ def evaluate(
 
     Args:
         models: files of classifiers.
-        data: a table, an ``.npz`` with samples, labels and boxes, or a folder of pictures with a ``labels.csv``.
+        data: a table, an ``.npz`` with samples, labels and boxes, or a folder of pictures with a ``labels.csv``; a URL of
+            these, or a list of pictures, ``"@LIST"``, as for ``explain``.
         request: the options of ``onnxdtd.compile`` for all presets; its own preset and target do not count.
         presets: names of presets, or TOML files with one; by default ``PRESETS``.
         settings: what is measured.
@@ -120,9 +122,12 @@ def evaluate(
         OnnxdtdError: models, presets, data and settings do not fit each other, or nothing could be measured.
     """
     files, chosen = tuple(dict.fromkeys(map(Path, models))), tuple(dict.fromkeys(presets)) or PRESETS
-    study = Evaluation(files, chosen, Path(data), request or Request(), settings or Settings())
-    result = study.assemble(run(study, workers, engine, journal, tick))
-    return {"provenance": study.first.provenance("onnxdtd.evaluate", files, chosen, study.count), **result}
+    settings = settings or Settings()
+    with brought(data, Roles(settings.label, settings.sample_id)) as found:
+        study = Evaluation(files, chosen, found.path, request or Request(), settings)
+        result = study.assemble(run(study, workers, engine, journal, tick))
+        result["skipped"] = found.said(result["skipped"])
+        return {"provenance": study.first.provenance("onnxdtd.evaluate", files, chosen, study.count), **result}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from onnxdtd.compiler.fitted import Fitted, rules_of, score_of, target_of, write
 from onnxdtd.compiler.minmax import RelevanceModel, Spot, spots, window_of
 from onnxdtd.compiler.prepared import Planned
 from onnxdtd.compiler.record import predictor
+from onnxdtd.data.brought import brought
 from onnxdtd.errors import RequestError
 from onnxdtd.graph.slices import kind, sliced
 from onnxdtd.graph.tensors import Tensor
@@ -83,8 +84,9 @@ def fit(
     if request.target in NO_CLASSES and request.target != "argmax":
         raise RequestError(f"--target {request.target}: relevance models are fitted to the arg-max, or to one class")
     atomic.ready(out)
-    subject = Subject(Path(model), request, Path(data), planned)
-    items, _ = subject.items(len(subject.data) if samples is None else samples)
+    with brought(data) as found:
+        subject = Subject(Path(model), request, found.path, planned)
+        items, _ = subject.items(len(subject.data) if samples is None else samples)
     xs = [item.x.astype(np.float32) for item in items if item.x.shape == items[0].x.shape]
     if len(xs) < FEWEST:
         raise RequestError(f"{data}: has {len(xs)} samples of one size; relevance models are fitted to {FEWEST} at least")

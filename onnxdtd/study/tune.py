@@ -20,6 +20,7 @@ import numpy as np
 
 import onnxdtd
 from onnxdtd import atomic
+from onnxdtd.data.brought import brought
 from onnxdtd.data.labelled import Item
 from onnxdtd.data.tables import Roles
 from onnxdtd.errors import OnnxdtdError, RequestError
@@ -73,7 +74,8 @@ def tune(
 
     Args:
         model: the file of a classifier.
-        data: an ``.npz`` with samples, or a folder of pictures; a file of texts, with a tokenizer among the settings.
+        data: an ``.npz`` with samples, or a folder of pictures; a file of texts, with a tokenizer among the settings; a URL of
+            these, or a list of pictures, ``"@LIST"``.
         request: the options of ``onnxdtd.compile`` for all presets; its own preset and target do not count.
         out: a TOML file to write the preset to, with the evidence as its comments.
         presets: what it is compared with, by default ``BASELINES``.
@@ -101,31 +103,33 @@ def tune(
     against = tuple(dict.fromkeys(presets)) or BASELINES
     spoken = spoken_by(chosen.tokenizer, chosen.words)
     roles = Roles(chosen.label, chosen.sample_id)
-    subject = Subject(model, replace(request or Request(), preset=ANY), Path(data), spoken=spoken, roles=roles, tabular=True)
-    chosen.check(subject)
-    chosen = replace(chosen, fill=subject.fill(chosen.fill))
-    items, left_out, _ = measurable(subject, model.parent, chosen.samples or SAMPLES)
-    items = _distinct(items, left_out, chosen.seed)
-    fill = replacement(str(chosen.fill), subject.form, subject.tokens)  # or it is refused before hours are spent
-    filled = str(chosen.fill) if fill is None or subject.tokens is None else subject.tokens.called(fill)
-    xs, told = together(subject, items, chosen.words, fill, filled)
-    candidates = grid(subject.planned.plan, subject.form, subject.sizes())
-    settled = replace(chosen, patch=chosen.patch or default_patch(subject.form, xs[0].shape))
-    study = Tuning(model, subject.planned.request, tuple(candidates), against, xs, told, settled, subject.columns)
-    if minutes is not None:
-        study = _in_time(study, minutes, workers)
-    result = study.assemble(run(study, workers, engine, journal, tick))
-    result["skipped"] = [{"name": name, "reason": reason} for name, reason in left_out.items()]
-    if subject.tokens is None and (areas := called(subject.form, xs[0].shape, int(settled.patch or 1), subject.rate)):
-        result["settings"]["regions"] = areas
-    if subject.typical(str(chosen.fill)) is not None:
-        result["settings"] |= fills(str(chosen.fill), subject.columns, "samples")
-    result["notes"] = list(subject.notes)
-    result["settings"] |= {"data": Path(data).name, "names": [item.name for item in items[: len(study.xs)]]}
-    result["toml"] = written(result, next(c for c in candidates if c.title == result["chosen"]))
-    if path is not None:
-        atomic.write(path, result["toml"].encode())
-    return {"provenance": subject.provenance("onnxdtd.tune", [model], against, len(study.xs)), **result}
+    with brought(data, roles) as found:
+        here = found.path
+        subject = Subject(model, replace(request or Request(), preset=ANY), here, spoken=spoken, roles=roles, tabular=True)
+        chosen.check(subject)
+        chosen = replace(chosen, fill=subject.fill(chosen.fill))
+        items, left_out, _ = measurable(subject, model.parent, chosen.samples or SAMPLES)
+        items = _distinct(items, left_out, chosen.seed)
+        fill = replacement(str(chosen.fill), subject.form, subject.tokens)  # or it is refused before hours are spent
+        filled = str(chosen.fill) if fill is None or subject.tokens is None else subject.tokens.called(fill)
+        xs, told = together(subject, items, chosen.words, fill, filled)
+        candidates = grid(subject.planned.plan, subject.form, subject.sizes())
+        settled = replace(chosen, patch=chosen.patch or default_patch(subject.form, xs[0].shape))
+        study = Tuning(model, subject.planned.request, tuple(candidates), against, xs, told, settled, subject.columns)
+        if minutes is not None:
+            study = _in_time(study, minutes, workers)
+        result = study.assemble(run(study, workers, engine, journal, tick))
+        result["skipped"] = found.said([{"name": name, "reason": reason} for name, reason in left_out.items()])
+        if subject.tokens is None and (areas := called(subject.form, xs[0].shape, int(settled.patch or 1), subject.rate)):
+            result["settings"]["regions"] = areas
+        if subject.typical(str(chosen.fill)) is not None:
+            result["settings"] |= fills(str(chosen.fill), subject.columns, "samples")
+        result["notes"] = list(subject.notes)
+        result["settings"] |= {"data": here.name, "names": [item.name for item in items[: len(study.xs)]]}
+        result["toml"] = written(result, next(c for c in candidates if c.title == result["chosen"]))
+        if path is not None:
+            atomic.write(path, result["toml"].encode())
+        return {"provenance": subject.provenance("onnxdtd.tune", [model], against, len(study.xs)), **result}
 
 
 def _check_file(path: Path) -> None:

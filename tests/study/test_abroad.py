@@ -149,6 +149,30 @@ def test_an_evaluation_is_as_in_one_process(data: str, net: Path, elsewhere: Pat
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize("engine", ["processes", "ray"])
+def test_a_list_and_a_store_are_measured_as_a_folder_is(engine: str, net: Path, elsewhere: Path) -> None:
+    labelled(net.parent)
+    system = pytest.importorskip("fsspec").filesystem("memory")
+    for path in (net.parent / "data").iterdir():
+        system.put_file(str(path), f"/store/data/{path.name}")
+    rows = (net.parent / "data" / "labels.csv").read_text().splitlines()
+    (net.parent / "data.csv").write_text("\n".join(["file,label", *(f"data/{row}" for row in rows)]))
+    options = {"presets": ["mine.toml"], "settings": Settings(steps=2, target="label")}
+    folder, store, listed = (
+        evaluate(["net.onnx"], data, Request(low=0.0, high=1.0), engine=engine, **options)
+        for data in ("data", "memory://store/data", "@data.csv")
+    )
+    system.store.clear()
+    assert store["models"] == folder["models"] == listed["models"]
+    assert [found["settings"]["data"] for found in (folder, store, listed)] == ["data"] * 3
+    assert store["provenance"]["data"] == folder["provenance"]["data"]
+    heard = [[one["reason"].partition(" (")[0] for one in found["skipped"]] for found in (folder, store, listed)]
+    bad = "03.png: not a readable picture"
+    assert heard[0] == ["has no label in labels.csv", f"data/{bad}"]
+    assert heard[1] == ["has no label in labels.csv", f"memory://store/data/{bad}"]
+    assert heard[2] == [f"@data.csv/{bad}"]
+
+
 def test_an_audit_and_a_search_are_as_in_one_process(net: Path, elsewhere: Path) -> None:
     labelled(net.parent)
     request = Request(low=0.0, high=1.0)

@@ -21,6 +21,7 @@ from onnxdtd.compiler.bounds import as_given, domain
 from onnxdtd.compiler.compile import planned, prepare
 from onnxdtd.compiler.prepared import Prepared
 from onnxdtd.compiler.score import classes
+from onnxdtd.data.brought import brought
 from onnxdtd.data.labelled import Item
 from onnxdtd.data.tables import Roles
 from onnxdtd.errors import RequestError
@@ -78,7 +79,8 @@ def audit(
 
     Args:
         model: the file of a classifier.
-        data: a table, an ``.npz`` with samples and labels, or a folder of pictures with a ``labels.csv``; a file of texts.
+        data: a table, an ``.npz`` with samples and labels, or a folder of pictures with a ``labels.csv``; a file of texts;
+            a URL of these, or a list of pictures, ``"@LIST"``.
         request: the options of ``onnxdtd.compile`` for all presets; its own preset and target do not count.
         presets: names of presets, or TOML files with one; by default ``PRESETS``.
         samples: only the first so many, by default 20, or 8 in a ``quick`` audit.
@@ -104,31 +106,35 @@ def audit(
     for name, value, least in (("samples", samples, 1), ("neurons", neurons, 1), ("seed", seed, 0)):
         if value is not None and value < least:
             raise RequestError(f"--{name} {value}: give at least {least}")
-    model, data, chosen = Path(model), Path(data), tuple(dict.fromkeys(presets)) or PRESETS
+    model, chosen = Path(model), tuple(dict.fromkeys(presets)) or PRESETS
     spoken = spoken_by(tokenizer, words)
     roles = Roles(label, sample_id)
-    subject = Subject(model, replace(request or Request(), preset=chosen[0]), data, spoken=spoken, roles=roles, tabular=True)
-    items, skipped, right = measurable(subject, model.parent, SAMPLES[quick] if samples is None else samples)
-    count = NEURONS[quick] if neurons is None else neurons
-    samples_of = together(subject, items, words, *neutral(subject))
-    study = Audit(model, subject.planned.request, chosen, *samples_of, count, seed, quick, subject.columns, subject.names)
-    if timed is not None:
-        timed(_seconds(study))
-    result = study.assemble(run(study, workers, engine, journal, tick))
-    result["settings"]["data"] = data.name
-    result["notes"] = list(subject.notes)
-    if quick:
-        result["shortened"] = [*left_out(len(study.facts.layers), samples is None and neurons is None)]
-    if subject.tokens is None:
-        side = default_patch(subject.form, study.xs[0].shape)
-        areas = called(subject.form, study.xs[0].shape, side, subject.rate)
-        result["settings"] |= {"regions": areas} if areas else {}
-    pictures = [{"name": item.name, **shown} for item, shown in zip(items, result.pop("pictures"), strict=False)]
-    remarks = {item.name: item.remark for item in items if item.passage is not None and item.remark}
-    listed = [{"name": name, "reason": reason} for name, reason in (skipped | remarks).items()]
-    provenance = subject.provenance("onnxdtd.audit", [model], chosen, len(items))
-    result = {"provenance": provenance, **result}
-    return result | {"labelled": len(right), "right": sum(right), "skipped": listed, "pictures": {"samples": pictures}}
+    with brought(data, roles) as found:
+        here = found.path
+        subject = Subject(
+            model, replace(request or Request(), preset=chosen[0]), here, spoken=spoken, roles=roles, tabular=True
+        )
+        items, skipped, right = measurable(subject, model.parent, SAMPLES[quick] if samples is None else samples)
+        count = NEURONS[quick] if neurons is None else neurons
+        samples_of = together(subject, items, words, *neutral(subject))
+        study = Audit(model, subject.planned.request, chosen, *samples_of, count, seed, quick, subject.columns, subject.names)
+        if timed is not None:
+            timed(_seconds(study))
+        result = study.assemble(run(study, workers, engine, journal, tick))
+        result["settings"]["data"] = here.name
+        result["notes"] = list(subject.notes)
+        if quick:
+            result["shortened"] = [*left_out(len(study.facts.layers), samples is None and neurons is None)]
+        if subject.tokens is None:
+            side = default_patch(subject.form, study.xs[0].shape)
+            areas = called(subject.form, study.xs[0].shape, side, subject.rate)
+            result["settings"] |= {"regions": areas} if areas else {}
+        pictures = [{"name": item.name, **shown} for item, shown in zip(items, result.pop("pictures"), strict=False)]
+        remarks = {item.name: item.remark for item in items if item.passage is not None and item.remark}
+        listed = found.said([{"name": name, "reason": reason} for name, reason in (skipped | remarks).items()])
+        provenance = subject.provenance("onnxdtd.audit", [model], chosen, len(items))
+        result = {"provenance": provenance, **result}
+        return result | {"labelled": len(right), "right": sum(right), "skipped": listed, "pictures": {"samples": pictures}}
 
 
 def _seconds(study: Audit) -> float:
