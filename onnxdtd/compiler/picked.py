@@ -128,10 +128,11 @@ def _followed(step: Step, axis: int, entry: int) -> Places | None:
     """Where in each input, and in what lies within, an entry along ``axis`` of the output comes from, which comes of no other;
     None where there is no such place, or where bounds are read.
     """
-    if (step.rule is not None and step.rule.needs_bounds) or not all(map(_knows, step.nodes)):
-        return None
     made = [t for node in step.nodes for t in node.outputs]
     read = [t for node in step.nodes for t in _values(node)]
+    bounds = step.rule is not None and step.rule.needs_bounds
+    if bounds or not all(map(_knows, step.nodes)) or any(dims(t) is None for t in read):
+        return None
     axes = spread.followed(step.nodes, [t for t in read if all(t is not own for own in made)])
     of_y = axes.of(step.outputs[0])
     own = [] if of_y is None else parts(of_y[axis])

@@ -206,7 +206,7 @@ class Axes:
         if number.denominator != 1 or any(factor.guessed for factor in map(whole, axis)):
             return None
         if not unknown:
-            return int(number)
+            return int(number) if number != 1 else None  # one entry may have been repeated for as many as nobody knows
         for tensor in self.inputs:
             for i, own in enumerate(self.of(tensor) or ()):
                 if product(own) == (ONE[0], unknown):

@@ -592,6 +592,29 @@ def test_sizes_of_rows_merged_with_others() -> None:
     assert sizes["s"] == ["1 x/0", 5]
 
 
+def test_sizes_of_one_that_may_be_repeated_are_not_known() -> None:
+    """What is added has an entry for each position of another input, and nobody knows how many these are."""
+    nodes = [
+        node("Shape", "z", "of_z", start=1, end=2),
+        node("Squeeze", "of_z first", "count"),
+        node("Range", "zero count step", "numbers"),
+        node("Cast", "numbers", "places", to=1),
+        node("Unsqueeze", "places last", "column"),
+        node("Add", "x column", "b"),
+        node("Tanh", "b", "g"),
+        node("MatMul", "g w", "h"),
+        node("Add", "h z", "s"),
+        node("ReduceMean", "s", "m", axes=[1], keepdims=0),
+        node("MatMul", "m v", "y"),
+    ]
+    numbers = {"first": np.array([0]), "last": np.array([-1]), "zero": np.array(0), "step": np.array(1)}
+    proto = net(nodes, {"w": W, "v": V, **numbers}, x=["n", 1, 6], z=["n", "t", 5])
+    assert measured(proto)["b"] == ["1 x/0", None, 6]
+    x, z = (np.random.default_rng(7).normal(size=size).astype(np.float32) for size in ((3, 1, 6), (3, 4, 5)))
+    compiled = onnxdtd.compile(proto, "gradient", target=0)
+    assert run(compiled, x=x, z=z)["relevance/x"].shape == x.shape
+
+
 @pytest.mark.parametrize("declared", ["m", "n"])
 def test_sizes_of_what_may_be_repeated_are_not_those_of_what_it_meets(declared: str) -> None:
     """b has a row for each of a, or one for all: which of them, only the name of its size tells."""
