@@ -12,7 +12,7 @@ export function make(tag, properties = {}, ...children) {
 }
 
 /** A name in parts between which a line may end: snake_case and paths are one word to a browser. */
-export const parted = (name) => name.split(/(?<=[_./-])(?=\p{L})/u).flatMap((part, i) => (i ? [make("wbr"), part] : [part]));
+export const parted = (name) => name.replace(/[_./-](?=\p{L})/gu, "$&\0").split("\0").flatMap((part, i) => (i ? [make("wbr"), part] : [part]));
 
 /** So many significant digits, and of a large number all before the point. */
 export function amount(value, digits = 4) {
