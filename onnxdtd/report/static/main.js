@@ -112,7 +112,7 @@ class View {
     const shown = at("shown"), focused = document.activeElement?.id;
     shown.replaceChildren();
     const saved = sample.draw(outcome, shown);
-    at("downloads").replaceChildren(...saved.flatMap(([name, blob]) => [this.download(`${sample.name}.${name}`, name, blob), " "]));
+    at("downloads").replaceChildren(...saved.map(([name, blob]) => this.download(`${sample.name}.${name}`, name, blob)));
     at("classes").replaceChildren(...this.classes(outcome));
     if (this.able) (this.chosen ??= this.choice()).value = this.target;
     if (focused) at(focused)?.focus();
