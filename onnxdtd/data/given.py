@@ -27,7 +27,7 @@ MOST = 2**30  # bytes of a list
 @dataclass(frozen=True)
 class Given:
     """A file, with what a list says of it: what its only sample is called, its class, which class to explain, and the box
-    around the object, x0, y0, x1, y1 in pixels.
+    around the object, x0, y0, x1, y1 in pixels. ``tabled``: that list is a table, with the columns that a caller names.
     """
 
     file: Place
@@ -35,6 +35,7 @@ class Given:
     label: int | str | None = None
     target: int | str | None = None
     box: tuple[float, ...] | None = None
+    tabled: bool = False
 
 
 def given(paths: Sequence[str | os.PathLike[str]], suffixes: Sequence[str] = SUFFIXES, roles: Roles = NO_ROLES) -> list[Given]:
@@ -97,7 +98,7 @@ def _entries(path: Place, roles: Roles, boxes: bool) -> list[Given]:
         if "" in cells:
             raise RequestError(f"{table.at(cells.index(''), named[0])}: there is no file")
         rows = zip(cells, names, labels, targets, _boxes(table) if boxes else nothing, strict=True)
-        return [Given(_beside(path, cell), name or None, label, target, box) for cell, name, label, target, box in rows]
+        return [Given(_beside(path, cell), name or None, label, target, box, True) for cell, name, label, target, box in rows]
 
 
 def _boxes(table: Sheet) -> list[tuple[float, ...] | None]:

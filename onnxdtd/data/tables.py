@@ -30,6 +30,13 @@ class Roles:
     id: str | None = None
     target: str | None = None
 
+    def among(self, found: Sheet) -> Roles:
+        """Those that a table has."""
+        known = {plain(name) for name in found.names}
+        return Roles(
+            *(name if name is not None and plain(name) in known else None for name in (self.label, self.id, self.target))
+        )
+
     def places(self, found: Sheet) -> dict[str, int | None]:
         """Where they are, by the options that name them. Raises ``RequestError`` where a table has none of that name."""
         named = {"--id": self.id, "--label": self.label, TARGET: self.target}

@@ -101,16 +101,16 @@ class Feeding:
                 f"one with --explain NAME when compiling, or use the Python API{texts}"
             )
 
-    def read(self, file: Path) -> Iterator[Sample]:
-        """The samples in a file, as they are shown."""
+    def read(self, file: Path, tabled: bool = False) -> Iterator[Sample]:
+        """The samples in a file, as they are shown. One that is ``tabled`` need not have the columns with roles."""
         if self.is_text(file):
-            yield from self._passages(texts(file, self._target))
+            yield from self._passages(texts(file, None if tabled else self._target))
             return
         try:
-            if (one := self._intakes.steps(file, self.forms)) is not None:
+            if (one := self._intakes.steps(file, self.forms, tabled)) is not None:
                 yield Sample(file.stem, one.x, track=one.track, label=one.label, target=one.target)
                 return
-            table, told = self._intakes.rows(file), self._track(file)
+            table, told = self._intakes.rows(file, tabled), self._track(file)
             features = self.features({} if table is None else table.names)
             labels, targets = (None, None) if table is None else (table.labels, table.targets)
             said = zip(labels or repeat(None), targets or repeat(None), strict=False)

@@ -93,7 +93,7 @@ def _told(feeding: Feeding, given: Given) -> Iterator[tuple[str, int | str | Non
         yield given.name or file.stem, given.target
         return
     with staged(file) as path:
-        there = [(sample.name, _first(sample.target, given.target)) for sample in feeding.read(path)]
+        there = [(sample.name, _first(sample.target, given.target)) for sample in feeding.read(path, given.tabled)]
     yield from [(given.name, there[0][1])] if given.name and len(there) == 1 else there
 
 
@@ -152,4 +152,4 @@ class Reader:
     def _read(self, given: Given) -> Generator[Sample, None, None]:
         """The samples of a file, which is there as long as they are asked for."""
         with staged(given.file) as path:
-            yield from self._feeding.read(path)
+            yield from self._feeding.read(path, given.tabled)

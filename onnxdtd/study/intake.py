@@ -34,31 +34,35 @@ class Intakes:
         self._roles, self._say, self._scaled = roles, say, said.get("preprocessing") is not None
         self._read: tuple[Path, Filled | None] | None = None  # which file was read last, and what was in it
 
-    def rows(self, file: Path) -> Filled | None:
-        """The rows of a table. None of what is none; of texts that one input takes as they are; and of numbers whose count is
-        open, which other rows may have more of. Raises ``RequestError`` where they do not fit.
+    def rows(self, file: Path, tabled: bool = False) -> Filled | None:
+        """The rows of a table, which need not have the columns with roles if it is ``tabled`` itself. None of what is none; of
+        texts that one input takes as they are; and of numbers whose count is open, which other rows may have more of. Raises
+        ``RequestError`` where they do not fit.
         """
         if self._read is None or self._read[0] != file:
-            self._read = file, self._rows(file)
+            self._read = file, self._rows(file, tabled)
             for note in () if self._read[1] is None else self._read[1].notes:
                 self._say(note)
         return self._read[1]
 
-    def _rows(self, file: Path) -> Filled | None:
+    def _rows(self, file: Path, tabled: bool) -> Filled | None:
         several = len(self._intakes) > 1 or bool(self._strings)
         if not is_table(file) or (self._intakes[0].width is None and not several and file.suffix.lower() != PARQUET):
             return None
         found = sheet(file)
         if self.takes_texts and len(found.columns) > 1 and not self._intakes[0].is_in(found):
             return None
-        return rows(found, self._intakes, self._roles, self._labels, self._scaled)
+        return rows(found, self._intakes, self._roles.among(found) if tabled else self._roles, self._labels, self._scaled)
 
-    def steps(self, file: Path, forms: Mapping[str, Form]) -> Stepped | None:
+    def steps(self, file: Path, forms: Mapping[str, Form], tabled: bool = False) -> Stepped | None:
         """A table whose rows are steps of one sample, where the only input takes signals. Raises ``RequestError``."""
         if len(self._intakes) > 1 or self._strings or not is_table(file):
             return None
         form = forms[self._intakes[0].name]
-        return stepped(sheet(file), form, self._roles) if takes_signals(form) else None
+        if not takes_signals(form):
+            return None
+        found = sheet(file)
+        return stepped(found, form, self._roles.among(found) if tabled else self._roles)
 
     @property
     def takes_texts(self) -> bool:

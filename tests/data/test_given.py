@@ -61,8 +61,9 @@ def test_a_folder_in_a_list_means_its_files(folder: Path) -> None:
     """All with what the list says of it but the name; one without any is an entry that cannot be read."""
     (folder / "empty").mkdir()
     (folder / "list.csv").write_text("file,label,id\nempty,1,n\n.,2,all\n", encoding="utf-8")
-    there = [Given(folder / "empty", "n", 1), Given(folder / "a.jpg", None, 2), Given(folder / "b.png", None, 2)]
-    assert given([f"@{folder / 'list.csv'}"], roles=Roles(id="id")) == there
+    there = [(folder / "empty", "n", 1), (folder / "a.jpg", None, 2), (folder / "b.png", None, 2)]
+    found = given([f"@{folder / 'list.csv'}"], roles=Roles(id="id"))
+    assert [(one.file, one.name, one.label) for one in found] == there
     assert [one.file.name for one in given([f"@{folder / 'list.csv'}"], [".txt"])] == ["empty", "notes.txt"]
 
 

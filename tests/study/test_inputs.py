@@ -72,6 +72,23 @@ def test_a_list_names_its_samples_and_their_classes_and_bad_ones_are_named(net: 
         assert mine["relevance_sum"] == theirs["relevance_sum"]
 
 
+def test_tables_in_a_list_need_none_of_its_columns(net: Path) -> None:
+    """What a list says of them is theirs, but where they say it themselves."""
+    rows = np.random.default_rng(3).random((3, 16)).round(3).astype(str).tolist()
+    head = [f"p{i}" for i in range(16)]
+    lines = lambda names, cells: "\n".join(map(",".join, [names, *cells])) + "\n"
+    (net.parent / "one.csv").write_text(lines(head, rows[:1]))
+    (net.parent / "two.csv").write_text(lines([*head, "want"], [[*rows[1], "0"], [*rows[2], ""]]))
+    (net.parent / "list.csv").write_text("file,kind,want\none.csv,2,3\ntwo.csv,1,1\n")
+    found, heard, _ = explained(net, [f"@{net.parent / 'list.csv'}"], label="kind", target_column="want")
+    assert heard == []
+    assert [(one["name"], one["label"], one["target"]) for one in found] == [
+        ("one", 2, 3),
+        ("two_000", 1, 0),
+        ("two_001", 1, 1),
+    ]
+
+
 TARGETS = "file,label,want\n0.png,1,3\n1.png,2,\ntwo.npz,0,class 2\n4.png,,argmax\n3.png,,0\n"
 
 
