@@ -1,8 +1,8 @@
 """What a file costs that explains on demand: prediction alone beside the source, explanation beside the flat file.
 
 Networks of torchvision with seeded weights, pictures of 224 pixels, one at a time. Source, flat file and file on demand take
-turns in one process; what counts is the processor's time (of two threads the sum), and of each ratio the median over the
-rounds. Loading and peak memory are those of processes of their own. "All read": the same without what the branch computes
+turns in one process; what counts is the processor's time of one thread, the clock's of several, which else would count that
+they wait for each other; and of each ratio the median over the rounds. Loading and peak memory are those of processes of their own. "All read": the same without what the branch computes
 afresh, so that ONNX Runtime copies all that the relevance pass reads out of its blocked layout.
 
     scripts/ondemand.py --write                         everything, some 15 minutes
@@ -46,7 +46,7 @@ PREDICTION = {
 }
 EXPLANATION = 1.08  # of the flat file's time
 KINDS = ("source", "flat", "on demand", "all read")
-TURN = 0.05  # seconds of the processor at least that a turn takes
+TURN = 0.05  # seconds at least that a turn takes
 LATER = ("vgg16", "vit_b_16")  # heavy
 
 
@@ -78,14 +78,14 @@ def runs(paths: dict[str, Path], threads: int) -> dict[str, Callable[[], list[An
     return found
 
 
-def turn(run: Callable[[], object]) -> float:
-    """Seconds of the processor"""
+def turn(run: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Seconds that a run takes"""
     run()
-    count, start = 0, time.process_time()
-    while not count or time.process_time() - start < TURN:
+    count, start = 0, clock()
+    while not count or clock() - start < TURN:
         run()
         count += 1
-    return (time.process_time() - start) / count
+    return (clock() - start) / count
 
 
 def timed(folder: Path, threads: int, rounds: int) -> dict[str, float]:
@@ -93,9 +93,10 @@ def timed(folder: Path, threads: int, rounds: int) -> dict[str, float]:
     taking = runs({kind: folder / f"{kind}.onnx" for kind in KINDS}, threads)
     relevance = {name: run()[1] for name, run in taking.items() if name == "flat" or name.endswith("explanation")}
     taken: dict[str, list[float]] = {name: [] for name in taking}
+    clock = time.process_time if threads == 1 else time.perf_counter
     for _ in range(rounds):
         for name, run in taking.items():
-            taken[name].append(turn(run))
+            taken[name].append(turn(run, clock))
     of = lambda name, base: median(a / b for a, b in zip(taken[name], taken[base], strict=True))
     found = {"source": median(taken["source"]), "flat": of("flat", "source")}
     found |= {name: of(name, "flat" if name.endswith("explanation") else "source") for name in taking if ":" in name}
