@@ -1,9 +1,10 @@
 """What a file costs that explains on demand: prediction alone beside the source, explanation beside the flat file.
 
 Networks of torchvision with seeded weights, pictures of 224 pixels, one at a time. Source, flat file and file on demand take
-turns in one process; what counts is the processor's time of one thread, the clock's of several, which else would count that
-they wait for each other; and of each ratio the median over the rounds. Loading and peak memory are those of processes of their own. "All read": the same without what the branch computes
-afresh, so that ONNX Runtime copies all that the relevance pass reads out of its blocked layout.
+turns in one process; what counts is the processor's time of one thread, and the clock's of several, since the processor's has
+what they wait for each other in it; and of each ratio the median over the rounds. Loading and peak memory are those of
+processes of their own. "All read": the same without what the branch computes afresh, so that ONNX Runtime copies all that the
+relevance pass reads out of its blocked layout, and keeps it.
 
     scripts/ondemand.py --write                         everything, some 15 minutes
     scripts/ondemand.py --models resnet50 --rounds 30   one, more exactly

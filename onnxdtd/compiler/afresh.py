@@ -24,7 +24,7 @@ from onnxdtd.compiler.cut import least
 from onnxdtd.compiler.ends import reached
 from onnxdtd.compiler.ondemand import called, renamed
 from onnxdtd.compiler.prepared import Addition, Planned
-from onnxdtd.graph.emit import READER, known
+from onnxdtd.graph.emit import READER
 from onnxdtd.graph.shapes import real_inputs
 from onnxdtd.graph.tensors import Tensor
 from onnxdtd.operators.layer import is_float
@@ -77,7 +77,7 @@ def _chosen(planned: Planned, read: Collection[str], varying: Collection[str]) -
         if name not in results or not results[name].inside:
             leaving.update(inner)
     dear = {name for name, result in results.items() if result.inside} - leaving
-    kept = {name for name, result in results.items() if result.entries >= MANY} - outputs
+    kept = {name for name, result in results.items() if result.open or result.entries >= MANY} - outputs
     dear |= {node.outputs[0].name for node in planned.graph.nodes if is_elementwise(of(node))} & kept
     worth = {name: result.entries * (1 if name in dear else KEPT * (name in kept)) for name, result in results.items()}
     costs = {name: result.entries * result.each for name, result in results.items()}
@@ -108,27 +108,32 @@ def _cheaper(
 
 @dataclass(frozen=True)
 class Computed:
-    """What the predictor computes and could compute again: its entries in one sample, the multiply-adds for each, and whether
-    it lies ``inside`` of the blocked layout.
+    """What the predictor computes and could compute again: its entries in one sample, the multiply-adds for each, whether it
+    lies ``inside`` of the blocked layout, and whether there are more entries than is known: ``open`` axes count as of one.
     """
 
     entries: int
     each: int
     inside: bool
+    open: bool
 
 
 def _results(planned: Planned, varying: Collection[str]) -> Iterator[tuple[str, Computed]]:
     """Such results by their names."""
-    found: set[str] = set()
+    blocks, lost = set[str](), set[str]()  # and behind convolutions of open sizes, of which nobody knows what they are worth
     for node in planned.graph.nodes:
         entry, y = of(node), node.outputs[0]
-        sizes = known(planned.plan.samples.sizes(y))
+        sizes = planned.plan.samples.sizes(y)
         if sizes is None or y.name not in varying or y.dtype != np.float32 or len(node.outputs) > 1:
             continue
+        count, is_open = prod(size or 1 for size in sizes), None in sizes
+        given = {t.name for t in node.inputs if t.name in varying}
         each = entry.blocked(node) if entry.blocked is not None and len(sizes) == 4 else None
-        inside = entry.channels is not None or all(t.name in found for t in node.inputs if t.name in varying)
-        if each is not None and inside:
-            found.add(y.name)
-            yield y.name, Computed(prod(sizes), each, True)
+        inside = each is not None and (entry.channels is not None or given <= blocks)
+        if given & lost or (inside and is_open):
+            lost.add(y.name)
+        elif each is not None and inside:
+            blocks.add(y.name)
+            yield y.name, Computed(count, each, True, False)
         elif entry.again is not None and (each := entry.again(node)) is not None:
-            yield y.name, Computed(prod(sizes), each, False)
+            yield y.name, Computed(count, each, False, is_open)

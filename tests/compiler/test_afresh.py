@@ -136,8 +136,8 @@ def test_what_leaves_the_blocks_anyway_is_read() -> None:
 WIDE, TOKENS = 256, 64  # so that what a token has is large, and products are dear
 
 
-def attention(batch: int | str = "n") -> ModelProto:
-    """A block of a transformer on x, [n, TOKENS, WIDE], with a Gelu spelled out and one head"""
+def attention(tokens: int | str = TOKENS) -> ModelProto:
+    """A block of a transformer on x, [n, tokens, WIDE], with a Gelu spelled out and one head"""
     rng = np.random.default_rng(7)
     sizes = {"wq": WIDE, "wk": WIDE, "wv": WIDE, "wo": WIDE, "w1": 2 * WIDE}
     more = {name: rng.normal(size=(WIDE, n)).astype(np.float32) / 10 for name, n in sizes.items()}
@@ -171,12 +171,15 @@ def attention(batch: int | str = "n") -> ModelProto:
     ]
     for each in nodes:
         each.output[:] = ["v_" if name == "v" else name for name in each.output]
-    return model(nodes, {"x": [batch, TOKENS, WIDE]}, ["y"], more, opset=17)
+    return model(nodes, {"x": ["n", tokens, WIDE]}, ["y"], more, opset=17)
 
 
+@pytest.mark.parametrize("tokens", [TOKENS, "t"])
 @pytest.mark.parametrize("preset", ["dtd", "attnlrp", "cp-lrp", "lrp-epsilon", "gradient"])
-def test_of_attention_large_products_are_read_and_what_is_made_of_them_is_computed_afresh(preset: str) -> None:
-    source = attention()
+def test_of_attention_large_products_are_read_and_what_is_made_of_them_is_computed_afresh(
+    preset: str, tokens: int | str
+) -> None:
+    source = attention(tokens)
     flat, made = onnxdtd.compile(source, preset), compiled(source, preset=preset)
     assert read(made) <= {"q", "kt", "v_", "m", "o", "h0", "f"} | {"p", "mean", "y"}, (
         "products, and what is small or kept anyway"
