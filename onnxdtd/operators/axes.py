@@ -185,12 +185,14 @@ class Axes:
         return first
 
     def guess(self, *entries: Entry) -> None:
-        """Note that axes are taken to be as long as others, or as some sizes, which is not known of those of unknown size."""
+        """Note that axes are taken to be as long as others, or as some sizes, which is not known of those of unknown size, nor
+        of those of one entry where the size of others is not known.
+        """
         names = {whole(factor): name for factor, name in self._called}
         alike = [[names.get(factor, factor) for factor in parts(self.own(entry))] for entry in entries]
         if any(factors != alike[0] for factors in alike):
-            for factor in (factor for entry in entries if isinstance(entry, tuple) for factor in parts(entry)):
-                factor.guessed = factor.guessed or factor.size is None
+            for factor in (whole(factor) for entry in entries if isinstance(entry, tuple) for factor in entry):
+                factor.guessed = factor.guessed or factor.size in (None, 1)
 
     def measure(self, tensor: Tensor) -> list[int | Times | None] | None:
         """How many entries lie along each axis: a number, or so many times what an axis of an input has; None where that is
@@ -206,7 +208,7 @@ class Axes:
         if number.denominator != 1 or any(factor.guessed for factor in map(whole, axis)):
             return None
         if not unknown:
-            return int(number) if number != 1 else None  # one entry may have been repeated for as many as nobody knows
+            return int(number)
         for tensor in self.inputs:
             for i, own in enumerate(self.of(tensor) or ()):
                 if product(own) == (ONE[0], unknown):
@@ -225,6 +227,8 @@ class Axes:
             if constant is not None:
                 self.tell(node, *long)
                 self.guess(constant, *long)
+            if None in here or len(known) < len(operands):
+                self.guess(None, *axes)
             if long or (axes and constant is None):
                 found.append(self.same(node, long or axes))
             else:
