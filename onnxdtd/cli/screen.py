@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 LEAST = (20, 12)  # columns of a name that has been shortened: the most, or if that does not do, the least
+TOPIC = 16  # columns of what a finding is about
 FRAME = 3  # columns that the lines around a cell take
 OBEYED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 NUMBER = re.compile(r"[-+~±]?[\d.].{,20}")  # what looks like this is never broken
@@ -56,6 +57,15 @@ def indented(text: str, columns: int = 4) -> None:
     """A sentence that stands a little to the right, all its lines at a terminal."""
     said = harmless(text)
     out.print(Padding(Text(said), (0, 0, 0, columns), expand=False) if out.is_terminal else " " * columns + said)
+
+
+def print_findings(rows: Iterable[tuple[str, str, str]]) -> None:
+    """At a terminal: what each is about, what was found, and the numbers behind it."""
+    table = Table.grid(Column(max_width=TOPIC), Column(ratio=1), padding=(0, 2, 0, 0), expand=True)
+    for topic, finding, numbers in rows:
+        said = Text.assemble((harmless(finding), "bold"), "; " if finding else "", harmless(numbers))
+        table.add_row(Text(harmless(topic)), said)
+    out.print(Padding(table, (0, 0, 0, 2)))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], shorten: bool = True) -> None:

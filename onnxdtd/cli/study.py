@@ -14,7 +14,7 @@ import typer
 
 from onnxdtd import atomic
 from onnxdtd.cli.options import CHECK, CHOOSE, REPLACED, RUNNING, TEXTS, AsJson, Id, Label, Model, command, option, selects
-from onnxdtd.cli.screen import err, indented, out, print_table, say
+from onnxdtd.cli.screen import err, indented, out, print_findings, print_table, say
 from onnxdtd.errors import OnnxdtdError, RequestError, counted
 from onnxdtd.request import Request
 
@@ -299,6 +299,7 @@ def _print_audit(result: dict[str, Any]) -> None:
     """What was found, preset by preset, in words."""
     from onnxdtd.report.page import copies, explained
     from onnxdtd.study.audit.choice import standing
+    from onnxdtd.study.audit.verdict import parted
 
     right = f"; the model is right on {result['right']} of {result['labelled']} with a label" if result["labelled"] else ""
     many = counted(result["settings"]["samples"], "sample")
@@ -307,11 +308,17 @@ def _print_audit(result: dict[str, Any]) -> None:
         out.print(sentence)
     for sentence in result.get("shortened", ()):
         out.print(f"quick: {sentence}")
+    headline, why = standing(result["best"])
+    out.print(headline, style="bold")
+    for sentence in why:
+        indented(sentence, 2)
     for preset in result["presets"]:
         out.print(preset["preset"], style="bold")
-        for sentence in preset["verdict"]:
-            indented(sentence, 2)
-    out.print(" ".join(standing(result["best"])))
+        if out.is_terminal:
+            print_findings([parted(sentence) for sentence in preset["verdict"]])
+        else:
+            for sentence in preset["verdict"]:
+                indented(sentence, 2)
 
 
 @command("tune", CHOOSE, "tune models/digits_cnn.onnx --data models/digits_samples.npz")

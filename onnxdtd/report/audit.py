@@ -33,6 +33,7 @@ from onnxdtd.study.audit.measurements import GLANCE
 from onnxdtd.study.audit.preconditions import PRECONDITIONS
 from onnxdtd.study.audit.roots import ROOTS
 from onnxdtd.study.audit.similarity import ALIKE
+from onnxdtd.study.audit.verdict import Parted, parted
 from onnxdtd.study.tally import told
 from onnxdtd.study.words import conjoined, counted
 
@@ -48,9 +49,11 @@ def audit_page(result: Json) -> Page:
     right = f"The model is right on {result['right']} of {counted(result['labelled'], 'sample')} with a label. "
     of = explained(result.get("classes"))
     known = f"{right if result.get('labelled') else ''}{of[0].upper()}{of[1:]}."
-    summary = [(headline.removesuffix("."), [why, known, *copies(result["copies"], settings["samples"])])]
+    summary: list[tuple[str, Sequence[str] | Sequence[Parted]]] = [
+        (headline.removesuffix("."), [*why, known, *copies(result["copies"], settings["samples"])])
+    ]
     summary += [("This audit was a quick one", list(result["shortened"]))] if result.get("shortened") else []
-    summary += [(str(preset["preset"]), [str(sentence) for sentence in preset["verdict"]]) for preset in presets]
+    summary += [(str(preset["preset"]), [parted(str(sentence)) for sentence in preset["verdict"]]) for preset in presets]
     parts = [_glance(result), _preconditions(result), _roots(result), _similarity(result), _randomised(result)]
     parts += [_convergence(result), skipped(result), rules([result]), settings_section(result, [result]), sources(result)]
     sections = [part for part in parts if part is not None]

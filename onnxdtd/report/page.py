@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 
 from onnxdtd.data.readings import CUT, PADDING, PLAIN, SPECIAL, TOKEN, Stretch, is_dark, tints
 from onnxdtd.report.charts import Chart
+from onnxdtd.study.audit.verdict import Parted
 from onnxdtd.study.measures import BADNESS, SETTINGS, Measure
 from onnxdtd.study.words import counted, mean_text, number, said
 
@@ -105,14 +106,14 @@ class Marked:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that the template lays out: title, a line below it, summaries as (heading, sentences), pictures, sections,
-    explained texts. ``remark`` is said of the colours of heatmaps. What is filed is always dark on ``paper``; ``bad``: it
+    """Everything that the template lays out: title, a line below it, summaries as (heading, sentences or findings), pictures,
+    sections, explained texts. ``remark`` is said of the colours of heatmaps. What is filed is dark on ``paper``; ``bad``: it
     is bad news.
     """
 
     title: str
     lead: str
-    summary: Sequence[tuple[str, Sequence[str]]]
+    summary: Sequence[tuple[str, Sequence[str] | Sequence[Parted]]]
     sections: Sequence[Section]
     grids: Sequence[Grid]
     texts: Sequence[Marked] = ()

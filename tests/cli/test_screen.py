@@ -81,6 +81,18 @@ def test_lines_break_between_words_at_a_terminal_only(capsys: pytest.CaptureFixt
         assert " ".join(" ".join(lines).split()) == sentence
 
 
+def test_findings_stand_beside_what_they_are_about(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(screen, "out", screen.Screen(width=60, force_terminal=True, color_system=None))
+    screen.print_findings(
+        [("Class", "depends on it", "by so much that it has to go on in another line"), ("Size", "", "so small")]
+    )
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "  Class  depends on it; by so much that it has to go on in",
+        "         another line",
+        "  Size   so small",
+    ]
+
+
 def test_what_a_terminal_would_obey_is_spelled_out(
     shows: Show, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

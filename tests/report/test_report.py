@@ -209,7 +209,7 @@ def audit(presets: tuple[str, ...] = PRESETS) -> dict[str, Any]:
         "labelled": 40,
         "right": 39,
         "differences": paired_numbers(presets),
-        "best": {"preset": "lrp-epsilon", "tied": [], "why": "It depends on the class and on every layer (SSIM 0.26)."},
+        "best": {"preset": "lrp-epsilon", "tied": [], "why": ["It depends on the class and on every layer (SSIM 0.26)."]},
         "skipped": [],
         "pictures": pictures(presets),
     }
@@ -509,6 +509,14 @@ def test_a_model_on_which_nothing_was_measured() -> None:
     assert "Perturbation: digits_mlp.onnx" not in text
 
 
+def test_findings_come_before_the_numbers_behind_them() -> None:
+    result = copy.deepcopy(RESULTS["audit"])
+    result["presets"][0]["verdict"] = ["Class: depends on it; by 0.5 < 1.", "Input: left out, since it is one."]
+    page = report(result)
+    assert "<dt>Class</dt><dd><b>depends on it</b>; by 0.5 &lt; 1.</dd>" in page
+    assert "<dt>Input</dt><dd>left out, since it is one.</dd>" in page
+
+
 def test_an_audit_without_the_name_of_its_data() -> None:
     result = copy.deepcopy(RESULTS["audit"])
     del result["settings"]["data"]
@@ -716,9 +724,9 @@ def test_the_summary_of_an_audit() -> None:
     assert "The model is right on 39 of 40 samples with a label. Explained is the class that it predicts." in text
     for preset in PRESETS:
         assert f"pass under {preset}." in text
-    tied = RESULTS["audit"] | {"best": {"preset": None, "tied": ["dtd", "sensitivity"], "why": "Level."}}
+    tied = RESULTS["audit"] | {"best": {"preset": None, "tied": ["dtd", "sensitivity"], "why": ["Level."]}}
     assert summary(tied).startswith("No single winner: dtd and sensitivity are level Level.")
-    none = RESULTS["audit"] | {"best": {"preset": None, "tied": [], "why": "Chance."}, "labelled": 0}
+    none = RESULTS["audit"] | {"best": {"preset": None, "tied": [], "why": ["Chance."]}, "labelled": 0}
     assert summary(none).startswith("No winner Chance. Explained is")
 
 

@@ -24,8 +24,8 @@ BLIND_TO = {"classes": "the class", "upper": "upper layers"}
 
 
 def best(entries: Sequence[Entry], differences: Sequence[Entry], blind_to: Sequence[str]) -> dict[str, Any]:
-    """``preset``, the one that fares best, or None; ``tied``, where several do; and ``why``, in sentences. ``blind_to`` says
-    what the blindness of the presets is about: "classes", "upper".
+    """``preset``, the one that fares best, or None; ``tied``, where several do; and ``why``, a list of sentences. ``blind_to``
+    says what the blindness of the presets is about: "classes", "upper".
     """
     if len(entries) < 2:
         return _none("One preset was measured, and there is nothing to compare it with.")
@@ -34,38 +34,40 @@ def best(entries: Sequence[Entry], differences: Sequence[Entry], blind_to: Seque
     left = [entry for entry in entries if beats_chance(entry) and not _one_picture(entry)]
     out = _out(entries, left)
     if not left:
-        return _none(out)
+        return _none(*out)
     means = {name: {e["preset"]: e["means"][name]["mean"] for e in left if name in e["means"]} for name in CONTESTS}
     if len(means["blindness"]) < len(left):
-        return _none(f"How much presets depend on class and upper layers was not measured for all in the running. {out}")
+        return _none("How much presets depend on class and upper layers was not measured for all in the running.", *out)
     pairs = told(differences)
     level = {name: _level(name, values, pairs) for name, values in means.items()}
     winners = [entry for entry in left if all(entry["preset"] in tied for tied in level.values())]
     names = [entry["preset"] for entry in winners]
     blindness = f"blindness to {conjoined([BLIND_TO[part] for part in blind_to])}{ARROWS[LOWEST]}"
     titles = {"blindness": blindness, "aopc": METRICS["aopc"].head, "abpc": METRICS["abpc"].head}
-    places = "; ".join(f"{titles[name]}: {', '.join(_numbers(means[name], tied))}" for name, tied in level.items())
-    better = conjoined([entry["preset"] for entry in left])
-    first = f"Better than a random order in AOPC and ABPC: {better}. First among these, or level with it: {places}. {out}"
+    places = {titles[name]: ", ".join(_numbers(means[name], tied)) for name, tied in level.items()}
+    first = [
+        f"Better than a random order in AOPC and ABPC: {conjoined([entry['preset'] for entry in left])}.",
+        *(f"First of these in {title}, or level with the first: {who}." for title, who in places.items()),
+    ]
     if len(left) == 1:
-        first = f"It is the only preset in the running ({places}). {out}"
+        first = [f"It is the only preset in the running ({'; '.join(f'{title}: {who}' for title, who in places.items())})."]
     if not winners:
-        return _none(f"No preset is first or level with the first in everything. {first}")
-    remarks = " ".join([first.strip(), *(_remark(entry, entries) for entry in winners)]).strip()
+        return _none("No preset is first or level with the first in everything.", *first, *out)
+    why = [*first, *out, *filter(None, (_remark(entry, entries) for entry in winners))]
     if len(winners) > 1:
-        return {"preset": None, "tied": names, "why": f"Paired differences do not tell {conjoined(names)} apart. {remarks}"}
-    return {"preset": names[0], "tied": [], "why": remarks}
+        return {"preset": None, "tied": names, "why": [f"Paired differences do not tell {conjoined(names)} apart.", *why]}
+    return {"preset": names[0], "tied": [], "why": why}
 
 
-def standing(found: Mapping[str, Any]) -> tuple[str, str]:
+def standing(found: Mapping[str, Any]) -> tuple[str, list[str]]:
     """A headline for what ``best`` found, and why."""
     if found["preset"]:
         return f"{found['preset']} fares best.", found["why"]
     return (f"No single winner: {conjoined(found['tied'])} are level." if found["tied"] else "No winner."), found["why"]
 
 
-def _none(why: str) -> dict[str, Any]:
-    return {"preset": None, "tied": [], "why": why.strip()}
+def _none(*why: str) -> dict[str, Any]:
+    return {"preset": None, "tied": [], "why": list(why)}
 
 
 def _level(name: str, values: Mapping[str, float], pairs: Mapping[Any, bool | None]) -> list[str]:
@@ -84,13 +86,13 @@ def _one_picture(entry: Entry) -> bool:
     return found.get("cosine") is not None and found["cosine"] >= INDEPENDENT > found["samples"]
 
 
-def _out(entries: Sequence[Entry], left: Sequence[Entry]) -> str:
+def _out(entries: Sequence[Entry], left: Sequence[Entry]) -> list[str]:
     """Who is not, and why."""
     same = [entry["preset"] for entry in entries if _one_picture(entry)]
     level = [entry["preset"] for entry in entries if entry not in left and entry["preset"] not in same]
     parts = {"not better than a random order in both AOPC and ABPC": level, "the same for every input": same}
     said = "; ".join(f"{', '.join(presets)} ({reason})" for reason, presets in parts.items() if presets)
-    return f"Out of the running: {said}." if said else ""
+    return [f"Out of the running: {said}."] if said else []
 
 
 def _remark(entry: Entry, entries: Sequence[Entry]) -> str:

@@ -239,15 +239,15 @@ def say(entry: Entry) -> Iterator[str]:
 def _arrived(start: str, row: Entry) -> str:
     numbers = (
         f"random relevance injected at {start} arrives at {row['layer']} with a median cosine of {row['cosine']:.3f}, signs "
-        f"aside; random vectors: {row['random']:.3f}"
+        f"aside (random vectors: {row['random']:.3f})"
     )
     if row["cosine"] >= INDEPENDENT and row["positions"] > 1:
-        return f"Convergence: {numbers}; whatever the layers above say, every position gets its one mix of channels."
+        return f"Convergence: whatever the layers above say, every position gets its one mix of channels; {numbers}."
     if row["cosine"] >= INDEPENDENT:
-        return f"Convergence: {numbers}; whatever the layers above say, the same pattern arrives."
+        return f"Convergence: whatever the layers above say, the same pattern arrives; {numbers}."
     if row["cosine"] >= LITTLE:
-        return f"Convergence: {numbers}; most of what the layers above say is lost on the way."
-    return f"Convergence: {numbers}; what the layers above say still shows."
+        return f"Convergence: most of what the layers above say is lost on the way; {numbers}."
+    return f"Convergence: what the layers above say still shows; {numbers}."
 
 
 def gap(entry: Entry) -> float | None:

@@ -137,9 +137,9 @@ def say(entry: Entry) -> Iterator[str]:
     broken = [text.format(percent(found[name])) for name, (text, _) in CONDITIONS.items() if found[name]]
     kept = [text for name, (_, text) in CONDITIONS.items() if found[name] == 0]
     if taylor and broken:
-        yield f"Conditions of deep Taylor decomposition: broken, {', '.join(broken)}."
+        yield f"Conditions of deep Taylor decomposition: broken; {', '.join(broken)}."
     elif taylor:
-        yield f"Conditions of deep Taylor decomposition: those counted hold for these samples ({', '.join(kept)})."
+        yield f"Conditions of deep Taylor decomposition: those counted hold for these samples; {', '.join(kept)}."
     words = {
         "bias_share": ("biases kept {} of the logit", "biases added {} of the logit"),
         "dead": (

@@ -223,8 +223,8 @@ def say_upper(entry: Entry) -> Iterator[str]:
     last = rows[-1]["spearman"]
     if len(rows) > 1 and last is not None and last >= UNLEARNED:
         yield (
-            f"Training: with all weights drawn anew the rank correlation is still {last:.3f}; what the heatmaps share then "
-            "comes from the input and the architecture, not from what was learned."
+            "Training: much of the heatmaps comes from the input and the architecture, not from what was learned; with all "
+            f"weights drawn anew the rank correlation is still {last:.3f}."
         )
 
 
@@ -234,13 +234,13 @@ def say_weights(entry: Entry) -> Iterator[str]:
     if len(changes) > 1 and max(changes.values()) - min(changes.values()) >= NOTABLE:
         most, least = (choose(changes, key=lambda name: changes[name]) for choose in (max, min))
         yield (
-            f"Layers: drawn anew alone, the weights of {most} lower the rank correlation most, by {changes[most]:.3f}, and "
-            f"those of {least} least, by {changes[least]:.3f}."
+            f"Layers: depends on the weights of {most} most, on those of {least} least; drawn anew alone, they lower the rank "
+            f"correlation by {changes[most]:.3f} and {changes[least]:.3f}."
         )
     still = [name for name, change in changes.items() if change <= 1 - INDEPENDENT]
     if still:
         of = f"{len(still)} of {len(changes)} layers measured" if len(still) > 1 else still[0]
-        yield f"Layers: independent of the weights of {of} (drawn anew alone, they lower it by {1 - INDEPENDENT:.2f} at most)."
+        yield f"Layers: independent of the weights of {of}; drawn anew alone, they lower it by {1 - INDEPENDENT:.2f} at most."
     idle = [row["layer"] for row in entry["independent"] if row.get("idle")]
     if idle:
         yield f"Layers: left out {', '.join(idle)}, whose weights change no output of the model on these samples either."
@@ -251,7 +251,7 @@ def say_chance(entry: Entry) -> Iterator[str]:
     yield from left_out(entry, "Rank correlations, and what rests on them", "spearman")
     if entry["chance"] >= LIKELY and "spearman" not in entry["left_out"]:
         yield (
-            "Size: the heatmaps have so few entries that unrelated ones have a rank correlation, or a cosine, of about "
+            "Size: the heatmaps are so small that unrelated ones look alike; their rank correlation, or cosine, is about "
             f"{entry['chance']:.2f}, signs aside."
         )
 

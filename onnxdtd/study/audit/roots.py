@@ -351,14 +351,15 @@ def say(entry: Entry) -> Iterator[str]:
     parts = [f"{percent(value)} {words}" for name, words in names.items() if (value := share[name]) is not None]
     where = f"in {len(rows)} of {len(entry['rules'])} layers with a rule"
     text = f"{percent(passed)} of {count} root points {where} pass ({', '.join(parts)})"
+    rule = "the expansion behind the rules"
     if passed == 1:
-        yield f"Root points: {text}; the expansion behind the rules holds for all neurons tested."
+        yield f"Root points: {rule} holds for all neurons tested; {text}."
     elif passed >= ALL:
-        yield f"Root points: {text}; the expansion behind the rules holds for nearly all neurons tested."
+        yield f"Root points: {rule} holds for nearly all neurons tested; {text}."
     elif passed >= MOST:
-        yield f"Root points: {text}; for the other neurons tested the expansion behind the rules does not hold."
+        yield f"Root points: {rule} does not hold for {percent(1 - passed)} of the neurons tested; {text}."
     else:
-        yield f"Root points: {text}; for most neurons tested the expansion behind the rules does not hold."
+        yield f"Root points: {rule} does not hold for most neurons tested; {text}."
 
 
 def weighted(rows: Sequence[Entry], name: str) -> float | None:

@@ -47,8 +47,7 @@ def say(entry: Entry) -> Iterator[str]:
     known = {name: row["cosine"] for name, row in entry["similarity"].items() if row["cosine"] is not None}
     for name, value in known.items():
         if value > EQUAL:
-            same = f"equals it on these samples up to size (cosine {value:.6f})"
-            yield f"Same as {name}: {same}, and shows nothing that {name} does not."
+            yield f"Same as {name}: shows nothing that it does not; equals it on these samples up to size (cosine {value:.6f})."
     others = [f"{value:z.3f} with {name}" for name, value in known.items() if value <= EQUAL]
     if others:
         yield f"Other methods: mean cosine {', '.join(others)}."

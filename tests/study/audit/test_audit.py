@@ -535,7 +535,7 @@ def test_one_sample_of_one_class(tmp_path: Path) -> None:
     assert found["best"] == {
         "preset": None,
         "tied": [],
-        "why": "Whether any preset is better than a random order is not known for these samples.",
+        "why": ["Whether any preset is better than a random order is not known for these samples."],
     }
     for entry in found["presets"]:
         for topic in ("Class", "Input", "Stability", "Perturbation"):

@@ -198,7 +198,8 @@ def test_what_was_not_learned(value: float | None, mentioned: bool) -> None:
 def test_layers_that_matter() -> None:
     rows = [row("c", 0.99), row("b", 0.25), row("a", 0.75)]
     matter, idle = said("Layers", independent=rows)
-    assert "of b lower the rank correlation most, by 0.750, and those of c least, by 0.010" in matter
+    assert matter.startswith("Layers: depends on the weights of b most, on those of c least; drawn anew alone, they lower")
+    assert "by 0.750 and 0.010." in matter
     assert "independent of the weights of c" in idle
     assert len(said("Layers", independent=[row("c", 0.989), *rows[1:]])) == 1
     (idle,) = said("Layers", independent=rows[:1])
@@ -217,7 +218,7 @@ def test_convergence(value: float, words: str) -> None:
     (sentence,) = said("Convergence", convergence=[{"start": "d", "layers": layers}, {"start": "c", "layers": layers[:1]}])
     assert words in sentence
     assert "at d arrives at a" in sentence
-    assert f"{value:.3f}, signs aside; random vectors: 0.250" in sentence
+    assert f"{value:.3f}, signs aside (random vectors: 0.250)" in sentence
     layers[1]["positions"] = 9
     (sentence,) = said("Convergence", convergence=[{"start": "d", "layers": layers}])
     assert ("every position gets its one mix" in sentence) is (value == 0.99)
@@ -270,8 +271,8 @@ def test_root_points_are_counted_by_neurons() -> None:
     [
         (1.0, "holds for all neurons tested"),
         (0.99, "nearly all"),
-        (0.98, "the other neurons tested"),
-        (0.5, "the other neurons tested"),
+        (0.98, "not hold for 2% of the neurons"),
+        (0.5, "not hold for 50% of the neurons"),
         (0.49, "most neurons tested"),
     ],
 )
@@ -283,15 +284,15 @@ def test_root_points(value: float, words: str) -> None:
 def test_conditions() -> None:
     (sentence,) = said("Conditions of deep Taylor decomposition")
     held = "no positive bias, no input outside of its bounds, no negative input of z+, no negative logit"
-    assert f"those counted hold for these samples ({held})" in sentence
+    assert f"those counted hold for these samples; {held}." in sentence
     broken = HOLD | {"positive_biases": 0.43, "outside": 0.004, "negative_logits": 0.1}
     (sentence,) = said("Conditions of deep Taylor decomposition", preconditions=broken)
     for words in ("43% of the neurons", "0.4% of the first", "10% of the explained"):
         assert words in sentence
     (sentence,) = said("Conditions of deep Taylor decomposition", preconditions=HOLD | {"outside": None})
-    assert "(no positive bias, no negative input of z+, no negative logit)" in sentence, "what was not counted does not hold"
+    assert "; no positive bias, no negative input of z+, no negative logit." in sentence, "what was not counted does not hold"
     (sentence,) = said("Conditions of deep Taylor decomposition", preconditions=HOLD | {"negative_inputs": 0.3})
-    assert "broken, 30% of the inputs of z+ layers are negative" in sentence
+    assert "broken; 30% of the inputs of z+ layers are negative" in sentence
     assert not said("Conditions of deep Taylor decomposition", preconditions=broken, deep_taylor=False)
     assert not said("Conditions of deep Taylor decomposition", preconditions=None)
 
