@@ -37,7 +37,7 @@ MODELS = (
     (ASSETS / "models" / "imagenet_squeezenet11_fp32.onnx", ("on demand", "flat", "two sessions")),
 )
 JSON, NPY, NPZ = ({"content-type": kind} for kind in ("application/json", "application/x-npy", "application/x-npz"))
-MIX = ("predict",) * 6 + ("explain",) * 3 + ("bad",)
+MIX: Sequence[str] = ("predict",) * 6 + ("explain",) * 3 + ("bad",)
 NAME = f"load-{os.getpid()}"  # of the application, and so of its processes
 QUIET = {"log_level": "ERROR", "enable_access_log": False}
 SAMPLES = 8
@@ -129,7 +129,7 @@ class Client:
         rng = np.random.default_rng(self.seed)
         wrong = itertools.cycle([request for x in self.xs[:1] for request in bad(x)])
         while time.perf_counter() < until:
-            kind, i = MIX[rng.integers(len(MIX))], int(rng.integers(len(self.xs)))
+            kind, i = MIX[int(rng.integers(len(MIX)))], int(rng.integers(len(self.xs)))
             body, headers = next(wrong) if kind == "bad" else (npy(self.xs[i]), {**NPY, "accept": NPZ["content-type"]})
             path = "/explain" if kind == "bad" else f"/{kind}"
             start = time.perf_counter()
@@ -175,17 +175,24 @@ def memory(folders: Sequence[Path], kinds: Sequence[str] = ("VmRSS",)) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith(tuple(kinds))) / 1024 / len(folders)
 
 
+def compiled(
+    source: Path, how: str, folder: str, bounds: tuple[float, float] | None = None
+) -> tuple[Path, np.ndarray, list[onnxdtd.Explanation]]:
+    """A compiled file of a model with one input, samples, and what it says of each alone."""
+    path, (low, high) = Path(folder) / "compiled.onnx", bounds or (None, None)
+    demand = "required" if how == "on demand" else None
+    onnxdtd.save(onnxdtd.compile(source, on_demand=demand, low=low, high=high), path)
+    explainer = onnxdtd.Explainer(path, threads=1)
+    (node,) = explainer.inputs.values()
+    xs = np.random.default_rng(0).uniform(size=(SAMPLES, *node.shape[1:])).astype(np.float32)
+    return path, xs, [explainer(x[None]) for x in xs]
+
+
 def measured(source: Path, how: str, seconds: float, clients: int, replicas: int) -> tuple[Sequence[object], list[str]]:
     """A row of the table, of a model that is served in one way, and what was wrong."""
     with tempfile.TemporaryDirectory() as folder:
-        compiled = Path(folder) / "compiled.onnx"
-        onnxdtd.save(onnxdtd.compile(source, on_demand="required" if how == "on demand" else None), compiled)
-        explainer = onnxdtd.Explainer(compiled, threads=1)
-        (node,) = explainer.inputs.values()
-        xs = np.random.default_rng(0).uniform(size=(SAMPLES, *node.shape[1:])).astype(np.float32)
-        expected = [explainer(x[None]) for x in xs]
-        del explainer
-        given = {"model": str(compiled)} | ({"source": str(source)} if how == "two sessions" else {})
+        path, xs, expected = compiled(source, how, folder)
+        given = {"model": str(path)} | ({"source": str(source)} if how == "two sessions" else {})
         with served(given, replicas) as port:
             asking = [Client(port, xs, expected, seed) for seed in range(clients)]
             for client in asking[:1]:  # what is done once only

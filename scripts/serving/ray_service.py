@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ray import serve
-from service import JSON, LIMITS, TOO_LARGE, Asked, Limits, Refused, Service, packed
+from service import JSON, LIMITS, Asked, Limits, Refused, Service, packed
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -27,7 +27,7 @@ PLACES = 256  # requests that a replica has at a time: one whose body comes slow
 HELD = 2**28  # bytes of bodies that are coming
 TURNS = 64  # requests that are all there and wait for their turn; more are told to come later
 QUEUE = 32  # requests for which no replica has a place, and that wait for one
-NO_ARRIVAL, NO_LENGTH, BUSY = 408, 411, 503  # of HTTP
+NO_ARRIVAL, BUSY = 408, 503  # of HTTP
 HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 # Otherwise glibc, once it has freed a large block, takes the next ones from its heaps, where they leave holes, and keeps them
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
@@ -68,26 +68,18 @@ class Replica:
             raise Refused(404, "there are /predict, /explain and /health")
         if request.method != "POST":
             raise Refused(405, f"{path} takes POST")
-        self._announced(request.headers.get("content-length", ""))
+        kind, target = request.headers.get("content-type", ""), request.query_params.get("target")
+        # Before anything is waited for: of what is refused here Ray fetches nothing. It would fetch whatever comes in chunks
+        self._service.announced(kind, request.headers.get("content-length", ""))
         async with self._within(NO_ARRIVAL, "the request did not arrive"):
             body = await self._arrived(request)
         if self._turns.locked():
             raise self._busy()
         async with self._turns, self._within(BUSY, "there was no answer"):
-            kind, target = request.headers.get("content-type", ""), request.query_params.get("target")
             answer = await run(await self._aside(self._service.read, kind, body, target))
             if isinstance(answer, Refused):
                 raise answer
             return await self._aside(packed, answer, accept)
-
-    def _announced(self, length: str) -> None:
-        """Refuse a body by its length as announced, before anything is waited for: of such a body Ray fetches nothing. From one
-        that comes in chunks Ray would fetch whatever comes, whether it is read or not.
-        """
-        if not length.isdecimal():
-            raise Refused(NO_LENGTH, "say how many bytes the body has, in Content-Length; it cannot come in chunks")
-        if int(length) > self._service.limits.body:
-            raise Refused(TOO_LARGE, f"a request has at most {self._service.limits.body:,} bytes")
 
     async def _arrived(self, request: Request) -> bytes:
         """All of the body."""

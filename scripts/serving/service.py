@@ -33,7 +33,8 @@ PICTURES = ("image/png", "image/jpeg", "image/webp", "image/bmp")
 NUMBERS = "fiub"  # kinds of numpy types
 NUMBER = {int, float, bool, type(None)}  # of JSON; null is a missing value, where the model takes those
 LONG = 200  # letters of a target
-TOO_LARGE, NO_KIND, NO_FIT = 413, 415, 400  # of HTTP
+WRITTEN, BESIDES = 64, 2**13  # bytes that a number takes at most, with blanks, and all that is written around them
+NO_FIT, NO_LENGTH, TOO_LARGE, NO_KIND = 400, 411, 413, 415  # of HTTP
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Service:
         self._predictor = None if source is None else session(source, threads=threads)
         self.joins = all(self._any_number(name) for name in self.explainer.inputs)
         self.form, self.kinds = self._taken()
+        self.written = self._written()
 
     def _taken(self) -> tuple[Form | None, tuple[str, ...]]:
         """The form of a sample where there is one input of numbers, and the kinds of requests: a picture only where the file
@@ -97,6 +99,15 @@ class Service:
         form = recorded(self.explainer.metadata, name, node.shape)
         is_picture = form.low is not None and len(form.space) == 2 and (form.channels or 3) in MODES
         return form, (JSON, NPY, *(PICTURES if is_picture else ()))
+
+    def _written(self) -> int:
+        """The bytes that a sample can be written in, where the model says how many numbers it has."""
+        count = 0
+        for name, node in self.explainer.inputs.items():
+            if self._is_open(name) or self._is_text(name):
+                return self.limits.body
+            count += math.prod(size for i, size in enumerate(node.shape) if i != self.explainer.samples.get(name))
+        return WRITTEN * count + BESIDES
 
     def _any_number(self, name: str) -> bool:
         """Does an input take any number of samples?"""
@@ -114,13 +125,21 @@ class Service:
 
     # ---- one request ------------------------------------------------------------------------------------------------------
 
-    def read(self, kind: str, body: bytes, target: str | None) -> Asked:
-        """The sample in the ``body`` of a request of this ``kind``. Raises ``Refused``."""
+    def announced(self, kind: str, length: str) -> str:
+        """The plain name of the kind of a request, by what is said before its body. Raises ``Refused``."""
         kind = kind.partition(";")[0].strip().lower()
-        if len(body) > self.limits.body:
-            raise Refused(TOO_LARGE, f"a request has at most {self.limits.body:,} bytes")
         if kind not in self.kinds:
             raise Refused(NO_KIND, f"send {' or '.join(self.kinds)}")
+        if not (length.isascii() and length.isdecimal()):
+            raise Refused(NO_LENGTH, "say how many bytes the body has, in Content-Length; it cannot come in chunks")
+        most = self.limits.body if kind in PICTURES else min(self.limits.body, self.written)
+        if int(length[:LONG]) > most:
+            raise Refused(TOO_LARGE, f"a request of {kind} has at most {most:,} bytes")
+        return kind
+
+    def read(self, kind: str, body: bytes, target: str | None) -> Asked:
+        """The sample in the ``body`` of a request of this ``kind``. Raises ``Refused``."""
+        kind = self.announced(kind, str(len(body)))
         if self.form is None or kind == JSON:
             given = self._listed(body)
         else:

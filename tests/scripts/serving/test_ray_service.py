@@ -108,7 +108,7 @@ def test_predicting_explains_nothing(replica: Any, compiled: Path) -> None:
 def test_what_is_wrong_with_a_request(replica: Any, compiled: Path) -> None:
     body = listed(X[0])
     parts = [body[:50], body[50:]]
-    found = replica(compiled, limits=Limits(body=50_000)).asked(
+    found = replica(compiled, limits=Limits(body=5000)).asked(
         request("/health", method="GET"),
         request("/"),
         request("/explain", method="GET"),
@@ -124,7 +124,7 @@ def test_what_is_wrong_with_a_request(replica: Any, compiled: Path) -> None:
         (404, "there are"),
         (405, "takes POST"),
         (400, "ended early"),
-        (413, "at most 50,000 bytes"),
+        (413, "at most 5,000 bytes"),
         (411, "say how many bytes the body has"),
         (411, "say how many bytes the body has"),
     ]
@@ -138,7 +138,7 @@ def test_a_body_that_is_too_long_is_not_waited_for(replica: Any, compiled: Path)
     import ray_service
 
     for one in (request("/explain", length="60000"), request("/explain", length="")):
-        answer = ray_service.Replica(compiled, limits=Limits(body=50_000))(one)
+        answer = ray_service.Replica(compiled, limits=Limits(body=5000))(one)
         with pytest.raises(StopIteration) as ended:
             answer.send(None)
         assert ended.value.value.status_code in (411, 413)

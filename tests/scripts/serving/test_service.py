@@ -155,7 +155,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage
     [
         (JSON, b"{", None, 400, "no JSON"),
         (JSON, b"\xff\xfe", None, 400, "no JSON"),
-        (JSON, b"[" * 200_000, None, 400, "no JSON"),
+        (JSON, b"[" * 8000, None, 400, "no JSON"),
         (JSON, b'{"inputs": ' + b"[" * 300 + b"]" * 300 + b"}", None, 400, "takes lists of numbers"),
         (JSON, b'{"inputs": [' + b"9" * 5000 + b"]}", None, 400, "no JSON"),
         (JSON, b'{"inputs": [1' + b"0" * 400 + b", 0, 0, 0]}", None, 400, "takes lists of numbers"),
@@ -174,7 +174,8 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage
         (JSON, b'{"inputs": [1, 2, 3, 1e999]}', None, 400, "NaN or infinite"),
         (JSON, b'{"inputs": [1, 2, 3, 1e39]}', None, 400, "NaN or infinite"),
         (JSON, b'{"inputs": {"y": [1, 2, 3, 4]}}', None, 400, "takes the inputs x"),
-        (JSON, b"1" * 2000, None, 413, "at most 1,000 bytes"),
+        (JSON, b"1" * 2000, None, 413, "a request of application/json has at most 1,000 bytes"),
+        (NPY, b"1" * (4 * 64 + 8193), None, 413, "a request of application/x-npy has at most 8,448 bytes"),
         (JSON, listed(X[0]), "ox", 400, "'ox' is no class of the model"),
         (JSON, listed(X[0]), "catt", 400, "did you mean 'cat'"),
         (JSON, listed(X[0]), "-1", 400, "no class"),
@@ -208,8 +209,30 @@ def test_a_fixed_class_is_told_as_such(tmp_path: Path) -> None:
         serving.read(JSON, listed(X[0]), "1")
 
 
-def test_a_few_bytes_take_little_memory(told: Path) -> None:
+def test_numbers_are_no_longer_than_the_model_takes(told: Path, tmp_path: Path) -> None:
+    """However they are written; only where sizes are open, or a picture is sent, any length may be right."""
+    spacious = json.dumps({"inputs": [float(x) / 3 for x in X[0]]}, indent=16).encode()
+    assert Service(told).read(JSON, spacious, None).arrays["x"].shape == (1, 4)
+    pictures = Service(saved(tmp_path, rgb(8, 8), preprocessing=PREPARED))
+    assert pictures.announced("image/png", "90000") == "image/png"
+    with pytest.raises(Refused, match="has at most 20,480 bytes"):
+        pictures.announced(NPY, "90000")
+    ids = Service(saved(tmp_path, model("h = Cast <to = 1> (ids) y = ReduceSum <keepdims = 1> (h, axes)", OPEN, weights=AXES)))
+    assert ids.announced(JSON, "90000") == JSON
+    for length in ("", "-1", "1e3", "١", "chunked"):
+        with pytest.raises(Refused) as refused:
+            ids.announced(JSON, length)
+        assert refused.value.status == 411
+    with pytest.raises(Refused, match="at most"):
+        ids.announced(JSON, "9" * 9999)
+
+
+OPEN, AXES = "(float[n,t] ids) => (float[n,1] y)", "<int64[1] axes = {1}>"
+
+
+def test_a_few_bytes_take_little_memory(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long word among numbers would make each of them as long, and a header may promise any size."""
+    monkeypatch.setattr(service, "BESIDES", 2**20)
     serving = Service(told)
     word = json.dumps({"inputs": ["x" * 10_000, *([1] * 100_000)]}).encode()
     header = load.npy(X[0]).replace(b"(4,), ", b"(9**9,),")
