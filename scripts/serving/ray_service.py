@@ -69,7 +69,7 @@ class Replica:
         if request.method != "POST":
             raise Refused(405, f"{path} takes POST")
         kind, target = request.headers.get("content-type", ""), request.query_params.get("target")
-        # Before anything is waited for: of what is refused here Ray fetches nothing. It would fetch whatever comes in chunks
+        # Before anything is waited for: as soon as something is, Ray fetches the body, however long, whether it is read or not
         self._service.announced(kind, request.headers.get("content-length", ""))
         async with self._within(NO_ARRIVAL, "the request did not arrive"):
             body = await self._arrived(request)

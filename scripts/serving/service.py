@@ -129,7 +129,8 @@ class Service:
         """The plain name of the kind of a request, by what is said before its body. Raises ``Refused``."""
         kind = kind.partition(";")[0].strip().lower()
         if kind not in self.kinds:
-            raise Refused(NO_KIND, f"send {' or '.join(self.kinds)}")
+            *others, last = self.kinds
+            raise Refused(NO_KIND, f"send {', '.join(others)}{' or ' if others else ''}{last}")
         if not (length.isascii() and length.isdecimal()):
             raise Refused(NO_LENGTH, "say how many bytes the body has, in Content-Length; it cannot come in chunks")
         most = self.limits.body if kind in PICTURES else min(self.limits.body, self.written)

@@ -215,6 +215,10 @@ def test_numbers_are_no_longer_than_the_model_takes(told: Path, tmp_path: Path) 
     assert Service(told).read(JSON, spacious, None).arrays["x"].shape == (1, 4)
     pictures = Service(saved(tmp_path, rgb(8, 8), preprocessing=PREPARED))
     assert pictures.announced("image/png", "90000") == "image/png"
+    with pytest.raises(
+        Refused, match="send application/json, application/x-npy, image/png, image/jpeg, image/webp or image/bmp"
+    ):
+        pictures.announced("text/plain", "90000")
     with pytest.raises(Refused, match="has at most 20,480 bytes"):
         pictures.announced(NPY, "90000")
     ids = Service(saved(tmp_path, model("h = Cast <to = 1> (ids) y = ReduceSum <keepdims = 1> (h, axes)", OPEN, weights=AXES)))
