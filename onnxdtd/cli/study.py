@@ -300,10 +300,12 @@ def _print_audit(result: dict[str, Any]) -> None:
     from onnxdtd.report.page import copies, explained
     from onnxdtd.study.audit.choice import standing
     from onnxdtd.study.audit.verdict import parted
+    from onnxdtd.study.words import rightness
 
-    right = f"; the model is right on {result['right']} of {result['labelled']} with a label" if result["labelled"] else ""
     many = counted(result["settings"]["samples"], "sample")
-    out.print(f"{result['model']}: {many}{right}; {explained(result['classes'])}")
+    out.print(f"{result['model']}: {many}; {explained(result['classes'])}")
+    if result["labelled"]:
+        out.print(f"The model is right {rightness(result['right'], result['labelled'])}")
     for sentence in copies(result["copies"], result["settings"]["samples"]):
         out.print(sentence)
     for sentence in result.get("shortened", ()):

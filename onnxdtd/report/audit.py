@@ -35,7 +35,7 @@ from onnxdtd.study.audit.roots import ROOTS
 from onnxdtd.study.audit.similarity import ALIKE
 from onnxdtd.study.audit.verdict import Parted, parted
 from onnxdtd.study.tally import told
-from onnxdtd.study.words import conjoined, counted
+from onnxdtd.study.words import conjoined, counted, rightness
 
 GAP = "1\u00a0−\u00a0cosine"
 FLOOR = 1e-8  # where that ends on a logarithmic axis
@@ -46,7 +46,7 @@ def audit_page(result: Json) -> Page:
     presets, settings = result["presets"], result["settings"]
     lead = lead_line(settings, len(presets))
     headline, why = standing(result["best"])
-    right = f"The model is right on {result['right']} of {counted(result['labelled'], 'sample')} with a label. "
+    right = f"The model is right {rightness(result['right'], result['labelled'])} "
     of = explained(result.get("classes"))
     known = f"{right if result.get('labelled') else ''}{of[0].upper()}{of[1:]}."
     summary: list[tuple[str, Sequence[str] | Sequence[Parted]]] = [

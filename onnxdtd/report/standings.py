@@ -12,7 +12,7 @@ from typing import Any
 from onnxdtd.report.page import SENSITIVITY, copies
 from onnxdtd.study.metrics import METRICS
 from onnxdtd.study.tally import RANDOM, apart, side
-from onnxdtd.study.words import conjoined, counted, mean_text, number
+from onnxdtd.study.words import conjoined, mean_text, number, rightness
 
 Json = Mapping[str, Any]
 SHOWN = ("aopc", "abpc")
@@ -27,10 +27,8 @@ def standings(model: Json) -> list[str]:
 
 
 def _accuracy(model: Json) -> Iterator[str]:
-    """In counts: a rounded share would hide a single mistake among many samples."""
     if model.get("accuracy") is not None:
-        right = round(model["accuracy"] * model["labelled"])
-        yield f"The model is right on {right} of {counted(model['labelled'], 'sample')} with a label."
+        yield f"The model is right {rightness(round(model['accuracy'] * model['labelled']), model['labelled'])}"
 
 
 def _empty(model: Json) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from onnxdtd.errors import counted as counted
 
 FEW = 12  # numbers that are listed one by one
+ENOUGH = 3  # samples, of which a model that was trained is right on one as a rule
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -53,6 +54,16 @@ def probably(value: float) -> str:
     if value < 0.0001:
         return "< 0.01 %"
     return f"{math.floor(value * 1e4) / 100:.4g} %" if value > 0.99 else f"{100 * value:.3g} %"
+
+
+def rightness(right: int, labelled: int) -> str:
+    """How often a model is right, in counts: a rounded share would hide a single mistake among many samples.
+
+    >>> rightness(2, 3), rightness(0, 3)
+    ('on 2 of 3 samples with a label.', 'on 0 of 3 samples with a label: are they prepared as it wants its inputs?')
+    """
+    doubt = ": are they prepared as it wants its inputs?" if labelled >= ENOUGH and not right else "."
+    return f"on {right} of {counted(labelled, 'sample')} with a label{doubt}"
 
 
 def conjoined(words: Sequence[str]) -> str:
