@@ -308,13 +308,19 @@ def unsqueezed(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
 
 
 def expanded(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
-    """Axes of one entry are repeated."""
+    """Axes of one entry are repeated; one of unknown size may turn out to be one."""
     entries, sizes = axes.of(node.inputs[0]), dims(node.outputs[0])
     if entries is None or sizes is None:
         return [None]
-    front = len(sizes) - len(entries)
-    repeated = lambda axis, size: size_of(axis) == 1 and size != 1
-    return [[*sizes[:front], *(s if repeated(axis, s) else axis for axis, s in zip(entries, sizes[front:], strict=True))]]
+    front, target = len(sizes) - len(entries), axes.values(node.inputs[1])
+    long = target[front:] if target is not None and len(target) == len(sizes) else [None] * len(entries)
+    found: list[Entry] = [*sizes[:front]]
+    for axis, size, own in zip(entries, sizes[front:], long, strict=True):
+        is_one = size_of(axis) == 1
+        if not is_one and own != ONE and not axes.alike([own], product(axis)):
+            axes.guess(axis, None)
+        found.append(size if is_one and size != 1 else axis)
+    return [found]
 
 
 def tiled(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
@@ -406,6 +412,8 @@ def _each(axes: Axes, node: Node, entries: list[Entry], changed: Mapping[int, En
             (found[i],) = axes.resized(node, [entries[i]], [shape[i]])
         elif other is not entries[i]:
             axes.mix(node, entries[i])
+            if isinstance(other, tuple):
+                axes.guess(other, entries[i])  # of which there may be fewer
             found[i] = (dims(node.outputs[0]) or [None] * len(entries))[i] if other is None else other
     return found
 

@@ -615,6 +615,35 @@ def test_sizes_of_one_that_may_be_repeated_are_not_known() -> None:
     assert run(compiled, x=x, z=z)["relevance/x"].shape == x.shape
 
 
+def test_sizes_of_what_an_expand_may_repeat_are_not_known() -> None:
+    """It is told to have the size of another input, or its own, which is sure."""
+    nodes = [node("Shape", "z", "of_z"), node("Shape", "x", "of_x"), node("Gather", "of_z count", "rows")]
+    nodes += [node("Concat", "rows six", "long", axis=0), node("MatMul", "x u", "d"), node("Tanh", "d", "e")]
+    nodes += [node("Expand", "e long", "r"), node("MatMul", "r w", "h"), node("Reshape", "h one", "f")]
+    nodes += [node("ReduceMean", "f", "m", axes=[0], keepdims=1), node("MatMul", "m v", "p"), node("MatMul", "z q", "c")]
+    numbers = {"count": np.array([0]), "six": np.array([6]), "one": np.array([-1, 5])}
+    weights = {"u": eighths(RNG, 6, 6), "w": W, "v": V, "q": eighths(RNG, 4, 3)}
+    proto = net([*nodes, node("Add", "p c", "y")], {**weights, **numbers}, x=["k", 6], z=["n", 4])
+    assert measured(proto)["r"] == [None, 6]
+    x, z = (np.random.default_rng(8).normal(size=size).astype(np.float32) for size in ((3, 6), (3, 4)))
+    compiled = onnxdtd.compile(proto, "gradient", target=0)
+    one, often = run(compiled, x=x[:1], z=z), run(compiled, x=np.repeat(x[:1], 3, 0), z=z)
+    np.testing.assert_allclose(one["relevance/x"], often["relevance/x"].sum(0, keepdims=True), rtol=1e-5)
+
+
+def test_sizes_of_what_is_cut_at_the_size_of_another_are_not_known() -> None:
+    """Of four rows there are four where a Slice asks for seven."""
+    nodes = [node("Shape", "z", "count", start=1, end=2), node("MatMul", "x w", "h"), node("Tanh", "h", "g")]
+    nodes += [node("Slice", "g first count second", "c"), node("ReduceMean", "c", "m", axes=[1], keepdims=0)]
+    nodes += [node("ReduceMean", "z", "o", axes=[1], keepdims=0), node("Add", "m o", "s"), node("MatMul", "s v", "y")]
+    numbers = {"first": np.array([0]), "second": np.array([1])}
+    proto = net(nodes, {"w": W, "v": V, **numbers}, x=["n", 4, 6], z=["n", "t", 5])
+    assert measured(proto)["c"] == ["1 x/0", None, 5]
+    x, z = (np.random.default_rng(9).normal(size=size).astype(np.float32) for size in ((3, 4, 6), (3, 7, 5)))
+    compiled = onnxdtd.compile(proto, "gradient", target=0)
+    np.testing.assert_array_equal(run(compiled, x=x, z=z)["relevance/x"], run(compiled, x=x, z=z[:, :4])["relevance/x"])
+
+
 @pytest.mark.parametrize("declared", ["m", "n"])
 def test_sizes_of_what_may_be_repeated_are_not_those_of_what_it_meets(declared: str) -> None:
     """b has a row for each of a, or one for all: which of them, only the name of its size tells."""
