@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -410,7 +411,9 @@ def page_command(
     from onnxdtd.report.site import write
 
     size = write(compiled, out_path, runtime, tokenizer, examples, Roles(label, sample_id))
-    out.print(f"{out_path}: a page that loads {size / 1e6:.1f} MB; to try it: python -m http.server -d {out_path}")
+    out.print(
+        f"{out_path}: a page that loads {size / 1e6:.1f} MB; to try it: python -m http.server -d {shlex.quote(str(out_path))}"
+    )
 
 
 @command(

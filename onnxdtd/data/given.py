@@ -68,7 +68,11 @@ def listed(path: Place, suffixes: Sequence[str] = SUFFIXES, roles: Roles = NO_RO
 
 
 def _opened(entry: Given, suffixes: Sequence[str]) -> list[Given]:
-    """The files that an entry of a list means, those in a folder perhaps; one without any is skipped later, by its name."""
+    """The files that an entry of a list means, those in a folder perhaps; one without any is skipped later, by its name. Raises
+    ``RequestError`` where a further list is meant.
+    """
+    if isinstance(entry.file, Path) and entry.file.name.startswith(LIST) and not entry.file.exists():
+        raise RequestError(f"{entry.file.name}: no such file, and a list names no further lists; give each list by itself")
     if isinstance(entry.file, Path) and entry.file.is_dir():
         with suppress(RequestError):
             return [replace(entry, file=file, name=None) for file in files([entry.file], suffixes)]

@@ -187,6 +187,8 @@ def opened(path: Path) -> Iterator[Any]:
             yield loaded
     except OnnxdtdError:
         raise
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such file") from None
     except Exception as error:  # numpy and zipfile raise a dozen kinds of them over damaged files
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(f"{path}: not a readable numpy file ({reason[0]})") from None

@@ -140,8 +140,8 @@ def ran(
     """What comes of a study once all is written; arguments and errors as those of ``explain``."""
     if wanted is not None:
         wanted.check(study.feeding.form.shape)
-    folder = Folder(study.asked.out)
     whole = len(study.inputs)
+    folder = Folder(study.asked.out)
     here = workers == 1 and engine == "processes"
     study.tell = lambda done: tick(done, whole) if here else None
     ready = lambda done, units: tick(min(done * study.size, whole), whole)

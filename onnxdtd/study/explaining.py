@@ -110,7 +110,7 @@ class Explaining:
         what is no class, before any is explained.
         """
         made = found(self.feeding, self.asked.files, self.skipped if self.lenient else None)
-        if self.asked.roles.target is not None and not made.asking:
+        if self.asked.roles.target is not None and not made.asking and not any(one.tabled for one in self.asked.files):
             raise RequestError(f"{TARGET} {self.asked.roles.target}: no row of a list, @LIST, or of a table has a class there")
         for target, name in made.asking.items():
             self.views[0].presenter.asked(target, name)

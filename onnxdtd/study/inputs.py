@@ -23,7 +23,8 @@ PICTURES = tuple(suffix for suffix in SUFFIXES if suffix not in (".npy", ".npz")
 @dataclass(frozen=True)
 class Inputs:
     """``files`` with how many samples each has; ``renamed`` are those, by number, whose name another one has already.
-    ``versions`` are those of files in stores, by URL. ``asking`` has a sample for each class that is asked for by any.
+    ``versions`` are those of files in stores, by URL. ``asking`` has a sample for each class that any asks for, by its file
+    where that has no other.
     """
 
     files: Sequence[tuple[Given, int]]
@@ -75,13 +76,14 @@ def found(feeding: Feeding, files: Sequence[Given], skipped: list[str] | None) -
         except RequestError as error:
             if skipped is None:
                 raise
-            skipped.append(str(error))
+            said = str(error)
+            skipped.append(said if str(one.file) in said else f"{one.file}: {said}")
             continue
         counts.append((one, len(there)))
         names += [name for name, _ in there]
         for name, target in there:
             if target is not None:
-                asking.setdefault(target, name)
+                asking.setdefault(target, str(one.file) if len(there) == 1 else name)
     told = {remote.url: version for remote, version in known.items() if version}
     return Inputs(counts, dict(_renamed(names)), told, asking)
 

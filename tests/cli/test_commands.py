@@ -466,3 +466,12 @@ def test_verify_shows_a_recurrent_layer_as_one(capsys: pytest.CaptureFixture[str
     assert "×: the steps of a recurrent layer, with all that they keep; --all lists each" in shown
     cli._print_balance(filled, True)
     assert "dtd/lstm/forward/29/Gemm " in capsys.readouterr().out
+
+
+def test_the_command_that_serves_a_page_can_be_pasted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the folder has a space in its name."""
+    monkeypatch.setattr("onnxdtd.report.site.write", lambda *_: 14_000_000)
+    cli.page_command(Path("m.onnx"), Path("my site"))
+    assert " ".join(capsys.readouterr().out.split()).endswith("python -m http.server -d 'my site'")

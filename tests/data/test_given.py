@@ -91,6 +91,11 @@ def test_refusals(folder: Path) -> None:
     for name in ("none.txt", "none.csv"):
         with pytest.raises(RequestError, match=f"{name}: no such file"):
             given([f"@{folder / name}"])
+    (folder / "more.txt").write_text("b.png\n@more.txt\n")
+    with pytest.raises(RequestError, match=r"^.*more.txt: no such file, and a list names no further lists"):
+        given([f"@{folder / 'more.txt'}"])
+    (folder / "@more.txt").write_text("a file of that name\n")
+    assert [one.file.name for one in given([f"@{folder / 'more.txt'}"])] == ["b.png", "@more.txt"]
     (folder / "list.csv").write_text("file,x\na,1\n")
     for roles, words in ((Roles(label="y"), "--label y: .* has no column 'y'"), (Roles(id="y"), "--id y: ")):
         with pytest.raises(RequestError, match=words):

@@ -305,6 +305,11 @@ def test_damaged_arrays(kind: str, suffix: str, tmp_path: Path) -> None:
         read(path, [1000])
 
 
+def test_an_archive_that_is_not_there_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"x\.npz: no such file$"):
+        read(tmp_path / "x.npz", [4])
+
+
 @pytest.mark.parametrize(
     "value", [np.array(["a"]), np.array([1j]), np.zeros((0, 4)), np.array([(1, 2.0)], "i4,f4")], ids=range(4)
 )

@@ -111,7 +111,7 @@ def test_a_column_of_a_list_says_which_class_of_each_sample_is_explained(net: Pa
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, r"1: --target-column 4 is no class of this model, which has classes 0 to 3"),
+        ({}, r"^1.png: --target-column 4 is no class of this model, which has classes 0 to 3"),
         ({"targets": [1]}, "--target-column says which class is explained of each sample; leave out --target and --top"),
         ({"top": 2}, "leave out --target and --top"),
         ({"target_column": "none"}, "--target-column none: .*list.csv has no column 'none'"),
@@ -138,7 +138,20 @@ def test_classes_that_cannot_be_explained_are_refused_before_any_is(
         net, bounds = net.parent / "fixed.onnx", None
     with pytest.raises(RequestError, match=words):
         explained(net, bounds=bounds, **options)
-    assert not (net.parent / "out").exists() or not list((net.parent / "out").iterdir())
+    assert not (net.parent / "out").exists()
+
+
+def test_a_list_that_asks_for_no_class_has_the_predicted_ones(net: Path) -> None:
+    (net.parent / "photos" / "list.csv").write_text("file,want\n0.png,\n1.png,\n")
+    found, *_ = explained(net, [f"@{net.parent / 'photos' / 'list.csv'}"], target_column="want")
+    assert [one["target"] for one in found] == [one["predicted"] for one in found]
+
+
+def test_what_is_skipped_has_a_name(net: Path) -> None:
+    """Also where what is wrong with it is a matter of the model."""
+    (net.parent / "photos" / "list.txt").write_text("0.png\nlist.txt\n")
+    _, heard, _ = explained(net, [f"@{net.parent / 'photos' / 'list.txt'}"])
+    assert heard == [f"{net.parent / 'photos' / 'list.txt'}: the model takes no ids of tokens; it takes x (float [1, 4, 4])"]
 
 
 @pytest.mark.parametrize("inputs", [["photos"], ["photos/two.npz", "photos/1.png"], ["@photos/list.txt"]])
