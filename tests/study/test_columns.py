@@ -326,8 +326,9 @@ def test_a_whole_table_misses_values(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_page_names_the_columns_of_one_input(named: bool, tmp_path: Path) -> None:
+def test_a_page_names_the_columns_of_one_input(named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it does those of several; bars without names are for columns that have none."""
+    monkeypatch.chdir(tmp_path)  # where the journal is, which the other one would take for its own
     onnx.save(nets.model([node("MatMul", "x w", "y")], {"x": ["n", 3]}, ["y"], {"w": W[:3]}), tmp_path / "m.onnx")
     (tmp_path / "t.csv").write_text("a,b,c\n" * named + "0.5,2,-1\n1,-3,0.25\n2,1,1\n-1,0.5,4\n")
     settings = Settings(steps=3)
