@@ -82,6 +82,7 @@ class Samples:
             lost = next((f"cannot be followed behind {label(f.lost)!r} ({f.lost.op})" for f in held if f.lost is not None), "")
             self.doubt = f"the rows of {name!r} are no samples: they {lost or 'come from no axis of an input'}"
             return factor
+        axes.guess((factor,), (meant,))
         unite(factor, meant)
         factor = whole(factor)
         if factor.mixed is not None:

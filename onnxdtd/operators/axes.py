@@ -186,11 +186,11 @@ class Axes:
 
     def guess(self, *entries: Entry) -> None:
         """Note that axes are taken to be as long as others, or as some sizes, which is not known of those of unknown size, nor
-        of those of one entry where the size of others is not known.
+        of those of one entry where the size of others is not known. Names of sizes prove nothing: nobody compares those of
+        several inputs with what is fed.
         """
-        names = {whole(factor): name for factor, name in self._called}
-        alike = [[names.get(factor, factor) for factor in parts(self.own(entry))] for entry in entries]
-        if any(factors != alike[0] for factors in alike):
+        axes = [parts(self.own(entry)) for entry in entries]
+        if any(axis != axes[0] for axis in axes):
             for factor in (whole(factor) for entry in entries if isinstance(entry, tuple) for factor in entry):
                 factor.guessed = factor.guessed or factor.size in (None, 1)
 
@@ -209,6 +209,9 @@ class Axes:
             return None
         if not unknown:
             return int(number)
+        names = {name for factor, name in self._called if unknown == product([factor])[1]}
+        if any(name in names and product([factor])[1] != unknown for factor, name in self._called):
+            return None  # for tensors that are known by this name alone
         for tensor in self.inputs:
             for i, own in enumerate(self.of(tensor) or ()):
                 if product(own) == (ONE[0], unknown):
@@ -296,6 +299,8 @@ class Axes:
         if size is None:
             return None
         powers = [(factor if factor in own else alike.get(names.get(factor, ""), factor), power) for factor, power in size[1]]
+        for factor, _ in frozenset(powers) - size[1]:
+            factor.guessed = True
         return multiplied([(size[0], frozenset()), *((Fraction(1), frozenset([pair])) for pair in powers)])
 
     def alike(self, values: Values | None, size: Size) -> bool:

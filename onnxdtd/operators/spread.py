@@ -317,7 +317,7 @@ def expanded(axes: Axes, node: Node) -> Sequence[Sequence[Entry] | None]:
     found: list[Entry] = [*sizes[:front]]
     for axis, size, own in zip(entries, sizes[front:], long, strict=True):
         is_one = size_of(axis) == 1
-        if not is_one and own != ONE and not axes.alike([own], product(axis)):
+        if not is_one and own != ONE and own != product(axis):
             axes.guess(axis, None)
         found.append(size if is_one and size != 1 else axis)
     return [found]
