@@ -1486,7 +1486,7 @@ FAULTS = [
         "_inside",
         "{*asked} - {None}",
         "False",
-        "compiler/picked::test_the_relevance_is_the_same",
+        "compiler/picked::test_only_the_position_that_alone_is_read",
     ),
     Fault(
         "what is read whole and at one position is read at one",
