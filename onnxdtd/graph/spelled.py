@@ -208,7 +208,7 @@ def _quantised(e: Emit, node: Node, found: Quantised) -> list[Node]:
         kind = _float(source, node.inputs[scale])
         real = e("DequantizeLinear", source, node.inputs[scale], node.inputs[zero], **kind, **axis)
         if not any(operand is real for operand in operands):  # the sum of a tensor and itself
-            made.append(Node("DequantizeLinear", name, [source], [real]))
+            made.append(Node("DequantizeLinear", name, [source, node.inputs[scale], node.inputs[zero]], [real], axis))
         operands.append(real)
     if found.bias is not None and len(node.inputs) > found.bias and not node.inputs[found.bias].left_out:
         unit = e("Mul", node.inputs[found.operands[0][1]], node.inputs[found.operands[1][1]])

@@ -719,6 +719,27 @@ def test_attention(preset):
     assert_near(found["relevance"], real["relevance"], 0.06)
 
 
+def test_the_logits_in_front_of_a_quantised_softmax_are_explained():
+    """As ONNX Runtime's tool writes the end of a classifier whose probabilities are quantised as well (QOperator)"""
+    steps = {"step": np.float32(0.05), "middle": np.uint8(128), "unit": np.float32(1 / 256), "none": np.uint8(0)}
+    weights = np.random.default_rng(7).normal(size=(4, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["s"]),
+        helper.make_node("QuantizeLinear", ["s", "step", "middle"], ["q"]),
+        helper.make_node(
+            "QLinearSoftmax", ["q", "step", "middle", "unit", "none"], ["p"], domain="com.microsoft", axis=-1, opset=17
+        ),
+        helper.make_node("DequantizeLinear", ["p", "unit", "none"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("x", 4), ("y", 3))]
+    held = [numpy_helper.from_array(value, name) for name, value in {**steps, "w": weights}.items()]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    source = helper.make_model(helper.make_graph(nodes, "net", ends[:1], ends[1:], held), opset_imports=opsets, ir_version=10)
+    x = np.random.default_rng(8).normal(size=(5, 4)).astype(np.float32)
+    found = Session(compiled(source, "gradient-x-input", target=2))(x=x)
+    assert_near(found["relevance"], x * weights[:, 2], 1e-6)
+
+
 def test_a_softmax_of_old_is_refused():
     """Before operator set 13 it went over all axes from one on."""
     with pytest.raises(OnnxdtdError, match="QLinearSoftmax"):
