@@ -49,18 +49,19 @@ EXPLANATION = 1.08  # of the flat file's time
 KINDS = ("source", "flat", "on demand", "all read")
 TURN = 0.05  # seconds at least that a turn takes
 LATER = ("vgg16", "vit_b_16")  # heavy
+PARTS = ("the predictor's products", "the rest of it", "copies", "afresh", "products back", "rest back")
 
 
 def compiled(path: Path, kind: str) -> bytes:
     """One of ``KINDS``"""
     if kind == "source":
         return path.read_bytes()
-    share = afresh.SHARE
+    share = afresh.EXPLAINING
     try:
-        afresh.SHARE = 0.0 if kind == "all read" else share
+        afresh.EXPLAINING = 0.0 if kind == "all read" else share
         proto = onnxdtd.compile(path, "dtd", low=-zoo.BOUND, high=zoo.BOUND, on_demand=None if kind == "flat" else True)
     finally:
-        afresh.SHARE = share
+        afresh.EXPLAINING = share
     return bytes(proto.SerializeToString())
 
 
@@ -103,6 +104,32 @@ def timed(folder: Path, threads: int, rounds: int) -> dict[str, float]:
     found |= {name: of(name, "flat" if name.endswith("explanation") else "source") for name in taking if ":" in name}
     apart = np.abs(relevance["on demand: explanation"] - relevance["flat"]).max() / np.abs(relevance["flat"]).max()
     return found | {"apart": float(apart)}
+
+
+def by_part(path: Path, threads: int, rounds: int) -> dict[str, float]:
+    """The ms that an explanation spends in each of ``PARTS`` by ONNX Runtime's profile; of each node the median of its runs."""
+    feeds = {"input": bench.pictures("", 1)}
+    if "explain" in {value.name for value in onnx.load(path).graph.input}:
+        feeds["explain"] = np.asarray(True)
+    taken: dict[tuple[str, str], list[float]] = {}
+    for event in bench.profiled(str(path), feeds, CPU, rounds, threads):
+        taken.setdefault((event["name"], event["args"]["op_name"]), []).append(event["dur"] / 1e3)
+    found = dict.fromkeys(PARTS, 0.0)
+    for (name, operator), times in taken.items():
+        if operator != "If":  # whose time is that of what lies inside
+            found[part(name, operator)] += median(times)
+    return found
+
+
+def part(name: str, operator: str) -> str:
+    """Which of ``PARTS`` a node belongs to"""
+    if operator in ("ReorderInput", "ReorderOutput"):
+        return "copies"
+    if "/afresh" in name:
+        return "afresh"
+    if name.startswith("dtd/"):
+        return "products back" if operator in bench.KINDS["layers"] else "rest back"
+    return "the predictor's products" if operator in bench.KINDS["layers"] else "the rest of it"
 
 
 def one(path: Path, asked: bool) -> dict[str, float]:
@@ -170,6 +197,7 @@ def measured(name: str, threads: Sequence[int], rounds: int) -> dict[str, Any]:
             count: told("--timed", str(folder), str(count), str(rounds if name not in LATER else max(rounds // 3, 3)))
             for count in threads
         }
+        found["parts"] = {kind: by_part(folder / f"{kind}.onnx", 1, max(rounds, 3)) for kind in KINDS[1:]}
         for kind in KINDS[:3]:
             for asked in (False, True)[: 1 + (kind == "on demand")]:
                 found["one"][f"{kind}{' explained' * asked}"] = told("--one", str(folder / f"{kind}.onnx"), str(int(asked)))
@@ -185,7 +213,7 @@ def exported(name: str, path: Path) -> None:
 def tables(rows: Sequence[dict[str, Any]]) -> str:
     """Times, then what they come of, and loading and memory"""
     within = lambda value, most: f"{value:.2f}" if value <= most else f"**{value:.2f}**"
-    times, rest = [], []
+    times, rest, parts = [], [], []
     for row in rows:
         name = row["model"]
         for threads, t in row["timed"].items():
@@ -209,6 +237,8 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
         peaks = " / ".join(f"{one_of[kind]['peak']:.0f}" for kind in (*KINDS[:3], "on demand explained"))
         reorders = f"{copied['source']} / {copied['on demand']} / {copied['all read']}"
         rest.append([name, row["read"], row["afresh"], reorders, loads, peaks])
+        for kind, spent in row["parts"].items():
+            parts.append([name, kind, *(f"{spent[each]:.1f}" for each in PARTS), f"{sum(spent.values()):.1f}"])
     heads = (
         "model",
         "threads",
@@ -229,7 +259,8 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
         "load (s): source / flat / on demand",
         "peak memory (MB): source / flat / on demand, predicting / explaining",
     )
-    return splice.table(heads, times) + "\n\n" + splice.table(further, rest)
+    asked = ("model", "explanation by the file (ms, one thread, by ONNX Runtime's profile)", *PARTS, "sum")
+    return "\n\n".join(splice.table(*each) for each in ((heads, times), (further, rest), (asked, parts)))
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ Relevance may differ in its last digits: a convolution is fused with the sum beh
 
 from __future__ import annotations
 
-from bisect import bisect
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -31,11 +31,13 @@ from onnxdtd.operators.layer import is_float
 from onnxdtd.operators.spread import is_elementwise
 from onnxdtd.operators.table import of
 
-# In multiply-adds. Who explains is to notice little, who only predicts nothing: an explanation has so much of its own time for
-# what it computes afresh. What it takes beside products goes with the entries that the predictor computes, as measured on five
-# networks. What copying and keeping an entry may be worth: the most is taken that keeps within that time. So much is also worth
-# what keeps the predictor from computing several functions at once; and half of it to keep alone what no cache would hold.
-SHARE, BESIDE, PRICES = 0.075, 200, [round(16 * 2 ** (i / 4)) for i in range(25)]
+# In multiply-adds. Who only predicts is to notice nothing: so much is computed afresh that what is read takes them a small share
+# of their time, ``COPIED`` for each entry. Who explains is to notice little, and has at most a share of that time for it. What
+# both take beside products goes with the entries that the predictor computes, as measured on five networks. ``PRICES`` are what
+# copying and keeping an entry may be worth. So much is also worth what keeps the predictor from computing several functions at
+# once; and half of it to keep alone what no cache would hold.
+PREDICTING, EXPLAINING, COPIED, BESIDE = 0.04, 0.075, 120, 200
+PRICES = [round(16 * 2 ** (i / 4)) for i in range(25)]
 KEPT, MANY = 0.5, 2**14
 
 
@@ -82,28 +84,38 @@ def _chosen(planned: Planned, read: Collection[str], varying: Collection[str]) -
     worth = {name: result.entries * (1 if name in dear else KEPT * (name in kept)) for name, result in results.items()}
     costs = {name: result.entries * result.each for name, result in results.items()}
     sums = [cost(step, planned.plan) for step in planned.plan.steps]
-    whole = sum(each.prediction + each.explanation for each in sums)
-    whole += BESIDE * sum(result.entries for result in results.values() if result.inside)
+    beside = BESIDE * sum(result.entries for result in results.values() if result.inside)
+    predicting = sum(each.prediction for each in sums) + beside
+    explaining = predicting + sum(each.explanation for each in sums)
     wanted = [name for name in read if name in results]
 
-    def chosen(price: int) -> set[str]:
+    def cheaper(price: int) -> tuple[set[str], set[str]]:
         return _cheaper(wanted, {name: round(price * each) for name, each in worth.items()}, costs, inputs)
 
-    most = bisect(PRICES, SHARE * whole, key=lambda price: sum(costs[name] for name in chosen(price)))
-    return chosen(PRICES[most - 1]) if most else set()
+    def noticed(price: int) -> bool:
+        return COPIED * sum(worth[name] for name in cheaper(price)[0]) > PREDICTING * predicting
+
+    def dearer(price: int) -> bool:
+        return sum(costs[name] for name in cheaper(price)[1]) > EXPLAINING * explaining
+
+    enough = bisect_left(PRICES, True, key=lambda price: not noticed(price))
+    most = bisect_left(PRICES, True, key=dearer)
+    return cheaper(PRICES[min(enough, most - 1)])[1] if most else set()
 
 
 def _cheaper(
     read: Collection[str], prices: Mapping[str, int], costs: Mapping[str, int], inputs: Mapping[str, Sequence[str]]
-) -> set[str]:
-    """The tensors to compute, rather than to read, so that all of ``read`` are there for the least. A computed one needs its
+) -> tuple[set[str], set[str]]:
+    """The tensors to read, and those to compute, so that all of ``read`` are there for the least. A computed one needs its
     inputs, and saves its price.
     """
     gains = {(name, False): price for name, price in prices.items()}
     gains |= {(name, True): costs[name] - price for name, price in prices.items()}
     needs: dict[tuple[str, bool], list[tuple[str, bool]]] = {(name, False): [] for name in prices}
     needs |= {(name, True): [(name, False), *((t, False) for t in inputs[name])] for name in prices}
-    return {name for name, computed in least(gains, needs, [(name, False) for name in read]) if computed}
+    taken = least(gains, needs, [(name, False) for name in read])
+    computed = {name for name, again in taken if again}
+    return {name for name, again in taken if not again} - computed, computed
 
 
 @dataclass(frozen=True)

@@ -1919,6 +1919,14 @@ FAULTS = [
         "runtime/explainer::test_whether_weights_are_kept_in_a_second_form_can_be_said",
     ),
     Fault(
+        "all that an explanation has time for is computed afresh",
+        "compiler/afresh",
+        "_chosen",
+        "min(enough, most - 1)",
+        "most - 1",
+        "compiler/afresh::test_nothing_is_computed_afresh_for_predictions_that_take_so_long_that_reading_is_not_noticed",
+    ),
+    Fault(
         "what leaves the blocked layout anyway is computed afresh",
         "compiler/afresh",
         "_chosen",
