@@ -31,11 +31,11 @@ from onnxdtd.operators.layer import is_float
 from onnxdtd.operators.spread import is_elementwise
 from onnxdtd.operators.table import of
 
-# In multiply-adds. Who only predicts is to notice nothing: so much is computed afresh that what is read, ``COPIED`` an entry, is
-# a small share of what predicting takes. Who explains is to notice little, and has at most a share of that time for it. What
-# both take beside products goes with the entries that the predictor computes, as measured on five networks. ``PRICES`` are what
-# copying and keeping an entry may be worth. So much is also worth what keeps the predictor from computing several functions at
-# once; and half of it to keep alone what no cache would hold.
+# In multiply-adds. Who only predicts is to notice nothing: so much is computed afresh that what is read, ``COPIED`` an entry,
+# is a small share of what predicting takes. Who explains is to notice little, and has at most a share of that time for it.
+# What both take beside products goes with the entries that the predictor computes, as measured on five networks. ``PRICES``
+# are what copying and keeping an entry may be worth. So much is also worth what keeps the predictor from computing several
+# functions at once; and half of it to keep alone what no cache would hold.
 PREDICTING, EXPLAINING, COPIED, BESIDE = 0.04, 0.075, 120, 200
 PRICES = [round(16 * 2 ** (i / 4)) for i in range(25)]
 KEPT, MANY = 0.5, 2**14
