@@ -24,14 +24,21 @@ NOWHERE = "nowhere"  # is where a file is that there is not
 
 @dataclass(frozen=True)
 class Brought:
-    """Where a data set is, and what it was ``called``."""
+    """Where a data set is, what it was ``called``, and what its ``files`` were called, if they are here by other names."""
 
     path: Path
     called: str
+    files: Mapping[str, str]
 
     def said(self, skipped: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-        """The names of what is skipped, and the reasons, by what the data set was called."""
-        return [{key: text.replace(str(self.path), self.called) for key, text in entry.items()} for entry in skipped]
+        """The names of what is skipped, and the reasons, by what all that was called."""
+        return [{key: self.spoken(text) for key, text in entry.items()} for entry in skipped]
+
+    def spoken(self, text: str) -> str:
+        """The same, with what was given instead of what is here."""
+        for name in sorted(self.files, key=len, reverse=True):
+            text = text.replace(str(self.path / name), self.files[name])
+        return text.replace(str(self.path), self.called)
 
 
 @contextmanager
@@ -43,18 +50,19 @@ def brought(data: str | os.PathLike[str], roles: Roles = NO_ROLES) -> Iterator[B
     text = os.fspath(data)
     is_list, there = text.startswith(LIST), place(text.removeprefix(LIST))
     if isinstance(there, Path) and not is_list:
-        yield Brought(there, str(there))
+        yield Brought(there, str(there), {})
         return
     root = Path(tempfile.mkdtemp(prefix="onnxdtd-"))
-    here = root / (there.stem if is_list else there.name)
+    files = dict[str, str]()
+    found = Brought(root / (there.stem if is_list else there.name), text, files)
     try:
         if isinstance(there, Remote) and not is_list:
-            _fetch(there, here)
+            _fetch(there, found.path)
         else:
-            _gather(listed(there, SUFFIXES, roles, boxes=True), here)
-        yield Brought(here, text)
+            files |= _gather(listed(there, SUFFIXES, roles, boxes=True), found.path)
+        yield found
     except OnnxdtdError as error:
-        error.args = tuple(said.replace(str(here), text) if isinstance(said, str) else said for said in error.args)
+        error.args = tuple(found.spoken(said) if isinstance(said, str) else said for said in error.args)
         raise
     finally:
         shutil.rmtree(root, ignore_errors=True)
@@ -70,19 +78,20 @@ def _fetch(remote: Remote, here: Path) -> None:
             shutil.move(copy, here if inside is None else here / file.name)
 
 
-def _gather(entries: Sequence[Given], here: Path) -> None:
-    """What a list names, each by a name of its own; what cannot be found is skipped when it is its turn."""
+def _gather(entries: Sequence[Given], here: Path) -> dict[str, str]:
+    """What a list names, each by a name of its own, and what it was called. What is not found is skipped in its turn."""
     here.mkdir()
-    told = dict[str, dict[str, object]]()
+    told, called = dict[str, dict[str, object]](), dict[str, str]()
     for one in entries:
         suffix = one.file.suffix.lower()
         if suffix not in SUFFIXES or suffix in ARRAYS:
             raise RequestError(f"{one.file}: is no picture or sound, as in a list to measure on; give it as --data itself")
         name = _free(re.sub(r'[\x00-\x1f/\\<>:"|?*]', "_", one.name or one.file.stem), suffix, told)
-        told[name] = {"label": one.label, "box": one.box}
+        told[name], called[name] = {"label": one.label, "box": one.box}, str(one.file)
         _put(one.file, here / name)
     if any(said["label"] is not None for said in told.values()):
         (here / LABEL_FILES[1]).write_text(json.dumps(told), encoding="utf-8")
+    return called
 
 
 def _free(stem: str, suffix: str, taken: Container[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -86,6 +87,9 @@ def asked(remote: Remote) -> Iterator[tuple[Any, str]]:
         raise
     except Exception as error:  # each file system raises those of its own library
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        extra = remote.url.partition("://")[0].replace("https", "http")
+        if isinstance(error, ImportError) and extra in (metadata("fsspec").get_all("Provides-Extra") or ()):
+            reason = f"{reason}: pip install 'fsspec[{extra}]'"
         raise OnnxdtdError(f"{remote}: {reason}") from None
 
 

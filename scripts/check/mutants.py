@@ -1959,6 +1959,22 @@ FAULTS = [
         "compiler/samples::test_sizes_of_rows_merged_with_others",
     ),
     Fault(
+        "what is quantised is read without its scale",
+        "graph/spelled",
+        "_quantised",
+        "[source, node.inputs[scale], node.inputs[zero]]",
+        "[source]",
+        "graph/spelled::test_the_logits_in_front_of_a_quantised_softmax_are_explained",
+    ),
+    Fault(
+        "files of a list are called what their copies are",
+        "data/brought",
+        "Brought.spoken",
+        "self.files[name]",
+        "name",
+        "data/brought::test_what_is_wrong_with_a_file_of_a_list_is_said_with_the_name_that_it_has_there",
+    ),
+    Fault(
         "what is wanted may be missing",
         "compiler/cut",
         "least",

@@ -78,6 +78,17 @@ def test_a_list_has_pictures_of_all_folders_with_classes_names_and_boxes(where: 
     assert "cannot be read (No such file" in skipped["c.png"]
 
 
+def test_what_is_wrong_with_a_file_of_a_list_is_said_with_the_name_that_it_has_there(folder: Path) -> None:
+    (folder / "other.csv").write_text("file,class,who\nsub/0.png,1,\nbad.png,2,b\n")
+    (folder / "bad.png").write_text("no picture")
+    with brought(f"@{folder}/other.csv", Roles("class", "who")) as there:
+        found = dataset(there.path, FORM)
+        with pytest.raises(RequestError) as ended:
+            [found[i] for i in range(len(found))]
+        (entry,) = there.said([{"name": "b.png", "reason": str(ended.value)}])
+    assert entry["reason"].startswith(f"{folder / 'bad.png'}: not a readable picture")
+
+
 def test_of_one_name_each_gets_its_own_and_without_labels_there_are_none(folder: Path) -> None:
     (folder / "list.txt").write_text("0.png\nsub/0.png\nsub\n")
     _, items, skipped = read(f"@{folder}/list.txt")

@@ -159,5 +159,8 @@ def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OnnxdtdError, match=r"^s3://b/k: fsspec, .* pip install 'onnxdtd\[data\]'"), staged(Remote("s3://b/k")):
         pass
     missing = {"s3fs"}
-    with pytest.raises(OnnxdtdError, match=r"^s3://b/k: Install s3fs to access S3"), staged(Remote("s3://b/k")):
+    with (
+        pytest.raises(OnnxdtdError, match=r"^s3://b/k: Install s3fs to access S3: pip install 'fsspec\[s3\]'"),
+        staged(Remote("s3://b/k")),
+    ):
         pass

@@ -170,7 +170,7 @@ def test_a_list_and_a_store_are_measured_as_a_folder_is(engine: str, net: Path, 
     bad = "03.png: not a readable picture"
     assert heard[0] == ["has no label in labels.csv", f"data/{bad}"]
     assert heard[1] == ["has no label in labels.csv", f"memory://store/data/{bad}"]
-    assert heard[2] == [f"@data.csv/{bad}"]
+    assert heard[2] == [f"data/{bad}"]
 
 
 def test_an_audit_and_a_search_are_as_in_one_process(net: Path, elsewhere: Path) -> None:
