@@ -194,7 +194,7 @@ def measured(name: str, threads: Sequence[int], rounds: int) -> dict[str, Any]:
         for kind in ("source", "on demand", "all read"):
             found["copies"][kind] = copies(folder / f"{kind}.onnx", folder)
         found["timed"] = {
-            count: told("--timed", str(folder), str(count), str(rounds if name not in LATER else max(rounds // 3, 3)))
+            count: told("--timed", str(folder), str(count), str(rounds if name not in LATER else max(rounds // 2, 3)))
             for count in threads
         }
         found["parts"] = {kind: by_part(folder / f"{kind}.onnx", 1, max(rounds, 3)) for kind in KINDS[1:]}
